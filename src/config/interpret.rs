@@ -107,6 +107,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     let account = AccountSettings {
         deletion_grace: read.duration("account.deletion_grace", Duration::ZERO, 365 * DAY),
         undo_window: read.duration("account.undo_window", HOUR, 30 * DAY),
+        max_emails: read.number("account.max_emails", 1..=50),
     };
     let mut http = http(read);
     let token = token(read);

@@ -163,6 +163,8 @@ pub struct AccountSettings {
     pub deletion_grace: Duration,
     /// Time in which a change of address can be undone.
     pub undo_window: Duration,
+    /// Maximum number of e-mail addresses of an account.
+    pub max_emails: usize,
 }
 
 /// Limits and timeouts of connections and requests.

@@ -164,6 +164,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LOGIN_EMAIL_CODE", "true"),
         ("LATCHKEY_ACCOUNT_DELETION_GRACE", "0s"),
         ("LATCHKEY_ACCOUNT_UNDO_WINDOW", "24h"),
+        ("LATCHKEY_ACCOUNT_MAX_EMAILS", "7"),
         ("LATCHKEY_FACTORS_REQUIRED", "admin ops"),
         ("LATCHKEY_FACTORS_GRACE", "3d"),
         ("LATCHKEY_FACTORS_CHALLENGE_TTL", "2m"),
@@ -336,7 +337,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, step_up_ttl: 1200s }}, \
+             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, step_up_ttl: 1200s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \

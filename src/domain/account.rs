@@ -269,6 +269,20 @@ impl ClaimsStamp {
 }
 
 impl Account {
+    /// The address that an identifier names, if that is another than the primary one. An account that was found by it has
+    /// verified it.
+    pub fn other_email(&self, identifier: &Identifier) -> Option<Email> {
+        match identifier {
+            Identifier::Email(typed) if identifier.key() != self.email.key() => Some(Email(typed.clone())),
+            Identifier::Email(_) | Identifier::Username(_) => None,
+        }
+    }
+
+    /// Whether the account, which was found by an identifier, owns it: an unverified primary address belongs to nobody (I13).
+    pub fn owns(&self, identifier: &Identifier) -> bool {
+        self.email_verified || self.other_email(identifier).is_some()
+    }
+
     /// Whether the account may not be used any more at `now`: it is disabled, or its deletion is due.
     pub fn is_closed(&self, now: Timestamp) -> bool {
         self.disabled_at.is_some() || self.deletion_at.is_some_and(|at| at <= now)
@@ -317,6 +331,12 @@ pub enum Identifier {
     Email(String),
     /// A username.
     Username(String),
+}
+
+impl From<&Email> for Identifier {
+    fn from(email: &Email) -> Self {
+        Self::Email(email.0.to_lowercase())
+    }
 }
 
 impl Identifier {

@@ -50,7 +50,7 @@ words! {
         AccountDeleted = "account_deleted",
         /// The roles of an account were changed; `detail` lists the new ones.
         RolesChanged = "roles_changed",
-        /// The e-mail address of an account was changed.
+        /// The primary e-mail address of an account was changed; the reason is `made_primary` if it was a secondary one before.
         EmailChanged = "email_changed",
         /// A password was changed, or a change was refused.
         PasswordChange = "password_change",
@@ -58,6 +58,10 @@ words! {
         OneTimeToken = "one_time_token",
         /// An e-mail address was verified.
         EmailVerified = "email_verified",
+        /// A secondary e-mail address was added and verified.
+        EmailAdded = "email_added",
+        /// A secondary e-mail address was removed; the reason is `unverified` if it had not been verified.
+        EmailRemoved = "email_removed",
         /// A change of the e-mail address was undone by the owner of the former one.
         EmailChangeUndone = "email_change_undone",
         /// The profile, the username or the metadata of an account was changed.

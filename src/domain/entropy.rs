@@ -7,7 +7,7 @@ use uuid::{Builder, Uuid};
 
 use super::{
     clock::Timestamp,
-    ids::{AccountId, FactorId, SessionId},
+    ids::{AccountId, EmailId, FactorId, SessionId},
 };
 
 /// The size of a thread's buffer of random bytes for UUIDs: a call of the generator costs nearly the same for 16 and for 512
@@ -76,6 +76,11 @@ impl Entropy {
     /// The id of a new second factor, ordered by `now`.
     pub fn factor_id(&self, now: Timestamp) -> FactorId {
         FactorId(self.ordered_uuid(now))
+    }
+
+    /// The id of a new e-mail address of an account, ordered by `now`.
+    pub fn email_id(&self, now: Timestamp) -> EmailId {
+        EmailId(self.ordered_uuid(now))
     }
 
     /// The id of a new account, ordered by `now`.

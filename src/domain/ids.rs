@@ -55,6 +55,10 @@ id! {
     FactorId
 }
 id! {
+    /// The id of an e-mail address of an account. A version 7 UUID; that of the primary address is the account's id.
+    EmailId
+}
+id! {
     /// The id of a session, the `sid` of its tokens. A version 4 UUID: 122 unpredictable bits.
     SessionId
 }

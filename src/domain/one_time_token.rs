@@ -18,6 +18,8 @@ pub enum TokenPurpose {
     VerifyEmail,
     /// Makes a new address the account's address.
     ChangeEmail,
+    /// Verifies a secondary address of the account.
+    AddEmail,
     /// Sets a new password.
     ResetPassword,
     /// Sets the first password of an invited account.
@@ -32,9 +34,10 @@ pub enum TokenPurpose {
 
 impl TokenPurpose {
     /// All purposes.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VerifyEmail,
         Self::ChangeEmail,
+        Self::AddEmail,
         Self::ResetPassword,
         Self::Invitation,
         Self::Login,
@@ -47,6 +50,7 @@ impl TokenPurpose {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ChangeEmail => "change_email",
+            Self::AddEmail => "add_email",
             Self::ResetPassword => "reset_password",
             Self::Invitation => "invitation",
             Self::Login => "login",
@@ -60,6 +64,7 @@ impl TokenPurpose {
         match self {
             Self::VerifyEmail => b'v',
             Self::ChangeEmail => b'c',
+            Self::AddEmail => b'a',
             Self::ResetPassword => b'r',
             Self::Invitation => b'i',
             Self::Login => b'l',
@@ -76,7 +81,7 @@ impl TokenPurpose {
     /// How long a token works.
     pub const fn ttl(self) -> Duration {
         match self {
-            Self::VerifyEmail => Duration::from_hours(24),
+            Self::VerifyEmail | Self::AddEmail => Duration::from_hours(24),
             Self::ChangeEmail | Self::ResetPassword => HOUR,
             Self::Invitation => Duration::from_hours(7 * 24),
             Self::Login => Duration::from_mins(10),
@@ -87,8 +92,8 @@ impl TokenPurpose {
     /// The most live tokens of an account for this purpose; a further one replaces the oldest.
     pub const fn max_live(self) -> u32 {
         match self {
-            // each belongs to another mail about another event
-            Self::UndoEmailChange | Self::SecureAccount => 8,
+            // each belongs to another mail about another event or address
+            Self::UndoEmailChange | Self::SecureAccount | Self::AddEmail => 8,
             _ => 3,
         }
     }

@@ -26,9 +26,10 @@ pub mod types;
 
 use api::{
     account::AccountApi, app_metadata::AppMetadataApi, consents::ConsentsApi, email_login::EmailLoginApi,
-    factors::FactorsApi, health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi,
-    metadata::MetadataApi, passkeys::PasskeysApi, reauthentication::ReauthenticationApi, recovery::RecoveryApi,
-    revocations::RevocationsApi, second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
+    emails::EmailsApi, export::ExportApi, factors::FactorsApi, health::HealthApi, invitation::InvitationApi,
+    keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
+    reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi,
+    second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -41,7 +42,9 @@ use paths::Paths;
 /// | path | module |
 /// | --- | --- |
 /// | `/v1/users`, `/v1/me/password` | [`api::account`] |
-/// | `/v1/me`, `/v1/me/email`, `/v1/me/export` | [`api::me`] |
+/// | `/v1/me` | [`api::me`] |
+/// | `/v1/me/email`, `/v1/me/emails`, `/v1/me/emails/{id}`, `/v1/me/emails/{id}/primary` | [`api::emails`] |
+/// | `/v1/me/export` | [`api::export`] |
 /// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
 /// | `/v1/login/second-factor`, `/v1/login/enrolment/totp`, `/v1/login/enrolment/totp/confirm` | [`api::second_factor`] |
@@ -134,6 +137,8 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
     let account = (
         AccountApi,
         MeApi,
+        EmailsApi,
+        ExportApi,
         ReauthenticationApi,
         RecoveryApi,
         InvitationApi,

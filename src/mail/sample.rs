@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::domain::{
     clock::Timestamp,
-    mail::{ActionOrigin, Challenge, Device, FactorChange, FactorKind, MailData, Notice, Template},
+    mail::{ActionOrigin, AddressChange, Challenge, Device, FactorChange, FactorKind, MailData, Notice, Template},
     secret::SecretText,
 };
 
@@ -50,6 +50,11 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
             new_address: "ann.new@example.org".to_owned(),
             undo: Challenge { code: None, ..challenge("undo-address", 72 * 60) },
             origin: origin(),
+        },
+        Template::SecondaryAddressChanged => MailData::SecondaryAddressChanged {
+            change: if is_full { AddressChange::Added } else { AddressChange::Removed },
+            secondary: "ann.work@example.org".to_owned(),
+            notice: notice(),
         },
         Template::ConfirmAddress => MailData::ConfirmAddress { challenge: challenge("confirm-address", 60) },
         Template::SignInCode => MailData::SignInCode { challenge: challenge("sign-in-code", 10), origin: origin() },

@@ -23,7 +23,7 @@ use crate::{
     domain::{
         clock::Timestamp,
         locale::Locale,
-        mail::{ActionOrigin, FactorChange, FactorKind, Mail, MailData, Template},
+        mail::{ActionOrigin, AddressChange, FactorChange, FactorKind, Mail, MailData, Template},
     },
 };
 
@@ -215,6 +215,7 @@ impl Templates {
             | MailData::SessionReuse { notice }
             | MailData::RecoveryCodeUsed { notice, .. }
             | MailData::FactorChanged { notice, .. }
+            | MailData::SecondaryAddressChanged { notice, .. }
             | MailData::PasskeyCopied { notice } => {
                 facts.origin(&notice.origin);
                 if let Some(link) = &notice.not_me {
@@ -228,6 +229,17 @@ impl Templates {
         }
         if let MailData::RecoveryCodeUsed { remaining, .. } = data {
             facts.values.insert("remaining".to_owned(), Value::from(*remaining));
+        }
+        if let MailData::SecondaryAddressChanged { change, secondary, .. } = data {
+            facts.set("secondary_address", secondary);
+            facts.set(
+                "change",
+                match change {
+                    AddressChange::Added => "added",
+                    AddressChange::Removed => "removed",
+                    AddressChange::MadePrimary => "made_primary",
+                },
+            );
         }
         if let MailData::FactorChanged { change, factor, .. } = data {
             facts.set(

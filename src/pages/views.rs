@@ -54,7 +54,7 @@ views! {
     Link = "link.html" ["token"];
     Message = "message.html" [];
     Profile = "profile.html" ["username", "display_name", "locale", "time_zone"];
-    Address = "address.html" ["email"];
+    Address = "address.html" ["email", "secondary"];
     Password = "password.html" ["current_password", "new_password"];
     Security = "security.html" ["name"];
     Totp = "totp.html" ["code"];
@@ -331,10 +331,21 @@ impl Profile {
     }
 }
 
-/// The e-mail address of the account.
+/// A secondary address.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecondaryAddress {
+    /// The id.
+    pub id: String,
+    /// The address.
+    pub email: String,
+    /// Whether it is verified.
+    pub is_verified: bool,
+}
+
+/// The e-mail addresses of the account.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Address {
-    /// The address in use.
+    /// The primary address.
     pub current: String,
     /// Whether it is verified.
     pub email_verified: bool,
@@ -342,14 +353,24 @@ pub struct Address {
     pub email: String,
     /// The address that waits for its confirmation.
     pub pending: Option<String>,
+    /// The secondary addresses.
+    pub addresses: Vec<SecondaryAddress>,
+    /// Whether the account may have another one.
+    pub can_add: bool,
+    /// The typed secondary address.
+    pub secondary: String,
 }
 
 impl Address {
     fn states() -> Vec<Self> {
-        let state = Self { current: text("ann@example.com"), email_verified: true, ..Self::default() };
+        let state = Self { current: text("ann@example.com"), email_verified: true, can_add: true, ..Self::default() };
+        let other =
+            |email: &str, is_verified| SecondaryAddress { id: text("019b7a63"), email: text(email), is_verified };
+        let addresses = vec![other("ann@work.example", true), other("ann@school.example", false)];
         vec![
             state.clone(),
             Self { email_verified: false, ..state.clone() },
+            Self { addresses, can_add: false, ..state.clone() },
             Self { pending: Some(text("ann@example.org")), ..state },
         ]
     }

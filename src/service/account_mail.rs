@@ -34,11 +34,17 @@ pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &Issued
     Challenge { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
 }
 
+/// The mail to the owner of an address that another person tries to use.
+pub(super) fn address_taken(state: &AppState, origin: &RequestOrigin) -> MailData {
+    let origin = action_origin(origin, state.clock.now());
+    MailData::AddressTaken { origin, sign_in: state.config.mail.links.sign_in.clone() }
+}
+
 /// The link of a token (`mail.links`).
 pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) -> SecretText {
     let links = &state.config.mail.links;
     let template = match purpose {
-        TokenPurpose::VerifyEmail => &links.verify_address,
+        TokenPurpose::VerifyEmail | TokenPurpose::AddEmail => &links.verify_address,
         TokenPurpose::ChangeEmail => &links.confirm_address,
         TokenPurpose::ResetPassword => &links.reset_password,
         TokenPurpose::Invitation => &links.invitation,

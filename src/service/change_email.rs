@@ -7,7 +7,6 @@ use crate::{
     domain::{
         account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
-        authentication::Acr,
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -20,18 +19,15 @@ use crate::{
         account_mail,
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
-        further_claims, limits,
+        limits,
         one_time_tokens::{self, Presented},
+        replace_sessions::{end_sessions, replace_sessions},
         request_origin::RequestOrigin,
-        sign_in::policy,
-        token_issuer::{self, Tokens},
+        token_issuer::Tokens,
         verify_email::{self, VerifyEmailError},
     },
     state::AppState,
-    store::{
-        redis::{Replace, Replacement},
-        sql::{AccountChange, TakeAddressError},
-    },
+    store::sql::{AccountChange, TakeAddressError},
 };
 
 /// Why a change of address was not started.
@@ -86,19 +82,16 @@ pub async fn request(
     limits::recovery(state, origin.ip).await?;
     limits::password_change(state, caller.sid, origin.ip).await?;
     let now = state.clock.now();
-    let holder = state.sql.find_account(&Identifier::Email(email.as_str().to_lowercase())).await?;
-    let holder = holder.filter(|holder| holder.id != caller.sub && holder.email_verified);
+    let is_taken = is_owned_by_another(state, caller.sub, email).await?;
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(RequestError::NoAccount)?;
     let purpose = TokenPurpose::ChangeEmail;
     let issued = one_time_tokens::issue(state, &change.account, purpose, email, &[]).await?;
     change.set_pending_address(email, now, issued.expires_at).await?;
-    let data = match &holder {
-        Some(_) => MailData::AddressTaken {
-            origin: account_mail::action_origin(origin, now),
-            sign_in: state.config.mail.links.sign_in.clone(),
-        },
-        None => MailData::ConfirmAddress { challenge: account_mail::challenge(state, purpose, &issued) },
+    let data = if is_taken {
+        account_mail::address_taken(state, origin)
+    } else {
+        MailData::ConfirmAddress { challenge: account_mail::challenge(state, purpose, &issued) }
     };
     account_mail::enqueue(state, &mut change, email, origin, data).await?;
     let entry = Entry::new(now, AuditEvent::OneTimeToken).account(caller.sub).session(caller.sid);
@@ -107,10 +100,15 @@ pub async fn request(
     Ok(())
 }
 
-/// The account of a link that confirms a new address.
-pub(super) fn account_of(text: &SecretText) -> Option<AccountId> {
-    let token = LinkToken::parse(text.expose())?;
-    (token.purpose == TokenPurpose::ChangeEmail).then_some(token.account)
+/// Whether another account has verified an address.
+pub(super) async fn is_owned_by_another(
+    state: &AppState,
+    account: AccountId,
+    email: &Email,
+) -> Result<bool, ServiceError> {
+    let identifier = Identifier::from(email);
+    let holder = state.sql.find_account(&identifier).await?;
+    Ok(holder.is_some_and(|holder| holder.id != account && holder.owns(&identifier)))
 }
 
 /// Makes a confirmed address the account's. All sessions end; that of a caller who is signed in is replaced by a new one,
@@ -140,39 +138,10 @@ pub(super) async fn apply(
         change.commit().await?;
         return Ok(None);
     }
-    let epoch = change.bump_epoch().await?;
-    let reason = Reason::Revoked;
     let tokens = match caller {
-        Some(caller) => {
-            let settings = &state.config.session;
-            let further_claims = further_claims::of_change(state, &mut change).await?;
-            let acr = Acr::parse(&caller.acr).unwrap_or_default();
-            let longest = policy::longest_replacement(state, &mut change, acr, now).await?;
-            let replacement = Replacement {
-                id: state.entropy.session_id(),
-                account: before.id,
-                replaces: caller.sid,
-                accepted,
-                roles: change.account.roles.clone(),
-                further_claims,
-                claims_version: change.account.claims_version,
-                epoch,
-                authentication: None,
-                idle_timeout: settings.idle_timeout.min(longest),
-                absolute_timeout: longest,
-            };
-            match state.redis.sessions.replace_all(replacement, reason, now).await? {
-                Replace::Replaced { grant, ended } => {
-                    record_ended(&mut change, reason, ended, now).await?;
-                    Some(token_issuer::issue(state, &grant, now)?)
-                }
-                Replace::Gone => return Err(VerifyEmailError::SessionEnded),
-                Replace::NotAccepted => return Err(VerifyEmailError::CookieNotAccepted),
-            }
-        }
+        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, origin.ip).await?),
         None => {
-            let ended = state.redis.sessions.revoke_all(before.id, None, Some(epoch), reason, now).await?;
-            record_ended(&mut change, reason, ended, now).await?;
+            end_sessions(state, &mut change).await?;
             None
         }
     };
@@ -223,10 +192,10 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     let account = state.sql.account(link.account).await?.ok_or_else(refused)?;
     let former = state.sql.former_addresses(account.id, state.clock.now()).await?;
     let addresses = former.iter().map(|it| it.email.clone()).collect();
-    let found = one_time_tokens::find_link_about(state, account, &link, addresses).await?;
-    let (claim, address) = found.ok_or_else(refused)?;
+    let claim = one_time_tokens::find_link_about(state, account, &link, addresses).await?.ok_or_else(refused)?;
+    let address = claim.about.clone().ok_or_else(refused)?;
     let change = state.sql.change_account(claim.account.id).await?.ok_or_else(refused)?;
-    let Some(taken) = one_time_tokens::take(state, &claim, &change.account, Some(&address)).await? else {
+    let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(UndoError::InvalidToken);
     };
     let since = former.iter().find(|it| it.email == address).map(|it| it.created_at);
@@ -260,7 +229,8 @@ async fn apply_undo(
     Ok(())
 }
 
-/// Removes the password, ends all sessions, cancels pending changes and sends a reset link to the account's address.
+/// Removes the password and what a thief may have added: ends all sessions, cancels pending changes, removes the secondary addresses
+/// that were verified within `account.undo_window` or not at all, and sends a reset link to the account's primary address.
 pub(super) async fn secure(
     state: &AppState,
     change: &mut AccountChange,
@@ -269,6 +239,7 @@ pub(super) async fn secure(
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
     change.remove_password(now).await?;
     change.clear_pending_address().await?;
+    change.clear_recent_secondary_emails(now - state.config.account.undo_window).await?;
     change.set_deletion(None, now).await?;
     let epoch = change.bump_epoch().await?;
     let purpose = TokenPurpose::ResetPassword;

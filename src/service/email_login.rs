@@ -8,8 +8,9 @@ use std::{fmt, sync::Arc, time::Duration};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::{
+    config::Verification,
     domain::{
-        account::{Account, Identifier},
+        account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         entropy::Entropy,
@@ -25,13 +26,13 @@ use crate::{
         background,
         error::{ServiceError, from_store_errors},
         limits::{self, Attempt, DeviceToken},
-        one_time_tokens::{self, Presented},
+        one_time_tokens::{self, Claim, Presented},
         request_origin::RequestOrigin,
         sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
         token_issuer::Tokens,
     },
     state::AppState,
-    store::sql::AccountChange,
+    store::sql::{AccountChange, TakeAddressError},
 };
 
 const PREFIX: &str = "lk_lr_";
@@ -85,7 +86,7 @@ pub enum EmailLoginError {
 
 from_store_errors!(EmailLoginError);
 
-/// Sends a code and a link, if an account has the address. Returns the secret with which they work, in any case.
+/// Sends a code and a link, if the address is the primary one or a verified secondary one of an account. Returns the secret with which they work, in any case.
 ///
 /// # Errors
 /// [`EmailLoginError::Off`], [`EmailLoginError::Service`], for known and unknown addresses alike.
@@ -98,14 +99,17 @@ pub async fn request(
         return Err(EmailLoginError::Off);
     }
     limits::recovery(state, origin.ip).await?;
-    let account = state.sql.find_account(&Identifier::Email(email.to_lowercase())).await?;
+    let identifier = Identifier::Email(email.to_lowercase());
+    let account = state.sql.find_account(&identifier).await?;
     let secret = LoginRequestSecret::generate(&state.entropy);
     let asker = secret.clone();
     background::run(state, "login_code", move |state| {
-        let (account, origin, asker) = (account.clone(), origin.clone(), asker.clone());
+        let (account, identifier) = (account.clone(), identifier.clone());
+        let (origin, asker) = (origin.clone(), asker.clone());
         async move {
-            match account {
-                Some(account) if !account.is_closed(state.clock.now()) => send(&state, &account, &asker, &origin).await,
+            let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
+            match state.sql.named_email(&account, &identifier).await? {
+                Some(to) if may_finish(&state, &account, &to) => send(&state, &account, &to, &asker, &origin).await,
                 _ => Ok(()),
             }
         }
@@ -113,22 +117,29 @@ pub async fn request(
     Ok(secret)
 }
 
+/// Whether a sign-in by a mail to an address can be finished: one to the primary address verifies that.
+fn may_finish(state: &AppState, account: &Account, to: &Email) -> bool {
+    let needs_primary = state.config.registration.verification == Verification::Required;
+    !needs_primary || account.email_verified || to.key() == account.email.key()
+}
+
 async fn send(
     state: &AppState,
     account: &Account,
+    to: &Email,
     asker: &LoginRequestSecret,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (purpose, now) = (TokenPurpose::Login, state.clock.now());
-    if !limits::may_send_mail(state, purpose, account.id).await? {
+    if !limits::may_send_mail(state, purpose, account, to).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, asker.expose().as_bytes()).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, to, asker.expose().as_bytes()).await?;
     let data = MailData::SignInCode {
         challenge: account_mail::challenge(state, purpose, &issued),
         origin: account_mail::action_origin(origin, now),
     };
-    account_mail::send(state, account, &account.email, origin, data).await?;
+    account_mail::send(state, account, to, origin, data).await?;
     let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
     state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
     Ok(())
@@ -162,10 +173,10 @@ pub async fn verify(
     if change.account.is_closed(state.clock.now()) {
         return Err(EmailLoginError::InvalidToken);
     }
-    let Some(token) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
+    let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(EmailLoginError::InvalidToken);
     };
-    let outcome = finish(state, change, transport, &client, device).await;
+    let outcome = finish(state, change, &claim, transport, &client, device).await;
     let is_used = matches!(
         outcome,
         Ok(_) | Err(EmailLoginError::SecondFactorRequired(_) | EmailLoginError::EnrolmentRequired(_))
@@ -179,11 +190,12 @@ pub async fn verify(
 async fn finish(
     state: &AppState,
     mut change: AccountChange,
+    claim: &Claim,
     transport: Transport,
     client: &Origin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
-    if !change.account.email_verified {
+    if claim.about.is_none() && !change.account.email_verified {
         claim_account(state, &mut change, client.ip).await?;
     }
     let account = change.account.clone();
@@ -219,10 +231,14 @@ async fn claim_account(
     ip: Option<std::net::IpAddr>,
 ) -> Result<(), EmailLoginError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::PasswordChanged);
-    change.verify_email(now).await?;
+    change.verify_email(now).await.map_err(|error| match error {
+        TakeAddressError::Taken => EmailLoginError::InvalidToken,
+        TakeAddressError::Sql(error) => error.into(),
+    })?;
     change.remove_password(now).await?;
     change.clear_factors(now).await?;
     change.clear_pending_address().await?;
+    change.clear_secondary_emails().await?;
     let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.by(Actor::Account).from(ip)).await?;
     let epoch = change.bump_epoch().await?;

@@ -13,7 +13,7 @@ use crate::{
     },
     service::{authenticate::AuthenticateError, limits},
     state::AppState,
-    store::sql::{AuditFilter, AuditRow, Consent, FurtherAddress, TotpFactor},
+    store::sql::{AuditFilter, AuditRow, Consent, FurtherAddress, SecondaryEmail, TotpFactor},
 };
 
 /// The most security events of an export: the newest ones.
@@ -26,6 +26,8 @@ pub struct AccountExport {
     pub account: Account,
     /// The profile.
     pub profile: Profile,
+    /// The secondary addresses.
+    pub secondary_emails: Vec<SecondaryEmail>,
     /// The address that waits for its confirmation.
     pub pending_address: Option<FurtherAddress>,
     /// The former addresses of changes that can be undone.
@@ -62,6 +64,7 @@ pub async fn export_account(
     let export = AccountExport {
         account,
         profile: state.sql.profile(id).await?,
+        secondary_emails: state.sql.secondary_emails(id).await?,
         pending_address: state.sql.pending_address(id, now).await?,
         former_addresses: state.sql.former_addresses(id, now).await?,
         totp_factors: totp_factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect(),

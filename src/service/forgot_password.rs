@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     domain::{
-        account::{Account, Identifier},
+        account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
         mail::MailData,
         one_time_token::TokenPurpose,
@@ -13,7 +13,8 @@ use crate::{
     state::AppState,
 };
 
-/// Sends the mail, if an account has the identifier. The mail is made after the answer, so that neither the answer nor its
+/// Sends the mail, if an account has the identifier: to the verified secondary address that was typed, else to the primary one. The
+/// mail is made after the answer, so that neither the answer nor its
 /// time reveals whether there is such an account (I12).
 ///
 /// # Errors
@@ -25,33 +26,36 @@ pub async fn forgot_password(
 ) -> Result<(), ServiceError> {
     limits::recovery(state, origin.ip).await?;
     let account = state.sql.find_account(identifier).await?;
+    let identifier = identifier.clone();
     background::run(state, "forgot_password", move |state| {
-        let (account, origin) = (account.clone(), origin.clone());
+        let (account, identifier, origin) = (account.clone(), identifier.clone(), origin.clone());
         async move {
-            match account {
-                Some(account) if !account.is_closed(state.clock.now()) => send_reset(&state, &account, &origin).await,
-                _ => Ok(()),
+            let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
+            match state.sql.named_email(&account, &identifier).await? {
+                Some(to) => send_reset(&state, &account, &to, &origin).await,
+                None => Ok(()),
             }
         }
     });
     Ok(())
 }
 
-/// Sends the mail to an account, within the limit of mails that strangers may cause.
-pub(super) async fn send_reset(
+/// Sends the mail, within the limit of mails that strangers may cause.
+async fn send_reset(
     state: &AppState,
     account: &Account,
+    to: &Email,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::ResetPassword;
-    if !limits::may_send_mail(state, purpose, account.id).await? {
+    if !limits::may_send_mail(state, purpose, account, to).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, to, &[]).await?;
     let challenge = account_mail::challenge(state, purpose, &issued);
     let now = state.clock.now();
     let data = MailData::PasswordReset { challenge, origin: account_mail::action_origin(origin, now) };
-    account_mail::send(state, account, &account.email, origin, data).await?;
+    account_mail::send(state, account, to, origin, data).await?;
     let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
     state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
     Ok(())

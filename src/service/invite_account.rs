@@ -128,9 +128,9 @@ pub async fn invite(
     origin: &RequestOrigin,
 ) -> Result<Started, InviteError> {
     let now = state.clock.now();
-    let found = state.sql.find_account(&Identifier::Email(input.email.as_str().to_lowercase())).await?;
-    let account = match found {
-        Some(account) if account.email_verified || account.is_closed(now) => return Err(InviteError::EmailTaken),
+    let identifier = Identifier::from(&input.email);
+    let account = match state.sql.find_account(&identifier).await? {
+        Some(account) if account.owns(&identifier) || account.is_closed(now) => return Err(InviteError::EmailTaken),
         Some(account) => account,
         None => {
             let new = NewAccount {

@@ -52,6 +52,8 @@ pub(super) struct Claim {
     pub(super) account: Account,
     /// The purpose.
     pub(super) purpose: TokenPurpose,
+    /// The address that the token is about, if that is another than the account's primary one.
+    pub(super) about: Option<Email>,
     presented: PresentedToken,
 }
 
@@ -109,7 +111,8 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 /// Finds the account of a presented token that works for one of `purposes`, without using it up. Does the same work for
 /// known and unknown accounts (I12). A wrong code counts.
 ///
-/// `address` is the address that the token is about, as for [`issue`]; none for the account's own.
+/// `address` is the address that the token is about, as for [`issue`]. None for the account's own: the primary one, or the verified
+/// secondary one that the mail went to. That of a code is the one that was typed.
 pub(super) async fn find(
     state: &AppState,
     presented: &Presented,
@@ -123,7 +126,19 @@ pub(super) async fn find(
             let Some(token) = token else { return Ok(None) };
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
             let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, asker));
-            check(state, account, token.purpose, digests, address).await
+            let found = check(state, account.clone(), token.purpose, digests.clone(), address.cloned()).await?;
+            let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
+            if found.is_some() || address.is_some() || !goes_to_secondary {
+                return Ok(found);
+            }
+            for email in state.sql.secondary_emails(account.id).await?.into_iter().filter(|it| it.verified_at.is_some())
+            {
+                let about = Some(email.email);
+                if let Some(claim) = check(state, account.clone(), token.purpose, digests.clone(), about).await? {
+                    return Ok(Some(claim));
+                }
+            }
+            Ok(None)
         }
         Presented::Code { identifier, code } => {
             let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
@@ -143,7 +158,7 @@ pub(super) async fn find_code_of(
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
     let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &[]));
-    check(state, account, purpose, digests, address).await
+    check(state, account, purpose, digests, address.cloned()).await
 }
 
 async fn find_code(
@@ -159,7 +174,10 @@ async fn find_code(
     for purpose in purposes {
         let digests = |id| PresentedToken::Code(state.token_digests.all_of_code(code, *purpose, id, asker));
         let found = match &account {
-            Some(account) => check(state, account.clone(), *purpose, digests(account.id), address).await?,
+            Some(account) => {
+                let about = address.cloned().or_else(|| account.other_email(identifier));
+                check(state, account.clone(), *purpose, digests(account.id), about).await?
+            }
             None => {
                 let id = nobody(state, identifier);
                 let now = state.clock.now();
@@ -186,25 +204,25 @@ async fn check(
     account: Account,
     purpose: TokenPurpose,
     presented: PresentedToken,
-    address: Option<&Email>,
+    about: Option<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let now = state.clock.now();
-    let binding = binding(&account, purpose, address.unwrap_or(&account.email));
+    let binding = binding(&account, purpose, about.as_ref().unwrap_or(&account.email));
     let found = state.redis.one_time_tokens.find(account.id, purpose, &presented, binding, now).await?;
-    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, presented }))
+    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, presented }))
 }
 
-/// Finds a link's token, whichever of `addresses` it is about. Returns the address too.
+/// Finds a link's token, whichever of `addresses` it is about.
 pub(super) async fn find_link_about(
     state: &AppState,
     account: Account,
     token: &LinkToken,
     addresses: Vec<Email>,
-) -> Result<Option<(Claim, Email)>, ServiceError> {
+) -> Result<Option<Claim>, ServiceError> {
     for address in addresses {
         let digests = PresentedToken::Link(state.token_digests.all_of_link(token, &[]));
-        if let Some(claim) = check(state, account.clone(), token.purpose, digests, Some(&address)).await? {
-            return Ok(Some((claim, address)));
+        if let Some(claim) = check(state, account.clone(), token.purpose, digests, Some(address)).await? {
+            return Ok(Some(claim));
         }
     }
     Ok(None)
@@ -216,9 +234,8 @@ pub(super) async fn take(
     state: &AppState,
     claim: &Claim,
     locked: &Account,
-    address: Option<&Email>,
 ) -> Result<Option<FoundToken>, ServiceError> {
-    let binding = binding(locked, claim.purpose, address.unwrap_or(&locked.email));
+    let binding = binding(locked, claim.purpose, claim.about.as_ref().unwrap_or(&locked.email));
     let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
     Ok(tokens.take(locked.id, claim.purpose, &claim.presented, binding, now).await?)
 }

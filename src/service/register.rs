@@ -9,7 +9,6 @@ use crate::{
         account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
         audit::{Actor, AuditEvent, Entry},
         factor::{Factors, FactorsVersion},
-        mail::MailData,
         one_time_token::TokenPurpose,
     },
     password::{NewPassword, PasswordError, WeakPassword},
@@ -131,18 +130,20 @@ fn send_after_answer(state: &Arc<AppState>, email: Email, origin: RequestOrigin)
     background::run(state, "registration_mail", move |state| {
         let (email, origin) = (email.clone(), origin.clone());
         async move {
-            let found = state.sql.find_account(&Identifier::Email(email.as_str().to_lowercase())).await?;
-            match found.filter(|account| !account.is_closed(state.clock.now())) {
-                Some(account) if !account.email_verified => verify_email::send(&state, &account, &origin).await,
-                Some(account) if limits::may_send_mail(&state, TokenPurpose::VerifyEmail, account.id).await? => {
-                    let data = MailData::AddressTaken {
-                        origin: account_mail::action_origin(&origin, state.clock.now()),
-                        sign_in: state.config.mail.links.sign_in.clone(),
-                    };
-                    account_mail::send(&state, &account, &account.email, &origin, data).await
-                }
-                _ => Ok(()),
+            let identifier = Identifier::from(&email);
+            let Some(account) = state.sql.find_account(&identifier).await? else { return Ok(()) };
+            if account.is_closed(state.clock.now()) {
+                return Ok(());
             }
+            if !account.owns(&identifier) {
+                return verify_email::send(&state, &account, &origin).await;
+            }
+            let Some(to) = state.sql.named_email(&account, &identifier).await? else { return Ok(()) };
+            if limits::may_send_mail(&state, TokenPurpose::VerifyEmail, &account, &to).await? {
+                account_mail::send(&state, &account, &to, &origin, account_mail::address_taken(&state, &origin))
+                    .await?;
+            }
+            Ok(())
         }
     });
 }

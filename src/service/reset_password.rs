@@ -19,7 +19,7 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::sql::AccountChange,
+    store::sql::{AccountChange, TakeAddressError},
 };
 
 /// Why a password was not reset.
@@ -42,7 +42,7 @@ from_store_errors!(ResetPasswordError);
 const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
 
 /// Sets the password and ends all sessions. The reader of the mail owns the address: it is verified, and every password,
-/// session, link and pending change of the account that another person set up before stops working (I13).
+/// session, factor, link, secondary address and pending change of the account that another person set up before stops working (I13).
 ///
 /// # Errors
 /// [`ResetPasswordError`]. Nothing was changed then, except that the account's sessions may have ended if the database failed
@@ -67,14 +67,14 @@ pub async fn reset_password(
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     let change = change.ok_or(ResetPasswordError::InvalidToken)?;
-    let Some(token) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
+    let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(ResetPasswordError::InvalidToken);
     };
     let outcome = apply(state, change, &claim, &hash, origin).await;
     if outcome.is_err() {
         one_time_tokens::restore(state, &claim, &token).await;
     }
-    Ok(outcome?)
+    outcome
 }
 
 async fn apply(
@@ -83,23 +83,29 @@ async fn apply(
     claim: &Claim,
     hash: &PasswordHash,
     origin: &RequestOrigin,
-) -> Result<(), ServiceError> {
+) -> Result<(), ResetPasswordError> {
     let (id, now) = (change.account.id, state.clock.now());
-    let was_verified = change.account.email_verified;
+    // The reader of a secondary address, which was verified before, shows nothing about the primary one.
+    let verifies = claim.about.is_none() && !change.account.email_verified;
     change.set_password(hash, now).await?;
-    change.verify_email(now).await?;
     change.clear_pending_address().await?;
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
-    if !was_verified {
+    if verifies {
+        change.verify_email(now).await.map_err(|error| match error {
+            TakeAddressError::Taken => ResetPasswordError::InvalidToken,
+            TakeAddressError::Sql(error) => error.into(),
+        })?;
         change.clear_factors(now).await?;
+        change.clear_secondary_emails().await?;
         let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     }
     let epoch = change.bump_epoch().await?;
-    if was_verified && account_mail::wants(state, &change.account, Template::PasswordChanged) {
+    let owned = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
+    if !verifies && let Some(to) = owned.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
+    {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
-        let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
     }
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;

@@ -46,7 +46,7 @@ pub async fn secure_account(
         return Err(SecureAccountError::InvalidToken);
     };
     let change = state.sql.change_account(claim.account.id).await?.ok_or(SecureAccountError::InvalidToken)?;
-    let Some(taken) = one_time_tokens::take(state, &claim, &change.account, None).await? else {
+    let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(SecureAccountError::InvalidToken);
     };
     let outcome = apply(state, change, origin).await;

@@ -1,4 +1,4 @@
-//! Verifies the address of an account, and confirms a new one.
+//! Verifies the addresses of an account, and confirms a new one.
 //!
 //! A link that arrives shows that its holder reads the mails of the address. It does not show that the holder set up the
 //! account: another person may have registered the address and wait for its owner to verify it (pre-hijacking, I13). So the
@@ -8,7 +8,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    crypto::access_token::AccessClaims,
+    crypto::{access_token::AccessClaims, one_time_token::LinkToken},
     domain::{
         account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
@@ -23,16 +23,17 @@ use crate::{
     service::{
         account_mail,
         accounts::record_ended,
-        background, change_email,
+        background, change_email, emails,
         error::{ServiceError, from_store_errors},
         further_claims, limits,
         one_time_tokens::{self, Claim, Presented},
         register::password_context,
+        replace_sessions::ReplaceSessionsError,
         request_origin::RequestOrigin,
         token_issuer::Tokens,
     },
     state::AppState,
-    store::sql::AccountChange,
+    store::sql::{AccountChange, TakeAddressError},
 };
 
 /// Why an address was not verified.
@@ -66,6 +67,16 @@ pub enum VerifyEmailError {
 
 from_store_errors!(VerifyEmailError);
 
+impl From<ReplaceSessionsError> for VerifyEmailError {
+    fn from(error: ReplaceSessionsError) -> Self {
+        match error {
+            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
+            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
+            ReplaceSessionsError::Service(error) => error.into(),
+        }
+    }
+}
+
 /// The proof that the caller set up the account, or its replacement.
 #[derive(Debug)]
 pub enum Proof {
@@ -92,21 +103,20 @@ pub struct VerifyEmail<'a> {
     pub origin: RequestOrigin,
 }
 
-/// Sends a link and a code that verify an address, if an account has it and has not verified it. The mail is made after the
+/// Sends a link and a code that verify the primary address of an account, if it has not verified it. The mail is made after the
 /// answer (I12).
 ///
 /// # Errors
 /// [`ServiceError`], for known and unknown addresses alike.
 pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) -> Result<(), ServiceError> {
     limits::recovery(state, origin.ip).await?;
-    let account = state.sql.find_account(&Identifier::Email(email.to_lowercase())).await?;
+    let identifier = Identifier::Email(email.to_lowercase());
+    let account = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
     background::run(state, "email_verification", move |state| {
         let (account, origin) = (account.clone(), origin.clone());
         async move {
             match account {
-                Some(account) if !account.email_verified && !account.is_closed(state.clock.now()) => {
-                    send(&state, &account, &origin).await
-                }
+                Some(account) if !account.is_closed(state.clock.now()) => send(&state, &account, &origin).await,
                 _ => Ok(()),
             }
         }
@@ -117,7 +127,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
 /// Sends the mail, within the limit of mails that strangers may cause.
 pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::VerifyEmail;
-    if !limits::may_send_mail(state, purpose, account.id).await? {
+    if !limits::may_send_mail(state, purpose, account, &account.email).await? {
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
@@ -128,8 +138,8 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     Ok(())
 }
 
-/// Verifies the account's address, or confirms its new address. Returns new tokens if the address changed and the caller is
-/// signed in (I5).
+/// Verifies the account's primary address or a secondary one, or confirms its new address. Returns new tokens if another address than
+/// the primary one was verified, and the caller is signed in (I5).
 ///
 /// # Errors
 /// [`VerifyEmailError`]
@@ -140,27 +150,27 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         Proof::Password(_) | Proof::NewPassword(_) => Some(state.passwords.reserve().map_err(ServiceError::from)?),
     };
     limits::recovery(state, origin.ip).await?;
-    let found = find(state, &presented, caller).await?;
-    let Some((claim, address)) = found else {
+    let Some(claim) = find(state, &presented, caller).await? else {
         one_time_tokens::record_refusal(state, &presented, TokenPurpose::VerifyEmail, origin.ip);
         return Err(VerifyEmailError::InvalidToken);
     };
     let caller = caller.filter(|caller| caller.sub == claim.account.id);
-    // The reader of a new address has shown no factor, and the account has an owner: a new password would replace both (I14).
-    let takes_over = matches!(proof, Proof::NewPassword(_)) && claim.purpose == TokenPurpose::ChangeEmail;
-    if takes_over && claim.account.factors.protect() {
+    if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(&claim) {
         return Err(VerifyEmailError::ProofRequired);
     }
     let new_hash = prove(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     let change = change.ok_or(VerifyEmailError::InvalidToken)?;
-    let Some(token) = one_time_tokens::take(state, &claim, &change.account, address.as_ref()).await? else {
+    let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(VerifyEmailError::InvalidToken);
     };
-    let outcome = match (claim.purpose, address) {
+    let outcome = match (claim.purpose, &claim.about) {
         (TokenPurpose::ChangeEmail, Some(address)) => {
-            change_email::apply(state, change, &address, caller, accepted, new_hash, &origin).await
+            change_email::apply(state, change, address, caller, accepted, new_hash, &origin).await
+        }
+        (TokenPurpose::AddEmail, Some(address)) => {
+            emails::add::apply(state, change, address, caller, accepted, &origin).await
         }
         _ => apply(state, change, new_hash, caller.is_some(), &origin).await.map(|()| None),
     };
@@ -170,40 +180,61 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
     outcome
 }
 
-/// Finds the token, and the new address that it confirms.
+/// Whether the reader of the mail may set a new password. The reader of a new address has shown no factor, and the account has an
+/// owner: a new password would replace both (I14). The reader of a secondary address has no claim to the account.
+fn accepts_new_password(claim: &Claim) -> bool {
+    match claim.purpose {
+        TokenPurpose::ChangeEmail => !claim.account.factors.protect(),
+        TokenPurpose::AddEmail => false,
+        _ => true,
+    }
+}
+
+/// Finds the token. It is about the primary address, about the one that waits to become it, or about an unverified secondary one.
 async fn find(
     state: &AppState,
     presented: &Presented,
     caller: Option<&AccessClaims>,
-) -> Result<Option<(Claim, Option<Email>)>, VerifyEmailError> {
-    use TokenPurpose::{ChangeEmail, VerifyEmail};
-    let account_of_link = match presented {
-        Presented::Link(text) => change_email::account_of(text),
-        Presented::Code { .. } => caller.map(|caller| caller.sub),
-    };
-    if let Some(id) = account_of_link
-        && let Some((account, address)) = pending(state, id).await?
-    {
-        let claim = match presented {
-            Presented::Link(_) => one_time_tokens::find(state, presented, &[ChangeEmail], Some(&address), &[]).await?,
-            Presented::Code { code, identifier } if identifier.key() == address.key() => {
-                one_time_tokens::find_code_of(state, account, code, ChangeEmail, Some(&address)).await?
+) -> Result<Option<Claim>, VerifyEmailError> {
+    use TokenPurpose::{AddEmail, ChangeEmail, VerifyEmail};
+    match presented {
+        Presented::Link(text) => {
+            let Some(link) = LinkToken::parse(text.expose()) else { return Ok(None) };
+            if matches!(link.purpose, ChangeEmail | AddEmail) {
+                let Some(account) = state.sql.account(link.account).await? else { return Ok(None) };
+                let addresses = unconfirmed(state, account.id, link.purpose).await?;
+                return Ok(one_time_tokens::find_link_about(state, account, &link, addresses).await?);
             }
-            Presented::Code { .. } => None,
-        };
-        if let Some(claim) = claim {
-            return Ok(Some((claim, Some(address))));
+        }
+        Presented::Code { code, identifier } => {
+            let account = match caller {
+                Some(caller) => state.sql.account(caller.sub).await?,
+                None => None,
+            };
+            for purpose in [ChangeEmail, AddEmail] {
+                let Some(account) = &account else { break };
+                let addresses = unconfirmed(state, account.id, purpose).await?;
+                let Some(address) = addresses.iter().find(|address| address.key() == identifier.key()) else {
+                    continue;
+                };
+                let found = one_time_tokens::find_code_of(state, account.clone(), code, purpose, Some(address)).await?;
+                if found.is_some() {
+                    return Ok(found);
+                }
+            }
         }
     }
-    let claim = one_time_tokens::find(state, presented, &[VerifyEmail], None, &[]).await?;
-    Ok(claim.map(|claim| (claim, None)))
+    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], None, &[]).await?)
 }
 
-/// The account and the address that it waits to confirm.
-async fn pending(state: &AppState, id: AccountId) -> Result<Option<(Account, Email)>, VerifyEmailError> {
-    let Some(address) = state.sql.pending_address(id, state.clock.now()).await? else { return Ok(None) };
-    let account = state.sql.account(id).await?;
-    Ok(account.map(|account| (account, address.email)))
+/// The addresses of an account that wait for the links and codes of a purpose.
+async fn unconfirmed(state: &AppState, id: AccountId, purpose: TokenPurpose) -> Result<Vec<Email>, VerifyEmailError> {
+    if purpose == TokenPurpose::AddEmail {
+        let emails = state.sql.secondary_emails(id).await?;
+        return Ok(emails.into_iter().filter(|it| it.verified_at.is_none()).map(|it| it.email).collect());
+    }
+    let pending = state.sql.pending_address(id, state.clock.now()).await?;
+    Ok(pending.into_iter().map(|address| address.email).collect())
 }
 
 /// Checks that the caller set up the account. Returns the hash of a new password that replaces what was set up.
@@ -248,7 +279,10 @@ async fn apply(
 ) -> Result<(), VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
     let claims = further_claims::of_change(state, &mut change).await?;
-    change.verify_email(now).await?;
+    change.verify_email(now).await.map_err(|error| match error {
+        TakeAddressError::Taken => VerifyEmailError::EmailTaken,
+        TakeAddressError::Sql(error) => error.into(),
+    })?;
     let reason = match (&new_hash, is_signed_in) {
         (Some(_), _) => "new_password",
         (None, true) => "session",
@@ -276,6 +310,7 @@ pub(super) async fn end_former(
     let (id, now) = (change.account.id, state.clock.now());
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
+    change.clear_secondary_emails().await?;
     change.clear_factors(now).await?;
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;

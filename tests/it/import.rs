@@ -61,7 +61,8 @@ async fn run_format(
 ) -> (Result<Summary, ImportError>, Vec<Progress>) {
     let (entropy, password) = (latchkey::domain::entropy::Entropy::system(), &cluster.config.password);
     let sealer = Sealer::new(&cluster.config.secrets);
-    let importer = Importer { sql, clock: &cluster.clock, entropy: &entropy, sealer: &sealer, password, format, batch };
+    let (clock, max_emails) = (&cluster.clock, cluster.config.account.max_emails);
+    let importer = Importer { sql, clock, entropy: &entropy, sealer: &sealer, password, format, max_emails, batch };
     let mut reported = Vec::new();
     let done = import(&importer, source, "accounts.jsonl", &mut |progress| reported.push(progress)).await;
     (done, reported)
@@ -275,6 +276,7 @@ async fn most_in_flight(count: usize) -> u64 {
         sealer: &Sealer::new(&cluster.config.secrets),
         password: &cluster.config.password,
         format: &Format::Native,
+        max_emails: cluster.config.account.max_emails,
         batch: 100,
     };
     let (stored, most) = (Cell::new(0), Cell::new(0));

@@ -22,7 +22,8 @@ const BUFFER: usize = 64 * 1024;
 #[derive(Args, Clone, Debug)]
 pub struct ImportArgs {
     /// The file to import, or - for standard input. Without --from: one JSON object a line with email, password_hash
-    /// (null for none) and, optionally, id, username, roles, email_verified, disabled, created_at, updated_at
+    /// (null for none) and, optionally, id, username, roles, email_verified, secondary_emails, disabled, created_at,
+    /// updated_at, totp_secret
     pub file: PathBuf,
     /// The system whose export file this is
     #[arg(long, value_enum, value_name = "SYSTEM")]
@@ -112,6 +113,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
         sealer: &Sealer::new(&config.secrets),
         password: &config.password,
         format: &format,
+        max_emails: config.account.max_emails,
         batch: args.batch,
     };
     let bar = progress_bar(length)?;

@@ -7,27 +7,32 @@ use serde::Serialize;
 use crate::{
     cli::output::{json_line, visible},
     domain::{
-        account::{Account, Username},
+        account::{Account, Email, Username},
         clock::Timestamp,
     },
     service::sessions,
     state::AppState,
+    store::sql::SecondaryEmail,
 };
 
-/// Prints an account and the number of its live sessions.
+/// Prints an account, its addresses and the number of its live sessions.
 pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
     let sessions = sessions::list_of(state, account.id).await?.len();
+    let secondary = state.sql.secondary_emails(account.id).await?;
     let mut out = io::stdout().lock();
     if json {
-        let shown = WithSessions { account: AccountJson::of(account), sessions };
+        let secondary_emails = secondary.iter().map(EmailJson::of).collect();
+        let shown = WithSessions { account: AccountJson::of(account), secondary_emails, sessions };
         json_line(&mut out, &shown)?;
         return Ok(());
     }
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let roles = account.roles.to_string();
+    let listed: Vec<String> = secondary.iter().map(|it| with_state(&it.email, it.verified_at.is_some())).collect();
     for (name, value) in [
         ("id", account.id.to_string()),
-        ("e-mail", visible(account.email.as_str())),
+        ("e-mail", with_state(&account.email, account.email_verified)),
+        ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
         ("username", or_dash(account.username.as_ref().map(|name| visible(name.as_str())))),
         ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),
         ("state", account.disabled_at.map_or_else(|| "active".to_owned(), |at| format!("disabled since {at}"))),
@@ -41,12 +46,33 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
     Ok(out.flush()?)
 }
 
-/// An account with the number of its live sessions.
+/// An address, and whether it is verified.
+fn with_state(email: &Email, is_verified: bool) -> String {
+    let state = if is_verified { "" } else { " (not verified)" };
+    format!("{}{state}", visible(email.as_str()))
+}
+
+/// An account with its secondary addresses and the number of its live sessions.
 #[derive(Serialize)]
 struct WithSessions<'a> {
     #[serde(flatten)]
     account: AccountJson<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secondary_emails: Vec<EmailJson<'a>>,
     sessions: usize,
+}
+
+/// A secondary address as JSON, as an import reads it.
+#[derive(Serialize)]
+struct EmailJson<'a> {
+    email: &'a str,
+    verified: bool,
+}
+
+impl<'a> EmailJson<'a> {
+    fn of(email: &'a SecondaryEmail) -> Self {
+        Self { email: email.email.as_str(), verified: email.verified_at.is_some() }
+    }
 }
 
 /// An account as JSON, without its password hash.

@@ -1,6 +1,7 @@
 //! Mails to account owners: templates with their data, recipients, and rows of the outbox.
 //!
-//! Mails contain no text that another person chose, such as a display name, because strangers can cause a mail to any address.
+//! Mails contain no text that another person chose, such as a display name, because strangers can cause a mail to any address. The
+//! notices of changed addresses name an address: they go to verified addresses of the account only.
 
 mod device;
 mod recipient;
@@ -46,6 +47,8 @@ templates! {
     PasswordChanged = "password_changed",
     /// The address was changed; to the old address. [`MailData::AddressChanged`]
     AddressChanged = "address_changed",
+    /// A secondary address was added, removed or made the primary one. [`MailData::SecondaryAddressChanged`]
+    SecondaryAddressChanged = "secondary_address_changed",
     /// Asks the owner of a new address to confirm the change. [`MailData::ConfirmAddress`]
     ConfirmAddress = "confirm_address",
     /// A link and a code that sign in. [`MailData::SignInCode`]
@@ -81,6 +84,7 @@ impl Template {
         match self {
             Self::PasswordChanged
             | Self::AddressChanged
+            | Self::SecondaryAddressChanged
             | Self::NewDevice
             | Self::SessionReuse
             | Self::AccountDisabled
@@ -182,6 +186,18 @@ pub enum FactorChange {
     Removed,
 }
 
+/// A change of a secondary address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AddressChange {
+    /// The address was added and verified.
+    Added,
+    /// The address was removed.
+    Removed,
+    /// The address became the primary one.
+    MadePrimary,
+}
+
 /// A kind of second factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -230,6 +246,15 @@ pub enum MailData {
         undo: Challenge,
         /// When and from where the address was changed.
         origin: ActionOrigin,
+    },
+    /// [`Template::SecondaryAddressChanged`]
+    SecondaryAddressChanged {
+        /// The change.
+        change: AddressChange,
+        /// The secondary address.
+        secondary: String,
+        /// The facts.
+        notice: Notice,
     },
     /// [`Template::ConfirmAddress`], to the new address.
     ConfirmAddress {
@@ -319,6 +344,7 @@ impl MailData {
             Self::PasswordReset { .. } => Template::PasswordReset,
             Self::PasswordChanged { .. } => Template::PasswordChanged,
             Self::AddressChanged { .. } => Template::AddressChanged,
+            Self::SecondaryAddressChanged { .. } => Template::SecondaryAddressChanged,
             Self::ConfirmAddress { .. } => Template::ConfirmAddress,
             Self::SignInCode { .. } => Template::SignInCode,
             Self::ConfirmDeletion { .. } => Template::ConfirmDeletion,

@@ -1,6 +1,6 @@
-//! `GET /v1/me`, `PATCH /v1/me`, `DELETE /v1/me`, `POST /v1/me/email`, `GET /v1/me/export`.
+//! `GET /v1/me`, `PATCH /v1/me`, `DELETE /v1/me`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
@@ -10,9 +10,8 @@ use uuid::Uuid;
 use super::{Tag, account::sentence};
 use crate::{
     domain::{
-        account::{Account, Email, Username},
+        account::{Account, Username},
         clock::Timestamp,
-        factor::FactorKind,
         profile::{LanguageTag, Metadata, Profile, TimeZoneName, parse_display_name},
     },
     http::{
@@ -22,10 +21,7 @@ use crate::{
     },
     service::{
         authenticate::{self, AuthenticateError},
-        change_email,
         delete_account::{self, DeleteAccountError},
-        export_account::{self, AccountExport},
-        recent_authentication::require_recent,
         update_account::{self, AccountUpdate, UpdateAccountError},
     },
     state::AppState,
@@ -59,6 +55,9 @@ pub(super) struct AccountResponse {
     app_metadata: Option<JsonObject>,
     /// The roles, as in the `roles` claim of its access tokens.
     roles: Vec<String>,
+    /// Whether the account has a password, in the responses of `/v1/me`. An account without one signs in by passkey or by a code
+    /// from a mail; a password reset sets one.
+    has_password: Option<bool>,
     /// When the account was created.
     created_at: Time,
     /// When the password was last changed.
@@ -79,6 +78,7 @@ impl Example for AccountResponse {
             user_metadata: None,
             app_metadata: None,
             roles: Vec::new(),
+            has_password: Some(true),
             created_at: then.into(),
             password_changed_at: then.into(),
         }
@@ -87,14 +87,16 @@ impl Example for AccountResponse {
 
 impl From<Account> for AccountResponse {
     fn from(account: Account) -> Self {
-        Self::new(account, Profile::default())
+        // A concealed registration has no account to tell about (I12).
+        Self { has_password: None, ..Self::new(account, Profile::default()) }
     }
 }
 
 impl AccountResponse {
-    fn new(account: Account, profile: Profile) -> Self {
+    pub(super) fn new(account: Account, profile: Profile) -> Self {
         let object = |metadata: &Metadata| Some(metadata.members().clone()).filter(|it| !it.is_empty()).map(JsonObject);
         Self {
+            has_password: Some(account.password_hash.is_some()),
             id: account.id.0,
             email: account.email.as_str().to_owned(),
             email_verified: account.email_verified,
@@ -145,166 +147,11 @@ impl Example for UpdateAccountRequest {
     }
 }
 
-/// A new e-mail address.
-#[derive(Object)]
-#[oai(example)]
-struct ChangeEmailRequest {
-    /// The new address.
-    #[oai(validator(min_length = 1, max_length = 254))]
-    email: String,
-}
-
-impl Example for ChangeEmailRequest {
-    fn example() -> Self {
-        Self { email: "ada@example.org".to_owned() }
-    }
-}
-
 /// When the account will be deleted.
 #[derive(Object)]
 struct DeletionResponse {
     /// When the account will be deleted, unless its owner signs in before.
     deletes_at: Time,
-}
-
-/// Everything that is stored about an account.
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none)]
-pub(in crate::http) struct ExportResponse {
-    /// The account.
-    account: AccountResponse,
-    /// The address that waits for its confirmation, if any.
-    pending_email: Option<String>,
-    /// The former addresses of changes that can still be undone.
-    former_emails: Vec<String>,
-    /// The authenticator apps and the passkeys.
-    factors: Vec<ExportedFactor>,
-    /// The permissions that apps have.
-    consents: Vec<ExportedConsent>,
-    /// The live sessions.
-    sessions: Vec<ExportedSession>,
-    /// The security events, newest first.
-    events: Vec<ExportedEvent>,
-}
-
-/// An authenticator app or a passkey in an export.
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none)]
-struct ExportedFactor {
-    /// `totp` or `passkey`.
-    kind: String,
-    /// The name that the owner gave it.
-    name: String,
-    /// When it was set up.
-    created_at: Time,
-    /// When it was last used.
-    last_used_at: Option<Time>,
-}
-
-/// The permission of an app in an export.
-#[derive(Object)]
-struct ExportedConsent {
-    /// The app.
-    client_id: String,
-    /// The scopes that it may have, separated by spaces.
-    scope: String,
-    /// When the first of them was allowed.
-    created_at: Time,
-    /// When the last of them was allowed.
-    updated_at: Time,
-}
-
-/// A session in an export.
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none)]
-struct ExportedSession {
-    /// The session's id.
-    id: Uuid,
-    /// When it began.
-    created_at: Time,
-    /// When it was last refreshed.
-    last_used_at: Time,
-    /// When it ends unless it is refreshed.
-    expires_at: Time,
-    /// The address that it began from.
-    ip: Option<String>,
-    /// The user agent that it began with.
-    user_agent: Option<String>,
-    /// The name of the device.
-    device: Option<String>,
-}
-
-/// A security event in an export.
-#[derive(Object)]
-#[oai(skip_serializing_if_is_none)]
-struct ExportedEvent {
-    /// When it happened.
-    at: Time,
-    /// The kind of event, as in the audit log.
-    event: String,
-    /// `success` or `refused`.
-    outcome: String,
-    /// The reason.
-    reason: Option<String>,
-    /// Further details.
-    detail: Option<String>,
-    /// The session.
-    session_id: Option<String>,
-    /// The client's address.
-    address: Option<String>,
-    /// How many events this stands for.
-    count: i64,
-}
-
-impl From<AccountExport> for ExportResponse {
-    fn from(export: AccountExport) -> Self {
-        let text = |email: &Email| email.as_str().to_owned();
-        let factor = |kind: FactorKind, name, created_at: Timestamp, last_used_at: Option<Timestamp>| ExportedFactor {
-            kind: kind.as_str().to_owned(),
-            name,
-            created_at: created_at.into(),
-            last_used_at: last_used_at.map(Time::from),
-        };
-        let apps = export.totp_factors.into_iter();
-        let apps = apps.map(|it| factor(FactorKind::Totp, it.label, it.created_at, it.last_used_at));
-        let passkeys = export.passkeys.into_iter();
-        let passkeys =
-            passkeys.map(|it| factor(FactorKind::Passkey, it.name.as_str().to_owned(), it.created_at, it.last_used_at));
-        let consents = export.consents.into_iter().map(|consent| ExportedConsent {
-            client_id: consent.client_id,
-            scope: consent.scope.to_string(),
-            created_at: consent.created_at.into(),
-            updated_at: consent.updated_at.into(),
-        });
-        let sessions = export.sessions.into_iter().map(|session| ExportedSession {
-            id: session.id.0,
-            created_at: session.created_at.into(),
-            last_used_at: session.last_used_at.into(),
-            expires_at: session.expires_at().into(),
-            ip: session.origin.ip.map(|ip| ip.to_string()),
-            user_agent: session.origin.user_agent,
-            device: session.origin.device,
-        });
-        let events = export.events.into_iter().map(|event| ExportedEvent {
-            at: event.at.into(),
-            event: event.event,
-            outcome: event.outcome,
-            reason: event.reason,
-            detail: event.detail,
-            session_id: event.session_id,
-            address: event.address,
-            count: event.count,
-        });
-        Self {
-            account: AccountResponse::new(export.account, export.profile),
-            pending_email: export.pending_address.map(|it| text(&it.email)),
-            former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
-            factors: apps.chain(passkeys).collect(),
-            consents: consents.collect(),
-            sessions: sessions.collect(),
-            events: events.collect(),
-        }
-    }
 }
 
 #[derive(ApiResponse)]
@@ -315,24 +162,10 @@ enum MeResponse {
 }
 
 #[derive(ApiResponse)]
-enum ChangeEmailResponse {
-    /// A link and a code were sent to the new address. The address changes when one of them is used.
-    #[oai(status = 202)]
-    Accepted,
-}
-
-#[derive(ApiResponse)]
 enum DeletedResponse {
     /// All sessions have ended, and the account will be deleted.
     #[oai(status = 202)]
     Accepted(Json<DeletionResponse>),
-}
-
-#[derive(ApiResponse)]
-enum ExportedResponse {
-    /// The data.
-    #[oai(status = 200)]
-    Ok(Json<ExportResponse>),
 }
 
 /// The errors of reading the account.
@@ -343,25 +176,6 @@ impl Problems for MeProblems {
 }
 
 impl From<AuthenticateError> for Failed<MeProblems> {
-    fn from(error: AuthenticateError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
-/// The errors of exporting the account.
-struct ExportProblems;
-
-impl Problems for ExportProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::TooManyRequests,
-    ];
-}
-
-impl From<AuthenticateError> for Failed<ExportProblems> {
     fn from(error: AuthenticateError) -> Self {
         ProblemError::from(error).into()
     }
@@ -403,37 +217,6 @@ impl From<UpdateAccountError> for ProblemError {
 
 impl From<UpdateAccountError> for Failed<UpdateProblems> {
     fn from(error: UpdateAccountError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
-/// The errors of a change of address.
-struct ChangeEmailProblems;
-
-impl Problems for ChangeEmailProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
-}
-
-impl From<change_email::RequestError> for ProblemError {
-    fn from(error: change_email::RequestError) -> Self {
-        match error {
-            change_email::RequestError::NoAccount => AuthenticateError::InvalidToken.into(),
-            change_email::RequestError::Service(error) => error.into(),
-        }
-    }
-}
-
-impl From<change_email::RequestError> for Failed<ChangeEmailProblems> {
-    fn from(error: change_email::RequestError) -> Self {
         ProblemError::from(error).into()
     }
 }
@@ -511,46 +294,6 @@ impl MeApi {
     ) -> Result<DeletedResponse, Failed<DeleteProblems>> {
         let deletes_at = delete_account::request(state, &caller, &origin).await?;
         Ok(DeletedResponse::Accepted(Json(DeletionResponse { deletes_at: deletes_at.into() })))
-    }
-
-    /// Change the e-mail address
-    ///
-    /// Sends a link and a code to the new address; `POST /v1/email/verify` with one of them changes the address. The owner of
-    /// the former address, if it was verified, gets a link that undoes the change for {account.undo_window}. The response does
-    /// not reveal whether another account has the address. Needs a session that was authenticated within the last
-    /// {session.recent}.
-    #[oai(path = "/v1/me/email", method = "post", operation_id = "change_email")]
-    async fn change_email(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
-        SignedIn(caller): SignedIn,
-        Body(request): Body<ChangeEmailRequest>,
-    ) -> Result<ChangeEmailResponse, Failed<ChangeEmailProblems>> {
-        let email = Email::parse(&request.email).map_err(|error| {
-            let field = FieldError::new("email", (&error).into(), sentence(&error));
-            ProblemError::fields(Code::InvalidFields, vec![field])
-        })?;
-        require_recent(state, &caller).await?;
-        change_email::request(state, &caller, &email, &origin).await?;
-        Ok(ChangeEmailResponse::Accepted)
-    }
-
-    /// Export the account
-    ///
-    /// Everything that is stored about the account: its data, its live sessions and its security events. Passwords and tokens
-    /// are not part of it. Needs a session that was authenticated within the last {session.recent}.
-    #[oai(path = "/v1/me/export", method = "get", operation_id = "export_me")]
-    async fn export(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
-        SignedIn(caller): SignedIn,
-    ) -> Result<ExportedResponse, Failed<ExportProblems>> {
-        require_recent(state, &caller).await?;
-        let ip: Option<IpAddr> = origin.ip;
-        let export = export_account::export_account(state, &caller, ip).await?;
-        Ok(ExportedResponse::Ok(Json(export.into())))
     }
 }
 

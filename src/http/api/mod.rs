@@ -4,6 +4,8 @@ pub mod account;
 pub mod app_metadata;
 pub mod consents;
 pub mod email_login;
+pub mod emails;
+pub mod export;
 pub mod factors;
 pub mod health;
 pub mod invitation;

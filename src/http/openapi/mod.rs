@@ -47,6 +47,7 @@ pub struct Limits {
     step_up_ttl: String,
     deletion_grace: String,
     undo_window: String,
+    emails: String,
     retry_window: String,
     counted_repeats: String,
     passkey_timeout: String,
@@ -65,6 +66,7 @@ impl Limits {
             step_up_ttl: seconds(config.factors.step_up_ttl),
             deletion_grace: seconds(config.account.deletion_grace),
             undo_window: seconds(config.account.undo_window),
+            emails: config.account.max_emails.to_string(),
             retry_window: hours(config.session.retry_window),
             counted_repeats: config.session.counted_repeats_limit.to_string(),
             passkey_timeout: seconds(config.passkeys.timeout),
@@ -84,6 +86,7 @@ impl Limits {
             step_up_ttl: duration("factors.step_up_ttl"),
             deletion_grace: duration("account.deletion_grace"),
             undo_window: duration("account.undo_window"),
+            emails: text("account.max_emails"),
             grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
             retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
             counted_repeats: text("session.counted_repeats_limit"),
@@ -102,6 +105,7 @@ impl Limits {
             .replace("{factors.step_up_ttl}", &self.step_up_ttl)
             .replace("{account.deletion_grace}", &self.deletion_grace)
             .replace("{account.undo_window}", &self.undo_window)
+            .replace("{account.max_emails}", &self.emails)
             .replace("{session.retry_window}", &self.retry_window)
             .replace("{session.counted_repeats_limit}", &self.counted_repeats)
             .replace("{passkeys.timeout}", &self.passkey_timeout)

@@ -1,34 +1,26 @@
-//! `/account`: the profile, the address, the password, and the data of the signed-in account.
+//! `/account`: the profile, the password, and the data of the signed-in account.
 
 use poem::{Response, Result, handler, http::header};
 use poem_openapi::types::ToJSON;
 
 use super::{
-    cookies,
     form::Form,
     sign_in::{signed_in, with_password},
-    visit::{Visit, percent_encode},
+    visit::Visit,
 };
 use crate::{
     crypto::access_token::AccessClaims,
-    domain::{
-        account::{Account, Email},
-        profile::Profile as AccountProfile,
-        session::Accepted,
-    },
+    domain::{account::Account, profile::Profile as AccountProfile, session::Accepted},
     http::{
         api::{
-            account::sentence,
-            me::{ExportResponse, UpdateAccountRequest, parse_update},
+            export::ExportResponse,
+            me::{UpdateAccountRequest, parse_update},
         },
         cookie,
-        problem::{Code, FieldError, ProblemError},
+        problem::{Code, ProblemError},
     },
-    pages::views::{Address, Data, Message, Password, Profile, Reauthenticate},
-    service::{
-        authenticate, change_email, change_password, delete_account, export_account,
-        recent_authentication::require_recent, update_account,
-    },
+    pages::views::{Data, Message, Password, Profile, Reauthenticate},
+    service::{authenticate, change_password, delete_account, export_account, update_account},
 };
 
 /// The signed-in user of a page.
@@ -85,7 +77,7 @@ pub(super) async fn name(visit: &mut Visit) -> Result<String, ProblemError> {
 
 /// The notice that a redirect has asked for.
 pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
-    const NOTICES: [&str; 8] = [
+    const NOTICES: [&str; 10] = [
         "notice.saved",
         "notice.session_ended",
         "notice.sessions_ended",
@@ -94,6 +86,8 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
         "notice.password_changed",
         "notice.factor_added",
         "notice.factor_removed",
+        "notice.primary_changed",
+        "notice.address_removed",
     ];
     let done = visit.parameter("done")?;
     NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))
@@ -194,56 +188,6 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
             Ok(response) => Ok(response),
             Err(problem) => visit.reply().error(&problem).page(&view),
         },
-    }
-}
-
-async fn address_view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
-    let pending = change_email::pending(&visit.state, &owner.caller).await?;
-    Ok(Address {
-        current: owner.account.email.as_str().to_owned(),
-        email_verified: owner.account.email_verified,
-        email: String::new(),
-        pending: pending.map(|email| email.as_str().to_owned()),
-    })
-}
-
-/// `GET /account/address`
-#[handler]
-pub(super) async fn show_address(mut visit: Visit) -> Result<Response> {
-    let owner = require_owner!(visit, "/address");
-    let view = Address { email: visit.typed(), ..address_view(&visit, &owner).await? };
-    let view = if view.email == view.current || Some(&view.email) == view.pending.as_ref() {
-        Address { email: String::new(), ..view }
-    } else {
-        view
-    };
-    visit.reply().notice(notice(&visit)).page(&view)
-}
-
-/// `POST /account/address`
-#[handler]
-pub(super) async fn request_address(mut visit: Visit, mut form: Form) -> Result<Response> {
-    let owner = require_owner!(visit, "/address");
-    let typed = form.text("email");
-    let sent = async {
-        visit.check(&mut form)?;
-        let email = Email::parse(&typed).map_err(|error| {
-            let field = FieldError::new("email", (&error).into(), sentence(&error));
-            ProblemError::fields(Code::InvalidFields, vec![field])
-        })?;
-        require_recent(&visit.state, &owner.caller).await?;
-        change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
-    };
-    let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
-    match sent.await {
-        Ok(()) => Ok(visit.reply().cookie(kept).go("/address?done=mail_sent")),
-        Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
-            Ok(visit.reply().cookie(kept).go("/reauthenticate?next=/address"))
-        }
-        Err(problem) => {
-            let view = Address { email: typed, ..address_view(&visit, &owner).await? };
-            visit.reply().error(&problem).page(&view)
-        }
     }
 }
 

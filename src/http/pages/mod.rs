@@ -4,6 +4,7 @@
 //! the one place that sets their headers; [`form`] reads forms and checks that this browser's page sent them.
 
 mod account;
+mod addresses;
 mod assets;
 mod authorization;
 mod cookies;
@@ -39,6 +40,9 @@ pub(super) const PATHS: &[(&str, &str)] = &[
     ("/account", "GET"),
     ("/account/profile", "POST"),
     ("/account/address", "GET, POST"),
+    ("/account/address/add", "POST"),
+    ("/account/address/primary", "POST"),
+    ("/account/address/remove", "POST"),
     ("/account/password", "GET, POST"),
     ("/account/devices", "GET"),
     ("/account/devices/end", "POST"),
@@ -90,7 +94,10 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/assets/:name", get(assets::show))
         .at("/account", get(account::show_profile))
         .at("/account/profile", post(account::save_profile))
-        .at("/account/address", get(account::show_address).post(account::request_address))
+        .at("/account/address", get(addresses::show).post(addresses::change))
+        .at("/account/address/add", post(addresses::add))
+        .at("/account/address/primary", post(addresses::make_primary))
+        .at("/account/address/remove", post(addresses::remove))
         .at("/account/password", get(account::show_password).post(account::set_password))
         .at("/account/devices", get(devices::show))
         .at("/account/devices/end", post(devices::end))

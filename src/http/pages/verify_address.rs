@@ -17,7 +17,11 @@ use crate::{
         types::Secret,
     },
     pages::views::{Message, VerifyAddress},
-    service::verify_email::{self, Proof},
+    service::{
+        emails,
+        factors::change::Caller,
+        verify_email::{self, Proof},
+    },
 };
 
 fn view(visit: &Visit) -> VerifyAddress {
@@ -97,6 +101,13 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let sent = async {
         visit.check(&mut form)?;
+        if let Some(session) = &visit.browser.session {
+            let claims = session.caller(&visit.state);
+            let caller = Caller { claims: &claims, origin: &visit.origin, accepted: Accepted::Any };
+            if emails::add::request_again(&visit.state, &caller, &email).await? {
+                return Ok(());
+            }
+        }
         verify_email::request(&visit.state, &email, visit.origin.clone()).await.map_err(ProblemError::from)
     };
     if let Err(problem) = sent.await {

@@ -100,6 +100,8 @@ codes! {
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
     /// The account has no such app.
     UnknownApp = "unknown_app", NOT_FOUND, "The account has no such app";
+    /// The account has no such e-mail address.
+    UnknownEmail = "unknown_email", NOT_FOUND, "The account has no such e-mail address";
     /// The account has no such passkey.
     UnknownPasskey = "unknown_passkey", NOT_FOUND, "The account has no such passkey";
     /// The path does not support the method; `Allow` lists those it supports.
@@ -108,6 +110,12 @@ codes! {
     RequestTimeout = "request_timeout", REQUEST_TIMEOUT, "The request body arrived too slowly";
     /// The e-mail address belongs to an account.
     EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken";
+    /// The account has the e-mail address already.
+    EmailExists = "email_exists", CONFLICT, "The account has this e-mail address";
+    /// The account has as many e-mail addresses as it may.
+    TooManyEmails = "too_many_emails", CONFLICT, "The account has too many e-mail addresses";
+    /// The primary e-mail address can't be removed: make another one the primary one first.
+    PrimaryEmail = "primary_email", CONFLICT, "The e-mail address is the primary one";
     /// The username belongs to an account.
     UsernameTaken = "username_taken", CONFLICT, "The username is taken";
     /// The account has as many second factors of the kind as it may have.

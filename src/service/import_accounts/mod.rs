@@ -25,7 +25,7 @@ use crate::{
     crypto::seal::Sealer,
     domain::{account::NewAccount, clock::Clock, entropy::Entropy},
     service::factors,
-    store::sql::{ImportOutcome, Sql, SqlError, TotpFactor},
+    store::sql::{ImportOutcome, SecondaryEmail, Sql, SqlError, TotpFactor},
 };
 
 pub use self::{format::Format, record::BadRecord, records::MAX_RECORD};
@@ -52,6 +52,8 @@ pub struct Importer<'a> {
     pub password: &'a PasswordSettings,
     /// The format of the source.
     pub format: &'a Format,
+    /// The highest number of e-mail addresses of an account.
+    pub max_emails: usize,
     /// The number of records in a transaction, 1 to [`MAX_BATCH`].
     pub batch: u64,
 }
@@ -185,6 +187,8 @@ struct Batch {
     accounts: Vec<NewAccount>,
     /// The authenticator apps of some of them.
     factors: Vec<TotpFactor>,
+    /// The secondary addresses of some of them, each with the index of its account.
+    emails: Vec<(usize, SecondaryEmail)>,
     /// The record of each account.
     numbers: Vec<u64>,
     bad: Vec<(u64, BadRecord)>,
@@ -209,11 +213,17 @@ impl Batch {
                 RecordBytes::TooLong => Err(BadRecord::TooLong),
             };
             let validate = |record: record::Record| {
-                let secret = record.totp_secret()?;
-                Ok((record.validate(now, importer.entropy, importer.password)?, secret))
+                let (secret, emails) = (record.totp_secret()?, record.secondary_emails(importer.max_emails)?);
+                Ok((record.validate(now, importer.entropy, importer.password)?, secret, emails))
             };
             match record.and_then(|record| record.map(validate).transpose()) {
-                Ok(Some((account, secret))) => {
+                Ok(Some((account, secret, emails))) => {
+                    self.emails.extend(emails.into_iter().map(|(email, verified)| {
+                        let (id, created_at) = (importer.entropy.email_id(now), account.created_at);
+                        let verified_at = verified.then_some(created_at);
+                        let email = SecondaryEmail { id, account: account.id, email, verified_at, created_at };
+                        (self.accounts.len(), email)
+                    }));
                     self.factors.extend(secret.map(|secret| {
                         factors::totp::imported(importer.sealer, importer.entropy, account.id, &secret, now)
                     }));
@@ -237,7 +247,8 @@ impl Batch {
         report: &mut impl FnMut(Progress),
     ) -> Result<(), ImportError> {
         let now = importer.clock.now();
-        let outcomes = importer.sql.import_accounts(key, upto_line, &self.accounts, &self.factors, now).await?;
+        let outcomes =
+            importer.sql.import_accounts(key, upto_line, &self.accounts, &self.factors, &self.emails, now).await?;
         for (line, outcome) in self.numbers.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Inserted => summary.imported += 1,

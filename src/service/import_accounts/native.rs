@@ -8,10 +8,10 @@ use serde::{
 };
 use serde_json::{Value, error::Category};
 
-use super::record::{BadRecord, Record, time};
+use super::record::{BadRecord, Record, RecordEmail, time};
 
 /// The fields of a record.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "id",
     "email",
     "email_verified",
@@ -22,6 +22,7 @@ const FIELDS: [&str; 10] = [
     "created_at",
     "updated_at",
     "totp_secret",
+    "secondary_emails",
 ];
 
 /// Reads a line.
@@ -37,7 +38,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         }
     }
     let has_hash = given[4].is_some();
-    let [id, email, verified, username, hash, roles, disabled, created, updated, totp] =
+    let [id, email, verified, username, hash, roles, disabled, created, updated, totp, secondary] =
         given.map(|value| value.filter(|value| !value.is_null()));
     let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
     let email = text("email", email)?.ok_or(BadRecord::MissingField("email"))?;
@@ -56,6 +57,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         created_at: text("created_at", created)?.map(|text| time("created_at", &text)).transpose()?,
         updated_at: text("updated_at", updated)?.map(|text| time("updated_at", &text)).transpose()?,
         totp_secret: text("totp_secret", totp)?,
+        secondary_emails: secondary.map(emails).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -92,6 +94,26 @@ fn strings(value: Value) -> Result<Vec<String>, BadRecord> {
     let wrong = BadRecord::WrongType { field: "roles", expected: "an array of strings" };
     let Value::Array(values) = value else { return Err(wrong) };
     values.into_iter().map(|value| string("roles", value).map_err(|_| wrong.clone())).collect()
+}
+
+/// Reads `[{"email": "ada@work.example", "verified": true}]`.
+fn emails(value: Value) -> Result<Vec<RecordEmail>, BadRecord> {
+    let wrong = || BadRecord::WrongType {
+        field: "secondary_emails",
+        expected: "an array of objects with `email` and, optionally, `verified`",
+    };
+    let Value::Array(values) = value else { return Err(wrong()) };
+    let read = |value: Value| {
+        let Value::Object(mut object) = value else { return Err(wrong()) };
+        let (email, verified) = (object.remove("email"), object.remove("verified"));
+        match (email, verified.unwrap_or(Value::Bool(false))) {
+            (Some(Value::String(email)), Value::Bool(verified)) if object.is_empty() => {
+                Ok(RecordEmail { email, verified })
+            }
+            _ => Err(wrong()),
+        }
+    };
+    values.into_iter().map(read).collect()
 }
 
 /// An object's fields in order, including repeated ones.
@@ -156,6 +178,29 @@ mod tests {
         assert_eq!(account.disabled_at, Some(NOW));
         assert_eq!(account.created_at.to_string(), "2020-02-03T03:05:06.789Z");
         assert_eq!(account.updated_at.to_string(), "2021-02-03T04:05:06.000Z");
+    }
+
+    #[test]
+    fn secondary_addresses_are_read_and_repeated_ones_are_refused() {
+        let emails = |list: &str| {
+            let line = format!(r#"{{"email":"a@b.c","password_hash":null,"secondary_emails":{list}}}"#);
+            read(line.as_bytes()).and_then(|record| record.secondary_emails(3))
+        };
+        let read = emails(r#"[{"email":"D@e.f","verified":true},{"email":"g@h.i"}]"#).unwrap();
+        let read: Vec<_> = read.iter().map(|(email, verified)| (email.as_str(), *verified)).collect();
+        assert_eq!(read, [("D@e.f", true), ("g@h.i", false)]);
+        assert_eq!(emails("null").unwrap(), []);
+        for (list, code) in [
+            (r#"["d@e.f"]"#, "wrong_type"),
+            (r#"[{"email":"d@e.f","primary":true}]"#, "wrong_type"),
+            (r#"[{"verified":true}]"#, "wrong_type"),
+            (r#"[{"email":"d@e"}]"#, "invalid_email"),
+            (r#"[{"email":"A@b.c"}]"#, "repeated_email"),
+            (r#"[{"email":"d@e.f"},{"email":"D@E.F"}]"#, "repeated_email"),
+            (r#"[{"email":"d@e.f"},{"email":"g@h.i"},{"email":"j@k.l"}]"#, "too_many_emails"),
+        ] {
+            assert_eq!(emails(list).unwrap_err().code(), code, "{list}");
+        }
     }
 
     #[test]
@@ -240,7 +285,7 @@ mod tests {
         assert_eq!(
             import(r#"{"email":"a@b.c","user_name":"x"}"#).unwrap_err().to_string(),
             "unknown field `user_name`; an account has id, email, email_verified, username, password_hash, roles, \
-             disabled, created_at, updated_at and totp_secret"
+             disabled, created_at, updated_at, totp_secret and secondary_emails"
         );
     }
 }

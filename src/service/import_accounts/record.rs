@@ -20,6 +20,7 @@ pub(super) struct Record {
     pub(super) id: Option<String>,
     pub(super) email: Option<String>,
     pub(super) email_verified: bool,
+    pub(super) secondary_emails: Vec<RecordEmail>,
     pub(super) username: Option<String>,
     /// In any format that [`import_hash`] reads. None for an account without a password.
     pub(super) password_hash: Option<String>,
@@ -29,6 +30,13 @@ pub(super) struct Record {
     pub(super) updated_at: Option<Timestamp>,
     /// The secret of an authenticator app, in base32.
     pub(super) totp_secret: Option<String>,
+}
+
+/// A secondary address of a record, not validated yet.
+#[derive(Clone)]
+pub(super) struct RecordEmail {
+    pub(super) email: String,
+    pub(super) verified: bool,
 }
 
 /// The reason why a record wasn't imported. No text quotes a value, so that no hash reaches a terminal or a log.
@@ -52,7 +60,7 @@ pub enum BadRecord {
     /// The object has a field that an account doesn't have.
     #[error(
         "unknown field {0}; an account has id, email, email_verified, username, password_hash, roles, disabled, \
-         created_at, updated_at and totp_secret"
+         created_at, updated_at, totp_secret and secondary_emails"
     )]
     UnknownField(String),
     /// The object has a field twice.
@@ -78,6 +86,15 @@ pub enum BadRecord {
     /// The e-mail address is invalid.
     #[error("email {0}")]
     Email(NameError),
+    /// A secondary address is invalid.
+    #[error("an address of secondary_emails {0}")]
+    SecondaryEmail(NameError),
+    /// The record has an address twice.
+    #[error("an e-mail address is repeated")]
+    RepeatedEmail,
+    /// The record has more addresses than an account may have.
+    #[error("the account has more e-mail addresses than account.max_emails allows")]
+    TooManyEmails,
     /// The username is invalid.
     #[error("username {0}")]
     Username(NameError),
@@ -117,7 +134,9 @@ impl BadRecord {
             Self::MissingField(_) | Self::MissingHash => "missing_field",
             Self::WrongType { .. } => "wrong_type",
             Self::Id => "invalid_id",
-            Self::Email(_) => "invalid_email",
+            Self::Email(_) | Self::SecondaryEmail(_) => "invalid_email",
+            Self::RepeatedEmail => "repeated_email",
+            Self::TooManyEmails => "too_many_emails",
             Self::Username(_) => "invalid_username",
             Self::Role(_) => "invalid_role",
             Self::PasswordHash(_) => "invalid_password_hash",
@@ -136,6 +155,25 @@ impl Record {
     pub(super) fn totp_secret(&self) -> Result<Option<TotpSecret>, BadRecord> {
         let secret = self.totp_secret.as_deref().filter(|secret| !secret.is_empty());
         secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
+    }
+
+    /// The secondary addresses, validated: none is the primary one, and none stands there twice. `most` is the highest number of
+    /// addresses of an account.
+    pub(super) fn secondary_emails(&self, most: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
+        if self.secondary_emails.len() >= most.max(1) && !self.secondary_emails.is_empty() {
+            return Err(BadRecord::TooManyEmails);
+        }
+        let mut keys: Vec<String> = self.email.iter().map(|email| Email::from_stored(email.clone()).key()).collect();
+        let mut emails = Vec::new();
+        for record in &self.secondary_emails {
+            let email = Email::parse(&record.email).map_err(BadRecord::SecondaryEmail)?;
+            if keys.contains(&email.key()) {
+                return Err(BadRecord::RepeatedEmail);
+            }
+            keys.push(email.key());
+            emails.push((email, record.verified));
+        }
+        Ok(emails)
     }
 
     /// Validates the record. An account without an id gets a version 7 UUID of its creation time.

@@ -17,7 +17,7 @@ pub use login_throttle::{AccountLookup, Attempt, DeviceToken};
 use self::network::Network;
 use crate::{
     domain::{
-        account::{Email, Identifier},
+        account::{Account, Email, Identifier},
         audit::{Actor, AuditEvent, Entry},
         client::ClientId,
         ids::{AccountId, SessionId},
@@ -159,13 +159,24 @@ pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
     shared(state, "passkey-service", limits.passkey_service, &[], IfDown::Fail).await
 }
 
-/// Whether a mail of this purpose may be sent to an account that a stranger may have asked for.
+/// Whether a mail of this purpose may be sent to an address of an account, which a stranger may have asked for. Each address counts
+/// by itself: a flood of mails to one does not keep the owner from another.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn may_send_mail(state: &AppState, purpose: TokenPurpose, account: AccountId) -> Result<bool, ServiceError> {
+pub async fn may_send_mail(
+    state: &AppState,
+    purpose: TokenPurpose,
+    account: &Account,
+    to: &Email,
+) -> Result<bool, ServiceError> {
     let Some(quota) = state.config.limits.mail_per_account else { return Ok(true) };
-    let name = state.pseudonymizer.name(&[b"mail-account", &[purpose.byte()], account.as_bytes()]);
+    let (purpose, key) = ([purpose.byte()], to.key());
+    let mut parts = vec![b"mail-account".as_slice(), &purpose, account.id.as_bytes()];
+    if key != account.email.key() {
+        parts.push(key.as_bytes());
+    }
+    let name = state.pseudonymizer.name(&parts);
     let refused = state.redis.rate_limits.take(&name, quota, state.clock.now()).await?;
     if refused.is_some() {
         state.metrics.rate_limited.with_label_values(&["mail-account"]).inc();

@@ -106,7 +106,8 @@ impl AccountChange {
         self.store(self.account.updated_at).await
     }
 
-    /// Replaces the account's e-mail address, unless another account has it. The new address is not verified.
+    /// Replaces the account's primary e-mail address, unless another account has it. The new address is verified only if it was
+    /// a verified secondary one.
     ///
     /// # Errors
     /// [`SetEmailError`]
@@ -118,13 +119,20 @@ impl AccountChange {
             .fetch_optional(&mut *self.tx)
             .await
             .map_err(SqlError::from)?;
-        if taken.is_some() {
+        if taken.is_some() || self.is_verified_elsewhere(&email.key()).await? {
             return Err(SetEmailError::Taken);
         }
-        let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = 0, email_verified_at = NULL \
-                   WHERE id = $3";
-        let updated =
-            query(sql).bind(email.as_str().to_owned()).bind(email.key()).bind(id).execute(&mut *self.tx).await;
+        let verified_at = self.take_secondary_email(&email.key()).await?;
+        let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = $3, email_verified_at = $4 \
+                   WHERE id = $5";
+        let updated = query(sql)
+            .bind(email.as_str().to_owned())
+            .bind(email.key())
+            .bind(i64::from(verified_at.is_some()))
+            .bind(verified_at.map(Timestamp::as_millis))
+            .bind(id)
+            .execute(&mut *self.tx)
+            .await;
         match updated {
             // Another account took it after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetEmailError::Taken),
@@ -132,7 +140,7 @@ impl AccountChange {
             Ok(_) => {}
         }
         self.account.email = email.clone();
-        self.account.email_verified = false;
+        self.account.email_verified = verified_at.is_some();
         Ok(self.store(now).await?)
     }
 
@@ -154,6 +162,7 @@ impl AccountChange {
         for sql in [
             "DELETE FROM profiles WHERE account_id = $1",
             "DELETE FROM addresses WHERE account_id = $1",
+            "DELETE FROM secondary_emails WHERE account_id = $1",
             "DELETE FROM totp_factors WHERE account_id = $1",
             "DELETE FROM recovery_keys WHERE account_id = $1",
             "DELETE FROM recovery_codes WHERE account_id = $1",

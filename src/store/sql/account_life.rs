@@ -90,57 +90,48 @@ impl AccountChange {
     /// Marks the primary address as verified.
     ///
     /// # Errors
-    /// [`SqlError`]
-    pub async fn verify_email(&mut self, now: Timestamp) -> Result<(), SqlError> {
+    /// [`TakeAddressError`]
+    pub async fn verify_email(&mut self, now: Timestamp) -> Result<(), TakeAddressError> {
+        let key = self.account.email.key();
+        self.lock_address(&key).await?;
+        if self.is_verified_elsewhere(&key).await? {
+            return Err(TakeAddressError::Taken);
+        }
+        self.take_secondary_email(&key).await?;
         query("UPDATE accounts SET email_verified = 1, email_verified_at = $1 WHERE id = $2")
             .bind(now.as_millis())
             .bind(self.account.id.to_string())
             .execute(&mut *self.tx)
-            .await?;
+            .await
+            .map_err(SqlError::from)?;
         self.account.email_verified = true;
-        self.store(now).await
+        Ok(self.store(now).await?)
     }
 
-    /// Makes a verified address the primary one. An account that has the address without having verified it loses it (I13).
+    /// Makes a verified address the primary one, and no secondary one any more. An account that has the address without having
+    /// verified it loses it (I13).
     ///
     /// # Errors
     /// [`TakeAddressError`]
     pub async fn take_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
-        let id = self.account.id.to_string();
-        // A key without an `@`: no address and no username has it.
-        let sql = "UPDATE accounts SET email = '', email_key = 'released:' || id, updated_at = $1 \
-                   WHERE email_key = $2 AND id <> $3 AND email_verified = 0 RETURNING id";
-        let released = query(sql)
-            .bind(now.as_millis())
-            .bind(email.key())
-            .bind(id.clone())
-            .fetch_all(&mut *self.tx)
-            .await
-            .map_err(SqlError::from)?;
-        for row in released {
-            let other: String = row.try_get("id").map_err(SqlError::from)?;
-            tracing::info!(account = %other, "an account lost its unverified address to the account that verified it");
-        }
-        let holder = query("SELECT id FROM accounts WHERE email_key = $1 AND id <> $2")
-            .bind(email.key())
-            .bind(id.clone())
-            .fetch_optional(&mut *self.tx)
-            .await
-            .map_err(SqlError::from)?;
-        if holder.is_some() {
+        let (id, key) = (self.account.id.to_string(), email.key());
+        self.release_unverified(&key, now).await?;
+        self.lock_address(&key).await?;
+        if self.is_verified_elsewhere(&key).await? {
             return Err(TakeAddressError::Taken);
         }
+        self.take_secondary_email(&key).await?;
         let sql = "UPDATE accounts SET email = $1, email_key = $2, email_verified = 1, email_verified_at = $3 \
                    WHERE id = $4";
         let updated = query(sql)
             .bind(email.as_str().to_owned())
-            .bind(email.key())
+            .bind(key)
             .bind(now.as_millis())
             .bind(id)
             .execute(&mut *self.tx)
             .await;
         match updated {
-            // Another account took it after the query above.
+            // Another account was registered with it after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(TakeAddressError::Taken),
             Err(error) => return Err(SqlError::from(error).into()),
             Ok(_) => {}

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, SqlStr, Transaction, any::AnyRow};
 
-use super::{Sql, SqlError, imports::ImportOutcome, query};
+use super::{Sql, SqlError, imports::ImportOutcome, query, secondary_emails};
 use crate::domain::{
     account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
     audit::{AuditEvent, Entry},
@@ -97,7 +97,8 @@ impl Sql {
         self.one(select!("WHERE id = $1"), id.to_string()).await
     }
 
-    /// Finds the account that has an identifier as its e-mail address or username.
+    /// Finds the account that has an identifier as its primary e-mail address, verified secondary address or username, with one
+    /// query. Of an address that one account has verified and another has not, the account that has verified it (I13).
     ///
     /// An account whose name was stored before Unicode normalization, and whose normalized name another account has,
     /// keeps its old key: it is found by its name exactly as it was typed at registration.
@@ -107,7 +108,11 @@ impl Sql {
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql find_account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "find_account"))]
     pub async fn find_account(&self, identifier: &Identifier) -> Result<Option<Account>, SqlError> {
         let sql = match identifier {
-            Identifier::Email(_) => select!("WHERE email_key = $1"),
+            Identifier::Email(_) => select!(
+                "WHERE email_key = $1 OR id = \
+                 (SELECT account_id FROM secondary_emails WHERE email_key = $1 AND verified_at IS NOT NULL) \
+                 ORDER BY CASE WHEN email_key <> $1 THEN 1 WHEN email_verified = 1 THEN 0 ELSE 2 END LIMIT 1"
+            ),
             Identifier::Username(_) => select!("WHERE username_key = $1"),
         };
         let (typed, key) = (identifier.lower_case(), identifier.key());
@@ -181,10 +186,15 @@ const ROWS_PER_STATEMENT: usize = 500;
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        let mut inserted = insert_free(tx, rows).await?;
+        let keys: Vec<String> = rows.iter().map(|row| row.email.key()).collect();
+        let taken = secondary_emails::verified_keys(tx, &keys).await?;
+        let free: Vec<&NewAccount> = rows.iter().filter(|row| !taken.contains(&row.email.key())).collect();
+        let mut inserted = insert_free(tx, &free).await?;
         for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
             outcomes.push(if inserted.remove(&unique_columns(row)) {
                 ImportOutcome::Inserted
+            } else if taken.contains(&row.email.key()) {
+                ImportOutcome::EmailTaken
             } else {
                 insert_taken(tx, row, following).await?
             });
@@ -215,7 +225,7 @@ async fn insert_taken(
         if holder(tx, "SELECT id FROM accounts WHERE id = $1", row.id.to_string()).await?.is_some() {
             return Ok(ImportOutcome::IdTaken);
         }
-        if !insert_free(tx, std::slice::from_ref(row)).await?.is_empty() {
+        if !insert_free(tx, &[row]).await?.is_empty() {
             return Ok(ImportOutcome::Inserted);
         }
     }
@@ -237,7 +247,10 @@ fn unique_columns(row: &NewAccount) -> UniqueColumns {
 }
 
 /// Inserts the rows that conflict with no other, and returns them.
-async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<HashSet<UniqueColumns>, SqlError> {
+async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[&NewAccount]) -> Result<HashSet<UniqueColumns>, SqlError> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
     let mut insert = query(insert_statement(rows.len()));
     for row in rows {
         insert = insert

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sqlx::Row;
 
-use super::{Sql, SqlError, TotpFactor, accounts, query};
+use super::{SecondaryEmail, Sql, SqlError, TotpFactor, accounts, query, secondary_emails};
 use crate::domain::{
     account::NewAccount,
     audit::{AuditEvent, Entry},
@@ -27,8 +27,9 @@ pub enum ImportOutcome {
 }
 
 impl Sql {
-    /// Inserts the rows that conflict with no account, with those of `factors` that belong to them, and stores `upto_line` as the progress of `source`, in one
-    /// transaction. Returns the outcome of each row, in order. `rows` may be empty.
+    /// Inserts the rows that conflict with no account, with those of `factors` and `emails` that belong to them, and stores
+    /// `upto_line` as the progress of `source`, in one transaction. An account one of whose addresses is taken is not inserted;
+    /// `emails` has the index of each address's row. Returns the outcome of each row, in order. `rows` may be empty.
     ///
     /// # Errors
     /// [`SqlError`]. Nothing of the batch is stored then, so the caller can retry.
@@ -38,10 +39,21 @@ impl Sql {
         upto_line: u64,
         rows: &[NewAccount],
         factors: &[TotpFactor],
+        emails: &[(usize, SecondaryEmail)],
         now: Timestamp,
     ) -> Result<Vec<ImportOutcome>, SqlError> {
         let mut tx = self.begin_write().await?;
-        let outcomes = accounts::insert(&mut tx, rows).await?;
+        let mut outcomes = accounts::insert(&mut tx, rows).await?;
+        for (index, email) in emails {
+            let Some(outcome) = outcomes.get_mut(*index).filter(|it| **it == ImportOutcome::Inserted) else { continue };
+            if !secondary_emails::insert_imported(&mut tx, email).await? {
+                *outcome = ImportOutcome::EmailTaken;
+                for sql in ["DELETE FROM secondary_emails WHERE account_id = $1", "DELETE FROM accounts WHERE id = $1"]
+                {
+                    query(sql).bind(email.account.to_string()).execute(&mut *tx).await?;
+                }
+            }
+        }
         let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
         let inserted: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
         let kinds = Factors::NONE.set(FactorKind::Totp, true);

@@ -21,6 +21,7 @@ mod outbox;
 mod passkeys;
 mod profiles;
 mod rekey;
+mod secondary_emails;
 mod session_mark;
 mod signing_keys;
 mod sqlite;
@@ -54,6 +55,7 @@ pub use self::{
     imports::ImportOutcome,
     outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
     passkeys::AddPasskeyError,
+    secondary_emails::SecondaryEmail,
 };
 use crate::{
     config::{DatabaseSettings, store_url},

@@ -161,3 +161,48 @@ async fn change_of_address_and_sign_in_by_mail_that_lose_redis_half_way_complete
     signed_in("/v1/email/verify", json!({ "token": token })).await.expect(200);
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
+
+/// A change of addresses that the database refuses, or that loses Redis, changes nothing, and its link still works.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing_and_complete_later() {
+    use super::emails;
+    let mut server = Redis::start();
+    let mut cluster = crate::degradation::cluster(&server);
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    super::verify(&cluster, &node, "ada", &tokens).await;
+    let (id, tokens) = emails::add_verified(&cluster, &node, &tokens, "work").await;
+    let (_, token, _) = emails::add(&cluster, &node, &tokens, "home").await;
+    let before = emails::list(&node, &tokens).await;
+    let calls = || async {
+        let signed_in = |method, path: String, body| {
+            let node = &node;
+            let tokens = &tokens;
+            async move { super::signed_in(node, tokens, method, &path, body).await }
+        };
+        vec![
+            signed_in(reqwest::Method::POST, "/v1/me/emails".to_owned(), json!({ "email": email("new") })).await,
+            signed_in(reqwest::Method::POST, "/v1/email/verify".to_owned(), json!({ "token": token })).await,
+            signed_in(reqwest::Method::POST, format!("/v1/me/emails/{id}/primary"), json!({})).await,
+            signed_in(reqwest::Method::DELETE, format!("/v1/me/emails/{id}"), json!({})).await,
+        ]
+    };
+    meddle(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    for answer in calls().await {
+        assert_eq!(answer.status, 500, "{answer:?}");
+    }
+    meddle(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    assert_eq!(emails::list(&node, &tokens).await, before);
+    server.kill();
+    for answer in calls().await {
+        assert_eq!(answer.problem(), problem(503, "unavailable"));
+    }
+    server.restart();
+    wait_until_ready(&node).await;
+    assert_eq!(emails::list(&node, &tokens).await, before);
+    let answer = super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", json!({ "token": token }));
+    answer.await.expect(200);
+    node.try_login(&email("home"), PASSWORD).await.expect(200);
+}

@@ -5,6 +5,7 @@ mod claims;
 mod deletion;
 mod edges;
 mod email_login;
+pub mod emails;
 mod invitation;
 mod notices;
 mod password_reset;
@@ -12,6 +13,7 @@ mod profile;
 mod registration;
 mod verification;
 mod walk;
+mod without_password;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -60,7 +62,7 @@ pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
 
 /// Verifies the address of an account of [`crate::harness::client::Client::account`], as its owner.
 pub async fn verify(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
-    let before = cluster.mails_to(&email(name)).len();
+    let before = count(cluster, name, "verify_address");
     node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);
     let (token, _) = next_mail(cluster, name, before, "verify_address").await;
     signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(204);

@@ -64,6 +64,37 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     assert_eq!(nodes[0].post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
 
+/// Two accounts wait for the same address, and sixteen requests verify it for both at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_on_two_nodes() {
+    use crate::{accounts::emails, harness::client::Tokens};
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let nodes = [cluster.node().await, cluster.node().await];
+    let mut owners = Vec::new();
+    for (node, name) in nodes.iter().zip(["ada", "eve"]) {
+        node.account(name).await;
+        let tokens = node.login(name).await;
+        let (_, token, _) = emails::add(&cluster, node, &tokens, "shared").await;
+        owners.push((tokens, token));
+    }
+    let race = (0..16).map(|racer| {
+        let (tokens, token) = &owners[racer / 2 % 2];
+        let body = json!({ "token": token });
+        signed_in(&nodes[racer % 2], tokens, reqwest::Method::POST, "/v1/email/verify", body)
+    });
+    let answers = futures_util::future::join_all(race).await;
+    let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(won.len(), 1, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        let refused = [problem(401, "invalid_code"), problem(401, "invalid_token"), problem(409, "email_taken")];
+        assert!(refused.contains(&answer.problem()), "{answer:?}");
+    }
+    let winner = nodes[0].get("/v1/me", &Tokens::of(won[0]).access).await.text_of("id");
+    let found = nodes[1].try_login(&email("shared"), PASSWORD).await.expect(200);
+    assert_eq!(nodes[1].get("/v1/me", &Tokens::of(&found).access).await.text_of("id"), winner);
+}
+
 #[tokio::test]
 async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     let mut cluster = TestCluster::new();

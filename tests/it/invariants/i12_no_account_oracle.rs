@@ -70,6 +70,58 @@ async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
     }
 }
 
+/// A verified secondary address is answered like a primary and like an unknown one, and one that is taken like one that is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn i12_secondary_addresses_are_answered_alike() {
+    use crate::accounts::{emails, signed_in};
+    let (mut cluster, node) = cluster().await;
+    let ada = node.login_with("ada", NEW_PASSWORD).await;
+    emails::add_verified(&cluster, &node, &ada, "work").await;
+    for (path, body) in calls() {
+        let known = seen(&node.post(path, body("work")).await);
+        assert_eq!(known, seen(&node.post(path, body("nobody")).await), "{path}");
+    }
+    let mut wrong = Vec::new();
+    for name in ["work", "nobody"] {
+        wrong.push(seen(&node.try_login(&email(name), "a wrong password").await));
+    }
+    assert_eq!(wrong[0], wrong[1]);
+
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    // names of one length, since the response has the address
+    for (taken, free) in [("ada", "new"), ("work", "desk")] {
+        let mut answers = Vec::new();
+        for name in [taken, free] {
+            let body = json!({ "email": email(name) });
+            let answer = signed_in(&node, &eve, reqwest::Method::POST, "/v1/me/emails", body).await;
+            let id = answer.text_of("id");
+            answers.push(seen(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
+        }
+        assert_eq!(answers[0], answers[1]);
+    }
+    for name in ["ada", "work"] {
+        cluster.mail_to(&email(name), "address_taken").await;
+    }
+    // a registration of a secondary address, concealed
+    cluster.config.registration.conceal = true;
+    cluster.config.registration.verification = latchkey::config::Verification::Required;
+    let node = cluster.node().await;
+    let before = crate::accounts::count(&cluster, "work", "address_taken");
+    let mut answers = Vec::new();
+    for name in ["work", "next"] {
+        let answer =
+            node.post("/v1/users", json!({ "email": email(name), "password": NEW_PASSWORD })).await.expect(201);
+        let id = answer.text_of("id");
+        answers.push(seen(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
+    }
+    assert_eq!(answers[0], answers[1]);
+    wait::until("the owner has a mail", || async {
+        crate::accounts::count(&cluster, "work", "address_taken") > before
+    })
+    .await;
+}
+
 /// The work before the answer. The mail is made after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {

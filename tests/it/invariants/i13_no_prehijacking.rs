@@ -7,12 +7,13 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, change_mail, count, email, next_mail, problem, reset, reset_mail, signed_in, verify,
+        NEW_PASSWORD, change_mail, count, email, emails, next_mail, problem, reset, reset_mail, signed_in, verify,
         without_limits,
     },
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::{Node, TestCluster},
+        wait,
     },
 };
 
@@ -151,4 +152,134 @@ async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_v
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with(&email("imported"), NEW_PASSWORD).await;
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["email_verified"], true);
+}
+
+/// A cluster where an attacker has registered the address of a victim, and has added and verified an own one.
+async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
+    let (cluster, node, attacker) = squatted().await;
+    let (_, attacker) = emails::add_verified(&cluster, &node, &attacker, "attacker").await;
+    node.try_login(&email("attacker"), PASSWORD).await.expect(200);
+    (cluster, node, attacker)
+}
+
+/// Asserts that the attacker's own address neither signs in nor recovers the account, and that others can have it.
+async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &str) {
+    node.try_login(&email("attacker"), password).await.expect(401);
+    let before = count(cluster, "attacker", "password_reset");
+    node.post("/v1/password/forgot", json!({ "identifier": email("attacker") })).await.expect(202);
+    node.post("/v1/login/code", json!({ "email": email("attacker") })).await;
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+    assert_eq!(count(cluster, "attacker", "password_reset"), before);
+    let victim = node.login_with("victim", password).await;
+    assert_eq!(emails::list(node, &victim).await, json!([["victim", true, true]]));
+}
+
+/// Classic-federated merge, with a secondary address: the app invites the victim, whose address the attacker's account has.
+#[tokio::test]
+async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_with_a_secondary_address() {
+    let (cluster, node, attacker) = squatted_with_own_address().await;
+    let scopes = vec!["accounts:recover".to_owned()];
+    let client =
+        cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await;
+    let invite = |name: &str| {
+        let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&client.id, Some(&client.secret));
+        node.send(request.json(&json!({ "email": email(name) })))
+    };
+    assert_eq!(
+        invite("attacker").await.problem(),
+        problem(409, "email_taken"),
+        "a verified secondary address is owned"
+    );
+    invite("victim").await.expect(202);
+    let (token, _) = next_mail(&cluster, "victim", 0, "invitation").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    assert_locked_out(&node, &attacker).await;
+    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+}
+
+/// Unexpired session, and trojan identifier: the attacker's own verified address, and the session that verified it.
+#[tokio::test]
+async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_verifies() {
+    let (cluster, node, attacker) = squatted_with_own_address().await;
+    let (token, _) = reset_mail(&cluster, &node, "victim").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    assert_locked_out(&node, &attacker).await;
+    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+
+    let (cluster, node, attacker) = squatted_with_own_address().await;
+    node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
+    node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
+    assert_locked_out(&node, &attacker).await;
+    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+}
+
+/// Trojan identifier: the attacker adds the victim's address to an own account, where the victim would sign in by it.
+#[tokio::test]
+async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_victims_click_gives_nothing() {
+    let (cluster, node, attacker) = squatted().await;
+    let (_, token, code) = emails::add(&cluster, &node, &attacker, "other").await;
+    for body in [
+        json!({ "token": token }),
+        json!({ "token": token, "new_password": NEW_PASSWORD }),
+        json!({ "email": email("other"), "code": code, "password": PASSWORD }),
+    ] {
+        let answer = node.post("/v1/email/verify", body).await;
+        assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&answer.problem()));
+    }
+    node.try_login(&email("other"), PASSWORD).await.expect(401);
+    node.post("/v1/password/forgot", json!({ "identifier": email("other") })).await.expect(202);
+    // the victim registers and verifies the address; the attacker's link, if the attacker has got it, is too late
+    node.account("other").await;
+    let victim = node.login("other").await;
+    verify(&cluster, &node, "other", &victim).await;
+    let late = signed_in(&node, &attacker, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    assert_eq!(late.problem(), problem(409, "email_taken"));
+    let found = Tokens::of(&node.try_login(&email("other"), PASSWORD).await.expect(200));
+    let mut ids = Vec::new();
+    for tokens in [found, victim] {
+        ids.push(node.get("/v1/me", &tokens.access).await.text_of("id"));
+    }
+    assert_eq!(ids[0], ids[1]);
+}
+
+/// Unexpired change: the attacker adds an own address, and verifies it after the victim's recovery.
+#[tokio::test]
+async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
+    let (cluster, node, attacker) = squatted().await;
+    let (_, token, code) = emails::add(&cluster, &node, &attacker, "attacker").await;
+    let (link, _) = reset_mail(&cluster, &node, "victim").await;
+    reset(&node, &link, NEW_PASSWORD).await.expect(204);
+    let victim = node.login_with("victim", NEW_PASSWORD).await;
+    for body in [json!({ "token": token, "password": NEW_PASSWORD }), json!({ "token": token })] {
+        assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(401, "invalid_code"));
+    }
+    let body = json!({ "email": email("attacker"), "code": code });
+    let answer = signed_in(&node, &victim, Method::POST, "/v1/email/verify", body).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
+}
+
+/// Non-verifying provider: an import brings a secondary address that nobody has verified. The victim owns it who verifies it, as the
+/// primary address or as a secondary one, and the account that had it as its unverified primary address loses it.
+#[tokio::test]
+async fn i13_non_verifying_provider_secondary_address_belongs_to_who_verifies_it() {
+    let (cluster, node, attacker) = squatted().await;
+    let (_, _, _) = emails::add(&cluster, &node, &attacker, "claimed").await;
+    // "claimed" is an unverified secondary address of the attacker, "victim" the unverified primary one
+    node.account("mine").await;
+    let mine = node.login("mine").await;
+    let (_, mine) = emails::add_verified(&cluster, &node, &mine, "claimed").await;
+    let (_, mine) = emails::add_verified(&cluster, &node, &mine, "victim").await;
+    assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "", "the attacker's account has lost it");
+    assert_eq!(emails::list(&node, &attacker).await, json!([["claimed", false, false]]));
+    let id = node.get("/v1/me", &mine.access).await.text_of("id");
+    for name in ["claimed", "victim"] {
+        let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
+        assert_eq!(node.get("/v1/me", &found.access).await.text_of("id"), id);
+    }
+    // a registration of an owned address is refused, whichever kind it is
+    let answer = node.post("/v1/users", json!({ "email": email("claimed"), "password": PASSWORD })).await;
+    assert_eq!(answer.problem(), problem(409, "email_taken"));
 }

@@ -214,6 +214,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
         sealer: &sealer,
         password: &cluster.config.password,
         format: &Format::Native,
+        max_emails: cluster.config.account.max_emails,
         batch: 100,
     };
     let mut bad = Vec::new();

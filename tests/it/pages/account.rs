@@ -194,3 +194,62 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let owner = node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap();
     assert!(owner.is_empty(), "{owner:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_added_verified_made_primary_and_removed() {
+    let mut cluster = cluster();
+    cluster.config.account.max_emails = 2;
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account/address").await.expect(200);
+    let refused = ada.submit("/account/address/add", &[("secondary", "not an address")]).await.expect(422);
+    assert!(field_error(&refused, "secondary").is_some(), "{}", refused.text);
+    let added = ada.submit("/account/address/add", &[("secondary", "ada@work.example")]).await.expect(303);
+    let page = ada.follow(&added).await.expect(200);
+    assert!(page.text.contains("ada@work.example") && page.text.contains("Enter the code"), "{}", page.text);
+    assert!(page.text.contains("as many addresses as it may have"), "{}", page.text);
+    let full = ada.submit("/account/address/add", &[("secondary", "ada@third.example")]).await.expect(409);
+    assert!(alert(&full).is_some(), "{}", full.text);
+
+    let mail = cluster.mail_to("ada@work.example", "verify_address").await;
+    let page = ada.open("/account/verify-address").await.expect(200);
+    assert!(page.text.contains("value=\"ada@work.example\""), "{}", page.text);
+    let former = ada.cookies["__Host-latchkey-browser"].clone();
+    let fields = [("email", "ada@work.example"), ("code", mail.code()), ("proof", "none")];
+    let verified = ada.submit("/account/verify-address", &fields).await.expect(200);
+    assert!(verified.text.contains("Your address is confirmed"), "{}", verified.text);
+    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "another session has taken its place");
+
+    let id = |page: &crate::harness::client::Answer| {
+        page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let page = ada.open("/account/address").await.expect(200);
+    let changed = ada.submit("/account/address/primary", &[("id", &id(&page))]).await.expect(303);
+    let page = ada.follow(&changed).await.expect(200);
+    assert!(page.text.contains("The primary address is changed"), "{}", page.text);
+    // the former primary address was not verified: its owner gets no link, and it leaves without a notice
+    let removed = ada.submit("/account/address/remove", &[("id", &id(&page))]).await.expect(303);
+    let page = ada.follow(&removed).await.expect(200);
+    assert!(page.text.contains("The address is removed") && !page.text.contains(ADA), "{}", page.text);
+    let gone = ada.submit("/account/address/remove", &[("id", "x")]).await.expect(404);
+    assert!(alert(&gone).is_some(), "{}", gone.text);
+    node.client.try_login("ada@work.example", PASSWORD).await.expect(200);
+    node.client.try_login(ADA, PASSWORD).await.expect(401);
+}
+
+/// The page that takes the code sends the mail again, for the address of the signed-in account.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_of_an_added_address_is_sent_again() {
+    let mut cluster = cluster();
+    crate::accounts::without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account/address").await.expect(200);
+    ada.submit("/account/address/add", &[("secondary", "ada@work.example")]).await.expect(303);
+    ada.open("/account/verify-address").await.expect(200);
+    ada.submit("/account/verify-address/send", &[("email", "ada@work.example")]).await.expect(303);
+    crate::harness::wait::until("both mails are written", || async { cluster.mails_to("ada@work.example").len() == 2 })
+        .await;
+}

@@ -8,6 +8,7 @@ mod connection;
 mod dynamic_clients;
 mod imports;
 mod migrate;
+mod secondary_emails;
 mod signing_keys;
 
 use std::time::Duration;

@@ -17,6 +17,9 @@ fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
     vec![
         (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),
         (Method::POST, "/v1/me/email".to_owned(), json!({ "email": "new@example.com" }), 202),
+        (Method::POST, "/v1/me/emails".to_owned(), json!({ "email": "work@example.com" }), 202),
+        (Method::POST, format!("/v1/me/emails/{}/primary", other.session), json!({}), 404),
+        (Method::DELETE, format!("/v1/me/emails/{}", other.session), json!({}), 404),
         (Method::GET, "/v1/me/export".to_owned(), json!({}), 200),
         (Method::DELETE, format!("/v1/sessions/{}", other.session), json!({}), 204),
         (Method::DELETE, "/v1/sessions?keep_current=true".to_owned(), json!({}), 200),

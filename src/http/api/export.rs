@@ -1,0 +1,230 @@
+//! `GET /v1/me/export`.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json};
+use uuid::Uuid;
+
+use super::{Tag, me::AccountResponse};
+use crate::{
+    domain::{account::Email, clock::Timestamp, factor::FactorKind},
+    http::{
+        extract::{auth::SignedIn, client_info::MailOrigin},
+        problem::{Code, Failed, ProblemError, Problems},
+        types::Time,
+    },
+    service::{
+        authenticate::AuthenticateError,
+        export_account::{self, AccountExport},
+        recent_authentication::require_recent,
+    },
+    state::AppState,
+};
+
+/// The data of the caller's account.
+pub struct ExportApi;
+
+/// Everything that is stored about an account.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+pub(in crate::http) struct ExportResponse {
+    /// The account.
+    account: AccountResponse,
+    /// The secondary addresses.
+    secondary_emails: Vec<ExportedEmail>,
+    /// The address that waits for its confirmation, if any.
+    pending_email: Option<String>,
+    /// The former addresses of changes that can still be undone.
+    former_emails: Vec<String>,
+    /// The authenticator apps and the passkeys.
+    factors: Vec<ExportedFactor>,
+    /// The permissions that apps have.
+    consents: Vec<ExportedConsent>,
+    /// The live sessions.
+    sessions: Vec<ExportedSession>,
+    /// The security events, newest first.
+    events: Vec<ExportedEvent>,
+}
+
+/// A secondary address in an export.
+#[derive(Object)]
+struct ExportedEmail {
+    /// The address.
+    email: String,
+    /// Whether it is verified.
+    verified: bool,
+    /// When it was added.
+    created_at: Time,
+}
+
+/// An authenticator app or a passkey in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedFactor {
+    /// `totp` or `passkey`.
+    kind: String,
+    /// The name that the owner gave it.
+    name: String,
+    /// When it was set up.
+    created_at: Time,
+    /// When it was last used.
+    last_used_at: Option<Time>,
+}
+
+/// The permission of an app in an export.
+#[derive(Object)]
+struct ExportedConsent {
+    /// The app.
+    client_id: String,
+    /// The scopes that it may have, separated by spaces.
+    scope: String,
+    /// When the first of them was allowed.
+    created_at: Time,
+    /// When the last of them was allowed.
+    updated_at: Time,
+}
+
+/// A session in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedSession {
+    /// The session's id.
+    id: Uuid,
+    /// When it began.
+    created_at: Time,
+    /// When it was last refreshed.
+    last_used_at: Time,
+    /// When it ends unless it is refreshed.
+    expires_at: Time,
+    /// The address that it began from.
+    ip: Option<String>,
+    /// The user agent that it began with.
+    user_agent: Option<String>,
+    /// The name of the device.
+    device: Option<String>,
+}
+
+/// A security event in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedEvent {
+    /// When it happened.
+    at: Time,
+    /// The kind of event, as in the audit log.
+    event: String,
+    /// `success` or `refused`.
+    outcome: String,
+    /// The reason.
+    reason: Option<String>,
+    /// Further details.
+    detail: Option<String>,
+    /// The session.
+    session_id: Option<String>,
+    /// The client's address.
+    address: Option<String>,
+    /// How many events this stands for.
+    count: i64,
+}
+
+impl From<AccountExport> for ExportResponse {
+    fn from(export: AccountExport) -> Self {
+        let text = |email: &Email| email.as_str().to_owned();
+        let factor = |kind: FactorKind, name, created_at: Timestamp, last_used_at: Option<Timestamp>| ExportedFactor {
+            kind: kind.as_str().to_owned(),
+            name,
+            created_at: created_at.into(),
+            last_used_at: last_used_at.map(Time::from),
+        };
+        let secondary = export.secondary_emails.into_iter().map(|it| ExportedEmail {
+            email: text(&it.email),
+            verified: it.verified_at.is_some(),
+            created_at: it.created_at.into(),
+        });
+        let apps = export.totp_factors.into_iter();
+        let apps = apps.map(|it| factor(FactorKind::Totp, it.label, it.created_at, it.last_used_at));
+        let passkeys = export.passkeys.into_iter();
+        let passkeys =
+            passkeys.map(|it| factor(FactorKind::Passkey, it.name.as_str().to_owned(), it.created_at, it.last_used_at));
+        let consents = export.consents.into_iter().map(|consent| ExportedConsent {
+            client_id: consent.client_id,
+            scope: consent.scope.to_string(),
+            created_at: consent.created_at.into(),
+            updated_at: consent.updated_at.into(),
+        });
+        let sessions = export.sessions.into_iter().map(|session| ExportedSession {
+            id: session.id.0,
+            created_at: session.created_at.into(),
+            last_used_at: session.last_used_at.into(),
+            expires_at: session.expires_at().into(),
+            ip: session.origin.ip.map(|ip| ip.to_string()),
+            user_agent: session.origin.user_agent,
+            device: session.origin.device,
+        });
+        let events = export.events.into_iter().map(|event| ExportedEvent {
+            at: event.at.into(),
+            event: event.event,
+            outcome: event.outcome,
+            reason: event.reason,
+            detail: event.detail,
+            session_id: event.session_id,
+            address: event.address,
+            count: event.count,
+        });
+        Self {
+            account: AccountResponse::new(export.account, export.profile),
+            secondary_emails: secondary.collect(),
+            pending_email: export.pending_address.map(|it| text(&it.email)),
+            former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
+            factors: apps.chain(passkeys).collect(),
+            consents: consents.collect(),
+            sessions: sessions.collect(),
+            events: events.collect(),
+        }
+    }
+}
+
+#[derive(ApiResponse)]
+enum ExportedResponse {
+    /// The data.
+    #[oai(status = 200)]
+    Ok(Json<ExportResponse>),
+}
+
+/// The errors of exporting the account.
+struct ExportProblems;
+
+impl Problems for ExportProblems {
+    const CODES: &'static [Code] = &[
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientUserAuthentication,
+        Code::TooManyRequests,
+    ];
+}
+
+impl From<AuthenticateError> for Failed<ExportProblems> {
+    fn from(error: AuthenticateError) -> Self {
+        ProblemError::from(error).into()
+    }
+}
+
+#[OpenApi(tag = "Tag::Account")]
+impl ExportApi {
+    /// Export the account
+    ///
+    /// Everything that is stored about the account: its data, its live sessions and its security events. Passwords and tokens
+    /// are not part of it. Needs a session that was authenticated within the last {session.recent}.
+    #[oai(path = "/v1/me/export", method = "get", operation_id = "export_me")]
+    async fn export(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ExportedResponse, Failed<ExportProblems>> {
+        require_recent(state, &caller).await?;
+        let export = export_account::export_account(state, &caller, origin.ip).await?;
+        Ok(ExportedResponse::Ok(Json(export.into())))
+    }
+}

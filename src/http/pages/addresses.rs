@@ -1,0 +1,157 @@
+//! `/account/address`: the addresses of the signed-in account.
+
+use poem::{Response, Result, handler};
+use uuid::Uuid;
+
+use super::{
+    account::{Owner, notice, require_owner, step_up},
+    cookies,
+    form::Form,
+    sign_in::signed_in,
+    visit::{Visit, percent_encode},
+};
+use crate::{
+    domain::{account::Email, ids::EmailId, session::Accepted},
+    http::{
+        api::emails::parse_email,
+        problem::{Code, ProblemError},
+    },
+    pages::views::{Address, SecondaryAddress},
+    service::{
+        change_email,
+        emails::{self, ChangeEmailsError},
+        factors::change::Caller,
+        recent_authentication::require_recent,
+    },
+};
+
+fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
+    Caller { claims: &owner.caller, origin: &visit.origin, accepted: Accepted::Any }
+}
+
+async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
+    let pending = change_email::pending(&visit.state, &owner.caller).await?;
+    let emails = emails::list(&visit.state, &owner.caller).await?;
+    let most = visit.state.config.account.max_emails;
+    let can_add = emails.len() < most;
+    let secondary = emails.into_iter().filter(|it| !it.is_primary).map(|it| SecondaryAddress {
+        id: it.id.to_string(),
+        email: it.email.as_str().to_owned(),
+        is_verified: it.is_verified,
+    });
+    Ok(Address {
+        current: owner.account.email.as_str().to_owned(),
+        email_verified: owner.account.email_verified,
+        email: String::new(),
+        pending: pending.map(|email| email.as_str().to_owned()),
+        addresses: secondary.collect(),
+        can_add,
+        secondary: String::new(),
+    })
+}
+
+async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
+    match step_up(visit, problem, "/address") {
+        Ok(response) => Ok(response),
+        Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
+    }
+}
+
+/// `GET /account/address`
+#[handler]
+pub(super) async fn show(mut visit: Visit) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let view = view(&visit, &owner).await?;
+    let typed = visit.typed();
+    let is_listed = typed == view.current
+        || Some(&typed) == view.pending.as_ref()
+        || view.addresses.iter().any(|address| address.email == typed);
+    let view = Address { email: if is_listed { String::new() } else { typed }, ..view };
+    visit.reply().notice(notice(&visit)).page(&view)
+}
+
+/// `POST /account/address`: starts a change of the primary address.
+#[handler]
+pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let typed = form.text("email");
+    let sent = async {
+        visit.check(&mut form)?;
+        let email = parse_email("email", &typed)?;
+        require_recent(&visit.state, &owner.caller).await?;
+        change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
+    };
+    let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+    match sent.await {
+        Ok(()) => Ok(visit.reply().cookie(kept).go("/address?done=mail_sent")),
+        Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
+            Ok(visit.reply().cookie(kept).go("/reauthenticate?next=/address"))
+        }
+        Err(problem) => {
+            let view = Address { email: typed, ..view(&visit, &owner).await? };
+            visit.reply().error(&problem).page(&view)
+        }
+    }
+}
+
+/// `POST /account/address/add`: adds a secondary address, or sends its mail again.
+#[handler]
+pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let typed = form.text("secondary");
+    let added = async {
+        visit.check(&mut form)?;
+        let email: Email = parse_email("secondary", &typed)?;
+        emails::add::request(&visit.state, &caller(&visit, &owner), &email).await.map_err(ProblemError::from)
+    };
+    match added.await {
+        Ok(_) => {
+            // the page that takes the code shows the address
+            let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
+            Ok(visit.reply().cookie(kept).go("/address?done=mail_sent"))
+        }
+        Err(problem) => match step_up(&visit, problem, "/address") {
+            Ok(response) => Ok(response),
+            Err(problem) => {
+                let view = Address { secondary: typed, ..view(&visit, &owner).await? };
+                visit.reply().error(&problem).page(&view)
+            }
+        },
+    }
+}
+
+/// `POST /account/address/primary`: makes a secondary address the primary one.
+#[handler]
+pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let changed = async {
+        visit.check(&mut form)?;
+        let id = id(&mut form)?;
+        emails::change::make_primary(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
+    };
+    match changed.await {
+        Ok(tokens) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/address?done=primary_changed")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/address/remove`: removes a secondary address.
+#[handler]
+pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/address");
+    let removed = async {
+        visit.check(&mut form)?;
+        let id = id(&mut form)?;
+        emails::change::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
+    };
+    match removed.await {
+        Ok(Some(tokens)) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/address?done=address_removed")),
+        Ok(None) => Ok(visit.reply().go("/address?done=address_removed")),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// The address that a form names.
+fn id(form: &mut Form) -> Result<EmailId, ProblemError> {
+    Uuid::try_parse(&form.text("id")).map(EmailId).map_err(|_| ChangeEmailsError::Unknown.into())
+}

@@ -1,0 +1,113 @@
+//! Adds a secondary address: it counts for nothing until a link or a code shows that the account's owner reads its mails.
+
+use super::{AccountEmail, ChangeEmailsError};
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Email,
+        audit::{Actor, AuditEvent, Entry},
+        mail::{AddressChange, MailData},
+        one_time_token::TokenPurpose,
+        session::Accepted,
+    },
+    service::{
+        account_mail, change_email,
+        factors::change::Caller,
+        limits, one_time_tokens,
+        recent_authentication::require_recent,
+        replace_sessions::{end_sessions, replace_sessions},
+        request_origin::RequestOrigin,
+        token_issuer::Tokens,
+        verify_email::VerifyEmailError,
+    },
+    state::AppState,
+    store::sql::{AccountChange, SecondaryEmail, TakeAddressError},
+};
+
+/// Adds an address, and sends a link and a code there. If another account has verified the address, its owner gets a mail instead,
+/// and the answer does not reveal it (I12). For an address that waits for its verification, sends the mail again.
+///
+/// # Errors
+/// [`ChangeEmailsError`]
+pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Result<AccountEmail, ChangeEmailsError> {
+    let (claims, origin) = (caller.claims, caller.origin);
+    require_recent(state, claims).await?;
+    limits::recovery(state, origin.ip).await?;
+    limits::password_change(state, claims.sid, origin.ip).await?;
+    let (now, purpose) = (state.clock.now(), TokenPurpose::AddEmail);
+    let is_taken = change_email::is_owned_by_another(state, claims.sub, email).await?;
+    let mut change = super::change::lock(state, claims).await?;
+    if change.account.email.key() == email.key() {
+        return Err(ChangeEmailsError::Exists);
+    }
+    let emails = change.secondary_emails().await?;
+    let entry = match emails.iter().find(|it| it.email.key() == email.key()) {
+        Some(known) if known.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
+        Some(known) => known.clone(),
+        None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
+        None => {
+            let (id, account) = (state.entropy.email_id(now), change.account.id);
+            let new = SecondaryEmail { id, account, email: email.clone(), verified_at: None, created_at: now };
+            change.add_secondary_email(&new).await?;
+            new
+        }
+    };
+    let issued = one_time_tokens::issue(state, &change.account, purpose, &entry.email, &[]).await?;
+    let data = if is_taken {
+        account_mail::address_taken(state, origin)
+    } else {
+        MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) }
+    };
+    account_mail::enqueue(state, &mut change, &entry.email, origin, data).await?;
+    let requested = Entry::new(now, AuditEvent::OneTimeToken).account(claims.sub).session(claims.sid);
+    change.record(&requested.detail(purpose.as_str()).by(Actor::Account).from(origin.ip)).await?;
+    change.commit().await?;
+    Ok(entry.into())
+}
+
+/// Sends the mail again, if the text is an address of the caller's account that waits for its verification. Returns whether it is.
+///
+/// # Errors
+/// [`ChangeEmailsError`]
+pub async fn request_again(state: &AppState, caller: &Caller<'_>, text: &str) -> Result<bool, ChangeEmailsError> {
+    let Ok(email) = Email::parse(text) else { return Ok(false) };
+    let emails = state.sql.secondary_emails(caller.claims.sub).await?;
+    if !emails.iter().any(|it| it.verified_at.is_none() && it.email.key() == email.key()) {
+        return Ok(false);
+    }
+    request(state, caller, &email).await?;
+    Ok(true)
+}
+
+/// Verifies an address whose link or code was used: from now on the account can be found by it. All sessions end; that of a caller
+/// who is signed in is replaced by a new one, whose tokens are returned (I5).
+pub(in crate::service) async fn apply(
+    state: &AppState,
+    mut change: AccountChange,
+    address: &Email,
+    caller: Option<&AccessClaims>,
+    accepted: Accepted,
+    origin: &RequestOrigin,
+) -> Result<Option<Tokens>, VerifyEmailError> {
+    let (id, now) = (change.account.id, state.clock.now());
+    let emails = change.secondary_emails().await?;
+    let waiting = emails.into_iter().find(|it| it.verified_at.is_none() && it.email.key() == address.key());
+    let email = waiting.ok_or(VerifyEmailError::InvalidToken)?;
+    change.verify_secondary_email(&email, now).await.map_err(|error| match error {
+        TakeAddressError::Taken => VerifyEmailError::EmailTaken,
+        TakeAddressError::Sql(error) => error.into(),
+    })?;
+    let entry = Entry::new(now, AuditEvent::EmailAdded).account(id).by(Actor::Account).from(origin.ip);
+    change.record(&entry).await?;
+    super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, origin).await?;
+    let tokens = match caller {
+        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, origin.ip).await?),
+        None => {
+            end_sessions(state, &mut change).await?;
+            None
+        }
+    };
+    change.commit().await?;
+    tracing::info!(account = %id, "secondary e-mail address verified");
+    Ok(tokens)
+}

@@ -1,0 +1,114 @@
+//! Removes a secondary address, and makes one the primary address.
+
+use super::ChangeEmailsError;
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Email,
+        audit::{Actor, AuditEvent, Entry},
+        ids::EmailId,
+        mail::{AddressChange, MailData, Template},
+    },
+    service::{
+        account_mail, change_email, error::ServiceError, factors::change::Caller, limits,
+        recent_authentication::require_recent, replace_sessions::replace_sessions, request_origin::RequestOrigin,
+        token_issuer::Tokens,
+    },
+    state::AppState,
+    store::sql::{AccountChange, SecondaryEmail},
+};
+
+/// Removes a secondary address. If it was verified, all sessions end, and the tokens of the session that takes the place of the
+/// caller's are returned (I5).
+///
+/// # Errors
+/// [`ChangeEmailsError`]
+pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Result<Option<Tokens>, ChangeEmailsError> {
+    let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
+    let (mut change, email) = begin(state, caller, id).await?;
+    let email = email.ok_or(ChangeEmailsError::IsPrimary)?;
+    change.remove_secondary_email(email.id, now).await?;
+    let entry = Entry::new(now, AuditEvent::EmailRemoved).account(claims.sub).session(claims.sid);
+    let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
+    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    if email.verified_at.is_none() {
+        change.commit().await?;
+        return Ok(None);
+    }
+    notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), origin).await?;
+    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, origin.ip).await?;
+    change.commit().await?;
+    tracing::info!(account = %claims.sub, "secondary e-mail address removed");
+    Ok(Some(tokens))
+}
+
+/// Makes a verified secondary address the primary one; the former primary address becomes a secondary one. Its owner can undo that
+/// within `account.undo_window`. All sessions end; the tokens are those of the session that takes the place of the caller's (I5).
+///
+/// # Errors
+/// [`ChangeEmailsError`]
+pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Result<Tokens, ChangeEmailsError> {
+    let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
+    let (mut change, email) = begin(state, caller, id).await?;
+    let email = email.ok_or(ChangeEmailsError::IsPrimary)?;
+    if email.verified_at.is_none() {
+        return Err(ChangeEmailsError::NotVerified);
+    }
+    let before = change.account.clone();
+    change.make_primary(&email, state.entropy.email_id(now), now).await?;
+    change.clear_pending_address().await?;
+    let entry = Entry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
+    change.record(&entry.because("made_primary").by(Actor::Account).from(origin.ip)).await?;
+    change_email::notify_former(state, &mut change, &before, &email.email, origin).await?;
+    notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, origin).await?;
+    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, origin.ip).await?;
+    change.commit().await?;
+    tracing::info!(account = %claims.sub, "a secondary e-mail address was made the primary one");
+    Ok(tokens)
+}
+
+/// Locks the account and finds its address. None: it is the primary one. The caller must have authenticated recently.
+async fn begin(
+    state: &AppState,
+    caller: &Caller<'_>,
+    id: EmailId,
+) -> Result<(AccountChange, Option<SecondaryEmail>), ChangeEmailsError> {
+    require_recent(state, caller.claims).await?;
+    limits::password_change(state, caller.claims.sid, caller.origin.ip).await?;
+    let mut change = lock(state, caller.claims).await?;
+    if id.0 == change.account.id.0 {
+        return Ok((change, None));
+    }
+    let found = change.secondary_emails().await?.into_iter().find(|it| it.id == id);
+    let email = found.ok_or(ChangeEmailsError::Unknown)?;
+    Ok((change, Some(email)))
+}
+
+/// Locks the caller's account.
+pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<AccountChange, ChangeEmailsError> {
+    let change = state.sql.change_account(caller.sub).await?;
+    let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
+    change.ok_or(ChangeEmailsError::NoAccount)
+}
+
+/// Tells the owner of a change of a secondary address: at the primary address, if that is verified, and at `besides`.
+pub(super) async fn notify(
+    state: &AppState,
+    change: &mut AccountChange,
+    kind: AddressChange,
+    address: &Email,
+    besides: Option<&Email>,
+    origin: &RequestOrigin,
+) -> Result<(), ServiceError> {
+    let template = Template::SecondaryAddressChanged;
+    if state.config.mail.notices_off.contains(&template) {
+        return Ok(());
+    }
+    let primary = Some(change.account.email.clone()).filter(|_| change.account.email_verified);
+    for to in primary.iter().chain(besides) {
+        let notice = account_mail::notice(state, &change.account, origin, state.clock.now()).await?;
+        let data = MailData::SecondaryAddressChanged { change: kind, secondary: address.as_str().to_owned(), notice };
+        account_mail::enqueue(state, change, to, origin, data).await?;
+    }
+    Ok(())
+}

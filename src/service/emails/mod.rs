@@ -1,0 +1,132 @@
+//! The e-mail addresses of an account: the primary one, to which notices go, and secondary ones. An account is found by each address
+//! that it has verified; an unverified secondary address has no effect (I13).
+
+pub mod add;
+pub mod change;
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::{Account, Email},
+        clock::Timestamp,
+        ids::EmailId,
+    },
+    service::{authenticate::AuthenticateError, error::ServiceError, replace_sessions::ReplaceSessionsError},
+    state::AppState,
+    store::sql::{SecondaryEmail, SqlError, TakeAddressError},
+};
+
+/// An address of an account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountEmail {
+    /// The id. That of the primary address is the account's id.
+    pub id: EmailId,
+    /// The address.
+    pub email: Email,
+    /// Whether it is the primary one.
+    pub is_primary: bool,
+    /// Whether it is verified.
+    pub is_verified: bool,
+    /// When it was added; for the primary address, when the account was created.
+    pub created_at: Timestamp,
+}
+
+impl AccountEmail {
+    fn primary(account: &Account) -> Self {
+        Self {
+            id: EmailId(account.id.0),
+            email: account.email.clone(),
+            is_primary: true,
+            is_verified: account.email_verified,
+            created_at: account.created_at,
+        }
+    }
+}
+
+impl From<SecondaryEmail> for AccountEmail {
+    fn from(email: SecondaryEmail) -> Self {
+        Self {
+            id: email.id,
+            email: email.email,
+            is_primary: false,
+            is_verified: email.verified_at.is_some(),
+            created_at: email.created_at,
+        }
+    }
+}
+
+/// Why the addresses of an account were not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeEmailsError {
+    /// The account was deleted or disabled.
+    #[error("the account was deleted or disabled")]
+    NoAccount,
+    /// The caller's session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    CookieNotAccepted,
+    /// The account has no such address.
+    #[error("the account has no such e-mail address")]
+    Unknown,
+    /// The account has the address already.
+    #[error("the account has this e-mail address")]
+    Exists,
+    /// The account has as many addresses as it may have (`account.max_emails`).
+    #[error("the account has as many e-mail addresses as it may have")]
+    TooMany,
+    /// The primary address can't be removed.
+    #[error("the primary e-mail address can't be removed")]
+    IsPrimary,
+    /// The address is not verified, so it can't become the primary one.
+    #[error("the e-mail address is not verified")]
+    NotVerified,
+    /// Another account was registered with the address at the same time.
+    #[error("another account has this e-mail address")]
+    Taken,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+crate::service::error::from_store_errors!(ChangeEmailsError);
+
+impl From<ReplaceSessionsError> for ChangeEmailsError {
+    fn from(error: ReplaceSessionsError) -> Self {
+        match error {
+            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
+            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
+            ReplaceSessionsError::Service(error) => error.into(),
+        }
+    }
+}
+
+impl From<TakeAddressError> for ChangeEmailsError {
+    fn from(error: TakeAddressError) -> Self {
+        match error {
+            TakeAddressError::Taken => Self::Taken,
+            TakeAddressError::Sql(error) => error.into(),
+        }
+    }
+}
+
+/// The addresses of an account: the primary one, if it has one, then the secondary ones, oldest first.
+///
+/// # Errors
+/// [`SqlError`]
+pub async fn list_of(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
+    let primary = (!account.email.as_str().is_empty()).then(|| AccountEmail::primary(account));
+    let secondary = state.sql.secondary_emails(account.id).await?;
+    Ok(primary.into_iter().chain(secondary.into_iter().map(AccountEmail::from)).collect())
+}
+
+/// The addresses of the caller's account.
+///
+/// # Errors
+/// [`AuthenticateError`]
+pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<AccountEmail>, AuthenticateError> {
+    let account = state.sql.account(caller.sub).await.map_err(ServiceError::from)?;
+    let account = account.ok_or(AuthenticateError::InvalidToken)?;
+    Ok(list_of(state, &account).await.map_err(ServiceError::from)?)
+}

@@ -1,0 +1,93 @@
+//! Ends the sessions of an account whose owner changes how it is reached, and starts a new one in the place of the owner's (I5).
+
+use std::net::IpAddr;
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        authentication::Acr,
+        event::Reason,
+        session::Accepted,
+    },
+    service::{
+        accounts::record_ended,
+        error::{ServiceError, from_store_errors},
+        further_claims,
+        sign_in::policy,
+        token_issuer::{self, Tokens},
+    },
+    state::AppState,
+    store::{
+        redis::{Replace, Replacement},
+        sql::AccountChange,
+    },
+};
+
+/// Why the sessions were not replaced.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReplaceSessionsError {
+    /// The caller's session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Only bearer sessions were accepted, and the caller's is a cookie session.
+    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    CookieNotAccepted,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(ReplaceSessionsError);
+
+/// Ends all sessions of a locked account and increments its epoch. Returns the tokens of the session that takes the place of the
+/// caller's, with its authentication. If that fails, the change is dropped with the transaction.
+///
+/// # Errors
+/// [`ReplaceSessionsError`]
+pub(super) async fn replace_sessions(
+    state: &AppState,
+    change: &mut AccountChange,
+    caller: &AccessClaims,
+    accepted: Accepted,
+    ip: Option<IpAddr>,
+) -> Result<Tokens, ReplaceSessionsError> {
+    let (now, reason, settings) = (state.clock.now(), Reason::Revoked, &state.config.session);
+    let epoch = change.bump_epoch().await?;
+    let further_claims = further_claims::of_change(state, change).await?;
+    let acr = Acr::parse(&caller.acr).unwrap_or_default();
+    let longest = policy::longest_replacement(state, change, acr, now).await?;
+    let replacement = Replacement {
+        id: state.entropy.session_id(),
+        account: change.account.id,
+        replaces: caller.sid,
+        accepted,
+        roles: change.account.roles.clone(),
+        further_claims,
+        claims_version: change.account.claims_version,
+        epoch,
+        authentication: None,
+        idle_timeout: settings.idle_timeout.min(longest),
+        absolute_timeout: longest,
+    };
+    let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
+        Replace::Replaced { grant, ended } => (grant, ended),
+        Replace::Gone => return Err(ReplaceSessionsError::SessionEnded),
+        Replace::NotAccepted => return Err(ReplaceSessionsError::CookieNotAccepted),
+    };
+    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
+    change.record(&replaced.account(change.account.id).session(caller.sid).by(Actor::Account).from(ip)).await?;
+    record_ended(change, reason, ended, now).await?;
+    Ok(token_issuer::issue(state, &grant, now)?)
+}
+
+/// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in.
+///
+/// # Errors
+/// [`ServiceError`]
+pub(super) async fn end_sessions(state: &AppState, change: &mut AccountChange) -> Result<(), ServiceError> {
+    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
+    let epoch = change.bump_epoch().await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    Ok(record_ended(change, reason, ended, now).await?)
+}

@@ -1,0 +1,294 @@
+//! The e-mail addresses of accounts beside the primary one, and the ownership of addresses.
+//!
+//! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, whichever of
+//! the two tables has it. A unique index of each table, and the lock of [`AccountChange::lock_address`] for the two together, keep
+//! it so. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
+//! has it as its unverified primary one loses it to the account that verifies it.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, Transaction, any::AnyRow};
+
+use super::{AccountChange, Dialect, Sql, SqlError, TakeAddressError, query};
+use crate::domain::{
+    account::{Account, Email, Identifier},
+    clock::Timestamp,
+    ids::{AccountId, EmailId},
+};
+
+/// An address of an account beside its primary one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecondaryEmail {
+    /// The id.
+    pub id: EmailId,
+    /// The account.
+    pub account: AccountId,
+    /// The address.
+    pub email: Email,
+    /// When it was verified. An address that is not verified belongs to nobody (I13).
+    pub verified_at: Option<Timestamp>,
+    /// When it was added.
+    pub created_at: Timestamp,
+}
+
+/// A `SELECT` of every column that [`read`] reads, followed by the given clauses.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!("SELECT id, account_id, email, verified_at, created_at FROM secondary_emails ", $rest)
+    };
+}
+
+impl Sql {
+    /// The secondary addresses of an account, oldest first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn secondary_emails(&self, account: AccountId) -> Result<Vec<SecondaryEmail>, SqlError> {
+        let mut tx = self.begin_read().await?;
+        let found = list(&mut tx, account).await?;
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// The address of an account that an identifier names, as it is stored: the verified secondary address with this key, else the
+    /// primary one. A mail goes there, and never to the text that was typed. None if the address was removed since the account was
+    /// found by it.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn named_email(&self, account: &Account, identifier: &Identifier) -> Result<Option<Email>, SqlError> {
+        let Some(typed) = account.other_email(identifier) else { return Ok(Some(account.email.clone())) };
+        let emails = self.secondary_emails(account.id).await?;
+        let found = emails.into_iter().find(|it| it.verified_at.is_some() && it.email.key() == typed.key());
+        Ok(found.map(|it| it.email))
+    }
+}
+
+impl AccountChange {
+    /// The secondary addresses of the account, oldest first.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn secondary_emails(&mut self) -> Result<Vec<SecondaryEmail>, SqlError> {
+        list(&mut self.tx, self.account.id).await
+    }
+
+    /// Adds an address that the account does not have.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn add_secondary_email(&mut self, new: &SecondaryEmail) -> Result<(), SqlError> {
+        insert(&mut self.tx, new).await
+    }
+
+    /// Verifies a secondary address. An account that has it as its unverified primary address loses it (I13).
+    ///
+    /// # Errors
+    /// [`TakeAddressError`]
+    pub async fn verify_secondary_email(
+        &mut self,
+        email: &SecondaryEmail,
+        now: Timestamp,
+    ) -> Result<(), TakeAddressError> {
+        let key = email.email.key();
+        self.release_unverified(&key, now).await?;
+        self.lock_address(&key).await?;
+        if self.is_verified_elsewhere(&key).await? {
+            return Err(TakeAddressError::Taken);
+        }
+        let verified = query("UPDATE secondary_emails SET verified_at = $1 WHERE id = $2 AND account_id = $3")
+            .bind(now.as_millis())
+            .bind(email.id.to_string())
+            .bind(self.account.id.to_string())
+            .execute(&mut *self.tx)
+            .await;
+        match verified {
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(TakeAddressError::Taken),
+            Err(error) => Err(SqlError::from(error).into()),
+            Ok(_) => Ok(self.store(now).await?),
+        }
+    }
+
+    /// Removes a secondary address.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn remove_secondary_email(&mut self, id: EmailId, now: Timestamp) -> Result<(), SqlError> {
+        query("DELETE FROM secondary_emails WHERE id = $1 AND account_id = $2")
+            .bind(id.to_string())
+            .bind(self.account.id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        self.store(now).await
+    }
+
+    /// Makes a verified secondary address the primary one. The former primary address becomes a secondary one with the id
+    /// `former`, verified or not as before.
+    ///
+    /// # Errors
+    /// [`TakeAddressError`]
+    pub async fn make_primary(
+        &mut self,
+        email: &SecondaryEmail,
+        former: EmailId,
+        now: Timestamp,
+    ) -> Result<(), TakeAddressError> {
+        let before = self.account.clone();
+        if !before.email.as_str().is_empty() {
+            let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
+                       SELECT $1, id, email, email_key, \
+                       CASE email_verified WHEN 1 THEN COALESCE(email_verified_at, created_at) END, created_at \
+                       FROM accounts WHERE id = $2";
+            let bound = query(sql).bind(former.to_string()).bind(before.id.to_string());
+            bound.execute(&mut *self.tx).await.map_err(SqlError::from)?;
+        }
+        self.take_address(&email.email, now).await?;
+        query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
+            .bind(email.verified_at.unwrap_or(now).as_millis())
+            .bind(before.id.to_string())
+            .execute(&mut *self.tx)
+            .await
+            .map_err(SqlError::from)?;
+        Ok(())
+    }
+
+    /// Removes all secondary addresses: another person may have added them (I13).
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_secondary_emails(&mut self) -> Result<(), SqlError> {
+        query("DELETE FROM secondary_emails WHERE account_id = $1")
+            .bind(self.account.id.to_string())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes the secondary addresses that were verified at `since` or later, or not at all.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_recent_secondary_emails(&mut self, since: Timestamp) -> Result<(), SqlError> {
+        query("DELETE FROM secondary_emails WHERE account_id = $1 AND (verified_at IS NULL OR verified_at >= $2)")
+            .bind(self.account.id.to_string())
+            .bind(since.as_millis())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes the account's own secondary address with a key. Returns when it was verified, if it was.
+    pub(super) async fn take_secondary_email(&mut self, key: &str) -> Result<Option<Timestamp>, SqlError> {
+        let sql = "DELETE FROM secondary_emails WHERE account_id = $1 AND email_key = $2 RETURNING verified_at";
+        let row =
+            query(sql).bind(self.account.id.to_string()).bind(key.to_owned()).fetch_optional(&mut *self.tx).await?;
+        let Some(row) = row else { return Ok(None) };
+        Ok(row.try_get::<Option<i64>, _>("verified_at")?.map(Timestamp::from_millis))
+    }
+
+    /// Takes an address from the account that has it as its unverified primary one. Precedes [`Self::lock_address`]: it may wait
+    /// for the row of that account, whose own change may wait for the lock.
+    pub(super) async fn release_unverified(&mut self, key: &str, now: Timestamp) -> Result<(), SqlError> {
+        // A key without an `@`: no address and no username has it.
+        let sql = "UPDATE accounts SET email = '', email_key = 'released:' || id, updated_at = $1 \
+                   WHERE email_key = $2 AND id <> $3 AND email_verified = 0 RETURNING id";
+        let released = query(sql)
+            .bind(now.as_millis())
+            .bind(key.to_owned())
+            .bind(self.account.id.to_string())
+            .fetch_all(&mut *self.tx)
+            .await?;
+        for row in released {
+            let other: String = row.try_get("id")?;
+            tracing::info!(account = %other, "an account lost its unverified address to the account that verified it");
+        }
+        Ok(())
+    }
+
+    /// Waits for other transactions that verify an address, and makes them wait for this one. On SQLite a write transaction is
+    /// exclusive anyway.
+    pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
+        if self.sql.dialect == Dialect::Postgres {
+            let digest = digest(&SHA256, format!("latchkey address {key}").as_bytes());
+            let mut number = [0; 8];
+            number.copy_from_slice(&digest.as_ref()[..8]);
+            let sql = "SELECT pg_advisory_xact_lock($1)";
+            query(sql).bind(i64::from_be_bytes(number)).execute(&mut *self.tx).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether another account has verified an address, as its primary or as a secondary one.
+    pub(super) async fn is_verified_elsewhere(&mut self, key: &str) -> Result<bool, SqlError> {
+        // A release before this table deletes accounts without their rows in it: those don't count.
+        let sql = "SELECT id FROM accounts WHERE id <> $1 AND ((email_key = $2 AND email_verified = 1) OR id = \
+                   (SELECT account_id FROM secondary_emails WHERE email_key = $2 AND verified_at IS NOT NULL))";
+        let id = self.account.id.to_string();
+        if query(sql).bind(id.clone()).bind(key.to_owned()).fetch_optional(&mut *self.tx).await?.is_some() {
+            return Ok(true);
+        }
+        let sql = "DELETE FROM secondary_emails WHERE account_id <> $1 AND email_key = $2 AND verified_at IS NOT NULL";
+        query(sql).bind(id).bind(key.to_owned()).execute(&mut *self.tx).await?;
+        Ok(false)
+    }
+}
+
+/// Those of `keys` that an account has verified as a secondary address.
+pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]) -> Result<Vec<String>, SqlError> {
+    let list: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
+    let sql = format!(
+        "SELECT email_key FROM secondary_emails WHERE verified_at IS NOT NULL AND email_key IN ({})",
+        list.join(", ")
+    );
+    let mut select = query(AssertSqlSafe(sql).into_sql_str());
+    for key in keys {
+        select = select.bind(key.clone());
+    }
+    let rows = select.fetch_all(&mut **tx).await?;
+    rows.iter().map(|row| Ok(row.try_get("email_key")?)).collect()
+}
+
+/// Inserts an address of an import. Returns false if an account has it as its primary address or has verified it.
+pub(super) async fn insert_imported(tx: &mut Transaction<'_, Any>, new: &SecondaryEmail) -> Result<bool, SqlError> {
+    let key = new.email.key();
+    let holder =
+        query("SELECT id FROM accounts WHERE email_key = $1").bind(key.clone()).fetch_optional(&mut **tx).await?;
+    if holder.is_some() || !verified_keys(tx, &[key]).await?.is_empty() {
+        return Ok(false);
+    }
+    insert(tx, new).await?;
+    Ok(true)
+}
+
+async fn insert(tx: &mut Transaction<'_, Any>, new: &SecondaryEmail) -> Result<(), SqlError> {
+    let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
+               VALUES ($1, $2, $3, $4, $5, $6)";
+    query(sql)
+        .bind(new.id.to_string())
+        .bind(new.account.to_string())
+        .bind(new.email.as_str().to_owned())
+        .bind(new.email.key())
+        .bind(new.verified_at.map(Timestamp::as_millis))
+        .bind(new.created_at.as_millis())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn list(tx: &mut Transaction<'_, Any>, account: AccountId) -> Result<Vec<SecondaryEmail>, SqlError> {
+    let sql = select!("WHERE account_id = $1 ORDER BY created_at, id");
+    let rows = query(sql).bind(account.to_string()).fetch_all(&mut **tx).await?;
+    rows.iter().map(read).collect()
+}
+
+fn read(row: &AnyRow) -> Result<SecondaryEmail, SqlError> {
+    let id: String = row.try_get("id")?;
+    let account: String = row.try_get("account_id")?;
+    let unreadable = |column: &str| SqlError::Corrupt(format!("{column} of the e-mail address {id}"));
+    Ok(SecondaryEmail {
+        id: id.parse().map_err(|_| unreadable("id"))?,
+        account: account.parse().map_err(|_| unreadable("account_id"))?,
+        email: Email::from_stored(row.try_get("email")?),
+        verified_at: row.try_get::<Option<i64>, _>("verified_at")?.map(Timestamp::from_millis),
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
+    })
+}

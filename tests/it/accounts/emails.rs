@@ -1,0 +1,394 @@
+//! `GET` and `POST /v1/me/emails`, `DELETE /v1/me/emails/{id}`, `POST /v1/me/emails/{id}/primary`: several addresses of an account.
+
+use std::time::Duration;
+
+use latchkey::service::delete_account::delete_due;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{NEW_PASSWORD, count, email, next_mail, problem, reset, signed_in, verify, without_limits};
+use crate::harness::{
+    client::{Answer, Client, PASSWORD, Tokens},
+    test_cluster::{Node, TestCluster},
+    wait,
+};
+
+/// Adds an address to the account of `tokens`. Returns its id, and the token and the code of the mail.
+pub async fn add(cluster: &TestCluster, node: &Client, tokens: &Tokens, name: &str) -> (String, String, String) {
+    let before = count(cluster, name, "verify_address");
+    let added = post(node, tokens, name).await.expect(202);
+    let (token, code) = next_mail(cluster, name, before, "verify_address").await;
+    (added.text_of("id"), token, code)
+}
+
+/// Adds and verifies an address. Returns its id and the tokens of the session that takes the place of the former one.
+pub async fn add_verified(cluster: &TestCluster, node: &Client, tokens: &Tokens, name: &str) -> (String, Tokens) {
+    let (id, token, _) = add(cluster, node, tokens, name).await;
+    let answer = signed_in(node, tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    (id, Tokens::of(&answer.expect(200)))
+}
+
+async fn post(node: &Client, tokens: &Tokens, name: &str) -> Answer {
+    signed_in(node, tokens, Method::POST, "/v1/me/emails", json!({ "email": email(name) })).await
+}
+
+async fn remove(node: &Client, tokens: &Tokens, id: &str) -> Answer {
+    node.delete(&format!("/v1/me/emails/{id}"), &tokens.access).await
+}
+
+async fn make_primary(node: &Client, tokens: &Tokens, id: &str) -> Answer {
+    signed_in(node, tokens, Method::POST, &format!("/v1/me/emails/{id}/primary"), json!({})).await
+}
+
+/// The addresses of the account: name, whether it is the primary one, whether it is verified. The primary one first, then by name:
+/// the clock of a test stands still.
+pub async fn list(node: &Client, tokens: &Tokens) -> Value {
+    let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
+    let short = |it: &Value| json!([it["email"].as_str().unwrap().split('@').next(), it["primary"], it["verified"]]);
+    let mut listed: Vec<Value> = emails.as_array().unwrap().iter().map(short).collect();
+    listed.sort_by_key(|it| (it[1] == json!(false), it[0].to_string()));
+    listed.into()
+}
+
+/// A cluster with the account `ada`, whose address is verified, and its session.
+async fn verified() -> (TestCluster, Node, Tokens) {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    (cluster, node, tokens)
+}
+
+/// The text of a mail without its line breaks.
+fn flat(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+async fn settled(node: &Node) {
+    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
+    wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
+}
+
+#[tokio::test]
+async fn added_address_signs_in_once_it_is_verified() {
+    let (cluster, node, tokens) = verified().await;
+    let other = node.login("ada").await;
+    let (_, token, _) = add(&cluster, &node, &tokens, "work").await;
+    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, false]]));
+    node.try_login(&email("work"), PASSWORD).await.expect(401);
+    node.refresh(&other.refresh).await.expect(200);
+
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    let new = Tokens::of(&answer.expect(200));
+    for former in [&tokens, &other] {
+        node.refresh(&former.refresh).await.expect(401);
+        node.get("/v1/me", &former.access).await.expect(401);
+    }
+    assert_eq!(list(&node, &new).await, json!([["ada", true, true], ["work", false, true]]));
+    let me = node.get("/v1/me", &new.access).await.json();
+    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("ada")), &json!(true)));
+    for identifier in ["work@example.com", "WORK@Example.com", "ada@example.com", "ada"] {
+        node.try_login(identifier, PASSWORD).await.expect(200);
+    }
+    let notice = cluster.mail_to(&email("ada"), "secondary_address_changed").await;
+    assert!(flat(&notice.text).contains("work@example.com was added"), "{}", notice.text);
+}
+
+#[tokio::test]
+async fn added_address_is_verified_by_code_in_the_session_or_by_link_with_the_password() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, _, code) = add(&cluster, &node, &tokens, "first").await;
+    let body = json!({ "email": email("first"), "code": code });
+    assert_eq!(node.post("/v1/email/verify", body.clone()).await.problem(), problem(401, "invalid_code"));
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
+    let tokens = Tokens::of(&answer);
+
+    let (_, token, _) = add(&cluster, &node, &tokens, "second").await;
+    let call = |body| node.post("/v1/email/verify", body);
+    assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
+    let body = json!({ "token": token, "new_password": NEW_PASSWORD });
+    assert_eq!(call(body).await.problem(), problem(403, "proof_required"), "the reader has no claim to the account");
+    call(json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    node.refresh(&tokens.refresh).await.expect(401);
+    node.try_login(&email("second"), PASSWORD).await.expect(200);
+    assert_eq!(call(json!({ "token": token, "password": PASSWORD })).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
+    let (cluster, node, tokens) = verified().await;
+    let (id, _, _) = add(&cluster, &node, &tokens, "work").await;
+    let (again, token, _) = add(&cluster, &node, &tokens, "work").await;
+    assert_eq!(id, again);
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    let tokens = Tokens::of(&answer.expect(200));
+    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, true]]));
+}
+
+/// The mail goes to the address that was typed, if the account has verified it.
+#[tokio::test]
+async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    add(&cluster, &node, &tokens, "unverified").await;
+    for name in ["unverified", "work"] {
+        node.post("/v1/password/forgot", json!({ "identifier": email(name).to_uppercase() })).await.expect(202);
+    }
+    let (token, code) = next_mail(&cluster, "work", 0, "password_reset").await;
+    settled(&node).await;
+    assert_eq!(["ada", "unverified"].map(|name| count(&cluster, name, "password_reset")), [0, 0]);
+    let by_code = |identifier: String| {
+        node.post("/v1/password/reset", json!({ "identifier": identifier, "code": code, "new_password": NEW_PASSWORD }))
+    };
+    assert_eq!(by_code(email("ada")).await.problem(), problem(401, "invalid_code"), "it went to another address");
+    by_code(email("work")).await.expect(204);
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "one mail, one use");
+    node.refresh(&tokens.refresh).await.expect(401);
+    let tokens = node.login_with(&email("work"), NEW_PASSWORD).await;
+    let expected = json!([["ada", true, true], ["unverified", false, false], ["work", false, true]]);
+    assert_eq!(list(&node, &tokens).await, expected);
+    cluster.mail_to(&email("ada"), "password_changed").await;
+
+    node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "work", 1, "password_reset").await;
+    reset(&node, &token, PASSWORD).await.expect(204);
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn sign_in_code_goes_to_the_verified_address_that_was_typed() {
+    let (cluster, node, tokens) = verified().await;
+    add_verified(&cluster, &node, &tokens, "work").await;
+    let request = node.post("/v1/login/code", json!({ "email": email("work") })).await.expect(202).text_of("request");
+    let (_, code) = next_mail(&cluster, "work", 0, "sign_in_code").await;
+    let body = json!({ "request": request, "email": email("work"), "code": code });
+    node.post("/v1/login/code/verify", body.clone()).await.expect(200);
+    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(count(&cluster, "ada", "sign_in_code"), 0);
+    node.try_login("ada", PASSWORD).await.expect(200);
+}
+
+/// The link shows that its holder reads the mails of the secondary address, and nothing about the primary one.
+#[tokio::test]
+async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("typo").await;
+    let (_, tokens) = add_verified(&cluster, &node, &node.login("typo").await, "right").await;
+    assert_eq!(list(&node, &tokens).await, json!([["typo", true, false], ["right", false, true]]));
+    node.post("/v1/password/forgot", json!({ "identifier": email("right") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "right", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    cluster.mail_to(&email("right"), "password_changed").await;
+
+    let request = node.post("/v1/login/code", json!({ "email": email("right") })).await.expect(202).text_of("request");
+    let (token, _) = next_mail(&cluster, "right", 0, "sign_in_code").await;
+    let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(list(&node, &tokens).await, json!([["typo", true, false], ["right", false, true]]));
+    node.try_login("typo", NEW_PASSWORD).await.expect(200);
+    settled(&node).await;
+    assert!(cluster.mails_to(&email("typo")).is_empty(), "an unverified address belongs to nobody");
+}
+
+/// A flood of mails to one address does not keep the owner from another.
+#[tokio::test]
+async fn mails_are_limited_for_each_address_by_itself() {
+    let mut cluster = TestCluster::new();
+    cluster.config.limits.recovery_per_address = None;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (_, _) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
+    for _ in 0..20 {
+        node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
+    }
+    for _ in 0..20 {
+        node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
+    }
+    let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    settled(&node).await;
+    assert_eq!(["ada", "work"].map(|name| count(&cluster, name, "password_reset")), [1, 1]);
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+}
+
+#[tokio::test]
+async fn address_made_primary_replaces_the_former_one_which_stays_and_can_undo_it() {
+    let (cluster, node, tokens) = verified().await;
+    let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    let answer = make_primary(&node, &tokens, &id).await.expect(200);
+    node.refresh(&tokens.refresh).await.expect(401);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(list(&node, &tokens).await, json!([["work", true, true], ["ada", false, true]]));
+    let me = node.get("/v1/me", &tokens.access).await.json();
+    assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("work")), &json!(true)));
+    for name in ["work", "ada"] {
+        node.try_login(&email(name), PASSWORD).await.expect(200);
+    }
+    let notice = cluster.mail_to(&email("work"), "secondary_address_changed").await;
+    assert!(flat(&notice.text).contains("is now the primary address"), "{}", notice.text);
+    let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+
+    // a thief removes the former address, too
+    let emails = node.get("/v1/me/emails", &tokens.access).await.json()["emails"].clone();
+    let tokens = Tokens::of(&remove(&node, &tokens, emails[1]["id"].as_str().unwrap()).await.expect(200));
+    node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
+    node.refresh(&tokens.refresh).await.expect(401);
+    for name in ["work", "ada"] {
+        node.try_login(&email(name), PASSWORD).await.expect(401);
+    }
+    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let tokens = node.login_with(&email("ada"), NEW_PASSWORD).await;
+    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true]]));
+}
+
+#[tokio::test]
+async fn removed_address_is_told_signs_in_no_more_and_can_be_registered() {
+    let (cluster, node, tokens) = verified().await;
+    let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
+    let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let new = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
+    node.refresh(&tokens.refresh).await.expect(401);
+    assert_eq!(list(&node, &new).await, json!([["ada", true, true]]));
+    assert_eq!(remove(&node, &new, &id).await.problem(), problem(404, "unknown_email"));
+    node.try_login(&email("work"), PASSWORD).await.expect(401);
+    assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    settled(&node).await;
+    for name in ["work", "ada"] {
+        let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
+        assert!(flat(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
+    }
+    node.account("work").await;
+    let owner = node.login("work").await;
+    verify(&cluster, &node, "work", &owner).await;
+}
+
+#[tokio::test]
+async fn unverified_address_is_removed_without_a_trace() {
+    let (cluster, node, tokens) = verified().await;
+    let (id, token, _) = add(&cluster, &node, &tokens, "typo").await;
+    remove(&node, &tokens, &id).await.expect(204);
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    node.refresh(&tokens.refresh).await.expect(200);
+    settled(&node).await;
+    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
+}
+
+#[tokio::test]
+async fn changes_that_are_not_possible_are_refused_by_name() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.limits.password_change_per_account = None;
+    cluster.config.account.max_emails = 3;
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id");
+    let (work, tokens) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
+    let (home, _, _) = add(&cluster, &node, &tokens, "home").await;
+    assert_eq!(post(&node, &tokens, "another").await.problem(), problem(409, "too_many_emails"));
+    for known in ["ada", "work"] {
+        assert_eq!(post(&node, &tokens, known).await.problem(), problem(409, "email_exists"));
+    }
+    let body = json!({ "email": "not an address" });
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/emails", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    assert_eq!(answer.json()["errors"][0]["code"], "invalid_email");
+    for refused in [remove(&node, &tokens, &id).await, make_primary(&node, &tokens, &id).await] {
+        assert_eq!(refused.problem(), problem(409, "primary_email"));
+    }
+    assert_eq!(make_primary(&node, &tokens, &home).await.problem(), problem(403, "email_not_verified"));
+    // an address of another account
+    node.account("eve").await;
+    let eve = node.login("eve").await;
+    for refused in [remove(&node, &eve, &work).await, make_primary(&node, &eve, &work).await] {
+        assert_eq!(refused.problem(), problem(404, "unknown_email"));
+    }
+    assert_eq!(list(&node, &eve).await, json!([["eve", true, false]]));
+    node.try_login(&email("work"), PASSWORD).await.expect(200);
+}
+
+#[tokio::test]
+async fn changes_of_addresses_need_a_recent_authentication() {
+    let (cluster, node, tokens) = verified().await;
+    let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    cluster.advance(Duration::from_mins(16));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    for refused in
+        [post(&node, &tokens, "new").await, remove(&node, &tokens, &id).await, make_primary(&node, &tokens, &id).await]
+    {
+        assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
+    }
+    list(&node, &tokens).await;
+}
+
+/// "This wasn't me": the thief's address must not be a way back into the account.
+#[tokio::test]
+async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "old").await;
+    cluster.advance(Duration::from_hours(80));
+    let thief = node.login("ada").await;
+    drop(tokens);
+    let before = count(&cluster, "ada", "secondary_address_changed");
+    let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
+    wait::until("the owner has a notice", || async { count(&cluster, "ada", "secondary_address_changed") > before })
+        .await;
+    let not_me = cluster.mail_to(&email("ada"), "secondary_address_changed").await.token().to_owned();
+    node.post("/v1/account/secure", json!({ "token": not_me })).await.expect(204);
+    node.refresh(&thief.refresh).await.expect(401);
+    node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let tokens = node.login_with(&email("old"), NEW_PASSWORD).await;
+    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["old", false, true]]));
+    settled(&node).await;
+    assert_eq!(count(&cluster, "thief", "password_reset"), 0);
+}
+
+#[tokio::test]
+async fn change_of_address_to_a_secondary_one_and_by_an_operator_keep_one_row_each() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
+    let (token, _) = super::change_mail(&cluster, &node, &tokens, "work").await;
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    let tokens = Tokens::of(&answer.expect(200));
+    assert_eq!(list(&node, &tokens).await, json!([["work", true, true], ["home", false, true]]));
+    let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
+    let set = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
+    latchkey::service::accounts::set_email(&node.state, id, &set("home")).await.unwrap();
+    assert_eq!(list(&node, &tokens).await, json!([["home", true, true]]), "it was verified before");
+    node.account("grace").await;
+    let grace = node.login("grace").await;
+    let (_, _) = add_verified(&cluster, &node, &grace, "desk").await;
+    let taken = latchkey::service::accounts::set_email(&node.state, id, &set("desk")).await;
+    assert!(matches!(taken, Err(latchkey::service::accounts::ChangeAccountError::EmailTaken)), "{taken:?}");
+}
+
+#[tokio::test]
+async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    add(&cluster, &node, &tokens, "home").await;
+    let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
+    let listed: Vec<_> = export["secondary_emails"].as_array().unwrap().iter().collect();
+    let mut listed: Vec<_> = listed.iter().map(|it| (it["email"].to_string(), it["verified"].clone())).collect();
+    // of one millisecond
+    listed.sort_by_key(|(email, _)| email.clone());
+    assert_eq!(listed, [("home", false), ("work", true)].map(|(name, is)| (json!(email(name)).to_string(), json!(is))));
+    node.state.audit.flush().await.unwrap();
+    let events = node.get("/v1/me/export", &tokens.access).await.expect(200).json()["events"].clone();
+    assert!(events.as_array().unwrap().iter().any(|event| event["event"] == "email_added"), "{events}");
+    signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    cluster.advance(Duration::from_hours(14 * 24));
+    assert_eq!(delete_due(&node.state).await.unwrap(), 1);
+    node.account("work").await;
+    let owner = node.login("work").await;
+    verify(&cluster, &node, "work", &owner).await;
+}

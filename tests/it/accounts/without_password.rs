@@ -1,0 +1,58 @@
+//! Accounts without a password: imported or invited ones, and those that use passkeys and codes only.
+
+use latchkey::domain::account::{Email, NewAccount, Roles};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{NEW_PASSWORD, email, emails, next_mail, problem, reset, signed_in, without_limits};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::TestCluster,
+};
+
+#[tokio::test]
+async fn account_without_password_signs_in_by_mail_uses_every_call_and_sets_a_password_by_a_reset() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    let imported = NewAccount {
+        id: node.state.entropy.account_id(cluster.clock.now()),
+        email: Email::parse(&email("ada")).unwrap(),
+        email_verified: true,
+        username: None,
+        password_hash: None,
+        roles: Roles::default(),
+        disabled_at: None,
+        created_at: cluster.clock.now(),
+        updated_at: cluster.clock.now(),
+    };
+    node.state.sql.insert_account(&imported).await.unwrap();
+    for password in ["", PASSWORD] {
+        let refused = node.try_login(&email("ada"), password).await.problem();
+        assert!(
+            [problem(401, "invalid_credentials"), problem(422, "invalid_fields")].contains(&refused),
+            "{refused:?}"
+        );
+    }
+    let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
+    let (token, _) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], false);
+    let change = node.change_password(&tokens.access, "", NEW_PASSWORD).await.problem();
+    assert!([problem(403, "wrong_password"), problem(422, "invalid_fields")].contains(&change), "{change:?}");
+    signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": "ada" })).await.expect(200);
+    node.get("/v1/me/export", &tokens.access).await.expect(200);
+    node.get("/v1/me/factors", &tokens.access).await.expect(200);
+    let (id, tokens) = emails::add_verified(&cluster, &node, &tokens, "work").await;
+    let primary = format!("/v1/me/emails/{id}/primary");
+    let tokens = Tokens::of(&signed_in(&node, &tokens, Method::POST, &primary, json!({})).await.expect(200));
+    node.refresh(&tokens.refresh).await.expect(200);
+
+    node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let tokens = node.login_with("ada", NEW_PASSWORD).await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], true);
+}

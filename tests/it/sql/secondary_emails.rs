@@ -1,0 +1,222 @@
+//! Several addresses of an account: one query of a sign-in, and one owner of an address.
+
+use latchkey::{
+    domain::{
+        account::{Account, Email, Identifier, NewAccount},
+        entropy::Entropy,
+    },
+    store::sql::{AccountChange, ImportOutcome, SecondaryEmail, Sql, TakeAddressError},
+};
+
+use super::{LATER, NOW, hash, new_account, on_every_backend};
+
+fn email(text: &str) -> Email {
+    Email::parse(text).unwrap()
+}
+
+fn secondary(account: &NewAccount, text: &str, is_verified: bool) -> SecondaryEmail {
+    SecondaryEmail {
+        id: Entropy::system().email_id(NOW),
+        account: account.id,
+        email: email(text),
+        verified_at: is_verified.then_some(NOW),
+        created_at: NOW,
+    }
+}
+
+async fn change(sql: &Sql, account: &NewAccount) -> AccountChange {
+    sql.change_account(account.id).await.unwrap().unwrap()
+}
+
+/// Inserts an account with an unverified secondary address.
+async fn with_secondary(sql: &Sql, primary: &str, other: &str) -> (NewAccount, SecondaryEmail) {
+    let new = new_account(primary);
+    sql.insert_account(&new).await.unwrap();
+    let added = secondary(&new, other, false);
+    let mut change = change(sql, &new).await;
+    change.add_secondary_email(&added).await.unwrap();
+    change.commit().await.unwrap();
+    (new, added)
+}
+
+async fn find(sql: &Sql, name: &str) -> Option<Account> {
+    sql.find_account(&Identifier::parse(name)).await.unwrap()
+}
+
+#[tokio::test]
+async fn account_is_found_by_each_verified_address_with_one_query() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ann, other) = with_secondary(&sql, "ann@example.com", "Ann@Work.example").await;
+        assert_eq!(find(&sql, "ann@work.example").await, None);
+        let mut change = change(&sql, &ann).await;
+        change.verify_secondary_email(&other, LATER).await.unwrap();
+        change.commit().await.unwrap();
+        for name in ["ann@example.com", "ann@work.example", "ANN@WORK.EXAMPLE"] {
+            let before = sql.transactions();
+            let found = find(&sql, &name.to_lowercase()).await.unwrap();
+            assert_eq!((found.id, sql.transactions() - before), (ann.id, 1), "{name}");
+            let stored = sql.named_email(&found, &Identifier::parse(name)).await.unwrap().unwrap();
+            assert_eq!(
+                stored.as_str(),
+                if name.contains("example.com") { "ann@example.com" } else { "Ann@Work.example" }
+            );
+        }
+        assert_eq!(find(&sql, "ann@elsewhere.example").await, None);
+    })
+    .await;
+}
+
+/// A registration at the same moment can leave an account with an unverified address that another account has verified.
+#[tokio::test]
+async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_verified_it() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ann, other) = with_secondary(&sql, "ann@example.com", "shared@example.com").await;
+        let mut owner = change(&sql, &ann).await;
+        owner.verify_secondary_email(&other, LATER).await.unwrap();
+        owner.commit().await.unwrap();
+        let eve = new_account("eve@example.com");
+        sql.insert_account(&eve).await.unwrap();
+        meddle(
+            &backend.settings.url,
+            "UPDATE accounts SET email = 'shared@example.com', email_key = 'shared@example.com' \
+                                       WHERE email_key = 'eve@example.com'",
+        )
+        .await;
+        assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, ann.id);
+        let mut squatter = change(&sql, &eve).await;
+        assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
+        drop(squatter);
+        // an older release could have verified both
+        meddle(&backend.settings.url, "UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'")
+            .await;
+        assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, eve.id);
+    })
+    .await;
+}
+
+async fn meddle(url: &latchkey::domain::secret::SecretText, statement: &str) {
+    use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+    let mut connection = AnyConnection::connect(url.expose()).await.unwrap();
+    // one transaction, for PgBouncer
+    let mut tx = connection.begin().await.unwrap();
+    tx.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
+    tx.commit().await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// Sixteen transactions verify one address at once: eight accounts have it as a secondary address, seven wait to make it their
+/// primary one, and one has registered with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn address_gets_one_owner_among_sixteen_racers() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        for round in 0..8 {
+            let shared = format!("shared{round}@example.com");
+            let mut racers = Vec::new();
+            for racer in 0..15 {
+                racers.push(with_secondary(&sql, &format!("racer{round}.{racer}@example.com"), &shared).await);
+            }
+            let registered = new_account(&shared);
+            sql.insert_account(&registered).await.unwrap();
+            let mut tasks = tokio::task::JoinSet::new();
+            for (number, (account, added)) in racers.into_iter().enumerate() {
+                let (sql, shared) = (sql.clone(), shared.clone());
+                tasks.spawn(async move {
+                    let mut change = change(&sql, &account).await;
+                    let taken = if number % 2 == 0 {
+                        change.verify_secondary_email(&added, LATER).await
+                    } else {
+                        change.take_address(&email(&shared), LATER).await
+                    };
+                    match taken {
+                        Ok(()) => change.commit().await.map(|()| Some(account.id)).unwrap(),
+                        Err(TakeAddressError::Taken) => None,
+                        Err(TakeAddressError::Sql(error)) => panic!("{error}"),
+                    }
+                });
+            }
+            let own = sql.clone();
+            tasks.spawn(async move {
+                let mut change = change(&own, &registered).await;
+                // another account was faster, and the account has lost the address
+                if change.account.email.as_str().is_empty() {
+                    return None;
+                }
+                match change.verify_email(LATER).await {
+                    Ok(()) => change.commit().await.map(|()| Some(registered.id)).unwrap(),
+                    Err(TakeAddressError::Taken) => None,
+                    Err(TakeAddressError::Sql(error)) => panic!("{error}"),
+                }
+            });
+            let winners: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+            assert_eq!(winners.len(), 1, "{winners:?}");
+            assert_eq!(find(&sql, &shared).await.unwrap().id, winners[0]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn primary_and_secondary_address_change_places_and_a_deletion_frees_both() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ann, other) = with_secondary(&sql, "ann@example.com", "ann@work.example").await;
+        let mut owner = change(&sql, &ann).await;
+        owner.verify_email(NOW).await.unwrap();
+        owner.verify_secondary_email(&other, LATER).await.unwrap();
+        owner.commit().await.unwrap();
+        let stored = sql.secondary_emails(ann.id).await.unwrap();
+        let mut owner = change(&sql, &ann).await;
+        let former = Entropy::system().email_id(LATER);
+        owner.make_primary(&stored[0], former, LATER).await.unwrap();
+        assert_eq!(owner.account.email.as_str(), "ann@work.example");
+        owner.commit().await.unwrap();
+        let stored = sql.secondary_emails(ann.id).await.unwrap();
+        assert_eq!((stored.len(), stored[0].id, stored[0].email.as_str()), (1, former, "ann@example.com"));
+        assert_eq!(stored[0].verified_at, Some(NOW));
+        let account = sql.account(ann.id).await.unwrap().unwrap();
+        assert_eq!((account.email.as_str(), account.email_verified), ("ann@work.example", true));
+        let mut owner = change(&sql, &ann).await;
+        owner.delete().await.unwrap();
+        owner.commit().await.unwrap();
+        for free in ["ann@example.com", "ann@work.example"] {
+            sql.insert_account(&new_account(free)).await.unwrap();
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_one() {
+    use ImportOutcome::{EmailTaken, Inserted};
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let rows: Vec<_> =
+            ["ann@example.com", "ben@example.com", "cy@example.com", "dee@example.com"].map(new_account).into();
+        let emails = [
+            (0, secondary(&rows[0], "ann@work.example", true)),
+            (0, secondary(&rows[0], "unverified@example.com", false)),
+            (1, secondary(&rows[1], "ben@work.example", true)),
+            // of an earlier record, verified
+            (1, secondary(&rows[1], "Ann@Work.example", false)),
+            // of a later record, as its primary address
+            (2, secondary(&rows[2], "dee@example.com", true)),
+            // belongs to nobody yet
+            (3, secondary(&rows[3], "unverified@example.com", true)),
+        ];
+        let outcomes = sql.import_accounts("a", 4, &rows, &[], &emails, NOW).await.unwrap();
+        assert_eq!(outcomes, [Inserted, EmailTaken, EmailTaken, Inserted]);
+        assert_eq!(sql.secondary_emails(rows[0].id).await.unwrap().len(), 2);
+        assert_eq!(find(&sql, "ann@work.example").await.unwrap().id, rows[0].id);
+        assert_eq!(find(&sql, "ben@work.example").await, None);
+        assert_eq!(find(&sql, "unverified@example.com").await.unwrap().id, rows[3].id);
+        // an account with a verified secondary address of another
+        let taken = NewAccount { password_hash: Some(hash("x")), ..new_account("ann@WORK.example") };
+        let rows = [taken, new_account("eve@example.com")];
+        let outcomes = sql.import_accounts("b", 2, &rows, &[], &[], NOW).await.unwrap();
+        assert_eq!(outcomes, [EmailTaken, Inserted]);
+    })
+    .await;
+}

@@ -1,0 +1,21 @@
+// Draws every mail in light and dark: node mail_pictures.mjs LATCHKEY OUTPUT. LATCHKEY is the program; CHROMIUM names the browser.
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+
+const [latchkey, output] = process.argv.slice(2);
+const names = fs.readFileSync(new URL("../../src/mail/templates/en.toml", import.meta.url), "utf8").matchAll(/^\[(\w+)\]/gm);
+const templates = [...names].map((match) => match[1]).filter((name) => name !== "common");
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+fs.mkdirSync(output, { recursive: true });
+for (const colorScheme of ["light", "dark"]) {
+  const page = await browser.newPage({ colorScheme, viewport: { width: 600, height: 200 } });
+  for (const template of templates) {
+    const html = execFileSync(latchkey, ["mail", "preview", template], { encoding: "utf8" });
+    await page.setContent(html);
+    await page.screenshot({ path: path.join(output, `${template}-${colorScheme}.png`), fullPage: true });
+  }
+}
+await browser.close();
