@@ -2,6 +2,8 @@
 # Makes what a release consists of, in target/dist: a tarball, a Debian package, an RPM, a bill of materials, and checksums.
 #
 #   packaging/dist.sh                  builds the optimised binary, then everything
+#   packaging/dist.sh build            builds the optimised binary only, as the container image does
+#   packaging/dist.sh packages BINARY  everything, with a binary that exists
 #   packaging/dist.sh tarball BINARY   the tarball only, with a binary that exists
 #
 # The result depends on the sources alone: paths are remapped, times are those of the last commit, and archives are sorted.
@@ -41,21 +43,11 @@ lay_out() {
 
 tarball() {
     tar --create --directory "$dist" --transform "s|^files|$name|" --sort=name --mtime="@$SOURCE_DATE_EPOCH" \
-        --owner=0 --group=0 --numeric-owner --mode=go-w files | gzip -9n >"$dist/$name.tar.gz"
+        --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX files | gzip -9n >"$dist/$name.tar.gz"
 }
 
-case ${1-} in
-tarball)
-    lay_out "$2"
-    tarball
-    ;;
-'')
-    # the C libraries, in the same way
-    CFLAGS="${CFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
-    export CFLAGS
-    CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$root=/latchkey$(printf '\037')--remap-path-prefix=$cargo_home=/cargo" \
-        cargo build --release --locked --bin latchkey
-    lay_out target/release/latchkey
+packages() {
+    lay_out "$1"
     tarball
     gzip -9n "$files"/man/*
     cargo deb --no-build --no-strip --quiet --output "$dist/"
@@ -63,9 +55,35 @@ tarball)
     cargo cyclonedx --format json --override-filename "$name.cdx" --quiet
     find . -name "$name.cdx.json" -path "./$name.cdx.json" -exec mv {} "$dist/" \;
     find . -path ./target -prune -o -name "$name.cdx.json" -exec rm {} +
+}
+
+# The binary of a release: without the paths of this machine, in Rust and in the C libraries.
+build() {
+    CFLAGS="${CFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
+    CXXFLAGS="${CXXFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
+    export CFLAGS CXXFLAGS
+    CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$root=/latchkey$(printf '\037')--remap-path-prefix=$cargo_home=/cargo" \
+        cargo build --release --locked --bin latchkey
+}
+
+case ${1-} in
+build)
+    build
+    exit
+    ;;
+tarball)
+    lay_out "$2"
+    tarball
+    ;;
+packages)
+    packages "$2"
+    ;;
+'')
+    build
+    packages target/release/latchkey
     ;;
 *)
-    echo "usage: packaging/dist.sh [tarball BINARY]" >&2
+    echo "usage: packaging/dist.sh [build | packages BINARY | tarball BINARY]" >&2
     exit 2
     ;;
 esac

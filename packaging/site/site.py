@@ -44,6 +44,7 @@ def stage(target):
             shutil.copy(ROOT / name, source / name)
     shutil.copy(HERE / "SUMMARY.md", source)
     shutil.copy(HERE / "book.toml", target)
+    shutil.copy(HERE / "site.css", target)
     (source / "docs/api.md").write_text(api_reference(json.loads((ROOT / "openapi/openapi.json").read_text())))
     summary = (HERE / "SUMMARY.md").read_text()
     chapters = set(re.findall(r"\]\(([^)]+)\)", summary))
@@ -169,6 +170,8 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
+        if "playground" in (attributes.get("class") or "").split():
+            self.loaded.append("https://play.rust-lang.org")  # mdBook's script asks it for its list of crates
         self.anchors |= {attributes.get("id"), attributes.get("name") if tag == "a" else None}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])

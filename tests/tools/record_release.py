@@ -2,8 +2,8 @@
 
     python3 tests/tools/record_release.py path/to/latchkey tests/fixtures/releases/0.2.0
 
-Needs redis-server, initdb, postgres and pg_dump. The folder gets service.json (what a client has: tokens, passwords), sqlite.sql,
-postgres.sql, and for each of them the Redis records as commands, a line each, of words in hexadecimal.
+Needs redis-server, initdb, postgres, pg_dump and openssl. The folder gets sqlite.json and postgres.json (what clients have: tokens,
+passwords, keys), sqlite.sql, postgres.sql, and for each of them the Redis records as commands, a line each, of words in hexadecimal.
 """
 
 import glob
@@ -17,6 +17,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+
+from recorded_features import Features
 
 SECRET = "a fixed secret of the recorded releases"
 PASSWORD = "tidal engine verse marmalade"
@@ -124,33 +126,38 @@ def record(binary, folder, database_url):
             raise SystemExit(node.stderr.read().decode())
         return urllib.request.urlopen(base + "/livez").read()
 
-    wait_for(answers)
-    ada = call(base, "/v1/users", {"email": "Ada@example.com", "username": "ada", "password": PASSWORD})
-    command("user", "add", "bob@example.com", "--role", "admin", "--role", "ops", "--password-stdin", text=PASSWORD)
-    added = command("client", "add", "billing", "--scope", "read")
-    client = dict(line.split(": ") for line in added.splitlines())
-    login = lambda name: call(base, "/v1/login", {"identifier": name, "password": PASSWORD})  # noqa: E731
-    first, rotated, ended, bob = login("ada"), login("ada"), login("ada"), login("bob@example.com")
-    for _ in range(2):
-        rotated = call(base, "/v1/refresh", {"refresh_token": rotated["refresh_token"]})
-    call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
-    time.sleep(1.5)  # the audit log is written once a second
-    recorded = {
-        "version": command("--version").split()[1],
-        "at": int(time.time() * 1000),
-        "secret": SECRET,
-        "password": PASSWORD,
-        "account": ada["id"],
-        "client": client,
-        "live": [session["refresh_token"] for session in (first, rotated, bob)],
-        "ended": ended["refresh_token"],
-        "access": rotated["access_token"],
-    }
-    node.terminate()
-    node.wait()
-    commands = list(redis.commands())
-    redis_server.terminate()
-    redis_server.wait()
+    try:
+        wait_for(answers)
+        ada = call(base, "/v1/users", {"email": "Ada@example.com", "username": "ada", "password": PASSWORD})
+        command("user", "add", "bob@example.com", "--role", "admin", "--role", "ops", "--password-stdin", text=PASSWORD)
+        added = command("client", "add", "billing", "--scope", "read")
+        client = dict(line.split(": ") for line in added.splitlines())
+        login = lambda name: call(base, "/v1/login", {"identifier": name, "password": PASSWORD})  # noqa: E731
+        first, rotated, ended, bob = login("ada"), login("ada"), login("ada"), login("bob@example.com")
+        for _ in range(2):
+            rotated = call(base, "/v1/refresh", {"refresh_token": rotated["refresh_token"]})
+        call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
+        version = command("--version").split()[1]
+        features = Features(base, PASSWORD, command).record() if version != "0.1.0" else {}
+        time.sleep(1.5)  # the audit log is written once a second
+        recorded = {
+            "version": version,
+            "at": int(time.time() * 1000),
+            "secret": SECRET,
+            "password": PASSWORD,
+            "account": ada["id"],
+            "client": client,
+            "live": [session["refresh_token"] for session in (first, rotated, bob)],
+            "ended": ended["refresh_token"],
+            "access": rotated["access_token"],
+            **features,
+        }
+    finally:
+        node.terminate()
+        node.wait()
+        commands = list(redis.commands())
+        redis_server.terminate()
+        redis_server.wait()
     return recorded, "".join(" ".join(word.hex() or "-" for word in words) + "\n" for words in commands)
 
 

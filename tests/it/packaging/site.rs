@@ -29,3 +29,31 @@ fn site_has_every_document_and_the_api_reference_with_working_links() {
         );
     }
 }
+
+#[test]
+fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let check = |page: &str| {
+        fs::write(folder.path().join("index.html"), page).unwrap();
+        let mut command = Command::new("python3");
+        command.arg(root.join("packaging/site/site.py")).arg("check").arg(folder.path());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    };
+    fs::write(folder.path().join("site.js"), "").unwrap();
+    let good =
+        "<h1 id='start'></h1><script src='site.js'></script><a href='#start'></a><a href='https://example.com'></a>";
+    assert_eq!(check(good), (true, String::new()));
+    for (page, problem) in [
+        ("<script src='https://cdn.example.com/a.js'></script>", "index.html loads https://cdn.example.com/a.js"),
+        ("<link rel='stylesheet' href='//fonts.example.com/a.css'>", "index.html loads //fonts.example.com/a.css"),
+        ("<pre class='playground'></pre>", "index.html loads https://play.rust-lang.org"),
+        ("<a href='none.html'></a>", "index.html: none.html does not exist"),
+        ("<a href='#none'></a>", "index.html: #none has no such anchor"),
+    ] {
+        assert_eq!(check(page), (false, problem.to_owned()));
+    }
+    fs::write(folder.path().join("site.css"), "@font-face { src: url('https://fonts.example.com/a.woff2') }").unwrap();
+    assert_eq!(check(good), (false, "site.css loads https://fonts.example.com/a.woff2".to_owned()));
+}

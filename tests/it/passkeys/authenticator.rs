@@ -52,8 +52,17 @@ impl Authenticator {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
         let mut credential = vec![0; 16];
         aws_lc_rs::rand::fill(&mut credential).unwrap();
+        Self::with_key(pkcs8.as_ref(), credential)
+    }
+
+    /// One whose key (PKCS#8) and credential id were recorded, in base64url.
+    pub fn of_key(pkcs8: &Value, credential: &Value) -> Self {
+        Self::with_key(&bytes(pkcs8), bytes(credential))
+    }
+
+    fn with_key(pkcs8: &[u8], credential: Vec<u8>) -> Self {
         Self {
-            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref()).unwrap(),
+            key: EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).unwrap(),
             credential,
             user_handle: None,
             flags: USER_PRESENT | USER_VERIFIED,

@@ -1,6 +1,6 @@
 //! Passkeys: registration, sign-in, forged and replayed responses.
 
-mod authenticator;
+pub mod authenticator;
 mod browser;
 mod forged;
 mod registration;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use latchkey::{
-    config::{DatabaseSettings, Secrets},
+    config::{DatabaseSettings, RelyingParty, Secrets},
     domain::clock::{Clock, Timestamp},
     service::session_mark,
 };
@@ -81,6 +81,8 @@ async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
     let at = Timestamp::from_millis(recorded["at"].as_i64().unwrap());
     cluster.clock = Clock::manual(at + Duration::from_mins(1));
     cluster.config.issuer = "http://127.0.0.1:8080".into();
+    let origins = vec!["http://localhost:8080".to_owned()];
+    cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins });
     let secret = recorded["secret"].as_str().unwrap();
     cluster.config.secrets = Secrets { current: secret.into(), previous: Vec::new() };
     load_database(&cluster.config.database, &release.join(kind).with_extension("sql")).await;
@@ -123,6 +125,8 @@ async fn data_of_every_release_is_used_by_this_one() {
             let bob = node.login_with("bob@example.com", &password).await;
             let me = node.get("/v1/me", &bob.access).await.expect(200).json();
             assert_eq!(me["roles"].as_array().unwrap().len(), 2, "{me}");
+
+            super::recorded_features::assert_used(&cluster, &node, &recorded).await;
 
             // An end by this release is one for the sessions of the earlier release too.
             node.delete("/v1/sessions", &ada.access).await.expect(200);

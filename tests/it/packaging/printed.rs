@@ -1,0 +1,80 @@
+//! The configuration files that the documents print.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::binary::{Service, run};
+
+/// The TOML blocks of a document, by the number of their first line.
+fn blocks(text: &str) -> Vec<(usize, String)> {
+    let (mut found, mut open) = (Vec::new(), None);
+    for (number, line) in text.lines().enumerate() {
+        match (line.trim(), &mut open) {
+            ("```toml", _) => open = Some((number + 1, String::new())),
+            ("```", Some(_)) => found.extend(open.take()),
+            (_, Some((_, block))) => *block += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn configurations_that_documents_print_are_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let mut checked = BTreeSet::new();
+    let mut refused = Vec::new();
+    for file in fs::read_dir(docs).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        for (number, block) in blocks(&fs::read_to_string(&path).unwrap()) {
+            // texts of mails and pages, an apply file, the configuration of another program
+            let other = ["subject = ", "title = ", "[[user]]", "[[client]]", "provider = "];
+            if block.lines().any(|line| other.iter().any(|start| line.starts_with(start))) {
+                continue;
+            }
+            fs::write(folder.path().join("printed.toml"), &block).unwrap();
+            let output = run(folder.path(), &["config", "check", "--config", "printed.toml"]);
+            if !output.status.success() {
+                refused.push(format!("{name}, line {number}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+            checked.insert(name.clone());
+        }
+    }
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
+    for name in ["production.md", "mail.md", "redis.md", "pages.md"] {
+        assert!(checked.contains(name), "no configuration in {name}: {checked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apply_file_that_the_operations_guide_prints_is_applied_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
+    let printed =
+        blocks(&guide).into_iter().map(|(_, block)| block).find(|block| block.starts_with("[[user]]")).unwrap();
+    let secrets = folder.path().join("secrets");
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("admin"), "tidal engine verse marmalade\n").unwrap();
+    fs::write(folder.path().join("setup.toml"), printed.replace("/run/secrets", secrets.to_str().unwrap())).unwrap();
+    for (arguments, expected) in [
+        (&["apply", "setup.toml", "--dry-run"][..], "Nothing was changed"),
+        (&["apply", "setup.toml"][..], "Applied."),
+        (&["apply", "setup.toml"][..], "Nothing to change."),
+    ] {
+        let output = run(folder.path(), arguments);
+        assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{arguments:?}: {output:?}");
+    }
+    let tokens = service.client.login_with("admin@example.com", "tidal engine verse marmalade").await;
+    let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
+    assert_eq!((&me["username"], &me["roles"][0]), (&"admin".into(), &"admin".into()), "{me}");
+    let secret = fs::read_to_string(secrets.join("billing")).unwrap();
+    let request = service.client.request(reqwest::Method::POST, "/oauth2/introspect");
+    let request = request.basic_auth("billing", Some(secret.trim())).form(&[("token", &tokens.access)]);
+    let answer = service.client.send(request).await.expect(200).json();
+    assert_eq!(answer["active"], false, "a token for another audience: {answer}");
+}

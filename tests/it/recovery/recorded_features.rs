@@ -1,0 +1,80 @@
+//! Second factors, passkeys, apps and profiles of a recorded release (tests/tools/recorded_features.py) work in this one.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    factors::{App, challenge_of, second_factor},
+    harness::{
+        client::Tokens,
+        test_cluster::{Node, ServiceClient, TestCluster},
+    },
+    oidc::{self, Browser, Request},
+    passkeys::authenticator::Authenticator,
+};
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
+}
+
+/// Uses everything that the release has recorded of these features. A release before 0.2 has recorded nothing.
+pub async fn assert_used(cluster: &TestCluster, node: &Node, recorded: &Value) {
+    if recorded.get("totp").is_none() {
+        assert_eq!(recorded["version"], "0.1.0");
+        return;
+    }
+    let password = text(recorded, "password");
+    authenticator_app(cluster, node, &recorded["totp"], password).await;
+    passkey(node, &recorded["passkey"], password).await;
+    app(node, &recorded["app"]).await;
+    let ada = node.login_with("ada", password).await;
+    let me = node.get("/v1/me", &ada.access).await.expect(200).json();
+    for (field, value) in recorded["profile"].as_object().unwrap() {
+        assert_eq!(&me[field], value, "{me}");
+    }
+}
+
+/// The session of the enrolment continues; the app's codes and the recovery codes are accepted.
+async fn authenticator_app(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
+    Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
+    let app = App { secret: text(recorded, "secret").to_owned() };
+    let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+    let answer = second_factor(node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
+    assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
+    for code in recorded["recovery_codes"].as_array().unwrap().iter().take(2) {
+        let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+        second_factor(node, &challenge, "recovery_code", code.as_str().unwrap()).await.expect(200);
+    }
+}
+
+/// The passkey signs in by itself; a sign-in by password needs a second factor.
+async fn passkey(node: &Node, recorded: &Value, password: &str) {
+    Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
+    let mut authenticator = Authenticator::of_key(&recorded["pkcs8"], &recorded["credential"]);
+    authenticator.user_handle = Some(crate::passkeys::authenticator::bytes(&recorded["user_handle"]));
+    authenticator.origin = "http://localhost:8080".to_owned();
+    authenticator.counter = 2;
+    let options = node.post("/v1/login/passkey/options", json!({})).await.expect(200).json();
+    let credential = authenticator.get(&options["public_key"]);
+    let answer = node.post("/v1/login/passkey", json!({ "credential": credential })).await.expect(200);
+    assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
+    challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
+}
+
+/// The app's session continues, the browser is still signed in, and the consent is still given.
+async fn app(node: &Node, recorded: &Value) {
+    let shop = ServiceClient {
+        id: text(recorded, "client_id").to_owned(),
+        secret: text(recorded, "client_secret").to_owned(),
+    };
+    let renewed = oidc::refresh(node, &shop, text(recorded, "refresh")).await.expect(200).json();
+    assert_eq!(oidc::claims(text(&renewed, "access_token"))["sub"], oidc::claims(text(recorded, "access"))["sub"]);
+    let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(text(&renewed, "access_token"));
+    let user = node.send(request).await.expect(200).json();
+    assert_eq!(user["email"], "Ada@example.com");
+    let browser =
+        Browser { cookie: Some(format!("__Host-latchkey-browser={}", text(recorded, "cookie"))), ..Browser::default() };
+    let code = browser.code(node, &Request::of("shop")).await;
+    let tokens = oidc::exchange(node, &shop, &code).await.expect(200).json();
+    assert_eq!(oidc::claims(text(&tokens, "id_token"))["sub"], user["sub"]);
+}

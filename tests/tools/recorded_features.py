@@ -1,0 +1,194 @@
+"""The features of 0.2 that record_release.py records: second factors, passkeys, apps and profiles."""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import re
+import struct
+import subprocess
+import tempfile
+import time
+import urllib.parse
+
+ISSUER = "http://127.0.0.1:8080"
+# What the test has too (tests/it/oidc/mod.rs).
+CALLBACK = "https://app.example.com/callback"
+VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+
+
+def b64(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def totp(secret, at):
+    """The code of an authenticator app (RFC 6238)."""
+    key = base64.b32decode(secret + "=" * (-len(secret) % 8))
+    digest = hmac.new(key, struct.pack(">Q", int(at) // 30), hashlib.sha1).digest()
+    start = digest[-1] & 15
+    return f"{(struct.unpack('>I', digest[start:start + 4])[0] & 0x7FFFFFFF) % 1_000_000:06}"
+
+
+class Authenticator:
+    """A passkey: a P-256 key of openssl, without attestation."""
+
+    def __init__(self):
+        generated = subprocess.run(
+            ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-outform", "DER"],
+            check=True, capture_output=True,
+        ).stdout
+        self.pkcs8 = self.openssl("pkcs8", "-topk8", "-nocrypt", "-inform", "DER", "-outform", "DER", text=generated)
+        self.point = self.openssl("pkey", "-inform", "DER", "-pubout", "-outform", "DER", text=generated)[-65:]
+        self.credential = os.urandom(16)
+
+    @staticmethod
+    def openssl(*arguments, text):
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(text)
+            file.flush()
+            return subprocess.run(["openssl", *arguments, "-in", file.name], check=True, capture_output=True).stdout
+
+    def create(self, options):
+        """Responds to `navigator.credentials.create`. CBOR is written by hand: maps of few entries, short strings."""
+        client_data = json.dumps({
+            "type": "webauthn.create", "challenge": options["challenge"], "origin": "http://localhost:8080", "crossOrigin": False,
+        }).encode()
+        # 1 (kty): 2 (EC2), 3 (alg): -7 (ES256), -1 (crv): 1 (P-256), -2: x, -3: y
+        key = bytes.fromhex("a5010203262001215820") + self.point[1:33] + bytes.fromhex("225820") + self.point[33:]
+        data = hashlib.sha256(options["rp"]["id"].encode()).digest() + bytes([0x45]) + struct.pack(">I", 1) + bytes(16)
+        data += struct.pack(">H", len(self.credential)) + self.credential + key
+        text = lambda word: bytes([0x60 + len(word)]) + word.encode()  # noqa: E731
+        attestation = b"\xa3" + text("fmt") + text("none") + text("attStmt") + b"\xa0" + text("authData") + b"\x58" + bytes([len(data)]) + data
+        return {
+            "id": b64(self.credential), "rawId": b64(self.credential), "type": "public-key", "clientExtensionResults": {"credProps": {"rk": True}},
+            "response": {"clientDataJSON": b64(client_data), "attestationObject": b64(attestation), "transports": ["internal"]},
+        }
+
+
+class Browser:
+    """Cookies, and the forms of pages."""
+
+    def __init__(self, base):
+        self.host, self.cookies, self.page = base.removeprefix("http://"), {}, ""
+
+    def send(self, path, fields=None):
+        """Opens a page, or submits a form of the last one. Returns the location of a redirect, else none."""
+        connection = http.client.HTTPConnection(self.host)
+        headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        body = None
+        if fields is not None:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+            token = re.search(r'name="csrf" value="([^"]*)"', self.page)[1]
+            body = urllib.parse.urlencode({**fields, "csrf": token})
+        connection.request("GET" if body is None else "POST", path.removeprefix(ISSUER), body, headers)
+        response = connection.getresponse()
+        page = response.read().decode()
+        for cookie in response.headers.get_all("set-cookie") or []:
+            name, value = cookie.split(";")[0].split("=", 1)
+            self.cookies[name] = value
+        if response.status == 303:
+            return response.headers["location"]
+        if response.status != 200:
+            raise SystemExit(f"{path}: {response.status} {page}")
+        self.page = page
+        return None
+
+    def open(self, path):
+        """Follows redirects of the service. Returns the address outside of it that they end with, else none."""
+        while path:
+            if path.startswith(CALLBACK):
+                return path
+            path = self.send(path)
+        return None
+
+    def submit(self, path, fields):
+        action = re.search(rf'<form method="post" action="({re.escape(path)}[^"]*)"', self.page)[1]
+        return self.open(self.send(action.replace("&amp;", "&"), fields))
+
+
+class Features:
+    """Uses the features of a running release. `command` runs a command of it."""
+
+    def __init__(self, base, password, command):
+        self.base, self.password, self.command = base, password, command
+
+    def call(self, method, path, body=None, bearer=None, basic=None):
+        """Calls the API: a JSON body, or the form of an OAuth endpoint."""
+        connection = http.client.HTTPConnection(self.base.removeprefix("http://"))
+        headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+        if basic:
+            headers["authorization"] = "Basic " + base64.b64encode(basic.encode()).decode()
+        if path.startswith("/oauth2/"):
+            headers["content-type"] = "application/x-www-form-urlencoded"
+            body = urllib.parse.urlencode(body)
+        elif body is not None:
+            headers["content-type"] = "application/json"
+            body = json.dumps(body)
+        connection.request(method, path, body, headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        if response.status >= 300:
+            raise SystemExit(f"{path}: {response.status} {text}")
+        return json.loads(text) if text else None
+
+    def signed_up(self, name):
+        """A new account, signed in."""
+        self.call("POST", "/v1/users", {"email": f"{name}@example.com", "username": name, "password": self.password})
+        return self.call("POST", "/v1/login", {"identifier": name, "password": self.password})
+
+    def authenticator_app(self):
+        tokens = self.signed_up("cyd")
+        secret = self.call("POST", "/v1/me/factors/totp", {"label": "Phone"}, tokens["access_token"])["secret"]
+        code = totp(secret, time.time())
+        confirmed = self.call("POST", "/v1/me/factors/totp/confirm", {"code": code}, tokens["access_token"])
+        refresh = confirmed["refresh_token"]
+        return {"identifier": "cyd", "secret": secret, "recovery_codes": confirmed["recovery_codes"], "refresh": refresh}
+
+    def passkey(self):
+        tokens = self.signed_up("dan")
+        authenticator = Authenticator()
+        options = self.call("POST", "/v1/me/passkeys/options", {}, tokens["access_token"])["public_key"]
+        body = {"name": "Dan's phone", "credential": authenticator.create(options)}
+        added = self.call("POST", "/v1/me/passkeys", body, tokens["access_token"])
+        return {
+            "identifier": "dan", "pkcs8": b64(authenticator.pkcs8), "credential": b64(authenticator.credential),
+            "user_handle": options["user"]["id"], "refresh": added["tokens"]["refresh_token"],
+        }
+
+    def app(self):
+        """An app with consent, to which ada signs in on the pages."""
+        added = self.command("client", "add", "shop", "--kind", "web", "--consent", "--redirect-uri", CALLBACK)
+        client = dict(line.split(": ") for line in added.splitlines())
+        challenge = b64(hashlib.sha256(VERIFIER.encode()).digest())
+        query = urllib.parse.urlencode({
+            "response_type": "code", "client_id": "shop", "redirect_uri": CALLBACK, "scope": "openid profile email", "state": "a state",
+            "nonce": "a nonce", "code_challenge": challenge, "code_challenge_method": "S256",
+        })
+        browser = Browser(self.base)
+        # A running node learns of the client within seconds.
+        for _ in range(100):
+            try:
+                browser.open(f"/oauth2/authorize?{query}")
+                break
+            except SystemExit:
+                time.sleep(0.1)
+        browser.submit("/account/sign-in", {"identifier": "ada", "password": self.password})
+        back = browser.submit("/account/consent", {"decision": "allow"})
+        code = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(back).query))["code"]
+        form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER}
+        tokens = self.call("POST", "/oauth2/token", form, basic=f"shop:{client['client_secret']}")
+        return {
+            "client_id": "shop", "client_secret": client["client_secret"], "refresh": tokens["refresh_token"],
+            "access": tokens["access_token"], "cookie": browser.cookies["__Host-latchkey-browser"],
+        }
+
+    def profile(self):
+        tokens = self.call("POST", "/v1/login", {"identifier": "ada", "password": self.password})
+        profile = {"display_name": "Ada Lovelace", "locale": "pt-BR", "time_zone": "Europe/Lisbon"}
+        self.call("PATCH", "/v1/me", profile, tokens["access_token"])
+        return profile
+
+    def record(self):
+        return {"totp": self.authenticator_app(), "passkey": self.passkey(), "app": self.app(), "profile": self.profile()}
