@@ -47,7 +47,7 @@ test: ## install what the tests need and run all of them
 test-unit: ## run the tests that need no server, browser or installation
 	cargo test --workspace --locked --lib --bins $(ARGS)
 
-bench: bench-build ## compare with the floor, FastAPI and Fastify: make bench ROUNDS=1 ONLY=refresh
+bench: bench-build ## compare with the floor, FastAPI, Fastify and node-oidc-provider: make bench ROUNDS=1 ONLY=refresh
 	target/release/latchkey-bench $(ARGS)
 
 bench-growth: bench-build ## measure costs with more sessions, more nodes and a Redis Cluster

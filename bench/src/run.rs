@@ -55,6 +55,9 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
         add(Scenario::Logout, &[Name::Floor], &STACKS);
         add(Scenario::Login, if connections == 64 { &[Name::Argon2] } else { &[] }, &STACKS);
         add(Scenario::PasskeyLogin, &[], &[Name::Latchkey]);
+        add(Scenario::CodeFlow, &[], &[Name::Latchkey, Name::OidcProvider]);
+        add(Scenario::Me, &[], &[Name::Latchkey]);
+        add(Scenario::Page, &[], &[Name::Latchkey]);
         add(Scenario::Mix, &[], &STACKS);
     }
     plan
@@ -139,6 +142,9 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
     if needs(Name::Fastify) {
         targets.push(Target::fastify(host, &common, cores)?);
     }
+    if needs(Name::OidcProvider) {
+        targets.push(Target::oidc_provider(host, &common, cores)?);
+    }
     for target in &mut targets {
         if target.redis.is_empty() {
             continue;
@@ -148,6 +154,9 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
             target.name.text(),
             target.process.started_in.as_secs_f64() * 1e3
         );
+        if target.name == Name::OidcProvider {
+            continue;
+        }
         target.sessions = target.seed(arguments.sessions)?.into();
         target.collect_access_tokens(ACCESS_TOKENS)?;
     }

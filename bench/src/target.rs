@@ -17,10 +17,11 @@ pub use latchkey::{Filler, Settings};
 pub use others::{bare_argon2, make_database};
 
 use crate::{
+    code_flow::{AppClient, BrowserSignIn},
     host::{Host, Process, RedisServer},
     load,
     passkeys::Authenticator,
-    workload::Refresh,
+    workload::{Refresh, SignIn},
 };
 
 /// The name of a target.
@@ -40,6 +41,8 @@ pub enum Name {
     FastApi,
     /// Fastify.
     Fastify,
+    /// node-oidc-provider.
+    OidcProvider,
 }
 
 impl Name {
@@ -53,6 +56,7 @@ impl Name {
             Self::Argon2 => "bare argon2",
             Self::FastApi => "FastAPI",
             Self::Fastify => "Fastify",
+            Self::OidcProvider => "node-oidc-provider",
         }
     }
 }
@@ -78,6 +82,8 @@ pub struct Target {
     pub sessions: VecDeque<String>,
     /// Access tokens with their session ids.
     pub access: Vec<(String, String)>,
+    /// The client that signs users in, if it has one.
+    pub app: Option<AppClient>,
     /// The passkeys of its accounts, if it has them.
     pub authenticator: Option<Authenticator>,
     /// Resident memory before the first request, MiB.
@@ -92,6 +98,8 @@ enum Seeding {
     Latchkey(Box<Filler>),
     Floor,
     Stack,
+    /// Browsers sign in over HTTP.
+    OidcProvider,
 }
 
 /// Input of all targets.
@@ -133,7 +141,28 @@ impl Target {
             Seeding::Latchkey(filler) => filler.fill(count, self.per_account),
             Seeding::Floor => others::seed_floor(redis, count),
             Seeding::Stack => others::seed_stack(redis, count),
+            Seeding::OidcProvider => Ok(Vec::new()),
         }
+    }
+
+    /// Browsers that have signed in, as the header lines of their requests.
+    pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
+        match (&self.seeding, &self.app) {
+            (Seeding::Latchkey(filler), _) => filler.browsers(count),
+            (Seeding::OidcProvider, Some(app)) => {
+                let mut sign_in = BrowserSignIn::new(app, others::BEHIND_TLS, count, 16);
+                load::exhaust(self.address, 16, &mut sign_in).context("signing browsers in")?;
+                Ok(sign_in.browsers)
+            }
+            _ => anyhow::bail!("{} has no browsers", self.name.text()),
+        }
+    }
+
+    /// Signs accounts in by password and returns their access tokens.
+    pub fn sign_in(&self, count: usize) -> anyhow::Result<Vec<String>> {
+        let mut sign_in = SignIn::new(count);
+        load::exhaust(self.address, 4, &mut sign_in).with_context(|| self.name.text())?;
+        Ok(sign_in.tokens)
     }
 
     /// Obtains access tokens by refreshing this many sessions.

@@ -149,6 +149,71 @@ impl Workload for Login {
     }
 }
 
+/// Signs in to a number of accounts and keeps their access tokens; for preparation.
+pub struct SignIn {
+    login: One<Login>,
+    /// The access tokens.
+    pub tokens: Vec<String>,
+}
+
+impl SignIn {
+    /// Creates the workload for this many accounts.
+    pub fn new(count: usize) -> Self {
+        Self { login: One(Login::new(count), count), tokens: Vec::with_capacity(count) }
+    }
+}
+
+impl Workload for SignIn {
+    fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.login.request(connection, out)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        self.tokens.push(tokens(answer, "login")?.0.to_owned());
+        Ok(())
+    }
+}
+
+/// Requests prepared responses one after another, each of which has to contain a text.
+pub struct Get {
+    requests: Vec<Vec<u8>>,
+    expected: memmem::Finder<'static>,
+    next: usize,
+}
+
+impl Get {
+    /// `GET /v1/me` with each of these access tokens.
+    pub fn me(tokens: &[String]) -> Self {
+        let head = |token: &String| format!("Accept: application/json\r\nAuthorization: Bearer {token}\r\n");
+        let requests = tokens.iter().map(|token| get("/v1/me", &head(token))).collect();
+        Self { requests, expected: memmem::Finder::new("\"email\":\"user"), next: 0 }
+    }
+
+    /// `GET /account/sign-in`, as a browser that comes for the first time.
+    pub fn sign_in_page() -> Self {
+        let headers = "Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\n";
+        let requests = vec![get("/account/sign-in", headers)];
+        Self { requests, expected: memmem::Finder::new("autocomplete=\"current-password\""), next: 0 }
+    }
+}
+
+/// A GET request with these complete header lines.
+fn get(path: &str, headers: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nHost: auth.example.com\r\nUser-Agent: latchkey-bench\r\n{headers}\r\n").into_bytes()
+}
+
+impl Workload for Get {
+    fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
+        self.next = (self.next + 1) % self.requests.len();
+        out.extend_from_slice(&self.requests[self.next]);
+        Some(0)
+    }
+
+    fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
+        if answer.status == 200 && answer.holds(&self.expected) { Ok(()) } else { Err(answer.wrong("get")) }
+    }
+}
+
 /// Signs out.
 pub struct Logout {
     sessions: Vec<String>,

@@ -87,6 +87,9 @@ pub struct AddArgs {
     /// Address of the app's terms of service
     #[arg(long, value_name = "URI")]
     pub tos_uri: Option<String>,
+    /// Address at which an app starts a sign-in; the account page opens the app there (OpenID Connect Core, section 4)
+    #[arg(long, value_name = "URI")]
+    pub initiate_login_uri: Option<String>,
     /// File with its public keys (JWK Set), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE", conflicts_with = "public_key")]
     pub jwks: Option<PathBuf>,
@@ -301,6 +304,7 @@ impl AddArgs {
                 client_uri: self.client_uri.clone(),
                 policy_uri: self.policy_uri.clone(),
                 tos_uri: self.tos_uri.clone(),
+                initiate_login_uri: self.initiate_login_uri.clone(),
             },
         })
     }
@@ -369,6 +373,7 @@ fn show(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
         ("name", app.name.clone().unwrap_or_else(|| "-".to_owned())),
         ("redirects", or_dash(app.redirect_uris.join(" "))),
         ("sign-out", or_dash(app.post_logout_redirect_uris.join(" "))),
+        ("opened at", app.initiate_login_uri.clone().unwrap_or_else(|| "-".to_owned())),
         ("grants", or_dash(grants.join(" "))),
         ("consent", if app.asks_consent { "asked" } else { "not asked" }.to_owned()),
         ("PKCE", if app.without_pkce { "may be left out" } else { "required" }.to_owned()),
@@ -402,6 +407,8 @@ struct ClientJson<'a> {
     redirect_uris: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     post_logout_redirect_uris: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initiate_login_uri: Option<&'a str>,
     grant_types: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_method: Option<&'static str>,
@@ -426,6 +433,7 @@ impl<'a> ClientJson<'a> {
             name: client.app.name.as_deref(),
             redirect_uris: &client.app.redirect_uris,
             post_logout_redirect_uris: &client.app.post_logout_redirect_uris,
+            initiate_login_uri: client.app.initiate_login_uri.as_deref(),
             grant_types: client.app.grant_types.iter().map(|grant| grant.as_str()).collect(),
             auth_method: client.app.auth_method.map(ClientAuthMethod::as_str),
             consent: client.app.asks_consent,

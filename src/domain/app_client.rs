@@ -130,6 +130,8 @@ pub struct AppSettings {
     pub policy_uri: Option<String>,
     /// The app's terms of service.
     pub tos_uri: Option<String>,
+    /// Where the app starts a sign-in that others ask it for (OpenID Connect Core 1.0, section 4).
+    pub initiate_login_uri: Option<String>,
 }
 
 impl AppSettings {
@@ -137,6 +139,22 @@ impl AppSettings {
     /// loopback address may have any port (RFC 8252, section 7.3).
     pub fn allows_redirect(&self, uri: &str) -> bool {
         matches_any(&self.redirect_uris, uri)
+    }
+
+    /// The address that lets the app start a sign-in at `issuer` (OpenID Connect Core 1.0, section 4), with the app's home page as its
+    /// target. None if the app has no `initiate_login_uri`.
+    pub fn initiate_login_url(&self, issuer: &str, login_hint: Option<&str>) -> Option<String> {
+        let mut url = Url::parse(self.initiate_login_uri.as_deref()?).ok()?;
+        let mut query = url.query_pairs_mut();
+        query.append_pair("iss", issuer);
+        if let Some(login_hint) = login_hint {
+            query.append_pair("login_hint", login_hint);
+        }
+        if let Some(home) = &self.client_uri {
+            query.append_pair("target_link_uri", home);
+        }
+        drop(query);
+        Some(url.into())
     }
 
     /// Whether a browser may go to `uri` after sign-out.
@@ -179,6 +197,14 @@ pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUri
         scheme => kind == ClientKind::Public && scheme.contains('.'),
     };
     if allowed { Ok(()) } else { Err(RedirectUriError::Scheme) }
+}
+
+/// Checks an address of an app for links of the pages: https, or http on a loopback address. It may have a query.
+///
+/// # Errors
+/// [`RedirectUriError`]
+pub fn check_link_uri(uri: &str) -> Result<(), RedirectUriError> {
+    check_redirect_uri(ClientKind::Web, uri)
 }
 
 /// Whether only one web server can receive what is sent to `uri`. Any program of the device may listen on a loopback address or
@@ -250,6 +276,21 @@ mod tests {
         ] {
             assert!(!native.allows_redirect(uri), "{uri}");
         }
+    }
+
+    #[test]
+    fn initiate_login_url_keeps_its_query_and_escapes_what_it_adds() {
+        let mut app = AppSettings::default();
+        assert_eq!(app.initiate_login_url("https://auth.example.com", None), None);
+        app.initiate_login_uri = Some("https://app.example.com/start?tenant=1".to_owned());
+        let url = |app: &AppSettings, hint| app.initiate_login_url("https://auth.example.com", hint).unwrap();
+        assert_eq!(url(&app, None), "https://app.example.com/start?tenant=1&iss=https%3A%2F%2Fauth.example.com");
+        app.client_uri = Some("https://app.example.com/?a=b&c".to_owned());
+        assert_eq!(
+            url(&app, Some("ada+x@example.com")),
+            "https://app.example.com/start?tenant=1&iss=https%3A%2F%2Fauth.example.com&login_hint=ada%2Bx%40example.com\
+             &target_link_uri=https%3A%2F%2Fapp.example.com%2F%3Fa%3Db%26c"
+        );
     }
 
     #[test]

@@ -539,6 +539,8 @@ pub struct SessionView {
     pub ip: Option<String>,
     /// Whether this is the session of the page.
     pub is_current: bool,
+    /// The address that opens the app, if it has one.
+    pub open_url: Option<String>,
 }
 
 /// The sessions of the account: devices and apps.
@@ -563,6 +565,8 @@ pub struct ClientConsent {
     pub scopes: Vec<String>,
     /// When it was given, in milliseconds since the Unix epoch.
     pub granted_at: i64,
+    /// The address that opens the app, if it has one and no session of it is listed.
+    pub open_url: Option<String>,
 }
 
 impl Devices {
@@ -575,18 +579,26 @@ impl Devices {
             last_used_at: 1_800_000_360_000,
             ip: name.map(|_| text("192.0.2.7")),
             is_current,
+            open_url: client.map(|_| text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
         };
         let consent = ClientConsent {
             client_id: text("grafana"),
             name: text("Grafana"),
             scopes: vec![text("profile"), text("email")],
             granted_at: 1_800_000_000_000,
+            open_url: None,
+        };
+        let unused = ClientConsent {
+            client_id: text("cloud"),
+            name: text("Cloud"),
+            open_url: Some(text("https://cloud.example.com/start?iss=https%3A%2F%2Fauth.example.com")),
+            ..consent.clone()
         };
         vec![
             Self {
                 devices: vec![session(Some("Firefox, Linux"), None, true), session(None, None, false)],
                 apps: vec![session(Some("Chrome, Android"), Some("Grafana"), false)],
-                consents: vec![consent],
+                consents: vec![consent, unused],
             },
             Self::default(),
         ]

@@ -11,7 +11,7 @@ use crate::{
         event::Reason,
         session::Session,
     },
-    service::error::ServiceError,
+    service::{error::ServiceError, id_tokens::has_scope},
     state::{AppState, clients::ClientRegistry},
     store::sql::Consent,
 };
@@ -27,31 +27,27 @@ pub struct AuthorizedApp {
     pub consent: Option<Consent>,
     /// The live sessions of the app, oldest first.
     pub sessions: Vec<Session>,
+    /// The address that opens the app and lets it start a sign-in (OpenID Connect Core 1.0, section 4), if it has one.
+    pub open_url: Option<String>,
 }
 
 impl AuthorizedApp {
+    fn new(client_id: String, consent: Option<Consent>, sessions: Vec<Session>) -> Self {
+        Self { name: client_id.clone(), client_id, consent, sessions, open_url: None }
+    }
+
     /// When it was used last: by a refresh of one of its sessions, or when the owner consented.
     pub fn last_used_at(&self) -> Option<Timestamp> {
         let used = self.sessions.iter().map(|session| session.last_used_at).max();
         used.or_else(|| self.consent.as_ref().map(|consent| consent.updated_at))
     }
-}
 
-/// The consents of the caller, by client.
-///
-/// # Errors
-/// [`ServiceError`]
-pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Consent>, ServiceError> {
-    Ok(state.sql.consents(caller.sub).await?)
-}
-
-/// The name of a client by [`Client::id`](crate::domain::client::Client::id), as its users know it: its `client_id` if it has no name, or is
-/// no longer registered.
-///
-/// # Errors
-/// [`ServiceError`]
-pub async fn client_name(state: &AppState, id: &str) -> Result<String, ServiceError> {
-    Ok(state.clients.label(id).await?.name)
+    /// Whether the app may know the account's e-mail address.
+    fn knows_email(&self) -> bool {
+        let consented = self.consent.iter().any(|consent| consent.scope.words().iter().any(|scope| scope == "email"));
+        let granted = self.sessions.iter().filter_map(|session| session.client.as_ref());
+        consented || granted.into_iter().any(|grant| has_scope(&grant.scope, "email"))
+    }
 }
 
 /// The id of the client with this `client_id`, under which consents and sessions are kept. None for a text that is the id of no client.
@@ -72,20 +68,30 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
     let mut apps: Vec<AuthorizedApp> = Vec::new();
     for consent in consents {
         let client_id = consent.client_id.clone();
-        apps.push(AuthorizedApp { name: client_id.clone(), client_id, consent: Some(consent), sessions: Vec::new() });
+        apps.push(AuthorizedApp::new(client_id, Some(consent), Vec::new()));
     }
     for session in sessions {
         let Some(client_id) = session.client.as_ref().map(|client| client.client_id.clone()) else { continue };
         match apps.iter_mut().find(|app| app.client_id == client_id) {
             Some(app) => app.sessions.push(session),
-            None => {
-                apps.push(AuthorizedApp { name: client_id.clone(), client_id, consent: None, sessions: vec![session] })
-            }
+            None => apps.push(AuthorizedApp::new(client_id, None, vec![session])),
         }
     }
+    let mut account = None;
     for app in &mut apps {
+        let found = state.clients.known(&app.client_id);
         let label = state.clients.label(&app.client_id).await?;
         (app.client_id, app.name) = (label.client_id, label.name);
+        let Some(settings) = found.as_ref().map(|found| &found.client.app) else { continue };
+        if settings.initiate_login_uri.is_none() {
+            continue;
+        }
+        // The hint is in the app's logs: only an app that may know the address gets it.
+        if app.knows_email() && account.is_none() {
+            account = state.sql.account(caller.sub).await?;
+        }
+        let email = account.as_ref().filter(|_| app.knows_email()).map(|account| account.email.as_str());
+        app.open_url = settings.initiate_login_url(&state.config.issuer, email);
     }
     apps.sort_by(|one, other| one.client_id.cmp(&other.client_id));
     Ok(apps)

@@ -198,6 +198,7 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
             ("home page", text(&app.client_uri)),
             ("privacy policy", text(&app.policy_uri)),
             ("terms of service", text(&app.tos_uri)),
+            ("opened at", text(&app.initiate_login_uri)),
         ]
     };
     let pairs = shown(before).into_iter().zip(shown(after));

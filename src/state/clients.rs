@@ -166,6 +166,11 @@ impl ClientRegistry {
         self.dynamic.fetches()
     }
 
+    /// The enabled client with this [`Client::id`], if an operator has registered it and this node knows it already.
+    pub fn known(&self, id: &str) -> Option<RegisteredClient> {
+        self.get(id).filter(|found| found.client.is_enabled())
+    }
+
     /// The enabled client with this `client_id`. An unknown id reloads the clients, at most once a second: the client may have
     /// been created just now. A client that no operator has registered is known once an account has allowed it.
     ///

@@ -9,6 +9,8 @@ use memchr::memmem;
 pub struct Answer<'a> {
     /// The status code.
     pub status: u16,
+    /// The head: the status line and the headers.
+    pub head: &'a [u8],
     /// The body.
     pub body: &'a [u8],
 }
@@ -22,6 +24,18 @@ pub(super) struct Frame {
 }
 
 impl<'a> Answer<'a> {
+    /// The values of all headers of this name.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let lines = self.head.split(|byte| *byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok());
+        let pairs = lines.filter_map(|line| line.split_once(':'));
+        pairs.filter(move |(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    /// The value of the first header of this name.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers(name).next()
+    }
+
     /// The value of the first JSON string member of this name, without unescaping.
     pub fn member(&self, name: &str) -> Option<&'a str> {
         let named = |at: usize| {

@@ -113,8 +113,12 @@ impl Connection {
     pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
         let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
         let answer = match self.frame {
-            Some(frame) => Answer { status: frame.status, body: &self.input[frame.body_at..frame.end] },
-            None => Answer { status: 0, body: &[] },
+            Some(frame) => Answer {
+                status: frame.status,
+                head: &self.input[..frame.body_at],
+                body: &self.input[frame.body_at..frame.end],
+            },
+            None => Answer { status: 0, head: &[], body: &[] },
         };
         (self.class, answer, micros)
     }

@@ -1,6 +1,7 @@
 //! Starts Latchkey, configured as in production but without rate limits.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{Command, Stdio},
@@ -14,6 +15,7 @@ use futures_util::{StreamExt, stream};
 use latchkey::{
     config::{CacheSettings, RedisSettings, Secrets},
     crypto::{
+        browser_token::BrowserTokens,
         derive::{self, derive},
         origin_tag::OriginTagger,
         refresh_token::{RefreshClaims, RefreshTokens},
@@ -24,7 +26,7 @@ use latchkey::{
         further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         secret::SecretText,
-        session::{Origin, OriginTag, Transport},
+        session::{Grant, Origin, OriginTag, Transport},
     },
     runtime::Cores,
     store::redis::{Create, NewSession, RedisStores, SessionBasis},
@@ -33,6 +35,7 @@ use tokio::runtime::Runtime;
 
 use super::{Common, Name, Seeding, Target, basic, local};
 use crate::{
+    code_flow::{AppClient, CALLBACK, header_lines},
     host::{Host, Process, RedisServer, free_port, is_alive},
     passkeys::Authenticator,
 };
@@ -81,6 +84,8 @@ fn command(host: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
         "REFRESH_PER_ADDRESS",
         "REFRESH_PER_ACCOUNT",
         "INTROSPECTION_PER_CLIENT",
+        "AUTHORIZATION_PER_ADDRESS",
+        "AUTHORIZATION_SERVICE",
     ] {
         command.env(format!("LATCHKEY_LIMITS_{limit}"), "off");
     }
@@ -115,6 +120,9 @@ impl Target {
         let client = run(&["client", "add", "bench"])?;
         let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
+        let added = run(&["client", "add", "bench-app", "--kind", "web", "--redirect-uri", CALLBACK])?;
+        let secret = added.lines().find_map(|line| line.strip_prefix("client_secret: ")).context("an app")?;
+        let app = AppClient { id: "bench-app".to_owned(), authorization: basic(&format!("bench-app:{secret}")) };
         let filler = Filler::connect(url)?;
         let authenticator = Authenticator::register(&folder, common.count)?;
         let (process, address) = serve(host, &folder, url, "log", settings)?;
@@ -130,6 +138,7 @@ impl Target {
             authorization,
             sessions: Default::default(),
             access: Vec::new(),
+            app: Some(app),
             authenticator: Some(authenticator),
             per_account: 1,
             seeding: Seeding::Latchkey(Box::new(filler)),
@@ -157,6 +166,7 @@ impl Target {
             authorization: self.authorization.clone(),
             sessions: Default::default(),
             access: Vec::new(),
+            app: None,
             authenticator: None,
             per_account: 1,
             seeding: Seeding::None,
@@ -183,6 +193,7 @@ pub struct Filler {
     runtime: Runtime,
     redis: RedisStores,
     tokens: RefreshTokens,
+    browser_tokens: BrowserTokens,
     tag: OriginTag,
 }
 
@@ -208,10 +219,32 @@ impl Filler {
             }
             anyhow::Ok(redis)
         })?;
-        let tokens = RefreshTokens::new(&derive(&SecretText::from(SECRET), derive::REFRESH_TOKEN_MAC), []);
+        let secret = SecretText::from(SECRET);
+        let tokens = RefreshTokens::new(&derive(&secret, derive::REFRESH_TOKEN_MAC), []);
+        let browser_tokens = BrowserTokens::new(&derive(&secret, derive::BROWSER_SESSION_MAC), []);
         let secrets = Secrets { current: SecretText::from(SECRET), previous: Vec::new() };
         let tag = OriginTagger::new(&secrets).tag(Some(CALLER), Some(USER_AGENT));
-        Ok(Self { runtime, redis, tokens, tag })
+        Ok(Self { runtime, redis, tokens, browser_tokens, tag })
+    }
+
+    /// Creates sessions of browsers, each of an account of its own, and returns the header lines of their requests.
+    pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
+        self.runtime.block_on(async {
+            let mut made = stream::iter(0..count)
+                .map(|_| async {
+                    let account = AccountId::from_bytes(random()?);
+                    let grant = self.session(account, Transport::Browser).await?;
+                    let token = self.browser_tokens.encode(account, grant.session);
+                    let cookie = ("__Host-latchkey-browser".to_owned(), token.expose().to_owned());
+                    anyhow::Ok(header_lines(&[cookie], ""))
+                })
+                .buffer_unordered(AT_ONCE);
+            let mut browsers = VecDeque::with_capacity(count);
+            while let Some(browser) = made.next().await {
+                browsers.push_back(browser?);
+            }
+            Ok(browsers)
+        })
     }
 
     /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no order.
@@ -251,6 +284,13 @@ impl Filler {
     }
 
     async fn create(&self, account: AccountId) -> anyhow::Result<String> {
+        let grant = self.session(account, Transport::Bearer).await?;
+        let expires_at = grant.expires_at();
+        let claims = RefreshClaims { account, session: grant.session, generation: grant.generation, expires_at };
+        Ok(self.tokens.encode(&claims).expose().to_owned())
+    }
+
+    async fn session(&self, account: AccountId, transport: Transport) -> anyhow::Result<Grant> {
         let created = SystemTime::now().duration_since(UNIX_EPOCH)?.saturating_sub(SESSION_AGE);
         let now = Timestamp::from_millis(i64::try_from(created.as_millis())?);
         let new = NewSession {
@@ -260,7 +300,7 @@ impl Filler {
             further_claims: FurtherClaims::default(),
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
-            transport: Transport::Bearer,
+            transport,
             origin: Origin {
                 ip: Some(CALLER),
                 user_agent: Some(USER_AGENT.to_owned()),
@@ -273,12 +313,7 @@ impl Filler {
             max_per_account: 50,
         };
         match self.redis.sessions.create(new, now).await? {
-            Create::Created { grant, .. } => {
-                let expires_at = grant.expires_at();
-                let claims =
-                    RefreshClaims { account, session: grant.session, generation: grant.generation, expires_at };
-                Ok(self.tokens.encode(&claims).expose().to_owned())
-            }
+            Create::Created { grant, .. } => Ok(grant),
             Create::Stale => anyhow::bail!("a new account can't have changed"),
         }
     }

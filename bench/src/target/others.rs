@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::{CLIENT, Common, Name, PASSWORD, Seeding, Target, basic, local};
 use crate::{
+    code_flow::AppClient,
     host::{Host, Process, RedisServer, free_port, is_alive},
     resp::Resp,
 };
@@ -79,7 +80,26 @@ impl Target {
         stack(&mut command, common, &redis);
         start(host, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
     }
+
+    /// Starts a cluster of node-oidc-provider with one worker per core.
+    pub fn oidc_provider(host: &Host, common: &Common, cores: usize) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "oidc-provider", host.persistence)?;
+        let port = free_port()?;
+        let folder = host.tool("oidc-provider");
+        fs::copy(host.root.join("bench/references/oidc-provider/service.js"), folder.join("service.js"))?;
+        let mut command = Command::new(host.tool("bin/node"));
+        command.arg("service.js").current_dir(&folder);
+        command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
+        command.env("NODE_NO_WARNINGS", "1");
+        stack(&mut command, common, &redis);
+        let target = start(host, Name::OidcProvider, command, port, Some(redis), Seeding::OidcProvider, cores + 1)?;
+        let id = CLIENT.split(':').next().unwrap_or_default().to_owned();
+        Ok(Self { app: Some(AppClient { id, authorization: basic(CLIENT) }), ..target })
+    }
 }
+
+/// The header line that a proxy with TLS in front of node-oidc-provider sets.
+pub(super) const BEHIND_TLS: &str = "X-Forwarded-Proto: https\r\n";
 
 fn stack(command: &mut Command, common: &Common, redis: &RedisServer) {
     command.env("REDIS_URL", redis.url()).env("DATABASE", &common.database).env("KEY", &common.key);
@@ -121,6 +141,7 @@ fn start(
         authorization: basic(CLIENT),
         sessions: VecDeque::new(),
         access: Vec::new(),
+        app: None,
         authenticator: None,
         seeding,
     })

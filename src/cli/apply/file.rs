@@ -58,6 +58,7 @@ struct ClientTable {
     client_uri: Option<String>,
     policy_uri: Option<String>,
     tos_uri: Option<String>,
+    initiate_login_uri: Option<String>,
     #[serde(default)]
     scopes: Vec<String>,
     #[serde(default)]
@@ -218,6 +219,7 @@ impl ClientTable {
                 client_uri: self.client_uri.clone(),
                 policy_uri: self.policy_uri.clone(),
                 tos_uri: self.tos_uri.clone(),
+                initiate_login_uri: self.initiate_login_uri.clone(),
             },
         })
     }

@@ -36,6 +36,8 @@ struct AppResponse {
     last_used_at: Option<Time>,
     /// The number of the app's live sessions.
     sessions: u64,
+    /// The address that opens the app: the app starts a sign-in there (OpenID Connect Core, section 4). Absent if the app has none.
+    open_url: Option<String>,
 }
 
 /// The apps of an account.
@@ -57,6 +59,7 @@ impl Example for ConsentsResponse {
                 allowed_at: Some(then),
                 last_used_at: Some(Timestamp::from_millis(1_767_225_600_000).into()),
                 sessions: 1,
+                open_url: Some("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com".to_owned()),
             }],
         }
     }
@@ -72,6 +75,7 @@ impl From<AuthorizedApp> for AppResponse {
             last_used_at,
             client_id: app.client_id,
             name: app.name,
+            open_url: app.open_url,
         }
     }
 }

@@ -63,7 +63,9 @@ impl Readers {
         match path {
             "/v1/users" | "/v1/login" | "/v1/refresh" | "/v1/logout" | "/v1/me" | "/v1/me/password"
             | "/v1/sessions" => Self::Allowed { credentials: true },
-            "/oauth2/token" | "/oauth2/revoke" | "/oauth2/register" => Self::Allowed { credentials: false },
+            "/oauth2/token" | "/oauth2/revoke" | "/oauth2/userinfo" | "/oauth2/register" => {
+                Self::Allowed { credentials: false }
+            }
             "/docs" | "/openapi.json" | "/openapi.yaml" => Self::Everyone,
             _ if path.starts_with("/.well-known/") => Self::Everyone,
             _ if path.strip_prefix("/v1/sessions/").is_some_and(|id| !id.contains('/')) => {

@@ -20,35 +20,38 @@ use crate::{
 
 async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     let mut view = Devices::default();
-    for session in sessions::list(&visit.state, &owner.caller).await? {
-        let is_current = session.id == owner.caller.sid;
-        match &session.client {
-            Some(grant) => {
-                let name = consents::client_name(&visit.state, &grant.client_id).await?;
-                view.apps.push(describe(&session, Some(name), is_current));
-            }
-            None => view.devices.push(describe(&session, None, is_current)),
-        }
+    for session in sessions::list(&visit.state, &owner.caller).await?.iter().filter(|session| session.client.is_none())
+    {
+        view.devices.push(describe(session, session.id == owner.caller.sid));
     }
     view.devices.sort_by_key(|session| (!session.is_current, -session.last_used_at));
-    for consent in consents::list(&visit.state, &owner.caller).await? {
-        view.consents.push(ClientConsent {
-            name: consents::client_name(&visit.state, &consent.client_id).await?,
-            client_id: consent.client_id,
-            scopes: consent.scope.words().to_vec(),
-            granted_at: consent.updated_at.as_millis(),
-        });
+    for app in consents::apps(&visit.state, &owner.caller).await? {
+        for session in &app.sessions {
+            let (client, open_url) = (Some(app.name.clone()), app.open_url.clone());
+            view.apps.push(SessionView { client, open_url, ..describe(session, session.id == owner.caller.sid) });
+        }
+        if let Some(consent) = app.consent {
+            view.consents.push(ClientConsent {
+                name: app.name,
+                client_id: consent.client_id,
+                scopes: consent.scope.words().to_vec(),
+                granted_at: consent.updated_at.as_millis(),
+                // an app that is signed in has the link in the list above
+                open_url: app.open_url.filter(|_| app.sessions.is_empty()),
+            });
+        }
     }
     Ok(view)
 }
 
-fn describe(session: &Session, client: Option<String>, is_current: bool) -> SessionView {
+fn describe(session: &Session, is_current: bool) -> SessionView {
     let recognised = session.origin.user_agent.as_deref().and_then(Device::from_user_agent);
     let name = session.origin.device.clone().or_else(|| recognised.map(|device| device.to_string()));
     SessionView {
         id: session.id.0.to_string(),
         name,
-        client,
+        client: None,
+        open_url: None,
         created_at: session.created_at.as_millis(),
         last_used_at: to_the_minute(session).as_millis(),
         ip: session.last_used_ip.or(session.origin.ip).map(|ip| ip.to_string()),

@@ -10,7 +10,9 @@ use crate::{
     config::TokenSettings,
     crypto::client_secret::ClientSecret,
     domain::{
-        app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType, RedirectUriError, check_redirect_uri},
+        app_client::{
+            AppSettings, ClientAuthMethod, ClientKind, GrantType, RedirectUriError, check_link_uri, check_redirect_uri,
+        },
         client::{Client, ClientId, ClientIdError, ClientSecretHash, InvalidItem, SpaceSeparated},
         clock::{Clock, Timestamp},
         dynamic_client::DynamicClient,
@@ -78,6 +80,9 @@ pub enum ClientError {
     /// A redirect URI can't be registered.
     #[error("the redirect URI {0:?} {1}")]
     RedirectUri(String, RedirectUriError),
+    /// An address of the app can't be registered: the member of the client's metadata (RFC 7591, section 2), and the address.
+    #[error("{0} {1:?} {2}")]
+    Link(&'static str, String, RedirectUriError),
     /// The kind of client and its other settings contradict each other.
     #[error("{0}")]
     Contradiction(&'static str),
@@ -174,12 +179,23 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
     for uri in app.redirect_uris.iter().chain(&app.post_logout_redirect_uris) {
         check_redirect_uri(new.kind, uri).map_err(|error| ClientError::RedirectUri(uri.clone(), error))?;
     }
+    for (member, uri) in [
+        ("initiate_login_uri", &app.initiate_login_uri),
+        ("client_uri", &app.client_uri),
+        ("logo_uri", &app.logo_uri),
+        ("policy_uri", &app.policy_uri),
+        ("tos_uri", &app.tos_uri),
+    ] {
+        if let Some(uri) = uri {
+            check_link_uri(uri).map_err(|error| ClientError::Link(member, uri.clone(), error))?;
+        }
+    }
     if app.grant_types.is_empty() {
         app.grant_types = GrantType::of_kind(new.kind);
     }
     let signs_in = app.grant_types.contains(&GrantType::AuthorizationCode);
     match (new.kind, app.auth_method) {
-        (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() => {
+        (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() || app.initiate_login_uri.is_some() => {
             return refuse("a service signs nobody in: use --kind web or --kind public for an app");
         }
         (

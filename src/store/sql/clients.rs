@@ -20,8 +20,8 @@ impl Sql {
         let sql = "INSERT INTO clients \
                    (id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, disabled_at, \
                    kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, logo_uri, \
-                   client_uri, policy_uri, tos_uri, without_pkce) \
-                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) \
+                   client_uri, policy_uri, tos_uri, without_pkce, initiate_login_uri) \
+                   VALUES ($1, $2, $3, $4, $5, NULL, NULL, $6, NULL, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
                    ON CONFLICT (id) DO NOTHING";
         let app = &client.app;
         let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
@@ -44,6 +44,7 @@ impl Sql {
             .bind(app.policy_uri.clone())
             .bind(app.tos_uri.clone())
             .bind(i64::from(app.without_pkce))
+            .bind(app.initiate_login_uri.clone())
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
@@ -62,7 +63,7 @@ impl Sql {
         let mut tx = self.begin_read().await?;
         let sql = "SELECT id, scopes, audiences, jwks, secret_hash, former_secret_hash, former_secret_until, created_at, \
                    disabled_at, kind, name, redirect_uris, post_logout_redirect_uris, grant_types, auth_method, asks_consent, \
-                   logo_uri, client_uri, policy_uri, tos_uri, without_pkce FROM clients ORDER BY id";
+                   logo_uri, client_uri, policy_uri, tos_uri, without_pkce, initiate_login_uri FROM clients ORDER BY id";
         let rows = query(sql).fetch_all(&mut *tx).await?;
         tx.commit().await?;
         rows.iter().map(read).collect()
@@ -112,7 +113,8 @@ impl Sql {
         let grants: Vec<_> = app.grant_types.iter().map(|grant| grant.as_str()).collect();
         let sql = "UPDATE clients SET scopes = $1, audiences = $2, jwks = $3, name = $4, redirect_uris = $5, \
                    post_logout_redirect_uris = $6, grant_types = $7, auth_method = $8, asks_consent = $9, logo_uri = $10, \
-                   client_uri = $11, policy_uri = $12, tos_uri = $13, without_pkce = $14 WHERE id = $15";
+                   client_uri = $11, policy_uri = $12, tos_uri = $13, without_pkce = $14, \
+                   initiate_login_uri = $15 WHERE id = $16";
         let done = query(sql)
             .bind(scopes.to_string())
             .bind(audiences.to_string())
@@ -128,6 +130,7 @@ impl Sql {
             .bind(app.policy_uri.clone())
             .bind(app.tos_uri.clone())
             .bind(i64::from(app.without_pkce))
+            .bind(app.initiate_login_uri.clone())
             .bind(id.to_string())
             .execute(&mut *tx)
             .await?;
@@ -236,6 +239,7 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
             client_uri: row.try_get("client_uri")?,
             policy_uri: row.try_get("policy_uri")?,
             tos_uri: row.try_get("tos_uri")?,
+            initiate_login_uri: row.try_get("initiate_login_uri")?,
         },
         scopes: words("scopes")?,
         audiences: words("audiences")?,

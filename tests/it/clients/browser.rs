@@ -161,15 +161,20 @@ pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "
 
 /// Runs a script's checks of a page on this port, as the user ada of the service at this address. The script prints `PART: ok`.
 pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
+    let api = api.replace("127.0.0.1", "localhost");
+    drive_at(vec![api, format!("http://localhost:{port}")], script, parts).await;
+}
+
+/// Runs a script's checks with these arguments. The script prints `PART: ok`.
+pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts: &[&str]) {
     // Node resolves modules from the script's folder
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);
     fs::copy(project(&format!("tests/interop/{script}")), &copied).unwrap();
     symlink(packages(), folder.path().join("node_modules")).unwrap();
-    let api = api.replace("127.0.0.1", "localhost");
     let text = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(tool("node"));
-        command.arg(copied).args([api, format!("http://localhost:{port}")]).env("CHROMIUM", tool("chromium"));
+        command.arg(copied).args(arguments).env("CHROMIUM", tool("chromium"));
         let output = succeed(&mut command);
         String::from_utf8_lossy(&output.stdout).into_owned()
     })

@@ -6,6 +6,7 @@ pub mod browser;
 mod checkout;
 mod js;
 mod npm_registry;
+mod oidc_apps;
 mod packages;
 mod python;
 mod service;

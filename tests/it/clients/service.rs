@@ -14,7 +14,7 @@ use crate::{
 pub(super) struct ServiceProcess {
     service: Option<Service>,
     folder: TempDir,
-    _redis: Redis,
+    _redis: Option<Redis>,
     id: String,
     secret: String,
 }
@@ -27,16 +27,28 @@ impl ServiceProcess {
 
     /// A service with these lines in its configuration file.
     pub(super) fn start_with(lines: &str) -> Self {
-        let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
+        let redis = Redis::start();
         let settings = format!(
             "redis.url = \"{}\"\nkeys.publish_before = \"1s\"\nkeys.refresh_interval = \"1s\"\n{lines}",
             redis.url()
         );
-        fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         // the default issuer is the address that the service listens on
+        Self::start_on(Some(redis), &settings, |_| Vec::new())
+    }
+
+    /// A service as `make run` starts it, with an embedded Redis and mails in the data folder, whose issuer is at `localhost`.
+    pub(super) fn start_as_make_run(lines: &str) -> Self {
+        Self::start_on(None, lines, |port| vec!["--set".to_owned(), format!("issuer=http://localhost:{port}")])
+    }
+
+    fn start_on(redis: Option<Redis>, settings: &str, further: impl Fn(u16) -> Vec<String>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         let start = || {
-            let listen = format!("listen=127.0.0.1:{}", guard::free_port());
-            Service::try_start_with(folder.path(), &["serve", "--set", &listen])
+            let port = guard::free_port();
+            let (listen, further) = (format!("listen=127.0.0.1:{port}"), further(port));
+            let words = ["serve", "--set", &listen].into_iter().chain(further.iter().map(String::as_str));
+            Service::try_start_with(folder.path(), &words.collect::<Vec<_>>())
         };
         let service =
             (0..4).find_map(|_| start().ok()).unwrap_or_else(|| start().unwrap_or_else(|log| panic!("{log}")));
@@ -55,6 +67,11 @@ impl ServiceProcess {
     /// An HTTP client of the service.
     pub(super) fn client(&self) -> &Client {
         &self.service.as_ref().unwrap().client
+    }
+
+    /// The issuer of a service of [`ServiceProcess::start_as_make_run`].
+    pub(super) fn issuer(&self) -> String {
+        self.client().base.replace("127.0.0.1", "localhost")
     }
 
     /// The working directory of the service.

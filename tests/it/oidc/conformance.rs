@@ -63,6 +63,134 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
     node.stop().await;
 }
 
+/// `oidcc-alternate-happy-flow`: no order matters, neither of the scopes nor of the parameters.
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_and_parameters_in_reverse_order_give_the_same_response() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let mut request = Request::of(&shop.id).with("scope", "email profile openid");
+    request.0.reverse();
+    let code = browser.code(&node, &request).await;
+    let tokens = exchange(&node, &shop, &code).await.expect(200).json();
+    let id = claims(text(&tokens, "id_token"));
+    assert_eq!((&id["nonce"], &id["email"]), (&json!("a nonce"), &json!("ada@example.com")));
+    node.stop().await;
+}
+
+/// The basic modules with `response_mode=form_post`: the form has what the query would have.
+#[tokio::test(flavor = "multi_thread")]
+async fn form_post_responses_have_the_parameters_of_query_responses() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let (ada, nobody) = (Browser::signed_in(&node, "ada").await, Browser::default());
+    let valid = Request::of(&shop.id);
+    let field = |page: &str, name: &str| {
+        let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
+        Some(rest.split('"').next().unwrap().to_owned())
+    };
+    for (browser, request) in [
+        (&ada, valid.clone()),
+        (&ada, valid.without("nonce")),
+        (&ada, valid.without("state")),
+        (&ada, valid.with("scope", "openid")),
+        (&ada, valid.and("max_age", "10000")),
+        (&ada, valid.and("prompt", "none")),
+        (&ada, valid.and("login_hint", "ada@example.com")),
+        (&ada, valid.and("ui_locales", "se")),
+        (&ada, valid.and("acr_values", "1 2")),
+        (&ada, valid.and("extra", "foobar")),
+        (&nobody, valid.and("prompt", "none")),
+        (&ada, valid.without("response_type")),
+        (&ada, valid.and("request", "e30.e30.")),
+        (&ada, valid.and("request_uri", "https://app.example.com/request")),
+    ] {
+        let in_query = response_of(&browser.authorize(&node, &request).await.expect(303));
+        let form = browser.authorize(&node, &request.and("response_mode", "form_post")).await.expect(200);
+        assert!(form.text.contains(&format!("action=\"{CALLBACK}\"")), "{}", form.text);
+        for (name, value) in &in_query {
+            let posted = field(&form.text, name).unwrap_or_else(|| panic!("no {name} for {request:?}: {}", form.text));
+            // each response has a code of its own, and descriptions are escaped
+            assert!(["code", "error_description"].contains(&name.as_str()) || posted == *value, "{name}: {posted}");
+        }
+        assert_eq!(form.text.matches("type=\"hidden\"").count(), in_query.len(), "{}", form.text);
+        if let Some(code) = field(&form.text, "code") {
+            exchange(&node, &shop, &code).await.expect(200);
+        }
+    }
+    node.stop().await;
+}
+
+/// The modules of the profiles that docs/openid-connect.md names, as of the suite's version of August 2026.
+const MODULES: [&str; 52] = [
+    // Basic, and Form Post
+    "oidcc-server",
+    "oidcc-response-type-missing",
+    "oidcc-idtoken-signature",
+    "oidcc-idtoken-unsigned",
+    "oidcc-userinfo-get",
+    "oidcc-userinfo-post-header",
+    "oidcc-userinfo-post-body",
+    "oidcc-ensure-request-without-nonce-succeeds-for-code-flow",
+    "oidcc-scope-profile",
+    "oidcc-scope-email",
+    "oidcc-scope-address",
+    "oidcc-scope-phone",
+    "oidcc-scope-all",
+    "oidcc-alternate-happy-flow",
+    "oidcc-display-page",
+    "oidcc-display-popup",
+    "oidcc-prompt-login",
+    "oidcc-prompt-none-not-logged-in",
+    "oidcc-prompt-none-logged-in",
+    "oidcc-max-age-1",
+    "oidcc-max-age-10000",
+    "oidcc-ensure-request-with-unknown-parameter-succeeds",
+    "oidcc-id-token-hint",
+    "oidcc-login-hint",
+    "oidcc-ui-locales",
+    "oidcc-claims-locales",
+    "oidcc-ensure-request-with-acr-values-succeeds",
+    "oidcc-codereuse",
+    "oidcc-codereuse-30seconds",
+    "oidcc-ensure-registered-redirect-uri",
+    "oidcc-ensure-post-request-succeeds",
+    "oidcc-server-client-secret-post",
+    "oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported",
+    "oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported",
+    "oidcc-claims-essential",
+    "oidcc-ensure-request-object-with-redirect-uri",
+    "oidcc-refresh-token",
+    "oidcc-ensure-request-with-valid-pkce-succeeds",
+    // Config
+    "oidcc-discovery-endpoint-verification",
+    // RP-Initiated Logout
+    "oidcc-rp-initiated-logout-discovery-endpoint-verification",
+    "oidcc-rp-initiated-logout",
+    "oidcc-rp-initiated-logout-bad-post-logout-redirect-uri",
+    "oidcc-rp-initiated-logout-modified-id-token-hint",
+    "oidcc-rp-initiated-logout-no-id-token-hint",
+    "oidcc-rp-initiated-logout-no-params",
+    "oidcc-rp-initiated-logout-no-post-logout-redirect-uri",
+    "oidcc-rp-initiated-logout-no-state",
+    "oidcc-rp-initiated-logout-only-state",
+    "oidcc-rp-initiated-logout-query-added-to-post-logout-redirect-uri",
+    "oidcc-rp-initiated-logout-bad-id-token-hint",
+    // 3rd Party-Init OP
+    "oidcc-3rd_party-init-login",
+    "oidcc-3rd_party-init-login-nohttps",
+];
+
+#[test]
+fn checklist_has_every_module_of_the_profiles() {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openid-connect.md")).unwrap();
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `oidcc-")).collect();
+    for module in MODULES {
+        let found = rows.iter().filter(|row| row.split(" | ").next().unwrap().contains(&format!("`{module}`"))).count();
+        assert_eq!(found, 1, "{module}");
+    }
+}
+
 /// `oidcc-login-hint`: the page gets it, with the languages.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_hint_and_languages_reach_the_page() {

@@ -8,6 +8,7 @@ mod conformance;
 mod consent;
 mod dynamic_clients;
 mod dynamic_registration;
+mod initiate_login;
 mod interop;
 mod logout;
 mod mcp;

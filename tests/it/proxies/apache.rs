@@ -12,8 +12,8 @@ use crate::harness::{
     wait,
 };
 
-const INSTALL: &str = "this test needs Apache with mod_oauth2: `apt-get install apache2-bin libapache2-mod-oauth2` (Debian, \
-                       Ubuntu); or run `make test`, which installs it";
+const INSTALL: &str = "this test needs Apache with mod_oauth2 and mod_auth_openidc: `apt-get install apache2-bin \
+                       libapache2-mod-oauth2 libapache2-mod-auth-openidc` (Debian, Ubuntu); or run `make test`, which installs it";
 const MODULES: &str = "/usr/lib/apache2/modules";
 
 /// The recipe of the document with the test's addresses.
@@ -33,23 +33,27 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     recipe
 }
 
-fn start(recipe: &str, port: u16) -> Result<Guard, String> {
+/// Starts Apache with these modules, beside those of every configuration.
+pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
     let program = guard::find_programs(&["apache2"], []).expect(INSTALL).join("apache2");
-    assert!(Path::new(MODULES).join("mod_oauth2.so").exists(), "{MODULES}/mod_oauth2.so is missing: {INSTALL}");
     let folder = guard::folder("latchkey-apache-");
     // readable for the worker processes, which run as another user
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let modules =
-        ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http", "oauth2"];
-    let modules = modules.map(|name| format!("LoadModule {name}_module {MODULES}/mod_{name}.so\n")).concat();
-    let (path, settings) = (folder.display(), folder.join("httpd.conf"));
+    let always = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
+    let load = |name: &&str| {
+        let file = Path::new(MODULES).join(format!("mod_{name}.so"));
+        assert!(file.exists(), "{} is missing: {INSTALL}", file.display());
+        format!("LoadModule {name}_module {}\n", file.display())
+    };
+    let modules: String = always.iter().chain(modules).map(load).collect();
+    let (path, file) = (folder.display(), folder.join("httpd.conf"));
     let text = format!(
-        "ServerName localhost\nServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/pid\nUser www-data\nGroup www-data\nListen 127.0.0.1:{port}\n\
-         ErrorLog /dev/stderr\nLogLevel notice\n{modules}{recipe}\n"
+        "ServerName localhost\nServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/pid\nUser www-data\nGroup www-data\n\
+         ErrorLog /dev/stderr\nLogLevel notice\n{modules}{settings}\n"
     );
-    fs::write(&settings, text).unwrap();
+    fs::write(&file, text).unwrap();
     Guard::start(&Spec {
-        command: &[program.to_str().unwrap(), "-D", "FOREGROUND", "-f", settings.to_str().unwrap()],
+        command: &[program.to_str().unwrap(), "-D", "FOREGROUND", "-f", file.to_str().unwrap()],
         stop: "TERM",
         folder: Some(&folder),
         ready: "resuming normal operations",
@@ -66,7 +70,7 @@ async fn apache_recipe_refuses_token_after_logout() {
     let app = App::start().await;
     let recipe = recipe(&cluster.config.issuer, &client, &format!("http://{}", app.address));
     let port = guard::free_port();
-    let guard = start(&recipe, port).unwrap();
+    let guard = start(&["oauth2"], &format!("Listen 127.0.0.1:{port}\n{recipe}")).unwrap();
 
     let account = node.account("ada").await.text_of("id");
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);

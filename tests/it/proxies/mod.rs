@@ -1,6 +1,7 @@
 //! The proxy examples, run with the real proxies and the files of `examples/`. The tests change only addresses and ports.
 
 mod apache;
+mod apache_openidc;
 mod app;
 mod caddy;
 mod envoy;

@@ -1,0 +1,134 @@
+// The reference for sign-ins to apps: node-oidc-provider with a Redis adapter. Runs as a cluster of WORKERS processes.
+//
+// It does the work of Latchkey's code flow: PKCE, a client with a secret, JWT access tokens and ID tokens by ES256 with a parsed key, a
+// refresh token for each sign-in. An interaction signs in without a form, so that the load generator gets sessions of browsers.
+
+import cluster from 'node:cluster'
+import { createPrivateKey } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+
+const { PORT, WORKERS, KEY, KID, CLIENT, REDIS_URL } = process.env
+
+if (cluster.isPrimary) {
+  for (let i = 0; i < Number(WORKERS); i++) cluster.fork()
+} else {
+  const [{ default: Provider }, { Redis }] = await Promise.all([import('oidc-provider'), import('ioredis')])
+
+  const ISSUER = 'https://auth.example.com'
+  const RESOURCE = 'https://api.example.com'
+  const store = new Redis(REDIS_URL, { enableAutoPipelining: true })
+
+  /** Each record is a hash with its payload and, once it is used, the time. Records of a grant are listed, to be revoked together. */
+  class RedisAdapter {
+    constructor (model) {
+      this.model = model
+    }
+
+    key (id) {
+      return `${this.model}:${id}`
+    }
+
+    async upsert (id, payload, expiresIn) {
+      const key = this.key(id)
+      const writes = store.multi().hset(key, 'payload', JSON.stringify(payload))
+      if (expiresIn) writes.expire(key, expiresIn)
+      if (payload.uid) writes.set(`uid:${payload.uid}`, id, 'EX', expiresIn ?? 3600)
+      if (payload.grantId && this.model !== 'Session') {
+        writes.rpush(`grant:${payload.grantId}`, key).expire(`grant:${payload.grantId}`, 3600)
+      }
+      await writes.exec()
+    }
+
+    async find (id) {
+      const record = await store.hgetall(this.key(id))
+      if (!record.payload) return undefined
+      const payload = JSON.parse(record.payload)
+      return record.consumed ? { ...payload, consumed: Number(record.consumed) } : payload
+    }
+
+    async findByUid (uid) {
+      const id = await store.get(`uid:${uid}`)
+      return id ? this.find(id) : undefined
+    }
+
+    async findByUserCode () {
+      return undefined
+    }
+
+    async consume (id) {
+      await store.hset(this.key(id), 'consumed', Math.floor(Date.now() / 1000))
+    }
+
+    async destroy (id) {
+      await store.del(this.key(id))
+    }
+
+    async revokeByGrantId (grantId) {
+      const keys = await store.lrange(`grant:${grantId}`, 0, -1)
+      await store.del(`grant:${grantId}`, ...keys)
+    }
+  }
+
+  const [clientId, clientSecret] = CLIENT.split(':')
+  const key = { ...createPrivateKey(readFileSync(KEY)).export({ format: 'jwk' }), kid: KID, alg: 'ES256', use: 'sig' }
+
+  const provider = new Provider(ISSUER, {
+    adapter: RedisAdapter,
+    jwks: { keys: [key] },
+    clients: [{
+      client_id: clientId,
+      client_secret: clientSecret,
+      redirect_uris: ['https://app.example.com/callback'],
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      token_endpoint_auth_method: 'client_secret_basic',
+      id_token_signed_response_alg: 'ES256'
+    }],
+    cookies: { keys: ['a key of this benchmark only'] },
+    findAccount: async (ctx, id) => ({ accountId: id, claims: async () => ({ sub: id }) }),
+    features: {
+      devInteractions: { enabled: false },
+      resourceIndicators: {
+        enabled: true,
+        defaultResource: () => RESOURCE,
+        useGrantedResource: () => true,
+        getResourceServerInfo: () => ({
+          scope: 'read', audience: RESOURCE, accessTokenFormat: 'jwt', accessTokenTTL: 3600, jwt: { sign: { alg: 'ES256' } }
+        })
+      }
+    },
+    interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
+    issueRefreshToken: async () => true,
+    // an app of the operator's: its users are not asked
+    async loadExistingGrant (ctx) {
+      const { client, session } = ctx.oidc
+      const known = session.grantIdFor(client.clientId)
+      const found = known && await ctx.oidc.provider.Grant.find(known)
+      if (found) return found
+      const grant = new ctx.oidc.provider.Grant({ clientId: client.clientId, accountId: session.accountId })
+      grant.addOIDCScope('openid')
+      grant.addResourceScope(RESOURCE, 'read')
+      await grant.save()
+      return grant
+    },
+    routes: { authorization: '/oauth2/authorize', token: '/oauth2/token' },
+    pkce: { required: () => true },
+    ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 2592000, IdToken: 3600, Interaction: 600, RefreshToken: 604800, Session: 604800 }
+  })
+  // TLS ends in front of it
+  provider.proxy = true
+
+  let users = 0
+  provider.use(async (ctx, next) => {
+    if (ctx.path === '/livez') {
+      ctx.body = { status: 'ok' }
+      return
+    }
+    if (!ctx.path.startsWith('/interaction/')) return next()
+    const login = { accountId: `user-${process.pid}-${users++}` }
+    ctx.respond = false
+    await provider.interactionFinished(ctx.req, ctx.res, { login }, { mergeWithLastSubmission: false })
+  })
+
+  provider.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
+}

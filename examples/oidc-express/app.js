@@ -1,0 +1,134 @@
+/** A server-rendered app whose users sign in on Latchkey's pages. */
+
+import { env } from "node:process";
+
+import express from "express";
+import { createVerifier } from "latchkey-verify";
+import * as oidc from "openid-client";
+
+import { eventsScript, page } from "./pages.js";
+import { Sessions } from "./sessions.js";
+
+const port = Number(env.PORT ?? 8000);
+const origin = env.APP_ORIGIN ?? `http://localhost:${port}`;
+const issuer = new URL(env.AUTH_ISSUER ?? "http://localhost:8080");
+
+const provider = await oidc.discovery(issuer, env.AUTH_CLIENT_ID ?? "", undefined, oidc.ClientSecretBasic(env.AUTH_CLIENT_SECRET ?? ""), {
+  // plain http is for development on one machine
+  execute: issuer.protocol === "http:" ? [oidc.allowInsecureRequests] : [],
+});
+const verifier = createVerifier({
+  issuer: provider.serverMetadata().issuer,
+  audience: env.AUTH_AUDIENCE ?? origin,
+  clientId: env.FEED_CLIENT_ID ?? "",
+  clientSecret: env.FEED_CLIENT_SECRET ?? "",
+});
+const sessions = new Sessions(provider, verifier);
+
+const app = express();
+const cookie = { httpOnly: true, sameSite: "lax", secure: origin.startsWith("https:"), path: "/" };
+const cookiesOf = (request) => Object.fromEntries((request.headers.cookie ?? "").split("; ").map((pair) => pair.split("=")));
+
+app.use((request, response, next) => {
+  const policy = `default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self' ${issuer.origin}; base-uri 'none'; frame-ancestors 'none'`;
+  response.set({ "Content-Security-Policy": policy, "Cache-Control": "no-store" });
+  next();
+});
+app.use(async (request, response, next) => {
+  request.session = await sessions.find(cookiesOf(request).app_session);
+  next();
+});
+
+app.get("/", (request, response) => {
+  response.send(page(request.session?.user));
+});
+
+// Starts a sign-in. Latchkey's account page leads here, too: /sign-in?iss=…&target_link_uri=… (OpenID Connect Core, section 4).
+app.get("/sign-in", async (request, response) => {
+  const { iss, login_hint: hint, target_link_uri: target } = request.query;
+  if (iss !== undefined && iss !== provider.serverMetadata().issuer) {
+    response.status(400).send(page(undefined, "This app does not know that issuer."));
+    return;
+  }
+  const [verifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
+  const begun = Buffer.from(JSON.stringify({ verifier, state, nonce, target: pathOf(target) })).toString("base64url");
+  response.cookie("app_sign_in", begun, { ...cookie, maxAge: 600_000 });
+  const url = oidc.buildAuthorizationUrl(provider, {
+    redirect_uri: `${origin}/callback`,
+    scope: "openid profile email",
+    code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
+    code_challenge_method: "S256",
+    state,
+    nonce,
+    ...(typeof hint === "string" && { login_hint: hint }),
+  });
+  response.redirect(url.href);
+});
+
+/** The path of an address of this app; `/` for any other, so that nobody can send users elsewhere. */
+function pathOf(target) {
+  const url = typeof target === "string" && URL.canParse(target) ? new URL(target) : undefined;
+  return url?.origin === origin ? url.pathname + url.search : "/";
+}
+
+app.get("/callback", async (request, response) => {
+  const begun = cookiesOf(request).app_sign_in;
+  response.clearCookie("app_sign_in", cookie);
+  if (!begun) {
+    response.redirect("/");
+    return;
+  }
+  try {
+    const { verifier, state, nonce, target } = JSON.parse(Buffer.from(begun, "base64url").toString());
+    const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce, idTokenExpected: true };
+    const tokens = await oidc.authorizationCodeGrant(provider, new URL(request.originalUrl, origin), checks);
+    await request.session?.revoke();
+    const session = await sessions.start(tokens);
+    response.cookie("app_session", session.id, cookie);
+    response.redirect(target);
+  } catch (error) {
+    console.warn("sign-in:", error.message);
+    response.status(400).send(page(undefined, "The sign-in did not succeed."));
+  }
+});
+
+// The open pages of the browser learn here that the session has ended.
+app.get("/events", (request, response) => {
+  const { session } = request;
+  if (!session) {
+    response.sendStatus(401);
+    return;
+  }
+  response.writeHead(200, { "Content-Type": "text/event-stream" });
+  response.write(": open\n\n");
+  const ended = () => response.end("event: ended\ndata:\n\n");
+  session.onEnd.add(ended);
+  response.on("close", () => session.onEnd.delete(ended));
+});
+app.get("/events.js", (request, response) => {
+  response.type("text/javascript").send(eventsScript);
+});
+
+// A form of another site arrives without the cookie (SameSite=Lax) and ends nothing.
+app.post("/sign-out", (request, response) => {
+  const { session } = request;
+  if (!session) {
+    response.redirect(303, "/");
+    return;
+  }
+  session.end();
+  response.clearCookie("app_session", cookie);
+  const parameters = { id_token_hint: session.idToken, post_logout_redirect_uri: `${origin}/` };
+  response.redirect(303, oidc.buildEndSessionUrl(provider, parameters).href);
+});
+
+const server = app.listen(port, "127.0.0.1", () => {
+  console.log(`listening on ${origin}`);
+});
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, () => {
+    server.close();
+    server.closeAllConnections();
+    verifier.close();
+  });
+}

@@ -1,0 +1,34 @@
+/** The pages of the app. */
+
+const escape = (text) => String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
+
+/** The page for a user, or for nobody, with a message. */
+export function page(user, message = "") {
+  const body = user
+    ? `<p id="user">Signed in as ${escape(user.name ?? user.preferred_username ?? user.sub)} (${escape(user.email)}).</p>
+<form method="post" action="/sign-out"><button>Sign out</button></form>
+<script src="/events.js"></script>`
+    : `<p>You are not signed in.</p>
+<p><a id="sign-in" href="/sign-in">Sign in</a></p>`;
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>The store</title>
+<link rel="icon" href="data:,">
+<h1>The store</h1>
+${message && `<p role="alert">${escape(message)}</p>`}
+${body}
+</html>
+`;
+}
+
+/** Reloads the page when the session has ended. */
+export const eventsScript = `const events = new EventSource("/events");
+events.addEventListener("ended", () => {
+  events.close();
+  location.reload();
+});
+// the sign-out of this page leads to Latchkey: a reload would cut it off
+document.addEventListener("submit", () => events.close());
+`;

@@ -1,0 +1,60 @@
+// A single-page app whose users sign in on Latchkey's pages, with oidc-client-ts.
+import { ErrorResponse, UserManager } from "oidc-client-ts";
+
+import { clientId, issuer } from "./settings.js";
+
+const page = `${location.origin}/`;
+const parameters = new URLSearchParams(location.search);
+
+const users = new UserManager({
+  authority: issuer,
+  client_id: clientId,
+  redirect_uri: page,
+  post_logout_redirect_uri: page,
+  scope: "openid profile email",
+  loadUserInfo: true,
+  // With the refresh token, before the access token expires. Nothing is loaded into a frame.
+  automaticSilentRenew: true,
+});
+globalThis.users = users; // for the developer console
+
+const element = (id) => document.getElementById(id);
+
+function show(user) {
+  element("signed-in").hidden = !user;
+  element("signed-out").hidden = Boolean(user);
+  element("name").textContent = user?.profile.name ?? user?.profile.preferred_username ?? "";
+  element("email").textContent = user?.profile.email ?? "";
+  element("expires").textContent = user ? new Date(user.expires_at * 1000).toLocaleTimeString() : "";
+}
+
+/** Latchkey refused to renew: the session has ended. Anything else, such as a lost network, is tried again. */
+async function renewalFailed(error) {
+  if (error instanceof ErrorResponse && error.error === "invalid_grant") {
+    await users.removeUser();
+    element("message").textContent = "You were signed out.";
+  } else {
+    element("message").textContent = error.message;
+  }
+}
+
+users.events.addUserLoaded(show);
+users.events.addUserUnloaded(() => show(null));
+users.events.addSilentRenewError(renewalFailed);
+element("sign-in").addEventListener("click", () => users.signinRedirect());
+element("sign-out").addEventListener("click", () => users.signoutRedirect());
+element("renew").addEventListener("click", () => users.signinSilent().catch(renewalFailed));
+
+try {
+  if (parameters.has("code") || parameters.has("error")) {
+    // back from the sign-in; the code leaves the address bar
+    history.replaceState({}, "", page);
+    await users.signinRedirectCallback(`${page}?${parameters}`);
+  } else if (parameters.get("iss") === issuer) {
+    // opened from Latchkey's account page (OpenID Connect Core, section 4)
+    await users.signinRedirect({ login_hint: parameters.get("login_hint") ?? undefined });
+  }
+} catch (error) {
+  element("message").textContent = error.message;
+}
+show(await users.getUser());

@@ -1,0 +1,132 @@
+// The journey of docs/openid-connect.md in Chromium: node oidc_app_journey.mjs ISSUER APP MAILS [SCREENSHOTS]. ISSUER is a service that runs as
+// `make run` starts it, APP is examples/oidc-express, MAILS the folder of the mails.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
+
+import { chromium } from "playwright-core";
+
+const [issuer, app, mails, screenshots] = process.argv.slice(2);
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+const EMAIL = "ada@example.com";
+const PASSWORD = "tidal engine verse marmalade";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const context = await browser.newContext();
+context.setDefaultTimeout(30_000);
+const problems = [];
+context.on("weberror", (error) => problems.push(String(error.error())));
+context.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+context.on("request", (request) => {
+  if (![issuer, app].some((origin) => request.url().startsWith(`${origin}/`)) && !request.url().startsWith("data:")) problems.push(`third party: ${request.url()}`);
+});
+const page = await context.newPage();
+let shots = 0;
+const show = async (tab, name) => {
+  if (screenshots) await tab.screenshot({ path: path.join(screenshots, `${++shots}-${name}.png`), fullPage: true });
+};
+const heading = () => page.textContent("h1");
+const submit = async (selector = "main form button[type=submit]") => {
+  await Promise.all([page.waitForNavigation(), page.click(selector)]);
+};
+
+/** The link of the mail with this template, once it is there. */
+async function link(template) {
+  for (;;) {
+    const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
+    if (files.length > 0) {
+      const text = fs.readFileSync(path.join(mails, files[0]), "utf8").replace(/=\r\n/g, "").replace(/=3D/g, "=");
+      return text.match(/https?:\/\/[^\s"]+#token=[\w-]+/)[0];
+    }
+    await new Promise((resolve) => { fs.watch(path.dirname(mails), () => resolve()).unref(); setTimeout(resolve, 100); });
+  }
+}
+
+// register
+await page.goto(`${issuer}/account`);
+await page.click("text=Create one");
+await page.fill("#email", EMAIL);
+await page.fill("#password", PASSWORD);
+await submit();
+assert.equal(await heading(), "Profile");
+console.log("registered: ok");
+
+// verify the address with the mail in the data folder
+await page.click("nav >> text=E-mail address");
+await submit("main .row form button[type=submit]");
+await page.goto(await link("verify_address"));
+await submit();
+assert.equal(await heading(), "Address confirmed");
+await show(page, "verified");
+console.log("verified: ok");
+
+// add a passkey
+const devtools = await context.newCDPSession(page);
+await devtools.send("WebAuthn.enable");
+const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
+const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
+const touches = (enabled) => devtools.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled });
+await page.goto(`${issuer}/account/security`);
+await submit("text=Add a passkey");
+await page.fill("#name", "My laptop");
+await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
+assert.equal(await heading(), "Your recovery codes");
+await page.click("text=I have saved them");
+await page.waitForSelector("text=My laptop");
+await show(page, "passkey");
+await touches(false);
+await submit("header form button");
+assert.equal(await heading(), "You are signed out");
+console.log("passkey: ok");
+
+// sign in to the app with the passkey: the browser offers it in the first field, or the user presses the button
+await page.goto(app);
+await page.waitForSelector("text=You are not signed in.");
+await page.click("#sign-in");
+await page.waitForSelector("#identifier");
+await page.waitForSelector("text=The store");
+await show(page, "sign-in");
+await touches(true);
+await page.click("text=Sign in with a passkey", { timeout: 5000 }).catch(() => {});
+await page.waitForSelector("#user");
+assert.match(await page.textContent("#user"), /ada@example\.com/);
+assert.equal(page.url(), `${app}/`);
+await show(page, "app");
+console.log("signed in: ok");
+
+// see the app under "apps", and open it from there
+const account = await context.newPage();
+await account.goto(`${issuer}/account/devices`);
+await account.waitForSelector("strong:has-text('The store')");
+await show(account, "apps");
+await page.goto("about:blank");
+await account.click("a[aria-label='Open The store']");
+await account.waitForSelector("#user");
+assert.equal(account.url(), `${app}/`);
+console.log("opened: ok");
+
+// end it there: the open page of the app shows at once that nobody is signed in
+await account.goto(`${issuer}/account/devices`);
+assert.equal(await account.locator("button[aria-label='End The store']").count(), 1);
+await page.goto(app);
+await page.waitForSelector("#user");
+const told = page.waitForSelector("text=You are not signed in.");
+await Promise.all([account.waitForNavigation(), account.click("button[aria-label='End The store']")]);
+await told;
+await page.reload();
+await page.waitForSelector("text=You are not signed in.");
+assert.equal(await account.locator("strong:has-text('The store')").count(), 0);
+await show(page, "app-signed-out");
+await show(account, "apps-ended");
+console.log("ended: ok");
+
+// the app signs out by itself, and Latchkey's pages with it
+await page.click("#sign-in");
+await page.waitForSelector("#user");
+await page.click("text=Sign out");
+await page.waitForSelector("text=You are not signed in.");
+await account.goto(`${issuer}/account`);
+await account.waitForSelector("#identifier");
+console.log("signed out: ok");
+assert.deepEqual(problems, []);
+await browser.close();

@@ -1,0 +1,68 @@
+//! `examples/oidc-express` and `examples/oidc-spa`: set up as their READMEs print it, and used in Chromium through Latchkey's own pages.
+
+use super::{
+    app::{App, RUN_GROUP},
+    browser::drive_at,
+    checkout::{Checkout, replace},
+    code_blocks,
+    npm_registry::NpmRegistry,
+    service::ServiceProcess,
+};
+use crate::harness::guard::{self, Guard, Spec};
+
+/// The journey of docs/openid-connect.md: register, verify, add a passkey, sign in to the app, and end it on the account page.
+#[tokio::test(flavor = "multi_thread")]
+async fn express_example_signs_in_with_a_passkey_and_ends_with_its_session() {
+    let service = ServiceProcess::start_as_make_run("");
+    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let environment = registry.environment(cache.path());
+    let checkout = Checkout::new(&["clients/js", "examples/oidc-express"], &service, &environment);
+    let [start] = &code_blocks("examples/oidc-express/README.md", "sh")[..] else {
+        panic!("the README has one block of commands")
+    };
+    let folder = checkout.path("examples/oidc-express");
+    let mut environment = checkout.environment().to_vec();
+    environment.push(("AUTH_ISSUER".to_owned(), service.issuer()));
+    let app = App::start(&environment, |port| {
+        let commands = format!("cd '{}'\n{}", folder.display(), replace(start, "8000", &port.to_string()));
+        ["sh", "-e", "-c", &commands].map(str::to_owned).into()
+    })
+    .await;
+    let mails = service.folder().join("latchkey-data/mail").display().to_string();
+    let address = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
+    let mut arguments = vec![service.issuer(), address, mails];
+    // the folder for screenshots of every step
+    arguments.extend(std::env::var("JOURNEY_SCREENSHOTS"));
+    let parts = ["registered", "verified", "passkey", "signed in", "opened", "ended", "signed out"];
+    drive_at(arguments, "oidc_app_journey.mjs", &parts).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
+    let port = guard::free_port();
+    // oidc-client-ts renews a minute before the token expires
+    let settings = format!("http.allowed_origins = [\"http://localhost:{port}\"]\ntoken.access_ttl = \"63s\"\n");
+    let service = ServiceProcess::start_as_make_run(&settings);
+    service.client().account("ada").await;
+    let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
+    let checkout = Checkout::new(&["examples/oidc-spa"], &service, &registry.environment(cache.path()));
+    // all commands but the last install the example, the last one serves it
+    let [commands] = &code_blocks("examples/oidc-spa/README.md", "sh")[..] else {
+        panic!("the README has one block of commands")
+    };
+    let commands = replace(commands, "localhost:3000", &format!("localhost:{port}"));
+    let (install, serve) = commands.trim_end().rsplit_once('\n').unwrap();
+    let folder = checkout.path("examples/oidc-spa");
+    let settings = folder.join("src/settings.js");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, replace(&text, "http://localhost:8080", &service.issuer())).unwrap();
+    tokio::task::block_in_place(|| checkout.run(&folder, install));
+    let serve = format!("cd '{}'\n{serve}", folder.display());
+    let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
+    let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
+    let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
+    let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
+    let parts = ["sign-in", "userinfo", "renewal", "single sign-on", "opened from the account page", "sign-out"];
+    drive_at(vec![service.issuer(), format!("http://localhost:{port}")], "oidc_spa.mjs", &parts).await;
+}

@@ -1,0 +1,129 @@
+//! Third-party-initiated login (OpenID Connect Core 1.0, section 4): the account page opens an app, which starts a sign-in here.
+
+use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{Browser, CALLBACK, Request, response_of, shop, sign_in, web};
+use crate::{
+    binary::{Service, run},
+    harness::{client::PASSWORD, test_cluster::TestCluster},
+    pages::visitor::Visitor,
+};
+
+const START: &str = "https://forum.example.com/start?tenant=1";
+const HOME: &str = "https://forum.example.com/home";
+
+/// An app that can be opened.
+fn forum() -> NewClient {
+    let app = AppSettings {
+        name: Some("The Forum".to_owned()),
+        initiate_login_uri: Some(START.to_owned()),
+        client_uri: Some(HOME.to_owned()),
+        ..web("forum").app
+    };
+    NewClient { app, ..web("forum") }
+}
+
+/// The links of the page that open apps.
+fn open_links(page: &str) -> Vec<Url> {
+    let links = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().replace("&amp;", "&"));
+    links.filter_map(|link| Url::parse(&link).ok()).filter(|link| link.as_str().contains("iss=")).collect()
+}
+
+fn parameters(url: &Url) -> Vec<(String, String)> {
+    url.query_pairs().into_owned().collect()
+}
+
+fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_page_opens_app_that_starts_a_sign_in() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let client = cluster.service_client_with(forum()).await;
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let browser = Browser {
+        cookie: Some(format!("__Host-latchkey-browser={}", ada.cookies["__Host-latchkey-browser"])),
+        session: None,
+    };
+    sign_in(&node, &browser, &client, "openid email").await;
+    sign_in(&node, &browser, &shop, "openid email").await;
+    let page = ada.open("/account/devices").await.expect(200);
+    assert!(page.text.contains("aria-label=\"Open The Forum\""), "{}", page.text);
+    let [link] = &open_links(&page.text)[..] else { panic!("one app can be opened: {}", page.text) };
+    assert!(link.as_str().starts_with(START), "{link}");
+    let issuer = node.state.config.issuer.as_str();
+    let expected = [("tenant", "1"), ("iss", issuer), ("login_hint", "ada@example.com"), ("target_link_uri", HOME)];
+    assert_eq!(parameters(link), pairs(&expected));
+    // The app does what section 4 asks of it: it sends the browser to that issuer, with the hint.
+    let request = Request::of("forum").with("login_hint", "ada@example.com");
+    let back = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+    assert!(response_of(&back).contains_key("code"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn login_hint_goes_only_to_apps_that_may_know_the_address() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let client = cluster.service_client_with(forum()).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    sign_in(&node, &browser, &client, "openid profile").await;
+    sign_in(&node, &browser, &shop, "openid").await;
+    let tokens = node.login("ada").await;
+    let apps = async || node.get("/v1/me/consents", &tokens.access).await.expect(200).json()["apps"].clone();
+    let listed = apps().await;
+    let [forum, shop] = &listed.as_array().unwrap()[..] else { panic!("two apps") };
+    assert_eq!((&forum["client_id"], &shop["open_url"]), (&json!("forum"), &Value::Null));
+    let link = |app: &Value| Url::parse(app["open_url"].as_str().unwrap()).unwrap();
+    let issuer = node.state.config.issuer.as_str();
+    assert_eq!(parameters(&link(forum)), pairs(&[("tenant", "1"), ("iss", issuer), ("target_link_uri", HOME)]));
+    sign_in(&node, &browser, &client, "openid email").await;
+    assert!(link(&apps().await[0]).as_str().contains("login_hint=ada%40example.com"));
+    // A disabled app is not opened.
+    let sql = cluster.sql().await;
+    latchkey::service::clients::disable(&cluster.clock, &sql, "forum").await.unwrap();
+    sql.close().await;
+    cluster.reload_clients().await;
+    assert_eq!(apps().await[0]["open_url"], Value::Null);
+    node.stop().await;
+}
+
+/// `oidcc-3rd_party-init-login`, `oidcc-3rd_party-init-login-nohttps`, by the command line: the address is registered and shown again, and
+/// refused if it is not https.
+#[tokio::test(flavor = "multi_thread")]
+async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Service::start(folder.path()));
+    let add = |name: &str, kind: &str, uri: &str| {
+        let redirect: &[&str] = if kind == "service" { &[] } else { &["--redirect-uri", CALLBACK] };
+        let add = ["client", "add", name, "--kind", kind, "--initiate-login-uri", uri];
+        run(folder.path(), &[&add[..], redirect].concat())
+    };
+    assert!(add("app", "web", START).status.success());
+    let shown = run(folder.path(), &["client", "show", "app", "--json"]).stdout;
+    assert_eq!(serde_json::from_slice::<Value>(&shown).unwrap()["initiate_login_uri"], START);
+    let listed = run(folder.path(), &["client", "show", "app"]).stdout;
+    assert!(String::from_utf8(listed).unwrap().contains(START));
+    for (kind, uri, message) in [
+        ("web", "http://forum.example.com/start", "must be https"),
+        ("public", "com.example.app:/start", "must be https"),
+        ("web", "javascript:alert(1)", "must be https"),
+        ("web", "https://forum.example.com/start#x", "must have no fragment"),
+        ("service", START, "a service signs nobody in"),
+    ] {
+        let refused = add("other", kind, uri);
+        let errors = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && errors.contains(message), "{uri}: {errors}");
+    }
+    for option in ["--client-uri", "--logo-uri", "--policy-uri", "--tos-uri"] {
+        let add =
+            ["client", "add", "other", "--kind", "web", "--redirect-uri", CALLBACK, option, "javascript:alert(1)"];
+        assert!(!run(folder.path(), &add).status.success(), "{option}");
+    }
+}
