@@ -102,6 +102,16 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         }),
         grace: read.duration("factors.grace", Duration::ZERO, 365 * DAY),
         challenge_ttl: read.duration("factors.challenge_ttl", MINUTE, HOUR),
+        email_code: read.boolean("factors.email_code"),
+        remember_device: read.one("factors.remember_device", |text| match text {
+            "off" => Ok(None),
+            text => duration::parse(text)
+                .ok()
+                .filter(|time| (HOUR..=365 * DAY).contains(time))
+                .map(Some)
+                .ok_or_else(|| "must be a time, 1h to 365d, such as 30d, or \"off\"".into()),
+        }),
+        max_remembered_devices: read.number("factors.max_remembered_devices", 1..=100),
         step_up_ttl: read.duration("factors.step_up_ttl", MINUTE, DAY),
     };
     let account = AccountSettings {

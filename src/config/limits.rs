@@ -19,6 +19,8 @@ pub struct LimitSettings {
     pub backoff: Option<Backoff>,
     /// Second factors of sign-ins from one address.
     pub factor_per_address: Option<Quota>,
+    /// Mails with a code as a second factor to one account, from the devices and networks that it knows, and from all others.
+    pub factor_mail_per_account: Option<Quota>,
     /// The delays after wrong codes of a second factor.
     pub factor_backoff: Option<FactorBackoff>,
     /// Registrations from one address.
@@ -86,6 +88,7 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
         login_service: read.one("limits.login_service", quota),
         backoff: backoff(read),
         factor_per_address: read.one("limits.factor_per_address", quota),
+        factor_mail_per_account: read.one("limits.factor_mail_per_account", quota),
         factor_backoff: factor_backoff(read),
         registration_per_address: read.one("limits.registration_per_address", quota),
         registration_per_account: read.one("limits.registration_per_account", quota),

@@ -152,6 +152,12 @@ pub struct FactorSettings {
     pub grace: Duration,
     /// Time to show or set up the second factor of a sign-in.
     pub challenge_ttl: Duration,
+    /// Whether account owners can switch on codes by mail as a second factor.
+    pub email_code: bool,
+    /// Time during which a device that has shown a second factor may skip it; none if every sign-in needs one.
+    pub remember_device: Option<Duration>,
+    /// Maximum number of remembered devices of an account.
+    pub max_remembered_devices: u32,
     /// Time during which a session keeps the level of a step-up.
     pub step_up_ttl: Duration,
 }

@@ -168,6 +168,9 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_FACTORS_REQUIRED", "admin ops"),
         ("LATCHKEY_FACTORS_GRACE", "3d"),
         ("LATCHKEY_FACTORS_CHALLENGE_TTL", "2m"),
+        ("LATCHKEY_FACTORS_EMAIL_CODE", "true"),
+        ("LATCHKEY_FACTORS_REMEMBER_DEVICE", "30d"),
+        ("LATCHKEY_FACTORS_MAX_REMEMBERED_DEVICES", "4"),
         ("LATCHKEY_FACTORS_STEP_UP_TTL", "20m"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS", "1"),
         ("LATCHKEY_HTTP_MAX_CONNECTIONS_PER_ADDRESS", "15"),
@@ -240,6 +243,7 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_AFTER", "26"),
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_FIRST", "27s"),
         ("LATCHKEY_LIMITS_FACTOR_BACKOFF_MAX", "28s"),
+        ("LATCHKEY_LIMITS_FACTOR_MAIL_PER_ACCOUNT", "29/29s"),
         ("LATCHKEY_LIMITS_REGISTRATION_PER_ADDRESS", "8/8s"),
         ("LATCHKEY_LIMITS_REGISTRATION_PER_ACCOUNT", "9/9s"),
         ("LATCHKEY_LIMITS_REGISTRATION_SERVICE", "off"),
@@ -337,7 +341,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, step_up_ttl: 1200s }}, \
+             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, email_code: true, remember_device: Some(2592000s), max_remembered_devices: 4, step_up_ttl: 1200s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \
@@ -355,7 +359,7 @@ fn every_key_can_be_set_by_its_variable() {
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
              backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
-             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_backoff: Some(FactorBackoff {{ free: 26, first: 27s, most: 28s }}), \
+             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ free: 26, first: 27s, most: 28s }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \

@@ -36,7 +36,8 @@ macro_rules! words {
 words! {
     /// The kind of a security event.
     AuditEvent {
-        /// A user logged in, or a login was refused.
+        /// A user logged in, or a login was refused. The reason `remembered_device` means that the device has skipped the second
+        /// factor.
         SignIn = "sign_in",
         /// An account was created.
         AccountAdded = "account_added",
@@ -93,6 +94,10 @@ words! {
         RecoveryCodesMade = "recovery_codes_made",
         /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
         RecoveryCodeUsed = "recovery_code_used",
+        /// A device was remembered: it may skip the second factor for a time; `detail` is its id.
+        DeviceRemembered = "device_remembered",
+        /// Remembered devices were forgotten by the account's owner, their number is in `count`; `detail` is the id of a single one.
+        DeviceForgotten = "device_forgotten",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
         /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.

@@ -7,7 +7,7 @@ use uuid::{Builder, Uuid};
 
 use super::{
     clock::Timestamp,
-    ids::{AccountId, EmailId, FactorId, SessionId},
+    ids::{AccountId, EmailId, FactorId, RememberedDeviceId, SessionId},
 };
 
 /// The size of a thread's buffer of random bytes for UUIDs: a call of the generator costs nearly the same for 16 and for 512
@@ -81,6 +81,11 @@ impl Entropy {
     /// The id of a new e-mail address of an account, ordered by `now`.
     pub fn email_id(&self, now: Timestamp) -> EmailId {
         EmailId(self.ordered_uuid(now))
+    }
+
+    /// The id of a device to remember, ordered by `now`.
+    pub fn remembered_device_id(&self, now: Timestamp) -> RememberedDeviceId {
+        RememberedDeviceId(self.ordered_uuid(now))
     }
 
     /// The id of a new account, ordered by `now`.

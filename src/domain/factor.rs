@@ -38,6 +38,9 @@ impl FactorKind {
     }
 }
 
+/// The bit of [`Factors`] that suspends codes by mail.
+const EMAIL_CODE_SUSPENDED: u32 = 1 << 31;
+
 /// The kinds of factors that an account has: the column `accounts.factors`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Factors(u32);
@@ -50,7 +53,24 @@ impl Factors {
     #[must_use]
     pub const fn set(self, kind: FactorKind, present: bool) -> Self {
         let bit = 1 << kind as u8;
-        Self(if present { self.0 | bit } else { self.0 & !bit })
+        let bits = if present { self.0 | bit } else { self.0 & !bit };
+        // A further switch ends the suspension.
+        Self(if matches!(kind, FactorKind::EmailCode) { bits & !EMAIL_CODE_SUSPENDED } else { bits })
+    }
+
+    /// The set with codes by mail suspended, or not. Without codes by mail, the same set.
+    ///
+    /// A password that was set with a mail proves the mailbox only, as a code by mail does. The two together are one factor, so
+    /// the codes are suspended until the owner shows another factor after that password.
+    #[must_use]
+    pub const fn with_email_code_suspended(self, suspended: bool) -> Self {
+        let is_suspended = suspended && self.contains(FactorKind::EmailCode);
+        Self(if is_suspended { self.0 | EMAIL_CODE_SUSPENDED } else { self.0 & !EMAIL_CODE_SUSPENDED })
+    }
+
+    /// Whether codes by mail are suspended.
+    pub const fn is_email_code_suspended(self) -> bool {
+        self.0 & EMAIL_CODE_SUSPENDED != 0
     }
 
     /// Whether the account has a factor of the kind.
@@ -58,10 +78,15 @@ impl Factors {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// Whether a sign-in needs a second factor: the account has an authenticator app or a passkey. Recovery codes replace one of
-    /// those and are no factor by themselves.
+    /// Whether the account has a factor of the level `aal2`: an authenticator app or a passkey. Recovery codes replace a factor and
+    /// are none by themselves. Codes by mail are weaker than either.
     pub const fn protect(self) -> bool {
         self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
+    }
+
+    /// Whether the account has a factor of any level, which recovery codes can replace.
+    pub const fn any(self) -> bool {
+        self.protect() || self.contains(FactorKind::EmailCode)
     }
 
     /// The kinds.
@@ -82,7 +107,8 @@ impl Factors {
 
 impl fmt::Debug for Factors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.kinds().map(FactorKind::as_str)).finish()
+        let suspended = self.is_email_code_suspended().then_some("email_code suspended");
+        f.debug_set().entries(self.kinds().map(FactorKind::as_str).chain(suspended)).finish()
     }
 }
 
@@ -155,5 +181,21 @@ mod tests {
         let of = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
         assert!(!of(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).protect());
         assert!(of(&[FactorKind::Totp]).protect() && of(&[FactorKind::Passkey]).protect());
+        assert!(of(&[FactorKind::EmailCode]).any() && !of(&[FactorKind::RecoveryCode]).any());
+    }
+
+    #[test]
+    fn suspension_of_codes_by_mail_is_stored_and_ends_when_they_are_switched_on_again() {
+        let factors = Factors::NONE.set(FactorKind::RecoveryCode, true);
+        assert_eq!(factors.with_email_code_suspended(true), factors, "there is nothing to suspend");
+        let suspended = factors.set(FactorKind::EmailCode, true).with_email_code_suspended(true);
+        let read = Factors::from_bits(suspended.bits());
+        assert!(read.is_email_code_suspended() && read.any());
+        assert_eq!(read.kinds().count(), 2);
+        assert!(read.set(FactorKind::Totp, true).is_email_code_suspended());
+        assert!(!read.with_email_code_suspended(false).is_email_code_suspended());
+        for present in [true, false] {
+            assert!(!read.set(FactorKind::EmailCode, present).is_email_code_suspended());
+        }
     }
 }

@@ -63,6 +63,10 @@ id! {
     SessionId
 }
 id! {
+    /// The id of a remembered device. A version 7 UUID: ordered by the time at which it was remembered.
+    RememberedDeviceId
+}
+id! {
     /// The id of a passkey in the API. A version 7 UUID: ordered by the time of registration.
     PasskeyId
 }

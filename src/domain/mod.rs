@@ -26,6 +26,7 @@ pub mod mail;
 pub mod one_time_token;
 pub mod passkey;
 pub mod profile;
+pub mod remembered_device;
 pub mod secret;
 pub mod session;
 pub mod text;

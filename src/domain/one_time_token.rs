@@ -30,11 +30,13 @@ pub enum TokenPurpose {
     UndoEmailChange,
     /// Ends all sessions and starts a password reset: "this wasn't me".
     SecureAccount,
+    /// Continues a sign-in as its second factor: a code, without a link.
+    SecondFactor,
 }
 
 impl TokenPurpose {
     /// All purposes.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::VerifyEmail,
         Self::ChangeEmail,
         Self::AddEmail,
@@ -43,6 +45,7 @@ impl TokenPurpose {
         Self::Login,
         Self::UndoEmailChange,
         Self::SecureAccount,
+        Self::SecondFactor,
     ];
 
     /// The name in the audit log.
@@ -56,6 +59,7 @@ impl TokenPurpose {
             Self::Login => "login",
             Self::UndoEmailChange => "undo_email_change",
             Self::SecureAccount => "secure_account",
+            Self::SecondFactor => "second_factor",
         }
     }
 
@@ -70,6 +74,7 @@ impl TokenPurpose {
             Self::Login => b'l',
             Self::UndoEmailChange => b'u',
             Self::SecureAccount => b's',
+            Self::SecondFactor => b'f',
         }
     }
 
@@ -84,7 +89,7 @@ impl TokenPurpose {
             Self::VerifyEmail | Self::AddEmail => Duration::from_hours(24),
             Self::ChangeEmail | Self::ResetPassword => HOUR,
             Self::Invitation => Duration::from_hours(7 * 24),
-            Self::Login => Duration::from_mins(10),
+            Self::Login | Self::SecondFactor => Duration::from_mins(10),
             Self::UndoEmailChange | Self::SecureAccount => Duration::from_hours(72),
         }
     }
@@ -94,6 +99,9 @@ impl TokenPurpose {
         match self {
             // each belongs to another mail about another event or address
             Self::UndoEmailChange | Self::SecureAccount | Self::AddEmail => 8,
+            // One for each sign-in that waits: a stranger who knows the password does not remove the owner's. The mails are
+            // limited (`limits.factor_mail_per_account`).
+            Self::SecondFactor => 64,
             _ => 3,
         }
     }

@@ -25,9 +25,9 @@ pub mod shutdown;
 pub mod types;
 
 use api::{
-    account::AccountApi, app_metadata::AppMetadataApi, consents::ConsentsApi, email_login::EmailLoginApi,
-    emails::EmailsApi, export::ExportApi, factors::FactorsApi, health::HealthApi, invitation::InvitationApi,
-    keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
+    account::AccountApi, app_metadata::AppMetadataApi, consents::ConsentsApi, devices::DevicesApi,
+    email_login::EmailLoginApi, emails::EmailsApi, export::ExportApi, factors::FactorsApi, health::HealthApi,
+    invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
     reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi,
     second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
 };
@@ -47,8 +47,9 @@ use paths::Paths;
 /// | `/v1/me/export` | [`api::export`] |
 /// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
-/// | `/v1/login/second-factor`, `/v1/login/enrolment/totp`, `/v1/login/enrolment/totp/confirm` | [`api::second_factor`] |
-/// | `/v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/recovery-codes`, `/v1/users/factors/reset` | [`api::factors`] |
+/// | `/v1/login/second-factor`, `/v1/login/second-factor/code`, `/v1/login/enrolment/totp`, `/v1/login/enrolment/totp/confirm` | [`api::second_factor`] |
+/// | `/v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/factors/email-code`, `/v1/me/recovery-codes`, `/v1/users/factors/reset` | [`api::factors`] |
+/// | `/v1/me/devices`, `/v1/me/devices/{id}` | [`api::devices`] |
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
@@ -143,6 +144,7 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         RecoveryApi,
         InvitationApi,
         FactorsApi,
+        DevicesApi,
         PasskeysApi,
         AppMetadataApi,
         ConsentsApi,

@@ -58,6 +58,11 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
         },
         Template::ConfirmAddress => MailData::ConfirmAddress { challenge: challenge("confirm-address", 60) },
         Template::SignInCode => MailData::SignInCode { challenge: challenge("sign-in-code", 10), origin: origin() },
+        Template::SecondFactorCode => MailData::SecondFactorCode {
+            code: "K7QM-2XWD".into(),
+            expires_at: AT + Duration::from_mins(10),
+            origin: origin(),
+        },
         Template::ConfirmDeletion => {
             MailData::ConfirmDeletion { challenge: challenge("delete-account", 30), origin: origin() }
         }

@@ -191,12 +191,18 @@ impl Templates {
             if let Some(code) = &challenge.code {
                 facts.set("code", code.expose());
             }
-            facts.time("expires", challenge.expires_at);
+        }
+        if let MailData::SecondFactorCode { code, .. } = data {
+            facts.set("code", code.expose());
+        }
+        if let Some(at) = data.expires_at() {
+            facts.time("expires", at);
         }
         match data {
             MailData::VerifyAddress { .. } | MailData::ConfirmAddress { .. } | MailData::Invitation { .. } => {}
             MailData::PasswordReset { origin, .. }
             | MailData::SignInCode { origin, .. }
+            | MailData::SecondFactorCode { origin, .. }
             | MailData::ConfirmDeletion { origin, .. } => facts.origin(origin),
             MailData::AddressTaken { origin, sign_in } => {
                 facts.origin(origin);
@@ -255,6 +261,7 @@ impl Templates {
                     FactorKind::Passkey => "passkey",
                     FactorKind::Totp => "totp",
                     FactorKind::RecoveryCodes => "recovery_codes",
+                    FactorKind::EmailCode => "email_code",
                 },
             );
         }
@@ -289,8 +296,10 @@ impl Templates {
                 put(name, &key)?;
             }
         }
+        if has("code") {
+            put("code_label", if has("link") { "common.code_label" } else { "common.only_code_label" })?;
+        }
         for (key, is_needed) in [
-            ("code_label", has("code")),
             ("link_hint", has("link")),
             ("expires_line", has("expires")),
             ("when", has("at")),

@@ -29,7 +29,7 @@ const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// The rate limits by the names used in `429` responses; each series starts at zero.
-const POLICIES: [&str; 29] = [
+const POLICIES: [&str; 30] = [
     "login-address",
     "login-network",
     "login-account",
@@ -37,6 +37,7 @@ const POLICIES: [&str; 29] = [
     "factor-address",
     "factor-network",
     "factor-account",
+    "factor-mail-account",
     "registration-address",
     "registration-network",
     "registration-account",

@@ -440,6 +440,29 @@ pub struct Security {
     pub passkey_options: Option<String>,
     /// Whether an account of these roles needs a second factor.
     pub is_required: bool,
+    /// Whether codes by mail can be switched on.
+    pub with_email_code: bool,
+    /// Whether codes by mail are on.
+    pub has_email_code: bool,
+    /// Whether the address is verified, which codes by mail need.
+    pub email_verified: bool,
+    /// The remembered devices, the newest first.
+    pub devices: Vec<RememberedDeviceView>,
+}
+
+/// A device that may skip the second factor.
+#[derive(Clone, Debug, Serialize)]
+pub struct RememberedDeviceView {
+    /// The id.
+    pub id: String,
+    /// The name of the device, or of its browser and system.
+    pub name: Option<String>,
+    /// When the device last signed in without the second factor, or was remembered.
+    pub last_used_at: i64,
+    /// When the device has to show a second factor again.
+    pub expires_at: i64,
+    /// Whether it is this device.
+    pub is_current: bool,
 }
 
 impl Security {
@@ -467,9 +490,22 @@ impl Security {
             with_factors: true,
             passkey_options: None,
             is_required: true,
+            with_email_code: true,
+            has_email_code: true,
+            email_verified: true,
+            devices: [true, false]
+                .map(|is_current| RememberedDeviceView {
+                    id: text("1"),
+                    name: is_current.then(|| text("Firefox, Linux")),
+                    last_used_at: 1_800_000_000_000,
+                    expires_at: 1_802_592_000_000,
+                    is_current,
+                })
+                .into(),
         };
         vec![
-            Self { recovery_codes: 1, ..full.clone() },
+            Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
+            Self { with_email_code: true, has_password: true, ..Self::default() },
             Self { passkey_options: Some(text("{}")), ..full },
             Self { with_passkeys: true, with_factors: true, ..Self::default() },
             Self::default(),

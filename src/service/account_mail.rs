@@ -48,7 +48,8 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
         TokenPurpose::ChangeEmail => &links.confirm_address,
         TokenPurpose::ResetPassword => &links.reset_password,
         TokenPurpose::Invitation => &links.invitation,
-        TokenPurpose::Login => &links.sign_in_code,
+        // a mail of a second factor has a code, and no link
+        TokenPurpose::Login | TokenPurpose::SecondFactor => &links.sign_in_code,
         TokenPurpose::UndoEmailChange => &links.undo_address,
         TokenPurpose::SecureAccount => &links.not_me,
     };

@@ -191,6 +191,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
+    change.suspend_email_code(false).await?;
     change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::wants(state, &change.account, Template::PasswordChanged) {
         let origin = account_mail::action_origin(&RequestOrigin::default(), now);

@@ -79,6 +79,9 @@ pub enum EmailLoginError {
     /// The code or the link is right; a second factor must be set up.
     #[error("a second factor must be set up")]
     EnrolmentRequired(Box<IssuedChallenge>),
+    /// The code or the link is right, but the account's second factor is a code by mail: its owner signs in with the password.
+    #[error("the account's second factor is a code by mail: its owner signs in with the password")]
+    PasswordRequired,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -179,7 +182,10 @@ pub async fn verify(
     let outcome = finish(state, change, &claim, transport, &client, device).await;
     let is_used = matches!(
         outcome,
-        Ok(_) | Err(EmailLoginError::SecondFactorRequired(_) | EmailLoginError::EnrolmentRequired(_))
+        Ok(_)
+            | Err(EmailLoginError::SecondFactorRequired(_)
+                | EmailLoginError::EnrolmentRequired(_)
+                | EmailLoginError::PasswordRequired)
     );
     if !is_used {
         one_time_tokens::restore(state, &claim, &token).await;
@@ -212,11 +218,13 @@ async fn finish(
         origin: client,
         device,
         replaces: None,
+        wanted_acr: Acr::default(),
     };
     match sign_in::proceed(state, proved).await? {
         SignInStep::SignedIn(signed_in) => Ok((signed_in.issue_tokens(state)?, signed_in.device)),
         SignInStep::SecondFactorRequired(challenge) => Err(EmailLoginError::SecondFactorRequired(challenge)),
         SignInStep::EnrolmentRequired(challenge) => Err(EmailLoginError::EnrolmentRequired(challenge)),
+        SignInStep::PasswordRequired => Err(EmailLoginError::PasswordRequired),
         SignInStep::EmailVerificationRequired | SignInStep::AccountChanged => {
             let source = anyhow::anyhow!("the account changed while its owner was signing in");
             Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())

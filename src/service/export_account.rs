@@ -11,7 +11,11 @@ use crate::{
         profile::Profile,
         session::Session,
     },
-    service::{authenticate::AuthenticateError, limits},
+    service::{
+        authenticate::AuthenticateError,
+        limits,
+        remembered_devices::{self, DeviceEntry},
+    },
     state::AppState,
     store::sql::{AuditFilter, AuditRow, Consent, FurtherAddress, SecondaryEmail, TotpFactor},
 };
@@ -36,6 +40,8 @@ pub struct AccountExport {
     pub totp_factors: Vec<TotpFactor>,
     /// The passkeys.
     pub passkeys: Vec<Passkey>,
+    /// The devices that may skip the second factor.
+    pub devices: Vec<DeviceEntry>,
     /// The permissions that apps have.
     pub consents: Vec<Consent>,
     /// The live sessions.
@@ -69,6 +75,7 @@ pub async fn export_account(
         former_addresses: state.sql.former_addresses(id, now).await?,
         totp_factors: totp_factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect(),
         passkeys: state.sql.passkeys(id).await?,
+        devices: remembered_devices::list(state, id, None).await?,
         consents,
         sessions: state.redis.sessions.list(id, now).await?,
         events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         account::{Account, Identifier},
         audit::{Actor, AuditEvent, Entry},
-        authentication::Authentication,
+        authentication::{Acr, Authentication},
         secret::SecretText,
         session::{Origin, Transport},
     },
@@ -35,6 +35,8 @@ pub struct Login {
     pub replaces: Option<String>,
     /// The token of the device, if it has one.
     pub device: Option<DeviceToken>,
+    /// See [`Authenticated::wanted_acr`].
+    pub wanted_acr: Acr,
 }
 
 /// Why a login was refused.
@@ -109,12 +111,15 @@ async fn create_session(
             attempt,
             device: input.device.as_ref(),
             replaces: input.replaces.as_deref(),
+            wanted_acr: input.wanted_acr,
         };
         match sign_in::proceed(state, proved).await? {
             SignInStep::SignedIn(signed_in) => return Ok((signed_in.issue_tokens(state)?, signed_in.device)),
             SignInStep::EmailVerificationRequired => return Err(email_not_verified(state)),
             SignInStep::SecondFactorRequired(challenge) => return Err(LoginError::SecondFactorRequired(challenge)),
             SignInStep::EnrolmentRequired(challenge) => return Err(LoginError::EnrolmentRequired(challenge)),
+            // A password was shown.
+            SignInStep::PasswordRequired => return Err(LoginError::InvalidCredentials),
             SignInStep::AccountChanged => {}
         }
     }

@@ -46,6 +46,7 @@ pub mod recent_authentication;
 pub mod refresh;
 pub mod register;
 pub mod register_client;
+pub mod remembered_devices;
 mod replace_sessions;
 pub mod request_origin;
 pub mod reset_password;

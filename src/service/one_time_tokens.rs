@@ -17,7 +17,7 @@ use crate::{
     },
     service::error::ServiceError,
     state::AppState,
-    store::redis::{FoundToken, PresentedToken},
+    store::redis::{FoundToken, PresentedToken, TokenGroup},
 };
 
 /// A link or a code, as its holder presents it.
@@ -54,6 +54,7 @@ pub(super) struct Claim {
     pub(super) purpose: TokenPurpose,
     /// The address that the token is about, if that is another than the account's primary one.
     pub(super) about: Option<Email>,
+    group: TokenGroup,
     presented: PresentedToken,
 }
 
@@ -66,8 +67,33 @@ pub(super) async fn issue(
     address: &Email,
     asker: &[u8],
 ) -> Result<IssuedToken, ServiceError> {
+    let expires_at = state.clock.now() + ttl(state, purpose);
+    issue_as(state, account, purpose, address, asker, state.entropy.bytes(), expires_at).await
+}
+
+/// Issues the token of a sign-in's challenge, in place of the one that the challenge has. It works with that challenge only, and
+/// until then at the latest.
+pub(super) async fn issue_for_challenge(
+    state: &AppState,
+    account: &Account,
+    purpose: TokenPurpose,
+    challenge: [u8; 16],
+    until: Timestamp,
+) -> Result<IssuedToken, ServiceError> {
+    let expires_at = until.min(state.clock.now() + ttl(state, purpose));
+    issue_as(state, account, purpose, &account.email, &challenge, challenge, expires_at).await
+}
+
+async fn issue_as(
+    state: &AppState,
+    account: &Account,
+    purpose: TokenPurpose,
+    address: &Email,
+    asker: &[u8],
+    id: [u8; 16],
+    expires_at: Timestamp,
+) -> Result<IssuedToken, ServiceError> {
     let now = state.clock.now();
-    let expires_at = now + ttl(state, purpose);
     let link = LinkToken::generate(&state.entropy, purpose, account.id);
     let code = Code::generate(&state.entropy);
     let stored = StoredToken {
@@ -79,7 +105,7 @@ pub(super) async fn issue(
         issued_at: now,
         expires_at,
     };
-    state.redis.one_time_tokens.issue(&stored, state.entropy.bytes(), now).await?;
+    state.redis.one_time_tokens.issue(&stored, id, now).await?;
     Ok(IssuedToken { token: link.to_text(), code: code.to_text(), expires_at })
 }
 
@@ -126,7 +152,8 @@ pub(super) async fn find(
             let Some(token) = token else { return Ok(None) };
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
             let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, asker));
-            let found = check(state, account.clone(), token.purpose, digests.clone(), address.cloned()).await?;
+            let group = TokenGroup::Purpose(token.purpose);
+            let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
             let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
             if found.is_some() || address.is_some() || !goes_to_secondary {
                 return Ok(found);
@@ -134,7 +161,7 @@ pub(super) async fn find(
             for email in state.sql.secondary_emails(account.id).await?.into_iter().filter(|it| it.verified_at.is_some())
             {
                 let about = Some(email.email);
-                if let Some(claim) = check(state, account.clone(), token.purpose, digests.clone(), about).await? {
+                if let Some(claim) = check(state, account.clone(), group, digests.clone(), about).await? {
                     return Ok(Some(claim));
                 }
             }
@@ -158,7 +185,20 @@ pub(super) async fn find_code_of(
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
     let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &[]));
-    check(state, account, purpose, digests, address.cloned()).await
+    check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
+}
+
+/// Finds the code of a sign-in's challenge ([`issue_for_challenge`]).
+pub(super) async fn find_code_for_challenge(
+    state: &AppState,
+    account: Account,
+    code: &SecretText,
+    purpose: TokenPurpose,
+    challenge: [u8; 16],
+) -> Result<Option<Claim>, ServiceError> {
+    let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
+    let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &challenge));
+    check(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
 }
 
 async fn find_code(
@@ -176,13 +216,13 @@ async fn find_code(
         let found = match &account {
             Some(account) => {
                 let about = address.cloned().or_else(|| account.other_email(identifier));
-                check(state, account.clone(), *purpose, digests(account.id), about).await?
+                check(state, account.clone(), TokenGroup::Purpose(*purpose), digests(account.id), about).await?
             }
             None => {
                 let id = nobody(state, identifier);
                 let now = state.clock.now();
                 let tokens = &state.redis.one_time_tokens;
-                tokens.find(id, *purpose, &digests(id), Binding([0; 16]), now).await?;
+                tokens.find(id, TokenGroup::Purpose(*purpose), &digests(id), Binding([0; 16]), now).await?;
                 None
             }
         };
@@ -202,14 +242,15 @@ fn nobody(state: &AppState, identifier: &Identifier) -> AccountId {
 async fn check(
     state: &AppState,
     account: Account,
-    purpose: TokenPurpose,
+    group: TokenGroup,
     presented: PresentedToken,
     about: Option<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let now = state.clock.now();
+    let (TokenGroup::Purpose(purpose) | TokenGroup::Challenge(purpose, _)) = group;
     let binding = binding(&account, purpose, about.as_ref().unwrap_or(&account.email));
-    let found = state.redis.one_time_tokens.find(account.id, purpose, &presented, binding, now).await?;
-    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, presented }))
+    let found = state.redis.one_time_tokens.find(account.id, group, &presented, binding, now).await?;
+    Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, group, presented }))
 }
 
 /// Finds a link's token, whichever of `addresses` it is about.
@@ -221,7 +262,8 @@ pub(super) async fn find_link_about(
 ) -> Result<Option<Claim>, ServiceError> {
     for address in addresses {
         let digests = PresentedToken::Link(state.token_digests.all_of_link(token, &[]));
-        if let Some(claim) = check(state, account.clone(), token.purpose, digests, Some(address)).await? {
+        let group = TokenGroup::Purpose(token.purpose);
+        if let Some(claim) = check(state, account.clone(), group, digests, Some(address)).await? {
             return Ok(Some(claim));
         }
     }
@@ -237,7 +279,7 @@ pub(super) async fn take(
 ) -> Result<Option<FoundToken>, ServiceError> {
     let binding = binding(locked, claim.purpose, claim.about.as_ref().unwrap_or(&locked.email));
     let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
-    Ok(tokens.take(locked.id, claim.purpose, &claim.presented, binding, now).await?)
+    Ok(tokens.take(locked.id, claim.group, &claim.presented, binding, now).await?)
 }
 
 /// Stores a token again after the change that used it up has failed. It works only if the change was not made after all.

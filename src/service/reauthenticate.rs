@@ -21,7 +21,10 @@ use crate::{
         passkeys::{self, PasskeyError, PasskeyOptions, verify::PasskeyTask},
         recent_authentication::required_acr,
         request_origin::RequestOrigin,
-        sign_in::second_factor::{self, SecondFactor, SecondFactorError},
+        sign_in::{
+            policy,
+            second_factor::{self, SecondFactor, SecondFactorError},
+        },
         token_issuer::{self, IssuedAccessToken},
     },
     state::AppState,
@@ -88,6 +91,8 @@ impl From<SecondFactorError> for ReauthenticateError {
             | SecondFactorError::WrongCode
             | SecondFactorError::WrongPasskey
             | SecondFactorError::PasskeysOff
+            | SecondFactorError::EmailCodeNotOffered
+            | SecondFactorError::EnrolmentRequired(_)
             | SecondFactorError::CookieNotAccepted => Self::WrongCode,
         }
     }
@@ -135,9 +140,8 @@ pub async fn reauthenticate(
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
         let first = if shown.contains(AuthenticationMethod::Password) { shown } else { methods_of(caller) };
-        shown = first.iter().fold(shown, AuthenticationMethods::with);
-        shown = shown.with(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleFactors);
-        acr = Acr::Aal2;
+        let code = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+        (shown, acr) = policy::combine(&account, first.iter().fold(shown, AuthenticationMethods::with), code);
     }
     if let Some(credential) = input.credential {
         let origin =

@@ -101,6 +101,8 @@ async fn apply(
         let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     }
+    // The mailbox has set the password: a code by mail adds nothing to it (I14).
+    change.suspend_email_code(true).await?;
     let epoch = change.bump_epoch().await?;
     let owned = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
     if !verifies && let Some(to) = owned.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))

@@ -135,7 +135,7 @@ impl Mailer {
             locale: mail.locale,
             sealed: self.sealer.seal(&plain, &aad(id), &self.entropy),
             created_at: now,
-            expires_at: mail.data.challenge().map_or(give_up, |challenge| give_up.min(challenge.expires_at)),
+            expires_at: mail.data.expires_at().map_or(give_up, |at| give_up.min(at)),
         }))
     }
 

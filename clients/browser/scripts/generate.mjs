@@ -16,6 +16,7 @@ const ROOTS = [
   "PasskeyOptions",
   "PasskeysResponse",
   "PasskeyAddedResponse",
+  "DevicesResponse",
   "Problem",
 ];
 

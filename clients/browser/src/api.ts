@@ -28,6 +28,12 @@ export interface AccountResponse {
   username?: string;
 }
 
+/** The remembered devices of an account. */
+export interface DevicesResponse {
+  /** The devices, the newest first. */
+  devices: Array<RememberedDevice>;
+}
+
 /** A field that is missing or invalid. */
 export interface FieldError {
   /** The kind of error. Stable; later releases may add values. */
@@ -101,7 +107,7 @@ export interface Problem {
   /** With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues. */
   challenge?: string;
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "insufficient_scope" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_app" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "insufficient_scope" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "password_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_device" | "unknown_app" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */
@@ -110,6 +116,8 @@ export interface Problem {
   expires_in?: number;
   /** With these: the factors with which it can continue, such as `totp`. Later releases may add values. */
   methods?: Array<string>;
+  /** With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with `remember_device`. Absent if it can't. */
+  remember_device_for?: number;
   /** The id of the request, as in the header `X-Request-Id` and in the service's log. */
   request_id: string;
   /** The HTTP status code. */
@@ -128,6 +136,24 @@ export interface RegisterRequest {
   password: string;
   /** A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Unique, regardless of case. */
   username?: string;
+}
+
+/** A device that may skip the second factor. */
+export interface RememberedDevice {
+  /** When the device showed a second factor. */
+  created_at: string;
+  /** Whether this is the calling device, by its `X-Device-Token` or cookie. */
+  current: boolean;
+  /** When the device has to show one again. */
+  expires_at: string;
+  /** The device's id. */
+  id: string;
+  /** When the device last skipped the second factor. Absent before the first time. */
+  last_used_at?: string;
+  /** The name that the user gave the device at the sign-in. */
+  name?: string;
+  /** The user agent with which the device was remembered. */
+  user_agent?: string;
 }
 
 /** A live session. */

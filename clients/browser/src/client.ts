@@ -1,11 +1,13 @@
 import type {
   AccountResponse,
+  DevicesResponse,
   LoginRequest,
   Passkey,
   PasskeyAddedResponse,
   PasskeyOptions,
   PasskeysResponse,
   RegisterRequest,
+  RememberedDevice,
   SessionsResponse,
   TokensResponse,
 } from "./api.js";
@@ -21,6 +23,11 @@ export interface ClientOptions {
   transport?: "cookie" | "bearer";
   /** Where the refresh token is kept with `bearer`; `localStorage` where there is one, else memory. */
   storage?: TokenStorage;
+  /**
+   * Where the device token is kept with `bearer`, by which an account recognises the device and, if the user wants that, skips the
+   * second factor; `localStorage` where there is one, else memory. It stays after `signOut`.
+   */
+  deviceStorage?: TokenStorage;
   /** Origins that `fetch` sends the access token to, beside the page's and Latchkey's own. */
   origins?: readonly string[];
   /** The name of the lock and channel that tabs share; clients of one Latchkey must use the same. */
@@ -44,6 +51,13 @@ export interface SecondFactor {
   /** The factors that the account has: `totp`, `passkey`, `recovery_code`, `email_code`. Later releases may add others. */
   methods: readonly string[];
   expiresIn: number;
+  /** For how many seconds the device can skip the second factor afterwards, with `rememberDevice`. Absent if it can't. */
+  rememberDeviceFor?: number;
+}
+
+export interface SecondStep {
+  /** Whether the device shall skip the second factor from now on, if `rememberDeviceFor` is there. */
+  rememberDevice?: boolean;
 }
 
 /** The session of a sign-in, or the second step that it needs. */
@@ -56,7 +70,7 @@ export interface AddedPasskey {
   recoveryCodes: readonly string[];
 }
 
-export interface PasskeySignIn {
+export interface PasskeySignIn extends SecondStep {
   /** The second step of a sign-in with a password. Without it the passkey signs in by itself, without a username. */
   secondFactor?: SecondFactor;
   /** A name for the device, shown in the list of sessions. */
@@ -92,6 +106,7 @@ export class LatchkeyClient {
   readonly #base: string;
   readonly #cookie: boolean;
   readonly #storage: TokenStorage;
+  readonly #device: TokenStorage;
   readonly #origins: Set<string>;
   readonly #timeout: number;
   readonly #fetch: typeof fetch;
@@ -108,7 +123,9 @@ export class LatchkeyClient {
     const page = globalThis.location?.href;
     this.#base = new URL(options.baseUrl, page).href.replace(/\/$/, "");
     this.#cookie = (options.transport ?? "cookie") === "cookie";
-    this.#storage = options.storage ?? (typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage());
+    const kept = (key?: string) => (typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage(key));
+    this.#storage = options.storage ?? kept();
+    this.#device = options.deviceStorage ?? kept("latchkey.device_token");
     const own = page && page !== "about:blank" ? [new URL(page).origin] : [];
     this.#origins = new Set([new URL(this.#base).origin, ...own, ...(options.origins ?? [])]);
     this.#timeout = options.timeout ?? 10_000;
@@ -141,20 +158,33 @@ export class LatchkeyClient {
   }
 
   /** Continues a sign-in with a code: of an authenticator app (`totp`), a mail (`email_code`) or a `recovery_code`. */
-  async signInWithCode(secondFactor: SecondFactor, method: string, code: string): Promise<SignInResult> {
-    return this.#signIn("/v1/login/second-factor", { challenge: secondFactor.challenge, method, code });
+  async signInWithCode(
+    secondFactor: SecondFactor,
+    method: string,
+    code: string,
+    step: SecondStep = {},
+  ): Promise<SignInResult> {
+    const body = { challenge: secondFactor.challenge, method, code, ...remembering(step) };
+    return this.#signIn("/v1/login/second-factor", body);
+  }
+
+  /** Sends a code by mail for a second step with the method `email_code`. Returns how many seconds it works. */
+  async sendCode(secondFactor: SecondFactor): Promise<number> {
+    const body = { challenge: secondFactor.challenge };
+    return (await (await this.#call("POST", "/v1/login/second-factor/code", body)).json()).expires_in;
   }
 
   /**
    * Signs in with a passkey: by itself, or as the second step of a sign-in. Rejects with a DOMException `NotAllowedError` if the
    * user cancels, and `AbortError` if `signal` is aborted.
    */
-  async signInWithPasskey({ secondFactor, device, conditional, signal }: PasskeySignIn = {}): Promise<SignInResult> {
+  async signInWithPasskey(step: PasskeySignIn = {}): Promise<SignInResult> {
+    const { secondFactor, device, conditional, signal } = step;
     const challenge = secondFactor && { challenge: secondFactor.challenge };
     const path = challenge ? "/v1/login/second-factor" : "/v1/login/passkey";
     const options: PasskeyOptions = await (await this.#call("POST", `${path}/options`, challenge)).json();
     const credential = await getPasskey(options.public_key, conditional ?? false, signal);
-    if (challenge) return this.#signIn(path, { ...challenge, method: "passkey", credential });
+    if (challenge) return this.#signIn(path, { ...challenge, method: "passkey", credential, ...remembering(step) });
     return this.#signIn(path, { credential, transport: this.#transport, ...(device && { device }) });
   }
 
@@ -261,6 +291,21 @@ export class LatchkeyClient {
     await this.#replace<TokensResponse>("DELETE", path, undefined, (tokens) => tokens);
   }
 
+  /** The devices that skip the second factor, the newest first, this one marked `current`. */
+  async devices(): Promise<RememberedDevice[]> {
+    return (await this.#json<DevicesResponse>("GET", "/v1/me/devices")).devices;
+  }
+
+  /** Forgets a device: its next sign-in needs the second factor. */
+  async forgetDevice(id: string): Promise<void> {
+    await this.#json("DELETE", `/v1/me/devices/${encodeURIComponent(id)}`);
+  }
+
+  /** Forgets all devices and returns how many there were. */
+  async forgetDevices(): Promise<number> {
+    return (await this.#json<{ forgotten: number }>("DELETE", "/v1/me/devices")).forgotten;
+  }
+
   /** Stops listening to other tabs. */
   close(): void {
     this.#tabs.close();
@@ -284,7 +329,15 @@ export class LatchkeyClient {
     }
     this.#epoch++;
     this.#refreshing = null;
+    const device = this.#cookie ? null : response.headers.get(DEVICE);
+    if (device) await this.#device.set(device);
     return { id: (await this.#keep(await response.json())).sessionId };
+  }
+
+  /** The device token, for the calls that recognise the device. With cookies the browser sends it. */
+  async #deviceHeader(path: string): Promise<Record<string, string>> {
+    const token = this.#cookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#device.get();
+    return token ? { [DEVICE]: token } : {};
   }
 
   /** A change whose response has the tokens of the session that takes the place of this one, in all tabs. */
@@ -308,8 +361,9 @@ export class LatchkeyClient {
   }
 
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const init: RequestInit = { method, credentials: this.#cookie ? "include" : "omit" };
-    if (body !== undefined) Object.assign(init, { body: JSON.stringify(body), headers: JSON_TYPE });
+    const headers = { ...(await this.#deviceHeader(path)), ...(body !== undefined && JSON_TYPE) };
+    const init: RequestInit = { method, headers, credentials: this.#cookie ? "include" : "omit" };
+    if (body !== undefined) init.body = JSON.stringify(body);
     const response = await this.fetch(this.#base + path, init);
     if (!response.ok) throw await problemOf(response);
     return (response.status === 204 ? null : await response.json()) as T;
@@ -317,7 +371,8 @@ export class LatchkeyClient {
 
   /** A call that needs no access token. */
   async #call(method: string, path: string, body?: unknown, access?: string): Promise<Response> {
-    const headers: Record<string, string> = body === undefined ? {} : { ...JSON_TYPE };
+    const headers = await this.#deviceHeader(path);
+    if (body !== undefined) Object.assign(headers, JSON_TYPE);
     if (access) headers["Authorization"] = `Bearer ${access}`;
     let response: Response;
     // React Native has no AbortSignal.timeout
@@ -430,6 +485,12 @@ export class LatchkeyClient {
 }
 
 const JSON_TYPE = { "Content-Type": "application/json" };
+
+const DEVICE = "X-Device-Token";
+
+function remembering({ rememberDevice }: SecondStep): { remember_device?: true } {
+  return rememberDevice ? { remember_device: true } : {};
+}
 
 function authorized(request: Request, access: Access): Request {
   const headers = new Headers(request.headers);

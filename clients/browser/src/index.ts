@@ -5,6 +5,7 @@ export {
   type Listener,
   type PasskeySignIn,
   type SecondFactor,
+  type SecondStep,
   type SessionInfo,
   type SignIn,
   type SignInResult,

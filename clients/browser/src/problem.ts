@@ -23,9 +23,10 @@ export class LatchkeyProblem extends Error {
     this.errors = problem.errors ?? [];
     this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
-    const { challenge, methods = [], expires_in: expiresIn = 0 } = problem;
+    const { challenge, methods = [], expires_in: expiresIn = 0, remember_device_for: rememberDeviceFor } = problem;
     const isSecondStep = problem.code === "second_factor_required" && challenge;
-    this.secondFactor = isSecondStep ? { challenge, methods, expiresIn } : undefined;
+    const remember = rememberDeviceFor === undefined ? {} : { rememberDeviceFor };
+    this.secondFactor = isSecondStep ? { challenge, methods, expiresIn, ...remember } : undefined;
   }
 
   /** The error of one form field, if that field is invalid. */

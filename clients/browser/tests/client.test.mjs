@@ -334,6 +334,45 @@ test("sign_in_with_a_second_factor_signs_nobody_in_until_its_second_step", async
   assert.deepEqual(bodies.at(-1), ["/v1/login/second-factor", { challenge: "lk_ch_1", method: "totp", code: "123456" }]);
 });
 
+test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_forgotten", async () => {
+  const seen = [];
+  const device = (request) => request.headers.get("x-device-token");
+  const fake = service(async (path, request) => {
+    const body = request.method === "POST" ? await request.json() : undefined;
+    seen.push([request.method, path, device(request), body?.remember_device]);
+    if (path === "/v1/me/devices" && request.method === "GET") return json(200, { devices: [{ id: "d1", current: true }] });
+    if (path === "/v1/me/devices") return json(200, { forgotten: 2 });
+    if (path === "/v1/me/devices/d1") return new Response(null, { status: 204 });
+    if (path === "/v1/login/second-factor/code") return json(202, { expires_in: 600 });
+    if (path === "/v1/login/second-factor") {
+      return new Response((await tokens(1)).body, { headers: { "x-device-token": "lk_dt_new" } });
+    }
+    if (device(request)) return tokens(2);
+    const step = { ...(await required().json()), methods: ["email_code"], remember_device_for: 2592000 };
+    return json(403, step);
+  });
+  const deviceStorage = memoryTokenStorage();
+  const auth = client(fake, { deviceStorage });
+  const { secondFactor } = await auth.signIn({ identifier: "ada", password: "x" });
+  assert.equal(secondFactor.rememberDeviceFor, 2592000);
+  assert.equal(await auth.sendCode(secondFactor), 600);
+  await auth.signInWithCode(secondFactor, "email_code", "K7QM-2XWD", { rememberDevice: true });
+  assert.equal(await deviceStorage.get(), "lk_dt_new");
+  assert.deepEqual(await auth.signIn({ identifier: "ada", password: "x" }), { id: "s1" });
+  assert.deepEqual(await auth.devices(), [{ id: "d1", current: true }]);
+  await auth.forgetDevice("d1");
+  assert.equal(await auth.forgetDevices(), 2);
+  assert.deepEqual(seen, [
+    ["POST", "/v1/login", null, undefined],
+    ["POST", "/v1/login/second-factor/code", null, undefined],
+    ["POST", "/v1/login/second-factor", null, true],
+    ["POST", "/v1/login", "lk_dt_new", undefined],
+    ["GET", "/v1/me/devices", "lk_dt_new", undefined],
+    ["DELETE", "/v1/me/devices/d1", "lk_dt_new", undefined],
+    ["DELETE", "/v1/me/devices", "lk_dt_new", undefined],
+  ]);
+});
+
 /** Replaces the browser's passkeys while `work` runs. */
 async function withPasskeys(work) {
   const requests = [];

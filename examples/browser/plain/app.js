@@ -42,6 +42,8 @@ async function next(step) {
   if (!secondFactor) return;
   const codes = secondFactor.methods.filter((method) => method !== "passkey");
   find("by-code").hidden = codes.length === 0;
+  find("send-code").hidden = !codes.includes("email_code");
+  find("remember").hidden = secondFactor.rememberDeviceFor === undefined;
   find("confirm-passkey").hidden = !secondFactor.methods.includes("passkey") || !passkeysSupported();
   find("second-factor").elements.method.replaceChildren(...codes.map((method) => new Option(NAMES[method] ?? method, method)));
   await show(null);
@@ -107,9 +109,17 @@ find("use-passkey").addEventListener(
 find("second-factor").addEventListener(
   "submit",
   attempt(async (event) => {
-    const { method, code } = Object.fromEntries(new FormData(event.target));
-    await auth.signInWithCode(secondFactor, method, code);
+    const { method, code, remember } = Object.fromEntries(new FormData(event.target));
+    await auth.signInWithCode(secondFactor, method, code, { rememberDevice: remember === "on" });
     event.target.reset();
+  }),
+);
+find("send-code").addEventListener(
+  "click",
+  attempt(async () => {
+    await auth.sendCode(secondFactor);
+    find("second-factor").elements.method.value = "email_code";
+    say("A mail is on its way.");
   }),
 );
 find("confirm-passkey").addEventListener("click", attempt(() => auth.signInWithPasskey({ secondFactor })));

@@ -66,6 +66,9 @@ async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result
         }
     }
     if !json {
+        if let Some(on) = list.email_code {
+            writeln!(out, "codes by mail: {}", if on { "on" } else { "off" })?;
+        }
         writeln!(out, "recovery codes left: {}", list.recovery_codes)?;
     }
     Ok(out.flush()?)

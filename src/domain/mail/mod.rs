@@ -53,6 +53,8 @@ templates! {
     ConfirmAddress = "confirm_address",
     /// A link and a code that sign in. [`MailData::SignInCode`]
     SignInCode = "sign_in_code",
+    /// A code that continues a sign-in as its second factor. [`MailData::SecondFactorCode`]
+    SecondFactorCode = "second_factor_code",
     /// Asks the owner to confirm the deletion of the account. [`MailData::ConfirmDeletion`]
     ConfirmDeletion = "confirm_deletion",
     /// The account will be deleted. [`MailData::DeletionScheduled`]
@@ -97,6 +99,7 @@ impl Template {
             | Self::PasswordReset
             | Self::ConfirmAddress
             | Self::SignInCode
+            | Self::SecondFactorCode
             | Self::ConfirmDeletion
             | Self::DeletionScheduled
             | Self::Invitation
@@ -208,6 +211,8 @@ pub enum FactorKind {
     Totp,
     /// Recovery codes.
     RecoveryCodes,
+    /// Codes by mail.
+    EmailCode,
 }
 
 /// A mail's template with its data.
@@ -266,6 +271,16 @@ pub enum MailData {
         /// Signs in.
         challenge: Challenge,
         /// Where the request came from.
+        origin: ActionOrigin,
+    },
+    /// [`Template::SecondFactorCode`]
+    SecondFactorCode {
+        /// The code. There is no link: the code belongs where the sign-in was begun.
+        #[serde(serialize_with = "expose")]
+        code: SecretText,
+        /// The time at which the code stops working. The mail is not sent after it.
+        expires_at: Timestamp,
+        /// Where the sign-in came from.
         origin: ActionOrigin,
     },
     /// [`Template::ConfirmDeletion`]
@@ -347,6 +362,7 @@ impl MailData {
             Self::SecondaryAddressChanged { .. } => Template::SecondaryAddressChanged,
             Self::ConfirmAddress { .. } => Template::ConfirmAddress,
             Self::SignInCode { .. } => Template::SignInCode,
+            Self::SecondFactorCode { .. } => Template::SecondFactorCode,
             Self::ConfirmDeletion { .. } => Template::ConfirmDeletion,
             Self::DeletionScheduled { .. } => Template::DeletionScheduled,
             Self::Invitation { .. } => Template::Invitation,
@@ -371,6 +387,15 @@ impl MailData {
             | Self::ConfirmDeletion { challenge, .. }
             | Self::Invitation { challenge } => Some(challenge),
             Self::AddressChanged { undo, .. } => Some(undo),
+            _ => None,
+        }
+    }
+
+    /// When the link and the code stop working, if there are any. The mail is not sent after that time.
+    pub const fn expires_at(&self) -> Option<Timestamp> {
+        match (self, self.challenge()) {
+            (Self::SecondFactorCode { expires_at, .. }, _) => Some(*expires_at),
+            (_, Some(challenge)) => Some(challenge.expires_at),
             _ => None,
         }
     }

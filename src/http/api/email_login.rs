@@ -119,7 +119,8 @@ impl From<EmailLoginError> for Failed<LoginCodeProblems> {
             EmailLoginError::Off
             | EmailLoginError::InvalidToken
             | EmailLoginError::SecondFactorRequired(_)
-            | EmailLoginError::EnrolmentRequired(_) => off(),
+            | EmailLoginError::EnrolmentRequired(_)
+            | EmailLoginError::PasswordRequired => off(),
             EmailLoginError::Service(error) => error.into(),
         }
     }
@@ -135,6 +136,7 @@ impl Problems for VerifyLoginCodeProblems {
         Code::LoginMethodOff,
         Code::SecondFactorRequired,
         Code::FactorEnrolmentRequired,
+        Code::PasswordRequired,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
         Code::UnsupportedMediaType,
@@ -150,9 +152,16 @@ impl From<EmailLoginError> for Failed<VerifyLoginCodeProblems> {
             EmailLoginError::InvalidToken => invalid_code().into(),
             EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge).into(),
             EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
+            EmailLoginError::PasswordRequired => password_required().into(),
             EmailLoginError::Service(error) => error.into(),
         }
     }
+}
+
+/// The refusal of a sign-in by mail to an account whose second factor is a code by mail.
+pub(in crate::http) fn password_required() -> ProblemError {
+    let detail = "The second factor of the account is a code by mail. Sign in with the password.";
+    ProblemError::new(Code::PasswordRequired, detail)
 }
 
 fn off<P: Problems>() -> Failed<P> {
@@ -182,7 +191,8 @@ impl EmailLoginApi {
     /// Sign in with a code
     ///
     /// Starts a session with a code or a link of a sign-in mail. If the account's address was not verified, it is now, and the
-    /// account's password and former sessions end, since another person may have set them up.
+    /// account's password and former sessions end, since another person may have set them up. An account whose second factor is a
+    /// code by mail signs in with its password (`403 password_required`).
     #[oai(path = "/v1/login/code/verify", method = "post", operation_id = "verify_login_code")]
     async fn verify(
         &self,

@@ -18,6 +18,7 @@ use crate::{
         authenticate::AuthenticateError,
         export_account::{self, AccountExport},
         recent_authentication::require_recent,
+        remembered_devices::DeviceEntry,
     },
     state::AppState,
 };
@@ -39,6 +40,10 @@ pub(in crate::http) struct ExportResponse {
     former_emails: Vec<String>,
     /// The authenticator apps and the passkeys.
     factors: Vec<ExportedFactor>,
+    /// Whether codes by mail are a second factor.
+    email_code: bool,
+    /// The devices that may skip the second factor.
+    devices: Vec<ExportedDevice>,
     /// The permissions that apps have.
     consents: Vec<ExportedConsent>,
     /// The live sessions.
@@ -69,6 +74,24 @@ struct ExportedFactor {
     /// When it was set up.
     created_at: Time,
     /// When it was last used.
+    last_used_at: Option<Time>,
+}
+
+/// A remembered device in an export.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
+struct ExportedDevice {
+    /// The device's id.
+    id: Uuid,
+    /// The name that the user gave it.
+    name: Option<String>,
+    /// The user agent with which it was remembered.
+    user_agent: Option<String>,
+    /// When it showed a second factor.
+    created_at: Time,
+    /// When it has to show one again.
+    expires_at: Time,
+    /// When it last skipped the second factor.
     last_used_at: Option<Time>,
 }
 
@@ -146,6 +169,15 @@ impl From<AccountExport> for ExportResponse {
         let passkeys = export.passkeys.into_iter();
         let passkeys =
             passkeys.map(|it| factor(FactorKind::Passkey, it.name.as_str().to_owned(), it.created_at, it.last_used_at));
+        let devices = export.devices.into_iter().map(|DeviceEntry { device, .. }| ExportedDevice {
+            id: device.id.0,
+            name: device.name,
+            user_agent: device.user_agent,
+            created_at: device.created_at.into(),
+            expires_at: device.expires_at.into(),
+            last_used_at: device.last_used_at.map(Time::from),
+        });
+        let email_code = export.account.factors.contains(FactorKind::EmailCode);
         let consents = export.consents.into_iter().map(|consent| ExportedConsent {
             client_id: consent.client_id,
             scope: consent.scope.to_string(),
@@ -177,6 +209,8 @@ impl From<AccountExport> for ExportResponse {
             pending_email: export.pending_address.map(|it| text(&it.email)),
             former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
             factors: apps.chain(passkeys).collect(),
+            email_code,
+            devices: devices.collect(),
             consents: consents.collect(),
             sessions: sessions.collect(),
             events: events.collect(),

@@ -1,4 +1,4 @@
-//! `GET /v1/me/factors`, `/v1/me/factors/totp`, `POST /v1/me/recovery-codes`, `POST /v1/users/factors/reset`.
+//! `GET /v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/factors/email-code`, `POST /v1/me/recovery-codes`, `POST /v1/users/factors/reset`.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::{
         factors::{
             self, FactorList,
             change::{Caller, ChangeFactorsError},
-            recovery_codes, reset,
+            email_code, recovery_codes, reset,
             totp::{self, Confirmed, TotpEnrolment},
         },
         token_issuer::Tokens,
@@ -68,11 +68,14 @@ struct FactorResponse {
 
 /// The second factors of an account.
 #[derive(Object)]
+#[oai(skip_serializing_if_is_none)]
 struct FactorsResponse {
     /// Authenticator apps and passkeys, oldest first.
     factors: Vec<FactorResponse>,
     /// How many recovery codes are left.
     recovery_codes_left: u32,
+    /// Whether codes by mail are on. Absent if they are off for all accounts (`factors.email_code`).
+    email_code: Option<bool>,
 }
 
 impl From<FactorList> for FactorsResponse {
@@ -84,7 +87,8 @@ impl From<FactorList> for FactorsResponse {
             created_at: factor.created_at.into(),
             last_used_at: factor.last_used_at.map(Time::from),
         });
-        Self { factors: factors.collect(), recovery_codes_left: list.recovery_codes }
+        let (recovery_codes_left, email_code) = (list.recovery_codes, list.email_code);
+        Self { factors: factors.collect(), recovery_codes_left, email_code }
     }
 }
 
@@ -263,6 +267,9 @@ impl Problems for ChangeProblems {
         Code::TooManyFactors,
         Code::FactorRequired,
         Code::NoSecondFactor,
+        Code::EmailNotVerified,
+        Code::PasswordRequired,
+        Code::LoginMethodOff,
         Code::UnsupportedMediaType,
         Code::InvalidFields,
         Code::TooManyRequests,
@@ -292,6 +299,16 @@ impl From<ChangeFactorsError> for Failed<ChangeProblems> {
             }
             ChangeFactorsError::NoFactor => {
                 Self::new(Code::NoSecondFactor, "Recovery codes replace a second factor, and the account has none.")
+            }
+            ChangeFactorsError::EmailCodeOff => {
+                Self::new(Code::LoginMethodOff, "Codes by mail are off (factors.email_code).")
+            }
+            ChangeFactorsError::EmailCodeOn => Self::new(Code::TooManyFactors, "Codes by mail are on already."),
+            ChangeFactorsError::EmailNotVerified => {
+                Self::new(Code::EmailNotVerified, "Verify the e-mail address first: POST /v1/email/verification.")
+            }
+            ChangeFactorsError::NoPassword => {
+                Self::new(Code::PasswordRequired, "The account has no password that a code by mail could add to.")
             }
             ChangeFactorsError::Service(error) => error.into(),
         }
@@ -427,6 +444,47 @@ impl FactorsApi {
         let tokens = changing(cross_site.or(unusable), async |accepted| {
             let caller = Caller { claims: &caller, origin: &origin, accepted };
             totp::remove(state, &caller, FactorId(id)).await
+        });
+        Ok(changed(Confirmed { tokens: tokens.await?, recovery_codes: Vec::new() }))
+    }
+
+    /// Switch codes by mail on
+    ///
+    /// A sign-in with the password asks for a code from a mail to the account's verified address from now on, unless the account has
+    /// another second factor. With the first factor, the response has ten recovery codes, which are never shown again. All other
+    /// sessions of the account end. Needs a session that was authenticated within the last {session.recent}.
+    #[oai(path = "/v1/me/factors/email-code", method = "post", operation_id = "enable_email_code")]
+    async fn enable_email_code(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
+        let confirmed = changing(cross_site.or(unusable), async |accepted| {
+            let caller = Caller { claims: &caller, origin: &origin, accepted };
+            email_code::enable(state, &caller).await
+        });
+        Ok(changed(confirmed.await?))
+    }
+
+    /// Switch codes by mail off
+    ///
+    /// With the last second factor the recovery codes go too. All other sessions of the account end. Needs a session that was
+    /// authenticated within the last {session.recent}.
+    #[oai(path = "/v1/me/factors/email-code", method = "delete", operation_id = "disable_email_code")]
+    async fn disable_email_code(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        SignedIn(caller): SignedIn,
+    ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
+        let tokens = changing(cross_site.or(unusable), async |accepted| {
+            let caller = Caller { claims: &caller, origin: &origin, accepted };
+            email_code::disable(state, &caller).await
         });
         Ok(changed(Confirmed { tokens: tokens.await?, recovery_codes: Vec::new() }))
     }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::Tag;
 use crate::{
-    domain::{account::Identifier, session::Transport},
+    domain::{account::Identifier, authentication::Acr, session::Transport},
     http::{
         cookie,
         extract::{
@@ -312,7 +312,8 @@ impl LoginApi {
     ///
     /// Checks the identifier and the password and starts a session. The response never reveals whether the account exists or
     /// is disabled. If the account has a second factor, the response to the right password is `403 second_factor_required`, and
-    /// `POST /v1/login/second-factor` continues; nothing has started until then. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
+    /// `POST /v1/login/second-factor` continues; nothing has started until then. A remembered device (`X-Device-Token` or its
+    /// cookie) gets a session of the level `aal1` at once. An account may have up to {session.max_per_account} sessions; a further sign-in ends the oldest.
     ///
     /// With the transport `cookie`, a browser's page must be of the same site as the API: otherwise the browser would not
     /// keep the cookie, and the response is `403 cookie_cross_site`.
@@ -339,6 +340,7 @@ impl LoginApi {
             device: client.device_token.clone(),
             origin: client.into_origin(request.device.map(printable)),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
+            wanted_acr: Acr::default(),
         };
         let (tokens, device) = login::login(state, input).await?;
         Ok(SignedInResponse::new(tokens, Some(device)))

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod app_metadata;
 pub mod consents;
+pub mod devices;
 pub mod email_login;
 pub mod emails;
 pub mod export;

@@ -491,11 +491,15 @@ pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError 
         ChangeFactorsError::MustKeep => {
             ProblemError::new(Code::FactorRequired, "The account must have a second factor. Add another one first.")
         }
-        // the others belong to authenticator apps and recovery codes
+        // the others belong to authenticator apps, recovery codes and codes by mail
         ChangeFactorsError::UnknownFactor
         | ChangeFactorsError::TooMany
         | ChangeFactorsError::WrongCode
-        | ChangeFactorsError::NoFactor => {
+        | ChangeFactorsError::NoFactor
+        | ChangeFactorsError::EmailCodeOff
+        | ChangeFactorsError::EmailCodeOn
+        | ChangeFactorsError::EmailNotVerified
+        | ChangeFactorsError::NoPassword => {
             ProblemError::new(Code::UnknownPasskey, "The account has no passkey with this id.")
         }
         ChangeFactorsError::Service(error) => error.into(),
@@ -704,6 +708,7 @@ fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed
         }
         SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
         SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
-        SignInStep::AccountChanged => Err(invalid_passkey().into()),
+        // after a mail only
+        SignInStep::PasswordRequired | SignInStep::AccountChanged => Err(invalid_passkey().into()),
     }
 }

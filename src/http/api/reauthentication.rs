@@ -35,7 +35,7 @@ pub struct ReauthenticationApi;
 struct ReauthenticateRequest {
     /// The password. Enough for an account without a second factor.
     password: Option<Secret>,
-    /// A second factor, with `code`.
+    /// A second factor, with `code`: `totp` or `recovery_code`.
     method: Option<MethodName>,
     /// The code of the method.
     code: Option<Secret>,
@@ -190,6 +190,12 @@ impl ReauthenticationApi {
         let factor = match request.method {
             // a passkey has its own challenge, of this session
             Some(MethodName::Passkey) => None,
+            // a code by mail raises no level
+            Some(MethodName::EmailCode) => {
+                let detail = "A code by mail does not authenticate again. Send the password or another factor.";
+                let field = FieldError::new("method", FieldCode::UnknownValue, detail);
+                return Err(ProblemError::fields(Code::InvalidFields, vec![field]).into());
+            }
             Some(method) => Some(factor(method, request.code, None)?),
             None => None,
         };

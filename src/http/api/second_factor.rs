@@ -1,4 +1,4 @@
-//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
+//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/second-factor/code`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
 
 use std::sync::Arc;
 
@@ -43,6 +43,8 @@ pub(super) enum MethodName {
     RecoveryCode,
     /// A passkey.
     Passkey,
+    /// A code that `POST /v1/login/second-factor/code` has sent.
+    EmailCode,
 }
 
 /// A challenge, and the second factor that it asks for.
@@ -53,15 +55,24 @@ struct SecondFactorRequest {
     challenge: Secret,
     /// The factor: one of the `methods` of that response.
     method: MethodName,
-    /// With `totp` and `recovery_code`: the code.
+    /// With `totp`, `recovery_code` and `email_code`: the code.
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
+    /// Whether the device shall skip the second factor from now on. Has an effect after a password, and if the response to it had
+    /// `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
+    remember_device: Option<bool>,
 }
 
 impl Example for SecondFactorRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()), method: MethodName::Totp, code: Some(Secret("".into())), credential: None }
+        Self {
+            challenge: Secret("".into()),
+            method: MethodName::Totp,
+            code: Some(Secret("".into())),
+            credential: None,
+            remember_device: Some(true),
+        }
     }
 }
 
@@ -77,6 +88,41 @@ impl Example for SecondFactorOptionsRequest {
     fn example() -> Self {
         Self { challenge: Secret("".into()) }
     }
+}
+
+/// A challenge that a code by mail is to answer.
+#[derive(Object)]
+#[oai(example)]
+struct SendCodeRequest {
+    /// The `challenge` of the response `403 second_factor_required`.
+    challenge: Secret,
+}
+
+impl Example for SendCodeRequest {
+    fn example() -> Self {
+        Self { challenge: Secret("".into()) }
+    }
+}
+
+/// A code is on its way.
+#[derive(Object)]
+#[oai(example)]
+struct CodeSentBody {
+    /// How many seconds the code works.
+    expires_in: u64,
+}
+
+impl Example for CodeSentBody {
+    fn example() -> Self {
+        Self { expires_in: 600 }
+    }
+}
+
+#[derive(ApiResponse)]
+enum CodeSentResponse {
+    /// A mail with the code is on its way. A code that was sent for the challenge before stops working.
+    #[oai(status = 202)]
+    Accepted(Json<CodeSentBody>),
 }
 
 /// A challenge for setting up a second factor.
@@ -150,6 +196,7 @@ impl Problems for SecondFactorProblems {
         Code::InvalidChallenge,
         Code::InvalidCode,
         Code::InvalidPasskey,
+        Code::FactorEnrolmentRequired,
         Code::LoginMethodOff,
         Code::CrossSiteRequest,
         Code::CookieCrossSite,
@@ -171,6 +218,11 @@ impl From<SecondFactorError> for Failed<SecondFactorProblems> {
             }
             SecondFactorError::WrongPasskey => invalid_passkey().into(),
             SecondFactorError::PasskeysOff => passkeys_off().into(),
+            SecondFactorError::EmailCodeNotOffered => Self::new(
+                Code::LoginMethodOff,
+                "This sign-in can't continue with a code by mail. Use one of the methods of its challenge.",
+            ),
+            SecondFactorError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
             SecondFactorError::CookieNotAccepted => {
                 Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
             }
@@ -222,6 +274,7 @@ pub(super) fn factor(
     Ok(match method {
         MethodName::Totp => SecondFactor::Totp(code.ok_or_else(missing)?),
         MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(missing)?),
+        MethodName::EmailCode => SecondFactor::EmailCode(code.ok_or_else(missing)?),
         MethodName::Passkey => SecondFactor::Passkey(credential.ok_or_else(|| required("credential"))?.0),
     })
 }
@@ -246,7 +299,7 @@ impl SecondFactorApi {
         let factor = factor(request.method, request.code, request.credential)?;
         let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, replaced);
-        match second_factor::continue_with(state, &input, &factor).await {
+        match second_factor::continue_with(state, &input, &factor, request.remember_device.unwrap_or(false)).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
             Err(error) => Err(refused.explain(error)),
         }
@@ -269,6 +322,31 @@ impl SecondFactorApi {
         let input = continuation(client, request.challenge, &refused, None);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
+            Err(error) => Err(refused.explain(error)),
+        }
+    }
+
+    /// Send a code as the second factor
+    ///
+    /// Sends a code by mail, for a sign-in that was answered with `403 second_factor_required` and the method `email_code`. The code
+    /// works with this challenge only. The challenge is not used up.
+    #[oai(path = "/v1/login/second-factor/code", method = "post", operation_id = "send_second_factor_code")]
+    async fn send_code(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        MailOrigin(origin): MailOrigin,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        Body(request): Body<SendCodeRequest>,
+    ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
+        let refused = CookieRefusal(cross_site.or(unusable));
+        let input = continuation(client, request.challenge, &refused, None);
+        match second_factor::send_email_code(state, &input, &origin).await {
+            Ok(until) => {
+                let expires_in = until.saturating_since(state.clock.now()).as_secs();
+                Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
+            }
             Err(error) => Err(refused.explain(error)),
         }
     }

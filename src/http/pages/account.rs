@@ -77,7 +77,7 @@ pub(super) async fn name(visit: &mut Visit) -> Result<String, ProblemError> {
 
 /// The notice that a redirect has asked for.
 pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
-    const NOTICES: [&str; 10] = [
+    const NOTICES: [&str; 11] = [
         "notice.saved",
         "notice.session_ended",
         "notice.sessions_ended",
@@ -88,6 +88,7 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
         "notice.factor_removed",
         "notice.primary_changed",
         "notice.address_removed",
+        "notice.devices_forgotten",
     ];
     let done = visit.parameter("done")?;
     NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))

@@ -19,7 +19,7 @@ use crate::{
         authenticate::AuthenticateError,
         factors::{
             change::{Caller, ChangeFactorsError},
-            recovery_codes, totp,
+            email_code, recovery_codes, totp,
         },
         token_issuer::Tokens,
     },
@@ -42,6 +42,10 @@ fn problem(error: ChangeFactorsError) -> ProblemError {
         ChangeFactorsError::WrongCode => Code::InvalidCode,
         ChangeFactorsError::MustKeep => Code::FactorRequired,
         ChangeFactorsError::NoFactor => Code::NoSecondFactor,
+        ChangeFactorsError::EmailCodeOff => Code::LoginMethodOff,
+        ChangeFactorsError::EmailCodeOn => Code::TooManyFactors,
+        ChangeFactorsError::EmailNotVerified => Code::EmailNotVerified,
+        ChangeFactorsError::NoPassword => Code::PasswordRequired,
     };
     ProblemError::new(code, error.to_string())
 }
@@ -110,6 +114,34 @@ pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Resp
         totp::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(problem)
     };
     match removed.await {
+        Ok(tokens) => done(&visit, &tokens, &[], "factor_removed"),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/email-code`: switches codes by mail on.
+#[handler]
+pub(super) async fn enable_email_code(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let enabled = async {
+        visit.check(&mut form)?;
+        email_code::enable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+    };
+    match enabled.await {
+        Ok(enabled) => done(&visit, &enabled.tokens, &enabled.recovery_codes, "factor_added"),
+        Err(problem) => failed(&visit, &owner, problem).await,
+    }
+}
+
+/// `POST /account/security/email-code/remove`: switches codes by mail off.
+#[handler]
+pub(super) async fn disable_email_code(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let disabled = async {
+        visit.check(&mut form)?;
+        email_code::disable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
+    };
+    match disabled.await {
         Ok(tokens) => done(&visit, &tokens, &[], "factor_removed"),
         Err(problem) => failed(&visit, &owner, problem).await,
     }

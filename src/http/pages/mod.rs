@@ -56,11 +56,16 @@ pub(super) const PATHS: &[(&str, &str)] = &[
     ("/account/sign-out", "POST"),
     ("/account/sign-in/passkey", "POST"),
     ("/account/sign-in/second-factor", "GET, POST"),
+    ("/account/sign-in/second-factor/send", "POST"),
     ("/account/sign-in/enrol", "GET, POST"),
     ("/account/security/totp", "POST"),
     ("/account/security/totp/confirm", "POST"),
     ("/account/security/totp/remove", "POST"),
     ("/account/security/recovery-codes", "POST"),
+    ("/account/security/email-code", "POST"),
+    ("/account/security/email-code/remove", "POST"),
+    ("/account/security/devices/forget", "POST"),
+    ("/account/security/devices/forget-all", "POST"),
     ("/account/security", "GET"),
     ("/account/security/passkeys", "POST"),
     ("/account/security/passkeys/options", "POST"),
@@ -111,11 +116,16 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/sign-out", post(sign_in::sign_out))
         .at("/account/sign-in/passkey", post(passkeys::submit_sign_in))
         .at("/account/sign-in/second-factor", get(second_factor::show).post(second_factor::submit))
+        .at("/account/sign-in/second-factor/send", post(second_factor::send))
         .at("/account/sign-in/enrol", get(second_factor::show_enrolment).post(second_factor::enrol))
         .at("/account/security/totp", post(factors::start_totp))
         .at("/account/security/totp/confirm", post(factors::confirm_totp))
         .at("/account/security/totp/remove", post(factors::remove_totp))
         .at("/account/security/recovery-codes", post(factors::renew_recovery_codes))
+        .at("/account/security/email-code", post(factors::enable_email_code))
+        .at("/account/security/email-code/remove", post(factors::disable_email_code))
+        .at("/account/security/devices/forget", post(security::forget_device))
+        .at("/account/security/devices/forget-all", post(security::forget_devices))
         .at("/account/security", get(security::show))
         .at("/account/security/passkeys", post(passkeys::add))
         .at("/account/security/passkeys/options", post(passkeys::options))

@@ -1,16 +1,22 @@
-//! `/account/security`: the factors of the signed-in account.
+//! `/account/security`: the factors and the remembered devices of the signed-in account.
 
 use poem::{Response, Result, handler};
+use uuid::Uuid;
 
 use super::{
     account::{Owner, notice, require_owner},
+    form::Form,
     visit::Visit,
 };
 use crate::{
-    domain::factor::FactorKind,
-    http::problem::ProblemError,
-    pages::views::{PasskeyView, Security, TotpFactorView},
-    service::{factors, passkeys::manage},
+    domain::{factor::FactorKind, ids::RememberedDeviceId, mail::Device},
+    http::problem::{Code, ProblemError},
+    pages::views::{PasskeyView, RememberedDeviceView, Security, TotpFactorView},
+    service::{
+        factors,
+        passkeys::manage,
+        remembered_devices::{self, DeviceEntry},
+    },
 };
 
 /// The content of the page.
@@ -39,7 +45,13 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let list = factors::list(&visit.state, account.id).await?;
     view.with_factors = true;
     view.recovery_codes = list.recovery_codes;
-    view.has_factor = account.factors.protect() || !view.passkeys.is_empty();
+    view.has_factor = account.factors.any() || !view.passkeys.is_empty();
+    view.with_email_code = list.email_code.is_some();
+    view.has_email_code = list.email_code == Some(true);
+    view.email_verified = account.email_verified;
+    let device = visit.client.device_token.as_ref();
+    let devices = remembered_devices::list(&visit.state, account.id, device).await?;
+    view.devices = devices.into_iter().map(describe).collect();
     let totps = list.factors.into_iter().filter(|factor| factor.kind == FactorKind::Totp);
     let shown = totps.map(|factor| TotpFactorView {
         id: factor.id.0.to_string(),
@@ -49,6 +61,50 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     });
     view.totps = shown.collect();
     Ok(view)
+}
+
+fn describe(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDeviceView {
+    let recognised = device.user_agent.as_deref().and_then(Device::from_user_agent);
+    RememberedDeviceView {
+        id: device.id.to_string(),
+        name: device.name.or_else(|| recognised.map(|device| device.to_string())),
+        last_used_at: device.last_used_at.unwrap_or(device.created_at).as_millis(),
+        expires_at: device.expires_at.as_millis(),
+        is_current,
+    }
+}
+
+/// `POST /account/security/devices/forget`: the device shows a second factor at its next sign-in.
+#[handler]
+pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let forgotten = async {
+        visit.check(&mut form)?;
+        let unknown = || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
+        let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown())?;
+        let known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
+        if known { Ok(()) } else { Err(unknown()) }
+    };
+    reply(&visit, &owner, forgotten.await).await
+}
+
+/// `POST /account/security/devices/forget-all`: every device shows a second factor at its next sign-in.
+#[handler]
+pub(super) async fn forget_devices(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let owner = require_owner!(visit, "/security");
+    let forgotten = async {
+        visit.check(&mut form)?;
+        remembered_devices::forget_all(&visit.state, &owner.caller, visit.client.ip).await?;
+        Ok(())
+    };
+    reply(&visit, &owner, forgotten.await).await
+}
+
+async fn reply(visit: &Visit, owner: &Owner, forgotten: Result<(), ProblemError>) -> Result<Response> {
+    match forgotten {
+        Ok(()) => Ok(visit.reply().go("/security?done=devices_forgotten")),
+        Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
+    }
 }
 
 /// `GET /account/security`

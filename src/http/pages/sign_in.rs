@@ -13,10 +13,12 @@ use super::{
 use crate::{
     domain::{
         account::{Email, Identifier},
+        authentication::Acr,
         ids::{AccountId, SessionId},
         session::Transport,
     },
     http::{
+        api::email_login::password_required,
         cookie,
         problem::{Code, ProblemError},
     },
@@ -102,6 +104,7 @@ pub(super) async fn with_password(
         origin: visit.session_origin(),
         replaces: None,
         device: visit.client.device_token.clone(),
+        wanted_acr: wanted_acr(visit).await,
     };
     match login::login(&visit.state, input).await {
         Ok((tokens, device)) => finish(visit, tokens.account, tokens.session, Some(&device)).await,
@@ -113,17 +116,33 @@ pub(super) async fn with_password(
             }
             Err(problem(LoginError::EmailNotVerified))
         }
-        Err(LoginError::SecondFactorRequired(challenge)) => {
-            Ok(ask_second_factor(visit, &challenge, "/sign-in/second-factor"))
-        }
-        Err(LoginError::EnrolmentRequired(challenge)) => Ok(ask_second_factor(visit, &challenge, "/sign-in/enrol")),
+        Err(LoginError::SecondFactorRequired(challenge)) => ask_second_factor(visit, &challenge).await,
+        Err(LoginError::EnrolmentRequired(challenge)) => Ok(ask_enrolment(visit, &challenge)),
         Err(error) => Err(problem(error)),
     }
 }
 
+/// The level that a sign-in with a password is for. A browser that is signed in authenticates its user again because something needs
+/// that: a remembered device does not do.
+async fn wanted_acr(visit: &Visit) -> Acr {
+    if visit.browser.session.is_some() {
+        return Acr::Aal2;
+    }
+    let authorization = Authorization::of(visit).await.ok().flatten();
+    authorization.map_or_else(Acr::default, |it| Acr::from_level(it.pending.request.acr))
+}
+
 /// Continues with the page of the second factor.
-pub(super) fn ask_second_factor(visit: &Visit, challenge: &IssuedChallenge, page: &str) -> Response {
-    visit.reply().cookie(second_factor::cookie(challenge)).go(page)
+///
+/// # Errors
+/// [`ProblemError`]
+pub(super) async fn ask_second_factor(visit: &Visit, challenge: &IssuedChallenge) -> Result<Response, ProblemError> {
+    second_factor::begin(visit, challenge).await
+}
+
+/// Continues with the page that sets a second factor up.
+pub(super) fn ask_enrolment(visit: &Visit, challenge: &IssuedChallenge) -> Response {
+    visit.reply().cookie(second_factor::cookie(challenge)).go("/sign-in/enrol")
 }
 
 fn problem(error: LoginError) -> ProblemError {
@@ -140,10 +159,9 @@ pub(super) async fn proceed(visit: &Visit, step: SignInStep) -> Result<Response,
             finish(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device)).await
         }
         SignInStep::EmailVerificationRequired => Err(problem(LoginError::EmailNotVerified)),
-        SignInStep::SecondFactorRequired(challenge) => {
-            Ok(ask_second_factor(visit, &challenge, "/sign-in/second-factor"))
-        }
-        SignInStep::EnrolmentRequired(challenge) => Ok(ask_second_factor(visit, &challenge, "/sign-in/enrol")),
+        SignInStep::SecondFactorRequired(challenge) => ask_second_factor(visit, &challenge).await,
+        SignInStep::EnrolmentRequired(challenge) => Ok(ask_enrolment(visit, &challenge)),
+        SignInStep::PasswordRequired => Err(password_required()),
         SignInStep::AccountChanged => {
             Err(ProblemError::new(Code::InvalidCredentials, "The account has changed meanwhile. Sign in again."))
         }

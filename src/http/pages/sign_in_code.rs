@@ -6,13 +6,16 @@ use super::{
     authorization::Authorization,
     cookies,
     form::Form,
-    sign_in::{ask_second_factor, finish},
+    sign_in::{ask_enrolment, ask_second_factor, finish},
     visit::{Visit, percent_encode},
 };
 use crate::{
     domain::{one_time_token::TokenPurpose, session::Transport},
     http::{
-        api::recovery::{invalid_code, presented},
+        api::{
+            email_login::password_required,
+            recovery::{invalid_code, presented},
+        },
         problem::{Code, ProblemError},
         types::Secret,
     },
@@ -71,12 +74,8 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let verified = email_login::verify(&visit.state, &presented, &asker, transport, origin, device).await;
         match verified {
             Ok((tokens, device)) => finish(&visit, tokens.account, tokens.session, Some(&device)).await,
-            Err(EmailLoginError::SecondFactorRequired(challenge)) => {
-                Ok(ask_second_factor(&visit, &challenge, "/sign-in/second-factor"))
-            }
-            Err(EmailLoginError::EnrolmentRequired(challenge)) => {
-                Ok(ask_second_factor(&visit, &challenge, "/sign-in/enrol"))
-            }
+            Err(EmailLoginError::SecondFactorRequired(challenge)) => ask_second_factor(&visit, &challenge).await,
+            Err(EmailLoginError::EnrolmentRequired(challenge)) => Ok(ask_enrolment(&visit, &challenge)),
             Err(error) => Err(problem(error)),
         }
     };
@@ -96,6 +95,7 @@ fn problem(error: EmailLoginError) -> ProblemError {
         EmailLoginError::InvalidToken => invalid_code(),
         EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
         EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
+        EmailLoginError::PasswordRequired => password_required(),
         EmailLoginError::Service(error) => error.into(),
     }
 }

@@ -74,6 +74,8 @@ codes! {
     FactorEnrolmentRequired = "factor_enrolment_required", FORBIDDEN, "A second factor must be set up";
     /// A link or a code arrived without anything that shows who set up the account.
     ProofRequired = "proof_required", FORBIDDEN, "An access token, the password or a new password is required";
+    /// The account's second factor is a code by mail, or is to be: its owner signs in with a password, not by mail.
+    PasswordRequired = "password_required", FORBIDDEN, "A password is required";
     /// This way to sign in is off.
     LoginMethodOff = "login_method_off", FORBIDDEN, "This way to sign in is off";
     /// The model of the authenticator is not among those that may be registered.
@@ -98,6 +100,8 @@ codes! {
     UnknownFactor = "unknown_factor", NOT_FOUND, "The account has no such second factor";
     /// The account has no such session.
     UnknownSession = "unknown_session", NOT_FOUND, "The account has no such session";
+    /// The account has no such remembered device.
+    UnknownDevice = "unknown_device", NOT_FOUND, "The account has no such device";
     /// The account has no such app.
     UnknownApp = "unknown_app", NOT_FOUND, "The account has no such app";
     /// The account has no such e-mail address.

@@ -98,6 +98,7 @@ impl ProblemError {
                 .as_ref()
                 .map(|it| it.methods.iter().map(|method| method.as_str().to_owned()).collect()),
             expires_in: self.challenge.as_ref().map(|it| it.expires_in),
+            remember_device_for: self.challenge.as_ref().and_then(|it| Some(it.remember_for?.as_secs())),
             errors: (!self.fields.is_empty()).then(|| self.fields.clone()),
         };
         problem.to_json_string()
@@ -234,6 +235,9 @@ pub(super) struct Problem {
     methods: Option<Vec<String>>,
     /// With these: how many seconds the challenge works.
     expires_in: Option<u64>,
+    /// With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with
+    /// `remember_device`. Absent if it can't.
+    remember_device_for: Option<u64>,
     /// The fields that are missing or invalid.
     errors: Option<Vec<FieldError>>,
 }

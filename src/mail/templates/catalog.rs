@@ -7,8 +7,9 @@ use jiff::tz::TimeZone;
 use crate::domain::{clock::Timestamp, locale::Locale, mail::Template};
 
 /// The texts that every mail can use, in the section `common`.
-const COMMON: [&str; 9] = [
+const COMMON: [&str; 10] = [
     "code_label",
+    "only_code_label",
     "link_hint",
     "expires_line",
     "when",

@@ -54,6 +54,18 @@ pub enum ChangeFactorsError {
     /// The account has no second factor that recovery codes could replace.
     #[error("the account has no second factor")]
     NoFactor,
+    /// Codes by mail are off (`factors.email_code`).
+    #[error("codes by mail are off")]
+    EmailCodeOff,
+    /// Codes by mail are on already.
+    #[error("codes by mail are on already")]
+    EmailCodeOn,
+    /// The account's address is not verified: its mails may reach a stranger.
+    #[error("the account's e-mail address is not verified")]
+    EmailNotVerified,
+    /// The account has no password, which a code by mail would be the second factor for.
+    #[error("the account has no password")]
+    NoPassword,
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -78,6 +90,7 @@ impl Subject {
             MailFactor::Passkey => "passkey",
             MailFactor::Totp => "totp",
             MailFactor::RecoveryCodes => "recovery_codes",
+            MailFactor::EmailCode => "email_code",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The second factors of an account: lists, adds, renames and removes them.
 
 pub mod change;
+pub mod email_code;
 pub mod recovery_codes;
 pub mod reseal;
 pub mod reset;
@@ -38,6 +39,8 @@ pub struct FactorList {
     pub factors: Vec<FactorEntry>,
     /// How many recovery codes are left.
     pub recovery_codes: u32,
+    /// Whether codes by mail are on; none if they are off for all accounts (`factors.email_code`).
+    pub email_code: Option<bool>,
 }
 
 /// The factors of an account.
@@ -63,5 +66,11 @@ pub async fn list(state: &AppState, account: AccountId) -> Result<FactorList, Se
     }));
     factors.sort_by_key(|factor| factor.created_at);
     let recovery_codes = state.sql.recovery_key(account).await?.map_or(0, |(_, codes)| codes);
-    Ok(FactorList { factors, recovery_codes })
+    let email_code = if state.config.factors.email_code {
+        let account = state.sql.account(account).await?;
+        Some(account.is_some_and(|account| account.factors.contains(FactorKind::EmailCode)))
+    } else {
+        None
+    };
+    Ok(FactorList { factors, recovery_codes, email_code })
 }

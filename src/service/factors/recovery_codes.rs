@@ -40,7 +40,7 @@ pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
 /// [`ChangeFactorsError`]
 pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
     let mut change = change::begin(state, caller).await?;
-    if !change.account.factors.protect() {
+    if !change.account.factors.any() {
         return Err(ChangeFactorsError::NoFactor);
     }
     let recovery_codes = make(state, &mut change, state.clock.now()).await?;
@@ -68,8 +68,14 @@ pub(in crate::service) async fn make(
     Ok(codes.iter().map(RecoveryCode::to_text).collect())
 }
 
-/// Removes the recovery codes of an account, as part of a change.
-pub(in crate::service) async fn remove(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
+/// Removes the recovery codes of an account that has no factor left which they could replace, as part of a change.
+pub(in crate::service) async fn remove_unless_needed(
+    change: &mut AccountChange,
+    now: Timestamp,
+) -> Result<(), ServiceError> {
+    if change.account.factors.any() {
+        return Ok(());
+    }
     change.set_recovery_codes(&[], &[], now).await?;
     Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
 }

@@ -6,7 +6,7 @@ use crate::{
         audit::{AuditEvent, Entry},
         clock::Timestamp,
         event::Reason,
-        factor::Factors,
+        factor::{FactorKind, Factors},
         mail::{FactorChange, FactorKind as MailFactor, MailData, Notice, Template},
     },
     service::{
@@ -39,8 +39,11 @@ pub async fn reset(
     if had != Factors::NONE && account_mail::wants(state, &change.account, Template::FactorChanged) {
         let origin = RequestOrigin::default();
         let notice = Notice { origin: account_mail::action_origin(&origin, now), not_me: None };
-        let factor =
-            if had.contains(crate::domain::factor::FactorKind::Totp) { MailFactor::Totp } else { MailFactor::Passkey };
+        let factor = match had {
+            had if had.contains(FactorKind::Totp) => MailFactor::Totp,
+            had if had.contains(FactorKind::Passkey) => MailFactor::Passkey,
+            _ => MailFactor::EmailCode,
+        };
         let data = MailData::FactorChanged { change: FactorChange::Removed, factor, notice };
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, &origin, data).await?;

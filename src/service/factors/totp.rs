@@ -161,7 +161,9 @@ pub async fn confirm(
     let counted = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    let had_codes = change.account.factors.contains(FactorKind::RecoveryCode);
+    // Codes that replace a code by mail do not replace a stronger factor.
+    let factors = change.account.factors;
+    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
     if !confirm_pending(state, &mut change, code, now).await? {
         return Err(ChangeFactorsError::WrongCode);
     }
@@ -224,7 +226,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
         if state.config.factors.required.applies_to(&change.account.roles) {
             return Err(ChangeFactorsError::MustKeep);
         }
-        recovery_codes::remove(&mut change, now).await?;
+        recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
     let subject = Subject { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::Totp };
     change::commit(state, change, caller, subject, None).await

@@ -197,13 +197,25 @@ impl Attempt {
         self.recognized.as_ref()
     }
 
+    /// The same attempt with a new token for its device: that of before may have copies, which must not skip a second factor.
+    pub(in crate::service) fn with_new_device_token(self) -> Self {
+        Self { known_device: None, ..self }
+    }
+
     /// Removes the attempt from the failures and marks the device and the network as known to the account, after a correct
     /// password. Returns the device's token. A token that the account did not know is replaced by a new one, since an
-    /// attacker may have chosen it. While Redis does not answer, device and network stay unknown.
+    /// attacker may have chosen it, unless it is that of a `remembered` device. While Redis does not answer, device and network stay
+    /// unknown.
     ///
     /// Also returns whether the login came from a new device: the account knows others, but neither this device nor its network.
-    pub async fn trust_device(&self, state: &AppState, account: &Account) -> (DeviceToken, bool) {
-        let device = self.known_device.clone().unwrap_or_else(|| DeviceToken::generate(&state.entropy));
+    pub async fn trust_device(
+        &self,
+        state: &AppState,
+        account: &Account,
+        remembered: Option<&DeviceToken>,
+    ) -> (DeviceToken, bool) {
+        let known = remembered.or(self.known_device.as_ref()).cloned();
+        let device = known.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
         let Some(backoff) = state.config.limits.backoff else { return (device, false) };
         let subject = subject_of(state, account.id);
         // An account that was registered after the look-up was counted by its name.

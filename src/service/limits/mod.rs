@@ -26,7 +26,7 @@ use crate::{
     },
     service::error::ServiceError,
     state::AppState,
-    store::redis::RedisError,
+    store::redis::{RedisError, ThrottleBucket},
 };
 
 /// The names of a limit by address: one for the address or its /64, one for the wider IPv6 network.
@@ -157,6 +157,27 @@ pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
     let limits = &state.config.limits;
     shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
     shared(state, "passkey-service", limits.passkey_service, &[], IfDown::Fail).await
+}
+
+/// Checks whether a mail with a code as a second factor may be sent to an account. Counted apart for each device and network that the
+/// account knows, so that a stranger who knows the password does not use up the owner's mails.
+///
+/// # Errors
+/// [`ServiceError`]
+pub(super) async fn factor_mail(
+    state: &AppState,
+    account: AccountId,
+    attempt: &Attempt,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
+    let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
+    let (policy, now) = ("factor-mail-account", state.clock.now());
+    let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::strangers);
+    let name = state.pseudonymizer.name(&[policy.as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
+    let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
+    let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy).account(account);
+    state.audit.record(entry.by(Actor::Anyone).from(ip));
+    Err(refused(state, TooMany { policy, quota, retry_after }))
 }
 
 /// Whether a mail of this purpose may be sent to an address of an account, which a stranger may have asked for. Each address counts

@@ -61,7 +61,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
         if state.config.factors.required.applies_to(&change.account.roles) {
             return Err(ChangeFactorsError::MustKeep);
         }
-        recovery_codes::remove(&mut change, now).await?;
+        recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
     let (event, factor) = (AuditEvent::FactorRemoved, MailFactor::Passkey);
     let subject = Subject { event, change: FactorChange::Removed, factor };

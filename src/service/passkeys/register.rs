@@ -159,7 +159,9 @@ pub async fn register(
         created_at: now,
         last_used_at: None,
     };
-    let had_codes = change.account.factors.contains(FactorKind::RecoveryCode);
+    // Codes that replace a code by mail do not replace a stronger factor.
+    let factors = change.account.factors;
+    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
     change.add_passkey(&passkey).await.map_err(|error| match error {
         AddPasskeyError::Exists => RegisterPasskeyError::Exists,
         AddPasskeyError::Sql(error) => error.into(),

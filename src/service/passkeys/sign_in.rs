@@ -49,6 +49,7 @@ pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
         Ok(SignInStep::EmailVerificationRequired) => "email_not_verified",
         Ok(SignInStep::SecondFactorRequired(_)) => "second_factor_required",
         Ok(SignInStep::EnrolmentRequired(_)) => "enrolment_required",
+        Ok(SignInStep::PasswordRequired) => "password_required",
         Ok(SignInStep::AccountChanged) => "unavailable",
         Err(PasskeyError::Off | PasskeyError::Refused) => "invalid_credentials",
         Err(PasskeyError::Service(error)) => error.label(),
@@ -79,6 +80,7 @@ async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, Pa
             attempt: &attempt,
             device: input.device.as_ref(),
             replaces: input.replaces.as_deref(),
+            wanted_acr: Acr::default(),
         };
         match sign_in::proceed(state, proved).await? {
             SignInStep::AccountChanged if is_last => break,

@@ -3,7 +3,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-use super::{Authenticated, IssuedChallenge};
+use super::{Authenticated, IssuedChallenge, policy};
 use crate::{
     crypto::challenge::ChallengeToken,
     domain::{
@@ -40,7 +40,11 @@ pub(super) async fn issue(
         expires_at: now + lifetime,
     };
     state.redis.challenges.put(&token.name(), &pending, now).await?;
-    Ok(IssuedChallenge { challenge: token.to_text(), methods, expires_in: lifetime.as_secs() })
+    let remember_for = match purpose {
+        ChallengePurpose::SecondFactor => policy::remember_for(&state.config.factors, account),
+        ChallengePurpose::Enrolment => None,
+    };
+    Ok(IssuedChallenge { challenge: token.to_text(), methods, expires_in: lifetime.as_secs(), remember_for })
 }
 
 /// A challenge that its holder presents and that works.

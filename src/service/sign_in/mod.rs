@@ -2,10 +2,13 @@
 //! starts the session once nothing is. Until then nothing exists: no session and no trusted device.
 
 mod challenge;
+mod email_code;
 pub mod enrolment;
 pub(in crate::service) mod policy;
 pub mod second_factor;
 mod session;
+
+use std::time::Duration;
 
 use self::policy::Requirement;
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
-        authentication::Authentication,
+        authentication::{Acr, Authentication},
         challenge::ChallengePurpose,
         clock::Timestamp,
         factor::FactorKind,
@@ -24,7 +27,7 @@ use crate::{
         accounts, delete_account,
         error::ServiceError,
         limits::{Attempt, DeviceToken},
-        notices,
+        notices, remembered_devices,
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
     },
@@ -48,6 +51,8 @@ pub struct Authenticated<'a> {
     pub device: Option<&'a DeviceToken>,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<&'a str>,
+    /// The level that the sign-in is for. Above `aal1`, no remembered device skips the second factor.
+    pub wanted_acr: Acr,
 }
 
 /// The next step of a sign-in.
@@ -61,6 +66,8 @@ pub enum SignInStep {
     SecondFactorRequired(Box<IssuedChallenge>),
     /// The account must have a second factor and has none: it can be set up with the challenge, and nothing else.
     EnrolmentRequired(Box<IssuedChallenge>),
+    /// The account's second factor is a code by mail, and the owner has signed in by mail: the password is needed.
+    PasswordRequired,
     /// The account has changed since its owner authenticated: authenticate again.
     AccountChanged,
 }
@@ -93,6 +100,8 @@ pub struct IssuedChallenge {
     pub methods: Vec<FactorKind>,
     /// How many seconds it works.
     pub expires_in: u64,
+    /// How long the device can skip the second factor afterwards, if its user wants that.
+    pub remember_for: Option<Duration>,
 }
 
 /// Continues a sign-in whose caller has authenticated as [`Authenticated`] says.
@@ -109,14 +118,19 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
         return Ok(SignInStep::EmailVerificationRequired);
     }
+    let mut remembered = None;
     let ends_by = match policy::requirement(&state.config.factors, &input.account, &input.authentication, now) {
         Requirement::Nothing => None,
         Requirement::EnrolmentUntil(until) => {
             begin_grace(state, &input.account, now).await?;
             Some(until)
         }
+        Requirement::SecondFactor if remembered_devices::skips_factor(state, &input).await? => {
+            remembered = input.device;
+            None
+        }
         Requirement::SecondFactor => {
-            let methods = policy::methods(&input.account, &input.authentication);
+            let methods = policy::methods(&state.config.factors, &input.account, &input.authentication);
             let challenge = wait(state, &input, ChallengePurpose::SecondFactor, methods).await?;
             return Ok(SignInStep::SecondFactorRequired(Box::new(challenge)));
         }
@@ -124,16 +138,23 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             let challenge = wait(state, &input, ChallengePurpose::Enrolment, vec![FactorKind::Totp]).await?;
             return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
         }
+        Requirement::Password => {
+            let entry = Entry::new(now, AuditEvent::SignIn).account(input.account.id).refused("password_required");
+            state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
+            return Ok(SignInStep::PasswordRequired);
+        }
     };
-    let Authenticated { mut account, authentication, transport, origin, attempt, device: _, replaces } = input;
+    let Authenticated { mut account, authentication, transport, origin, attempt, device: _, replaces, wanted_acr: _ } =
+        input;
     if account.deletion_at.is_some() {
         match delete_account::cancel(state, account.id).await? {
             Some(kept) => account = kept,
             None => return Ok(SignInStep::AccountChanged),
         }
     }
-    let start = session::start(state, &account, session::Begin { authentication, transport, origin, ends_by });
-    let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account));
+    let because = remembered.map(|_| "remembered_device");
+    let start = session::start(state, &account, session::Begin { authentication, transport, origin, ends_by, because });
+    let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
         return Ok(SignInStep::AccountChanged);

@@ -6,7 +6,7 @@ use crate::{
     config::FactorSettings,
     domain::{
         account::{Account, Roles},
-        authentication::{Acr, Authentication, AuthenticationMethod},
+        authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         factor::FactorKind,
     },
@@ -26,6 +26,8 @@ pub(super) enum Requirement {
     Enrolment,
     /// The account must set up a second factor before this time.
     EnrolmentUntil(Timestamp),
+    /// The password: the account's second factor is a code by mail, and the first one was a mail as well.
+    Password,
 }
 
 /// Decides what an authentication lacks.
@@ -41,6 +43,15 @@ pub(super) fn requirement(
     if account.factors.protect() {
         return Requirement::SecondFactor;
     }
+    if asks_email_code(settings, account) {
+        let shown = authentication.methods;
+        match (shown.contains(AuthenticationMethod::Password), shown.contains(AuthenticationMethod::OneTimePassword)) {
+            (false, _) => return Requirement::Password,
+            (true, false) => return Requirement::SecondFactor,
+            // The code was shown. It is no factor of the level that `factors.required` asks for.
+            (true, true) => {}
+        }
+    }
     if !settings.required.applies_to(&account.roles) {
         return Requirement::Nothing;
     }
@@ -48,18 +59,60 @@ pub(super) fn requirement(
     if now < until { Requirement::EnrolmentUntil(until) } else { Requirement::Enrolment }
 }
 
-/// The factors with which the account's owner can continue. A factor that was shown already is none of them.
-pub(super) fn methods(account: &Account, authentication: &Authentication) -> Vec<FactorKind> {
+/// Whether codes by mail are the account's second factor. Where there is a stronger one, a code by mail does not stand in for it.
+fn asks_email_code(settings: &FactorSettings, account: &Account) -> bool {
+    settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.protect()
+}
+
+/// The factors with which the account's owner can continue, recovery codes last. A factor that was shown already is none of them.
+pub(super) fn methods(
+    settings: &FactorSettings,
+    account: &Account,
+    authentication: &Authentication,
+) -> Vec<FactorKind> {
     let shown = authentication.methods;
     let is_usable = |kind: &FactorKind| match kind {
         FactorKind::Totp | FactorKind::RecoveryCode => true,
         FactorKind::Passkey => {
             !shown.contains(AuthenticationMethod::HardwareKey) && !shown.contains(AuthenticationMethod::SoftwareKey)
         }
-        // A mailbox that has signed in is not a second factor.
-        FactorKind::EmailCode => shown.contains(AuthenticationMethod::Password),
+        // An address that is not verified may be a stranger's. A mailbox that has signed in, or has set the password, is no
+        // second factor.
+        FactorKind::EmailCode => {
+            asks_email_code(settings, account)
+                && account.email_verified
+                && !account.factors.is_email_code_suspended()
+                && shown.contains(AuthenticationMethod::Password)
+        }
     };
-    account.factors.kinds().filter(is_usable).collect()
+    let mut methods: Vec<_> = account.factors.kinds().filter(is_usable).collect();
+    methods.sort_by_key(|kind| *kind == FactorKind::RecoveryCode);
+    methods
+}
+
+/// The level that a second factor of the account reaches together with the first one. A code by mail, and a recovery code in its
+/// place, reach no level above that of the password (NIST SP 800-63B, section 5.1.3.1: no codes by mail).
+const fn level_of_factors(account: &Account) -> Acr {
+    if account.factors.protect() { Acr::Aal2 } else { Acr::Aal1 }
+}
+
+/// The methods and the level of a first factor (`proved`) together with a second one (`shown`).
+pub(in crate::service) fn combine(
+    account: &Account,
+    proved: AuthenticationMethods,
+    shown: AuthenticationMethods,
+) -> (AuthenticationMethods, Acr) {
+    let methods = shown.iter().fold(proved, AuthenticationMethods::with);
+    match level_of_factors(account) {
+        Acr::Aal1 => (methods, Acr::Aal1),
+        acr => (methods.with(AuthenticationMethod::MultipleFactors), acr),
+    }
+}
+
+/// How long a device may skip the second factor of the account; none if it may not. Where a second factor is required, every
+/// sign-in shows it (I14).
+pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Account) -> Option<Duration> {
+    settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
 }
 
 /// Whether the account of a live session must have a second factor, the session began without one, and the grace period is over

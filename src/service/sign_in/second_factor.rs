@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Authenticated, SignInStep, SignedIn,
+    Authenticated, IssuedChallenge, SignInStep, SignedIn,
     challenge::{self, OpenChallenge},
+    email_code, policy,
 };
 use crate::{
     domain::{
@@ -21,10 +22,12 @@ use crate::{
         error::{ServiceError, from_store_errors},
         factors::{recovery_codes, totp},
         limits::{self, Attempt, DeviceToken, FactorAttempt},
+        one_time_tokens::{self, Claim},
         passkeys::{
             PasskeyError, PasskeyOptions,
             verify::{self, PasskeyTask},
         },
+        remembered_devices,
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -37,6 +40,8 @@ pub enum SecondFactor {
     Totp(SecretText),
     /// A recovery code.
     RecoveryCode(SecretText),
+    /// A code that [`send_email_code`] has sent.
+    EmailCode(SecretText),
     /// The response of a passkey, in the JSON form of WebAuthn.
     Passkey(Map<String, Value>),
 }
@@ -47,6 +52,7 @@ impl SecondFactor {
         match self {
             Self::Totp(_) => FactorKind::Totp,
             Self::RecoveryCode(_) => FactorKind::RecoveryCode,
+            Self::EmailCode(_) => FactorKind::EmailCode,
             Self::Passkey(_) => FactorKind::Passkey,
         }
     }
@@ -93,6 +99,12 @@ pub enum SecondFactorError {
     /// Passkeys are off.
     #[error("passkeys are off")]
     PasskeysOff,
+    /// The sign-in can't continue with a code by mail.
+    #[error("the sign-in can't continue with a code by mail")]
+    EmailCodeNotOffered,
+    /// The code is right; a second factor of a higher level must be set up.
+    #[error("a second factor must be set up")]
+    EnrolmentRequired(Box<IssuedChallenge>),
     /// The response would set a cookie, which it must not.
     #[error("the session's refresh token travels in a cookie, which this request must not set")]
     CookieNotAccepted,
@@ -113,7 +125,8 @@ impl From<PasskeyError> for SecondFactorError {
     }
 }
 
-/// Continues a sign-in with a second factor. A wrong code leaves the challenge as it is, and counts.
+/// Continues a sign-in with a second factor. A wrong code leaves the challenge as it is, and counts. `remember_device` says whether
+/// the device shall skip the second factor from now on, if it may.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -121,13 +134,18 @@ pub async fn continue_with(
     state: &AppState,
     input: &Continuation,
     factor: &SecondFactor,
+    remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
-    let outcome = check(state, input, factor).await;
+    let outcome = check(state, input, factor, remember_device).await;
     let label = match &outcome {
-        Ok(_) => "success",
+        Ok(_) | Err(SecondFactorError::EnrolmentRequired(_)) => "success",
         Err(SecondFactorError::InvalidChallenge) => "invalid_challenge",
         Err(SecondFactorError::WrongCode | SecondFactorError::WrongPasskey) => "wrong_code",
-        Err(SecondFactorError::CookieNotAccepted | SecondFactorError::PasskeysOff) => "refused",
+        Err(
+            SecondFactorError::CookieNotAccepted
+            | SecondFactorError::PasskeysOff
+            | SecondFactorError::EmailCodeNotOffered,
+        ) => "refused",
         Err(SecondFactorError::Service(error)) => error.label(),
     };
     state.metrics.second_factors.with_label_values(&[factor.kind().as_str(), label]).inc();
@@ -138,16 +156,23 @@ async fn check(
     state: &AppState,
     input: &Continuation,
     factor: &SecondFactor,
+    remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let open = open(state, input, ChallengePurpose::SecondFactor).await?;
     if let SecondFactor::Passkey(credential) = factor {
-        return check_passkey(state, &open, input, credential.clone()).await;
+        return check_passkey(state, &open, input, credential.clone(), remember_device).await;
     }
     let account = &open.account;
     let attempt = Attempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
     let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
     let now = state.clock.now();
-    let matched = match find(state, account, factor, now).await {
+    let found = match factor {
+        SecondFactor::EmailCode(code) => {
+            email_code::find(state, &open, code).await.map(|it| it.map(Matched::EmailCode))
+        }
+        factor => find(state, account, factor, now).await,
+    };
+    let matched = match found {
         Ok(Some(matched)) => matched,
         Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
         Err(error) => {
@@ -170,8 +195,50 @@ async fn check(
             return Err(error.into());
         }
     }
-    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
-    finish(state, &open, open.account.clone(), input, &attempt, shown).await
+    let shown = match factor {
+        SecondFactor::EmailCode(_) => email_code::METHODS,
+        _ => AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
+    };
+    finish_remembering(state, &open, input, attempt, shown, remember_device).await
+}
+
+/// Finishes a sign-in as [`finish`] does, remembers the device if its user wants that, and accepts codes by mail again if another
+/// factor was shown.
+async fn finish_remembering(
+    state: &AppState,
+    open: &OpenChallenge,
+    input: &Continuation,
+    attempt: Attempt,
+    shown: AuthenticationMethods,
+    remember_device: bool,
+) -> Result<Box<SignedIn>, SecondFactorError> {
+    let account = &open.account;
+    let remembers = remember_device && remembered_devices::can_remember(state, account, &open.pending().proved);
+    let attempt = if remembers { attempt.with_new_device_token() } else { attempt };
+    let signed_in = finish(state, open, account.clone(), input, &attempt, shown).await?;
+    email_code::resume(state, account, open.pending().proved.methods, shown).await;
+    if remembers {
+        let origin = Origin { device: open.pending().device_name.clone(), ..input.origin.clone() };
+        remembered_devices::remember(state, account, &signed_in.device, &origin).await;
+    }
+    Ok(signed_in)
+}
+
+/// Sends a code by mail for a sign-in that can continue with one. A further code replaces it. Returns when the code stops working.
+///
+/// # Errors
+/// [`SecondFactorError::InvalidChallenge`], [`SecondFactorError::EmailCodeNotOffered`], [`SecondFactorError::Service`]
+pub async fn send_email_code(
+    state: &AppState,
+    input: &Continuation,
+    origin: &RequestOrigin,
+) -> Result<Timestamp, SecondFactorError> {
+    let open = open(state, input, ChallengePurpose::SecondFactor).await?;
+    if !policy::methods(&state.config.factors, &open.account, &open.pending().proved).contains(&FactorKind::EmailCode) {
+        return Err(SecondFactorError::EmailCodeNotOffered);
+    }
+    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    Ok(email_code::send(state, &open, &attempt, origin).await?)
 }
 
 /// The options for a passkey of the account whose sign-in waits. Their challenge works for this sign-in only.
@@ -198,6 +265,7 @@ async fn check_passkey(
     open: &OpenChallenge,
     input: &Continuation,
     credential: Map<String, Value>,
+    remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
@@ -206,7 +274,7 @@ async fn check_passkey(
         return Err(SecondFactorError::InvalidChallenge);
     }
     let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
-    let signed_in = finish(state, open, open.account.clone(), input, &attempt, verified.methods).await?;
+    let signed_in = finish_remembering(state, open, input, attempt, verified.methods, remember_device).await?;
     state.sql.set_passkey_used_at(verified.passkey, state.clock.now()).await?;
     Ok(signed_in)
 }
@@ -270,26 +338,24 @@ pub(super) async fn finish(
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let pending = open.pending();
     let origin = Origin { device: pending.device_name.clone(), ..input.origin.clone() };
-    let methods = shown.iter().fold(pending.proved.methods, AuthenticationMethods::with);
+    let (methods, acr) = policy::combine(&account, pending.proved.methods, shown);
     let proved = Authenticated {
         account,
-        authentication: Authentication {
-            at: state.clock.now(),
-            methods: methods.with(AuthenticationMethod::MultipleFactors),
-            acr: Acr::Aal2,
-        },
+        authentication: Authentication { at: state.clock.now(), methods, acr },
         transport: pending.transport,
         origin: &origin,
         attempt,
         device: input.device.as_ref(),
         replaces: input.replaces.as_deref(),
+        wanted_acr: Acr::default(),
     };
     match super::proceed(state, proved).await {
         Ok(SignInStep::SignedIn(signed_in)) => Ok(signed_in),
+        Ok(SignInStep::EnrolmentRequired(challenge)) => Err(SecondFactorError::EnrolmentRequired(challenge)),
         Ok(
             SignInStep::EmailVerificationRequired
             | SignInStep::SecondFactorRequired(_)
-            | SignInStep::EnrolmentRequired(_)
+            | SignInStep::PasswordRequired
             | SignInStep::AccountChanged,
         ) => Err(SecondFactorError::InvalidChallenge),
         Err(error) => {
@@ -305,6 +371,7 @@ pub(super) async fn finish(
 enum Matched {
     Totp(totp::MatchedCode),
     RecoveryCode(recovery_codes::MatchedCode),
+    EmailCode(Claim),
 }
 
 /// Checks a factor without using it up.
@@ -319,8 +386,8 @@ async fn find(
         SecondFactor::RecoveryCode(code) => {
             recovery_codes::find(state, account.id, code).await?.map(Matched::RecoveryCode)
         }
-        // checked by its signature
-        SecondFactor::Passkey(_) => None,
+        // A passkey is checked by its signature. A code by mail belongs to the challenge of a sign-in.
+        SecondFactor::Passkey(_) | SecondFactor::EmailCode(_) => None,
     })
 }
 
@@ -335,6 +402,7 @@ async fn use_up(
     match matched {
         Matched::Totp(code) => Ok(state.sql.use_totp(code.factor, code.step, now).await?),
         Matched::RecoveryCode(code) => recovery_codes::use_up(state, account, code, origin, now).await,
+        Matched::EmailCode(claim) => Ok(one_time_tokens::take(state, claim, account).await?.is_some()),
     }
 }
 

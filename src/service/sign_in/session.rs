@@ -27,6 +27,8 @@ pub(super) struct Begin<'a> {
     pub(super) origin: &'a Origin,
     /// When the session ends at the latest, if that is before `session.absolute_timeout`.
     pub(super) ends_by: Option<Timestamp>,
+    /// Why no second factor was shown, for the audit log.
+    pub(super) because: Option<&'static str>,
 }
 
 /// Starts a session. None if the account has changed since its owner authenticated.
@@ -35,7 +37,7 @@ pub(super) async fn start(
     account: &Account,
     begin: Begin<'_>,
 ) -> Result<Option<Grant>, ServiceError> {
-    let Begin { authentication, transport, origin, ends_by } = begin;
+    let Begin { authentication, transport, origin, ends_by, because } = begin;
     let now = state.clock.now();
     let settings = &state.config.session;
     let longest = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
@@ -65,7 +67,8 @@ pub(super) async fn start(
                 let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
                 state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
             }
-            let entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+            let mut entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+            entry.what.reason = because;
             state.audit.record(entry.by(Actor::Account).from(origin.ip));
             Ok(Some(grant))
         }

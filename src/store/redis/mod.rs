@@ -36,7 +36,7 @@ pub use self::{
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
     last_use::UseOrigin,
-    one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken},
+    one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken, TokenGroup},
     passkey_challenges::{ChallengeBinding, PasskeyChallenges},
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,

@@ -35,6 +35,25 @@ pub enum PresentedToken {
     Code(Vec<[u8; 32]>),
 }
 
+/// The tokens that a presented one can be. A wrong code counts against all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenGroup {
+    /// All of a purpose.
+    Purpose(TokenPurpose),
+    /// The token of a challenge, whose id it has. Wrong codes for other challenges don't count against it.
+    Challenge(TokenPurpose, [u8; 16]),
+}
+
+impl TokenGroup {
+    /// The first bytes of the tokens' fields.
+    fn prefix(self) -> Bytes {
+        match self {
+            Self::Purpose(purpose) => Bytes::copy_from_slice(&[purpose.byte()]),
+            Self::Challenge(purpose, id) => [&[purpose.byte()], id.as_slice()].concat().into(),
+        }
+    }
+}
+
 /// A live token, as it was found: to be stored again if the change that used it up failed.
 #[derive(Clone, Debug)]
 pub struct FoundToken {
@@ -117,12 +136,12 @@ impl OneTimeTokens {
     pub async fn find(
         &self,
         account: AccountId,
-        purpose: TokenPurpose,
+        group: TokenGroup,
         presented: &PresentedToken,
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
-        self.look_up(account, purpose, presented, binding, "0", now).await
+        self.look_up(account, group, presented, binding, "0", now).await
     }
 
     /// Uses a live token up: of any number of callers one gets it (I11).
@@ -132,12 +151,12 @@ impl OneTimeTokens {
     pub async fn take(
         &self,
         account: AccountId,
-        purpose: TokenPurpose,
+        group: TokenGroup,
         presented: &PresentedToken,
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
-        self.look_up(account, purpose, presented, binding, "1", now).await
+        self.look_up(account, group, presented, binding, "1", now).await
     }
 
     /// Removes all tokens of an account.
@@ -153,7 +172,7 @@ impl OneTimeTokens {
     async fn look_up(
         &self,
         account: AccountId,
-        purpose: TokenPurpose,
+        group: TokenGroup,
         presented: &PresentedToken,
         binding: Binding,
         take: &'static str,
@@ -165,7 +184,7 @@ impl OneTimeTokens {
         };
         let mut arguments = vec![
             millis(now),
-            Value::Bytes(Bytes::copy_from_slice(&[purpose.byte()])),
+            Value::Bytes(group.prefix()),
             kind.into(),
             take.into(),
             Value::Bytes(Bytes::copy_from_slice(&binding.0)),

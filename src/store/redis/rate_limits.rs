@@ -215,6 +215,11 @@ impl ThrottleBucket {
         Self(STRANGERS.to_owned())
     }
 
+    /// The name of the bucket.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Whether it is the bucket of unrecognized devices and addresses.
     pub fn is_of_strangers(&self) -> bool {
         self.0 == STRANGERS

@@ -63,6 +63,7 @@ impl AccountChange {
     pub async fn set_password(&mut self, hash: &PasswordHash, now: Timestamp) -> Result<(), SqlError> {
         self.account.password_hash = Some(hash.clone());
         self.account.password_changed_at = now;
+        self.forget_devices().await?;
         self.store(now).await
     }
 
@@ -72,6 +73,7 @@ impl AccountChange {
     /// [`SqlError`]
     pub async fn set_disabled(&mut self, at: Option<Timestamp>, now: Timestamp) -> Result<(), SqlError> {
         self.account.disabled_at = at;
+        self.forget_devices().await?;
         self.store(now).await
     }
 
@@ -80,6 +82,7 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn set_roles(&mut self, roles: &Roles, now: Timestamp) -> Result<(), SqlError> {
+        self.forget_devices().await?;
         self.account.roles = roles.clone();
         self.account.claims_version = self.account.claims_version.next();
         self.store(now).await
@@ -141,6 +144,7 @@ impl AccountChange {
         }
         self.account.email = email.clone();
         self.account.email_verified = verified_at.is_some();
+        self.forget_devices().await?;
         Ok(self.store(now).await?)
     }
 
@@ -154,7 +158,7 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account, with its profile, its further addresses and its factors.
+    /// Deletes the account, with its profile, its further addresses, its factors and its remembered devices.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -168,6 +172,7 @@ impl AccountChange {
             "DELETE FROM recovery_codes WHERE account_id = $1",
             "DELETE FROM passkeys WHERE account_id = $1",
             "DELETE FROM consents WHERE account_id = $1",
+            "DELETE FROM remembered_devices WHERE account_id = $1",
             "DELETE FROM accounts WHERE id = $1",
         ] {
             query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;

@@ -138,6 +138,7 @@ impl AccountChange {
         }
         self.account.email = email.clone();
         self.account.email_verified = true;
+        self.forget_devices().await?;
         Ok(self.store(now).await?)
     }
 
@@ -147,6 +148,7 @@ impl AccountChange {
     /// [`SqlError`]
     pub async fn remove_password(&mut self, now: Timestamp) -> Result<(), SqlError> {
         self.account.password_hash = None;
+        self.forget_devices().await?;
         self.account.password_changed_at = now;
         self.store(now).await
     }
@@ -156,6 +158,9 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn set_deletion(&mut self, at: Option<Timestamp>, now: Timestamp) -> Result<(), SqlError> {
+        if at.is_some() {
+            self.forget_devices().await?;
+        }
         self.account.deletion_at = at;
         self.store(now).await
     }

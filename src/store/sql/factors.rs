@@ -278,6 +278,7 @@ impl AccountChange {
     pub async fn clear_factors(&mut self, now: Timestamp) -> Result<(), SqlError> {
         self.account.factors = Factors::NONE;
         self.account.factors_version = self.account.factors_version.next();
+        self.forget_devices().await?;
         self.store(now).await?;
         for sql in ["DELETE FROM totp_factors WHERE account_id = $1", "DELETE FROM passkeys WHERE account_id = $1"] {
             query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;
@@ -293,7 +294,18 @@ impl AccountChange {
     pub async fn set_factor(&mut self, kind: FactorKind, present: bool, now: Timestamp) -> Result<(), SqlError> {
         self.account.factors = self.account.factors.set(kind, present);
         self.account.factors_version = self.account.factors_version.next();
+        self.forget_devices().await?;
         self.store(now).await
+    }
+
+    /// Suspends codes by mail as a second factor, or accepts them again ([`Factors::with_email_code_suspended`]). The factors
+    /// themselves stay as they are, and so does their version.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn suspend_email_code(&mut self, suspended: bool) -> Result<(), SqlError> {
+        self.account.factors = self.account.factors.with_email_code_suspended(suspended);
+        self.store(self.account.updated_at).await
     }
 
     /// Stores since when the account must have a second factor.

@@ -62,6 +62,12 @@ const MIGRATIONS: &[Migration] = &[
     Migration { number: 12, name: "apps", sql: include_str!("../../../migrations/0012_apps.sql"), own: None },
     Migration { number: 14, name: "recovery", sql: include_str!("../../../migrations/0014_recovery.sql"), own: None },
     Migration {
+        number: 15,
+        name: "remembered_devices",
+        sql: include_str!("../../../migrations/0015_remembered_devices.sql"),
+        own: None,
+    },
+    Migration {
         number: 16,
         name: "secondary_emails",
         sql: include_str!("../../../migrations/0016_secondary_emails.sql"),
@@ -84,7 +90,7 @@ const MIGRATIONS: &[Migration] = &[
 /// Migrations that leave the schema usable for older releases, each with the newest migration that such a release must know:
 /// those that add tables, or columns that are nullable or have a default, and change nothing that an older release reads or
 /// writes. A release can be rolled back past them. Releases before 0.2 refuse every migration that they don't know.
-const ADDITIVE: &[(i64, i64)] = &[(16, 14), (17, 14), (18, 14)];
+const ADDITIVE: &[(i64, i64)] = &[(15, 14), (16, 14), (17, 14), (18, 14)];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\

@@ -21,6 +21,7 @@ mod outbox;
 mod passkeys;
 mod profiles;
 mod rekey;
+mod remembered_devices;
 mod secondary_emails;
 mod session_mark;
 mod signing_keys;
@@ -55,6 +56,7 @@ pub use self::{
     imports::ImportOutcome,
     outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
     passkeys::AddPasskeyError,
+    remembered_devices::LiveDevices,
     secondary_emails::SecondaryEmail,
 };
 use crate::{

@@ -4,8 +4,10 @@
 mod admin;
 mod audit;
 mod challenge;
+pub mod email_code;
 mod policy;
 mod recovery_codes;
+pub mod remembered_devices;
 mod throttling;
 mod totp;
 

@@ -13,13 +13,15 @@ use crate::harness::{
 };
 
 /// The endpoints that accept `Authorization: Bearer`.
-const BEARER: [(Method, &str); 8] = [
+const BEARER: [(Method, &str); 10] = [
     (Method::GET, "/v1/me"),
     (Method::POST, "/v1/me/password"),
     (Method::POST, "/v1/users"),
     (Method::GET, "/v1/sessions"),
     (Method::DELETE, "/v1/sessions?keep_current=true"),
     (Method::DELETE, "/v1/sessions/0f8fad5b-d9cb-469f-a165-70867728950e"),
+    (Method::GET, "/v1/me/devices"),
+    (Method::DELETE, "/v1/me/devices"),
     (Method::POST, "/v1/logout"),
     (Method::GET, "/v1/verify"),
 ];

@@ -248,3 +248,46 @@ async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_addres
     assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
     assert_eq!(node.refresh(&squatter.tokens.refresh).await.status, 401);
 }
+
+/// The link of an admin or a support tool sets the password only.
+#[tokio::test]
+async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    verified(&cluster, &node).await;
+    let scopes = vec!["accounts:recover".to_owned()];
+    let new = latchkey::service::clients::NewClient { name: "crm".to_owned(), scopes, ..Default::default() };
+    let client = cluster.service_client_with(new).await;
+    let body = json!({ "account": email("ada"), "delivery": "return" });
+    let request = node.request(Method::POST, "/v1/users/reset").json(&body);
+    let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(202);
+    assert_nothing_exists(&reset(&node, &answer.text_of("token"), NEW_PASSWORD).await.expect(204));
+    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+}
+
+#[tokio::test]
+async fn i14_undone_change_of_address_keeps_the_factors() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = verified(&cluster, &node).await;
+    let (token, _) = crate::accounts::change_mail(&cluster, &node, &ada.tokens, "lovelace").await;
+    signed_in(&node, &ada.tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+    assert_nothing_exists(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));
+    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
+}
+
+/// Neither the verification of an address nor a repeated one starts a session.
+#[tokio::test]
+async fn i14_verification_of_an_address_starts_no_session() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let answer = node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    assert_nothing_exists(&answer);
+    challenge_of(&node.try_login("ada", PASSWORD).await);
+}

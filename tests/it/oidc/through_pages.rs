@@ -51,6 +51,42 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     node.stop().await;
 }
 
+/// An app that requires two factors gets them, also from a device that skips the second one elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
+    let mut cluster = crate::factors::remembered_devices::cluster();
+    cluster.config.limits.backoff = None;
+    let (node, shop) = shop(&cluster).await;
+    let ada = crate::factors::enrol(&cluster, &node, "ada").await;
+    let device = crate::factors::remembered_devices::remember(&cluster, &node, "ada", &ada).await;
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    for has_session in [false, true] {
+        let mut visitor = Visitor::new(&node);
+        visitor.cookies.insert("__Host-latchkey-device".to_owned(), device.clone());
+        if has_session {
+            visitor.open("/account/sign-in").await.expect(200);
+            let done = visitor.submit("/account/sign-in", &fields).await.expect(303);
+            assert_eq!(done.header("location"), "/account", "the device is remembered");
+            // the sign-in is older than the request
+            cluster.advance(std::time::Duration::from_secs(1));
+        }
+        let request = Request::of(&shop.id).with("acr_values", "aal2");
+        let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+        let page = follow(&node, &mut visitor, &sent).await.expect(200);
+        let asked = visitor.submit(&action(&page, "/account/sign-in"), &fields).await.expect(303);
+        let page = follow(&node, &mut visitor, &asked).await.expect(200);
+        let code = ada.app.code(&cluster.clock);
+        cluster.advance(crate::factors::STEP);
+        let form = action(&page, "/account/sign-in/second-factor");
+        let right = visitor.submit(&form, &[("method", "totp"), ("code", &code)]).await.expect(303);
+        let back = follow(&node, &mut visitor, &right).await.expect(303);
+        let code = response_of(&back).remove("code").unwrap();
+        let tokens = exchange(&node, &shop, &code).await.expect(200).json();
+        assert_eq!(claims(text(&tokens, "id_token"))["acr"], "aal2");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn user_consents_or_refuses_on_the_page() {
     let cluster = TestCluster::new();

@@ -2,13 +2,20 @@
 
 use std::{process::Command, time::Duration};
 
-use latchkey::domain::{clock::Clock, factor::FactorPolicy};
+use latchkey::domain::{clock::Clock, factor::FactorPolicy, limit::Quota};
 
 use super::{
-    cluster, signed_in,
-    visitor::{Visitor, alert, field_error},
+    ADA, cluster, signed_in,
+    visitor::{Visitor, actions, alert, field_error},
 };
-use crate::harness::client::{Answer, PASSWORD};
+use crate::{
+    accounts::{count, next_mail},
+    harness::{
+        client::{Answer, PASSWORD},
+        test_cluster::TestCluster,
+        wait,
+    },
+};
 
 /// The code that an authenticator app shows.
 fn code(secret: &str, clock: &Clock) -> String {
@@ -109,4 +116,101 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     let done = ada.submit("/account/sign-in/enrol", &right).await.expect(200);
     assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
     ada.open("/account/security").await.expect(200);
+}
+
+/// Waits for a mail with a code to `ada` beyond those that arrived before.
+async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
+    let arrived = || async { count(cluster, "ada", "second_factor_code") > before };
+    wait::until("ada has a code", arrived).await;
+    cluster.mail_to(ADA, "second_factor_code").await.code().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_by_mail_is_switched_on_sent_and_sent_again() {
+    let mut cluster = cluster();
+    cluster.config.factors.email_code = true;
+    cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let tokens = node.client.login("ada").await;
+    let mut ada = signed_in(&node).await;
+    let page = ada.open("/account/security").await.expect(200);
+    assert!(page.text.contains("Codes by mail") && page.text.contains("Confirm your address first"), "{}", page.text);
+    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let body = serde_json::json!({ "token": token });
+    let verified = crate::accounts::signed_in(&node.client, &tokens, reqwest::Method::POST, "/v1/email/verify", body);
+    verified.await.expect(204);
+    let page = ada.open("/account/security").await.expect(200);
+    assert!(actions(&page).contains(&"/account/security/email-code".to_owned()), "{}", page.text);
+    let codes = recovery_codes(&ada.submit("/account/security/email-code", &[]).await.expect(200));
+    assert_eq!(codes.len(), 10);
+
+    let mut other = Visitor::new(&node);
+    other.open("/account/sign-in").await.expect(200);
+    let asked = other.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert_eq!(asked.header("location"), "/account/sign-in/second-factor");
+    let page = other.follow(&asked).await.expect(200);
+    assert!(page.text.contains("sent to your e-mail address"), "{}", page.text);
+    assert!(!page.text.contains("name=\"remember\""), "devices are not remembered by default");
+    let first = mailed_code(&cluster, 0).await;
+    let sent = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(303);
+    let page = other.follow(&sent).await.expect(200);
+    assert!(page.text.contains("A mail is on its way."), "{}", page.text);
+    let second = mailed_code(&cluster, 1).await;
+    let limited = other.submit("/account/sign-in/second-factor/send", &[]).await.expect(429);
+    assert!(alert(&limited).unwrap().contains("Too many attempts"), "{}", limited.text);
+    let path = "/account/sign-in/second-factor";
+    let wrong = other.submit(path, &[("method", "email_code"), ("code", &first)]).await.expect(422);
+    assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
+    other.submit(path, &[("method", "email_code"), ("code", &second)]).await.expect(303);
+    other.open("/account/security").await.expect(200);
+    other.submit("/account/security/email-code/remove", &[]).await.expect(303);
+    signed_in(&node).await.open("/account/security").await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
+    let mut cluster = cluster();
+    cluster.config.factors.remember_device = Some(Duration::from_hours(24));
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    ada.open("/account/security").await.expect(200);
+    let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
+    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    ada.submit("/account/security/totp/confirm", &right).await.expect(200);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let path = "/account/sign-in/second-factor";
+
+    let mut other = Visitor::new(&node);
+    other.open("/account/sign-in").await.expect(200);
+    other.submit("/account/sign-in", &fields).await.expect(303);
+    assert!(other.open(path).await.expect(200).text.contains("name=\"remember\""));
+    cluster.clock.advance(Duration::from_secs(30));
+    let shown = code(&secret, &cluster.clock);
+    other.submit(path, &[("method", "totp"), ("code", &shown), ("remember", "1")]).await.expect(303);
+    let page = other.open("/account/security").await.expect(200);
+    assert!(page.text.contains("Remembered devices") && page.text.contains("This device"), "{}", page.text);
+    other.submit("/account/sign-out", &[]).await.expect(303);
+    other.open("/account/sign-in").await.expect(200);
+    let done = other.submit("/account/sign-in", &fields).await.expect(303);
+    assert_eq!(done.header("location"), "/account", "no second factor");
+
+    // signed in already: another sign-in is there because something needs the factor
+    other.open("/account/sign-in?again=1").await.expect(200);
+    let asked = other.submit("/account/sign-in", &fields).await.expect(303);
+    assert_eq!(asked.header("location"), path);
+
+    let page = other.open("/account/security").await.expect(200);
+    let id = page.text.split("/account/security/devices/forget\"").nth(1).unwrap();
+    let id = id.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let done = other.submit("/account/security/devices/forget", &[("id", &id)]).await.expect(303);
+    assert!(other.follow(&done).await.text.contains("will be asked for again"));
+    other.submit("/account/security/devices/forget", &[("id", &id)]).await.expect(404);
+    other.submit("/account/security/devices/forget-all", &[]).await.expect(303);
+    other.open("/account").await.expect(200);
+    other.submit("/account/sign-out", &[]).await.expect(303);
+    other.open("/account/sign-in").await.expect(200);
+    let asked = other.submit("/account/sign-in", &fields).await.expect(303);
+    assert_eq!(asked.header("location"), path);
 }

@@ -70,8 +70,8 @@ function SecondStep({ attempt, secondFactor, next }) {
   const codes = secondFactor.methods.filter((method) => method !== "passkey");
   const submit = (event) => {
     event.preventDefault();
-    const { method, code } = Object.fromEntries(new FormData(event.target));
-    return attempt(() => auth.signInWithCode(secondFactor, method, code));
+    const { method, code, remember } = Object.fromEntries(new FormData(event.target));
+    return attempt(() => auth.signInWithCode(secondFactor, method, code, { rememberDevice: remember === "on" }));
   };
   return (
     <form id="second-factor" onSubmit={submit}>
@@ -87,7 +87,15 @@ function SecondStep({ attempt, secondFactor, next }) {
             Code from
             <select name="method">{codes.map((method) => <option key={method} value={method}>{NAMES[method] ?? method}</option>)}</select>
           </label>
+          {codes.includes("email_code") && (
+            <button id="send-code" type="button" className="secondary" onClick={() => attempt(() => auth.sendCode(secondFactor))}>
+              Send a code by mail
+            </button>
+          )}
           <label>Code <input name="code" autoComplete="one-time-code" /></label>
+          {secondFactor.rememberDeviceFor !== undefined && (
+            <label id="remember"><input type="checkbox" name="remember" /> Don't ask again on this device</label>
+          )}
           <button>Continue</button>
         </div>
       )}

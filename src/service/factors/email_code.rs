@@ -1,0 +1,62 @@
+//! Switches codes by mail on and off as a second factor of an account (`factors.email_code`).
+
+use super::{
+    change::{self, Caller, ChangeFactorsError, Subject},
+    recovery_codes,
+    totp::Confirmed,
+};
+use crate::{
+    domain::{
+        audit::AuditEvent,
+        factor::FactorKind,
+        mail::{FactorChange, FactorKind as MailFactor},
+    },
+    service::token_issuer::Tokens,
+    state::AppState,
+};
+
+/// Switches codes by mail on for the caller's account: a sign-in by password asks for one from now on. With the first factor, the
+/// account gets recovery codes.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
+    if !state.config.factors.email_code {
+        return Err(ChangeFactorsError::EmailCodeOff);
+    }
+    let mut change = change::begin(state, caller).await?;
+    let (now, factors) = (state.clock.now(), change.account.factors);
+    if factors.contains(FactorKind::EmailCode) {
+        return Err(ChangeFactorsError::EmailCodeOn);
+    }
+    if !change.account.email_verified {
+        return Err(ChangeFactorsError::EmailNotVerified);
+    }
+    if change.account.password_hash.is_none() {
+        return Err(ChangeFactorsError::NoPassword);
+    }
+    change.set_factor(FactorKind::EmailCode, true, now).await?;
+    let had_codes = factors.contains(FactorKind::RecoveryCode);
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
+    let subject =
+        Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::EmailCode };
+    let tokens = change::commit(state, change, caller, subject, None).await?;
+    Ok(Confirmed { tokens, recovery_codes })
+}
+
+/// Switches codes by mail off for the caller's account. With the last factor its recovery codes go too.
+///
+/// # Errors
+/// [`ChangeFactorsError`]
+pub async fn disable(state: &AppState, caller: &Caller<'_>) -> Result<Tokens, ChangeFactorsError> {
+    let mut change = change::begin(state, caller).await?;
+    let now = state.clock.now();
+    if !change.account.factors.contains(FactorKind::EmailCode) {
+        return Err(ChangeFactorsError::UnknownFactor);
+    }
+    change.set_factor(FactorKind::EmailCode, false, now).await?;
+    recovery_codes::remove_unless_needed(&mut change, now).await?;
+    let subject =
+        Subject { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::EmailCode };
+    change::commit(state, change, caller, subject, None).await
+}

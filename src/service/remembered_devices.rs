@@ -1,0 +1,173 @@
+//! Remembered devices: a device that has shown a second factor may sign in with the password alone for a time
+//! (`factors.remember_device`).
+//!
+//! A device counts only for the account's password, factors, address and roles as they were when it was remembered. It replaces the
+//! second factor after a password and nothing else, and raises no level: the session states the password only (I14).
+
+use std::net::IpAddr;
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use crate::{
+    crypto::access_token::AccessClaims,
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{Acr, Authentication, AuthenticationMethods},
+        ids::{AccountId, RememberedDeviceId},
+        remembered_device::RememberedDevice,
+        session::Origin,
+    },
+    service::{
+        error::ServiceError,
+        limits::DeviceToken,
+        sign_in::{Authenticated, policy},
+    },
+    state::AppState,
+    store::sql::LiveDevices,
+};
+
+/// A remembered device in lists.
+#[derive(Clone, Debug)]
+pub struct DeviceEntry {
+    /// The device.
+    pub device: RememberedDevice,
+    /// Whether it is the calling device.
+    pub is_current: bool,
+}
+
+/// Whether the device of a sign-in that lacks the second factor may skip it.
+pub(super) async fn skips_factor(state: &AppState, input: &Authenticated<'_>) -> Result<bool, ServiceError> {
+    let Some(device) = input.device.filter(|_| input.wanted_acr <= Acr::Aal1) else { return Ok(false) };
+    if !can_remember(state, &input.account, &input.authentication) {
+        return Ok(false);
+    }
+    let Some(live) = live_devices(state, &input.account) else { return Ok(false) };
+    let found = state.sql.use_remembered_device(live, &digest(input.account.id, device)).await?;
+    if found.is_some() {
+        state.metrics.second_factors.with_label_values(&["remembered_device", "success"]).inc();
+    }
+    Ok(found.is_some())
+}
+
+/// Whether a device that continues after this first factor may skip the second one, now or later: after a password, and where no
+/// second factor is required.
+pub(super) fn can_remember(state: &AppState, account: &Account, proved: &Authentication) -> bool {
+    proved.methods == AuthenticationMethods::PASSWORD && policy::remember_for(&state.config.factors, account).is_some()
+}
+
+/// Remembers a device that has shown a second factor. A failure does not fail the sign-in.
+pub(super) async fn remember(state: &AppState, account: &Account, device: &DeviceToken, origin: &Origin) {
+    if let Err(error) = try_remember(state, account, device, origin).await {
+        tracing::warn!(%error, account = %account.id, "a device could not be remembered: its next sign-in needs the second factor");
+    }
+}
+
+async fn try_remember(
+    state: &AppState,
+    account: &Account,
+    device: &DeviceToken,
+    origin: &Origin,
+) -> Result<(), ServiceError> {
+    let settings = &state.config.factors;
+    let (Some(time), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };
+    let binding = binding(account);
+    // A change that came between would have forgotten the device.
+    let change = state.sql.change_account(account.id).await?;
+    let Some(mut change) = change.filter(|change| self::binding(&change.account) == binding) else { return Ok(()) };
+    let device = RememberedDevice {
+        id: state.entropy.remembered_device_id(now),
+        digest: digest(account.id, device),
+        binding,
+        name: origin.device.clone(),
+        user_agent: origin.user_agent.clone(),
+        created_at: now,
+        expires_at: now + time,
+        last_used_at: None,
+    };
+    change.remember_device(&device, settings.max_remembered_devices).await?;
+    let entry = Entry::new(now, AuditEvent::DeviceRemembered).account(account.id).detail(device.id.to_string());
+    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    Ok(change.commit().await?)
+}
+
+/// The remembered devices of the caller's account, the newest first. `device` is the token of the calling device.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn list(
+    state: &AppState,
+    account: AccountId,
+    device: Option<&DeviceToken>,
+) -> Result<Vec<DeviceEntry>, ServiceError> {
+    let Some(account) = state.sql.account(account).await? else { return Ok(Vec::new()) };
+    let Some(live) = live_devices(state, &account) else { return Ok(Vec::new()) };
+    let current = device.map(|device| digest(account.id, device));
+    let devices = state.sql.remembered_devices(live).await?.into_iter();
+    Ok(devices.map(|device| DeviceEntry { is_current: Some(device.digest) == current, device }).collect())
+}
+
+/// Forgets a remembered device of the caller's account. Returns whether it had the device. No recent authentication is needed: the
+/// device asks for more from now on, not for less.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn forget(
+    state: &AppState,
+    caller: &AccessClaims,
+    id: RememberedDeviceId,
+    ip: Option<IpAddr>,
+) -> Result<bool, ServiceError> {
+    let entry = forgotten(state, caller, ip).detail(id.to_string());
+    Ok(state.sql.forget_device(caller.sub, id, &entry).await?)
+}
+
+/// Forgets all remembered devices of the caller's account. Returns how many there were.
+///
+/// # Errors
+/// [`ServiceError`]
+pub async fn forget_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
+    Ok(state.sql.forget_devices(caller.sub, forgotten(state, caller, ip)).await?)
+}
+
+fn forgotten(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
+    let entry = Entry::new(state.clock.now(), AuditEvent::DeviceForgotten).account(caller.sub).session(caller.sid);
+    entry.by(Actor::Account).from(ip)
+}
+
+/// The devices of an account that count now. None if no device may skip its second factor.
+fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
+    let now = state.clock.now();
+    let time = policy::remember_for(&state.config.factors, account)?;
+    Some(LiveDevices { account: account.id, binding: binding(account), since: now - time, now })
+}
+
+/// The digest under which a device token is stored. The token has 256 random bits, so nobody can find it by its digest.
+fn digest(account: AccountId, device: &DeviceToken) -> [u8; 32] {
+    hash(&[b"remembered-device", account.as_bytes(), device.expose().as_bytes()])
+}
+
+/// The digest of what ends the memory of a device when it changes.
+fn binding(account: &Account) -> [u8; 16] {
+    let digest = hash(&[
+        &account.password_changed_at.as_millis().to_be_bytes(),
+        &account.factors_version.0.to_be_bytes(),
+        account.email.key().as_bytes(),
+        account.roles.to_string().as_bytes(),
+    ]);
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    bytes
+}
+
+/// SHA-256 of the parts, each with its length.
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(context.finish().as_ref());
+    bytes
+}

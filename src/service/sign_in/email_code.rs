@@ -1,0 +1,96 @@
+//! Codes by mail as the second factor of a sign-in (`factors.email_code`).
+//!
+//! A code works with the challenge that it was sent for, and only wrong codes for that challenge count against it: a stranger who
+//! knows the password neither uses the owner's code nor uses it up.
+
+use super::{challenge::OpenChallenge, policy};
+use crate::{
+    domain::{
+        account::Account,
+        audit::{Actor, AuditEvent, Entry},
+        authentication::{AuthenticationMethod, AuthenticationMethods},
+        clock::Timestamp,
+        factor::FactorKind,
+        mail::MailData,
+        one_time_token::TokenPurpose,
+        secret::SecretText,
+    },
+    service::{
+        account_mail,
+        error::ServiceError,
+        limits::{self, Attempt},
+        one_time_tokens::{self, Claim},
+        request_origin::RequestOrigin,
+    },
+    state::AppState,
+};
+
+const PURPOSE: TokenPurpose = TokenPurpose::SecondFactor;
+
+/// The methods that a code by mail adds: a one-time code, over another channel (RFC 8176, section 2: `otp`, `mca`).
+pub(super) const METHODS: AuthenticationMethods =
+    AuthenticationMethods::of(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleChannels);
+
+/// Sends a code, in place of the one that the challenge has. Returns when it stops working.
+pub(super) async fn send(
+    state: &AppState,
+    open: &OpenChallenge,
+    attempt: &Attempt,
+    origin: &RequestOrigin,
+) -> Result<Timestamp, ServiceError> {
+    let (account, now) = (&open.account, state.clock.now());
+    limits::factor_mail(state, account.id, attempt, origin.ip).await?;
+    let until = open.pending().expires_at;
+    let issued = one_time_tokens::issue_for_challenge(state, account, PURPOSE, open.context(), until).await?;
+    let data = MailData::SecondFactorCode {
+        code: issued.code,
+        expires_at: issued.expires_at,
+        origin: account_mail::action_origin(origin, now),
+    };
+    account_mail::send(state, account, &account.email, origin, data).await?;
+    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(PURPOSE.as_str());
+    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    Ok(issued.expires_at)
+}
+
+/// Finds a code that was sent for a challenge, without using it up. None too if the sign-in can't continue with a code by mail.
+pub(super) async fn find(
+    state: &AppState,
+    open: &OpenChallenge,
+    code: &SecretText,
+) -> Result<Option<Claim>, ServiceError> {
+    let methods = policy::methods(&state.config.factors, &open.account, &open.pending().proved);
+    if !methods.contains(&FactorKind::EmailCode) {
+        return Ok(None);
+    }
+    one_time_tokens::find_code_for_challenge(state, open.account.clone(), code, PURPOSE, open.context()).await
+}
+
+/// Accepts codes by mail again, if they were suspended and the owner has shown the password and a factor that is no mail
+/// ([`Factors::with_email_code_suspended`](crate::domain::factor::Factors::with_email_code_suspended)). A failure does not fail the
+/// sign-in.
+pub(super) async fn resume(
+    state: &AppState,
+    account: &Account,
+    proved: AuthenticationMethods,
+    shown: AuthenticationMethods,
+) {
+    let is_proof =
+        proved.contains(AuthenticationMethod::Password) && !shown.contains(AuthenticationMethod::MultipleChannels);
+    if !account.factors.is_email_code_suspended() || !is_proof {
+        return;
+    }
+    let resumed = async {
+        let change = state.sql.change_account(account.id).await?;
+        // The password that was shown is still the account's.
+        let same = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
+        if let Some(mut change) = same {
+            change.suspend_email_code(false).await?;
+            change.commit().await?;
+        }
+        Ok::<_, ServiceError>(())
+    };
+    if let Err(error) = resumed.await {
+        tracing::warn!(%error, account = %account.id, "codes by mail stay suspended until the next sign-in with another factor");
+    }
+}

@@ -1,0 +1,463 @@
+//! Codes by mail as a second factor: `factors.email_code`.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{account::Email, factor::FactorPolicy, limit::Quota},
+    service::accounts,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    App, STEP, assert_nothing_exists, challenge, challenge_of, claims, codes_of, confirm_totp, second_factor,
+    start_totp,
+};
+use crate::{
+    accounts::{NEW_PASSWORD, count, email, next_mail, problem, reset, reset_mail, signed_in, verify},
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+        wait,
+    },
+};
+
+/// A cluster where codes by mail can be switched on, without the limit of mails.
+pub fn cluster() -> TestCluster {
+    let mut cluster = super::cluster();
+    cluster.config.factors.email_code = true;
+    cluster.config.limits.factor_mail_per_account = None;
+    cluster
+}
+
+/// An account with a verified address and codes by mail. Returns its tokens and recovery codes.
+pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> (Tokens, Vec<String>) {
+    node.account(name).await;
+    let tokens = node.login(name).await;
+    verify(cluster, node, name, &tokens).await;
+    let answer = enable(node, &tokens).await.expect(200);
+    (Tokens::of(&answer), codes_of(&answer))
+}
+
+async fn enable(node: &Client, tokens: &Tokens) -> Answer {
+    signed_in(node, tokens, Method::POST, "/v1/me/factors/email-code", json!({})).await
+}
+
+async fn send(node: &Client, challenge: &str) -> Answer {
+    node.post("/v1/login/second-factor/code", json!({ "challenge": challenge })).await
+}
+
+/// Has a code sent for a challenge, and reads it.
+pub async fn code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
+    let before = count(cluster, name, "second_factor_code");
+    send(node, challenge).await.expect(202);
+    let arrived = || async { count(cluster, name, "second_factor_code") > before };
+    wait::until(&format!("{name} has a code"), arrived).await;
+    cluster.mail_to(&email(name), "second_factor_code").await.code().to_owned()
+}
+
+/// A code that was not sent.
+const WRONG: &str = "2222-2222";
+
+#[tokio::test]
+async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (_, recovery_codes) = account(&cluster, &node, "ada").await;
+    assert_eq!(recovery_codes.len(), 10);
+    let asked = node.try_login("ada", PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+    let first = challenge_of(&asked);
+    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "nothing is sent unasked");
+    let code = code(&cluster, &node, "ada", &first).await;
+    let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
+    assert!(!mail.text.contains("://"), "no link: {}", mail.text);
+
+    assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    let tokens = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
+    let claimed = claims(&tokens.access);
+    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp", "mca"])));
+    assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
+    let second = challenge(&node, "ada").await;
+    assert_eq!(second_factor(&node, &second, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+}
+
+#[tokio::test]
+async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_password() {
+    let cluster = super::cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "login_method_off"));
+    assert!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"].is_null());
+    node.stop().await;
+
+    let cluster = self::cluster();
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let tokens = node.login("ada").await;
+    assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
+    assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
+    verify(&cluster, &node, "ada", &tokens).await;
+    let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
+    let hash = change.account.password_hash.clone().unwrap();
+    change.remove_password(cluster.clock.now()).await.unwrap();
+    change.commit().await.unwrap();
+    assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "password_required"));
+    let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
+    change.set_password(&hash, cluster.clock.now()).await.unwrap();
+    change.commit().await.unwrap();
+    let tokens = Tokens::of(&enable(&node, &tokens).await.expect(200));
+    assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], true);
+    assert_eq!(enable(&node, &tokens).await.problem(), problem(409, "too_many_factors"));
+    let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
+    assert!(mail.text.contains("Codes by mail were switched on"), "{}", mail.text);
+}
+
+#[tokio::test]
+async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_challenge() {
+    let mut cluster = cluster();
+    cluster.config.limits.factor_backoff = None;
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let (owner, stranger) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    let code = code(&cluster, &node, "ada", &owner).await;
+    assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+    self::code(&cluster, &node, "ada", &stranger).await;
+    for _ in 0..10 {
+        assert_eq!(second_factor(&node, &stranger, "email_code", WRONG).await.status, 401);
+    }
+    for _ in 0..4 {
+        assert_eq!(second_factor(&node, &owner, "email_code", WRONG).await.status, 401);
+    }
+    second_factor(&node, &owner, "email_code", &code).await.expect(200);
+
+    let third = challenge(&node, "ada").await;
+    let code = self::code(&cluster, &node, "ada", &third).await;
+    for _ in 0..5 {
+        assert_eq!(second_factor(&node, &third, "email_code", WRONG).await.status, 401);
+    }
+    assert_eq!(second_factor(&node, &third, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+    // a further code replaces it
+    let first = self::code(&cluster, &node, "ada", &third).await;
+    let second = self::code(&cluster, &node, "ada", &third).await;
+    assert_eq!(second_factor(&node, &third, "email_code", &first).await.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &third, "email_code", &second).await.expect(200);
+}
+
+#[tokio::test]
+async fn code_expires_by_the_clock_and_with_its_challenge_and_what_it_is_bound_to() {
+    let mut cluster = cluster();
+    cluster.config.factors.challenge_ttl = Duration::from_hours(1);
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let first = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "ada", &first).await;
+    cluster.advance(Duration::from_mins(10));
+    assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+    let code = self::code(&cluster, &node, "ada", &first).await;
+    let id =
+        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    accounts::set_password(&node.state, id, PASSWORD.into()).await.unwrap();
+    assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(send(&node, &first).await.problem(), problem(401, "invalid_challenge"));
+
+    cluster.config.factors.challenge_ttl = Duration::from_mins(2);
+    let short = cluster.node().await;
+    let challenge = challenge(&short, "ada").await;
+    assert_eq!(send(&short, &challenge).await.expect(202).json(), json!({ "expires_in": 120 }));
+}
+
+/// The mailbox has set the password, and would read the code.
+#[tokio::test]
+async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (_, recovery_codes) = account(&cluster, &node, "ada").await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    assert_nothing_exists(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
+    let asked = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
+    let first = challenge_of(&asked);
+    assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
+    assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    // another reset changes nothing
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let asked = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
+    let answer = second_factor(&node, &challenge_of(&asked), "recovery_code", &recovery_codes[0]).await.expect(200);
+    let claimed = claims(&Tokens::of(&answer).access);
+    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp"])), "in place of the mail");
+    let asked = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+    let challenge = challenge_of(&asked);
+    let code = code(&cluster, &node, "ada", &challenge).await;
+    second_factor(&node, &challenge, "email_code", &code).await.expect(200);
+
+    // a password that an operator sets comes by another way than the mailbox
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, PASSWORD).await.expect(204);
+    let id =
+        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
+    let asked = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+}
+
+#[tokio::test]
+async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
+    let mut cluster = cluster();
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    for by_link in [false, true] {
+        let before = count(&cluster, "ada", "sign_in_code");
+        let asked = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
+        let (token, code) = next_mail(&cluster, "ada", before, "sign_in_code").await;
+        let mut body = json!({ "request": asked.text_of("request") });
+        if by_link {
+            body["token"] = json!(token);
+        } else {
+            (body["email"], body["code"]) = (json!(email("ada")), json!(code));
+        }
+        let answer = node.post("/v1/login/code/verify", body).await;
+        assert_eq!(answer.problem(), problem(403, "password_required"));
+        assert_nothing_exists(&answer);
+        assert!(answer.json()["challenge"].is_null());
+    }
+}
+
+#[tokio::test]
+async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (tokens, former) = account(&cluster, &node, "ada").await;
+    let app = start_totp(&node, &tokens).await;
+    let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
+    let recovery_codes = codes_of(&answer);
+    assert_eq!(recovery_codes.len(), 10, "those that replaced the mail do not replace the app");
+    cluster.advance(STEP);
+    let asked = node.try_login("ada", PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["totp", "recovery_code"]));
+    let challenge = challenge_of(&asked);
+    assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(second_factor(&node, &challenge, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(
+        second_factor(&node, &challenge, "recovery_code", &former[0]).await.problem(),
+        problem(401, "invalid_code")
+    );
+    let answer = second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    assert_eq!(claims(&tokens.access)["acr"], "aal2");
+
+    // without the app the mail is the second factor again, and the recovery codes stay
+    let listed = node.get("/v1/me/factors", &tokens.access).await.json();
+    let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
+    let tokens = Tokens::of(&node.delete(&path, &tokens.access).await.expect(200));
+    let asked = node.try_login("ada", PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let answer = node.delete("/v1/me/factors/email-code", &tokens.access).await.expect(200);
+    let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
+    assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0, "email_code": false }));
+    node.login("ada").await;
+}
+
+#[tokio::test]
+async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
+    let mut cluster = cluster();
+    let free = cluster.node().await;
+    let (_, recovery_codes) = account(&cluster, &free, "ada").await;
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
+    cluster.config.factors.grace = Duration::from_hours(2);
+    let node = cluster.node().await;
+    let first = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "ada", &first).await;
+    let in_grace = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
+    assert_eq!(claims(&in_grace.access)["acr"], "aal1");
+    let second = challenge(&node, "ada").await;
+    let answer = second_factor(&node, &second, "recovery_code", &recovery_codes[0]).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal1", "nor does a recovery code in its place");
+
+    cluster.advance(Duration::from_hours(2));
+    assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session ends with the grace period");
+    let third = challenge(&node, "ada").await;
+    let code = self::code(&cluster, &node, "ada", &third).await;
+    let answer = second_factor(&node, &third, "email_code", &code).await;
+    assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
+    assert_nothing_exists(&answer);
+    let enrolment = answer.text_of("challenge");
+    let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": enrolment })).await.expect(200);
+    let app = App { secret: started.text_of("secret") };
+    let body = json!({ "challenge": enrolment, "code": app.code(&cluster.clock) });
+    let answer = node.post("/v1/login/enrolment/totp/confirm", body).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2");
+}
+
+#[tokio::test]
+async fn i14_code_by_mail_steps_up_no_session() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (tokens, _) = account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "ada", &challenge).await;
+    let body = json!({ "method": "email_code", "code": code });
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let body = json!({ "password": PASSWORD });
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
+    assert_eq!(answer.json()["acr"], "aal1");
+}
+
+/// An address that an operator has set is nobody's until it is verified. The factor stays on meanwhile.
+#[tokio::test]
+async fn i14_address_that_is_not_verified_gets_no_code() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let id =
+        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
+    let asked = node.try_login("ada", PASSWORD).await;
+    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
+    assert_eq!(send(&node, &challenge_of(&asked)).await.problem(), problem(403, "login_method_off"));
+    node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
+    let (token, _) = next_mail(&cluster, "lovelace", 0, "verify_address").await;
+    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
+    let challenge = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "lovelace", &challenge).await;
+    second_factor(&node, &challenge, "email_code", &code).await.expect(200);
+}
+
+/// The reader of a new address would set the password and read the codes.
+#[tokio::test]
+async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_by_mail_are_on() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let (tokens, _) = account(&cluster, &node, "ada").await;
+    let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let body = json!({ "token": token, "new_password": NEW_PASSWORD });
+    assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
+}
+
+#[tokio::test]
+async fn codes_by_mail_that_are_switched_off_for_all_are_not_asked_for() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    cluster.config.factors.email_code = false;
+    let off = cluster.node().await;
+    let tokens = off.login("ada").await;
+    assert_eq!(claims(&tokens.access)["amr"], json!(["pwd"]));
+    challenge_of(&node.try_login("ada", PASSWORD).await);
+}
+
+#[tokio::test]
+async fn remembered_device_skips_a_code_by_mail() {
+    let mut cluster = cluster();
+    cluster.config.factors.remember_device = Some(Duration::from_hours(24));
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "ada", &challenge).await;
+    let body = json!({ "challenge": challenge, "method": "email_code", "code": code, "remember_device": true });
+    let answer = node.post("/v1/login/second-factor", body).await.expect(200);
+    let device = answer.header("x-device-token");
+    let answer = super::remembered_devices::login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
+    assert_eq!(claims(&Tokens::of(&answer).access)["amr"], json!(["pwd"]));
+}
+
+/// A cluster whose nodes trust `X-Forwarded-For`.
+fn behind_proxy() -> TestCluster {
+    let mut cluster = cluster();
+    cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    cluster
+}
+
+async fn from(node: &Client, address: &str, path: &str, body: Value) -> Answer {
+    node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
+}
+
+#[tokio::test]
+async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_the_owners_attempts() {
+    let mut cluster = behind_proxy();
+    cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
+    let node = cluster.node().await;
+    let home = "198.51.100.7";
+    node.account("ada").await;
+    let login = |address: &'static str| {
+        let body = json!({ "identifier": "ada", "password": PASSWORD });
+        from(&node, address, "/v1/login", body)
+    };
+    let tokens = Tokens::of(&login(home).await.expect(200));
+    verify(&cluster, &node, "ada", &tokens).await;
+    enable(&node, &tokens).await.expect(200);
+
+    let stranger = challenge_of(&login("192.0.2.1").await);
+    let body = |challenge: &str| json!({ "challenge": challenge });
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        from(&node, address, "/v1/login/second-factor/code", body(&stranger)).await.expect(202);
+    }
+    let refused = from(&node, "192.0.2.3", "/v1/login/second-factor/code", body(&stranger)).await;
+    assert_eq!(refused.problem(), problem(429, "too_many_requests"));
+    assert!(refused.header("ratelimit").starts_with("\"factor-mail-account\";r=0;t="), "{refused:?}");
+    let guess = |address: &'static str, challenge: &str, code: &str| {
+        let body = super::factor_body(challenge, "email_code", code);
+        from(&node, address, "/v1/login/second-factor", body)
+    };
+    for _ in 0..6 {
+        assert_eq!(guess("192.0.2.1", &stranger, WRONG).await.status, 401);
+    }
+    assert_eq!(guess("192.0.2.4", &stranger, WRONG).await.problem(), problem(429, "too_many_requests"));
+
+    let mails = |expected: usize| {
+        let cluster = &cluster;
+        async move {
+            let arrived = || async { count(cluster, "ada", "second_factor_code") == expected };
+            wait::until("ada has the codes", arrived).await;
+        }
+    };
+    mails(2).await;
+    let owner = challenge_of(&login(home).await);
+    from(&node, home, "/v1/login/second-factor/code", body(&owner)).await.expect(202);
+    mails(3).await;
+    let code = cluster.mail_to(&email("ada"), "second_factor_code").await.code().to_owned();
+    guess(home, &owner, &code).await.expect(200);
+}
+
+#[tokio::test]
+async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encrypted() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let code = code(&cluster, &node, "ada", &challenge).await;
+    let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
+    let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
+    for secret in [code.clone(), code.replace('-', "")] {
+        for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &cluster.redis.everything())] {
+            assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{place}");
+        }
+    }
+    // nor does the code sign in by itself
+    let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
+    assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
+}
+
+/// One challenge and one code by mail, presented by sixteen at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_code_by_mail_works_once_among_sixteen_racers_on_two_nodes() {
+    let cluster = cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
+    account(&cluster, &nodes[0], "ada").await;
+    for _ in 0..2 {
+        let challenge = challenge(&nodes[0], "ada").await;
+        let code = code(&cluster, &nodes[0], "ada", &challenge).await;
+        let race = (0..16).map(|racer| second_factor(&nodes[racer % 2], &challenge, "email_code", &code));
+        let answers = futures_util::future::join_all(race).await;
+        let won = answers.iter().filter(|answer| answer.status == 200).count();
+        assert_eq!(won, 1, "{answers:?}");
+    }
+}

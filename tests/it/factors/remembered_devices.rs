@@ -1,0 +1,403 @@
+//! Remembered devices: `factors.remember_device`, `/v1/me/devices`.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        account::{Email, Roles},
+        factor::FactorPolicy,
+    },
+    service::accounts,
+    store::sql::AuditFilter,
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{Enrolled, STEP, account, challenge_of, claims, enrol, factor_body};
+use crate::{
+    accounts::{NEW_PASSWORD, change_mail, email, problem, reset, reset_mail, signed_in, verify},
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+const MONTH: Duration = Duration::from_hours(30 * 24);
+
+/// A cluster whose devices may skip the second factor for 30 days.
+pub fn cluster() -> TestCluster {
+    let mut cluster = super::cluster();
+    cluster.config.factors.remember_device = Some(MONTH);
+    cluster
+}
+
+/// Sends a JSON request with a device token, or without.
+async fn from(node: &Client, device: Option<&str>, path: &str, body: Value) -> Answer {
+    let request = node.request(Method::POST, path).json(&body);
+    node.send(match device {
+        Some(device) => request.header("x-device-token", device),
+        None => request,
+    })
+    .await
+}
+
+/// Signs in by password from a device.
+pub async fn login(node: &Client, name: &str, password: &str, device: Option<&str>) -> Answer {
+    let body = json!({ "identifier": name, "password": password, "device": "Ada's laptop" });
+    from(node, device, "/v1/login", body).await
+}
+
+/// Signs in with the app from a device that has no token yet, and has it remembered. Returns the answer.
+async fn remember_with(cluster: &TestCluster, node: &Client, name: &str, ada: &Enrolled, password: &str) -> Answer {
+    let challenge = challenge_of(&login(node, name, password, None).await);
+    let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    body["remember_device"] = json!(true);
+    let answer = node.post("/v1/login/second-factor", body).await.expect(200);
+    cluster.advance(STEP);
+    answer
+}
+
+/// As [`remember_with`], with the password of [`Client::account`]. Returns the device token.
+pub async fn remember(cluster: &TestCluster, node: &Client, name: &str, ada: &Enrolled) -> String {
+    remember_with(cluster, node, name, ada, PASSWORD).await.header("x-device-token").to_owned()
+}
+
+async fn devices(node: &Client, access: &str) -> Vec<Value> {
+    let answer = node.get("/v1/me/devices", access).await.expect(200);
+    answer.json()["devices"].as_array().unwrap().clone()
+}
+
+#[tokio::test]
+async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_asks_for_the_factor() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let asked = login(&node, "ada", PASSWORD, None).await;
+    assert_eq!(asked.json()["remember_device_for"], 2_592_000);
+    let device = remember(&cluster, &node, "ada", &ada).await;
+
+    let answer = login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
+    let tokens = Tokens::of(&answer);
+    let claimed = claims(&tokens.access);
+    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd"])), "nothing else was shown");
+    let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(claims(&refreshed.access)["acr"], "aal1");
+    assert_eq!(answer.header("x-device-token"), device, "the device keeps its token");
+
+    let refused = node.delete("/v1/me", &refreshed.access).await;
+    assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
+    assert!(refused.header("www-authenticate").contains("acr_values=\"aal2\""), "{refused:?}");
+    let again = |body: Value| signed_in(&node, &refreshed, Method::POST, "/v1/me/reauthenticate", body);
+    let refused = again(json!({ "password": PASSWORD })).await;
+    assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
+    let code = ada.app.code(&cluster.clock);
+    assert_eq!(again(json!({ "method": "totp", "code": code })).await.expect(200).json()["acr"], "aal2");
+
+    // without the token, or with a wrong password, nothing is different
+    challenge_of(&login(&node, "ada", PASSWORD, None).await);
+    let wrong = login(&node, "ada", "not the password", Some(&device)).await;
+    assert_eq!(wrong.problem(), problem(401, "invalid_credentials"));
+}
+
+#[tokio::test]
+async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let challenge = challenge_of(&login(&node, "ada", PASSWORD, None).await);
+    let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    let answer = node.post("/v1/login/second-factor", body).await.expect(200);
+    cluster.advance(STEP);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(answer.header("x-device-token"))).await);
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
+
+    cluster.config.factors.remember_device = None;
+    let off = cluster.node().await;
+    let asked = login(&off, "ada", PASSWORD, Some(&device)).await;
+    assert!(asked.json()["remember_device_for"].is_null(), "{asked:?}");
+    challenge_of(&asked);
+    let other = remember(&cluster, &off, "ada", &ada).await;
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&other)).await);
+}
+
+/// An earlier token of the device may have copies: one that an attacker got with the password before there was a factor.
+#[tokio::test]
+async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let former = login(&node, "ada", PASSWORD, None).await.expect(200).header("x-device-token").to_owned();
+    let ada = enrol(&cluster, &node, "ada").await;
+    let challenge = challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
+    let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    body["remember_device"] = json!(true);
+    let answer = from(&node, Some(&former), "/v1/login/second-factor", body).await.expect(200);
+    let device = answer.header("x-device-token");
+    assert_ne!(device, former);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
+    login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
+}
+
+#[tokio::test]
+async fn device_token_of_another_account_skips_nothing() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let eve = account(&cluster, &node, "eve").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    let other = remember(&cluster, &node, "eve", &eve).await;
+    challenge_of(&login(&node, "eve", PASSWORD, Some(&device)).await);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&other)).await);
+    login(&node, "eve", PASSWORD, Some(&other)).await.expect(200);
+    let made_up = format!("lk_dt_{}", "A".repeat(43));
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&made_up)).await);
+}
+
+#[tokio::test]
+async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the_account_change() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let ada = enrol(&cluster, &node, "ada").await;
+    let state = &node.state;
+
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    accounts::change_roles(state, id, &Roles::parse(["staff"]).unwrap(), &Roles::default()).await.unwrap();
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    accounts::disable(state, id).await.unwrap();
+    accounts::enable(state, id).await.unwrap();
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let answer = remember_with(&cluster, &node, "ada", &ada, PASSWORD).await;
+    let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
+    signed_in(&node, &tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let answer = remember_with(&cluster, &node, "ada", &ada, PASSWORD).await;
+    let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
+    let (token, _) = change_mail(&cluster, &node, &tokens, "lovelace").await;
+    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    accounts::set_email(state, id, &Email::parse("ada@example.com").unwrap()).await.unwrap();
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let answer = remember_with(&cluster, &node, "ada", &ada, PASSWORD).await;
+    let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
+    node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    challenge_of(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
+
+    let device = remember_with(&cluster, &node, "ada", &ada, NEW_PASSWORD).await.header("x-device-token").to_owned();
+    accounts::set_password(state, id, PASSWORD.into()).await.unwrap();
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    let answer = remember_with(&cluster, &node, "ada", &ada, PASSWORD).await;
+    let device = answer.header("x-device-token").to_owned();
+    node.delete("/v1/me", &Tokens::of(&answer).access).await.expect(202);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+
+    // an operator who resets the factors leaves no device for the next ones
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    let account = state.sql.account(id).await.unwrap().unwrap();
+    let (initiator, origin) = (latchkey::service::invite_account::Initiator::Operator, Default::default());
+    latchkey::service::factors::reset::reset(state, &account, &initiator, &origin).await.unwrap();
+    enrol(&cluster, &node, "ada").await;
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+}
+
+#[tokio::test]
+async fn i14_password_reset_by_mail_forgets_devices() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let ada = enrol(&cluster, &node, "ada").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    challenge_of(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
+}
+
+#[tokio::test]
+async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
+    let mut cluster = cluster();
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let ada = enrol(&cluster, &node, "ada").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    let by_mail = async |before: usize| {
+        let asked = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
+        let (_, code) = crate::accounts::next_mail(&cluster, "ada", before, "sign_in_code").await;
+        let body = json!({ "request": asked.text_of("request"), "email": email("ada"), "code": code });
+        challenge_of(&from(&node, Some(&device), "/v1/login/code/verify", body).await)
+    };
+    let challenge = by_mail(0).await;
+    // nor is a device remembered after one
+    let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    body["remember_device"] = json!(true);
+    let answer = from(&node, Some(&device), "/v1/login/second-factor", body).await.expect(200);
+    assert_eq!(answer.header("x-device-token"), device);
+    assert_eq!(devices(&node, &Tokens::of(&answer).access).await.len(), 1);
+    by_mail(1).await;
+}
+
+#[tokio::test]
+async fn i14_remembered_device_does_not_skip_a_required_factor() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    for policy in [FactorPolicy::AllAccounts, FactorPolicy::Roles(Roles::parse(["admin"]).unwrap())] {
+        cluster.config.factors.required = policy.clone();
+        let strict = cluster.node().await;
+        let answer = login(&strict, "ada", PASSWORD, Some(&device)).await;
+        match policy {
+            FactorPolicy::AllAccounts => {
+                assert!(answer.json()["remember_device_for"].is_null(), "{answer:?}");
+                challenge_of(&answer);
+                let device = remember(&cluster, &strict, "ada", &ada).await;
+                challenge_of(&login(&strict, "ada", PASSWORD, Some(&device)).await);
+                challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+                assert_eq!(devices(&strict, &ada.tokens.access).await.len(), 0);
+            }
+            _ => drop(answer.expect(200)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    cluster.config.factors.remember_device = Some(Duration::from_hours(2));
+    let shorter = cluster.node().await;
+    cluster.advance(Duration::from_hours(1));
+    login(&shorter, "ada", PASSWORD, Some(&device)).await.expect(200);
+    cluster.advance(Duration::from_hours(1));
+    challenge_of(&login(&shorter, "ada", PASSWORD, Some(&device)).await);
+    cluster.advance(MONTH - Duration::from_hours(2) - 2 * STEP);
+    let tokens = Tokens::of(&login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
+    assert_eq!(devices(&node, &tokens.access).await.len(), 1);
+    cluster.advance(STEP);
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
+    assert_eq!(devices(&node, &tokens.access).await.len(), 0, "use does not extend the time");
+}
+
+#[tokio::test]
+async fn devices_are_listed_and_forgotten_by_their_owner_only() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let eve = account(&cluster, &node, "eve").await;
+    let (first, second) = (remember(&cluster, &node, "ada", &ada).await, remember(&cluster, &node, "ada", &ada).await);
+    let theirs = remember(&cluster, &node, "eve", &eve).await;
+    login(&node, "ada", PASSWORD, Some(&first)).await.expect(200);
+
+    let request = node.request(Method::GET, "/v1/me/devices").bearer_auth(&ada.tokens.access);
+    let listed = node.send(request.header("x-device-token", &first)).await.expect(200).json();
+    let listed = listed["devices"].as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    for (device, is_first) in listed.iter().zip([false, true]) {
+        assert_eq!(device["name"], "Ada's laptop");
+        assert_eq!((&device["current"], device["last_used_at"].is_string()), (&json!(is_first), is_first), "{device}");
+        assert!(device.get("digest").is_none() && device["expires_at"].is_string(), "{device}");
+    }
+    let path = format!("/v1/me/devices/{}", listed[1]["id"].as_str().unwrap());
+    assert_eq!(node.delete(&path, &eve.tokens.access).await.problem(), problem(404, "unknown_device"));
+    node.delete(&path, &ada.tokens.access).await.expect(204);
+    assert_eq!(node.delete(&path, &ada.tokens.access).await.problem(), problem(404, "unknown_device"));
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&first)).await);
+    login(&node, "ada", PASSWORD, Some(&second)).await.expect(200);
+
+    assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 1 }));
+    assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 0 }));
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&second)).await);
+    login(&node, "eve", PASSWORD, Some(&theirs)).await.expect(200);
+}
+
+#[tokio::test]
+async fn further_device_replaces_the_oldest_one() {
+    let mut cluster = cluster();
+    cluster.config.factors.max_remembered_devices = 2;
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let mut known = Vec::new();
+    for _ in 0..3 {
+        known.push(remember(&cluster, &node, "ada", &ada).await);
+    }
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&known[0])).await);
+    for device in &known[1..] {
+        login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
+    }
+    assert_eq!(devices(&node, &ada.tokens.access).await.len(), 2);
+}
+
+#[tokio::test]
+async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_device() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let device = remember(&cluster, &node, "ada", &ada).await;
+    login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
+    let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
+    let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
+    let secret = &device.as_bytes()["lk_dt_".len()..];
+    for (place, bytes) in [("database", database), ("log", wal), ("redis", cluster.redis.everything())] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{place}");
+    }
+    let exported = node.get("/v1/me/export", &ada.tokens.access).await.expect(200).json();
+    let id = exported["devices"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!((&exported["devices"][0]["name"], &exported["email_code"]), (&json!("Ada's laptop"), &json!(false)));
+    node.delete(&format!("/v1/me/devices/{id}"), &ada.tokens.access).await.expect(204);
+    let text = node.state.metrics.render().unwrap();
+    let line = "latchkey_second_factors_total{method=\"remembered_device\",outcome=\"success\"} 1";
+    assert!(text.contains(line), "{text}");
+    node.stop().await;
+    let rows = cluster.sql().await.audit(&AuditFilter::default(), 100).await.unwrap();
+    for event in ["device_remembered", "device_forgotten"] {
+        assert!(rows.iter().any(|row| row.event == event && row.detail.as_deref() == Some(id.as_str())), "{event}");
+    }
+    let skipped = |row: &&latchkey::store::sql::AuditRow| row.reason.as_deref() == Some("remembered_device");
+    assert_eq!(rows.iter().filter(skipped).map(|row| row.event.as_str()).collect::<Vec<_>>(), ["sign_in"]);
+}
+
+#[tokio::test]
+async fn deleted_account_leaves_no_remembered_device() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    remember(&cluster, &node, "ada", &ada).await;
+    let id = node.verified(&ada.tokens.access).claims.sub;
+    accounts::delete(&node.state, id).await.unwrap();
+    let entry = latchkey::domain::audit::Entry::new(node.state.clock.now(), latchkey::domain::audit::AuditEvent::Lost);
+    assert_eq!(node.state.sql.forget_devices(id, entry).await.unwrap(), 0);
+}
+
+/// Sixteen second steps at once remember one device: that of the winner.
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_sixteen_racers_with_one_challenge_remember_one_device() {
+    let cluster = cluster();
+    let nodes = [cluster.node().await, cluster.node().await];
+    let ada = account(&cluster, &nodes[0], "ada").await;
+    let challenge = challenge_of(&login(&nodes[0], "ada", PASSWORD, None).await);
+    let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
+    body["remember_device"] = json!(true);
+    let race = (0..16).map(|racer| nodes[racer % 2].post("/v1/login/second-factor", body.clone()));
+    let answers = futures_util::future::join_all(race).await;
+    let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(won.len(), 1, "{answers:?}");
+    assert_eq!(devices(&nodes[1], &Tokens::of(won[0]).access).await.len(), 1);
+    login(&nodes[1], "ada", PASSWORD, Some(won[0].header("x-device-token"))).await.expect(200);
+}
