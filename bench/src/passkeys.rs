@@ -14,6 +14,7 @@ use latchkey::{
     domain::{
         account::Identifier,
         clock::Timestamp,
+        factor::FactorKind,
         ids::{AccountId, PasskeyId},
         passkey::{Aaguid, CredentialId, Passkey, PasskeyName},
     },
@@ -111,6 +112,8 @@ async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Re
             last_used_at: None,
         };
         change.add_passkey(&passkey).await?;
+        // other scenarios sign in to the accounts with a password, and no second step: no sign-in by passkey reads this
+        change.set_factor(FactorKind::Passkey, false, passkey.created_at).await?;
         change.commit().await?;
         ids.push(account.id);
     }

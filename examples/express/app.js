@@ -3,7 +3,7 @@
 import { env } from "node:process";
 
 import express from "express";
-import { claimsOf, createVerifier, expressMiddleware, registrationOf, requireMaxAge, requireRole, webSocketUpgrade } from "latchkey-verify";
+import { claimsOf, createVerifier, expressMiddleware, registrationOf, requireAuthentication, requireRole, webSocketUpgrade } from "latchkey-verify";
 import { WebSocketServer } from "ws";
 
 const verifier = createVerifier({
@@ -31,8 +31,8 @@ app.get("/admin/orders", signedIn, requireRole("admin"), (request, response) => 
   response.json({ orders: ["a lamp", "two chairs", "a table"] });
 });
 
-// signed-in users who authenticated in the last five minutes (RFC 9470)
-app.delete("/orders", signedIn, requireMaxAge(300), (request, response) => {
+// signed-in users who have shown two factors in the last five minutes (RFC 9470)
+app.delete("/orders", signedIn, requireAuthentication({ acr: "aal2", maxAge: 300 }), (request, response) => {
   response.json({ deleted: true });
 });
 

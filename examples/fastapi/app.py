@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, WebSocket, WebSocketDisconnect
 from latchkey import Claims, Latchkey, LatchkeyError, Registration
-from latchkey.fastapi import CloseOnEnd, current_registration, current_session, require_max_age, require_role
+from latchkey.fastapi import CloseOnEnd, current_registration, current_session, require_authentication, require_role
 
 
 @asynccontextmanager
@@ -47,9 +47,9 @@ async def all_orders() -> dict[str, Any]:
     return {"orders": ["a lamp", "two chairs", "a table"]}
 
 
-@app.delete("/orders", dependencies=[Depends(require_max_age(300))])
+@app.delete("/orders", dependencies=[Depends(require_authentication(acr="aal2", max_age=300))])
 async def delete_orders() -> dict[str, bool]:
-    """For signed-in users who authenticated in the last five minutes (RFC 9470)."""
+    """For signed-in users who have shown two factors in the last five minutes (RFC 9470)."""
     return {"deleted": True}
 
 

@@ -25,7 +25,8 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   local headers = {}
   if #authorization > 0 then headers["authorization"] = authorization end
 
-  local response = core.httpclient():get{ url = latchkey .. "/v1/verify", headers = headers, timeout = timeout }
+  local url = latchkey .. "/v1/verify" .. (txn:get_var("txn.latchkey_query") or "")
+  local response = core.httpclient():get{ url = url, headers = headers, timeout = timeout }
 
   local status = response and response.status or 0
   txn:set_var("txn.latchkey_status", status)

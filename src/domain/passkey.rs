@@ -148,6 +148,8 @@ pub struct PasskeyUse {
 pub enum PasskeyPurpose {
     /// To register a passkey.
     Registration,
+    /// To register the passkey that a sign-in waits for.
+    Enrolment,
     /// To sign in without a username.
     SignIn,
     /// To complete a sign-in.
@@ -158,12 +160,13 @@ pub enum PasskeyPurpose {
 
 impl PasskeyPurpose {
     /// All purposes.
-    pub const ALL: [Self; 4] = [Self::Registration, Self::SignIn, Self::SecondFactor, Self::StepUp];
+    pub const ALL: [Self; 5] = [Self::Registration, Self::Enrolment, Self::SignIn, Self::SecondFactor, Self::StepUp];
 
     /// The byte in Redis.
     pub const fn byte(self) -> u8 {
         match self {
             Self::Registration => b'r',
+            Self::Enrolment => b'e',
             Self::SignIn => b's',
             Self::SecondFactor => b'f',
             Self::StepUp => b'u',
@@ -174,6 +177,7 @@ impl PasskeyPurpose {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Registration => "registration",
+            Self::Enrolment => "enrolment",
             Self::SignIn => "sign_in",
             Self::SecondFactor => "second_factor",
             Self::StepUp => "step_up",

@@ -26,10 +26,11 @@ pub mod types;
 
 use api::{
     account::AccountApi, app_metadata::AppMetadataApi, consents::ConsentsApi, devices::DevicesApi,
-    email_login::EmailLoginApi, emails::EmailsApi, export::ExportApi, factors::FactorsApi, health::HealthApi,
-    invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi, passkeys::PasskeysApi,
-    reauthentication::ReauthenticationApi, recovery::RecoveryApi, revocations::RevocationsApi,
-    second_factor::SecondFactorApi, session::SessionApi, verify::VerifyApi,
+    email_login::EmailLoginApi, emails::EmailsApi, enrolment::EnrolmentApi, export::ExportApi, factors::FactorsApi,
+    health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi,
+    passkey_login::PasskeyLoginApi, passkeys::PasskeysApi, reauthentication::ReauthenticationApi,
+    recovery::RecoveryApi, revocations::RevocationsApi, second_factor::SecondFactorApi, session::SessionApi,
+    verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -47,14 +48,16 @@ use paths::Paths;
 /// | `/v1/me/export` | [`api::export`] |
 /// | `/v1/email/verification`, `/v1/email/verify`, `/v1/email/undo`, `/v1/password/forgot`, `/v1/password/reset`, `/v1/account/secure` | [`api::recovery`] |
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
-/// | `/v1/login/second-factor`, `/v1/login/second-factor/code`, `/v1/login/enrolment/totp`, `/v1/login/enrolment/totp/confirm` | [`api::second_factor`] |
+/// | `/v1/login/second-factor`, `/v1/login/second-factor/code` | [`api::second_factor`] |
+/// | `/v1/login/enrolment/totp`, `/v1/login/enrolment/passkey` | [`api::enrolment`] |
 /// | `/v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/factors/email-code`, `/v1/me/recovery-codes`, `/v1/users/factors/reset` | [`api::factors`] |
 /// | `/v1/me/devices`, `/v1/me/devices/{id}` | [`api::devices`] |
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
 /// | `/v1/login`, `/v1/refresh`, `/v1/logout` | [`api::login`] |
 /// | `/v1/me/reauthenticate` | [`api::reauthentication`] |
-/// | `/v1/me/passkeys`, `/v1/login/passkey`, `/.well-known/webauthn` | [`api::passkeys`] |
+/// | `/v1/me/passkeys` | [`api::passkeys`] |
+/// | `/v1/login/passkey`, `/.well-known/webauthn` | [`api::passkey_login`] |
 /// | `/v1/sessions`, `/v1/sessions/{id}` | [`api::session`] |
 /// | `/.well-known/jwks.json` | [`api::keys`] |
 /// | `/.well-known/oauth-authorization-server`, `/.well-known/openid-configuration` | [`api::metadata`] |
@@ -134,7 +137,7 @@ pub fn document(limits: &Limits) -> Document {
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
     // tuples have at most sixteen members
-    let sign_in = (LoginApi, EmailLoginApi, SecondFactorApi);
+    let sign_in = (LoginApi, EmailLoginApi, PasskeyLoginApi, SecondFactorApi, EnrolmentApi);
     let account = (
         AccountApi,
         MeApi,

@@ -34,6 +34,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("sign_in.html", include_str!("templates/sign_in.html")),
     ("sign_in_code.html", include_str!("templates/sign_in_code.html")),
     ("second_factor.html", include_str!("templates/second_factor.html")),
+    ("enrol.html", include_str!("templates/enrol.html")),
     ("register.html", include_str!("templates/register.html")),
     ("verify_address.html", include_str!("templates/verify_address.html")),
     ("forgot_password.html", include_str!("templates/forgot_password.html")),

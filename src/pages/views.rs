@@ -47,6 +47,7 @@ views! {
     SignIn = "sign_in.html" ["identifier", "password"];
     SignInCode = "sign_in_code.html" ["email", "code"];
     SecondFactor = "second_factor.html" ["code"];
+    Enrol = "enrol.html" ["name"];
     Register = "register.html" ["email", "username", "password"];
     VerifyAddress = "verify_address.html" ["email", "code", "token", "password", "new_password"];
     ForgotPassword = "forgot_password.html" ["identifier"];
@@ -135,6 +136,8 @@ pub struct SecondFactor {
     pub method: String,
     /// The methods that the account has besides it.
     pub others: Vec<String>,
+    /// With `passkey`: the options of the ceremony as JSON.
+    pub passkey_options: Option<String>,
     /// Whether the device can be remembered.
     pub can_remember: bool,
 }
@@ -145,11 +148,27 @@ impl SecondFactor {
         let state = |method: &str| Self {
             method: text(method),
             others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
+            passkey_options: (method == "passkey").then(|| text("{}")),
             can_remember: true,
         };
         let mut states: Vec<_> = methods.iter().map(|method| state(method)).collect();
         states.push(Self { others: Vec::new(), can_remember: false, ..state("totp") });
         states
+    }
+}
+
+/// The second factor that a sign-in waits for: the choice of one, or a form that creates a passkey.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Enrol {
+    /// The options of the registration of a passkey as JSON; none for the choice.
+    pub passkey_options: Option<String>,
+    /// The typed name of the passkey.
+    pub name: String,
+}
+
+impl Enrol {
+    fn states() -> Vec<Self> {
+        vec![Self::default(), Self { passkey_options: Some(text("{}")), name: text("My phone") }]
     }
 }
 
@@ -526,6 +545,8 @@ pub struct Totp {
     pub state: String,
     /// Whether the sign-in waits for it.
     pub is_enrolment: bool,
+    /// Whether the user can choose another factor instead.
+    pub has_others: bool,
 }
 
 impl Totp {
@@ -537,8 +558,10 @@ impl Totp {
             qr_code: super::qr_code(uri).unwrap_or_default(),
             state: text("state"),
             is_enrolment: false,
+            has_others: false,
         };
-        vec![Self { is_enrolment: true, ..state.clone() }, state]
+        let required = Self { is_enrolment: true, ..state.clone() };
+        vec![Self { has_others: true, ..required.clone() }, required, state]
     }
 }
 

@@ -175,7 +175,10 @@ fn valid(path: &str, number: usize) -> Map<String, Value> {
         }),
         "/v1/login/enrolment/totp" => json!({ "challenge": "lk_ch_x", "label": "x" }),
         "/v1/login/enrolment/totp/confirm" => json!({ "challenge": "lk_ch_x", "code": "123456" }),
-        "/v1/login/second-factor/options" | "/v1/login/second-factor/code" => json!({ "challenge": "lk_ch_x" }),
+        "/v1/login/second-factor/options" | "/v1/login/second-factor/code" | "/v1/login/enrolment/passkey/options" => {
+            json!({ "challenge": "lk_ch_x" })
+        }
+        "/v1/login/enrolment/passkey" => json!({ "challenge": "lk_ch_x", "credential": {}, "name": "x" }),
         "/v1/login/passkey" => json!({ "credential": {}, "transport": "bearer", "device": "x" }),
         "/v1/me/factors/totp" | "/v1/me/factors/totp/{id}" => json!({ "label": "x" }),
         "/v1/me/factors/totp/confirm" => json!({ "code": "123456" }),

@@ -17,6 +17,10 @@ const ROOTS = [
   "PasskeysResponse",
   "PasskeyAddedResponse",
   "DevicesResponse",
+  "FactorsResponse",
+  "TotpEnrolmentResponse",
+  "FactorTokensResponse",
+  "ReauthenticatedResponse",
   "Problem",
 ];
 

@@ -34,6 +34,51 @@ export interface DevicesResponse {
   devices: Array<RememberedDevice>;
 }
 
+/** A kind of second factor. */
+export type FactorKind = "totp" | "passkey";
+
+/** A second factor. */
+export interface FactorResponse {
+  /** When it was set up. */
+  created_at: string;
+  /** The id. */
+  id: string;
+  /** The kind. */
+  kind: FactorKind;
+  /** The name that the owner gave it. */
+  label: string;
+  /** When it was last used. */
+  last_used_at?: string;
+}
+
+/** The tokens of the session that takes the place of the caller's, and new recovery codes. */
+export interface FactorTokensResponse {
+  /** A JWT (RFC 9068). Send it as `Authorization: Bearer`. */
+  access_token: string;
+  /** The lifetime of the access token in seconds. */
+  expires_in: number;
+  /** Ten recovery codes, if new ones were made: each replaces a second factor once. They are never shown again. */
+  recovery_codes?: Array<string>;
+  /** The seconds until the session ends unless it is refreshed. */
+  refresh_expires_in: number;
+  /** The token for the next refresh. Absent if the cookie carries it. */
+  refresh_token?: string;
+  /** The session's id: the `sid` claim of its access tokens. */
+  session_id: string;
+  /** Always `Bearer` (RFC 6750). */
+  token_type: string;
+}
+
+/** The second factors of an account. */
+export interface FactorsResponse {
+  /** Whether codes by mail are on. Absent if they are off for all accounts (`factors.email_code`). */
+  email_code?: boolean;
+  /** Authenticator apps and passkeys, oldest first. */
+  factors: Array<FactorResponse>;
+  /** How many recovery codes are left. */
+  recovery_codes_left: number;
+}
+
 /** A field that is missing or invalid. */
 export interface FieldError {
   /** The kind of error. Stable; later releases may add values. */
@@ -128,6 +173,22 @@ export interface Problem {
   type: string;
 }
 
+/** An access token that names the new authentication. */
+export interface ReauthenticatedResponse {
+  /** A JWT (RFC 9068). Send it as `Authorization: Bearer`. */
+  access_token: string;
+  /** The level of the authentication: the claim `acr`. */
+  acr: string;
+  /** When the user authenticated, in seconds since the Unix epoch: the claim `auth_time`. */
+  auth_time: number;
+  /** The lifetime of the access token in seconds. */
+  expires_in: number;
+  /** The session's id: the `sid` claim of its access tokens. */
+  session_id: string;
+  /** Always `Bearer` (RFC 6750). */
+  token_type: string;
+}
+
 /** A new account. */
 export interface RegisterRequest {
   /** The account's e-mail address. Unique, regardless of case. */
@@ -208,4 +269,16 @@ export interface TokensResponse {
   session_id: string;
   /** Always `Bearer` (RFC 6750). */
   token_type: string;
+}
+
+/** An authenticator app that waits for its first code. */
+export interface TotpEnrolmentResponse {
+  /** When the first code must have arrived. */
+  expires_at: string;
+  /** The URI as a QR code, to be scanned by an app on another device: an SVG image. */
+  qr_code: string;
+  /** The secret in base32, to be typed into the app: SHA-1, six digits, 30 seconds. */
+  secret: string;
+  /** The secret as a URI, to be opened by an app on this device. */
+  uri: string;
 }

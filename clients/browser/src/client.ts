@@ -1,6 +1,8 @@
 import type {
   AccountResponse,
   DevicesResponse,
+  FactorTokensResponse,
+  FactorsResponse,
   LoginRequest,
   Passkey,
   PasskeyAddedResponse,
@@ -10,6 +12,7 @@ import type {
   RememberedDevice,
   SessionsResponse,
   TokensResponse,
+  TotpEnrolmentResponse,
 } from "./api.js";
 import { LatchkeyProblem, LatchkeyUnreachable, SignedOut, problemOf } from "./problem.js";
 import { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";
@@ -60,15 +63,40 @@ export interface SecondStep {
   rememberDevice?: boolean;
 }
 
-/** The session of a sign-in, or the second step that it needs. */
-export type SignInResult = (SessionInfo & { secondFactor?: undefined }) | { id?: undefined; secondFactor: SecondFactor };
+/**
+ * A sign-in to an account that must have a second factor and has none: set one of the `methods` up within `expiresIn` seconds, with
+ * `enrolPasskey`, or with `startTotp` and `confirmTotp`.
+ */
+export type Enrolment = SecondFactor;
 
-/** A passkey that was registered. */
-export interface AddedPasskey {
-  passkey: Passkey;
-  /** With the first factor of the account: codes that replace a factor once each. Show them now; they cannot be read again. */
+/** The session of a sign-in, the second step that it needs, or the second factor that must be set up first. */
+export type SignInResult =
+  | (SessionInfo & { secondFactor?: undefined; enrolment?: undefined })
+  | { id?: undefined; secondFactor: SecondFactor; enrolment?: undefined }
+  | { id?: undefined; secondFactor?: undefined; enrolment: Enrolment };
+
+/** An authenticator app that waits for its first code. Show one of the three. */
+export interface TotpEnrolment {
+  /** The secret in base32, to be typed into the app. */
+  secret: string;
+  /** The secret as a URI, to be opened by an app on this device. */
+  uri: string;
+  /** The URI as a QR code: an SVG image. */
+  qrCode: string;
+}
+
+/** Codes that replace a second factor once each. Show them now; they cannot be read again. Empty if the account has some already. */
+export interface RecoveryCodes {
   recoveryCodes: readonly string[];
 }
+
+/** A passkey that was registered; with the first factor of the account, recovery codes. */
+export interface AddedPasskey extends RecoveryCodes {
+  passkey: Passkey;
+}
+
+/** The password, or a code of `totp` or `recovery_code`, that the user shows again. Without either, a passkey. */
+export type StepUp = { password: string } | { method: string; code: string } | { signal?: AbortSignal };
 
 export interface PasskeySignIn extends SecondStep {
   /** The second step of a sign-in with a password. Without it the passkey signs in by itself, without a username. */
@@ -94,6 +122,9 @@ interface Access {
 
 /** Problems that end the session; any other leaves it unchanged. */
 const OVER = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
+
+/** Problems of an access token that a refresh replaces. */
+const STALE = new Set(["invalid_token", "claims_changed"]);
 
 /** Seconds before its end from which on an access token is replaced. */
 const MARGIN = 10;
@@ -150,8 +181,8 @@ export class LatchkeyClient {
   }
 
   /**
-   * Signs in and ends the session that was there before with the transport `cookie`. If the account has a second factor, nobody
-   * is signed in yet: `secondFactor` says how to continue.
+   * Signs in and ends the session that was there before with the transport `cookie`. If the account has a second factor, or must
+   * set one up, nobody is signed in yet: `secondFactor` or `enrolment` says how to continue.
    */
   async signIn(credentials: SignIn): Promise<SignInResult> {
     return this.#signIn("/v1/login", { ...credentials, transport: this.#transport });
@@ -306,6 +337,63 @@ export class LatchkeyClient {
     return (await this.#json<{ forgotten: number }>("DELETE", "/v1/me/devices")).forgotten;
   }
 
+  /** Registers the passkey that a sign-in waits for, under this name, and signs in. */
+  async enrolPasskey(enrolment: Enrolment, name: string, signal?: AbortSignal): Promise<RecoveryCodes> {
+    const path = "/v1/login/enrolment/passkey";
+    const challenge = { challenge: enrolment.challenge };
+    const options: PasskeyOptions = await (await this.#call("POST", `${path}/options`, challenge)).json();
+    const credential = await createPasskey(options.public_key, signal);
+    return this.#enrolled(path, { ...challenge, name, credential });
+  }
+
+  /**
+   * Starts to set up an authenticator app: for the account that is signed in, or the one whose sign-in waits for it. `confirmTotp`
+   * completes it with the app's first code.
+   */
+  async startTotp({ label, enrolment }: { label?: string; enrolment?: Enrolment } = {}): Promise<TotpEnrolment> {
+    const body = { ...(label && { label }), ...(enrolment && { challenge: enrolment.challenge }) };
+    const started: TotpEnrolmentResponse = enrolment
+      ? await (await this.#call("POST", "/v1/login/enrolment/totp", body)).json()
+      : await this.#json("POST", "/v1/me/factors/totp", body);
+    return { secret: started.secret, uri: started.uri, qrCode: started.qr_code };
+  }
+
+  /** Confirms the authenticator app. All other sessions of the account end, and this one gets new tokens; or the sign-in is complete. */
+  async confirmTotp(code: string, { enrolment }: { enrolment?: Enrolment } = {}): Promise<RecoveryCodes> {
+    if (enrolment) return this.#enrolled("/v1/login/enrolment/totp/confirm", { challenge: enrolment.challenge, code });
+    return this.#changeFactors("POST", "/v1/me/factors/totp/confirm", { code });
+  }
+
+  /** Removes an authenticator app. All other sessions of the account end, and this one gets new tokens. */
+  async removeTotp(id: string): Promise<void> {
+    await this.#changeFactors("DELETE", `/v1/me/factors/totp/${encodeURIComponent(id)}`);
+  }
+
+  /** The account's authenticator apps and passkeys, and the number of recovery codes that are left. */
+  async factors(): Promise<FactorsResponse> {
+    return this.#json("GET", "/v1/me/factors");
+  }
+
+  /** Replaces the recovery codes. All other sessions of the account end, and this one gets new tokens. */
+  async renewRecoveryCodes(): Promise<RecoveryCodes> {
+    return this.#changeFactors("POST", "/v1/me/recovery-codes");
+  }
+
+  /**
+   * Authenticates the user of this session again (step-up), for a call that was refused with `insufficient_user_authentication`:
+   * repeat that call afterwards. The session continues, in all tabs.
+   */
+  async reauthenticate(shown: StepUp): Promise<void> {
+    const path = "/v1/me/reauthenticate";
+    let body: unknown = shown;
+    if (!("password" in shown) && !("code" in shown)) {
+      const options = await this.#json<PasskeyOptions>("POST", `${path}/passkey/options`);
+      body = { credential: await getPasskey(options.public_key, false, shown.signal) };
+    }
+    const show = async (access: Access) => this.#keep(await (await this.#call("POST", path, body, access.token)).json());
+    await this.#withAccess(show);
+  }
+
   /** Stops listening to other tabs. */
   close(): void {
     this.#tabs.close();
@@ -322,16 +410,40 @@ export class LatchkeyClient {
     try {
       response = await this.#call("POST", path, body);
     } catch (error) {
-      if (error instanceof LatchkeyProblem && error.secondFactor) {
-        return { secondFactor: error.secondFactor };
+      if (error instanceof LatchkeyProblem) {
+        if (error.secondFactor) return { secondFactor: error.secondFactor };
+        if (error.enrolment) return { enrolment: error.enrolment };
       }
       throw error;
     }
-    this.#epoch++;
-    this.#refreshing = null;
+    return { id: (await this.#signedIn(response)).session_id };
+  }
+
+  /** Keeps the tokens of a sign-in that is complete, and the token by which the account recognises the device. */
+  async #signedIn<T extends TokensResponse>(response: Response): Promise<T> {
     const device = this.#cookie ? null : response.headers.get(DEVICE);
     if (device) await this.#device.set(device);
-    return { id: (await this.#keep(await response.json())).sessionId };
+    const tokens: T = await response.json();
+    await this.#begin(tokens);
+    return tokens;
+  }
+
+  /** The end of a sign-in that waited for a second factor to be set up. */
+  async #enrolled(path: string, body: unknown): Promise<RecoveryCodes> {
+    const tokens = await this.#signedIn<FactorTokensResponse>(await this.#call("POST", path, body));
+    return { recoveryCodes: tokens.recovery_codes ?? [] };
+  }
+
+  /** Keeps the tokens of a session that has begun. */
+  #begin(tokens: TokensResponse): Promise<Access> {
+    this.#epoch++;
+    this.#refreshing = null;
+    return this.#keep(tokens);
+  }
+
+  async #changeFactors(method: string, path: string, body?: unknown): Promise<RecoveryCodes> {
+    const { response } = await this.#replace<FactorTokensResponse>(method, path, body, (tokens) => tokens);
+    return { recoveryCodes: response.recovery_codes ?? [] };
   }
 
   /** The device token, for the calls that recognise the device. With cookies the browser sends it. */
@@ -346,17 +458,20 @@ export class LatchkeyClient {
       // under the lock: a tab that presented the ended session's cookie meanwhile would have the new one deleted
       this.#tabs.exclusively(async () => {
         const response: T = await (await this.#call(method, path, body, access.token)).json();
-        this.#epoch++;
-        this.#refreshing = null;
         this.#ended = access.sessionId;
-        return { response, session: { id: (await this.#keep(tokensOf(response))).sessionId } };
+        return { response, session: { id: (await this.#begin(tokensOf(response))).sessionId } };
       });
+    return this.#withAccess(change);
+  }
+
+  /** A call with an access token, which a refresh replaces once if it is refused. Other refusals, such as that of a code, are final. */
+  async #withAccess<T>(call: (access: Access) => Promise<T>): Promise<T> {
     const access = await this.#fresh();
     try {
-      return await change(access);
+      return await call(access);
     } catch (error) {
-      if (!(error instanceof LatchkeyProblem && error.status === 401)) throw error;
-      return change(await this.#fresh(access));
+      if (!(error instanceof LatchkeyProblem && STALE.has(error.code))) throw error;
+      return call(await this.#fresh(access));
     }
   }
 

@@ -2,13 +2,17 @@ export {
   LatchkeyClient,
   type AddedPasskey,
   type ClientOptions,
+  type Enrolment,
   type Listener,
   type PasskeySignIn,
+  type RecoveryCodes,
   type SecondFactor,
   type SecondStep,
   type SessionInfo,
   type SignIn,
   type SignInResult,
+  type StepUp,
+  type TotpEnrolment,
 } from "./client.js";
 export { LatchkeyProblem, LatchkeyUnreachable, SignedOut } from "./problem.js";
 export { localTokenStorage, memoryTokenStorage, type TokenStorage } from "./storage.js";

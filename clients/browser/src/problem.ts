@@ -1,5 +1,5 @@
 import type { FieldError, Problem } from "./api.js";
-import type { SecondFactor } from "./client.js";
+import type { Enrolment, SecondFactor } from "./client.js";
 
 /** An error response of Latchkey (RFC 9457). Branch on `code`; `detail` is for people. */
 export class LatchkeyProblem extends Error {
@@ -14,6 +14,8 @@ export class LatchkeyProblem extends Error {
   readonly retryAfter: number | undefined;
   /** The second step of a sign-in, with the code `second_factor_required`. */
   readonly secondFactor: SecondFactor | undefined;
+  /** The sign-in that waits for a second factor to be set up, with the code `factor_enrolment_required`. */
+  readonly enrolment: Enrolment | undefined;
 
   constructor(problem: Problem, retryAfter?: number) {
     super(problem.detail || problem.title);
@@ -24,9 +26,10 @@ export class LatchkeyProblem extends Error {
     this.requestId = problem.request_id;
     this.retryAfter = retryAfter;
     const { challenge, methods = [], expires_in: expiresIn = 0, remember_device_for: rememberDeviceFor } = problem;
-    const isSecondStep = problem.code === "second_factor_required" && challenge;
     const remember = rememberDeviceFor === undefined ? {} : { rememberDeviceFor };
-    this.secondFactor = isSecondStep ? { challenge, methods, expiresIn, ...remember } : undefined;
+    const step = challenge ? { challenge, methods, expiresIn, ...remember } : undefined;
+    this.secondFactor = problem.code === "second_factor_required" ? step : undefined;
+    this.enrolment = problem.code === "factor_enrolment_required" ? step : undefined;
   }
 
   /** The error of one form field, if that field is invalid. */

@@ -447,6 +447,67 @@ test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", as
   });
 });
 
+test("sign_in_that_waits_for_a_factor_is_completed_by_an_app_or_a_passkey", async () => {
+  const bodies = [];
+  const fake = service(async (path, request) => {
+    bodies.push([path, await request.json()]);
+    const waiting = { type: "about:blank", title: "t", status: 403, detail: "d", code: "factor_enrolment_required", request_id: "r1" };
+    if (path === "/v1/login") return json(403, { ...waiting, challenge: "lk_ch_2", methods: ["totp", "passkey"], expires_in: 300 });
+    if (path === "/v1/login/enrolment/totp") return json(200, { secret: "S", uri: "otpauth:x", qr_code: "<svg/>", expires_at: "" });
+    if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
+    return json(200, { ...(await tokens(1).json()), recovery_codes: ["a", "b"] });
+  });
+  await withPasskeys(async () => {
+    const auth = client(fake);
+    const { id, secondFactor, enrolment } = await auth.signIn({ identifier: "ada", password: "x" });
+    assert.deepEqual([id, secondFactor, auth.session], [undefined, undefined, null]);
+    assert.deepEqual(enrolment, { challenge: "lk_ch_2", methods: ["totp", "passkey"], expiresIn: 300 });
+    bodies.splice(0);
+    assert.deepEqual(await auth.startTotp({ enrolment, label: "App" }), { secret: "S", uri: "otpauth:x", qrCode: "<svg/>" });
+    assert.deepEqual(await auth.confirmTotp("123456", { enrolment }), { recoveryCodes: ["a", "b"] });
+    assert.deepEqual(auth.session, { id: "s1" });
+    assert.deepEqual(await auth.enrolPasskey(enrolment, "Phone"), { recoveryCodes: ["a", "b"] });
+    const challenge = { challenge: "lk_ch_2" };
+    assert.deepEqual(bodies, [
+      ["/v1/login/enrolment/totp", { label: "App", ...challenge }],
+      ["/v1/login/enrolment/totp/confirm", { ...challenge, code: "123456" }],
+      ["/v1/login/enrolment/passkey/options", challenge],
+      ["/v1/login/enrolment/passkey", { ...challenge, name: "Phone", credential: { kind: "create" } }],
+    ]);
+  });
+});
+
+test("step_up_replaces_the_access_token_of_the_session_and_sends_a_wrong_code_once", async () => {
+  const seen = [];
+  const fake = service(async (path, request, count) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path === "/v1/refresh") return tokens(1);
+    if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
+    seen.push([path, request.headers.get("authorization"), request.body ? await request.json() : undefined]);
+    if (path === "/v1/me/recovery-codes") return json(200, { ...(await tokens(3, 300, "s2").json()), recovery_codes: ["c"] });
+    if (count === 1) return problem(401, "invalid_code");
+    if (count === 2) return problem(401, "invalid_token");
+    return json(200, { access_token: "access-2", token_type: "Bearer", expires_in: 300, session_id: "s1", acr: "aal2", auth_time: 1 });
+  });
+  await withPasskeys(async () => {
+    const auth = await signedIn(fake);
+    const shown = { method: "totp", code: "123456" };
+    await assert.rejects(auth.reauthenticate(shown), (error) => error.code === "invalid_code");
+    assert.equal(seen.splice(0).length, 1, "a wrong code counts, so it is not repeated");
+    await auth.reauthenticate(shown);
+    await auth.reauthenticate({});
+    assert.deepEqual(await auth.renewRecoveryCodes(), { recoveryCodes: ["c"] });
+    const path = "/v1/me/reauthenticate";
+    assert.deepEqual(seen, [
+      [path, "Bearer access-0", shown],
+      [path, "Bearer access-1", shown],
+      [path, "Bearer access-2", { credential: { kind: "get" } }],
+      ["/v1/me/recovery-codes", "Bearer access-2", undefined],
+    ]);
+    assert.deepEqual(auth.session, { id: "s2" });
+  });
+});
+
 test("the_package_is_smaller_than_6_kilobytes_compressed", () => {
   const dist = new URL("../dist/", import.meta.url);
   const files = readdirSync(dist).filter((file) => file.endsWith(".js"));

@@ -1,10 +1,10 @@
 //! An app whose callers sign in with Latchkey. `GET /hello` is for signed-in users, `GET /admin` for those with the role `admin`.
-//! `GET /vault` is for users who have signed in with two factors, or authenticated again with one (RFC 9470).
+//! `GET /vault` is for users who have shown two factors in the last five minutes (RFC 9470).
 //! `GET /chat` is a WebSocket that closes when its user signs out.
 
 mod chat;
 
-use std::{env, error::Error};
+use std::{env, error::Error, time::Duration};
 
 use latchkey_verify::{
     Verifier,
@@ -27,7 +27,7 @@ fn admin(caller: Caller) -> String {
     format!("Hello, admin {}!\n", caller.sub)
 }
 
-/// Greets a user who has shown a second factor.
+/// Greets a user who has shown two factors recently.
 #[handler]
 fn vault(caller: Caller) -> String {
     format!("Hello, {}, with {}!\n", caller.sub, caller.acr.as_deref().unwrap_or("aal1"))
@@ -44,10 +44,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .await?;
 
     let verify = Verify::new(verifier);
+    let strong = verify.clone().require_acr(["aal2"]).require_max_age(Duration::from_mins(5));
     let app = Route::new()
         .at("/hello", get(hello).with(verify.clone()))
         .at("/chat", get(chat::chat).with(verify.clone()).data(Room::new()))
-        .at("/vault", get(vault).with(verify.clone().require_acr(["aal2"])))
+        .at("/vault", get(vault).with(strong))
         .at("/admin", get(admin).with(verify.require_role(["admin"])));
     let listener = TcpListener::bind(setting("LISTEN", "127.0.0.1:3000")).await?;
     println!("http://{}/hello", listener.local_addr()?);

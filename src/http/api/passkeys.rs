@@ -1,28 +1,24 @@
-//! `/v1/me/passkeys`, `POST /v1/login/passkey/options`, `POST /v1/login/passkey`, `GET /.well-known/webauthn`.
+//! `/v1/me/passkeys`: the passkeys of the caller's account.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{
-    Tag,
-    account::sentence,
-    login::{SignedInResponse, TokensResponse, TransportName, printable},
-};
+use super::{Tag, account::sentence, login::TokensResponse};
 use crate::{
     domain::{
         clock::Timestamp,
         ids::PasskeyId,
         passkey::{Passkey, PasskeyName},
-        session::{Accepted, Transport},
+        session::Accepted,
     },
     http::{
         extract::{
-            auth::{CookieCheck, CsrfCheck, ReplacedCookie, SignedIn},
-            client_info::{ClientInfo, MailOrigin},
+            auth::{CookieCheck, CsrfCheck, SignedIn},
+            client_info::MailOrigin,
             json::Body,
         },
         problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
@@ -34,20 +30,12 @@ use crate::{
         passkeys::{
             PasskeyError, PasskeyOptions, manage,
             register::{self, RegisterPasskeyError},
-            related_origins,
-            sign_in::{self, PasskeySignIn},
-            verify::{self, PasskeyTask},
         },
-        sign_in::SignInStep,
-        token_issuer::Tokens,
     },
     state::AppState,
 };
 
-/// How long browsers may cache the list of origins.
-const MAX_AGE: Duration = Duration::from_hours(1);
-
-/// Passkeys: register and manage them, and sign in with one.
+/// The passkeys of the caller's account: register, list, rename and remove them.
 pub struct PasskeysApi;
 
 /// The options of a ceremony for `navigator.credentials`.
@@ -173,12 +161,12 @@ impl Example for PasskeyAddedResponse {
 /// A passkey to register.
 #[derive(Object)]
 #[oai(example)]
-struct AddPasskeyRequest {
+pub(super) struct AddPasskeyRequest {
     /// A name for the passkey: 1 to 64 characters.
     #[oai(validator(min_length = 1, max_length = 64))]
-    name: String,
+    pub(super) name: String,
     /// The `PublicKeyCredential` of `navigator.credentials.create`, in its JSON form (`toJSON`).
-    credential: JsonObject,
+    pub(super) credential: JsonObject,
 }
 
 impl Example for AddPasskeyRequest {
@@ -207,35 +195,6 @@ impl Example for RenamePasskeyRequest {
     }
 }
 
-/// A sign-in with a passkey.
-#[derive(Object)]
-#[oai(example)]
-struct PasskeyLoginRequest {
-    /// The `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
-    credential: JsonObject,
-    /// How the refresh token is delivered. Default: `bearer`.
-    transport: Option<TransportName>,
-    /// A name for the device, shown in the list of sessions.
-    #[oai(validator(max_length = 64))]
-    device: Option<String>,
-}
-
-impl Example for PasskeyLoginRequest {
-    fn example() -> Self {
-        let response = json!({
-            "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0Iiwi…",
-            "authenticatorData": "SZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2M…",
-            "signature": "MEUCIQDmG9wLk…",
-            "userHandle": "AZt6YywAex6MVQ1vOhueIQ",
-        });
-        Self {
-            credential: credential_example(&response),
-            transport: Some(TransportName::Bearer),
-            device: Some("Ada's laptop".to_owned()),
-        }
-    }
-}
-
 /// An example of a credential in its JSON form.
 pub(super) fn credential_example(response: &Value) -> JsonObject {
     let id = "t3JzWk0xQ9mJ8oN5bYv2Rg";
@@ -248,20 +207,6 @@ fn members(value: Value) -> JsonObject {
     match value {
         Value::Object(members) => JsonObject(members),
         _ => JsonObject(Map::new()),
-    }
-}
-
-/// The origins of pages that can use the passkeys of this relying party (WebAuthn, section 5.11).
-#[derive(Object)]
-#[oai(example)]
-struct RelatedOriginsResponse {
-    /// The origins.
-    origins: Vec<String>,
-}
-
-impl Example for RelatedOriginsResponse {
-    fn example() -> Self {
-        Self { origins: vec!["https://auth.example.com".to_owned(), "https://app.example.org".to_owned()] }
     }
 }
 
@@ -307,18 +252,6 @@ enum RemovedResponse {
         /// The refresh cookie, if the calling session had the transport `cookie`.
         #[oai(header = "Set-Cookie")]
         Option<String>,
-    ),
-}
-
-#[derive(ApiResponse)]
-enum OriginsResponse {
-    /// The origins.
-    #[oai(status = 200)]
-    Ok(
-        Json<RelatedOriginsResponse>,
-        /// How long the list may be cached.
-        #[oai(header = "Cache-Control")]
-        String,
     ),
 }
 
@@ -426,32 +359,6 @@ impl Problems for RemoveProblems {
     ];
 }
 
-/// The errors of beginning a sign-in.
-struct LoginOptionsProblems;
-
-impl Problems for LoginOptionsProblems {
-    const CODES: &'static [Code] = &[Code::LoginMethodOff, Code::TooManyRequests];
-}
-
-/// The errors of a sign-in with a passkey.
-struct LoginProblems;
-
-impl Problems for LoginProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidPasskey,
-        Code::EmailNotVerified,
-        Code::SecondFactorRequired,
-        Code::FactorEnrolmentRequired,
-        Code::LoginMethodOff,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
-}
-
 impl<P: Problems> From<PasskeyError> for Failed<P> {
     fn from(error: PasskeyError) -> Self {
         match error {
@@ -460,13 +367,6 @@ impl<P: Problems> From<PasskeyError> for Failed<P> {
             PasskeyError::Service(error) => error.into(),
         }
     }
-}
-
-/// The errors of reading the origins.
-struct OriginsProblems;
-
-impl Problems for OriginsProblems {
-    const CODES: &'static [Code] = &[Code::NotFound];
 }
 
 /// The refusal of a passkey.
@@ -506,7 +406,7 @@ pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError 
     }
 }
 
-fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
+pub(super) fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
     PasskeyName::parse(text).map_err(|error| {
         let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
         ProblemError::fields(Code::InvalidFields, vec![field])
@@ -518,18 +418,13 @@ fn accepted(refused: Option<&ProblemError>) -> Accepted {
     if refused.is_some() { Accepted::Bearer } else { Accepted::Any }
 }
 
-#[OpenApi]
+#[OpenApi(tag = "Tag::Passkeys")]
 impl PasskeysApi {
     /// Begin to register a passkey
     ///
     /// Options for `navigator.credentials.create`. Their challenge works once, within {passkeys.timeout}, and for the calling
     /// session only. Needs a session that was authenticated within the last {session.recent}.
-    #[oai(
-        path = "/v1/me/passkeys/options",
-        method = "post",
-        operation_id = "passkey_registration_options",
-        tag = "Tag::Passkeys"
-    )]
+    #[oai(path = "/v1/me/passkeys/options", method = "post", operation_id = "passkey_registration_options")]
     async fn add_options(
         &self,
         Data(state): Data<&Arc<AppState>>,
@@ -545,7 +440,7 @@ impl PasskeysApi {
     ///
     /// Ends a registration with the credential that the authenticator has made. All other sessions of the account end in the same
     /// step, and a new one takes the place of the calling session. An account may have {passkeys.max_per_account} passkeys.
-    #[oai(path = "/v1/me/passkeys", method = "post", operation_id = "add_passkey", tag = "Tag::Passkeys")]
+    #[oai(path = "/v1/me/passkeys", method = "post", operation_id = "add_passkey")]
     async fn add(
         &self,
         Data(state): Data<&Arc<AppState>>,
@@ -577,7 +472,7 @@ impl PasskeysApi {
     /// List passkeys
     ///
     /// The passkeys of the account, oldest first.
-    #[oai(path = "/v1/me/passkeys", method = "get", operation_id = "list_passkeys", tag = "Tag::Passkeys")]
+    #[oai(path = "/v1/me/passkeys", method = "get", operation_id = "list_passkeys")]
     async fn list(
         &self,
         Data(state): Data<&Arc<AppState>>,
@@ -590,7 +485,7 @@ impl PasskeysApi {
     /// Rename a passkey
     ///
     /// Needs a session that was authenticated within the last {session.recent}.
-    #[oai(path = "/v1/me/passkeys/:id", method = "patch", operation_id = "rename_passkey", tag = "Tag::Passkeys")]
+    #[oai(path = "/v1/me/passkeys/:id", method = "patch", operation_id = "rename_passkey")]
     async fn rename(
         &self,
         Data(state): Data<&Arc<AppState>>,
@@ -610,7 +505,7 @@ impl PasskeysApi {
     ///
     /// The passkey stops working at once. All other sessions of the account end in the same step, and a new one takes the place of
     /// the calling session. Needs a session that was authenticated within the last {session.recent}.
-    #[oai(path = "/v1/me/passkeys/:id", method = "delete", operation_id = "remove_passkey", tag = "Tag::Passkeys")]
+    #[oai(path = "/v1/me/passkeys/:id", method = "delete", operation_id = "remove_passkey")]
     async fn remove(
         &self,
         Data(state): Data<&Arc<AppState>>,
@@ -630,85 +525,5 @@ impl PasskeysApi {
                 Ok(RemovedResponse::Ok(Json(tokens), cookie))
             }
         }
-    }
-
-    /// Begin a sign-in with a passkey
-    ///
-    /// Options for `navigator.credentials.get`, also with `mediation: "conditional"`. They name no account, so they reveal
-    /// nothing about any. Their challenge works once, within {passkeys.timeout}.
-    #[oai(
-        path = "/v1/login/passkey/options",
-        method = "post",
-        operation_id = "passkey_login_options",
-        tag = "Tag::SignIn"
-    )]
-    async fn login_options(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-    ) -> Result<OptionsResponse, Failed<LoginOptionsProblems>> {
-        let options = verify::options(state, PasskeyTask::SignIn, client.ip).await?;
-        Ok(OptionsResponse::Ok(Json(options.into())))
-    }
-
-    /// Sign in with a passkey
-    ///
-    /// Starts a session for the account of the passkey. If the authenticator has verified its user, by a PIN or biometrics, `acr`
-    /// is `aal2`; if not, which is refused unless `passkeys.user_verification` is `preferred`, it is `aal1`.
-    #[oai(path = "/v1/login/passkey", method = "post", operation_id = "passkey_login", tag = "Tag::SignIn")]
-    async fn login(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
-        ReplacedCookie(replaced): ReplacedCookie,
-        Body(request): Body<PasskeyLoginRequest>,
-    ) -> Result<SignedInResponse, Failed<LoginProblems>> {
-        let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        if transport == Transport::Cookie
-            && let Some(refused) = cross_site.or(unusable)
-        {
-            return Err(refused.into());
-        }
-        let input = PasskeySignIn {
-            credential: request.credential.0,
-            transport,
-            device: client.device_token.clone(),
-            origin: client.into_origin(request.device.map(printable)),
-            replaces: replaced.filter(|_| transport == Transport::Cookie),
-        };
-        finish(state, sign_in::sign_in(state, &input).await?)
-    }
-
-    /// Get the related origins
-    ///
-    /// The origins whose pages can use the passkeys of this service (WebAuthn, section 5.11). Browsers read this document.
-    #[oai(path = "/.well-known/webauthn", method = "get", operation_id = "related_origins", tag = "Tag::Services")]
-    async fn related_origins(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-    ) -> Result<OriginsResponse, Failed<OriginsProblems>> {
-        let origins = related_origins(state).ok_or_else(|| Failed::new(Code::NotFound, "Passkeys are off."))?;
-        let cache = format!("public, max-age={}", MAX_AGE.as_secs());
-        Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache))
-    }
-}
-
-fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed<LoginProblems>> {
-    match step {
-        SignInStep::SignedIn(signed_in) => {
-            let tokens: Tokens = signed_in.issue_tokens(state)?;
-            Ok(SignedInResponse::new(tokens, Some(signed_in.device)))
-        }
-        SignInStep::EmailVerificationRequired if state.config.registration.conceal => Err(invalid_passkey().into()),
-        SignInStep::EmailVerificationRequired => {
-            let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
-            Err(Failed::new(Code::EmailNotVerified, detail))
-        }
-        SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
-        SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
-        // after a mail only
-        SignInStep::PasswordRequired | SignInStep::AccountChanged => Err(invalid_passkey().into()),
     }
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/second-factor/code`, `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/totp/confirm`.
+//! `POST /v1/login/second-factor`, `POST /v1/login/second-factor/options`, `POST /v1/login/second-factor/code`.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Exa
 
 use super::{
     Tag,
-    factors::{FactorTokensResponse, TotpEnrolmentResponse},
-    login::{SignedInResponse, printable},
+    login::SignedInResponse,
     passkeys::{PasskeyOptionsResponse, invalid_passkey, passkeys_off},
 };
 use crate::{
@@ -20,13 +19,9 @@ use crate::{
             json::Body,
         },
         problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
-        raw_json::RawJson,
         types::{JsonObject, Secret},
     },
-    service::sign_in::{
-        enrolment,
-        second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
-    },
+    service::sign_in::second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
     state::AppState,
 };
 
@@ -125,66 +120,11 @@ enum CodeSentResponse {
     Accepted(Json<CodeSentBody>),
 }
 
-/// A challenge for setting up a second factor.
-#[derive(Object)]
-#[oai(example)]
-struct StartEnrolmentRequest {
-    /// The `challenge` of the response `403 factor_enrolment_required`.
-    challenge: Secret,
-    /// A name for the app or the device that it is on.
-    #[oai(validator(max_length = 64))]
-    label: Option<String>,
-}
-
-impl Example for StartEnrolmentRequest {
-    fn example() -> Self {
-        Self { challenge: Secret("".into()), label: Some("Ada's phone".to_owned()) }
-    }
-}
-
-/// A challenge for setting up a second factor, and the factor's first code.
-#[derive(Object)]
-#[oai(example)]
-struct ConfirmEnrolmentRequest {
-    /// The `challenge` of the response `403 factor_enrolment_required`.
-    challenge: Secret,
-    /// The code that the app shows.
-    code: Secret,
-}
-
-impl Example for ConfirmEnrolmentRequest {
-    fn example() -> Self {
-        Self { challenge: Secret("".into()), code: Secret("".into()) }
-    }
-}
-
 #[derive(ApiResponse)]
 enum SecondFactorOptionsResponse {
     /// The options. Their challenge works once, and for this sign-in only.
     #[oai(status = 200)]
     Ok(Json<PasskeyOptionsResponse>),
-}
-
-#[derive(ApiResponse)]
-enum EnrolmentStartedResponse {
-    /// The secret, to be opened in an authenticator app.
-    #[oai(status = 200)]
-    Ok(Json<TotpEnrolmentResponse>),
-}
-
-#[derive(ApiResponse)]
-enum EnrolledResponse {
-    /// The session's tokens, and the recovery codes. They are never shown again.
-    #[oai(status = 200)]
-    Ok(
-        RawJson<FactorTokensResponse>,
-        /// The refresh cookie, with the transport `cookie`.
-        #[oai(header = "Set-Cookie")]
-        Option<String>,
-        /// A token by which the account recognises this device, as after a sign-in.
-        #[oai(header = "X-Device-Token")]
-        Option<String>,
-    ),
 }
 
 /// The errors of the second step of a sign-in.
@@ -206,7 +146,7 @@ impl Problems for SecondFactorProblems {
     ];
 }
 
-impl From<SecondFactorError> for Failed<SecondFactorProblems> {
+impl<P: Problems> From<SecondFactorError> for Failed<P> {
     fn from(error: SecondFactorError) -> Self {
         match error {
             SecondFactorError::InvalidChallenge => Self::new(
@@ -232,11 +172,11 @@ impl From<SecondFactorError> for Failed<SecondFactorProblems> {
 }
 
 /// Why the response must not set a cookie, if it must not.
-struct CookieRefusal(Option<ProblemError>);
+pub(super) struct CookieRefusal(pub(super) Option<ProblemError>);
 
 impl CookieRefusal {
     /// The error of a continuation: the reason for which a cookie was refused is that of the request.
-    fn explain(self, error: SecondFactorError) -> Failed<SecondFactorProblems> {
+    pub(super) fn explain<P: Problems>(self, error: SecondFactorError) -> Failed<P> {
         match (error, self.0) {
             (SecondFactorError::CookieNotAccepted, Some(refused)) => refused.into(),
             (error, _) => error.into(),
@@ -244,7 +184,7 @@ impl CookieRefusal {
     }
 }
 
-fn continuation(
+pub(super) fn continuation(
     client: ClientInfo,
     challenge: Secret,
     refused: &CookieRefusal,
@@ -346,53 +286,6 @@ impl SecondFactorApi {
             Ok(until) => {
                 let expires_in = until.saturating_since(state.clock.now()).as_secs();
                 Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
-            }
-            Err(error) => Err(refused.explain(error)),
-        }
-    }
-
-    /// Start to set up a required authenticator app
-    ///
-    /// For a sign-in that was answered with `403 factor_enrolment_required`: the account must have a second factor and has none.
-    /// Returns the secret for an authenticator app. The challenge allows nothing else.
-    #[oai(path = "/v1/login/enrolment/totp", method = "post", operation_id = "start_totp_enrolment")]
-    async fn start_totp(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
-        Body(request): Body<StartEnrolmentRequest>,
-    ) -> Result<EnrolmentStartedResponse, Failed<SecondFactorProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
-        let input = continuation(client, request.challenge, &refused, None);
-        match enrolment::start_totp(state, &input, request.label.map(printable)).await {
-            Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
-            Err(error) => Err(refused.explain(error)),
-        }
-    }
-
-    /// Confirm a required authenticator app
-    ///
-    /// Completes the sign-in with the app's first code. Returns ten recovery codes too, which replace the app once each.
-    #[oai(path = "/v1/login/enrolment/totp/confirm", method = "post", operation_id = "confirm_totp_enrolment")]
-    #[expect(clippy::too_many_arguments, reason = "each is read from the request by its type")]
-    async fn confirm_totp(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
-        ReplacedCookie(replaced): ReplacedCookie,
-        Body(request): Body<ConfirmEnrolmentRequest>,
-    ) -> Result<EnrolledResponse, Failed<SecondFactorProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
-        let input = continuation(client, request.challenge, &refused, replaced);
-        match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
-            Ok((signed_in, codes)) => {
-                let (body, cookie) = FactorTokensResponse::with_cookie(signed_in.issue_tokens(state)?, codes);
-                Ok(EnrolledResponse::Ok(body, cookie, Some(signed_in.device.expose().to_owned())))
             }
             Err(error) => Err(refused.explain(error)),
         }

@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{
     account::{Owner, require_owner, step_up},
+    enrolment::totp_view,
     form::Form,
-    second_factor::totp_view,
     security,
     sign_in::signed_in,
     visit::Visit,
@@ -76,7 +76,7 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
         totp::start(&visit.state, &caller(&visit, &owner), None).await.map_err(problem)
     };
     match started.await {
-        Ok(enrolment) => visit.reply().page(&totp_view(enrolment.uri.expose(), false)),
+        Ok(enrolment) => visit.reply().page(&totp_view(enrolment.uri.expose())),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -94,11 +94,11 @@ pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Res
     match confirmed.await {
         Ok(confirmed) => done(&visit, &confirmed.tokens, &confirmed.recovery_codes, "factor_added"),
         Err(problem) if problem.code == Code::InvalidCode => {
-            visit.reply().code(Some("code"), "wrong_code").page(&totp_view(&uri, false))
+            visit.reply().code(Some("code"), "wrong_code").page(&totp_view(&uri))
         }
         Err(problem) => match step_up(&visit, problem, "/security") {
             Ok(response) => Ok(response),
-            Err(problem) => visit.reply().error(&problem).page(&totp_view(&uri, false)),
+            Err(problem) => visit.reply().error(&problem).page(&totp_view(&uri)),
         },
     }
 }

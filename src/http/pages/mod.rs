@@ -9,6 +9,7 @@ mod assets;
 mod authorization;
 mod cookies;
 mod devices;
+mod enrolment;
 mod error;
 mod factors;
 mod form;
@@ -117,7 +118,7 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/sign-in/passkey", post(passkeys::submit_sign_in))
         .at("/account/sign-in/second-factor", get(second_factor::show).post(second_factor::submit))
         .at("/account/sign-in/second-factor/send", post(second_factor::send))
-        .at("/account/sign-in/enrol", get(second_factor::show_enrolment).post(second_factor::enrol))
+        .at("/account/sign-in/enrol", get(enrolment::show).post(enrolment::submit))
         .at("/account/security/totp", post(factors::start_totp))
         .at("/account/security/totp/confirm", post(factors::confirm_totp))
         .at("/account/security/totp/remove", post(factors::remove_totp))

@@ -169,7 +169,7 @@ fn id(text: &str) -> Result<PasskeyId, ProblemError> {
     Uuid::try_parse(text).map(PasskeyId).map_err(unknown)
 }
 
-fn name(text: &str) -> Result<PasskeyName, ProblemError> {
+pub(super) fn name(text: &str) -> Result<PasskeyName, ProblemError> {
     PasskeyName::parse(text).map_err(|error| {
         let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
         ProblemError::fields(Code::InvalidFields, vec![field])

@@ -1,33 +1,35 @@
-//! `/account/sign-in/second-factor` and `/account/sign-in/enrol`: continue a sign-in that needs a second factor.
+//! `/account/sign-in/second-factor`: continues a sign-in that needs a second factor.
 //!
 //! The challenge is in a cookie that scripts can't read, with the names of the account's factors behind it, and `remember` if the
 //! device can be remembered.
 
 use poem::{Response, Result, handler};
+use serde_json::Value;
 
 use super::{
     account::notice,
-    authorization::{Authorization, continuation},
+    authorization::Authorization,
     cookies,
     form::Form,
+    passkeys,
     respond::Reply,
     sign_in::{self, finish},
     visit::Visit,
 };
 use crate::{
     domain::{factor::FactorKind, secret::SecretText},
-    http::problem::{Code, ProblemError},
-    pages::{
-        qr_code,
-        views::{RecoveryCodes, SecondFactor as View, Totp},
-    },
-    service::sign_in::{
-        IssuedChallenge, enrolment,
-        second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
+    http::problem::{Code, FieldError, ProblemError},
+    pages::views::SecondFactor as View,
+    service::{
+        passkeys::PasskeyError,
+        sign_in::{
+            IssuedChallenge,
+            second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
+        },
     },
 };
 
-/// The factors that a page can ask for. A passkey needs no challenge: it signs in by itself.
+/// The factors that a page can ask for.
 const METHODS: [FactorKind; 4] =
     [FactorKind::Totp, FactorKind::Passkey, FactorKind::EmailCode, FactorKind::RecoveryCode];
 
@@ -35,27 +37,34 @@ const METHODS: [FactorKind; 4] =
 const REMEMBER: &str = "remember";
 
 /// A challenge, and the names of the factors that answer it.
-struct Waiting {
+pub(super) struct Waiting {
     challenge: SecretText,
     methods: Vec<String>,
     can_remember: bool,
 }
 
 impl Waiting {
-    fn of(visit: &Visit) -> Option<Self> {
-        Self::parse(visit.cookie(cookies::CHALLENGE)?)
+    /// Reads the cookie. Passkeys that are off answer nothing.
+    pub(super) fn of(visit: &Visit) -> Option<Self> {
+        Self::parse(visit, visit.cookie(cookies::CHALLENGE)?)
     }
 
-    fn parse(cookie: &str) -> Option<Self> {
+    fn parse(visit: &Visit, cookie: &str) -> Option<Self> {
         let mut parts = cookie.split('.');
         let challenge = parts.next()?.into();
         let parts: Vec<_> = parts.collect();
-        let is_known = |name: &&str| METHODS.iter().any(|kind| kind.as_str() == *name);
-        let methods = parts.iter().copied().filter(is_known).map(str::to_owned).collect();
+        let is_usable = |kind: &FactorKind| *kind != FactorKind::Passkey || super::passkeys_are_on(&visit.state);
+        let usable = |name: &&str| METHODS.iter().filter(|kind| is_usable(kind)).any(|kind| kind.as_str() == *name);
+        let methods = parts.iter().copied().filter(usable).map(str::to_owned).collect();
         Some(Self { challenge, methods, can_remember: parts.contains(&REMEMBER) })
     }
 
-    fn continuation(&self, visit: &Visit) -> Continuation {
+    /// Whether a factor of the kind answers it.
+    pub(super) fn has(&self, kind: FactorKind) -> bool {
+        self.methods.iter().any(|name| name == kind.as_str())
+    }
+
+    pub(super) fn continuation(&self, visit: &Visit) -> Continuation {
         Continuation {
             challenge: self.challenge.clone(),
             origin: visit.session_origin(),
@@ -79,11 +88,20 @@ pub(super) fn cookie(issued: &IssuedChallenge) -> String {
     cookies::set(cookies::CHALLENGE, &value, Some(std::time::Duration::from_secs(issued.expires_in)))
 }
 
-fn view(waiting: &Waiting, wished: Option<&str>) -> View {
+/// The page that asks for a factor: for the one that the user wished, or for the first. None if the challenge does not work.
+async fn view(visit: &Visit, waiting: &Waiting, wished: Option<&str>) -> Result<Option<View>, ProblemError> {
     let method = waiting.methods.iter().find(|name| Some(name.as_str()) == wished).or_else(|| waiting.methods.first());
     let method = method.cloned().unwrap_or_else(|| FactorKind::Totp.as_str().to_owned());
+    let mut passkey_options = None;
+    if method == FactorKind::Passkey.as_str() {
+        match second_factor::passkey_options(&visit.state, &waiting.continuation(visit)).await {
+            Ok(options) => passkey_options = Some(Value::Object(options.public_key).to_string()),
+            Err(SecondFactorError::Service(error)) => return Err(error.into()),
+            Err(_) => return Ok(None),
+        }
+    }
     let others = waiting.methods.iter().filter(|other| **other != method).cloned().collect();
-    View { method, others, can_remember: waiting.can_remember }
+    Ok(Some(View { method, others, passkey_options, can_remember: waiting.can_remember }))
 }
 
 /// Continues a sign-in with the page of its second factor. A code by mail that the page asks for first is sent at once.
@@ -95,10 +113,10 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
     if issued.methods.first() != Some(&FactorKind::EmailCode) {
         return Ok(reply.go("/sign-in/second-factor"));
     }
-    let Some(waiting) = Waiting::parse(&cookie_value(issued)) else { return Ok(reply.go("/sign-in?again=1")) };
+    let Some(waiting) = Waiting::parse(visit, &cookie_value(issued)) else { return Ok(reply.go("/sign-in?again=1")) };
     let shown = match second_factor::send_email_code(&visit.state, &waiting.continuation(visit), &visit.origin).await {
         Ok(_) => return Ok(reply.go("/sign-in/second-factor")),
-        Err(SecondFactorError::Service(error)) => page(visit, reply.error(&error.into()), &view(&waiting, None)).await,
+        Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &waiting, None).await,
         Err(_) => expired(visit).await,
     };
     shown.map_err(|error| {
@@ -111,18 +129,28 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
-    let view = view(&waiting, Some(FactorKind::EmailCode.as_str()));
+    let method = Some(FactorKind::EmailCode.as_str());
     if let Err(problem) = visit.check(&mut form) {
-        return page(&visit, visit.reply().error(&problem), &view).await;
+        return ask(&visit, visit.reply().error(&problem), &waiting, method).await;
     }
     match second_factor::send_email_code(&visit.state, &waiting.continuation(&visit), &visit.origin).await {
         Ok(_) => Ok(visit.reply().go("/sign-in/second-factor?method=email_code&done=mail_sent")),
-        Err(SecondFactorError::Service(error)) => page(&visit, visit.reply().error(&error.into()), &view).await,
+        Err(SecondFactorError::Service(error)) => {
+            ask(&visit, visit.reply().error(&error.into()), &waiting, method).await
+        }
         Err(_) => expired(&visit).await,
     }
 }
 
-async fn page<V: crate::pages::View>(visit: &Visit, reply: Reply<'_>, view: &V) -> Result<Response> {
+/// Replies with the page that asks for a factor.
+async fn ask(visit: &Visit, reply: Reply<'_>, waiting: &Waiting, wished: Option<&str>) -> Result<Response> {
+    match view(visit, waiting, wished).await? {
+        Some(view) => page(visit, reply, &view).await,
+        None => expired(visit).await,
+    }
+}
+
+pub(super) async fn page<V: crate::pages::View>(visit: &Visit, reply: Reply<'_>, view: &V) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     reply.target(authorization.as_ref().and_then(Authorization::target)).page(view)
 }
@@ -132,109 +160,67 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
     let Some(waiting) = Waiting::of(&visit) else { return Ok(visit.reply().go("/sign-in?again=1")) };
     let reply = visit.reply().notice(notice(&visit));
     let reply = if waiting.methods.is_empty() { reply.code(None, "no_method_left") } else { reply };
-    page(&visit, reply, &view(&waiting, visit.parameter("method"))).await
+    ask(&visit, reply, &waiting, visit.parameter("method")).await
 }
 
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
     let (method, remember) = (form.text("method"), form.is_checked("remember"));
-    let code = form.secret("code").unwrap_or_else(|| "".into());
-    let factor = match method.as_str() {
-        "recovery_code" => SecondFactor::RecoveryCode(code),
-        "email_code" => SecondFactor::EmailCode(code),
-        _ => SecondFactor::Totp(code),
-    };
-    let reply = match visit.check(&mut form) {
-        Err(problem) => visit.reply().error(&problem),
-        Ok(()) => {
-            let input = waiting.continuation(&visit);
-            match second_factor::continue_with(&visit.state, &input, &factor, remember).await {
-                Ok(signed_in) => {
-                    let grant = &signed_in.grant;
-                    return Ok(finish(&visit, grant.account, grant.session, Some(&signed_in.device)).await?);
-                }
-                Err(SecondFactorError::WrongCode) => visit.reply().code(Some("code"), "wrong_code"),
-                Err(SecondFactorError::Service(error)) => visit.reply().error(&error.into()),
-                Err(SecondFactorError::EnrolmentRequired(challenge)) => {
-                    return Ok(sign_in::ask_enrolment(&visit, &challenge));
-                }
-                // the page signs in by passkey instead of answering with one
-                Err(
-                    SecondFactorError::InvalidChallenge
-                    | SecondFactorError::CookieNotAccepted
-                    | SecondFactorError::WrongPasskey
-                    | SecondFactorError::PasskeysOff
-                    | SecondFactorError::EmailCodeNotOffered,
-                ) => return expired(&visit).await,
+    let shown = async {
+        visit.check(&mut form)?;
+        let factor = factor(&mut form, &method)?;
+        let input = waiting.continuation(&visit);
+        match second_factor::continue_with(&visit.state, &input, &factor, remember).await {
+            Ok(signed_in) => {
+                let grant = &signed_in.grant;
+                finish(&visit, grant.account, grant.session, Some(&signed_in.device)).await.map(Some)
             }
+            Err(SecondFactorError::EnrolmentRequired(challenge)) => {
+                Ok(Some(sign_in::ask_enrolment(&visit, &challenge)))
+            }
+            Err(
+                SecondFactorError::InvalidChallenge
+                | SecondFactorError::CookieNotAccepted
+                | SecondFactorError::EmailCodeNotOffered,
+            ) => Ok(None),
+            Err(SecondFactorError::WrongCode) => Err(wrong_code()),
+            Err(SecondFactorError::WrongPasskey) => Err(passkeys::refused(PasskeyError::Refused)),
+            Err(SecondFactorError::PasskeysOff) => Err(passkeys::refused(PasskeyError::Off)),
+            Err(SecondFactorError::Service(error)) => Err(error.into()),
         }
     };
-    page(&visit, reply, &view(&waiting, Some(&method))).await
+    let problem = match shown.await {
+        Ok(Some(response)) => return Ok(response),
+        Ok(None) => return expired(&visit).await,
+        Err(problem) => problem,
+    };
+    ask(&visit, visit.reply().error(&problem), &waiting, Some(&method)).await
+}
+
+/// The factor of a form.
+fn factor(form: &mut Form, method: &str) -> Result<SecondFactor, ProblemError> {
+    if method == FactorKind::Passkey.as_str() {
+        return Ok(SecondFactor::Passkey(passkeys::credential(form)?));
+    }
+    let code = form.secret("code").unwrap_or_else(|| "".into());
+    Ok(match FactorKind::parse(method) {
+        Some(FactorKind::RecoveryCode) => SecondFactor::RecoveryCode(code),
+        Some(FactorKind::EmailCode) => SecondFactor::EmailCode(code),
+        _ => SecondFactor::Totp(code),
+    })
+}
+
+/// The problem of a code that is wrong.
+pub(super) fn wrong_code() -> ProblemError {
+    let (field, code) = ("code".to_owned(), "wrong_code".to_owned());
+    let field = FieldError { field, code, detail: "The code is wrong or was used.".to_owned() };
+    ProblemError::fields(Code::InvalidCode, vec![field])
 }
 
 /// The sign-in page, after a challenge that works no longer.
-async fn expired(visit: &Visit) -> Result<Response> {
+pub(super) async fn expired(visit: &Visit) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).code(None, "invalid_challenge");
     sign_in::page(reply, authorization.as_ref(), &sign_in::view(visit, authorization.as_ref(), visit.typed()))
-}
-
-/// `GET /account/sign-in/enrol`: starts to set up the authenticator app that the sign-in waits for.
-#[handler]
-pub(super) async fn show_enrolment(visit: Visit) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return Ok(visit.reply().go("/sign-in?again=1")) };
-    match enrolment::start_totp(&visit.state, &waiting.continuation(&visit), None).await {
-        Ok(enrolment) => page(&visit, visit.reply(), &totp_view(enrolment.uri.expose(), true)).await,
-        Err(SecondFactorError::Service(error)) => Err(ProblemError::from(error).into()),
-        Err(_) => expired(&visit).await,
-    }
-}
-
-/// `POST /account/sign-in/enrol`: confirms the authenticator app, and completes the sign-in.
-#[handler]
-pub(super) async fn enrol(visit: Visit, mut form: Form) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
-    let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
-    let reply = match visit.check(&mut form) {
-        Err(problem) => visit.reply().error(&problem),
-        Ok(()) => {
-            let input = waiting.continuation(&visit);
-            match enrolment::confirm_totp(&visit.state, &input, &code, &visit.origin).await {
-                Ok((signed_in, codes)) => {
-                    let grant = &signed_in.grant;
-                    let codes = codes.iter().map(|code| code.expose().to_owned()).collect();
-                    let view = RecoveryCodes { codes, next: continuation(&visit) };
-                    let reply = sign_in::finish_reply(&visit, grant.account, grant.session, Some(&signed_in.device));
-                    return page(&visit, reply.await?, &view).await;
-                }
-                Err(SecondFactorError::WrongCode) => visit.reply().code(Some("code"), "wrong_code"),
-                Err(SecondFactorError::Service(error)) => visit.reply().error(&error.into()),
-                Err(
-                    SecondFactorError::InvalidChallenge
-                    | SecondFactorError::CookieNotAccepted
-                    | SecondFactorError::WrongPasskey
-                    | SecondFactorError::PasskeysOff
-                    | SecondFactorError::EmailCodeNotOffered
-                    | SecondFactorError::EnrolmentRequired(_),
-                ) => return expired(&visit).await,
-            }
-        }
-    };
-    page(&visit, reply, &totp_view(&uri, true)).await
-}
-
-/// The page that sets an authenticator app up, from the `otpauth:` URI of its secret.
-pub(super) fn totp_view(uri: &str, is_enrolment: bool) -> Totp {
-    let parsed = url::Url::parse(uri).ok().filter(|url| url.scheme() == "otpauth");
-    let secret = parsed.as_ref().and_then(|url| url.query_pairs().find(|(name, _)| name == "secret"));
-    let secret = secret.map(|(_, value)| value.into_owned()).unwrap_or_default();
-    let uri = parsed.map_or_else(String::new, |_| uri.to_owned());
-    Totp { secret: grouped(&secret), qr_code: qr_code(&uri).unwrap_or_default(), state: uri.clone(), uri, is_enrolment }
-}
-
-/// The text in groups of four characters.
-fn grouped(text: &str) -> String {
-    let characters: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
-    characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
 }

@@ -72,7 +72,8 @@ impl ProblemError {
 
     /// A sign-in that continues when a second factor was set up.
     pub fn enrolment_required(challenge: IssuedChallenge) -> Self {
-        let detail = "The account must have a second factor. Set one up with POST /v1/login/enrolment/totp.";
+        let detail = "The account must have a second factor. Set one of the methods up with the challenge: \
+                      POST /v1/login/enrolment/totp or POST /v1/login/enrolment/passkey/options.";
         Self { challenge: Some(Box::new(challenge)), ..Self::new(Code::FactorEnrolmentRequired, detail) }
     }
 

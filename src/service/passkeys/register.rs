@@ -1,4 +1,6 @@
-//! Registers a passkey for the caller's account.
+//! Registers a passkey: for the caller's account, and in parts for a sign-in that waits for one.
+
+use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
@@ -6,13 +8,14 @@ use super::{PasskeyError, PasskeyOptions, ceremonies, challenge};
 use crate::{
     crypto::{
         access_token::AccessClaims,
-        passkeys::{PasskeyOwner, PasskeyRefusal, PresentedRegistration},
+        passkeys::{NewCredential, PasskeyOwner, PasskeyRefusal, PresentedRegistration},
     },
     domain::{
         account::Account,
         audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
         factor::FactorKind,
-        ids::PasskeyId,
+        ids::{PasskeyId, SessionId},
         mail::{FactorChange, FactorKind as MailFactor},
         passkey::{Passkey, PasskeyName, PasskeyPurpose},
         secret::SecretText,
@@ -27,7 +30,10 @@ use crate::{
         token_issuer::Tokens,
     },
     state::AppState,
-    store::{redis::ChallengeBinding, sql::AddPasskeyError},
+    store::{
+        redis::ChallengeBinding,
+        sql::{AccountChange, AddPasskeyError},
+    },
 };
 
 /// A passkey that was registered.
@@ -92,18 +98,9 @@ fn binding(caller: &AccessClaims) -> ChallengeBinding {
 /// # Errors
 /// [`RegisterPasskeyError`]
 pub async fn options(state: &AppState, caller: &Caller<'_>) -> Result<PasskeyOptions, RegisterPasskeyError> {
-    let ceremonies = ceremonies(state)?;
-    limits::passkey(state, caller.origin.ip).await?;
-    let mut change = change::begin(state, caller).await?;
-    let existing = change.passkeys().await?;
-    check_number(state, existing.len())?;
-    let (account, profile) = (change.account.clone(), change.profile().await?);
-    drop(change);
-    let name = name_of(&account);
-    let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
-    let owner = PasskeyOwner { account: account.id, name: &name, display_name };
-    let begun = ceremonies.begin_registration(owner, &existing);
-    Ok(challenge::issue(state, &binding(caller.claims), begun).await?)
+    admit(state, caller.origin.ip).await?;
+    let change = change::begin(state, caller).await?;
+    begin(state, change, &binding(caller.claims)).await
 }
 
 /// Registers the passkey that an authenticator has made. It can be used from now on, and all other sessions of the account have
@@ -117,13 +114,68 @@ pub async fn register(
     credential: Map<String, Value>,
     name: PasskeyName,
 ) -> Result<Registered, RegisterPasskeyError> {
-    let ceremonies = ceremonies(state)?;
-    limits::passkey(state, caller.origin.ip).await?;
+    admit(state, caller.origin.ip).await?;
     let claims = caller.claims;
+    let sender = Sender { session: Some(claims.sid), ip: caller.origin.ip };
+    let made = check(state, &binding(claims), credential, sender).await?;
+    let now = state.clock.now();
+    let mut change = change::begin(state, caller).await?;
+    // Codes that replace a code by mail do not replace a stronger factor.
+    let factors = change.account.factors;
+    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
+    let user_verified = made.user_verified;
+    let passkey = store(state, &mut change, made, name, now).await?;
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
+    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
+    let shown = passkey.methods(user_verified);
+    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
+    Ok(Registered { passkey, tokens, recovery_codes })
+}
+
+/// The sender of a credential, for the audit log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::service) struct Sender {
+    /// The session; none at a sign-in.
+    pub(in crate::service) session: Option<SessionId>,
+    /// The address.
+    pub(in crate::service) ip: Option<IpAddr>,
+}
+
+/// Admits a call of a registration: passkeys are on, and the rate limit is not reached.
+pub(in crate::service) async fn admit(state: &AppState, ip: Option<IpAddr>) -> Result<(), RegisterPasskeyError> {
+    ceremonies(state)?;
+    Ok(limits::passkey(state, ip).await?)
+}
+
+/// The options of a registration for the account of a change, which ends without a change.
+pub(in crate::service) async fn begin(
+    state: &AppState,
+    mut change: AccountChange,
+    binding: &ChallengeBinding,
+) -> Result<PasskeyOptions, RegisterPasskeyError> {
+    let existing = change.passkeys().await?;
+    check_number(state, existing.len())?;
+    let (account, profile) = (change.account.clone(), change.profile().await?);
+    drop(change);
+    let name = name_of(&account);
+    let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
+    let owner = PasskeyOwner { account: account.id, name: &name, display_name };
+    let begun = ceremonies(state)?.begin_registration(owner, &existing);
+    Ok(challenge::issue(state, binding, begun).await?)
+}
+
+/// Checks the credential that an authenticator has made, and uses its challenge up.
+pub(in crate::service) async fn check(
+    state: &AppState,
+    binding: &ChallengeBinding,
+    credential: Map<String, Value>,
+    sender: Sender,
+) -> Result<NewCredential, RegisterPasskeyError> {
     let refuse = |reason: &'static str| {
-        let entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).account(claims.sub).session(claims.sid);
-        let entry = entry.refused(reason).detail(PasskeyPurpose::Registration.as_str());
-        state.audit.record(entry.by(Actor::Account).from(caller.origin.ip));
+        let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason);
+        (entry.what.account, entry.what.session) = (binding.account, sender.session);
+        let actor = if sender.session.is_some() { Actor::Account } else { Actor::Anyone };
+        state.audit.record(entry.detail(binding.purpose.as_str()).by(actor).from(sender.ip));
     };
     let refused = |error: PasskeyRefusal| {
         refuse(error.as_str());
@@ -134,19 +186,26 @@ pub async fn register(
         }
     };
     let presented = PresentedRegistration::parse(credential).map_err(refused)?;
-    let taken = state.redis.passkey_challenges.take(presented.challenge(), &binding(claims)).await?;
+    let taken = state.redis.passkey_challenges.take(presented.challenge(), binding).await?;
     let Some(ceremony) = taken else {
         refuse("no_such_challenge");
         return Err(RegisterPasskeyError::Refused);
     };
-    let made = ceremonies.finish_registration(&ceremony, &presented).map_err(refused)?;
+    ceremonies(state)?.finish_registration(&ceremony, &presented).map_err(refused)
+}
 
-    let now = state.clock.now();
-    let mut change = change::begin(state, caller).await?;
+/// Stores a passkey, as part of a change.
+pub(in crate::service) async fn store(
+    state: &AppState,
+    change: &mut AccountChange,
+    made: NewCredential,
+    name: PasskeyName,
+    now: Timestamp,
+) -> Result<Passkey, RegisterPasskeyError> {
     check_number(state, change.passkeys().await?.len())?;
     let passkey = Passkey {
         id: PasskeyId(state.entropy.ordered_uuid(now)),
-        account: claims.sub,
+        account: change.account.id,
         credential: made.credential,
         public_key: made.public_key,
         name,
@@ -159,19 +218,12 @@ pub async fn register(
         created_at: now,
         last_used_at: None,
     };
-    // Codes that replace a code by mail do not replace a stronger factor.
-    let factors = change.account.factors;
-    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
     change.add_passkey(&passkey).await.map_err(|error| match error {
         AddPasskeyError::Exists => RegisterPasskeyError::Exists,
         AddPasskeyError::Sql(error) => error.into(),
     })?;
     change.set_factor_required(None).await?;
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
-    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
-    let shown = passkey.methods(made.user_verified);
-    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
-    Ok(Registered { passkey, tokens, recovery_codes })
+    Ok(passkey)
 }
 
 fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {

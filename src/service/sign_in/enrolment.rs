@@ -1,31 +1,75 @@
 //! Sets up the second factor that an account must have (`factors.required`), with a challenge that allows nothing else. Then the
 //! sign-in is complete.
 
+use serde_json::{Map, Value};
+
 use super::{
     SignedIn,
+    challenge::OpenChallenge,
     second_factor::{self, Continuation, SecondFactorError},
 };
-use crate::domain::{audit::AuditEvent, factor::FactorKind};
 use crate::{
     domain::{
+        account::Account,
+        audit::AuditEvent,
         authentication::{AuthenticationMethod, AuthenticationMethods},
         challenge::ChallengePurpose,
+        clock::Timestamp,
         event::Reason,
+        factor::FactorKind,
         mail::{FactorChange, FactorKind as MailFactor},
+        passkey::{PasskeyName, PasskeyPurpose},
         secret::SecretText,
     },
     service::{
         accounts::record_ended,
+        error::{ServiceError, from_store_errors},
         factors::{
             change::{Subject, record_and_notify},
             recovery_codes,
             totp::{self, TotpEnrolment},
         },
         limits::{Attempt, FactorAttempt},
+        passkeys::{
+            PasskeyOptions,
+            register::{self, RegisterPasskeyError, Sender},
+        },
         request_origin::RequestOrigin,
     },
     state::AppState,
+    store::{redis::ChallengeBinding, sql::AccountChange},
 };
+
+/// A sign-in that is complete, with the factor that it waited for.
+#[derive(Debug)]
+pub struct Enrolled {
+    /// The session.
+    pub signed_in: Box<SignedIn>,
+    /// The recovery codes. They are never shown again.
+    pub recovery_codes: Vec<SecretText>,
+}
+
+/// Why the passkey that a sign-in waits for was not set up.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolPasskeyError {
+    /// The sign-in can't continue.
+    #[error(transparent)]
+    SignIn(#[from] SecondFactorError),
+    /// The passkey was not accepted. The challenge still works.
+    #[error(transparent)]
+    Passkey(#[from] RegisterPasskeyError),
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(EnrolPasskeyError);
+
+/// The kinds of factors that can be set up at a sign-in.
+pub(super) fn methods(state: &AppState) -> Vec<FactorKind> {
+    let passkey = state.passkeys.is_some().then_some(FactorKind::Passkey);
+    [FactorKind::Totp].into_iter().chain(passkey).collect()
+}
 
 /// Starts to set up an authenticator app. Replaces one that was started before and not confirmed.
 ///
@@ -37,15 +81,11 @@ pub async fn start_totp(
     label: Option<String>,
 ) -> Result<TotpEnrolment, SecondFactorError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
-    let change = state.sql.change_account(open.account.id).await?.ok_or(SecondFactorError::InvalidChallenge)?;
-    if change.account.factors_version != open.account.factors_version || change.account.factors.protect() {
-        return Err(SecondFactorError::InvalidChallenge);
-    }
+    let change = lock(state, &open).await?;
     Ok(totp::enrol(state, change, label).await?)
 }
 
-/// Confirms the authenticator app with its first code, ends the account's other sessions and completes the sign-in. Returns the
-/// recovery codes too.
+/// Confirms the authenticator app with its first code, ends the account's other sessions and completes the sign-in.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -54,33 +94,97 @@ pub async fn confirm_totp(
     input: &Continuation,
     code: &SecretText,
     origin: &RequestOrigin,
-) -> Result<(Box<SignedIn>, Vec<SecretText>), SecondFactorError> {
+) -> Result<Enrolled, SecondFactorError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     let id = open.account.id;
     let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let counted = FactorAttempt::begin(state, id, FactorKind::Totp, &attempt, input.origin.ip).await?;
     let now = state.clock.now();
-    let mut change = state.sql.change_account(id).await?.ok_or(SecondFactorError::InvalidChallenge)?;
-    if change.account.factors_version != open.account.factors_version || change.account.epoch != open.account.epoch {
-        return Err(SecondFactorError::InvalidChallenge);
-    }
+    let mut change = lock(state, &open).await?;
     if !totp::confirm_pending(state, &mut change, code, now).await? {
         return Err(SecondFactorError::WrongCode);
     }
+    change.set_factor_required(None).await?;
+    let (account, recovery_codes) = commit(state, &open, change, MailFactor::Totp, origin, now).await?;
+    counted.settle(state, true).await;
+    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
+    Ok(Enrolled { signed_in, recovery_codes })
+}
+
+/// The options of the registration of a passkey. Their challenge works for this sign-in only, and once.
+///
+/// # Errors
+/// [`EnrolPasskeyError`]
+pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<PasskeyOptions, EnrolPasskeyError> {
+    let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
+    register::admit(state, input.origin.ip).await?;
+    let change = lock(state, &open).await?;
+    Ok(register::begin(state, change, &binding(&open)).await?)
+}
+
+/// Registers the passkey that an authenticator has made, ends the account's other sessions and completes the sign-in. A credential
+/// that is refused leaves the challenge of the sign-in as it is.
+///
+/// # Errors
+/// [`EnrolPasskeyError`]
+pub async fn register_passkey(
+    state: &AppState,
+    input: &Continuation,
+    credential: Map<String, Value>,
+    name: PasskeyName,
+    origin: &RequestOrigin,
+) -> Result<Enrolled, EnrolPasskeyError> {
+    let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
+    register::admit(state, input.origin.ip).await?;
+    let sender = Sender { session: None, ip: input.origin.ip };
+    let made = register::check(state, &binding(&open), credential, sender).await?;
+    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    let now = state.clock.now();
+    let user_verified = made.user_verified;
+    let mut change = lock(state, &open).await?;
+    let passkey = register::store(state, &mut change, made, name, now).await?;
+    let (account, recovery_codes) = commit(state, &open, change, MailFactor::Passkey, origin, now).await?;
+    let shown = passkey.methods(user_verified);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
+    Ok(Enrolled { signed_in, recovery_codes })
+}
+
+/// The challenge of a passkey belongs to the challenge of the sign-in: what an authenticator returns works in no other.
+fn binding(open: &OpenChallenge) -> ChallengeBinding {
+    ChallengeBinding { purpose: PasskeyPurpose::Enrolment, account: Some(open.account.id), context: open.context() }
+}
+
+/// Locks the account of a challenge for its first factor.
+async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, SecondFactorError> {
+    let change = state.sql.change_account(open.account.id).await?;
+    let is_same = |change: &AccountChange| {
+        let (now, then) = (&change.account, &open.account);
+        (now.factors_version, now.epoch) == (then.factors_version, then.epoch) && !now.factors.protect()
+    };
+    change.filter(is_same).ok_or(SecondFactorError::InvalidChallenge)
+}
+
+/// Consumes the challenge and stores the change that added the first factor: the account gets recovery codes, its owner a mail, and
+/// its sessions end. Returns the account and the codes.
+async fn commit(
+    state: &AppState,
+    open: &OpenChallenge,
+    mut change: AccountChange,
+    factor: MailFactor,
+    origin: &RequestOrigin,
+    now: Timestamp,
+) -> Result<(Account, Vec<SecretText>), SecondFactorError> {
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
     let codes = recovery_codes::make(state, &mut change, now).await?;
-    change.set_factor_required(None).await?;
-    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
+    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
     record_and_notify(state, &mut change, subject, None, origin, now).await?;
     let epoch = change.bump_epoch().await?;
     let (reason, account) = (Reason::FactorsChanged, change.account.clone());
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
     change.commit().await?;
-    counted.settle(state, true).await;
-    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
-    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
-    Ok((signed_in, codes))
+    Ok((account, codes))
 }

@@ -135,7 +135,7 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             return Ok(SignInStep::SecondFactorRequired(Box::new(challenge)));
         }
         Requirement::Enrolment => {
-            let challenge = wait(state, &input, ChallengePurpose::Enrolment, vec![FactorKind::Totp]).await?;
+            let challenge = wait(state, &input, ChallengePurpose::Enrolment, enrolment::methods(state)).await?;
             return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
         }
         Requirement::Password => {

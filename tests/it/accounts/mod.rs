@@ -12,7 +12,7 @@ mod password_reset;
 mod profile;
 mod registration;
 mod verification;
-mod walk;
+pub mod walk;
 mod without_password;
 
 use reqwest::Method;

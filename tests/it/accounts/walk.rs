@@ -3,49 +3,92 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use rustix::process::Signal;
+use tempfile::TempDir;
 
-use crate::{binary::Service, openapi_external::succeed};
+use crate::{
+    binary::{Service, command},
+    openapi_external::succeed,
+};
 
-/// Writes a program into the folder of programs.
-fn program(bin: &Path, name: &str, script: &str) {
-    let path = bin.join(name);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+/// The blocks of commands of a document.
+pub fn blocks(document: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+    text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+/// A shell that runs the blocks of a document one after the other, and the node that it calls.
+pub struct Walk {
+    folder: TempDir,
+    service: Option<Service>,
+}
+
+impl Walk {
+    pub fn new() -> Self {
+        let walk = Self { folder: tempfile::tempdir().unwrap(), service: None };
+        fs::create_dir(walk.folder.path().join("bin")).unwrap();
+        let quick = "LATCHKEY_LISTEN=127.0.0.1:0 LATCHKEY_PASSWORD_MEMORY_KIB=64 LATCHKEY_PASSWORD_ITERATIONS=1";
+        walk.program("latchkey", &format!("{quick} exec {} \"$@\"", env!("CARGO_BIN_EXE_latchkey")));
+        walk
+    }
+
+    /// Puts a program before the installed ones. Its script finds those in `$PATH`.
+    pub fn program(&self, name: &str, script: &str) {
+        let path = self.folder.path().join("bin").join(name);
+        fs::write(&path, format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Starts a node by a command such as `LATCHKEY_FACTORS_REQUIRED=all latchkey serve`, in the place of the former one.
+    pub fn serve(&mut self, line: &str) {
+        if let Some(former) = self.service.take() {
+            drop(former.end(Signal::TERM));
+        }
+        let (environment, arguments) = line.trim().split_once("latchkey ").unwrap();
+        let arguments: Vec<_> = arguments.split(' ').collect();
+        let mut command = command(self.folder.path(), &arguments);
+        // a busy machine is no reason to refuse a call
+        command.env("LATCHKEY_HTTP_REQUEST_TIMEOUT", "2m");
+        command.envs(environment.split_whitespace().map(|pair| pair.split_once('=').unwrap()));
+        self.service = Some(Service::spawn(command).unwrap_or_else(|log| panic!("the node did not start: {log}")));
+    }
+
+    /// Runs commands, with the variables and functions of those before. Returns their output.
+    pub fn run(&self, commands: &str) -> String {
+        let folder = self.folder.path().display();
+        let base = &self.service.as_ref().expect("the document starts a node first").client.base;
+        let commands = commands.replace("http://127.0.0.1:8080", base);
+        assert!(!commands.contains('…'), "{commands}");
+        let keep = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
+        let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{keep}");
+        let path = format!("{folder}/bin:{}", std::env::var("PATH").unwrap());
+        let output = tokio::task::block_in_place(|| {
+            let mut command = Command::new("timeout");
+            command.args(["120", "bash", "-e", "-o", "pipefail", "-c", &script]);
+            succeed(command.env("PATH", path))
+        });
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn end(self) {
+        self.service.map(|service| service.end(Signal::TERM));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_walk_through_an_accounts_life_succeed_as_printed() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/accounts.md")).unwrap();
-    let mut blocks: Vec<_> = text.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    let serve = blocks.remove(0).trim();
-    let arguments: Vec<_> = serve.strip_prefix("latchkey ").unwrap().split(' ').collect();
-    let service = Service::start_with(folder.path(), &arguments);
+    let mut walk = Walk::new();
+    // `api` prints errors of the service and succeeds; here they fail the walk.
+    walk.program("curl", "exec curl --fail-with-body \"$@\"");
+    let mut blocks = blocks("docs/accounts.md");
+    walk.serve(&blocks.remove(0));
     // The text says to leave the call out that undoes the change of address: it comes last.
     let (undo, mut others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("/v1/email/undo"));
     assert_eq!(undo.len(), 1);
     others.extend(undo);
-
-    let bin = folder.path().join("bin");
-    fs::create_dir(&bin).unwrap();
-    // `api` prints errors of the service and succeeds; here they fail the walk.
-    program(&bin, "curl", "exec /usr/bin/curl --fail-with-body \"$@\"");
-    let binary = env!("CARGO_BIN_EXE_latchkey");
-    let quick = "LATCHKEY_LISTEN=127.0.0.1:0 LATCHKEY_PASSWORD_MEMORY_KIB=64 LATCHKEY_PASSWORD_ITERATIONS=1";
-    program(&bin, "latchkey", &format!("{quick} exec {binary} \"$@\""));
     let secret = "$(latchkey client add crm --scope accounts:recover | sed -n 's/client_secret: //p')";
-    let script = others.concat().replace("http://127.0.0.1:8080", &service.client.base).replace("lk_cs_…", secret);
-    assert!(!script.contains('…'), "{script}");
-    let script = format!("cd '{}'\n{script}", folder.path().display());
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let output = tokio::task::block_in_place(|| {
-        let mut command = Command::new("timeout");
-        command.args(["120", "bash", "-e", "-o", "pipefail", "-c", &script]);
-        succeed(command.env("PATH", path))
-    });
-    let output = String::from_utf8(output.stdout).unwrap();
+    let output = walk.run(&others.concat().replace("lk_cs_…", secret));
     for expected in ["Ada Lovelace", "deletes_at", "access_token", "Invited grace@example.com", "lk_ot_"] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }
-    drop(service.end(Signal::TERM));
+    walk.end();
 }

@@ -1,18 +1,23 @@
 //! An app that verifies tokens, as a separate process.
 
 use futures_util::{SinkExt, StreamExt};
+use latchkey::domain::clock::Clock;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_tungstenite::{
     connect_async,
     tungstenite::{self, Message, client::IntoClientRequest},
 };
 
 use super::service::ServiceProcess;
-use crate::harness::{
-    client::{Answer, Client, PASSWORD, Tokens},
-    guard::{self, Guard, Spec},
-    wait,
+use crate::{
+    accounts::signed_in,
+    factors,
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        guard::{self, Guard, Spec},
+        wait,
+    },
 };
 
 /// Runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
@@ -135,6 +140,26 @@ impl App {
         client.logout(&tokens.refresh).await.expect(204);
         let Message::Close(Some(frame)) = chat.next().await.unwrap().unwrap() else { panic!("the chat closes") };
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
+    }
+
+    /// Checks that `DELETE /orders` needs two factors: a user with one gets the challenge of RFC 9470, and passes after a step-up.
+    pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
+        let client = service.client();
+        let name = format!("s{}", self.client.base.rsplit(':').next().unwrap());
+        client.account(&name).await;
+        let weak = client.login(&name).await;
+        let delete = async |access: &str| self.client.delete("/orders", access).await;
+        let refused = delete(&weak.access).await.expect(401);
+        let challenge = refused.header("www-authenticate");
+        let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
+        assert!(challenge.starts_with("Bearer realm=\"latchkey\"") && challenge.ends_with(expected), "{challenge}");
+        let app = factors::start_totp(client, &weak).await;
+        let enrolled = factors::confirm_totp(client, &weak, &app.code(&Clock::System)).await.expect(200);
+        let strong = Tokens::of(&enrolled);
+        delete(&strong.access).await.expect(200);
+        let body = json!({ "method": "totp", "code": app.code_after(&Clock::System, 30) });
+        let stepped_up = signed_in(client, &strong, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
+        delete(&stepped_up.text_of("access_token")).await.expect(200);
     }
 
     /// Waits until every worker of the app refuses the token.

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -20,6 +20,7 @@ use super::{
     service::ServiceProcess,
 };
 use crate::{
+    binary,
     harness::{
         guard::{self, Guard, Spec},
         test_cluster::TestCluster,
@@ -133,7 +134,9 @@ async fn example_in_chromium_survives_tabs_reloads_lost_responses_and_signs_out_
 async fn react_example_starts_as_printed_and_passes_in_chromium() {
     const README: &str = "examples/browser/react/README.md";
     let port = guard::free_port();
-    let service = ServiceProcess::start_with(&format!("http.allowed_origins = [\"http://localhost:{port}\"]\n"));
+    let service = ServiceProcess::start_with(&format!(
+        "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
+    ));
     service.client().account("ada").await;
     let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
     let parts = ["package.json", "tsconfig.json", "src"].map(|part| format!("clients/browser/{part}"));
@@ -154,32 +157,72 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
     drive(&service.client().base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
     drive(&service.client().base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
+    for name in ["eve", "bob"] {
+        service.client().account(name).await;
+        let email = format!("{name}@example.com");
+        let output = binary::run(service.folder(), &["user", "roles", &email, "--add", "admin"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    drive(&service.client().base, port, "factors_browser.mjs", &FACTOR_CHECKS[..4]).await;
 }
 
 /// The parts of `passkeys_browser.mjs`.
 pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "second step", "removed", "plain key"];
 
-/// Runs a script's checks of a page on this port, as the user ada of the service at this address. The script prints `PART: ok`.
+/// The parts of `factors_browser.mjs`. `step-up` needs a clock that the test can move.
+pub const FACTOR_CHECKS: [&str; 5] = ["enrolment", "sign-in", "recovery", "required", "step-up"];
+
+/// Runs a script's checks of a page on this port, as users of the service at this address. The script prints `PART: ok`.
 pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
+    drive_until_later(api, port, script, parts, None).await;
+}
+
+/// As [`drive`]. When the script prints `later`, time passes, and then it continues.
+pub async fn drive_until_later(
+    api: &str,
+    port: u16,
+    script: &'static str,
+    parts: &[&str],
+    later: Option<Box<dyn FnOnce() + Send>>,
+) {
     let api = api.replace("127.0.0.1", "localhost");
-    drive_at(vec![api, format!("http://localhost:{port}")], script, parts).await;
+    run(vec![api, format!("http://localhost:{port}")], script, parts, later).await;
 }
 
 /// Runs a script's checks with these arguments. The script prints `PART: ok`.
 pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts: &[&str]) {
+    run(arguments, script, parts, None).await;
+}
+
+async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later: Option<Box<dyn FnOnce() + Send>>) {
     // Node resolves modules from the script's folder
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);
     fs::copy(project(&format!("tests/interop/{script}")), &copied).unwrap();
     symlink(packages(), folder.path().join("node_modules")).unwrap();
-    let text = tokio::task::spawn_blocking(move || {
+    let (status, text) = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(tool("node"));
         command.arg(copied).args(arguments).env("CHROMIUM", tool("chromium"));
-        let output = succeed(&mut command);
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        if later.is_some() {
+            command.env("STEP_UP", "1");
+        }
+        let mut child = command.spawn().unwrap();
+        let (mut input, mut later, mut text) = (child.stdin.take().unwrap(), later, String::new());
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let line = line.unwrap();
+            if line == "later" {
+                later.take().expect("the script asks once")();
+                input.write_all(b"\n").unwrap();
+            }
+            text.push_str(&line);
+            text.push('\n');
+        }
+        (child.wait().unwrap(), text)
     })
     .await
     .unwrap();
+    assert!(status.success(), "{script}: {status}: {text}");
     for part in parts {
         assert!(text.contains(&format!("{part}: ok")), "{part}: {text}");
     }

@@ -74,7 +74,8 @@ impl Checkout {
     }
 
     /// Runs the README of an example: the first block of commands installs and starts the app, the second signs in, calls the
-    /// app, joins its chat, signs out, which closes the chat, and calls the app again. Only the issuer and the port differ from what is printed.
+    /// app, joins its chat, signs out, which closes the chat, and calls the app again. Between them, the route that needs two factors
+    /// is called. Only the issuer and the port differ from what is printed.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
         let [start, session] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
             panic!("{example}/README.md has two blocks of commands")
@@ -88,6 +89,7 @@ impl Checkout {
             ["sh", "-e", "-c", &commands].map(str::to_owned).into()
         })
         .await;
+        app.check_step_up(service).await;
         let session = replace(session, PRINTED_ISSUER, &issuer);
         let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
         // A chat that fails must not be waited for.

@@ -67,6 +67,7 @@ async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
     let app = serve(&service, &tool("python"), &project("examples/fastapi"), 2).await;
     let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
     assert!((1..=2).contains(&workers.len()), "{workers:?}");
+    app.check_step_up(&service).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod audit;
+mod browser;
 mod challenge;
 pub mod email_code;
 mod policy;
@@ -10,6 +11,7 @@ mod recovery_codes;
 pub mod remembered_devices;
 mod throttling;
 mod totp;
+mod walk;
 
 use std::{process::Command, time::Duration};
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
 use crate::{
-    accounts::problem,
+    accounts::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -41,7 +41,7 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     let node = cluster.node().await;
     node.account("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
-    assert_eq!(answer.json()["methods"], json!(["totp"]));
+    assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
     let challenge = enrolment_of(&answer);
     let app = App { secret: start(&node, &challenge).await.expect(200).text_of("secret") };
     let wrong = confirm(&node, &challenge, &wrong_code(&app, &cluster.clock)).await;
@@ -57,6 +57,36 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     cluster.advance(STEP);
     let next = super::challenge(&node, "ada").await;
     second_factor(&node, &next, "totp", &app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test]
+async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
+    let mut cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
+    cluster.config.login.email_code = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let early = node.login("ada").await;
+    verify(&cluster, &node, "ada", &early).await;
+    let id = node.verified(&early.access).claims.sub;
+    cluster.advance(Duration::from_hours(1));
+    let challenge = enrolment_of(&node.try_login("ada", PASSWORD).await);
+    // the challenge is no token
+    for path in ["/v1/me", "/v1/me/factors", "/v1/me/passkeys", "/v1/sessions", "/v1/verify", "/oauth2/userinfo"] {
+        assert_eq!(node.get(path, &challenge).await.status, 401, "{path}");
+    }
+    assert_eq!(node.refresh(&challenge).await.status, 401);
+    // a mailbox and a new password lead to the same place
+    let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
+    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let body = json!({ "request": request, "email": email("ada"), "code": code });
+    enrolment_of(&node.post("/v1/login/code/verify", body).await);
+    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    super::assert_nothing_exists(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
+    enrolment_of(&node.try_login("ada", NEW_PASSWORD).await);
+    assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
+    assert_eq!(node.refresh(&early.refresh).await.status, 401);
+    // and the reset has ended the challenge of before
+    assert_eq!(start(&node, &challenge).await.problem(), problem(401, "invalid_challenge"));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Authenticator apps: `/v1/me/factors/totp`, and sign-in with their codes.
 
+use std::process::Command;
+
 use reqwest::Method;
 use serde_json::json;
 
@@ -10,6 +12,7 @@ use super::{
 use crate::{
     accounts::{problem, signed_in},
     harness::client::Tokens,
+    openapi_external::{succeed, tool},
 };
 
 #[tokio::test]
@@ -62,6 +65,32 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert_eq!(listed["factors"][0]["label"], "Ada's phone");
     assert_eq!(listed["factors"][0]["kind"], "totp");
     assert_eq!(listed["recovery_codes_left"], 10);
+}
+
+/// An app of another author reads the URI of the QR code, and its codes are accepted.
+#[tokio::test(flavor = "multi_thread")]
+async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    let started = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await.expect(200);
+    let uri = started.text_of("uri");
+    let pyotp = |expression: &str| {
+        let program = format!(
+            "import pyotp, sys; app = pyotp.parse_uri(sys.argv[1]); now = int(sys.argv[2]); print({expression})"
+        );
+        let mut command = Command::new(tool("python"));
+        let now = cluster.clock.now().as_secs().to_string();
+        String::from_utf8(succeed(command.args(["-c", &program, &uri, &now])).stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(pyotp("app.issuer, app.name, app.digits, app.interval"), "Latchkey ada@example.com 6 30");
+    confirm_totp(&node, &tokens, &pyotp("app.at(now)")).await.expect(200);
+    cluster.advance(STEP);
+    let waiting = challenge(&node, "ada").await;
+    let early = second_factor(&node, &waiting, "totp", &pyotp("app.at(now + 60)")).await;
+    assert_eq!(early.problem(), problem(401, "invalid_code"), "two steps early");
+    second_factor(&node, &waiting, "totp", &pyotp("app.at(now)")).await.expect(200);
 }
 
 #[tokio::test]

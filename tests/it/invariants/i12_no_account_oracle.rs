@@ -193,11 +193,16 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
         let bytes = [&[1, purpose], account.as_slice(), &[7; 24]].concat();
         format!("lk_ch_{}", BASE64_URL_SAFE_NO_PAD.encode(bytes))
     };
-    for (path, purpose) in [("/v1/login/second-factor", b'f'), ("/v1/login/enrolment/totp", b'e')] {
+    for (path, purpose) in [
+        ("/v1/login/second-factor", b'f'),
+        ("/v1/login/second-factor/options", b'f'),
+        ("/v1/login/enrolment/totp", b'e'),
+        ("/v1/login/enrolment/passkey/options", b'e'),
+    ] {
         let mut answers = Vec::new();
         for account in [id, [9; 16]] {
             let mut body = json!({ "challenge": challenge(account, purpose) });
-            if purpose == b'f' {
+            if path == "/v1/login/second-factor" {
                 (body["method"], body["code"]) = (json!("totp"), json!("123456"));
             }
             answers.push(seen(&node.post(path, body).await.expect(401)));

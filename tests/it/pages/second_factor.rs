@@ -4,6 +4,9 @@ use std::{process::Command, time::Duration};
 
 use latchkey::domain::{clock::Clock, factor::FactorPolicy, limit::Quota};
 
+use reqwest::Method;
+use serde_json::{Value, json};
+
 use super::{
     ADA, cluster, signed_in,
     visitor::{Visitor, actions, alert, field_error},
@@ -11,10 +14,12 @@ use super::{
 use crate::{
     accounts::{count, next_mail},
     harness::{
-        client::{Answer, PASSWORD},
-        test_cluster::TestCluster,
+        client::{Answer, PASSWORD, Tokens},
+        test_cluster::{Node, TestCluster},
         wait,
     },
+    oidc,
+    passkeys::authenticator::{self, Authenticator},
 };
 
 /// The code that an authenticator app shows.
@@ -30,6 +35,42 @@ fn enrolment(page: &Answer) -> (String, String) {
     let secret = after("<code class=\"secret\">").split('<').next().unwrap().replace(' ', "");
     let state = after("name=\"state\" value=\"").split('"').next().unwrap().replace("&amp;", "&");
     (secret, state)
+}
+
+/// The options of the passkey that a page asks for.
+fn passkey_options(page: &Answer) -> Value {
+    let text = page.text.split("data-value=\"").nth(1).unwrap_or_else(|| panic!("no options: {}", page.text));
+    let text = text.split('"').next().unwrap().replace("&quot;", "\"").replace("&#x2f;", "/").replace("&#39;", "'");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A security key that verifies nobody and whose keys can't be found without their ids, registered for `ada`.
+async fn security_key(node: &Node) -> Authenticator {
+    let tokens: Tokens = node.login("ada").await;
+    let call = |path: &'static str, body: Value| {
+        node.send(node.request(Method::POST, path).bearer_auth(&tokens.access).json(&body))
+    };
+    let options = call("/v1/me/passkeys/options", json!({})).await.expect(200).json()["public_key"].take();
+    let mut key = Authenticator::new();
+    key.flags = authenticator::USER_PRESENT;
+    call("/v1/me/passkeys", json!({ "name": "Key", "credential": key.create(&options) })).await.expect(201);
+    key.user_handle = None;
+    key
+}
+
+fn requiring() -> TestCluster {
+    let mut cluster = cluster();
+    (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster
+}
+
+/// A browser whose sign-in by password as `ada` is to continue with another page.
+async fn waiting(node: &Node, query: &str) -> (Visitor, Answer) {
+    let (mut ada, path) = (Visitor::new(node), format!("/account/sign-in{query}"));
+    ada.open(&path).await.expect(200);
+    let asked = ada.submit(&path, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
+    (ada, asked)
 }
 
 fn recovery_codes(page: &Answer) -> Vec<String> {
@@ -101,16 +142,17 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn required_factor_is_set_up_before_the_session_starts() {
-    let mut cluster = cluster();
-    cluster.config.factors.required = FactorPolicy::AllAccounts;
-    cluster.config.factors.grace = Duration::ZERO;
+    let cluster = requiring();
     let node = cluster.node().await;
     node.client.account("ada").await;
-    let mut ada = Visitor::new(&node);
-    ada.open("/account/sign-in").await.expect(200);
-    let asked = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let (mut ada, asked) = waiting(&node, "").await;
     assert_eq!(asked.header("location"), "/account/sign-in/enrol");
-    let (secret, state) = enrolment(&ada.follow(&asked).await.expect(200));
+    let choice = ada.follow(&asked).await.expect(200);
+    assert!(choice.text.contains("href=\"/account/sign-in/enrol?method=passkey\""), "{}", choice.text);
+    let (secret, state) = enrolment(&ada.open("/account/sign-in/enrol?method=totp").await.expect(200));
+    let wrong = ada.submit("/account/sign-in/enrol", &[("state", &state), ("code", "000000")]).await.expect(422);
+    assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
+    assert_eq!(enrolment(&wrong).0, secret);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
     let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
     let done = ada.submit("/account/sign-in/enrol", &right).await.expect(200);
@@ -213,4 +255,110 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     other.open("/account/sign-in").await.expect(200);
     let asked = other.submit("/account/sign-in", &fields).await.expect(303);
     assert_eq!(asked.header("location"), path);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn required_passkey_is_set_up_before_the_session_starts_and_leads_where_the_user_went() {
+    let cluster = requiring();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let (mut ada, asked) = waiting(&node, "?next=/devices").await;
+    assert_eq!(asked.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
+    let choice = ada.follow(&asked).await.expect(200);
+    assert!(choice.text.contains("method=totp") && choice.text.contains("method=passkey"), "{}", choice.text);
+    let page = ada.open("/account/sign-in/enrol?next=/devices&method=passkey").await.expect(200);
+    let path = "/account/sign-in/enrol?next=/devices";
+    let mut phone = Authenticator::new();
+    phone.origin = "https://evil.example".to_owned();
+    let fields = |name: &'static str, credential: &Value| {
+        [("method", "passkey".to_owned()), ("name", name.to_owned()), ("credential", credential.to_string())]
+    };
+    let submit = async |ada: &mut Visitor, fields: [(&'static str, String); 3]| {
+        ada.submit(path, &fields.each_ref().map(|(name, value)| (*name, value.as_str()))).await
+    };
+    let refused = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&page)))).await.expect(422);
+    assert!(alert(&refused).unwrap().contains("could not be created"), "{}", refused.text);
+    assert!(refused.text.contains("value=\"My phone\""), "{}", refused.text);
+    phone.origin = "https://auth.example.com".to_owned();
+    let unnamed = submit(&mut ada, fields("", &phone.create(&passkey_options(&refused)))).await.expect(422);
+    assert!(field_error(&unnamed, "name").is_some(), "{}", unnamed.text);
+    assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
+    let done = submit(&mut ada, fields("My phone", &phone.create(&passkey_options(&unnamed)))).await.expect(200);
+    assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
+    assert!(done.text.contains("href=\"/account/devices\""), "{}", done.text);
+    assert!(ada.open("/account/security").await.expect(200).text.contains("My phone"));
+    let expired = ada.open("/account/sign-in/enrol").await.expect(303);
+    assert_eq!(expired.header("location"), "/account/sign-in?again=1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enrolment_on_pages_offers_the_app_alone_where_passkeys_are_off() {
+    let mut cluster = requiring();
+    cluster.config.passkeys.relying_party = None;
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let (mut ada, asked) = waiting(&node, "").await;
+    let page = ada.follow(&asked).await.expect(200);
+    assert_eq!(enrolment(&page).0.len(), 32, "{}", page.text);
+    assert!(!page.text.contains("method=passkey"), "{}", page.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passkey_answers_the_challenge_of_the_page_and_the_flow_continues() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut key = security_key(&node).await;
+    let (mut ada, asked) = waiting(&node, "?next=/devices").await;
+    assert_eq!(asked.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
+    let path = "/account/sign-in/second-factor?next=/devices";
+    let page = ada.follow(&asked).await.expect(200);
+    let options = passkey_options(&page);
+    assert_eq!(options["allowCredentials"].as_array().unwrap().len(), 1, "of this account only: {options}");
+    key.origin = "https://evil.example".to_owned();
+    let credential = key.get(&options).to_string();
+    let refused = ada.submit(path, &[("method", "passkey"), ("credential", &credential)]).await.expect(422);
+    assert!(alert(&refused).unwrap().contains("not known here"), "{}", refused.text);
+    key.origin = "https://auth.example.com".to_owned();
+    let credential = key.get(&passkey_options(&refused)).to_string();
+    let fields = [("method", "passkey"), ("credential", credential.as_str())];
+    let before = ada.clone();
+    let done = ada.submit(path, &fields).await.expect(303);
+    assert_eq!(done.header("location"), "/account/devices");
+    assert!(ada.cookies.contains_key("__Host-latchkey-device"), "{:?}", ada.cookies);
+    assert!(!ada.cookies.contains_key("__Host-latchkey-challenge"), "{:?}", ada.cookies);
+    ada.follow(&done).await.expect(200);
+    // neither the challenge nor the response works twice
+    let mut again = before;
+    let refused = again.submit(path, &fields).await.expect(422);
+    assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
+    // the level is that of two factors: a change of the account needs it
+    ada.open("/account/address").await.expect(200);
+}
+
+/// Opens the page to which an answer leads.
+async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
+    let location = answer.header("location");
+    visitor.open(location.strip_prefix(&node.state.config.issuer).unwrap_or(location)).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn second_step_with_a_passkey_leads_back_to_the_app() {
+    let cluster = cluster();
+    let (node, shop) = oidc::shop(&cluster).await;
+    let mut key = security_key(&node).await;
+    let mut visitor = Visitor::new(&node);
+    let sent = visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::of(&shop.id).query())).await.expect(303);
+    let page = follow(&node, &mut visitor, &sent).await.expect(200);
+    let fields = [("identifier", "ada"), ("password", PASSWORD)];
+    let asked = visitor.submit(&actions(&page)[0], &fields).await.expect(303);
+    let page = follow(&node, &mut visitor, &asked).await.expect(200);
+    let credential = key.get(&passkey_options(&page)).to_string();
+    let form = actions(&page).into_iter().find(|action| action.starts_with("/account/sign-in/second-factor")).unwrap();
+    let done = visitor.submit(&form, &[("method", "passkey"), ("credential", &credential)]).await.expect(303);
+    let back = follow(&node, &mut visitor, &done).await.expect(303);
+    let code = oidc::response_of(&back).remove("code").unwrap();
+    let tokens = oidc::exchange(&node, &shop, &code).await.expect(200).json();
+    let claims = oidc::claims(oidc::text(&tokens, "id_token"));
+    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
 }

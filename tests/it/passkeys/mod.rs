@@ -2,6 +2,7 @@
 
 pub mod authenticator;
 mod browser;
+mod enrolment;
 mod forged;
 mod registration;
 mod second_factor;

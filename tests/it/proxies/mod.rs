@@ -10,22 +10,26 @@ pub(crate) mod nginx;
 mod printed;
 mod traefik;
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use reqwest::{Method, StatusCode};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
 };
 
-use crate::harness::{
-    client::{Answer, Client, Tokens},
-    fault_proxy::{FaultProxy, Mode},
-    guard::{self, Guard},
-    test_cluster::{Node, TestCluster},
-    wait,
+use crate::{
+    accounts::signed_in,
+    factors,
+    harness::{
+        client::{Answer, Client, Tokens},
+        fault_proxy::{FaultProxy, Mode},
+        guard::{self, Guard},
+        test_cluster::{Node, TestCluster},
+        wait,
+    },
 };
 use app::App;
 
@@ -77,6 +81,7 @@ impl Proxy {
 
         node.logout(&tokens.refresh).await.expect(204);
         assert_eq!(caller.refused(Some(&tokens.access)).await.status, 401);
+        caller.check_step_up(&cluster, &node).await;
 
         let access = node.login("ada").await.access;
         self.check_outages(&cluster, node, link, &caller, &access).await;
@@ -285,6 +290,58 @@ impl Caller<'_> {
             assert!(connection.read_line(&mut head).await.unwrap() > 0, "the connection was closed: {head}");
         }
         (head, connection)
+    }
+
+    /// `/vault/` needs two factors, shown in the last five minutes: others get the challenge of RFC 9470, and pass after a step-up.
+    async fn check_step_up(&self, cluster: &TestCluster, node: &Node) {
+        node.account("vera").await;
+        let weak = node.login("vera").await;
+        self.check_vault_is_refused(&weak.access).await;
+        self.passed(self.get(Some(&weak.access))).await;
+        let vera = factors::enrol(cluster, node, "vera").await;
+        let received = self.passed(self.vault(&vera.tokens.access)).await;
+        assert_eq!(received["uri"], "/vault/gold?of=today", "{received}");
+        assert_eq!(values(&received, "x-auth-session"), [vera.tokens.session.as_str()], "{received}");
+
+        cluster.advance(Duration::from_secs(301));
+        let late = Tokens::of(&node.refresh(&vera.tokens.refresh).await.expect(200));
+        self.check_vault_is_refused(&late.access).await;
+        self.passed(self.get(Some(&late.access))).await;
+        let body = json!({ "method": "totp", "code": vera.app.code(&cluster.clock) });
+        let stepped_up = signed_in(node, &late, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
+        self.passed(self.vault(&stepped_up.text_of("access_token"))).await;
+    }
+
+    fn vault(&self, access: &str) -> reqwest::RequestBuilder {
+        self.proxy.request(Method::GET, "/vault/gold?of=today").bearer_auth(access)
+    }
+
+    /// A token that is not enough for `/vault/` is refused with the challenge, and in every spelling of the path.
+    async fn check_vault_is_refused(&self, access: &str) {
+        let before = self.app.requests();
+        let answer = self.proxy.send(self.vault(access)).await.expect(401);
+        let challenge = "Bearer realm=\"latchkey\", error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
+        assert_eq!(answer.header("www-authenticate"), challenge);
+        let host = self.proxy.base.trim_start_matches("http://");
+        for path in [
+            "/vault/gold?acr=aal1",
+            "/vault/gold?of=today&acr=aal1&max_age=99999",
+            "/%76ault/gold",
+            "//vault/gold",
+            "/orders/../vault/gold",
+            "/orders/%2e%2e/vault/gold",
+            "/./vault/gold",
+        ] {
+            let mut connection = BufReader::new(TcpStream::connect(host).await.unwrap());
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {access}\r\nConnection: close\r\n\r\n"
+            );
+            connection.write_all(request.as_bytes()).await.unwrap();
+            let mut status = String::new();
+            connection.read_line(&mut status).await.unwrap();
+            assert!(status.starts_with("HTTP/1.1 4"), "{path}: {status}");
+        }
+        assert_eq!(self.app.requests(), before, "the app was reached");
     }
 
     /// Connections to Latchkey are reused.

@@ -2,12 +2,8 @@
 
 use std::fs;
 
-use super::{Addresses, Proxy, adapt, app::App};
-use crate::harness::{
-    guard::{self, Guard, Spec},
-    test_cluster::TestCluster,
-    wait,
-};
+use super::{Addresses, Proxy, adapt};
+use crate::harness::guard::{self, Guard, Spec};
 
 const INSTALL: &str = "this test needs nginx: `apt-get install nginx` (Debian, Ubuntu), `dnf install nginx` (Fedora), \
                        `apk add nginx` (Alpine), `brew install nginx` (macOS); or run `make test`, which installs it";
@@ -60,27 +56,4 @@ fn main_configuration(folder: &str) -> String {
              include {folder}/latchkey.conf;\n\
          }}\n"
     )
-}
-
-/// `location /recent/` of the example.
-#[tokio::test(flavor = "multi_thread")]
-async fn nginx_location_for_recent_users_passes_on_the_challenge_of_rfc_9470() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.account("ada").await;
-    let app = App::start().await;
-    let (guard, proxy) = Proxy { start, times_out: true }.run(node.address(), app.address);
-    let tokens = node.login("ada").await;
-    let passes = async || proxy.get("/recent/orders", &tokens.access).await.status == 200;
-    wait::until("the proxy calls Latchkey", passes).await;
-    cluster.advance(std::time::Duration::from_secs(301));
-    let access = node.refresh(&tokens.refresh).await.expect(200).text_of("access_token");
-    let before = app.requests();
-    let refused = proxy.get("/recent/orders", &access).await.expect(401);
-    let challenge = refused.header("www-authenticate");
-    assert!(challenge.contains("error=\"insufficient_user_authentication\", max_age=\"300\""), "{challenge}");
-    assert_eq!(app.requests(), before);
-    proxy.get("/orders", &access).await.expect(200);
-    drop(guard);
-    node.stop().await;
 }

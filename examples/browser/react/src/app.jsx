@@ -9,22 +9,38 @@ function App() {
   const [message, setMessage] = useState("");
   const fail = useCallback((error) => setMessage(explain(error)), []);
   const session = useSession(fail);
-  const [secondFactor, setSecondFactor] = useState(undefined);
-  /** Continues with the second step, if the sign-in needs one. */
-  const next = useCallback((step) => setSecondFactor(step.secondFactor), []);
-  useEffect(() => setSecondFactor(undefined), [session]);
-  /** Runs an action of the user and shows its error. */
+  const [step, setStep] = useState({});
+  /** The action that waits until its user has authenticated again. */
+  const [waiting, setWaiting] = useState(undefined);
+  useEffect(() => {
+    setStep({});
+    setWaiting(undefined);
+  }, [session]);
+  /** Runs an action of the user and shows its error. An action that needs a recent authentication waits for a step-up. */
   const attempt = async (action) => {
     setMessage("");
-    await action().catch(fail);
+    try {
+      await action();
+      setWaiting(undefined);
+    } catch (error) {
+      if (error.code === "insufficient_user_authentication") setWaiting(() => action);
+      else fail(error);
+    }
   };
+  const keep = ({ recoveryCodes }) => {
+    if (recoveryCodes.length) setMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
+  };
+  const { secondFactor, enrolment } = step;
+  const isNew = session === null && !secondFactor && !enrolment;
   return (
     <>
       <h1>Latchkey example in React</h1>
       <p id="message" role="status" aria-live="polite">{message}</p>
-      {session === null && !secondFactor && <SignIn attempt={attempt} next={next} fail={fail} />}
-      {session === null && secondFactor && <SecondStep attempt={attempt} secondFactor={secondFactor} next={next} />}
-      {session && <Account key={session.id} attempt={attempt} say={setMessage} />}
+      {isNew && <SignIn attempt={attempt} next={setStep} fail={fail} />}
+      {session === null && secondFactor && <SecondStep attempt={attempt} secondFactor={secondFactor} next={setStep} />}
+      {session === null && enrolment && <Enrol attempt={attempt} enrolment={enrolment} keep={keep} />}
+      {session && waiting && <StepUp attempt={attempt} action={waiting} fail={fail} />}
+      {session && <Account key={session.id} attempt={attempt} keep={keep} fail={fail} />}
     </>
   );
 }
@@ -64,7 +80,86 @@ function PasskeyOffer({ next, fail }) {
   return null;
 }
 
-const NAMES = { totp: "your authenticator app", recovery_code: "your recovery codes", email_code: "a mail" };
+const NAMES = {
+  totp: "your authenticator app",
+  recovery_code: "your recovery codes",
+  email_code: "a mail",
+  passkey: "a passkey",
+  password: "your password",
+};
+
+/** Sets up the second factor that the account must have. */
+function Enrol({ attempt, enrolment, keep }) {
+  const [app, setApp] = useState(null);
+  const usePasskey = () => attempt(async () => keep(await auth.enrolPasskey(enrolment, "My passkey")));
+  return (
+    <section id="enrol">
+      <p>Your account must have a second factor. Set one up to continue.</p>
+      {enrolment.methods.includes("passkey") && passkeysSupported() && (
+        <button id="enrol-passkey" onClick={usePasskey}>Create a passkey</button>
+      )}
+      <button id="enrol-totp" className="secondary" onClick={() => attempt(async () => setApp(await auth.startTotp({ enrolment })))}>
+        Use an authenticator app
+      </button>
+      {app && <Totp attempt={attempt} app={app} enrolment={enrolment} keep={keep} />}
+    </section>
+  );
+}
+
+/** An authenticator app that waits for its first code. */
+function Totp({ attempt, app, enrolment, keep }) {
+  const submit = (event) => {
+    event.preventDefault();
+    const code = new FormData(event.target).get("code");
+    return attempt(async () => keep(await auth.confirmTotp(code, { enrolment })));
+  };
+  return (
+    <form id="totp" onSubmit={submit}>
+      <p>Scan the code with your authenticator app, or type the secret into it.</p>
+      <img id="totp-qr" alt="QR code with the secret" width="200" height="200" src={`data:image/svg+xml,${encodeURIComponent(app.qrCode)}`} />
+      <p><code id="totp-secret">{app.secret}</code></p>
+      <label>Code that the app shows <input name="code" autoComplete="one-time-code" required /></label>
+      <button>Confirm</button>
+    </form>
+  );
+}
+
+/** Asks the user to authenticate again, with a second factor if the account has one. Then the action is repeated. */
+function StepUp({ attempt, action, fail }) {
+  const [methods, setMethods] = useState([]);
+  const [method, setMethod] = useState("");
+  useEffect(() => {
+    const load = async () => {
+      const { factors, recovery_codes_left: codes } = await auth.factors();
+      const kinds = ["totp", "passkey"].filter((kind) => factors.some((factor) => factor.kind === kind));
+      const usable = kinds.length ? [...kinds, ...(codes > 0 ? ["recovery_code"] : [])] : ["password"];
+      setMethods(usable);
+      setMethod(usable[0]);
+    };
+    load().catch(fail);
+  }, [fail]);
+  const submit = (event) => {
+    event.preventDefault();
+    const proof = new FormData(event.target).get("proof");
+    return attempt(async () => {
+      await auth.reauthenticate(method === "passkey" ? {} : method === "password" ? { password: proof } : { method, code: proof });
+      await action();
+    });
+  };
+  return (
+    <form id="step-up" onSubmit={submit}>
+      <p>Confirm that it is you to continue.</p>
+      <label>
+        With
+        <select name="method" value={method} onChange={(event) => setMethod(event.target.value)}>
+          {methods.map((name) => <option key={name} value={name}>{NAMES[name] ?? name}</option>)}
+        </select>
+      </label>
+      {method !== "passkey" && <label>Password or code <input name="proof" type="password" autoComplete="off" /></label>}
+      <button>Continue</button>
+    </form>
+  );
+}
 
 function SecondStep({ attempt, secondFactor, next }) {
   const codes = secondFactor.methods.filter((method) => method !== "passkey");
@@ -104,41 +199,50 @@ function SecondStep({ attempt, secondFactor, next }) {
   );
 }
 
-function Account({ attempt, say }) {
+function Account({ attempt, keep, fail }) {
   const [account, setAccount] = useState(null);
   const [sessions, setSessions] = useState([]);
-  const [passkeys, setPasskeys] = useState([]);
+  const [factors, setFactors] = useState([]);
+  const [app, setApp] = useState(null);
   const load = useCallback(async () => {
-    const [account, sessions, passkeys] = await Promise.all([auth.me(), auth.sessions(), auth.passkeys()]);
+    const [account, sessions, { factors }] = await Promise.all([auth.me(), auth.sessions(), auth.factors()]);
     setAccount(account);
     setSessions(sessions);
-    setPasskeys(passkeys);
+    setFactors(factors);
   }, []);
   const addPasskey = (event) => {
     event.preventDefault();
     const name = new FormData(event.target).get("name");
-    return attempt(async () => {
-      const { recoveryCodes } = await auth.addPasskey(name);
-      if (recoveryCodes.length) say(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
-    });
+    return attempt(async () => keep(await auth.addPasskey(name)));
   };
-  useEffect(() => void attempt(load), [load]);
+  useEffect(() => void load().catch(fail), [load, fail]);
   if (!account) return null;
+  const rows = (kind, remove) =>
+    factors
+      .filter((factor) => factor.kind === kind)
+      .map((factor) => (
+        <li key={factor.id}>
+          {factor.label} <button onClick={() => attempt(() => remove(factor.id))}>Remove</button>
+        </li>
+      ));
   return (
     <section id="account">
       <p>Signed in as <strong id="name">{account.email}</strong>.</p>
       <h2>Passkeys</h2>
-      <ul id="passkeys">
-        {passkeys.map((passkey) => (
-          <li key={passkey.id}>
-            {passkey.name} <button onClick={() => attempt(() => auth.removePasskey(passkey.id))}>Remove</button>
-          </li>
-        ))}
-      </ul>
+      <ul id="passkeys">{rows("passkey", (id) => auth.removePasskey(id))}</ul>
       <form id="add-passkey" onSubmit={addPasskey}>
         <label>Name <input name="name" maxLength="64" defaultValue="My passkey" required /></label>
         <button className="secondary">Add a passkey</button>
       </form>
+      <h2>Authenticator apps</h2>
+      <ul id="totps">{rows("totp", (id) => auth.removeTotp(id))}</ul>
+      <button id="add-totp" className="secondary" onClick={() => attempt(async () => setApp(await auth.startTotp()))}>
+        Add an authenticator app
+      </button>
+      {app && <Totp attempt={attempt} app={app} keep={keep} />}
+      <button id="renew-codes" className="secondary" onClick={() => attempt(async () => keep(await auth.renewRecoveryCodes()))}>
+        New recovery codes
+      </button>
       <h2>Devices</h2>
       <ul id="sessions">
         {sessions.map((session) => (

@@ -1,0 +1,210 @@
+//! `POST /v1/login/passkey/options`, `POST /v1/login/passkey`, `GET /.well-known/webauthn`: sign-in with a passkey alone.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
+use serde_json::json;
+
+use super::{
+    Tag,
+    login::{SignedInResponse, TransportName, printable},
+    passkeys::{OptionsResponse, credential_example, invalid_passkey},
+};
+use crate::{
+    domain::session::Transport,
+    http::{
+        extract::{
+            auth::{CookieCheck, CsrfCheck, ReplacedCookie},
+            client_info::ClientInfo,
+            json::Body,
+        },
+        problem::{Code, Failed, ProblemError, Problems},
+        types::JsonObject,
+    },
+    service::{
+        passkeys::{
+            related_origins,
+            sign_in::{self, PasskeySignIn},
+            verify::{self, PasskeyTask},
+        },
+        sign_in::SignInStep,
+    },
+    state::AppState,
+};
+
+/// How long browsers may cache the list of origins.
+const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// Sign-in with a passkey, and the origins whose pages can use passkeys.
+pub struct PasskeyLoginApi;
+
+/// A sign-in with a passkey.
+#[derive(Object)]
+#[oai(example)]
+struct PasskeyLoginRequest {
+    /// The `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
+    credential: JsonObject,
+    /// How the refresh token is delivered. Default: `bearer`.
+    transport: Option<TransportName>,
+    /// A name for the device, shown in the list of sessions.
+    #[oai(validator(max_length = 64))]
+    device: Option<String>,
+}
+
+impl Example for PasskeyLoginRequest {
+    fn example() -> Self {
+        let response = json!({
+            "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0Iiwi…",
+            "authenticatorData": "SZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2M…",
+            "signature": "MEUCIQDmG9wLk…",
+            "userHandle": "AZt6YywAex6MVQ1vOhueIQ",
+        });
+        Self {
+            credential: credential_example(&response),
+            transport: Some(TransportName::Bearer),
+            device: Some("Ada's laptop".to_owned()),
+        }
+    }
+}
+
+/// The origins of pages that can use the passkeys of this relying party (WebAuthn, section 5.11).
+#[derive(Object)]
+#[oai(example)]
+struct RelatedOriginsResponse {
+    /// The origins.
+    origins: Vec<String>,
+}
+
+impl Example for RelatedOriginsResponse {
+    fn example() -> Self {
+        Self { origins: vec!["https://auth.example.com".to_owned(), "https://app.example.org".to_owned()] }
+    }
+}
+
+#[derive(ApiResponse)]
+enum OriginsResponse {
+    /// The origins.
+    #[oai(status = 200)]
+    Ok(
+        Json<RelatedOriginsResponse>,
+        /// How long the list may be cached.
+        #[oai(header = "Cache-Control")]
+        String,
+    ),
+}
+
+/// The errors of beginning a sign-in.
+struct LoginOptionsProblems;
+
+impl Problems for LoginOptionsProblems {
+    const CODES: &'static [Code] = &[Code::LoginMethodOff, Code::TooManyRequests];
+}
+
+/// The errors of a sign-in with a passkey.
+struct LoginProblems;
+
+impl Problems for LoginProblems {
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::InvalidPasskey,
+        Code::EmailNotVerified,
+        Code::SecondFactorRequired,
+        Code::FactorEnrolmentRequired,
+        Code::LoginMethodOff,
+        Code::CrossSiteRequest,
+        Code::CookieCrossSite,
+        Code::UnsupportedMediaType,
+        Code::InvalidFields,
+        Code::TooManyRequests,
+    ];
+}
+
+/// The errors of reading the origins.
+struct OriginsProblems;
+
+impl Problems for OriginsProblems {
+    const CODES: &'static [Code] = &[Code::NotFound];
+}
+
+#[OpenApi]
+impl PasskeyLoginApi {
+    /// Begin a sign-in with a passkey
+    ///
+    /// Options for `navigator.credentials.get`, also with `mediation: "conditional"`. They name no account, so they reveal
+    /// nothing about any. Their challenge works once, within {passkeys.timeout}.
+    #[oai(
+        path = "/v1/login/passkey/options",
+        method = "post",
+        operation_id = "passkey_login_options",
+        tag = "Tag::SignIn"
+    )]
+    async fn login_options(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+    ) -> Result<OptionsResponse, Failed<LoginOptionsProblems>> {
+        let options = verify::options(state, PasskeyTask::SignIn, client.ip).await?;
+        Ok(OptionsResponse::Ok(Json(options.into())))
+    }
+
+    /// Sign in with a passkey
+    ///
+    /// Starts a session for the account of the passkey. If the authenticator has verified its user, by a PIN or biometrics, `acr`
+    /// is `aal2`; if not, which is refused unless `passkeys.user_verification` is `preferred`, it is `aal1`.
+    #[oai(path = "/v1/login/passkey", method = "post", operation_id = "passkey_login", tag = "Tag::SignIn")]
+    async fn login(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        client: ClientInfo,
+        CsrfCheck(cross_site): CsrfCheck,
+        CookieCheck(unusable): CookieCheck,
+        ReplacedCookie(replaced): ReplacedCookie,
+        Body(request): Body<PasskeyLoginRequest>,
+    ) -> Result<SignedInResponse, Failed<LoginProblems>> {
+        let transport = request.transport.map_or(Transport::Bearer, Transport::from);
+        if transport == Transport::Cookie
+            && let Some(refused) = cross_site.or(unusable)
+        {
+            return Err(refused.into());
+        }
+        let input = PasskeySignIn {
+            credential: request.credential.0,
+            transport,
+            device: client.device_token.clone(),
+            origin: client.into_origin(request.device.map(printable)),
+            replaces: replaced.filter(|_| transport == Transport::Cookie),
+        };
+        finish(state, sign_in::sign_in(state, &input).await?)
+    }
+
+    /// Get the related origins
+    ///
+    /// The origins whose pages can use the passkeys of this service (WebAuthn, section 5.11). Browsers read this document.
+    #[oai(path = "/.well-known/webauthn", method = "get", operation_id = "related_origins", tag = "Tag::Services")]
+    async fn related_origins(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+    ) -> Result<OriginsResponse, Failed<OriginsProblems>> {
+        let origins = related_origins(state).ok_or_else(|| Failed::new(Code::NotFound, "Passkeys are off."))?;
+        let cache = format!("public, max-age={}", MAX_AGE.as_secs());
+        Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache))
+    }
+}
+
+fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed<LoginProblems>> {
+    match step {
+        SignInStep::SignedIn(signed_in) => {
+            Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device)))
+        }
+        SignInStep::EmailVerificationRequired if state.config.registration.conceal => Err(invalid_passkey().into()),
+        SignInStep::EmailVerificationRequired => {
+            let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
+            Err(Failed::new(Code::EmailNotVerified, detail))
+        }
+        SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
+        SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
+        // after a mail only
+        SignInStep::PasswordRequired | SignInStep::AccountChanged => Err(invalid_passkey().into()),
+    }
+}

@@ -1,0 +1,155 @@
+//! `/account/sign-in/enrol`: sets up the second factor that a sign-in waits for, and completes the sign-in.
+
+use poem::{Response, Result, handler};
+use serde_json::Value;
+
+use super::{
+    authorization::continuation,
+    form::Form,
+    passkeys, problem_of,
+    respond::Reply,
+    second_factor::{Waiting, expired, page, wrong_code},
+    sign_in,
+    visit::Visit,
+};
+use crate::{
+    domain::factor::FactorKind,
+    http::problem::ProblemError,
+    pages::{
+        qr_code,
+        views::{Enrol, RecoveryCodes, Totp},
+    },
+    service::{
+        passkeys::PasskeyError,
+        sign_in::{
+            enrolment::{self, EnrolPasskeyError, Enrolled},
+            second_factor::SecondFactorError,
+        },
+    },
+};
+
+/// `GET /account/sign-in/enrol`: the choice of a factor; with `method`, the page that sets it up.
+#[handler]
+pub(super) async fn show(visit: Visit) -> Result<Response> {
+    let Some(waiting) = Waiting::of(&visit) else { return Ok(visit.reply().go("/sign-in?again=1")) };
+    if !waiting.has(FactorKind::Passkey) {
+        return show_totp(&visit, &waiting).await;
+    }
+    match visit.parameter("method") {
+        Some("totp") => show_totp(&visit, &waiting).await,
+        Some("passkey") => show_passkey(&visit, visit.reply(), &waiting, String::new()).await,
+        _ => page(&visit, visit.reply(), &Enrol::default()).await,
+    }
+}
+
+/// Starts to set up an authenticator app.
+async fn show_totp(visit: &Visit, waiting: &Waiting) -> Result<Response> {
+    match enrolment::start_totp(&visit.state, &waiting.continuation(visit), None).await {
+        Ok(enrolment) => page(visit, visit.reply(), &required_totp(enrolment.uri.expose(), waiting)).await,
+        Err(error) => refuse(visit, error).await,
+    }
+}
+
+/// Begins to register a passkey: the page has a form that creates it.
+async fn show_passkey(visit: &Visit, reply: Reply<'_>, waiting: &Waiting, name: String) -> Result<Response> {
+    let options = match enrolment::passkey_options(&visit.state, &waiting.continuation(visit)).await {
+        Ok(options) => options,
+        Err(EnrolPasskeyError::SignIn(error)) => return refuse(visit, error).await,
+        Err(EnrolPasskeyError::Passkey(error)) => return Err(problem_of(error).into()),
+        Err(EnrolPasskeyError::Service(error)) => return Err(ProblemError::from(error).into()),
+    };
+    let passkey_options = Some(Value::Object(options.public_key).to_string());
+    page(visit, reply, &Enrol { passkey_options, name }).await
+}
+
+/// `POST /account/sign-in/enrol`: registers the passkey, or confirms the authenticator app.
+#[handler]
+pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
+    let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
+    match form.text("method").as_str() {
+        "passkey" => register_passkey(&visit, &waiting, form).await,
+        _ => confirm_totp(&visit, &waiting, form).await,
+    }
+}
+
+async fn confirm_totp(visit: &Visit, waiting: &Waiting, mut form: Form) -> Result<Response> {
+    let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
+    let confirmed = async {
+        visit.check(&mut form)?;
+        Ok(enrolment::confirm_totp(&visit.state, &waiting.continuation(visit), &code, &visit.origin).await)
+    };
+    let problem = match confirmed.await {
+        Ok(Ok(enrolled)) => return done(visit, enrolled).await,
+        Ok(Err(SecondFactorError::WrongCode)) => wrong_code(),
+        Ok(Err(SecondFactorError::Service(error))) => error.into(),
+        Ok(Err(error)) => return refuse(visit, error).await,
+        Err(problem) => problem,
+    };
+    page(visit, visit.reply().error(&problem), &required_totp(&uri, waiting)).await
+}
+
+async fn register_passkey(visit: &Visit, waiting: &Waiting, mut form: Form) -> Result<Response> {
+    let typed = form.text("name");
+    let registered = async {
+        visit.check(&mut form)?;
+        let (name, credential) = (passkeys::name(&typed)?, passkeys::credential(&mut form)?);
+        let input = waiting.continuation(visit);
+        Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)
+    };
+    let problem = match registered.await {
+        Ok(Ok(enrolled)) => return done(visit, enrolled).await,
+        Ok(Err(EnrolPasskeyError::SignIn(error))) => return refuse(visit, error).await,
+        Ok(Err(EnrolPasskeyError::Passkey(error))) => problem_of(error),
+        Ok(Err(EnrolPasskeyError::Service(error))) => error.into(),
+        Err(problem) => problem,
+    };
+    show_passkey(visit, visit.reply().error(&problem), waiting, typed).await
+}
+
+/// The recovery codes, with the cookie of the session that has started.
+async fn done(visit: &Visit, enrolled: Enrolled) -> Result<Response> {
+    let Enrolled { signed_in, recovery_codes } = enrolled;
+    let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
+    let reply = sign_in::finish_reply(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device));
+    page(visit, reply.await?, &RecoveryCodes { codes, next: continuation(visit) }).await
+}
+
+/// The page after an enrolment that can't continue.
+async fn refuse(visit: &Visit, error: SecondFactorError) -> Result<Response> {
+    match error {
+        SecondFactorError::Service(error) => Err(ProblemError::from(error).into()),
+        SecondFactorError::PasskeysOff => Err(passkeys::refused(PasskeyError::Off).into()),
+        SecondFactorError::InvalidChallenge
+        | SecondFactorError::CookieNotAccepted
+        | SecondFactorError::WrongCode
+        | SecondFactorError::WrongPasskey
+        | SecondFactorError::EmailCodeNotOffered
+        | SecondFactorError::EnrolmentRequired(_) => expired(visit).await,
+    }
+}
+
+fn required_totp(uri: &str, waiting: &Waiting) -> Totp {
+    Totp { is_enrolment: true, has_others: waiting.has(FactorKind::Passkey), ..totp_view(uri) }
+}
+
+/// The page that sets an authenticator app up, from the `otpauth:` URI of its secret.
+pub(super) fn totp_view(uri: &str) -> Totp {
+    let parsed = url::Url::parse(uri).ok().filter(|url| url.scheme() == "otpauth");
+    let secret = parsed.as_ref().and_then(|url| url.query_pairs().find(|(name, _)| name == "secret"));
+    let secret = secret.map(|(_, value)| value.into_owned()).unwrap_or_default();
+    let uri = parsed.map_or_else(String::new, |_| uri.to_owned());
+    Totp {
+        secret: grouped(&secret),
+        qr_code: qr_code(&uri).unwrap_or_default(),
+        state: uri.clone(),
+        uri,
+        is_enrolment: false,
+        has_others: false,
+    }
+}
+
+/// The text in groups of four characters.
+fn grouped(text: &str) -> String {
+    let characters: Vec<char> = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(" ")
+}

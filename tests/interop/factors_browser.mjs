@@ -1,0 +1,164 @@
+// Drives the second factors of a page of examples/browser in Chromium, against a running node: node factors_browser.mjs API PAGE, with
+// the accounts ada@example.com, and eve and bob, who must have a second factor. Exits with an error at the first thing that does not
+// hold. With STEP_UP set it prints "later" and waits for a line, before which ten minutes must pass for the node.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createInterface } from "node:readline/promises";
+
+import { chromium } from "playwright-core";
+
+const [api, pageUrl] = process.argv.slice(2);
+const PASSWORD = "tidal engine verse marmalade";
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const context = await browser.newContext();
+context.setDefaultTimeout(30_000);
+const page = await context.newPage();
+page.on("pageerror", (error) => assert.fail(`page: ${error}`));
+
+/** The claims of the newest access token, once `account` has waited for it. */
+let claims;
+let reading = Promise.resolve();
+async function read(response) {
+  const body = await response.json().catch(() => ({}));
+  const token = body?.access_token ?? body?.tokens?.access_token;
+  if (token) claims = JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
+}
+page.on("response", (response) => (reading = reading.then(() => read(response))));
+async function account() {
+  await shown("account");
+  await reading;
+}
+
+const shown = (id) => page.waitForSelector(`#${id}:not([hidden])`);
+const says = (text) => page.waitForFunction((text) => document.getElementById("message").textContent.includes(text), text);
+/** The recovery codes that the page shows. */
+async function recoveryCodes() {
+  await says("recovery codes");
+  return (await page.textContent("#message")).split(": ")[1].trim().split(" ");
+}
+/** The code of an app at the node's time, or some seconds later. */
+const code = (secret, seconds = 0) =>
+  execFileSync("oathtool", ["--totp", "--base32", "--now", `@${claims.iat + seconds}`, secret], { encoding: "utf8" }).trim();
+async function submitPassword(name) {
+  await page.fill("#sign-in [name=identifier]", `${name}@example.com`);
+  await page.fill("#sign-in [name=password]", PASSWORD);
+  await page.click("[value=sign-in]");
+}
+async function confirmTotp(secret, digits) {
+  await page.fill("#totp [name=code]", digits ?? code(secret));
+  await page.click("#totp button");
+}
+async function secondFactor(method, digits) {
+  await shown("second-factor");
+  await page.selectOption("#second-factor [name=method]", method);
+  await page.fill("#second-factor [name=code]", digits);
+  await page.click("#by-code button");
+}
+async function signOut() {
+  await page.click("#sign-out");
+  await shown("sign-in");
+}
+const enrolled = async () => {
+  await shown("totp");
+  await page.waitForFunction(() => document.getElementById("totp-secret").textContent.length === 32);
+  assert.ok(await page.evaluate(() => document.getElementById("totp-qr").decode().then(() => true)), "the QR code is an image");
+  return page.textContent("#totp-secret");
+};
+
+await page.goto(`${pageUrl}/?api=${encodeURIComponent(api)}`);
+await shown("sign-in");
+
+// an authenticator app is added, after a wrong code
+await submitPassword("ada");
+await account();
+await page.click("#add-totp");
+const secret = await enrolled();
+await confirmTotp(secret, "000000");
+await says("wrong");
+await confirmTotp(secret);
+const codes = await recoveryCodes();
+assert.equal(new Set(codes).size, 10, codes.join(" "));
+await page.locator("#totps li").waitFor();
+await reading;
+assert.equal(claims.acr, "aal2");
+console.log("enrolment: ok");
+
+// the next sign-in needs its next code
+await signOut();
+await submitPassword("ada");
+await secondFactor("totp", "000000");
+await says("wrong");
+await secondFactor("totp", code(secret, 30));
+await account();
+assert.equal(claims.acr, "aal2");
+assert.ok(claims.amr.includes("otp"), claims.amr.join());
+console.log("sign-in: ok");
+
+// a recovery code replaces the app once
+for (const works of [true, false]) {
+  await signOut();
+  await submitPassword("ada");
+  await secondFactor("recovery_code", codes[0]);
+  if (works) await account();
+  else await says("wrong");
+}
+await secondFactor("recovery_code", codes[1]);
+await account();
+console.log("recovery: ok");
+
+// later, a change of the account needs the user again, and is repeated by itself
+if (process.env.STEP_UP) {
+  const lines = createInterface({ input: process.stdin });
+  console.log("later");
+  await lines[Symbol.asyncIterator]().next();
+  lines.close();
+  await page.click("#renew-codes");
+  await shown("step-up");
+  await reading;
+  const before = claims.auth_time;
+  assert.ok(claims.iat - before >= 600, `${claims.iat} ${before}`);
+  const answer = async (proof) => {
+    await page.selectOption("#step-up [name=method]", "totp");
+    await page.fill("#step-up [name=proof]", proof);
+    await page.click("#step-up button");
+  };
+  await answer("000000");
+  await says("wrong");
+  await answer(code(secret));
+  const renewed = await recoveryCodes();
+  assert.ok(!renewed.includes(codes[2]), renewed.join(" "));
+  await reading;
+  assert.ok(claims.auth_time > before && claims.acr === "aal2", JSON.stringify(claims));
+  await page.waitForSelector("#step-up", { state: "hidden" });
+  console.log("step-up: ok");
+}
+
+// an account that must have a second factor sets one up before anything else: an app
+await signOut();
+await submitPassword("eve");
+await shown("enrol");
+await page.click("#enrol-totp");
+await confirmTotp(await enrolled());
+assert.equal((await recoveryCodes()).length, 10);
+await account();
+assert.equal(claims.acr, "aal2");
+await signOut();
+
+// or a passkey
+const cdp = await context.newCDPSession(page);
+await cdp.send("WebAuthn.enable", { enableUI: false });
+await cdp.send("WebAuthn.addVirtualAuthenticator", {
+  options: { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true },
+});
+await submitPassword("bob");
+await shown("enrol");
+await page.click("#enrol-passkey");
+await account();
+assert.equal((await recoveryCodes()).length, 10);
+await page.locator("#passkeys li").waitFor();
+await reading;
+assert.ok(claims.acr === "aal2" && claims.amr.includes("pwd") && claims.amr.includes("user"), JSON.stringify(claims));
+console.log("required: ok");
+await browser.close();

@@ -1,0 +1,38 @@
+//! Second factors on the plain page of `examples/browser` in Chromium: an authenticator app, recovery codes, step-up, and the factor that
+//! an account must set up at its sign-in.
+
+use std::time::Duration;
+
+use latchkey::{
+    config::RelyingParty,
+    domain::{account::Roles, factor::FactorPolicy},
+};
+
+use super::cluster;
+use crate::{
+    clients::browser::{FACTOR_CHECKS, PageServer, build, drive_until_later},
+    harness::guard,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn example_in_chromium_walks_enrolment_sign_in_step_up_and_recovery() {
+    let client = build();
+    let port = guard::free_port();
+    let page = format!("http://localhost:{port}");
+    let mut cluster = cluster();
+    let admin = Roles::parse(["admin"]).unwrap();
+    cluster.config.factors.required = FactorPolicy::Roles(admin.clone());
+    cluster.config.factors.grace = Duration::ZERO;
+    cluster.config.http.allowed_origins = vec![page.clone()];
+    cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
+    let node = cluster.node().await;
+    node.account("ada").await;
+    for name in ["eve", "bob"] {
+        let id = node.account(name).await.text_of("id").parse().unwrap();
+        latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    }
+    let _page = PageServer::start(&client, port);
+    let clock = cluster.clock.clone();
+    let later = Box::new(move || clock.advance(Duration::from_mins(11)));
+    drive_until_later(&node.base, port, "factors_browser.mjs", &FACTOR_CHECKS, Some(later)).await;
+}

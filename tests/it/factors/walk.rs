@@ -1,0 +1,65 @@
+//! The commands of docs/factors.md and docs/step-up.md, run as printed against started nodes. Only the port differs, and the time: the
+//! document waits for the app's next code, `oathtool` of this test shows it at once.
+
+use crate::accounts::walk::{Walk, blocks};
+
+/// Shows the code of the step before the current one first, and then those that follow. A node accepts these three. An app shows a
+/// code for 30 seconds: the last ones are left out, so that the step does not change before the node has the code.
+const OATHTOOL: &str = r#"
+for secret; do :; done
+used="${0%/*}/$secret"
+count=$(cat "$used" 2>/dev/null || echo 0)
+echo $((count + 1)) > "$used"
+while [ $(($(date +%s) % 30)) -ge 28 ]; do :; done
+exec oathtool --now "@$(($(date +%s) + 30 * (count - 1)))" "$@"
+"#;
+
+/// Runs all blocks of a document, and starts a node for each that serves. Returns the output of each other block.
+fn walk(document: &str) -> Vec<String> {
+    let mut walk = Walk::new();
+    walk.program("oathtool", OATHTOOL);
+    let mut outputs = Vec::new();
+    for block in blocks(document) {
+        if block.trim_end().ends_with("latchkey serve") {
+            walk.serve(&block);
+        } else {
+            outputs.push(walk.run(&block));
+        }
+    }
+    walk.end();
+    outputs
+}
+
+/// The output of the only block that has this text.
+#[track_caller]
+fn with<'a>(outputs: &'a [String], text: &str) -> &'a str {
+    let found: Vec<_> = outputs.iter().filter(|output| output.contains(text)).collect();
+    let [output] = found[..] else { panic!("{} blocks have {text}: {outputs:#?}", found.len()) };
+    output
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enrolment_sign_in_step_up_and_recovery_of_the_document_succeed_as_printed() {
+    let outputs = walk("docs/factors.md");
+    assert!(outputs.iter().all(|output| !output.contains("urn:latchkey:problem:")), "a call was refused: {outputs:#?}");
+    let enrolled = with(&outputs, "\"kind\":\"totp\"");
+    assert!(enrolled.contains("\"recovery_codes\":[") && enrolled.contains("\"label\":\"Phone\""), "{enrolled}");
+    assert!(enrolled.contains("\"recovery_codes_left\":10"), "{enrolled}");
+    let stepped_up = with(&outputs, "200\n");
+    assert!(stepped_up.contains("\"recovery_codes\":["), "{stepped_up}");
+    let listed = with(&outputs, "recovery codes left: ");
+    assert!(listed.contains("totp"), "{listed}");
+    let last = outputs.last().unwrap();
+    assert!(last.contains("access_token") && last.contains("\"recovery_codes\":["), "{last}");
+    let sessions = outputs.iter().filter(|output| output.contains("\"refresh_token\":")).count();
+    assert_eq!(sessions, 4, "enrolment, recovery code, new codes, required factor: {outputs:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn step_up_of_the_document_succeeds_as_printed() {
+    let outputs = walk("docs/step-up.md");
+    let last = outputs.last().unwrap();
+    assert!(last.starts_with("200\n"), "{outputs:#?}");
+    let challenge = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
+    assert!(last.contains(challenge), "{outputs:#?}");
+}

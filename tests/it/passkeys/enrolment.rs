@@ -1,0 +1,258 @@
+//! The passkey that an account must set up at its sign-in (`factors.required`).
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use latchkey::domain::factor::FactorPolicy;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Authenticator, add, audit, claims, list, register, registration_options};
+use crate::{
+    accounts::{email, problem, verify},
+    factors::{self, assert_nothing_exists, codes_of},
+    harness::{
+        client::{Answer, Client, PASSWORD, Tokens},
+        test_cluster::TestCluster,
+    },
+};
+
+/// A cluster whose accounts must have a second factor from their first sign-in on.
+fn requiring() -> TestCluster {
+    let mut cluster = factors::cluster();
+    (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster.config.limits.passkey_per_address = None;
+    cluster
+}
+
+/// The challenge of a sign-in that waits for a factor.
+async fn challenge(node: &Client, name: &str) -> String {
+    let answer = node.try_login(name, PASSWORD).await;
+    assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
+    assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
+    assert_nothing_exists(&answer);
+    answer.text_of("challenge")
+}
+
+async fn options(node: &Client, challenge: &str) -> Answer {
+    node.post("/v1/login/enrolment/passkey/options", json!({ "challenge": challenge })).await
+}
+
+async fn begin(node: &Client, challenge: &str) -> Value {
+    options(node, challenge).await.expect(200).json()["public_key"].take()
+}
+
+async fn end(node: &Client, challenge: &str, credential: Value) -> Answer {
+    let body = json!({ "challenge": challenge, "name": "Ada's phone", "credential": credential });
+    node.post("/v1/login/enrolment/passkey", body).await
+}
+
+#[tokio::test]
+async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
+    let cluster = requiring();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    let mut phone = Authenticator::new();
+    let creation = begin(&node, &first).await;
+    assert_eq!(creation["user"]["name"], "ada@example.com");
+    let answer = end(&node, &first, phone.create(&creation)).await.expect(200);
+    assert!(answer.header("x-device-token").starts_with("lk_dt_"));
+    assert_eq!(codes_of(&answer).len(), 10);
+    let tokens = Tokens::of(&answer);
+    let claims = claims(&tokens);
+    assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
+    node.refresh(&tokens.refresh).await.expect(200);
+    let passkeys = list(&node, &tokens).await;
+    assert_eq!((passkeys.len(), &passkeys[0]["name"]), (1, &json!("Ada's phone")));
+    for used in [&first, &other] {
+        assert_eq!(options(&node, used).await.problem(), problem(401, "invalid_challenge"));
+    }
+    let again = node.try_login("ada", PASSWORD).await;
+    assert_eq!(again.problem(), problem(403, "second_factor_required"));
+    assert_eq!(again.json()["methods"], json!(["passkey", "recovery_code"]));
+    super::sign_in(&node, &mut phone).await.expect(200);
+}
+
+#[tokio::test]
+async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
+    let mut cluster = requiring();
+    cluster.config.factors.grace = Duration::from_hours(1);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let early = node.login("ada").await;
+    verify(&cluster, &node, "ada", &early).await;
+    cluster.advance(Duration::from_hours(1));
+    let challenge = challenge(&node, "ada").await;
+    let credential = Authenticator::new().create(&begin(&node, &challenge).await);
+    end(&node, &challenge, credential).await.expect(200);
+    let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
+    assert!(mail.text.contains("passkey"), "{}", mail.text);
+    let events = audit(&node).await;
+    assert!(events.iter().any(|(event, ..)| event == "factor_added"), "{events:?}");
+    assert_eq!(node.refresh(&early.refresh).await.status, 401, "the session of the grace period has ended");
+}
+
+#[tokio::test]
+async fn refused_passkey_leaves_the_sign_in_waiting() {
+    let mut cluster = requiring();
+    cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([7; 16]).to_string().parse().unwrap()];
+    let node = cluster.node().await;
+    for name in ["ada", "eve"] {
+        node.account(name).await;
+    }
+    let eves = challenge(&node, "eve").await;
+    let mut hers = Authenticator::new();
+    let creation = begin(&node, &eves).await;
+    end(&node, &eves, hers.create(&creation)).await.expect(200);
+
+    let waiting = challenge(&node, "ada").await;
+    let mut elsewhere = Authenticator::new();
+    elsewhere.origin = "https://evil.example".to_owned();
+    let mut unknown = Authenticator::new();
+    unknown.aaguid = [8; 16];
+    let mut copy = Authenticator::new();
+    copy.credential.clone_from(&hers.credential);
+    for (authenticator, refusal) in [
+        (&mut elsewhere, problem(422, "passkey_rejected")),
+        (&mut unknown, problem(403, "passkey_model_not_allowed")),
+        (&mut copy, problem(409, "passkey_exists")),
+    ] {
+        let credential = authenticator.create(&begin(&node, &waiting).await);
+        let answer = end(&node, &waiting, credential).await;
+        assert_eq!(answer.problem(), refusal);
+        assert_nothing_exists(&answer);
+    }
+    let body = json!({ "challenge": waiting, "name": "a\u{202e}b", "credential": {} });
+    let answer = node.post("/v1/login/enrolment/passkey", body).await;
+    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
+    let refused = audit(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
+    let mut reasons: Vec<_> = refused.filter_map(|(_, _, reason)| reason).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["model_not_allowed", "wrong_origin"]);
+    let credential = Authenticator::new().create(&begin(&node, &waiting).await);
+    end(&node, &waiting, credential).await.expect(200);
+}
+
+#[tokio::test]
+async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
+    let cluster = requiring();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
+    // the options of another sign-in
+    let credential = Authenticator::new().create(&begin(&node, &first).await);
+    assert_eq!(end(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
+    // a challenge of a passkey's sign-in
+    let mut alone = super::login_options(&node).await;
+    let creation = begin(&node, &first).await;
+    (alone["user"], alone["rp"]) = (creation["user"].clone(), creation["rp"].clone());
+    let credential = Authenticator::new().create(&alone);
+    assert_eq!(end(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
+    // the challenge of the sign-in answers nothing else
+    for (path, body) in [
+        ("/v1/login/second-factor", json!({ "challenge": first, "method": "totp", "code": "123456" })),
+        ("/v1/login/second-factor/options", json!({ "challenge": first })),
+    ] {
+        assert_eq!(node.post(path, body).await.problem(), problem(401, "invalid_challenge"), "{path}");
+    }
+    // the options of an enrolment register nothing for a session, and the other way round
+    let unused = begin(&node, &first).await;
+    let mut phone = Authenticator::new();
+    let creation = begin(&node, &first).await;
+    let tokens = Tokens::of(&end(&node, &first, phone.create(&creation)).await.expect(200));
+    let tokens = super::stepped_up(&node, &tokens, &mut phone).await;
+    let answer = add(&node, &tokens, Authenticator::new().create(&unused)).await;
+    assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
+    node.account("eve").await;
+    let creation = registration_options(&node, &tokens).await;
+    let eves = challenge(&node, "eve").await;
+    assert_eq!(
+        end(&node, &eves, Authenticator::new().create(&creation)).await.problem(),
+        problem(422, "passkey_rejected")
+    );
+    register(&node, &tokens, &mut Authenticator::new()).await;
+    // a second factor's challenge enrols nothing
+    let waiting = node.try_login("ada", PASSWORD).await.text_of("challenge");
+    assert_eq!(options(&node, &waiting).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(end(&node, &waiting, json!({})).await.problem(), problem(401, "invalid_challenge"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
+    let cluster = requiring();
+    let nodes = [cluster.node().await, cluster.node().await];
+    nodes[0].account("ada").await;
+    let challenge = challenge(&nodes[0], "ada").await;
+    // each racer has a credential of its own, so that only the challenge of the sign-in is contended
+    let mut credentials = Vec::new();
+    for _ in 0..16 {
+        credentials.push(Authenticator::new().create(&begin(&nodes[0], &challenge).await));
+    }
+    let race = credentials.into_iter().enumerate().map(|(racer, it)| end(&nodes[racer % 2], &challenge, it));
+    let answers = join_all(race).await;
+    let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+    assert_eq!(won.len(), 1, "{answers:?}");
+    for answer in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+    }
+    assert_eq!(list(&nodes[1], &Tokens::of(won[0])).await.len(), 1);
+}
+
+#[tokio::test]
+async fn app_that_was_started_beside_the_passkey_is_no_factor() {
+    let cluster = requiring();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await.expect(200);
+    let app = factors::App { secret: started.text_of("secret") };
+    let credential = Authenticator::new().create(&begin(&node, &challenge).await);
+    let tokens = Tokens::of(&end(&node, &challenge, credential).await.expect(200));
+    let confirm = json!({ "challenge": challenge, "code": app.code(&cluster.clock) });
+    let answer = node.post("/v1/login/enrolment/totp/confirm", confirm).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
+    let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
+    let kinds: Vec<_> = factors["factors"].as_array().unwrap().iter().map(|factor| &factor["kind"]).collect();
+    assert_eq!(kinds, [&json!("passkey")]);
+}
+
+#[tokio::test]
+async fn passkeys_that_are_off_are_not_offered() {
+    let mut cluster = requiring();
+    cluster.config.passkeys.relying_party = None;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let answer = node.try_login("ada", PASSWORD).await;
+    assert_eq!(answer.json()["methods"], json!(["totp"]));
+    let challenge = answer.text_of("challenge");
+    assert_eq!(options(&node, &challenge).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(end(&node, &challenge, json!({})).await.problem(), problem(403, "login_method_off"));
+}
+
+/// The cookie of a sign-in with the transport `cookie` is set by a page of the same site only.
+#[tokio::test]
+async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
+    let cluster = requiring();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let send = async |path: &str, body: Value, site: &str| {
+        let origin = if site == "cross-site" { "https://evil.example" } else { "https://auth.example.com" };
+        let request = node.request(reqwest::Method::POST, path).json(&body);
+        node.send(request.header("origin", origin).header("sec-fetch-site", site)).await
+    };
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
+    let challenge = send("/v1/login", body, "same-origin").await.text_of("challenge");
+    let path = "/v1/login/enrolment/passkey";
+    let credential = Authenticator::new().create(&{
+        let body = json!({ "challenge": challenge });
+        send(&format!("{path}/options"), body, "same-origin").await.expect(200).json()["public_key"].take()
+    });
+    let body = json!({ "challenge": challenge, "name": "x", "credential": credential });
+    let answer = send(path, body.clone(), "cross-site").await;
+    assert_eq!(answer.problem(), problem(403, "cross_site_request"));
+    let answer = send(path, body, "same-origin").await.expect(200);
+    assert!(answer.json()["refresh_token"].is_null());
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|it| it.to_str().unwrap()).collect();
+    assert!(cookies.iter().any(|cookie| cookie.starts_with("__Host-latchkey=")), "{cookies:?}");
+}
