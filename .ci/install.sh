@@ -32,6 +32,8 @@ have() { command -v "$1" >/dev/null 2>&1; }
 find_program() {
     for program in "$@"; do
         for found in "$(command -v "$program" || true)" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
+            # The links of target/tools/bin, if that folder is in PATH, would point to themselves.
+            case $found in "$tools"/*) continue ;; esac
             if [ -n "$found" ] && [ -x "$found" ]; then
                 echo "$found"
                 return 0

@@ -257,6 +257,10 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_LIMITS_PASSKEY_SERVICE", "26/26s"),
         ("LATCHKEY_LIMITS_AUTHORIZATION_PER_ADDRESS", "28/28s"),
         ("LATCHKEY_LIMITS_AUTHORIZATION_SERVICE", "29/29s"),
+        ("LATCHKEY_LIMITS_CLIENT_DOCUMENT_PER_ADDRESS", "31/31s"),
+        ("LATCHKEY_LIMITS_CLIENT_DOCUMENT_SERVICE", "32/32s"),
+        ("LATCHKEY_LIMITS_CLIENT_REGISTRATION_PER_ADDRESS", "33/33s"),
+        ("LATCHKEY_LIMITS_CLIENT_REGISTRATION_SERVICE", "34/34s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ADDRESS", "14/14s"),
         ("LATCHKEY_LIMITS_REFRESH_PER_ACCOUNT", "15/15s"),
         ("LATCHKEY_LIMITS_REFRESH_SERVICE", "16/16s"),
@@ -323,6 +327,16 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_PAGES_PRIVACY_URL", "https://a.example/privacy"),
         ("LATCHKEY_PAGES_SUPPORT_URL", "mailto:help@a.example"),
         ("LATCHKEY_PAGES_TEMPLATES", "/pages"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_METADATA_DOCUMENTS", "true"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_REGISTRATION", "true"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_SCOPES", "openid,mcp:tools"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_RESOURCES", "https://mcp.example.com/mcp"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_ALLOWED_HOSTS", "app.example.com,.example.org"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_MAX_PER_ACCOUNT", "7"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_MAX_DOCUMENT", "2KiB"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_FETCH_TIMEOUT", "3s"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_PRIVATE_NETWORKS", "10.0.0.0/8"),
+        ("LATCHKEY_DYNAMIC_CLIENTS_CA_FILE", "/d.pem"),
         ("LATCHKEY_AUDIT_RETENTION", "1d"),
         ("LATCHKEY_AUDIT_ADDRESSES", "truncated"),
         ("LATCHKEY_AUDIT_QUEUE", "101"),
@@ -364,7 +378,7 @@ fn every_key_can_be_set_by_its_variable() {
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \
              mail_per_account: Some(Quota {{ count: 1, window: 23s }}), recovery_service: Some(Quota {{ count: 24, window: 24s }}), \
-             passkey_per_address: Some(Quota {{ count: 25, window: 25s }}), passkey_service: Some(Quota {{ count: 26, window: 26s }}), authorization_per_address: Some(Quota {{ count: 28, window: 28s }}), authorization_service: Some(Quota {{ count: 29, window: 29s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
+             passkey_per_address: Some(Quota {{ count: 25, window: 25s }}), passkey_service: Some(Quota {{ count: 26, window: 26s }}), authorization_per_address: Some(Quota {{ count: 28, window: 28s }}), authorization_service: Some(Quota {{ count: 29, window: 29s }}), client_document_per_address: Some(Quota {{ count: 31, window: 31s }}), client_document_service: Some(Quota {{ count: 32, window: 32s }}), client_registration_per_address: Some(Quota {{ count: 33, window: 33s }}), client_registration_service: Some(Quota {{ count: 34, window: 34s }}), refresh_per_address: Some(Quota {{ count: 14, window: 14s }}), \
              refresh_per_account: Some(Quota {{ count: 15, window: 15s }}), refresh_service: Some(Quota {{ count: 16, window: 16s }}), \
              introspection_per_client: Some(Quota {{ count: 17, window: 17s }}), introspection_service: Some(Quota {{ count: 18, window: 18s }}), client_authentication_failures_per_address: Some(Quota {{ count: 19, window: 19s }}), \
              ipv6_network: Some(Ipv6Network {{ prefix: 40, factor: 21 }}) }}, \
@@ -384,6 +398,8 @@ fn every_key_can_be_set_by_its_variable() {
              pages: PagesSettings {{ enabled: false, product_name: \"Acme ID\", logo: Some(\"/logo.svg\"), \
              accent: Some(Colour {{ red: 0, green: 51, blue: 102 }}), accent_dark: Some(Colour {{ red: 153, green: 204, blue: 255 }}), \
              terms_url: Some(\"https://a.example/terms\"), privacy_url: Some(\"https://a.example/privacy\"), support_url: Some(\"mailto:help@a.example\"), templates: Some(\"/pages\") }}, \
+             dynamic_clients: DynamicClientSettings {{ metadata_documents: true, registration: true, scopes: SpaceSeparated([\"openid\", \"mcp:tools\"]), resources: SpaceSeparated([\"https://mcp.example.com/mcp\"]), \
+             allowed_hosts: [\"app.example.com\", \".example.org\"], max_per_account: 7, max_document_bytes: 2048, fetch_timeout: 3s, private_networks: [10.0.0.0/8], ca_file: Some(\"/d.pem\") }}, \
              audit: AuditSettings {{ retention: Some(86400s), addresses: Truncated, queue: 101, max_refusals: 102, max_refusals_per_account: 103 }}, \
              log: LogSettings {{ format: Json, filter: \"warn,latchkey=debug\" }}, warnings: [] }}",
             folder.path().join("d")

@@ -12,6 +12,8 @@ export interface AccountResponse {
   email: string;
   /** Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was imported from a system that had verified it. */
   email_verified: boolean;
+  /** Whether the account has a password, in the responses of `/v1/me`. An account without one signs in by passkey or by a code from a mail; a password reset sets one. */
+  has_password?: boolean;
   /** The account's id: the `sub` claim of its access tokens. Ids are never reused. */
   id: string;
   /** The language of mails, if it was set: a language tag such as `pt-BR`. */
@@ -152,7 +154,7 @@ export interface Problem {
   /** With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues. */
   challenge?: string;
   /** The kind of problem. Stable; later releases may add values. */
-  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "insufficient_scope" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "password_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_device" | "unknown_app" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
+  code: "malformed_request" | "authentication_required" | "invalid_credentials" | "invalid_token" | "insufficient_scope" | "claims_changed" | "invalid_client" | "invalid_refresh_token" | "refresh_token_reused" | "invalid_code" | "invalid_challenge" | "insufficient_user_authentication" | "invalid_passkey" | "session_expired" | "registration_closed" | "email_not_verified" | "second_factor_required" | "factor_enrolment_required" | "proof_required" | "password_required" | "login_method_off" | "passkey_model_not_allowed" | "forbidden" | "wrong_password" | "cross_site_request" | "cookie_cross_site" | "form_expired" | "request_expired" | "not_found" | "unknown_account" | "unknown_factor" | "unknown_session" | "unknown_device" | "unknown_app" | "unknown_email" | "unknown_passkey" | "method_not_allowed" | "request_timeout" | "email_taken" | "email_exists" | "too_many_emails" | "primary_email" | "username_taken" | "too_many_factors" | "factor_required" | "no_second_factor" | "passkey_exists" | "too_many_apps" | "too_many_passkeys" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "invalid_fields" | "weak_password" | "passkey_rejected" | "too_many_requests" | "internal_error" | "unavailable";
   /** A human-readable description of this occurrence. */
   detail: string;
   /** The fields that are missing or invalid. */

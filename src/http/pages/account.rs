@@ -20,7 +20,10 @@ use crate::{
         problem::{Code, ProblemError},
     },
     pages::views::{Data, Message, Password, Profile, Reauthenticate},
-    service::{authenticate, change_password, delete_account, export_account, update_account},
+    service::{
+        authenticate, change_password, delete_account, export_account, recent_authentication::require_recent,
+        update_account,
+    },
 };
 
 /// The signed-in user of a page.
@@ -243,6 +246,7 @@ pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Resp
     let owner = require_owner!(visit, "/data");
     let exported = async {
         visit.check(&mut form)?;
+        require_recent(&visit.state, &owner.caller).await?;
         let exported = export_account::export_account(&visit.state, &owner.caller, visit.client.ip).await;
         exported.map_err(ProblemError::from)
     };
@@ -254,7 +258,10 @@ pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Resp
             response.headers_mut().insert(header::CONTENT_DISPOSITION, name);
             Ok(response)
         }
-        Err(problem) => visit.reply().error(&problem).page(&data_view(&visit)),
+        Err(problem) => match step_up(&visit, problem, "/data") {
+            Ok(response) => Ok(response),
+            Err(problem) => visit.reply().error(&problem).page(&data_view(&visit)),
+        },
     }
 }
 

@@ -168,7 +168,7 @@ async fn check(
     let now = state.clock.now();
     let found = match factor {
         SecondFactor::EmailCode(code) => {
-            email_code::find(state, &open, code).await.map(|it| it.map(Matched::EmailCode))
+            email_code::find(state, &open, code).await.map(|it| it.map(|claim| Matched::EmailCode(Box::new(claim))))
         }
         factor => find(state, account, factor, now).await,
     };
@@ -371,7 +371,7 @@ pub(super) async fn finish(
 enum Matched {
     Totp(totp::MatchedCode),
     RecoveryCode(recovery_codes::MatchedCode),
-    EmailCode(Claim),
+    EmailCode(Box<Claim>),
 }
 
 /// Checks a factor without using it up.

@@ -232,7 +232,7 @@ impl AccountChange {
     }
 }
 
-/// Those of `keys` that an account has verified as a secondary address.
+/// Returns the keys that an account has verified as a secondary address.
 pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]) -> Result<Vec<String>, SqlError> {
     let list: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
     let sql = format!(

@@ -248,7 +248,7 @@ async fn address_made_primary_replaces_the_former_one_which_stays_and_can_undo_i
 }
 
 #[tokio::test]
-async fn removed_address_is_told_signs_in_no_more_and_can_be_registered() {
+async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     let (cluster, node, tokens) = verified().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);

@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn example_in_chromium_walks_enrolment_sign_in_step_up_and_recovery() {
+async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
     let client = build();
     let port = guard::free_port();
     let page = format!("http://localhost:{port}");

@@ -39,7 +39,7 @@ fn with<'a>(outputs: &'a [String], text: &str) -> &'a str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn enrolment_sign_in_step_up_and_recovery_of_the_document_succeed_as_printed() {
+async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
     let outputs = walk("docs/factors.md");
     assert!(outputs.iter().all(|output| !output.contains("urn:latchkey:problem:")), "a call was refused: {outputs:#?}");
     let enrolled = with(&outputs, "\"kind\":\"totp\"");

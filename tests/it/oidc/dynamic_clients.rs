@@ -239,7 +239,7 @@ async fn client_that_lies_in_its_document_is_refused_on_a_page() {
     .into_iter()
     .enumerate()
     {
-        let client_id = server.app(&format!("/lie{number}"), &[change.clone()]);
+        let client_id = server.app(&format!("/lie{number}"), std::slice::from_ref(&change));
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         assert!(refusal(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
     }

@@ -18,7 +18,7 @@ const BUFFER: usize = 16 * 1024;
 /// The request that makes hyper upgrade the handler's end of the tunnel; only this module sees it.
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
 
-/// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to whoever takes
+/// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to the code that takes
 /// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's, and gives the
 /// handler that of an HTTP connection of its own in memory.
 pub(super) struct Tunnel {
