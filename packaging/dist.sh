@@ -62,7 +62,7 @@ build() {
     CFLAGS="${CFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
     CXXFLAGS="${CXXFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
     export CFLAGS CXXFLAGS
-    CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$root=/latchkey$(printf '\037')--remap-path-prefix=$cargo_home=/cargo" \
+    SOURCE_DATE_EPOCH=0 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$root=/latchkey$(printf '\037')--remap-path-prefix=$cargo_home=/cargo" \
         cargo build --release --locked --bin latchkey
 }
 
