@@ -54,7 +54,7 @@ async function secondFactor(method, digits) {
   await shown("second-factor");
   await page.selectOption("#second-factor [name=method]", method);
   await page.fill("#second-factor [name=code]", digits);
-  await page.click("#by-code button");
+  await page.click("#by-code button:not([type=button])");
 }
 async function signOut() {
   await page.click("#sign-out");
