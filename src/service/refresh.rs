@@ -167,8 +167,8 @@ async fn rotate(
     }
 }
 
-/// Whether the account must have a second factor, the session began without one, and the grace period has expired (I14). That of an app's
-/// session began with the sign-in of its browser.
+/// Whether the account must have a second factor, the session began without one, and the grace period has expired (I14). The session of an app
+/// began with the sign-in of its browser.
 pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
     let began = if grant.client.is_some() { grant.authentication.at } else { grant.created_at };
     policy::lacks_factor(&state.config.factors, grant.authentication.acr, &grant.roles, began, now)

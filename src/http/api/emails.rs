@@ -67,7 +67,7 @@ impl Example for AddEmailRequest {
 #[derive(Object)]
 #[oai(example)]
 struct EmailResponse {
-    /// The address's id. That of the primary address is the account's id.
+    /// The address's id. The primary address has the account's id.
     id: Uuid,
     /// The address, as it was entered.
     email: String,

@@ -19,7 +19,7 @@ use crate::{
 /// An address of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountEmail {
-    /// The id. That of the primary address is the account's id.
+    /// The id. The primary address has the id of the account.
     pub id: EmailId,
     /// The address.
     pub email: Email,
