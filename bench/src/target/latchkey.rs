@@ -301,11 +301,7 @@ impl Filler {
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
             transport,
-            origin: Origin {
-                ip: Some(CALLER),
-                user_agent: Some(USER_AGENT.to_owned()),
-                device: None,
-            },
+            origin: Origin { ip: Some(CALLER), user_agent: Some(USER_AGENT.to_owned()), device: None },
             tag: self.tag,
             basis: SessionBasis::default(),
             idle_timeout: IDLE,
