@@ -85,7 +85,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let mix = crate::measurement::measure(&mut target, crate::measurement::Scenario::Mix, 256, 256, timing)?;
     let mut start_up_ms = Vec::new();
     for _ in 0..5 {
-        let node = target.another_node(&host, "again", &[])?;
+        let node = target.another_node("again", &[])?;
         start_up_ms.push(node.process.started_in.as_secs_f64() * 1e3);
     }
     start_up_ms.sort_by(f64::total_cmp);

@@ -57,7 +57,7 @@ fn cpu(sample: &Sample) -> f64 {
 }
 
 fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
-    use Name::{Argon2, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold, OidcProvider};
+    use Name::{Argon2, Baseline, BaselineCold, FastApi, Fastify, Floor, Hello, Latchkey, LatchkeyCold, OidcProvider};
     use Scenario::{
         CodeFlow, IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Me, Page, Refresh,
         RefreshBesideLogins,
@@ -135,6 +135,21 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
             results.ratio((Page, 1, Latchkey), (Me, 1, Latchkey), |sample| sample.p50),
         ),
     ];
+    for (what, scenario, of, to) in [
+        ("refresh", Refresh, Latchkey, Baseline),
+        ("introspect, warm", IntrospectWarm, Latchkey, Baseline),
+        ("introspect, cold", IntrospectCold, LatchkeyCold, BaselineCold),
+        ("logout", Logout, Latchkey, Baseline),
+    ] {
+        let mut add = |cpu_of: &str, goal, figure| {
+            let what = format!("{what}: {cpu_of} CPU, against the baseline");
+            lines.push(line(&what, goal, ratio(scenario, of, to, figure)));
+        };
+        add("server", Goal::AtMost(1.03), cpu);
+        if scenario == Refresh {
+            add("Redis", Goal::AtMost(1.05), |sample| sample.redis_micros);
+        }
+    }
     if let Some(footprint) = footprint {
         let one = |value: f64| Some(Spread { median: value, min: value, max: value });
         let mut add = |what: &str, goal, value, unit| {

@@ -120,7 +120,7 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
         for count in 1..=3 {
             eprintln!("{count} nodes on {on}");
             if count > nodes.len() {
-                let node = nodes[0].another_node(host, &format!("node-{count}"), PLAIN)?;
+                let node = nodes[0].another_node(&format!("node-{count}"), PLAIN)?;
                 nodes.push(node);
             }
             let each = sessions.len() / nodes.len();

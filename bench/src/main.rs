@@ -44,6 +44,9 @@ struct Arguments {
     /// Sessions per target.
     #[arg(long, env = "SESSIONS", default_value_t = 100_000)]
     sessions: usize,
+    /// The `latchkey` binary of an earlier version: also measure it, in turn with this one, as the target "baseline".
+    #[arg(long, env = "BASELINE")]
+    baseline: Option<PathBuf>,
     /// Measure how costs grow with sessions, nodes and a Redis Cluster instead.
     #[arg(long)]
     growth: bool,

@@ -13,6 +13,7 @@ const BOTTOM: f64 = 60.0;
 fn colour(name: Name) -> &'static str {
     match name {
         Name::Latchkey | Name::LatchkeyCold => "#1f6feb",
+        Name::Baseline | Name::BaselineCold => "#79b8ff",
         Name::Hello | Name::Floor | Name::Argon2 => "#8c959f",
         Name::FastApi => "#bf8700",
         Name::Fastify => "#1a7f37",
@@ -37,6 +38,8 @@ pub fn rates(results: &Results) -> String {
         Name::Argon2,
         Name::Latchkey,
         Name::LatchkeyCold,
+        Name::Baseline,
+        Name::BaselineCold,
         Name::FastApi,
         Name::Fastify,
         Name::OidcProvider,

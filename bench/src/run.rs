@@ -33,7 +33,10 @@ const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
 /// The scenarios of a round and their targets in measuring order; every second round reverses the order,
 /// because a measurement may leave pending disk writes to the next one.
-fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
+fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
+    if baseline {
+        return against_baseline(round);
+    }
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
         let mut add = |scenario, first: &[Name], stacks: &[Name]| {
@@ -63,6 +66,24 @@ fn plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     plan
 }
 
+/// A round that compares with an earlier version only: a scenario comes three times, and the order of the two alternates.
+fn against_baseline(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
+    let mut plan = Vec::new();
+    for i in 0..3 {
+        for scenario in [Scenario::Refresh, Scenario::IntrospectWarm, Scenario::IntrospectCold, Scenario::Logout] {
+            let mut names = match scenario {
+                Scenario::IntrospectCold => vec![Name::LatchkeyCold, Name::BaselineCold],
+                _ => vec![Name::Latchkey, Name::Baseline],
+            };
+            if (round + i).is_multiple_of(2) {
+                names.reverse();
+            }
+            plan.push((scenario, 64, names));
+        }
+    }
+    plan
+}
+
 /// Runs the benchmark.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let begun = Instant::now();
@@ -74,7 +95,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         words.is_empty() || words.iter().any(|word| text.contains(word))
     };
     let plan: Vec<_> = (1..=arguments.rounds)
-        .flat_map(plan)
+        .flat_map(|round| plan(round, arguments.baseline.is_some()))
         .flat_map(|(scenario, connections, names)| names.into_iter().map(move |name| (scenario, connections, name)))
         .filter(|key| wanted(*key))
         .collect();
@@ -98,8 +119,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     eprintln!();
     let memory = footprint::servers(&targets);
     drop(targets);
-    let footprint =
-        if words.is_empty() || words.contains(&"footprint") { Some(footprint::measure(&host, &memory)?) } else { None };
+    let footprint = if arguments.baseline.is_none() && words.is_empty() || words.contains(&"footprint") {
+        Some(footprint::measure(&host, &memory)?)
+    } else {
+        None
+    };
 
     let machine = footprint::machine(&host, arguments, cores, begun.elapsed())?;
     let text = [
@@ -133,6 +157,9 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
     if needs(Name::Latchkey) || needs(Name::LatchkeyCold) {
         targets.push(Target::latchkey(host, &common)?);
     }
+    if let Some(program) = &arguments.baseline {
+        targets.push(Target::baseline(host, &common, program)?);
+    }
     if needs(Name::FastApi) || needs(Name::Fastify) {
         make_database(host, &common)?;
     }
@@ -160,11 +187,11 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
         target.sessions = target.seed(arguments.sessions)?.into();
         target.collect_access_tokens(ACCESS_TOKENS)?;
     }
-    if needs(Name::LatchkeyCold) {
-        let warm = targets.iter().find(|target| target.name == Name::Latchkey).context("latchkey")?;
-        let mut cold = Target::latchkey_cold(host, warm)?;
-        cold.access.clone_from(&warm.access);
-        targets.push(cold);
+    for (cold, warm) in [(Name::LatchkeyCold, Name::Latchkey), (Name::BaselineCold, Name::Baseline)] {
+        if needs(cold) {
+            let warm = targets.iter().find(|target| target.name == warm).context("the node with caches")?;
+            targets.push(Target::cold(warm)?);
+        }
     }
     Ok(targets)
 }

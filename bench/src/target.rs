@@ -31,6 +31,10 @@ pub enum Name {
     Latchkey,
     /// A Latchkey node without caches, on the same Redis and database.
     LatchkeyCold,
+    /// An earlier version of Latchkey, on a Redis and database of its own.
+    Baseline,
+    /// A node of the earlier version without caches, on the same Redis and database.
+    BaselineCold,
     /// A handler with constant JSON.
     Hello,
     /// One script and one signature, or one verification and one `GET`.
@@ -51,6 +55,8 @@ impl Name {
         match self {
             Self::Latchkey => "latchkey",
             Self::LatchkeyCold => "latchkey-cold",
+            Self::Baseline => "baseline",
+            Self::BaselineCold => "baseline-cold",
             Self::Hello => "hello",
             Self::Floor => "floor",
             Self::Argon2 => "bare argon2",
@@ -76,6 +82,8 @@ pub struct Target {
     /// URLs of Redis and the database, for further nodes.
     url: String,
     folder: PathBuf,
+    /// The binary of another node of the same target.
+    program: PathBuf,
     /// `Authorization` of a service client.
     pub authorization: String,
     /// Valid refresh tokens, least recently used first.

@@ -55,8 +55,22 @@ const SESSION_AGE: Duration = Duration::from_mins(1);
 /// Sessions created concurrently.
 const AT_ONCE: usize = 512;
 
-fn command(host: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
-    let mut command = Command::new(host.latchkey());
+/// Limits that every version has.
+const LIMITS: [&str; 7] = [
+    "LOGIN_PER_ADDRESS",
+    "LOGIN_SERVICE",
+    "LOGIN_BACKOFF_AFTER",
+    "REGISTRATION_PER_ADDRESS",
+    "REFRESH_PER_ADDRESS",
+    "REFRESH_PER_ACCOUNT",
+    "INTROSPECTION_PER_CLIENT",
+];
+/// Limits that the baseline may not have: it refuses settings that it does not know.
+const NEWER_LIMITS: [&str; 4] =
+    ["PASSKEY_PER_ADDRESS", "PASSKEY_SERVICE", "AUTHORIZATION_PER_ADDRESS", "AUTHORIZATION_SERVICE"];
+
+fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     for (name, value) in
         std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
@@ -74,19 +88,8 @@ fn command(host: &Host, folder: &Path, redis_url: &str, port: u16) -> Command {
         // the tokens must outlive the benchmark
         .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
         .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
-    for limit in [
-        "LOGIN_PER_ADDRESS",
-        "LOGIN_SERVICE",
-        "LOGIN_BACKOFF_AFTER",
-        "REGISTRATION_PER_ADDRESS",
-        "PASSKEY_PER_ADDRESS",
-        "PASSKEY_SERVICE",
-        "REFRESH_PER_ADDRESS",
-        "REFRESH_PER_ACCOUNT",
-        "INTROSPECTION_PER_CLIENT",
-        "AUTHORIZATION_PER_ADDRESS",
-        "AUTHORIZATION_SERVICE",
-    ] {
+    let newer: &[&str] = if name == Name::Baseline { &[] } else { &NEWER_LIMITS };
+    for limit in LIMITS.iter().chain(newer) {
         command.env(format!("LATCHKEY_LIMITS_{limit}"), "off");
     }
     command
@@ -100,6 +103,13 @@ impl Target {
         Self::latchkey_on(host, common, vec![redis], &url, &[])
     }
 
+    /// Starts the `latchkey` of an earlier version on its own Redis: without apps and passkeys, which it may not have.
+    pub fn baseline(host: &Host, common: &Common, program: &Path) -> anyhow::Result<Self> {
+        let redis = RedisServer::start(host, "baseline", host.persistence)?;
+        let url = redis.url();
+        Self::start(host, common, (Name::Baseline, program), vec![redis], &url, &[])
+    }
+
     /// Starts Latchkey on this Redis and database.
     pub fn latchkey_on(
         host: &Host,
@@ -108,9 +118,20 @@ impl Target {
         url: &str,
         settings: Settings<'_>,
     ) -> anyhow::Result<Self> {
-        let folder = host.folder("latchkey")?;
+        Self::start(host, common, (Name::Latchkey, &host.latchkey()), redis, url, settings)
+    }
+
+    fn start(
+        host: &Host,
+        common: &Common,
+        (name, program): (Name, &Path),
+        redis: Vec<RedisServer>,
+        url: &str,
+        settings: Settings<'_>,
+    ) -> anyhow::Result<Self> {
+        let folder = host.folder(name.text())?;
         let run = |arguments: &[&str]| {
-            let output = command(host, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
+            let output = command(program, name, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
             let output = output.context("running latchkey")?;
             ensure!(output.status.success(), "latchkey {arguments:?}: {output:?}");
             anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -120,14 +141,19 @@ impl Target {
         let client = run(&["client", "add", "bench"])?;
         let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
-        let added = run(&["client", "add", "bench-app", "--kind", "web", "--redirect-uri", CALLBACK])?;
-        let secret = added.lines().find_map(|line| line.strip_prefix("client_secret: ")).context("an app")?;
-        let app = AppClient { id: "bench-app".to_owned(), authorization: basic(&format!("bench-app:{secret}")) };
+        let (app, authenticator) = if name == Name::Baseline {
+            (None, None)
+        } else {
+            let added = run(&["client", "add", "bench-app", "--kind", "web", "--redirect-uri", CALLBACK])?;
+            let secret = added.lines().find_map(|line| line.strip_prefix("client_secret: ")).context("an app")?;
+            let authorization = basic(&format!("bench-app:{secret}"));
+            let app = AppClient { id: "bench-app".to_owned(), authorization };
+            (Some(app), Some(Authenticator::register(&folder, common.count)?))
+        };
         let filler = Filler::connect(url)?;
-        let authenticator = Authenticator::register(&folder, common.count)?;
-        let (process, address) = serve(host, &folder, url, "log", settings)?;
+        let (process, address) = serve(program, name, &folder, url, "log", settings)?;
         Ok(Self {
-            name: Name::Latchkey,
+            name,
             resident_idle: process.usage().resident,
             process,
             address,
@@ -135,25 +161,28 @@ impl Target {
             redis,
             url: url.to_owned(),
             folder,
+            program: program.to_owned(),
             authorization,
             sessions: Default::default(),
             access: Vec::new(),
-            app: Some(app),
-            authenticator: Some(authenticator),
+            app,
+            authenticator,
             per_account: 1,
             seeding: Seeding::Latchkey(Box::new(filler)),
         })
     }
 
     /// Starts another node without caches.
-    pub fn latchkey_cold(host: &Host, warm: &Self) -> anyhow::Result<Self> {
+    pub fn cold(warm: &Self) -> anyhow::Result<Self> {
         let cold = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
-        warm.another_node(host, "cold", &cold).map(|node| Self { name: Name::LatchkeyCold, ..node })
+        let name = if warm.name == Name::Baseline { Name::BaselineCold } else { Name::LatchkeyCold };
+        let access = warm.access.clone();
+        warm.another_node("cold", &cold).map(|node| Self { name, access, ..node })
     }
 
     /// Starts another node on the same Redis and database.
-    pub fn another_node(&self, host: &Host, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
-        let (process, address) = serve(host, &self.folder, &self.url, log, settings)?;
+    pub fn another_node(&self, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
+        let (process, address) = serve(&self.program, self.name, &self.folder, &self.url, log, settings)?;
         Ok(Self {
             name: self.name,
             resident_idle: process.usage().resident,
@@ -163,6 +192,7 @@ impl Target {
             stores: self.stores.clone(),
             url: self.url.clone(),
             folder: self.folder.clone(),
+            program: self.program.clone(),
             authorization: self.authorization.clone(),
             sessions: Default::default(),
             access: Vec::new(),
@@ -175,14 +205,15 @@ impl Target {
 }
 
 fn serve(
-    host: &Host,
+    program: &Path,
+    name: Name,
     folder: &Path,
     redis_url: &str,
     log: &str,
     settings: Settings<'_>,
 ) -> anyhow::Result<(Process, std::net::SocketAddr)> {
     let port = free_port()?;
-    let mut command = command(host, folder, redis_url, port);
+    let mut command = command(program, name, folder, redis_url, port);
     command.arg("serve").envs(settings.iter().copied());
     let address = local(port);
     Ok((Process::start(command, &folder.join(log), || is_alive(address))?, address))

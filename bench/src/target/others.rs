@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -136,6 +136,7 @@ fn start(
         stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
         url: String::new(),
         folder: host.folder.clone(),
+        program: PathBuf::new(),
         redis: redis.into_iter().collect(),
         per_account: 1,
         authorization: basic(CLIENT),
