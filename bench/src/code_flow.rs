@@ -14,7 +14,7 @@ pub const CALLBACK: &str = "https://app.example.com/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// Sign-ins for which one browser is used: fewer than the sessions that Latchkey keeps for an account.
+/// Number of sign-ins for which one browser is used: fewer than the sessions that Latchkey keeps for an account.
 pub const PER_BROWSER: usize = 40;
 
 /// A client that signs users in.

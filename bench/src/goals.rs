@@ -25,7 +25,7 @@ struct Line {
     unit: &'static str,
 }
 
-/// Connections at which goals are evaluated by default.
+/// Number of connections at which goals are evaluated by default.
 const USUAL: usize = 64;
 
 /// Renders the table of goals.

@@ -46,10 +46,10 @@ pub enum Scenario {
 /// An upper bound of sign-ins to apps per second, so that there are enough browsers.
 const MOST_CODE_FLOWS: f64 = 10_000.0;
 
-/// Access tokens that `GET /v1/me` is called with.
+/// Number of access tokens that `GET /v1/me` is called with.
 const ME_TOKENS: usize = 64;
 
-/// Connections of the sign-in flood.
+/// Number of connections of the sign-in flood.
 pub const FLOOD: usize = 16;
 
 impl Scenario {

@@ -19,9 +19,9 @@ use crate::{
     target::{Common, Name, Target, bare_argon2, make_database},
 };
 
-/// Accounts that sign in.
+/// Number of accounts that sign in.
 const ACCOUNTS: usize = 256;
-/// Access tokens that are introspected.
+/// Number of access tokens that are introspected.
 const ACCESS_TOKENS: usize = 1000;
 /// Concurrent connections, in the order of a round. 64, which the goals use, comes three times, because a shared machine
 /// changes within seconds.

@@ -30,7 +30,7 @@ use super::{
 
 /// Subscribers of the node, and of the reference.
 pub const SUBSCRIBERS: usize = 1000;
-/// Events, each sent when the one before has reached every subscriber.
+/// The number of events. Each is sent when the previous event has reached every subscriber.
 pub const EVENTS: usize = 200;
 /// The text of one event, as the reference writes it.
 const EVENT_BYTES: usize = 230;

@@ -13,7 +13,8 @@ use super::{
 /// Sequential changes.
 const CHANGES: usize = 300;
 
-/// Changes roles on a node of this process, and sends requests with the token of before to `there` until it refuses them.
+/// Changes roles on a node of this process, and sends requests with the former token to the node `there` until it refuses
+/// them.
 pub async fn measure(mut cluster: TestCluster, database: &str, there: &NodeProcess) -> Vec<Times> {
     cluster.clock = Clock::System;
     cluster.config.secrets.current = SECRET.into();

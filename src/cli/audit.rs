@@ -33,7 +33,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How far `--follow` looks back for events that a node wrote late.
 const LOOK_BACK: Duration = Duration::from_secs(30);
 
-/// Events that `--follow` reads at once.
+/// Number of events that `--follow` reads at once.
 const FOLLOW_LIMIT: u32 = 100_000;
 
 /// Arguments of `latchkey audit`.
@@ -48,7 +48,7 @@ pub struct AuditArgs {
     /// Only events of this kind: sign_in, session_ended, rate_limit, …
     #[arg(long, value_name = "EVENT", value_parser = event)]
     pub event: Option<AuditEvent>,
-    /// Only events of this account (e-mail address, username or id); of a deleted account the id
+    /// Only events of this account (e-mail address, username or id; for a deleted account, the id)
     #[arg(long, value_name = "ACCOUNT")]
     pub account: Option<String>,
     /// Only events from this client address, as the log shows it
@@ -68,9 +68,9 @@ pub struct AuditArgs {
 /// A point in time on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
-    /// This time.
+    /// An absolute time.
     At(Timestamp),
-    /// This long ago.
+    /// An age.
     Ago(Duration),
 }
 
@@ -120,7 +120,7 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             },
             address: args.address,
         };
-        // read first: what is written in between is printed by both or by the second
+        // Read before the listing, so that events written in between are not missed by `follow`.
         let mut seen = if args.follow { Some(recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         rows.reverse();

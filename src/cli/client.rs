@@ -24,7 +24,7 @@ use crate::{
 /// Subcommands of `latchkey client`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Add a client and print what the other side needs: its secret, which cannot be shown again, and the addresses
+    /// Add a client, and print its secret, which cannot be shown again, and the addresses that it needs
     Add(Box<AddArgs>),
     /// List all clients
     List(ListArgs),
@@ -45,13 +45,15 @@ pub enum ClientCommand {
 pub struct AddArgs {
     /// client_id: 1 to 64 ASCII letters, digits, dots, underscores or hyphens
     pub name: String,
-    /// service: introspects tokens and has its own; web: an app whose server keeps a secret; public: an app without one
+    /// service: introspects tokens, and gets tokens of its own; web: an app whose server keeps a secret; public: an app
+    /// without a secret
     #[arg(long, value_enum, default_value_t, hide_default_value = false)]
     pub kind: KindArg,
     /// Scope that its tokens may have (repeatable) [default for apps: openid profile email offline_access]
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Audience of its tokens; of a service also of those it may introspect (repeatable) [default for services: token.audience]
+    /// Audience of its tokens; for a service, also of the tokens that it may introspect (repeatable) [default for services:
+    /// token.audience]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub audiences: Vec<String>,
     /// Address to which an app's users return after sign-in, compared character for character (repeatable)
@@ -69,7 +71,7 @@ pub struct AddArgs {
     /// Accept requests without PKCE, from a program that does not know it
     #[arg(long)]
     pub without_pkce: bool,
-    /// Only authentication method that is accepted [default: any that it has credentials for]
+    /// The only accepted authentication method [default: any for which it has credentials]
     #[arg(long, value_enum, value_name = "METHOD")]
     pub auth_method: Option<AuthMethodArg>,
     /// Grant that it may exchange for tokens (repeatable) [default: those of its kind]

@@ -1,4 +1,4 @@
-//! `latchkey healthcheck`: asks the node on this machine whether it is alive, for containers without a shell or `curl`.
+//! `latchkey healthcheck`: checks whether the node on this machine is alive, for containers without a shell or `curl`.
 
 use std::{
     io::{Read, Write},
@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 /// Arguments of `latchkey healthcheck`.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct HealthcheckArgs {
-    /// Ask /readyz instead of /livez: fail also while Redis or the database can't be used
+    /// Check /readyz instead of /livez: fail also while Redis or the database can't be used
     #[arg(long)]
     pub ready: bool,
 }

@@ -30,11 +30,11 @@ use crate::{
 /// Subcommands of `latchkey mail`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum MailCommand {
-    /// List mails that wait, were sent or were given up, newest first
+    /// List waiting, sent and failed mails, newest first
     List(ListArgs),
     /// Show a mail: its attempts, its error, its file
     Show(ShowArgs),
-    /// Send mails now that wait or were rejected, unless their links have expired
+    /// Send waiting and rejected mails now, unless their links have expired
     Retry(RetryArgs),
     /// Render a template with sample data
     Preview(PreviewArgs),

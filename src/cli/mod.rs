@@ -90,7 +90,7 @@ pub enum Command {
     Backup(backup::BackupArgs),
     /// Restore a backup into an empty data directory; without the sessions, unless --keep-sessions is given
     Restore(backup::RestoreArgs),
-    /// Ask the node on this machine whether it is alive; exit code 1 if not
+    /// Check whether the node on this machine is alive; exit code 1 if not
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Print the security audit log
     Audit(audit::AuditArgs),
@@ -155,7 +155,7 @@ impl Global {
         Ok(config)
     }
 
-    /// Like [`Global::start`], for the service: also starts exporting traces if that is configured.
+    /// Like [`Global::start`], for the service: also starts to export traces if an endpoint is configured.
     ///
     /// # Errors
     /// If the configuration can't be used.

@@ -24,7 +24,7 @@ pub struct DynamicClientSettings {
     pub resources: SpaceSeparated,
     /// The hosts that they may have; empty for any.
     pub allowed_hosts: Vec<String>,
-    /// Maximum number of such apps that an account can allow.
+    /// Maximum number of apps of this kind that an account can allow.
     pub max_per_account: u32,
     /// Maximum size of a metadata document in bytes.
     pub max_document_bytes: usize,

@@ -73,7 +73,7 @@ pub struct LimitSettings {
     pub ipv6_network: Option<Ipv6Network>,
 }
 
-/// A wider network that every limit by address counts IPv6 addresses by, beside their /64.
+/// The wider network by which every limit by address counts IPv6 addresses a second time, beside their /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ipv6Network {
     /// The length of its prefix in bits, 16 to 63.

@@ -77,7 +77,7 @@ pub fn load(sources: &Sources, entropy: &Entropy) -> Result<Config, ConfigError>
     load_with(sources, Some(entropy))
 }
 
-/// Like [`load`], for commands that work on a service that exists: creates nothing, and refuses a data directory without the
+/// Like [`load`], for commands that need an existing service: creates nothing, and refuses a data directory without the
 /// files that the service keeps there.
 ///
 /// # Errors

@@ -184,9 +184,9 @@ pub struct HttpSettings {
     pub max_requests: usize,
     /// Maximum number of request bodies that are still arriving; a further one evicts the oldest (408).
     pub max_pending_bodies: usize,
-    /// The same per client network.
+    /// The limit of `max_pending_bodies` per client network.
     pub max_pending_bodies_per_address: usize,
-    /// The same per connection. Connections of trusted proxies are exempt.
+    /// The limit of `max_pending_bodies` per connection. Connections of trusted proxies are exempt.
     pub max_pending_bodies_per_connection: usize,
     /// Time from accepting a connection to its first byte.
     pub first_byte_timeout: Duration,
@@ -400,7 +400,7 @@ pub struct PasswordSettings {
     pub queue: usize,
     /// Maximum memory that verifying an imported hash may take, in KiB.
     pub max_import_memory_kib: u32,
-    /// The most work that verifying an imported hash may take, in default argon2id hashes.
+    /// The maximum work of verifying an imported hash, in default argon2id hashes.
     pub max_import_work: u32,
     /// Secret that is mixed into every hash.
     pub pepper: Option<SecretText>,

@@ -10,7 +10,7 @@ use url::Url;
 use super::read::Reader;
 use crate::domain::text::is_deceptive;
 
-/// The least contrast between an accent and the card behind it (WCAG 2.2, success criterion 1.4.3).
+/// The minimum contrast between an accent and the card behind it (WCAG 2.2, success criterion 1.4.3).
 const MIN_CONTRAST: f64 = 4.5;
 
 /// The backgrounds of cards in the stylesheet: light and dark.

@@ -1,4 +1,4 @@
-//! The section `passkeys`: the relying party of WebAuthn and what its authenticators must do.
+//! The section `passkeys`: the relying party of WebAuthn and the requirements for authenticators.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -9,7 +9,8 @@ use crate::domain::passkey::Aaguid;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The most origins beside the issuer's and those of CORS. Browsers follow a few domains only (WebAuthn, section 5.11.1).
+/// The maximum number of origins beside the issuer's and those of CORS. Browsers follow a few domains only (WebAuthn, section
+/// 5.11.1).
 const MAX_ORIGINS: usize = 64;
 
 /// Passkeys.
@@ -21,7 +22,7 @@ pub struct PasskeySettings {
     pub user_verification: UserVerification,
     /// The models that can be registered; empty for all.
     pub allowed_aaguids: Vec<Aaguid>,
-    /// The most passkeys of an account.
+    /// The maximum number of passkeys of an account.
     pub max_per_account: usize,
     /// How long a challenge works.
     pub timeout: Duration,
@@ -93,7 +94,8 @@ fn bare(host: &Host<String>) -> String {
     }
 }
 
-/// The host of the issuer. Browsers accept no addresses, but `localhost`, where the same service answers.
+/// The host of the issuer. Browsers accept no IP addresses, so a loopback address becomes `localhost`, which leads to the same
+/// service.
 fn default_id(host: &Host<String>) -> Option<String> {
     match host {
         Host::Domain(name) => Some(name.clone()),

@@ -23,7 +23,7 @@ pub struct AccessClaims {
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audiences. Of a verified token of this service, the one that it was verified for; of an app's, all.
+    /// The audiences. A verified token of this service has only the audience that it was verified for; an app's token has all.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
     /// The client that the token was issued to.
@@ -53,8 +53,8 @@ pub struct AccessClaims {
     /// The members of the account's metadata that the configuration asks for; omitted if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_metadata: Option<Box<Map<String, Value>>>,
-    /// When the session began, by which account-wide revocations cut. Tokens of release 0.1 lack it; see
-    /// [`AccessClaims::session_start`].
+    /// When the session began: account-wide revocations end the sessions that began before a time. Tokens of release 0.1 lack
+    /// it; see [`AccessClaims::session_start`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_start: Option<i64>,
     /// The version of the account's claims. Tokens of release 0.1 lack it.

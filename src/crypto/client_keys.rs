@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::jwt::JwtKey;
 use crate::domain::key::Algorithm;
 
-/// The most keys of one client.
+/// The maximum number of keys of a client.
 const MAX_KEYS: usize = 16;
 
 /// Why a key file is refused.
@@ -79,8 +79,8 @@ impl ClientKeys {
         parse(&set.keys)
     }
 
-    /// Whether one of the keys made the signature of a JWS. Only keys of the header's algorithm are tried, and where both
-    /// the header and the key have a key id, only the key with the header's.
+    /// Whether one of the keys made the signature of a JWS. Only keys of the header's algorithm are tried. If the header and
+    /// a key both have a key id, the ids must be equal.
     pub fn verify(&self, jws: &Jws<'_>) -> bool {
         let candidates = self.0.iter().filter(|key| {
             let has_kid = jws.header.kid.as_deref().zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
@@ -201,6 +201,7 @@ mod tests {
     fn signature_verifies_with_registered_key_only() {
         for algorithm in Algorithm::ALL {
             let keys = ClientKeys::parse(&to_jwks(&jwk(algorithm)).unwrap()).unwrap();
+            // The signature covers "message", so that "massage" is a changed message.
             let verify = |alg: &str, kid: Option<&str>, message: &str| {
                 let header = json!({ "alg": alg, "kid": kid }).to_string();
                 let encoded = format!("{}.{message}", BASE64_URL_SAFE_NO_PAD.encode(header));

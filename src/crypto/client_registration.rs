@@ -1,7 +1,8 @@
-//! The client ids of apps that have registered themselves (RFC 7591), and the references to clients that no operator has registered.
+//! The client ids of apps that have registered themselves (RFC 7591), and the references to clients that no operator has
+//! registered.
 //!
-//! Such a client id is `lk_dc_`, the metadata as JSON in base64url, a dot, and a MAC in base64url. Nothing is stored: who presents the id
-//! presents the metadata. The secret of a confidential client is computed from the id, too.
+//! Such a client id is `lk_dc_`, the metadata as JSON in base64url, a dot, and a MAC in base64url. The service stores nothing,
+//! because the id contains the metadata. The secret of a confidential client is computed from the id, too.
 
 use std::fmt;
 

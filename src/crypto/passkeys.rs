@@ -1,8 +1,8 @@
-//! The ceremonies of WebAuthn level 3: options for browsers, and the checks of what authenticators return.
+//! The ceremonies of WebAuthn level 3: options for browsers, and the checks of authenticators' responses.
 //!
 //! The checks are those of `webauthn-rs-core`. Its safe front, `webauthn-rs`, always demands user verification and never
 //! discoverable credentials, so this module uses the core and decides both itself: a passkey may be registered without user
-//! verification, as a second factor, and [`Assertion::user_verified`] decides what an authentication is worth.
+//! verification, as a second factor, and [`Assertion::user_verified`] decides the level of an authentication.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -35,13 +35,13 @@ pub enum PasskeyRefusal {
     #[error("the response can't be read")]
     Malformed,
     /// The response belongs to another challenge.
-    #[error("the challenge is another one")]
+    #[error("the challenge does not match")]
     Challenge,
-    /// A page or app of another origin asked for it, or a page within another one.
+    /// A page or app of another origin requested the response, or a page inside a frame of another page.
     #[error("the origin is not allowed")]
     Origin,
     /// The authenticator signed for another relying party.
-    #[error("the relying party is another one")]
+    #[error("the relying party does not match")]
     RelyingParty,
     /// The user was not present, or was not verified where this is required.
     #[error("the user was not verified")]
@@ -395,8 +395,8 @@ impl PasskeyCeremonies {
     }
 }
 
-/// A passkey as the core checks it. Whether its user was verified at the registration does not matter: each authentication
-/// counts for what its own signed flags say.
+/// A passkey in the form that webauthn-rs checks. User verification at the registration does not matter: the signed flags of
+/// each authentication decide.
 fn credential(passkey: &Passkey) -> Result<Credential, WebauthnError> {
     let key: serde_cbor_2::Value =
         serde_cbor_2::from_slice(&passkey.public_key).map_err(WebauthnError::ParseCBORFailure)?;

@@ -144,7 +144,7 @@ pub struct Roles(Vec<String>);
 impl Roles {
     /// The role that may use Latchkey's own admin calls.
     pub const ADMIN: &'static str = "admin";
-    /// The highest number of roles of an account: every access token contains all of them.
+    /// The maximum number of roles of an account: every access token contains all of them.
     pub const MAX: usize = 32;
 
     /// Checks, sorts and deduplicates role names.
@@ -253,7 +253,7 @@ impl ClaimsVersion {
 pub struct ClaimsStamp {
     /// The current version.
     pub version: ClaimsVersion,
-    /// When it became current, by the clock of the node that changed the claims; none if the version came with a sign-in.
+    /// When the version became current, by the clock of the node that changed the claims; none if it came with a sign-in.
     pub changed_at: Option<Timestamp>,
 }
 
@@ -269,8 +269,7 @@ impl ClaimsStamp {
 }
 
 impl Account {
-    /// The address that an identifier names, if that is another than the primary one. An account that was found by it has
-    /// verified it.
+    /// The address of an identifier, if it is not the primary one. An account that is found by such an address has verified it.
     pub fn other_email(&self, identifier: &Identifier) -> Option<Email> {
         match identifier {
             Identifier::Email(typed) if identifier.key() != self.email.key() => Some(Email(typed.clone())),
@@ -278,7 +277,7 @@ impl Account {
         }
     }
 
-    /// Whether the account, which was found by an identifier, owns it: an unverified primary address belongs to nobody (I13).
+    /// Whether the account owns the identifier by which it was found: an unverified primary address belongs to nobody (I13).
     pub fn owns(&self, identifier: &Identifier) -> bool {
         self.email_verified || self.other_email(identifier).is_some()
     }
@@ -324,7 +323,7 @@ pub struct NewAccount {
     pub updated_at: Timestamp,
 }
 
-/// A name typed at sign-in: an e-mail address if it contains an `@`, else a username. In lower case, as typed otherwise.
+/// A name typed at sign-in, in lower case: an e-mail address if it contains an `@`, else a username.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identifier {
     /// An e-mail address.

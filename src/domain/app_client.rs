@@ -9,7 +9,7 @@ pub enum ClientKind {
     Public,
     /// A web app whose server keeps a secret.
     Web,
-    /// A service that introspects tokens and has tokens of its own. It signs nobody in.
+    /// A service that introspects tokens and has tokens of its own. It does not sign users in.
     #[default]
     Service,
 }
@@ -130,7 +130,7 @@ pub struct AppSettings {
     pub policy_uri: Option<String>,
     /// The app's terms of service.
     pub tos_uri: Option<String>,
-    /// Where the app starts a sign-in that others ask it for (OpenID Connect Core 1.0, section 4).
+    /// The address at which other sites can make the app start a sign-in (OpenID Connect Core 1.0, section 4).
     pub initiate_login_uri: Option<String>,
 }
 

@@ -90,7 +90,7 @@ words! {
         FactorRemoved = "factor_removed",
         /// An operator, an admin or a service client removed all second factors of an account.
         FactorsReset = "factors_reset",
-        /// Recovery codes were made; those of before stopped working.
+        /// Recovery codes were made; the former ones stopped working.
         RecoveryCodesMade = "recovery_codes_made",
         /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
         RecoveryCodeUsed = "recovery_code_used",

@@ -41,7 +41,7 @@ pub struct PendingSignIn {
     pub account: AccountId,
     /// The account's epoch when its owner authenticated: every change that ends sessions ends the challenge.
     pub epoch: Epoch,
-    /// The version of the account's factors then: every change of them ends the challenge.
+    /// The version of the account's factors when its owner authenticated: every change of the factors ends the challenge.
     pub factors_version: FactorsVersion,
     /// The authentication of the first step.
     pub proved: Authentication,

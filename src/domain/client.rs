@@ -153,14 +153,14 @@ impl fmt::Debug for ClientSecretHash {
 pub struct FormerSecret {
     /// The hash.
     pub hash: ClientSecretHash,
-    /// When it expires.
+    /// When the secret expires.
     pub until: Timestamp,
 }
 
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`. Of a client that no operator has registered, a reference to it: see [`Client::client_id`].
+    /// The `client_id`. For a client that no operator has registered, a reference to it: see [`Client::client_id`].
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
@@ -168,8 +168,8 @@ pub struct Client {
     pub app: AppSettings,
     /// The scopes that its tokens may have: its own, and those of its users.
     pub scopes: SpaceSeparated,
-    /// The audiences of its tokens. Of a service, also of the tokens it may introspect and revoke; of an app, the resources that it may
-    /// request (RFC 8707).
+    /// The audiences of its tokens. For a service, also of the tokens that it may introspect and revoke; for an app, the
+    /// resources that it may request (RFC 8707).
     pub audiences: SpaceSeparated,
     /// The public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,

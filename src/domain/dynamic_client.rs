@@ -14,7 +14,7 @@ use super::{
 
 /// The longest URL of a metadata document, in bytes. Access tokens contain it.
 pub const MAX_URL_BYTES: usize = 512;
-/// The most redirect URIs of one app.
+/// The maximum number of redirect URIs of one app.
 const MAX_REDIRECT_URIS: usize = 16;
 /// The longest name that is shown, in characters.
 const MAX_NAME: usize = 64;
@@ -31,7 +31,8 @@ pub enum DynamicSource {
 }
 
 impl DynamicSource {
-    /// The prefix of the [references](DynamicClient::reference) to such clients. No operator can register a client with it.
+    /// The prefix of the [references](DynamicClient::reference) to clients of this source. No operator can register a client with
+    /// it.
     pub const fn prefix(self) -> &'static str {
         match self {
             Self::Document => "url.",
@@ -40,7 +41,7 @@ impl DynamicSource {
     }
 }
 
-/// The part of a client that only those have that no operator has registered.
+/// The properties that only dynamic clients have: those that no operator has registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClient {
     /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold the client's
@@ -53,7 +54,7 @@ pub struct DynamicClient {
 }
 
 impl DynamicClient {
-    /// Whether a client's id is a reference to such a client: a prefix, and a digest in 32 characters of base64url.
+    /// Whether a client's id is a reference to a dynamic client: a prefix, and a digest in 32 characters of base64url.
     pub fn is_reference(id: &str) -> bool {
         [DynamicSource::Document, DynamicSource::Registration]
             .into_iter()
@@ -68,7 +69,7 @@ impl DynamicClient {
         ClientId::parse(&format!("{}{digest}", source.prefix())).expect("a prefix and base64url are a client id")
     }
 
-    /// The host that serves the metadata document: who is responsible for the app. None for an app that has registered itself.
+    /// The host that serves the metadata document and answers for the app. None for an app that has registered itself.
     pub fn host(&self) -> Option<String> {
         match self.source {
             DynamicSource::Document => Url::parse(&self.client_id).ok()?.host_str().map(str::to_owned),
@@ -84,10 +85,10 @@ pub enum DocumentUrlError {
     #[error("is longer than {MAX_URL_BYTES} bytes")]
     TooLong,
     /// The URL is not an https URL in its normal form.
-    #[error("is no https URL in its normal form, without dot segments, user name and fragment")]
+    #[error("is not an https URL in normal form: without dot segments, user name and fragment")]
     Form,
     /// The host is an address or ends with a dot.
-    #[error("has no host name, but an address")]
+    #[error("has an IP address in place of a host name")]
     Host,
 }
 
@@ -140,7 +141,7 @@ pub struct ClientMetadata {
     /// `token_endpoint_auth_method`
     #[serde(rename = "a")]
     pub auth_method: String,
-    /// `scope`; none for all that such clients may request.
+    /// `scope`; none for all scopes that dynamic clients may request.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// `client_uri`
@@ -274,7 +275,7 @@ impl ClientMetadata {
         std::iter::once(GrantType::AuthorizationCode).chain(refresh).collect()
     }
 
-    /// The client with these metadata. It has its scopes among `scopes`, may request tokens for `resources`, and its users always consent.
+    /// The client with these metadata. It gets those of its scopes that are in `scopes`, may request tokens for `resources`, and its users always consent.
     pub fn into_client(
         self,
         id: ClientId,
@@ -428,7 +429,7 @@ mod tests {
         assert_eq!(metadata.grant_types(), [GrantType::AuthorizationCode, GrantType::RefreshToken]);
         let json = serde_json::to_string(&metadata).unwrap();
         assert_eq!(serde_json::from_str::<ClientMetadata>(&json).unwrap(), metadata);
-        // Without a method, a document is that of a public client, and without grant types it does not refresh.
+        // A document without a method is for a public client; without grant types, the client does not refresh.
         let least = document(&[("token_endpoint_auth_method", Value::Null), ("grant_types", Value::Null)]).unwrap();
         assert_eq!((least.method(), least.refreshes), (ClientAuthMethod::None, false));
         let own_scheme = json!(["com.example.app:/callback"]);
@@ -479,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn client_gets_no_more_than_such_clients_may_have() {
+    fn client_gets_no_more_than_dynamic_clients_may_have() {
         let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
         let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
         let client = |scope: Value| {

@@ -78,8 +78,8 @@ impl Factors {
         self.0 & (1 << kind as u8) != 0
     }
 
-    /// Whether the account has a factor of the level `aal2`: an authenticator app or a passkey. Recovery codes replace a factor and
-    /// are none by themselves. Codes by mail are weaker than either.
+    /// Whether the account has a factor of the level `aal2`: an authenticator app or a passkey. Recovery codes only replace
+    /// another factor, and codes by mail are weaker than both.
     pub const fn protect(self) -> bool {
         self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
     }

@@ -7,7 +7,7 @@ use super::{clock::Timestamp, event::Revocation};
 /// An event of the feed.
 #[derive(Clone, Debug)]
 pub enum FeedEvent {
-    /// All revocations that still matter follow.
+    /// All revocations that can still affect a valid token follow.
     Snapshot,
     /// The revocations since the subscriber's position follow.
     Resumed,

@@ -1,5 +1,5 @@
 //! Claims of an account in its access tokens beside its roles: whether its address is verified, and members of its metadata.
-//! Which of them tokens contain is a matter of configuration.
+//! The configuration decides which of these claims tokens contain.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -26,7 +26,7 @@ impl Quota {
 pub struct Taken {
     /// When the quota will be full, in microseconds since the Unix epoch: the state to store.
     pub full_at: i64,
-    /// How long to wait, if the quota is used up.
+    /// How long to wait, if the quota is exhausted.
     pub refused_for: Option<Duration>,
 }
 
@@ -67,7 +67,7 @@ pub struct Backoff {
     pub most: Duration,
     /// How long an account knows a device or a network after a login from it.
     pub known_for: Duration,
-    /// The most devices and networks an account knows; the one seen longest ago is forgotten first.
+    /// The maximum number of devices and networks that an account knows; the least recently seen one is forgotten first.
     pub max_known: u32,
 }
 

@@ -1,4 +1,4 @@
-//! The languages that Latchkey speaks to account owners, and the choice between them.
+//! The languages of mails and pages, and the choice between them.
 
 use std::{fmt, str::FromStr};
 

@@ -94,13 +94,13 @@ impl TokenPurpose {
         }
     }
 
-    /// The most live tokens of an account for this purpose; a further one replaces the oldest.
+    /// The maximum number of live tokens of an account for this purpose; a further one replaces the oldest.
     pub const fn max_live(self) -> u32 {
         match self {
             // each belongs to another mail about another event or address
             Self::UndoEmailChange | Self::SecureAccount | Self::AddEmail => 8,
-            // One for each sign-in that waits: a stranger who knows the password does not remove the owner's. The mails are
-            // limited (`limits.factor_mail_per_account`).
+            // One for each pending sign-in, so that a stranger who knows the password does not replace the owner's token. The
+            // mails are limited (`limits.factor_mail_per_account`).
             Self::SecondFactor => 64,
             _ => 3,
         }

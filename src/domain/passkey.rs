@@ -114,7 +114,7 @@ pub struct Passkey {
     pub backup_eligible: bool,
     /// Whether there was a copy of the private key at the last use.
     pub backed_up: bool,
-    /// The highest signature counter so far; 0 if the authenticator does not count.
+    /// The highest signature counter so far; 0 if the authenticator has none.
     pub counter: u32,
     /// The time of the registration.
     pub created_at: Timestamp,

@@ -22,8 +22,8 @@ pub enum Transport {
     Bearer,
     /// In the `__Host-latchkey` cookie, out of reach of scripts.
     Cookie,
-    /// Not at all: a browser that signed in on Latchkey's own pages names its session by the cookie `__Host-latchkey-browser`. Such a
-    /// session has no tokens; the sessions of the apps beneath it have (single sign-on).
+    /// Not at all: a browser that signed in on Latchkey's own pages names its session by the cookie `__Host-latchkey-browser`.
+    /// Such a session has no tokens; the app sessions beneath it have tokens (single sign-on).
     Browser,
 }
 
@@ -58,8 +58,8 @@ pub struct OriginTag(pub [u8; 8]);
 pub struct RepeatRule {
     /// How long a superseded token is answered with the current one.
     pub grace: Duration,
-    /// How long after the issue of the current token the tokens that were within grace then are answered with it: their holder may
-    /// have lost the response.
+    /// The time after the issue of the current token during which every token that was within grace at the issue is answered
+    /// with the current one, because its holder may have lost the response.
     pub retry_window: Duration,
     /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
     pub counted_repeats_limit: u8,
@@ -88,7 +88,7 @@ pub struct Session {
     pub origin: Origin,
     /// The address of the last refresh, or of the sign-in. None if it is unknown.
     pub last_used_ip: Option<IpAddr>,
-    /// How many of the last eight refresh tokens another client than the one that used them presented again (I2).
+    /// The number of the last eight refresh tokens that another client than their user presented again (I2).
     pub counted_repeats: u8,
     /// The authentication of its sign-in.
     pub authentication: Authentication,

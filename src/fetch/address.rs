@@ -1,9 +1,9 @@
-//! The addresses that are public, and that the service may therefore connect to because a stranger has named their host.
+//! Decides which addresses are public: the service connects to no other when a stranger names their host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether an address belongs to the public Internet (IANA's registries of special-purpose addresses). IPv6 addresses that contain an
-/// IPv4 address are judged by it, where the path to it may lead through a translator; those of tunnels are refused.
+/// IPv4 address count as that address where the path may lead through a translator; addresses of tunnels are refused.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::{self, HeaderMap};
 
-/// The freshness lifetime that a response states, less its age; none if it states none. Zero for a response that must not be stored or used
-/// without validation.
+/// The remaining freshness of a response: the freshness lifetime that it states, less its age. None if it states no
+/// lifetime. Zero if it must not be stored, or not be used without validation.
 pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let mut lifetime = None;
     let mut is_shared = false;

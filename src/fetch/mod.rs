@@ -36,7 +36,7 @@ pub use self::tls::FetcherError;
 
 /// The most requests at a time.
 const MAX_CONCURRENT: usize = 32;
-/// The most addresses of a host that are tried.
+/// The maximum number of addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 3;
 /// The largest size of the headers of a response, and the largest number of them.
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -101,7 +101,8 @@ impl FetchError {
         }
     }
 
-    /// Whether the host has answered, and not as it must: then the document is not there any more. Otherwise a later request may succeed.
+    /// Whether the host has refused the request or sent an unusable response, so that the document no longer exists. After any
+    /// other error a later request may succeed.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Busy | Self::Timeout | Self::Resolve | Self::Connect | Self::Tls | Self::Http => false,
@@ -190,7 +191,7 @@ impl Fetcher {
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {
-        // As the network would route it: an IPv4 address in IPv6 clothes is that IPv4 address.
+        // The network routes an IPv4-mapped IPv6 address as the IPv4 address.
         let address = address.to_canonical();
         address::is_public(address) || self.private_networks.iter().any(|network| network.contains(&address))
     }

@@ -20,7 +20,7 @@ pub enum FetcherError {
     CaFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// There is no certificate authority.

@@ -71,7 +71,7 @@ pub fn set_visitor(token: &VisitorToken) -> String {
     format!("{VISITOR}={}; Path=/; Secure; HttpOnly; SameSite=Lax", token.expose())
 }
 
-/// The value of a browser that has not signed in, in the request's cookie.
+/// The visitor token in the request's cookie.
 pub fn visitor_token(request: &Request) -> Option<String> {
     named(request, VISITOR)
 }
@@ -136,7 +136,7 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
     let issuer = Url::parse(&state.config.issuer).ok();
     let cross_site = match value(SEC_FETCH_SITE) {
         Some(site) => site == "cross-site",
-        // a proxy may have replaced the Host header, so the issuer counts as well
+        // a proxy may have replaced the Host header, so the issuer is compared as well
         None => ![&host, &issuer].into_iter().flatten().any(|api| may_be_same_site(&page, api)),
     };
     if cross_site {

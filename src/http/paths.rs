@@ -23,7 +23,7 @@ impl Paths {
 
     /// The value of `Allow` for this path (RFC 9110, section 10.2.1).
     pub fn methods(&self, path: &str) -> String {
-        // the first one: a part that is a name sorts before a parameter, and goes before it
+        // the first match: a literal part sorts before a parameter, and has precedence
         if let Some((_, methods)) = self.0.iter().find(|(template, _)| matches(template, path)) {
             return methods.join(", ");
         }
@@ -31,7 +31,7 @@ impl Paths {
         page.map_or("GET", |(_, methods)| methods).to_owned()
     }
 
-    /// The name of a path in the log and the metrics: its template, so that callers cannot create any number of names.
+    /// The name of a path in the log and the metrics: its template, so that callers cannot create unlimited names.
     pub fn route(&self, path: &str) -> &str {
         let documentation = super::openapi::pages::PATHS.into_iter();
         let pages = pages::PATHS.iter().map(|(template, _)| *template);

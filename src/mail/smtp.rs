@@ -1,7 +1,7 @@
 //! Delivery over SMTP (RFC 5321), with TLS, authentication and a pool of connections.
 //!
-//! The pool is not lettre's: that one has no time limit for answers, and keeps a connection whose use was cancelled in the middle
-//! of a message, so that the next message could take the answers of the one before for its own.
+//! The pool of lettre is not used: it has no time limit for replies, and keeps a connection that was cancelled in the middle
+//! of a message, so that the next message could read the replies to the previous one.
 
 use std::{
     error::Error as _,
@@ -37,7 +37,7 @@ pub struct SmtpClient {
     /// Idle connections, the most recently used last.
     idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
     max_idle: usize,
-    /// The server in messages.
+    /// The server's host and port, for error messages.
     label: String,
 }
 

@@ -127,8 +127,8 @@ impl Hashing {
                 argon2_into(algorithm, version, &params, pepper, password, &salt, &mut output, memory)?;
                 Ok(Comparison { matches: output.ct_eq(&expected).into(), outdated })
             }
-            // A hash that didn't cover the whole password stays: replacing it would turn the part that nobody compared
-            // into the password, including a typing error in it.
+            // A hash that didn't cover the whole password stays: a new hash would make the part that was not compared, with
+            // any typing error in it, part of the password.
             #[cfg(feature = "legacy-hashes")]
             StoredHash::Legacy(hash) => {
                 let (matches, complete) = hash.matches(password.expose().as_bytes())?;

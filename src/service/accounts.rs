@@ -219,9 +219,9 @@ pub(super) async fn store_claims(
     Ok(change.set_claims_version(version).await?)
 }
 
-/// Makes up for a change that Redis has and the database doesn't, because the transaction failed to commit: raises the epoch,
-/// without which the account could not log in until Redis forgets the change, and gives Redis the roles of the database.
-/// `checked` is the epoch at which a login was found stale; does nothing if the account has another one by now.
+/// Repairs a change that Redis has and the database doesn't, because the transaction failed to commit. Raises the epoch, because
+/// otherwise the account could not log in until Redis forgets the change, and gives Redis the roles of the database. `checked`
+/// is the epoch at which a login was found stale; does nothing if the account has another epoch by now.
 pub(super) async fn resync(state: &AppState, account: AccountId, checked: Epoch) -> Result<(), ServiceError> {
     let change = state.sql.change_account(account).await?;
     let Some(mut change) = change.filter(|change| change.account.epoch == checked) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Work that is done after a request was answered, so that the answer's time reveals nothing about it (I12).
+//! Work that a node does after it has answered a request, so that the time of the answer reveals nothing about it (I12).
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ const ATTEMPTS: u32 = 5;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts the work. A failure is logged, and the work is done again while a store does not answer. The node waits for it when
-/// it stops.
+/// Starts the work. A failure is logged, and the work is retried while a store does not answer. A node that stops waits for
+/// the work.
 pub(super) fn run<F>(state: &Arc<AppState>, what: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), ServiceError>> + Send,
@@ -22,11 +22,11 @@ where
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
                 Err(error @ ServiceError::Unavailable { .. }) if attempt < ATTEMPTS => {
-                    tracing::warn!(%error, what, "work after an answer failed and is tried again");
+                    tracing::warn!(%error, what, "background work of an answered request failed; retrying in a second");
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, what, "work after an answer failed");
+                    tracing::error!(%error, what, "background work of an answered request failed");
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-//! The apps that may sign the owner of an account in: what they were allowed, and how to withdraw it.
+//! The apps that may sign the owner of an account in: lists them with their consents, and withdraws a consent.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ impl AuthorizedApp {
         Self { name: client_id.clone(), client_id, consent, sessions, open_url: None }
     }
 
-    /// When it was used last: by a refresh of one of its sessions, or when the owner consented.
+    /// When the app was last used: the last refresh of one of its sessions, or else the time of the consent.
     pub fn last_used_at(&self) -> Option<Timestamp> {
         let used = self.sessions.iter().map(|session| session.last_used_at).max();
         used.or_else(|| self.consent.as_ref().map(|consent| consent.updated_at))
@@ -50,7 +50,8 @@ impl AuthorizedApp {
     }
 }
 
-/// The id of the client with this `client_id`, under which consents and sessions are kept. None for a text that is the id of no client.
+/// The id of the client with this `client_id`, under which consents and sessions are kept. None if no client can have this
+/// `client_id`.
 pub fn id_of(client_id: &str) -> Option<ClientId> {
     match ClientRegistry::dynamic_source(client_id) {
         Some(source) => Some(reference(source, client_id)),
@@ -108,7 +109,7 @@ pub async fn revoke(
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
     let now = state.clock.now();
-    // First: a code that is exchanged meanwhile is refused, or its session is found below.
+    // The consent is deleted first, so that a code that is exchanged meanwhile is refused, or its session is found below.
     let mut found = state.sql.delete_consent(caller.sub, client, now).await?;
     for session in state.redis.sessions.list(caller.sub, now).await? {
         if session.client.as_ref().is_none_or(|grant| grant.client_id != client.as_str()) {

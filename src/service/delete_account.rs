@@ -21,7 +21,7 @@ use crate::{
     state::AppState,
 };
 
-/// Accounts that are deleted in one run.
+/// Number of accounts that are deleted in one run.
 const BATCH: u32 = 100;
 
 /// Why the deletion of an account was not scheduled.
@@ -106,9 +106,9 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
         change.commit().await?;
         if let Err(error) = state.redis.one_time_tokens.clear(id).await {
             // they are of no use without the account, and expire
-            tracing::debug!(%error, account = %id, "the one-time tokens of a deleted account expire by themselves");
+            tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");
         }
-        tracing::info!(account = %id, "account deleted as its owner had asked");
+        tracing::info!(account = %id, "account deleted at its owner's request");
         deleted += 1;
     }
     Ok(deleted)

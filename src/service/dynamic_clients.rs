@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// The time for which a client is kept after its last consent, whether that still holds or not.
+/// The time for which a client is kept after its last consent, a withdrawn one included.
 const KEPT: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
@@ -24,9 +24,9 @@ pub async fn run_pruning(state: &AppState) {
         tokio::time::sleep(INTERVAL).await;
         match prune(state).await {
             Ok(0) => {}
-            Ok(clients) => tracing::info!(clients, "clients deleted that no account allows any more"),
+            Ok(clients) => tracing::info!(clients, "dynamic clients deleted: no account allows them any more"),
             Err(error) => {
-                tracing::warn!(%error, "clients that no account allows could not be deleted; retrying in an hour")
+                tracing::warn!(%error, "deleting dynamic clients that no account allows failed; retrying in an hour")
             }
         }
     }

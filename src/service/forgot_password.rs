@@ -13,9 +13,8 @@ use crate::{
     state::AppState,
 };
 
-/// Sends the mail, if an account has the identifier: to the verified secondary address that was typed, else to the primary one. The
-/// mail is made after the answer, so that neither the answer nor its
-/// time reveals whether there is such an account (I12).
+/// Sends the mail, if an account has the identifier: to the verified secondary address that was typed, else to the primary one.
+/// The mail is made after the answer, so that neither the answer nor its time reveals whether there is such an account (I12).
 ///
 /// # Errors
 /// [`ServiceError`], for known and unknown accounts alike.
@@ -40,7 +39,7 @@ pub async fn forgot_password(
     Ok(())
 }
 
-/// Sends the mail, within the limit of mails that strangers may cause.
+/// Sends the mail, within the limit of mails that clients without authentication can request.
 async fn send_reset(
     state: &AppState,
     account: &Account,

@@ -58,7 +58,7 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> F
 }
 
 /// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if tokens
-/// contain none of what `before` and the account differ in.
+/// contain none of the claims in which `before` and the account differ.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -31,9 +31,9 @@ pub enum Introspection {
     /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the
     /// client's audiences; the client can't tell which.
     Inactive,
-    /// The access token of a live session. Its user's current authentication, unless it is the one that the token names.
+    /// The access token of a live session, and the user's current authentication if the token names another one.
     Session(Arc<VerifiedToken>, Option<Authentication>),
-    /// The access token of an app's live session, for another service. Its user's current authentication, as for a session's.
+    /// The access token of an app's live session, for another service, and the user's current authentication as above.
     App(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
@@ -81,7 +81,7 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
 }
 
-/// None if the session has ended; otherwise its user's current authentication, unless it is the one that the token names.
+/// None if the session has ended; otherwise the user's current authentication if the token names another one.
 async fn current_authentication(
     state: &AppState,
     verified: &VerifiedToken,

@@ -1,4 +1,4 @@
-//! Signing keys for an operator: list, rotate, retire.
+//! Lists, rotates and retires signing keys, for operators.
 
 use crate::{
     config::Config,
@@ -57,8 +57,8 @@ pub enum RetireKeyError {
     Service(#[from] ServiceError),
 }
 
-/// Retires a key at once, for a key that was stolen: every token it signed is refused from now on. Stores this first, then
-/// publishes it; both steps can be repeated.
+/// Retires a key at once, for example because it was stolen: every token that it signed is refused from now on. Stores the
+/// retirement first, then publishes it; both steps can be repeated.
 ///
 /// # Errors
 /// [`RetireKeyError`]

@@ -24,13 +24,13 @@ use crate::{
 /// Interval at which a node looks for mails of other nodes and for due retries.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A lease is longer than the longest attempt by this: the result must be stored before it ends.
+/// The time by which a lease exceeds the longest attempt, because the result must be stored before the lease ends.
 const LEASE_RESERVE: Duration = Duration::from_mins(5);
 
 /// Interval at which the queue is counted and old rows are deleted.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Rows deleted in one transaction.
+/// Number of rows deleted in one transaction.
 const PRUNE_BATCH: u32 = 500;
 
 /// Pause between attempts to store a result.

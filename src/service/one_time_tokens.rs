@@ -1,7 +1,7 @@
-//! Issues, finds and uses up one-time tokens: the links and codes of mails (I11).
+//! Issues, finds and consumes one-time tokens: the links and codes of mails (I11).
 //!
-//! A use case first *finds* a token, so that a weak password or a full queue does not cost its holder the token. It uses the
-//! token up while it holds the lock on the account's row, and stores it again if the change then fails.
+//! A use case first *finds* a token, so that a weak password or a full queue does not cost its holder the token. It consumes
+//! the token while it holds the lock on the account's row, and stores it again if the change then fails.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -134,11 +134,11 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
     }
 }
 
-/// Finds the account of a presented token that works for one of `purposes`, without using it up. Does the same work for
+/// Finds the account of a presented token that works for one of `purposes`, without consuming it. Does the same work for
 /// known and unknown accounts (I12). A wrong code counts.
 ///
 /// `address` is the address that the token is about, as for [`issue`]. None for the account's own: the primary one, or the verified
-/// secondary one that the mail went to. That of a code is the one that was typed.
+/// secondary one that the mail went to. For a code, it is the address that was typed.
 pub(super) async fn find(
     state: &AppState,
     presented: &Presented,
@@ -253,7 +253,7 @@ async fn check(
     Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, group, presented }))
 }
 
-/// Finds a link's token, whichever of `addresses` it is about.
+/// Finds a link's token that is about one of `addresses`.
 pub(super) async fn find_link_about(
     state: &AppState,
     account: Account,
@@ -270,7 +270,7 @@ pub(super) async fn find_link_about(
     Ok(None)
 }
 
-/// Uses a token up, for the account as it is under its lock. None if another request was faster, or if the account has
+/// Consumes a token, for the account as it is under its lock. None if another request was faster, or if the account has
 /// changed since the token was found.
 pub(super) async fn take(
     state: &AppState,
@@ -282,11 +282,11 @@ pub(super) async fn take(
     Ok(tokens.take(locked.id, claim.group, &claim.presented, binding, now).await?)
 }
 
-/// Stores a token again after the change that used it up has failed. It works only if the change was not made after all.
+/// Stores a token again after the change that consumed it has failed.
 pub(super) async fn restore(state: &AppState, claim: &Claim, token: &FoundToken) {
     let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
     if let Err(error) = tokens.restore(claim.account.id, claim.purpose, token, now).await {
-        tracing::warn!(%error, account = %claim.account.id, "a one-time token could not be stored again");
+        tracing::warn!(%error, account = %claim.account.id, "restoring a one-time token failed: its link and code do not work any more");
     }
 }
 

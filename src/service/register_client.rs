@@ -1,5 +1,5 @@
-//! Registers an app that asks for it (RFC 7591). Nothing is stored: the `client_id` contains the metadata, and an account that allows the app
-//! makes it known.
+//! Registers apps at their own request (RFC 7591). The `client_id` contains the metadata: the client is stored only when an
+//! account allows the app.
 
 use std::net::IpAddr;
 

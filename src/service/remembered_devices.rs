@@ -1,7 +1,7 @@
 //! Remembered devices: a device that has shown a second factor may sign in with the password alone for a time
 //! (`factors.remember_device`).
 //!
-//! A device counts only for the account's password, factors, address and roles as they were when it was remembered. It replaces the
+//! A device is accepted only for the account's password, factors, address and roles as they were when it was remembered. It replaces the
 //! second factor after a password and nothing else, and raises no level: the session states the password only (I14).
 
 use std::net::IpAddr;
@@ -147,7 +147,7 @@ fn digest(account: AccountId, device: &DeviceToken) -> [u8; 32] {
     hash(&[b"remembered-device", account.as_bytes(), device.expose().as_bytes()])
 }
 
-/// The digest of what ends the memory of a device when it changes.
+/// A digest of the account's state. A device is remembered only while this state stays the same.
 fn binding(account: &Account) -> [u8; 16] {
     let digest = hash(&[
         &account.password_changed_at.as_millis().to_be_bytes(),

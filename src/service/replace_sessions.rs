@@ -31,7 +31,7 @@ pub(super) enum ReplaceSessionsError {
     #[error("the session has ended")]
     SessionEnded,
     /// Only bearer sessions were accepted, and the caller's is a cookie session.
-    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// See [`ServiceError`].
     #[error(transparent)]

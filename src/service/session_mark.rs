@@ -27,21 +27,22 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// The age of a mark at which a node writes a new one.
 const MARK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The difference between the marks that is no restore: more than a failover to an asynchronous replica loses.
+/// The largest difference between the marks that does not count as a restore. A failover to an asynchronous replica loses
+/// less.
 pub const TOLERANCE: Duration = Duration::from_mins(2);
 
 /// Pause after a check that failed because a store did not answer.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accounts whose sessions are ended at the same time.
+/// Number of accounts whose sessions are ended at the same time.
 const CONCURRENCY: usize = 64;
 
-/// The first check of a node, before it serves: a Redis that was restored has no sessions by then. A store that does not answer
-/// does not keep the node from starting; [`run`] retries. Returns the last mark that the node knows.
+/// Checks once before the node serves, so that the sessions of a restored Redis have ended by then. If a store does not
+/// answer, the node starts nevertheless, and [`run`] retries. Returns the last mark that the node knows.
 pub async fn check_at_start(state: &AppState) -> Option<Timestamp> {
     let mut known = None;
     if let Err(error) = check(state, &mut known).await {
-        tracing::warn!(%error, "the session mark was not checked, retrying");
+        tracing::warn!(%error, "checking whether Redis was restored from an old copy failed, retrying");
     }
     known
 }
@@ -52,7 +53,7 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
         let pause = match check(state, &mut known).await {
             Ok(()) => CHECK_INTERVAL,
             Err(error) => {
-                tracing::debug!(%error, "the session mark was not checked, retrying");
+                tracing::debug!(%error, "checking whether Redis was restored from an old copy failed, retrying");
                 RETRY_PAUSE
             }
         };
@@ -67,20 +68,20 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
 /// [`ServiceError`]
 pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<(), ServiceError> {
     let now = state.clock.now();
-    // Before the mark in Redis is read, which other nodes write first: the former is never the newer one by mistake.
+    // Nodes write a mark to Redis first. Reading the database first therefore never makes its mark the newer one by mistake.
     if known.is_none_or(|known| now.saturating_since(known) >= MARK_INTERVAL) {
         *known = state.sql.session_mark().await?.max(*known);
     }
     let found = state.redis.sessions.mark().await?;
     let is_old = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
     if is_old && state.redis.sessions.accounts().await?.is_empty() {
-        tracing::info!("Redis has no sessions, though the database knows of some: it is new, or was emptied");
+        tracing::info!("Redis has no sessions and no current mark: it is new, or was emptied");
     } else if is_old {
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
-            "Redis is older than the database knows it: it was restored from a copy, or emptied. All sessions in it end, \
-             because sessions that were signed out would be live again"
+            "Redis was restored from an old copy, or lost writes: its mark is older than that of the database. All sessions \
+             end, because ended sessions would be live again"
         );
         let ended = end_all(state, "redis_restored").await?;
         tracing::warn!(ended, "all sessions ended: users sign in again");

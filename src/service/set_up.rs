@@ -1,5 +1,5 @@
-//! A declared set-up: clients, and accounts with their roles. Compares it with the service, and makes the differences
-//! disappear. What is not declared stays as it is.
+//! Compares a declared set-up, clients and accounts with their roles, with the service, and applies the differences. Clients
+//! and accounts that are not declared stay as they are.
 
 use crate::{
     config::TokenSettings,
@@ -39,12 +39,12 @@ pub struct WantedClient {
 }
 
 impl WantedClient {
-    /// Checks what is declared, and completes it as the creation of the client would.
+    /// Checks a declaration, and completes it with the defaults of a new client.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn parse(settings: &TokenSettings, declared: NewClient) -> Result<Self, ClientError> {
-        // Secret and time are of no matter to the checks.
+        // The secret and the time do not matter for the checks.
         let client = clients::complete(settings, declared, ClientSecretHash::new([0; 32]), Timestamp::from_millis(0))?;
         Ok(Self {
             id: client.id,

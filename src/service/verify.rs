@@ -30,7 +30,7 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
     if valid {
         Ok(verified)
     } else {
-        tracing::debug!("access token refused: its client is disabled, or its audience is another");
+        tracing::debug!("access token refused: its client is disabled, or its audience is not accepted");
         Err(AuthenticateError::InvalidToken)
     }
 }

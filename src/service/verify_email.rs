@@ -1,9 +1,9 @@
 //! Verifies the addresses of an account, and confirms a new one.
 //!
-//! A link that arrives shows that its holder reads the mails of the address. It does not show that the holder set up the
+//! A presented link shows that its holder reads the mails of the address. It does not show that the holder set up the
 //! account: another person may have registered the address and wait for its owner to verify it (pre-hijacking, I13). So the
-//! holder also presents what the account was set up with, an access token or the password, or sets a new password, which
-//! ends everything that was set up before.
+//! holder also presents an access token or the password of the account, or sets a new password, which ends everything that
+//! was set up before.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -58,7 +58,7 @@ pub enum VerifyEmailError {
     #[error("the session has ended")]
     SessionEnded,
     /// The caller's session uses a cookie, which this request must not set.
-    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// See [`ServiceError`].
     #[error(transparent)]

@@ -116,7 +116,7 @@ impl ClientRegistry {
         DynamicClients::source(client_id)
     }
 
-    /// Whether such clients are accepted.
+    /// Whether dynamic clients of this source are accepted.
     pub fn accepts(&self, source: DynamicSource) -> bool {
         self.dynamic.accepts(source)
     }

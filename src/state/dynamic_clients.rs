@@ -1,8 +1,9 @@
-//! Clients that no operator has registered: their metadata documents in memory, and what is stored about those that an account has allowed.
+//! Clients that no operator has registered: a cache of their metadata documents, and the stored clients that an account has
+//! allowed.
 //!
-//! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh, within
-//! bounds. The other endpoints know a client only if an account has allowed it: nobody can make the service fetch a document without a
-//! browser that has passed the rate limits of `/oauth2/authorize`.
+//! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh,
+//! within bounds. The other endpoints accept a client only if an account has allowed it, so that only a browser that has passed
+//! the rate limits of `/oauth2/authorize` can make the service fetch a document.
 
 use std::{
     collections::HashMap,
@@ -38,7 +39,7 @@ use crate::{
     store::sql::{Sql, StoredDynamicClient},
 };
 
-/// The documents that a node keeps.
+/// The maximum number of documents that a node keeps.
 const MAX_DOCUMENTS: usize = 2048;
 /// The shortest and the longest time for which a document is used, whatever its response says.
 const FRESH: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
@@ -66,7 +67,7 @@ pub enum DocumentError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The document is not JSON, or ambiguous.
-    #[error("the document is no JSON object, or has a repeated member")]
+    #[error("the document is not a JSON object, or has a repeated member")]
     Json,
     /// The metadata are refused.
     #[error(transparent)]
@@ -128,7 +129,7 @@ impl DynamicClients {
     ) -> Result<Self, StateError> {
         let fetches = counters(
             "latchkey_client_document_fetches_total",
-            "Documents that describe clients and were fetched, by outcome.",
+            "Fetches of metadata documents of clients, by outcome.",
             &["outcome"],
         );
         for outcome in ["fetched", "invalid", "refused", "private_address", "unreachable", "timeout", "busy"] {
@@ -163,7 +164,7 @@ impl DynamicClients {
         }
     }
 
-    /// Whether such clients are accepted.
+    /// Whether dynamic clients of this source are accepted.
     pub(super) fn accepts(&self, source: DynamicSource) -> bool {
         match source {
             DynamicSource::Document => self.fetcher.is_some(),
@@ -320,7 +321,7 @@ impl DynamicClients {
         let now = self.clock.now();
         Ok(match current {
             Ok(client) => Some(client),
-            // The host does not answer: the document that it served last.
+            // While the host does not answer, the document that it served last is used.
             Err(error) if !error.is_final() && now.saturating_since(stored.fetched_at) < STALE => {
                 let metadata = serde_json::from_str(&stored.metadata).ok();
                 metadata.and_then(|it| self.build(it, client_id, source, NO_SECRET, stored.created_at).ok())
@@ -370,13 +371,13 @@ impl DynamicClients {
         ClientLabel { name: name.unwrap_or_else(|| stored.client_id.clone()), client_id: stored.client_id.clone() }
     }
 
-    /// Reads a stored client from the database the next time.
+    /// Removes a stored client from memory, so that its next use reads it from the database.
     pub(super) fn forget(&self, reference: &str) {
         lock(&self.stored).remove(&reference.to_owned());
     }
 }
 
-/// The hash of no secret.
+/// A hash that no secret has.
 const NO_SECRET: ClientSecretHash = ClientSecretHash::new([0; 32]);
 
 /// The metadata of a client in their stored form; none for a registered client.

@@ -13,7 +13,7 @@ use tokio::sync::{
 
 use crate::domain::{client::ClientId, feed::FeedEvent};
 
-/// Messages buffered for the slowest subscriber of a core; a slower one gets `Lagged`.
+/// Number of messages buffered for the slowest subscriber of a core; a slower one gets `Lagged`.
 const FAN_OUT_BUFFER: usize = 4096;
 
 /// Subscribers for which streams are read from Redis at the same time; the others wait.

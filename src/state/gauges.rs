@@ -36,7 +36,7 @@ impl Gauges {
             gauge
         };
         let build: IntGaugeVec = metrics::valid(IntGaugeVec::new(
-            Opts::new("latchkey_build_info", "1; the release is in the label."),
+            Opts::new("latchkey_build_info", "Always 1; the label has the release."),
             &["version"],
         ));
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

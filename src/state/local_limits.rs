@@ -16,7 +16,7 @@ use crate::domain::{
 /// Number of shards, each with a lock of its own.
 const SHARDS: usize = 16;
 
-/// The most subjects that are kept; an evicted subject starts with an unused quota.
+/// The maximum number of subjects that are kept; an evicted subject starts with an unused quota.
 const MAX_SUBJECTS: usize = 65_536;
 
 /// A limit's name and its subject, cut to 64 bytes; no account, network or client id is longer.
@@ -37,7 +37,7 @@ impl Default for LocalLimits {
 }
 
 impl LocalLimits {
-    /// Takes one request from the quota of `subject`. Returns how long to wait if the quota is used up.
+    /// Takes one request from the quota of `subject`. Returns how long to wait if the quota is exhausted.
     pub(crate) fn take(&self, policy: &'static str, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
         let mut name = [0; 64];
         let end = subject.len().min(name.len());

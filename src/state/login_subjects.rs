@@ -1,4 +1,4 @@
-//! Cache of the account that each identifier typed at a login belongs to, for counting failures only.
+//! Caches which account has an identifier that was typed at a login. Used only to count failures.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -7,10 +7,11 @@ use std::{
 
 use crate::domain::{bounded_map::BoundedMap, clock::Timestamp, ids::AccountId};
 
-/// The most identifiers that are kept.
+/// The maximum number of identifiers that are kept.
 const MAX_ENTRIES: usize = 16_384;
 
-/// How long an entry is used: an account that is registered, renamed or deleted counts under its former name for no longer.
+/// How long an entry is used. After an account is registered, renamed or deleted, failures count under the former subject until
+/// then.
 const TTL: Duration = Duration::from_secs(10);
 
 /// The accounts of recently typed identifiers, by keyed digest. Repeated logins that the throttle refuses cost no database

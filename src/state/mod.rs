@@ -101,13 +101,14 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Waits for work that continues after its request was answered, at most this long. The node must have stopped to serve.
+    /// Waits for work that continues after its request was answered, for at most `patience`. The node must no longer serve
+    /// requests.
     pub async fn finish_background(&self, patience: Duration) {
         self.background.close();
         if tokio::time::timeout(patience, self.background.wait()).await.is_err() {
             tracing::warn!(
                 tasks = self.background.len(),
-                "work after answered requests is abandoned: mails may be missing"
+                "stopping: background work of answered requests is abandoned, and mails may be missing"
             );
         }
     }

@@ -114,7 +114,10 @@ async fn changed_declarations_change_clients_and_roles() {
     let (code, text) = apply(folder.path(), &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("~ client billing: scopes none → read"), "{text}");
-    assert!(text.contains("~ client billing: the declared secret; the present one stays valid for a day"), "{text}");
+    assert!(
+        text.contains("~ client billing: the declared secret replaces the current one, which stays valid for a day"),
+        "{text}"
+    );
     assert!(text.contains("~ user ada@example.com: roles none → ops support"), "{text}");
     assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
 

@@ -1,4 +1,4 @@
-//! The private Redis: what it keeps through restarts, kills and leftovers, and what it refuses.
+//! The private Redis: its data survives restarts, kills and servers left behind, and unusable set-ups are refused.
 
 use std::{
     collections::HashSet,

@@ -334,9 +334,10 @@ async fn imported_account_keeps_id_times_and_states() {
     node.stop().await;
 }
 
-/// A bcrypt hash covers 72 bytes. A slip in what follows must not become the password.
+/// A bcrypt hash covers the first 72 bytes of a password. A typing error after them passes the check, and must not become
+/// part of the password when the hash is upgraded.
 #[tokio::test]
-async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_slip() {
+async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error() {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let long = "0123456789".repeat(9);

@@ -27,10 +27,10 @@ const ENDS_SESSION: &str = "^(POST /v1/logout|POST /v1/me/password|DELETE /v1/se
 /// Operations of service clients, which authenticate by HTTP Basic.
 const SERVICE_CLIENT: &str = "^POST /oauth2/";
 
-/// Operations that accept any method, since proxies call them with that of the original request.
+/// Operations that accept any method, since proxies call them with the method of the original request.
 const ANY_METHOD: &str = "^GET /v1/verify$";
 
-/// The program of that name in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` where the variable is not set.
+/// The program `name` in `TEST_TOOLS_DIR/bin`, or in `target/tools/bin` if the variable is not set.
 ///
 /// Panics if it is missing.
 pub(crate) fn tool(name: &str) -> PathBuf {
@@ -60,8 +60,8 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 /// Sends valid and invalid requests, generated from the document at `spec_url`, to the service at `base_url`. Fails if a
 /// response is a 5xx or differs from the document in status, content type, headers or body.
 ///
-/// The requests carry the access token, which must be valid for some minutes; its session has ended afterwards. Those to the
-/// endpoints of service clients carry a client's credentials, as HTTP Basic encodes them.
+/// The requests carry the access token, which must be valid for some minutes; its session has ended afterwards. Requests to
+/// the endpoints of service clients carry a client's credentials in the encoding of HTTP Basic.
 pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) {
     let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
     let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
@@ -111,7 +111,7 @@ pub(crate) fn screenshot(url: &str, png: &Path) {
     assert!(png.exists(), "Chromium wrote no {}", png.display());
 }
 
-/// Chromium without a window, a sandbox (it has none for root) or access to other hosts.
+/// Chromium without a window, without access to other hosts, and without its sandbox, which does not work for root.
 fn chromium() -> Command {
     let mut command = Command::new(tool("chromium"));
     command.args([

@@ -15,7 +15,7 @@ use crate::{
 
 /// Another seed gives other combinations.
 const SEED: u64 = 1;
-/// Combinations for each operation.
+/// Number of combinations for each operation.
 const COMBINATIONS: usize = 30;
 
 /// The codes of fields that break the schema. Other codes are about rules that a schema cannot express.

@@ -52,7 +52,7 @@ const USER_AGENT: &str = "latchkey-bench";
 /// Age of the sessions, longer than the grace window: hardly any refresh follows another one within it.
 const SESSION_AGE: Duration = Duration::from_mins(1);
 
-/// Sessions created concurrently.
+/// Number of sessions created concurrently.
 const AT_ONCE: usize = 512;
 
 /// Limits that every version has.

@@ -155,7 +155,7 @@ export class RevocationSet {
   }
 
   /**
-   * Whether every revocation that still matters fitted.
+   * Whether all revocations that can still affect an unexpired token are stored.
    *
    * @param {number} now
    */

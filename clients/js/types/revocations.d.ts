@@ -53,7 +53,7 @@ export class RevocationSet {
      */
     evictExpired(now: number): void;
     /**
-     * Whether every revocation that still matters fitted.
+     * Whether all revocations that can still affect an unexpired token are stored.
      *
      * @param {number} now
      */

@@ -12,7 +12,7 @@ use crate::jose::{
     strict_json,
 };
 
-/// The most keys that are read from a JWK set.
+/// The maximum number of keys that are read from a JWK set.
 const MAX_KEYS: usize = 64;
 
 /// A public key of the issuer.

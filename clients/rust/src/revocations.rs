@@ -27,14 +27,16 @@ pub(crate) struct Revocations {
 
 /// When a revocation was last received, by [`crate::Clock::elapsed`] in milliseconds, and during which snapshot.
 ///
-/// The time of receipt counts, not that of the revocation: adjusting the machine's clock evicts nothing too early.
+/// Eviction uses the time of receipt and not that of the revocation, so that adjusting the machine's clock evicts nothing
+/// too early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) received: i64,
     pub(crate) snapshot: u32,
 }
 
-/// Ends the sessions of an account that began before a time, in seconds since the Unix epoch, except perhaps one.
+/// Revokes the sessions of an account that began before a time, in seconds since the Unix epoch, except the session
+/// `except`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cutoff {
     pub(crate) before: i64,
@@ -152,7 +154,7 @@ impl Revocations {
         self.keep(|receipt| receipt.received >= until);
     }
 
-    /// Evicts revocations that are neither in `snapshot` nor newer.
+    /// Evicts revocations that were last received before `snapshot` began.
     pub(crate) fn retain_snapshot(&self, snapshot: u32) {
         self.keep(|receipt| receipt.snapshot == snapshot);
     }

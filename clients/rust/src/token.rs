@@ -65,7 +65,8 @@ impl Session {
         })
     }
 
-    /// Whether the revocation of its account's sessions before a time, in seconds since the Unix epoch, ends the session.
+    /// Whether a revocation of the account's sessions that began before a time, in seconds since the Unix epoch, ends this
+    /// session.
     pub(crate) fn is_cut_off(&self, before: i64, except: Option<Id>) -> bool {
         self.began < before && except != Some(self.id)
     }

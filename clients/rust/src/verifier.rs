@@ -178,14 +178,15 @@ impl Verifier {
     }
 
     /// Registers a session for which the service holds a connection, a stream or a long job. `callback` is called once, with
-    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, that is before `on_end` returns.
+    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, the call
+    /// takes place before `on_end` returns.
     ///
     /// `claims` are those that [`Verifier::verify`] returned. The registration outlives their token as long as the verifier
     /// accepts newer tokens of the session, from any request, or [`Registration::renew`] passes one. Dropping the
     /// registration deregisters the session.
     ///
     /// The callback runs on the task that follows the feed, so it must not block. Memory is needed for as long as the
-    /// registration exists. [`Verifier::watch`] is the same for `async` code.
+    /// registration exists. [`Verifier::watch`] does the same for `async` code.
     ///
     /// ```no_run
     /// # fn hold(verifier: &latchkey_verify::Verifier, claims: &latchkey_verify::Claims) {

@@ -125,7 +125,7 @@ impl Declared {
             }
             Change::UpdateClient(wanted, differences) => format!("~ client {}: {}", wanted.id, differences.join(", ")),
             Change::SetSecret(id, _) => {
-                format!("~ client {id}: the declared secret; the present one stays valid for a day")
+                format!("~ client {id}: the declared secret replaces the current one, which stays valid for a day")
             }
             Change::DisableClient(id) => format!("~ client {id}: disabled"),
             Change::EnableClient(id) => format!("~ client {id}: enabled"),

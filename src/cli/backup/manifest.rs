@@ -31,7 +31,7 @@ pub(super) struct Manifest {
     format: u32,
     /// The release that made the backup.
     pub(super) version: String,
-    /// When the backup was begun, as RFC 3339: it has every change from before.
+    /// When the backup was begun, as RFC 3339: it contains every earlier change.
     pub(super) created_at: String,
     /// Whether a node was running.
     pub(super) service_was_running: bool,

@@ -28,7 +28,7 @@ use crate::{
 /// Arguments of `latchkey backup`.
 #[derive(Args, Clone, Debug)]
 pub struct BackupArgs {
-    /// Directory to create, such as /backup/2026-11-30; must not exist or be empty
+    /// Directory to create, such as /backup/2026-11-30; if it exists, it must be empty
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Leave out the sessions: after a restore, everyone signs in again
@@ -36,7 +36,7 @@ pub struct BackupArgs {
     pub no_sessions: bool,
 }
 
-/// Writes a backup, and prints what it does not contain.
+/// Writes a backup, and prints which data it does not contain.
 ///
 /// # Errors
 /// If there is no service, nothing to copy, or a file can't be read or written.
@@ -48,7 +48,10 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let database = sqlite_path(&config.database)?;
     let is_private = config.redis.url.is_none();
     if database.is_none() && secret.is_none() && !is_private {
-        bail!("nothing here is Latchkey's to copy.\n{}", elsewhere(&config, false, false));
+        bail!(
+            "there is nothing to copy: this service keeps all its data elsewhere.\n{}",
+            elsewhere(&config, false, false)
+        );
     }
     if let Some(path) = database.as_ref().filter(|path| !path.exists()) {
         bail!("there is no database at {}", path.display());
@@ -101,7 +104,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Names what a service keeps elsewhere, and how that is backed up.
+/// Lists the data that a service keeps elsewhere, and how to back it up.
 fn elsewhere(config: &Config, has_database: bool, has_redis: bool) -> String {
     let mut lines = Vec::new();
     if !has_database {

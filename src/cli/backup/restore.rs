@@ -1,7 +1,7 @@
 //! `latchkey restore`: puts a backup into an empty data directory.
 //!
 //! Sessions are left out by default. A session that was signed out after the backup was made is still live in the backup, and
-//! nothing that survives the loss knows that it has ended (I3).
+//! no surviving data records its end (I3).
 
 use std::{
     fs, io,
@@ -81,15 +81,16 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
 
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
     if keeps_sessions {
-        println!("Sessions are those of {}.", manifest.created_at);
+        println!("The sessions are those of {}.", manifest.created_at);
         if manifest.service_was_running {
             println!(
-                "Sessions that were signed out or revoked later are live again. End all of them with `latchkey session \
-                 revoke --everyone` if that matters."
+                "Sessions that were signed out or revoked after the backup are live again. `latchkey session revoke \
+                 --everyone` ends all sessions."
             );
         } else {
             println!(
-                "The service was stopped then. Sessions that ended in a service that was started again since are live here."
+                "The service was stopped during the backup. If it ran again afterwards, sessions that have ended since are \
+                 live again here."
             );
         }
     } else {

@@ -36,7 +36,7 @@ impl<'a> DynamicClientJson<'a> {
     }
 }
 
-/// Prints the clients. Names and ids are strangers' texts: what could move the cursor is escaped.
+/// Prints the clients. Names and ids come from strangers, so characters that could move the cursor are escaped.
 pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json {
@@ -51,7 +51,8 @@ pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()
         let date = shown.created_at.split('T').next().unwrap_or_default();
         let state = if shown.disabled_at.is_some() { "disabled" } else { "enabled" };
         let name = visible(shown.name.as_deref().unwrap_or("-"));
-        // A registration is long, and its beginning says nothing: the reference names it as well.
+        // The `client_id` of an app that registered itself is long, and its beginning tells apps apart badly. The reference in
+        // the first column names the app as well.
         let client_id = if shown.client_id.starts_with("https://") { shown.client_id } else { "(registered itself)" };
         writeln!(out, "{:<36}  {state:<8}  {date:<10}  {name:<24}  {}", shown.reference, visible(client_id))?;
     }

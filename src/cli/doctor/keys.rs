@@ -28,7 +28,7 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
         }
     };
     let Ok(signer) = ring.signer(now) else {
-        return Ok(vec![Finding::fail(CHECK, "no key may sign now: run `latchkey keys rotate --now`")]);
+        return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);
     };
     let record = stored.iter().find(|key| key.kid == signer.kid());
     Ok(record.map(|record| of_signer(record, &stored, now)).into_iter().collect())

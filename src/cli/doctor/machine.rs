@@ -13,7 +13,7 @@ use crate::config::Config;
 /// The magic numbers of network file systems (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
 const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
 
-/// File descriptors for logs and libraries.
+/// Number of file descriptors for logs and libraries.
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {

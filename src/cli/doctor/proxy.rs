@@ -49,7 +49,7 @@ fn not_compared(why: &str) -> Finding {
     Finding::ok(CHECK, format!("not compared with what proxies send: {why}"))
 }
 
-/// The requests of a node since its start, by how they named their client.
+/// The requests of a node since its start, by the header that named their client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     read: u64,

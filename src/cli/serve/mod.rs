@@ -34,7 +34,7 @@ use crate::{
 #[derive(Args, Clone, Copy, Debug)]
 pub struct ServeArgs {}
 
-/// File descriptors beside those of client connections: Redis, the database, files.
+/// Number of file descriptors beside those of client connections: Redis, the database, files.
 const OTHER_FILES: u64 = 200;
 
 /// How long attempts to send a mail may continue when the service stops.

@@ -15,7 +15,7 @@ use crate::{
 /// The socket that systemd has passed, or else a new one that listens on `address`.
 ///
 /// # Errors
-/// If what was passed is no listening TCP socket, or the address can't be used.
+/// If the passed file descriptor is not a listening TCP socket, or its address can't be used.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     match ListenFd::from_env().take_tcp_listener(0)? {
         Some(passed) => {
@@ -61,7 +61,7 @@ fn notify(state: &[NotifyState<'_>]) {
     }
 }
 
-/// A message is a list of lines, so that a line break in a text would begin another assignment.
+/// A message is a list of lines, so a line break in a text would begin another assignment.
 fn single_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }

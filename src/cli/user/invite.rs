@@ -1,4 +1,5 @@
-//! `latchkey user invite`, `latchkey user reset`: start what the account's owner completes. The operator sees no password.
+//! `latchkey user invite`, `latchkey user reset`: start an invitation or a password reset, which the account's owner completes.
+//! The operator sees no password.
 
 use anyhow::{Context, anyhow};
 

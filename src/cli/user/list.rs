@@ -9,7 +9,7 @@ use crate::{
     store::sql::Sql,
 };
 
-/// Accounts per query.
+/// Number of accounts per query.
 const PAGE: u32 = 500;
 
 /// Prints the accounts that match, ordered by id, which is by age.

@@ -228,7 +228,7 @@ pub enum FactorsAction {
         #[arg(long)]
         json: bool,
     },
-    /// Remove all second factors and recovery codes, and end the account's sessions; verify first who asks
+    /// Remove all second factors and recovery codes, and end the account's sessions; first verify that the owner asks for it
     Reset {
         /// Do not ask for confirmation
         #[arg(long, short)]

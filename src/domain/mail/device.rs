@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Browsers by a part of their user agent. A browser that also has another's part comes before it.
+/// Browsers by a part of their user agent. A browser whose user agent also contains the part of another browser precedes that
+/// browser.
 const BROWSERS: [(&str, &str); 12] = [
     ("Edg", "Edge"),
     ("OPR/", "Opera"),

@@ -168,7 +168,7 @@ impl From<ChangePasswordError> for ProblemError {
                 AuthenticateError::InvalidToken.into()
             }
             ChangePasswordError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
             }
             ChangePasswordError::WrongPassword => {
                 let detail = "This is not the current password.";

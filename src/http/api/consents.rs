@@ -119,7 +119,7 @@ impl Problems for WithdrawProblems {
 impl ConsentsApi {
     /// List apps
     ///
-    /// Lists the apps that the account has signed in to, and what its owner has allowed them.
+    /// Lists the apps that the account has signed in to, and the scopes that its owner has allowed them.
     #[oai(path = "/v1/me/consents", method = "get", operation_id = "list_consents")]
     async fn list(
         &self,
@@ -132,8 +132,8 @@ impl ConsentsApi {
 
     /// Remove an app
     ///
-    /// Withdraws what the owner of the account has allowed an app, and ends all of its sessions, those with `offline_access` included. An app
-    /// that asks for consent has to ask again.
+    /// Withdraws the consent of the account's owner to an app, and ends all sessions of the app, those with `offline_access`
+    /// included. An app that asks for consent has to ask again.
     #[oai(path = "/v1/me/consents/:client_id", method = "delete", operation_id = "withdraw_consent")]
     async fn withdraw(
         &self,

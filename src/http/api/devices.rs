@@ -103,14 +103,14 @@ enum ListResponse {
 
 #[derive(ApiResponse)]
 enum ForgetAllResponse {
-    /// The devices show a second factor again.
+    /// The devices are forgotten: each needs a second factor at its next sign-in.
     #[oai(status = 200)]
     Ok(Json<ForgottenResponse>),
 }
 
 #[derive(ApiResponse)]
 enum ForgetResponse {
-    /// The device shows a second factor again.
+    /// The device is forgotten: it needs a second factor at its next sign-in.
     #[oai(status = 204)]
     Done,
 }
@@ -162,7 +162,7 @@ impl DevicesApi {
 
     /// Forget all remembered devices
     ///
-    /// Every device, the calling one included, shows a second factor at its next sign-in. Sessions continue.
+    /// Every device, the calling one included, needs a second factor at its next sign-in. Sessions continue.
     #[oai(path = "/v1/me/devices", method = "delete", operation_id = "forget_devices")]
     async fn forget_all(
         &self,
@@ -176,7 +176,7 @@ impl DevicesApi {
 
     /// Forget a remembered device
     ///
-    /// The device shows a second factor at its next sign-in. Its sessions continue: end them with `DELETE /v1/sessions/{id}`.
+    /// The device needs a second factor at its next sign-in. Its sessions continue: end them with `DELETE /v1/sessions/{id}`.
     #[oai(path = "/v1/me/devices/:id", method = "delete", operation_id = "forget_device")]
     async fn forget(
         &self,

@@ -126,14 +126,15 @@ enum ListedResponse {
 
 #[derive(ApiResponse)]
 enum AddedResponse {
-    /// A link and a code were sent to the address. It counts once one of them is used.
+    /// A link and a code were sent to the address. The address has an effect once one of them is used.
     #[oai(status = 202)]
     Accepted(Json<EmailResponse>),
 }
 
 #[derive(ApiResponse)]
 enum ChangedResponse {
-    /// The addresses are changed. All sessions have ended, and these are the tokens of the one that takes the place of the caller's.
+    /// The addresses are changed. All sessions have ended. The tokens are those of a new session, which takes the place of the
+    /// caller's session.
     #[oai(status = 200)]
     Replaced(
         RawJson<TokensResponse>,
@@ -148,8 +149,8 @@ enum ChangedResponse {
 
 #[derive(ApiResponse)]
 enum PrimaryResponse {
-    /// The address is the primary one. All sessions have ended, and these are the tokens of the one that takes the place of the
-    /// caller's.
+    /// The address is the primary one. All sessions have ended. The tokens are those of a new session, which takes the place of
+    /// the caller's session.
     #[oai(status = 200)]
     Replaced(
         RawJson<TokensResponse>,
@@ -257,13 +258,13 @@ impl From<ChangeEmailsError> for ProblemError {
         match error {
             ChangeEmailsError::NoAccount | ChangeEmailsError::SessionEnded => AuthenticateError::InvalidToken.into(),
             ChangeEmailsError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
             }
             ChangeEmailsError::Unknown => Self::new(Code::UnknownEmail, "The account has no such e-mail address."),
             ChangeEmailsError::Exists => Self::new(Code::EmailExists, "The account has this e-mail address already."),
             ChangeEmailsError::TooMany => Self::new(
                 Code::TooManyEmails,
-                "The account has as many e-mail addresses as it may have. Remove one first.",
+                "The account has the maximum number of e-mail addresses. Remove one first.",
             ),
             ChangeEmailsError::IsPrimary => Self::new(
                 Code::PrimaryEmail,

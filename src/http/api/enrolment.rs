@@ -221,7 +221,7 @@ impl EnrolmentApi {
     ///
     /// Options for `navigator.credentials.create`, for a sign-in that was answered with `403 factor_enrolment_required` and the
     /// method `passkey`. Their challenge works once, within {passkeys.timeout}, and for this sign-in only. The challenge of the
-    /// sign-in is not used up.
+    /// sign-in is not consumed.
     #[oai(path = "/v1/login/enrolment/passkey/options", method = "post", operation_id = "passkey_enrolment_options")]
     async fn passkey_options(
         &self,

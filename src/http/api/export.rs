@@ -146,7 +146,7 @@ struct ExportedEvent {
     session_id: Option<String>,
     /// The client's address.
     address: Option<String>,
-    /// How many events this stands for.
+    /// The number of events that this entry stands for.
     count: i64,
 }
 

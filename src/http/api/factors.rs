@@ -188,7 +188,7 @@ impl Example for ResetFactorsRequest {
     }
 }
 
-/// The tokens of the session that takes the place of the caller's, and new recovery codes.
+/// The tokens of the session that takes the place of the caller's session, and new recovery codes.
 #[derive(Object, Serialize)]
 #[oai(skip_serializing_if_is_none)]
 pub(super) struct FactorTokensResponse {
@@ -219,14 +219,15 @@ enum ListedResponse {
 
 #[derive(ApiResponse)]
 enum StartedResponse {
-    /// The secret, to be opened in an authenticator app. It counts for nothing until its first code has arrived.
+    /// The secret, to be opened in an authenticator app. It has no effect until the app's first code has arrived.
     #[oai(status = 200)]
     Ok(Json<TotpEnrolmentResponse>),
 }
 
 #[derive(ApiResponse)]
 enum ChangedResponse {
-    /// The factors are changed. All sessions have ended, and these are the tokens of the one that takes the place of the caller's.
+    /// The factors are changed. All sessions have ended. The tokens are those of a new session, which takes the place of the
+    /// caller's session.
     #[oai(status = 200)]
     Ok(
         RawJson<FactorTokensResponse>,
@@ -283,7 +284,7 @@ impl From<ChangeFactorsError> for Failed<ChangeProblems> {
                 ProblemError::from(AuthenticateError::InvalidToken).into()
             }
             ChangeFactorsError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
             }
             ChangeFactorsError::UnknownFactor => Self::new(Code::UnknownFactor, "The account has no such factor."),
             ChangeFactorsError::TooMany => {
@@ -491,7 +492,7 @@ impl FactorsApi {
 
     /// Make new recovery codes
     ///
-    /// Ten codes, each of which replaces a second factor once. They are never shown again, and those of before stop working. All
+    /// Ten codes, each of which replaces a second factor once. They are never shown again, and the former codes stop working. All
     /// sessions of the account end, and a new one takes the place of the calling session. Needs a session that was authenticated
     /// within the last {session.recent}.
     #[oai(path = "/v1/me/recovery-codes", method = "post", operation_id = "make_recovery_codes")]
@@ -512,9 +513,9 @@ impl FactorsApi {
 
     /// Remove all second factors of an account
     ///
-    /// For admins, and for service clients with the scope `accounts:recover`: for an owner who has lost all factors and recovery
-    /// codes. Verify who asks. Ends all sessions of the account, and sends its owner a mail. An account that must have a second
-    /// factor sets one up at its next sign-in.
+    /// Admins and service clients with the scope `accounts:recover` help an owner who has lost all factors and recovery codes.
+    /// First verify that the owner asks for it. Ends all sessions of the account, and sends its owner a mail. An account that
+    /// must have a second factor sets one up at its next sign-in.
     #[oai(path = "/v1/users/factors/reset", method = "post", operation_id = "reset_factors")]
     async fn reset(
         &self,

@@ -349,10 +349,11 @@ impl LoginApi {
     /// Refresh the tokens
     ///
     /// Exchanges the session's current refresh token, from the body or the cookie, for its next access token and refresh token.
-    /// A superseded refresh token returns the current one if its holder may have lost the response: a token that was superseded
-    /// within the last {session.grace}, or that was so when the current one was issued, at most {session.retry_window} ago. Any
-    /// other one may have been stolen: it ends the session. So does a second holder, whose network or user agent is not that of
-    /// the last refresh, in {session.counted_repeats_limit} successive refreshes.
+    /// A superseded refresh token is answered with the current one while its holder may have lost the response: for
+    /// {session.grace} after it was superseded. If the current token was issued within this time, the superseded token is
+    /// answered for {session.retry_window} after that. Any other superseded token may have been stolen: it ends the session.
+    /// Repeats from another network or user agent than the last refresh are counted, and counted repeats after each of
+    /// {session.counted_repeats_limit} successive refreshes end the session too, because it has a second holder.
     #[oai(path = "/v1/refresh", method = "post", operation_id = "refresh")]
     async fn refresh(
         &self,
@@ -386,7 +387,7 @@ impl LoginApi {
     ///
     /// Ends the sessions of all credentials that are sent: a refresh token in the body, an access token, the cookie. Expired
     /// and invalid ones are no error, and neither is a repeated call; only a call without any credentials is refused. The
-    /// cookie is deleted. Once this has returned, the sessions have ended on every node.
+    /// cookie is deleted. Once the call has returned, the sessions have ended on every node.
     #[oai(path = "/v1/logout", method = "post", operation_id = "logout")]
     async fn logout(
         &self,

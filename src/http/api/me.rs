@@ -43,7 +43,7 @@ pub(super) struct AccountResponse {
     email_verified: bool,
     /// The username, if any.
     username: Option<String>,
-    /// The name for people, if any.
+    /// The name to display, if any.
     display_name: Option<String>,
     /// The language of mails, if it was set: a language tag such as `pt-BR`.
     locale: Option<String>,
@@ -113,14 +113,14 @@ impl AccountResponse {
     }
 }
 
-/// Changes to the account. Fields that are absent stay as they are; an empty text removes what was set.
+/// Changes to the account. Fields that are absent stay as they are; an empty text removes the value.
 #[derive(Object)]
 #[oai(example)]
 pub(in crate::http) struct UpdateAccountRequest {
     /// A second identifier to sign in with: letters, digits, `.`, `_` and `-`. Needs a recent authentication.
     #[oai(validator(max_length = 64))]
     pub(in crate::http) username: Option<String>,
-    /// A name for people.
+    /// A name to display.
     #[oai(validator(max_length = 100))]
     pub(in crate::http) display_name: Option<String>,
     /// The language of mails: a language tag such as `pt-BR`.

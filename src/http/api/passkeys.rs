@@ -315,7 +315,7 @@ impl<P: Problems> From<RegisterPasskeyError> for Failed<P> {
                 Self::new(Code::PasskeyExists, "This passkey is registered already. Use another authenticator.")
             }
             RegisterPasskeyError::TooMany(most) => {
-                let detail = format!("The account has {most} passkeys, as many as it may. Remove one first.");
+                let detail = format!("The account has the maximum of {most} passkeys. Remove one first.");
                 Self::new(Code::TooManyPasskeys, detail)
             }
             RegisterPasskeyError::Change(error) => change_failed(error).into(),
@@ -385,9 +385,10 @@ pub(super) fn passkeys_off() -> ProblemError {
 pub(in crate::http) fn change_failed(error: ChangeFactorsError) -> ProblemError {
     match error {
         ChangeFactorsError::NoAccount | ChangeFactorsError::SessionEnded => AuthenticateError::InvalidToken.into(),
-        ChangeFactorsError::CookieNotAccepted => {
-            ProblemError::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
-        }
+        ChangeFactorsError::CookieNotAccepted => ProblemError::new(
+            Code::CrossSiteRequest,
+            "A page of another site must not replace the cookie of the session.",
+        ),
         ChangeFactorsError::MustKeep => {
             ProblemError::new(Code::FactorRequired, "The account must have a second factor. Add another one first.")
         }

@@ -50,7 +50,7 @@ impl Example for VerificationRequest {
     }
 }
 
-/// A link or a code, and what shows that the caller set up the account.
+/// A link or a code, and proof that the caller set up the account.
 #[derive(Object)]
 #[oai(example)]
 struct VerifyEmailRequest {
@@ -210,7 +210,7 @@ impl From<VerifyEmailError> for ProblemError {
             }
             VerifyEmailError::SessionEnded => AuthenticateError::InvalidToken.into(),
             VerifyEmailError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
             }
             VerifyEmailError::Service(error) => error.into(),
         }
@@ -345,8 +345,8 @@ impl RecoveryApi {
 
     /// Verify an e-mail address
     ///
-    /// Verifies the address of an account, or confirms its new address, with the link or the code that was sent there. Each
-    /// works once.
+    /// Verifies the address of an account, or confirms its new address, with the link or the code that was sent there. A link
+    /// and a code work once.
     ///
     /// Another person may have registered the address, and wait for its owner to verify it. So the caller also shows that they
     /// set up the account, by an access token or the password, or sets a new password: then the former password and all

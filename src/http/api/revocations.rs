@@ -85,10 +85,10 @@ impl From<SubscribeError> for ProblemError {
     fn from(error: SubscribeError) -> Self {
         let detail = match error {
             SubscribeError::NodeFull => {
-                "This node has as many subscribers as it accepts. Try another node, or try again."
+                "This node has the maximum number of subscribers. Try another node, or try again later."
             }
             SubscribeError::ClientFull => {
-                "This client has as many subscribers on this node as it may have. Close one, or try another node."
+                "This client has the maximum number of subscribers on this node. Close one, or try another node."
             }
             SubscribeError::NotSynced => "This node is not synchronised with the revocation log. Try again.",
         };
@@ -105,7 +105,7 @@ impl RevocationsApi {
     ///
     /// | event | data | meaning |
     /// | --- | --- | --- |
-    /// | `snapshot` | `{"retain_seconds"}` | the first event: all revocations that still matter follow |
+    /// | `snapshot` | `{"retain_seconds"}` | the first event: all revocations that can still affect a valid token follow |
     /// | `resumed` | `{"retain_seconds"}` | the first event after resuming with `Last-Event-ID`: the missed revocations follow |
     /// | `revocation` | `{"kind", …, "reason", "at"}` | a revocation, see below; may be repeated |
     /// | `claims` | `{"account_id", "claims_version", "at"}` | the account's claims, such as its roles, have changed: see below; may be repeated |

@@ -54,7 +54,7 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device shall skip the second factor from now on. Has an effect after a password, and if the response to it had
+    /// Whether the device shall skip the second factor from now on. Has an effect only after a password whose response had
     /// `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
     remember_device: Option<bool>,
 }
@@ -115,7 +115,7 @@ impl Example for CodeSentBody {
 
 #[derive(ApiResponse)]
 enum CodeSentResponse {
-    /// A mail with the code is on its way. A code that was sent for the challenge before stops working.
+    /// A mail with the code is on its way. A code that was sent earlier for the challenge stops working.
     #[oai(status = 202)]
     Accepted(Json<CodeSentBody>),
 }
@@ -151,7 +151,7 @@ impl<P: Problems> From<SecondFactorError> for Failed<P> {
         match error {
             SecondFactorError::InvalidChallenge => Self::new(
                 Code::InvalidChallenge,
-                "The challenge was used, has expired or is not for this. Sign in again.",
+                "The challenge was used, has expired or has another purpose. Sign in again.",
             ),
             SecondFactorError::WrongCode => {
                 Self::new(Code::InvalidCode, "The code is wrong, or was used. Wait for the next code and try again.")
@@ -164,7 +164,7 @@ impl<P: Problems> From<SecondFactorError> for Failed<P> {
             ),
             SecondFactorError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
             SecondFactorError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "This request must not set the cookie of the session.")
+                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
             }
             SecondFactorError::Service(error) => error.into(),
         }
@@ -175,7 +175,7 @@ impl<P: Problems> From<SecondFactorError> for Failed<P> {
 pub(super) struct CookieRefusal(pub(super) Option<ProblemError>);
 
 impl CookieRefusal {
-    /// The error of a continuation: the reason for which a cookie was refused is that of the request.
+    /// The error of a continuation. If the cookie was refused, the response states the reason that the request gave for it.
     pub(super) fn explain<P: Problems>(self, error: SecondFactorError) -> Failed<P> {
         match (error, self.0) {
             (SecondFactorError::CookieNotAccepted, Some(refused)) => refused.into(),
@@ -248,7 +248,7 @@ impl SecondFactorApi {
     /// Begin to show a passkey as the second factor
     ///
     /// Options for `navigator.credentials.get` with the passkeys of the account, for a sign-in that was answered with
-    /// `403 second_factor_required`. The challenge of the sign-in is not used up.
+    /// `403 second_factor_required`. The challenge of the sign-in is not consumed.
     #[oai(path = "/v1/login/second-factor/options", method = "post", operation_id = "second_factor_options")]
     async fn passkey_options(
         &self,
@@ -269,7 +269,7 @@ impl SecondFactorApi {
     /// Send a code as the second factor
     ///
     /// Sends a code by mail, for a sign-in that was answered with `403 second_factor_required` and the method `email_code`. The code
-    /// works with this challenge only. The challenge is not used up.
+    /// works with this challenge only. The challenge is not consumed.
     #[oai(path = "/v1/login/second-factor/code", method = "post", operation_id = "send_second_factor_code")]
     async fn send_code(
         &self,

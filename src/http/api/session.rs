@@ -42,8 +42,8 @@ struct SessionResponse {
     last_used_at: Time,
     /// The IP address of the last refresh, or of the sign-in.
     last_used_ip: Option<String>,
-    /// How many of the last eight refresh tokens another network or user agent presented again. Some are a sign of a connection
-    /// that loses responses while it changes networks; many, of a second holder of the session.
+    /// The number of the last eight refresh tokens that another network or user agent presented again. A few are a sign of a
+    /// connection that loses responses while it changes networks; many are a sign of a second holder of the session.
     counted_repeats: u8,
     /// When the session ends unless it is refreshed.
     expires_at: Time,

@@ -122,11 +122,12 @@ impl VerifyApi {
     /// in the response headers; there is no body. A session that has ended is refused at once.
     ///
     /// Only users pass. Add `?allow=clients` to let service clients with their own access tokens pass as well; those have no
-    /// `X-Auth-Session`. The parameter may be given once; it is refused if it is repeated, so that nobody who can add to the
-    /// query changes who passes.
+    /// `X-Auth-Session`. The parameter may be given once; it is refused if it is repeated, so that a caller who can add
+    /// to the query cannot change which callers pass.
     ///
-    /// With `?acr=aal2` or `?max_age=300` a user passes whose authentication has that level or is that recent; others get
-    /// `insufficient_user_authentication` with the challenge of RFC 9470. It does not apply to service clients, which have no user.
+    /// With `?acr=aal2` a user passes only if the authentication has that level, and with `?max_age=300` only if it is that
+    /// recent; others get `insufficient_user_authentication` with the challenge of RFC 9470. Neither parameter applies to
+    /// service clients, which have no user.
     ///
     /// Every method is accepted, and any path may follow (`/v1/verify/…`), since some proxies send the method and the path of
     /// the original request. The query is ignored in that case.
@@ -138,7 +139,7 @@ impl VerifyApi {
         Query(allow): Query<Option<Allow>>,
         /// The lowest level of the user's authentication that may pass: the claim `acr`.
         Query(acr): Query<Option<Level>>,
-        /// How many seconds ago the user may have authenticated: the claim `auth_time`.
+        /// The maximum age of the user's authentication, in seconds: the claim `auth_time`.
         Query(max_age): Query<Option<u32>>,
         Data(state): Data<&Arc<AppState>>,
         request: &Request,
@@ -147,7 +148,7 @@ impl VerifyApi {
             query::at_most_once(request, parameter)?;
         }
         if matches!(verified, IssuedToken::Client(_)) && allow != Some(Allow::Clients) {
-            let detail = "The access token is a service client's own, and only users may pass here. Clients may pass \
+            let detail = "The access token is a service client's own, and only users may pass. Clients may pass \
                           where the proxy calls /v1/verify?allow=clients.";
             return Err(Failed::new(Code::InvalidToken, detail));
         }
@@ -161,7 +162,7 @@ impl VerifyApi {
 
 /// Maps a proxy's call, with any method and any path below, to the documented one.
 ///
-/// The query counts only with the exact path: below it, a proxy has appended what its client chose.
+/// The query is used only with the exact path: below it, the proxy has appended a path and a query that its client chose.
 pub(crate) fn normalise(request: &mut Request) {
     let path = request.uri().path();
     if path == PATH {

@@ -186,7 +186,7 @@ pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSett
                     header = header.name(),
                     configured = settings.forwarded_header.name(),
                     "a trusted proxy writes another header than http.forwarded_header: its clients share its address and \
-                     rate limits"
+                     rate limits until http.forwarded_header names the header that the proxy writes"
                 );
             }
         }

@@ -199,7 +199,7 @@ pub(in crate::http) async fn service_client(request: &Request) -> Result<Arc<Cli
     let client = clients::authenticate(state, credentials, client_info::address_of(request)).await;
     let client = client.map_err(ProblemError::from)?;
     if !client.is_service() {
-        return Err(ProblemError::new(Code::InvalidClient, "The client is an app, and no service client."));
+        return Err(ProblemError::new(Code::InvalidClient, "The client is an app and not a service client."));
     }
     Ok(client)
 }

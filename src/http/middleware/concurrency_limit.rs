@@ -16,7 +16,7 @@ const EXEMPT: [&str; 2] = ["/livez", "/readyz"];
 /// Middleware that answers 503 with `Retry-After` above a number of concurrent requests.
 ///
 /// A request counts from the arrival of its body ([`ReadBody`](super::body::ReadBody) comes first) to the headers of its
-/// response. An event stream does not count after its headers.
+/// response. An event stream is not counted after its headers.
 #[derive(Clone, Copy, Debug)]
 pub struct ConcurrencyLimit(usize);
 

@@ -31,11 +31,11 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 );
 const ANYONE: HeaderValue = HeaderValue::from_static("*");
 
-/// Origins that are logged as not allowed. Anyone can invent more.
+/// Maximum number of origins that are logged as not allowed. Anyone can invent more.
 const MAX_LOGGED_ORIGINS: usize = 32;
 /// The time between two such log lines, in seconds.
 const LOG_INTERVAL: u64 = 10;
-/// The characters of an origin that are logged.
+/// Maximum number of characters of an origin that are logged.
 const LOGGED_CHARACTERS: usize = 128;
 
 /// Evaluates requests against the allowed origins.

@@ -1,4 +1,4 @@
-//! Completes the derived document: errors, examples, limits, and what code generators need.
+//! Completes the derived document: errors, examples, limits, and details that code generators need.
 
 use std::collections::BTreeMap;
 

@@ -66,7 +66,7 @@ fn page(pages: &Arc<Pages>, select: fn(&Rendered) -> &Page) -> impl Endpoint + '
     get(make_sync(move |request| select(pages.rendered()).response(&request)))
 }
 
-/// A page that does not change while the service runs, as it is and compressed.
+/// A page that does not change while the service runs, uncompressed and compressed.
 struct Page {
     content_type: &'static str,
     hash: String,
@@ -131,7 +131,7 @@ pub(super) fn links() -> String {
         .to_owned()
 }
 
-/// The page of `/docs`: Swagger UI's, with the completed document and what browsers need beside it.
+/// The page of `/docs`: Swagger UI with the completed document, a doctype, a title, a viewport and an empty icon.
 #[cfg(feature = "swagger-ui")]
 pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
     let head = "<title>Latchkey API</title>\n    \

@@ -116,13 +116,13 @@ codes! {
     EmailTaken = "email_taken", CONFLICT, "The e-mail address is taken";
     /// The account has the e-mail address already.
     EmailExists = "email_exists", CONFLICT, "The account has this e-mail address";
-    /// The account has as many e-mail addresses as it may.
+    /// The account has the maximum number of e-mail addresses.
     TooManyEmails = "too_many_emails", CONFLICT, "The account has too many e-mail addresses";
     /// The primary e-mail address can't be removed: make another one the primary one first.
     PrimaryEmail = "primary_email", CONFLICT, "The e-mail address is the primary one";
     /// The username belongs to an account.
     UsernameTaken = "username_taken", CONFLICT, "The username is taken";
-    /// The account has as many second factors of the kind as it may have.
+    /// The account has the maximum number of second factors of this kind.
     TooManyFactors = "too_many_factors", CONFLICT, "The account has too many second factors";
     /// The account must keep a second factor.
     FactorRequired = "factor_required", CONFLICT, "The account must have a second factor";
@@ -130,9 +130,9 @@ codes! {
     NoSecondFactor = "no_second_factor", CONFLICT, "The account has no second factor";
     /// The passkey is registered already.
     PasskeyExists = "passkey_exists", CONFLICT, "The passkey is registered already";
-    /// The account allows as many apps that no operator has registered as it may.
+    /// The account allows the maximum number of apps that no operator has registered.
     TooManyApps = "too_many_apps", CONFLICT, "The account allows too many apps";
-    /// The account has as many passkeys as it may.
+    /// The account has the maximum number of passkeys.
     TooManyPasskeys = "too_many_passkeys", CONFLICT, "The account has too many passkeys";
     /// The request's body exceeds the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE, "The request body is too large";

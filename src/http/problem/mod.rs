@@ -232,9 +232,9 @@ pub(super) struct Problem {
     request_id: String,
     /// With `second_factor_required` and `factor_enrolment_required`: the challenge with which the sign-in continues.
     challenge: Option<String>,
-    /// With these: the factors with which it can continue, such as `totp`. Later releases may add values.
+    /// With these codes: the factors with which the sign-in can continue, such as `totp`. Later releases may add values.
     methods: Option<Vec<String>>,
-    /// With these: how many seconds the challenge works.
+    /// With these codes: the lifetime of the challenge in seconds.
     expires_in: Option<u64>,
     /// With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with
     /// `remember_device`. Absent if it can't.

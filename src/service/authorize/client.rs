@@ -71,7 +71,8 @@ async fn dynamic(
     Ok(found)
 }
 
-/// The reason that the page shows. How a fetch failed is in the log only: the page must not tell strangers what the service can reach.
+/// The reason that the page shows. The cause of a failed fetch is in the log only: the page must not reveal to strangers which
+/// hosts the service can reach.
 fn untrusted(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Fetch(_) => "it can't be fetched",

@@ -1,4 +1,4 @@
-//! Issues an authorization code to a client whose user has done everything that it asks for.
+//! Issues an authorization code to a client whose user has completed all steps of its request.
 
 use std::time::Duration;
 

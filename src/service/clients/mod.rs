@@ -1,4 +1,4 @@
-//! Service clients: created, listed, disabled, enabled, deleted and given new secrets by operators.
+//! Operators create, list, disable, enable and delete clients, and rotate their secrets.
 
 mod authenticate;
 
@@ -31,7 +31,7 @@ pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_ac
 /// How long the former secret is accepted beside the new one by default.
 pub const GRACE: Duration = Duration::from_hours(24);
 
-/// The most clients that [`list_dynamic`] returns.
+/// The maximum number of clients that [`list_dynamic`] returns.
 pub const MAX_LISTED: u32 = 10_000;
 
 /// The longest grace period: a year.
@@ -241,8 +241,8 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
     found.ok_or(ClientError::Unknown)
 }
 
-/// Disables a client; nodes apply this within seconds. [`enable`] undoes it. A client that no operator has registered is named by its
-/// `client_id` or its reference, and known once an account has allowed it.
+/// Disables a client; nodes apply this within seconds. [`enable`] undoes it. A dynamic client, which no operator has
+/// registered, is named by its `client_id` or its reference. It exists once an account has allowed it.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
@@ -251,7 +251,7 @@ pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientE
         if !sql.set_dynamic_client_disabled(&id, true, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
-        tracing::warn!(client = %id, "client disabled that no operator has registered");
+        tracing::warn!(client = %id, "dynamic client disabled");
         return Ok(());
     }
     let id = existing(sql.disable_client(&parse(name)?, clock.now()).await?, name)?;
@@ -268,7 +268,7 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
         if !sql.set_dynamic_client_disabled(&id, false, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
-        tracing::info!(client = %id, "client enabled that no operator has registered");
+        tracing::info!(client = %id, "dynamic client enabled");
         return Ok(());
     }
     let id = existing(sql.enable_client(&parse(name)?, clock.now()).await?, name)?;
@@ -286,7 +286,7 @@ pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
     Ok(())
 }
 
-/// Rotates the secret of a client. The current secret is accepted for `grace` more, the previous one no longer.
+/// Rotates the secret of a client. The current secret stays accepted for `grace`; an older one is dropped at once.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Disabled`], [`ClientError::Service`]
@@ -316,12 +316,12 @@ pub async fn list_dynamic(sql: &Sql) -> Result<Vec<StoredDynamicClient>, Service
     Ok(sql.dynamic_clients(MAX_LISTED).await?)
 }
 
-/// The id of a client that no operator has registered, by its `client_id` or its reference; none for another name.
+/// The id of a dynamic client, by its `client_id` or its reference; none for another name.
 fn dynamic(name: &str) -> Option<ClientId> {
     id_of(name).filter(|id| DynamicClient::is_reference(id.as_str()))
 }
 
-/// Parses a client's name. A text of another form is the name of no client.
+/// Parses a client's name. No client has a name of another form.
 fn parse(name: &str) -> Result<ClientId, ClientError> {
     ClientId::parse(name).map_err(|_| ClientError::Unknown)
 }

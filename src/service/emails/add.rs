@@ -1,4 +1,4 @@
-//! Adds a secondary address: it counts for nothing until a link or a code shows that the account's owner reads its mails.
+//! Adds a secondary address. It has no effect until a link or a code shows that the account's owner reads its mails.
 
 use super::{AccountEmail, ChangeEmailsError};
 use crate::{

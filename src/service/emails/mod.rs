@@ -65,7 +65,7 @@ pub enum ChangeEmailsError {
     #[error("the session has ended")]
     SessionEnded,
     /// Only bearer sessions were accepted, and the caller's is a cookie session.
-    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// The account has no such address.
     #[error("the account has no such e-mail address")]
@@ -73,8 +73,8 @@ pub enum ChangeEmailsError {
     /// The account has the address already.
     #[error("the account has this e-mail address")]
     Exists,
-    /// The account has as many addresses as it may have (`account.max_emails`).
-    #[error("the account has as many e-mail addresses as it may have")]
+    /// The account has the maximum number of addresses (`account.max_emails`).
+    #[error("the account has the maximum number of e-mail addresses")]
     TooMany,
     /// The primary address can't be removed.
     #[error("the primary e-mail address can't be removed")]

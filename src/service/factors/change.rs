@@ -37,13 +37,13 @@ pub enum ChangeFactorsError {
     #[error("the session has ended")]
     SessionEnded,
     /// Only bearer sessions were accepted, and the caller's is a cookie session.
-    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// The account has no such factor.
     #[error("the account has no such factor")]
     UnknownFactor,
-    /// The account has as many factors of the kind as it may have.
-    #[error("the account has as many factors of this kind as it may have")]
+    /// The account has the maximum number of factors of this kind.
+    #[error("the account has the maximum number of factors of this kind")]
     TooMany,
     /// The code is wrong, or nothing was started that it could confirm.
     #[error("the code is wrong")]

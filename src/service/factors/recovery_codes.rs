@@ -34,7 +34,7 @@ pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
     [b"recovery".as_slice(), account.as_bytes()].concat()
 }
 
-/// Makes new recovery codes for the caller's account. Those of before stop working.
+/// Makes new recovery codes for the caller's account. The former codes stop working.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
@@ -80,7 +80,7 @@ pub(in crate::service) async fn remove_unless_needed(
     Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
 }
 
-/// Finds out which code is presented, without using it up. Whether it was used is known when it is used up.
+/// Finds the presented code without consuming it. Only consuming it shows whether it was used before.
 pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,

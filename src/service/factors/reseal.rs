@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::{recovery_codes, totp};
 use crate::{service::error::ServiceError, state::AppState};
 
-/// Secrets that are resealed between two reads.
+/// Number of secrets per read.
 const BATCH: u32 = 200;
 
 /// Reseals the secrets that are sealed under a previous secret of the service. Returns their number.
@@ -37,7 +37,7 @@ pub async fn reseal(state: &AppState) -> Result<u64, ServiceError> {
     }
 }
 
-/// Reseals once, in the background of a node's start.
+/// Reseals once, in the background, when a node starts.
 pub async fn run(state: &AppState) {
     match reseal(state).await {
         Ok(0) => {}

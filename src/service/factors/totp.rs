@@ -33,7 +33,8 @@ use crate::{
     store::sql::{AccountChange, TotpFactor},
 };
 
-/// The most authenticator apps of an account: an old device and a new one. Each further one would make codes easier to guess.
+/// The maximum number of authenticator apps of an account: an old device and a new one. Each further app would make codes
+/// easier to guess.
 pub const MAX: usize = 2;
 
 /// How long an authenticator app can be confirmed after it was started.

@@ -1,8 +1,8 @@
-//! The revocation feed: a snapshot of the revocations that still matter, or those missed since a position, then each
-//! revocation as it happens.
+//! The revocation feed: a snapshot of the revocations that can still affect a valid token, or those missed since a position,
+//! then each revocation as it happens.
 //!
-//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). One that reads too slowly to keep that position is
-//! disconnected, and resumes from its last event when it reconnects.
+//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). One that reads too slowly to keep that
+//! position is disconnected, and resumes from its last event when it reconnects.
 
 mod fan_out;
 
@@ -53,7 +53,7 @@ const DESYNC_LIMIT: Duration = Duration::from_secs(5);
 const SYNC_POLL: Duration = Duration::from_millis(20);
 /// How long a subscriber may take to read a snapshot.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(2);
-/// Streams that are read concurrently for one subscriber.
+/// Number of streams that are read concurrently for one subscriber.
 const CONCURRENT_STREAMS: usize = 8;
 
 /// The detail of the event `gap` after Redis has lost revocations.
@@ -278,7 +278,8 @@ impl Backlog {
         Ok(None)
     }
 
-    /// Sends the revocations since a time by Redis' clock, or all that still matter. Returns the receiver of the following ones.
+    /// Sends the revocations since a time by Redis' clock, or all that can still affect a valid token. Returns the receiver of the
+    /// following ones.
     async fn catch_up(&self, mut since: Option<Timestamp>) -> CaughtUp {
         'restart: loop {
             // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
@@ -325,7 +326,7 @@ impl Backlog {
     async fn drain(&self, messages: &mut Receiver<FanOutMessage>) -> Result<Drained, Ended> {
         loop {
             match messages.try_recv() {
-                // Heartbeats of before the position of the event `live`.
+                // Heartbeats that precede the position of the event `live`.
                 Ok(FanOutMessage::Event(event)) if matches!(event.event(), FeedEvent::Heartbeat(_)) => {}
                 Ok(FanOutMessage::Event(event)) => self.send_shared(event).await?,
                 Ok(FanOutMessage::NotSynced) => {}

@@ -1,4 +1,4 @@
-//! One record of an import, from whichever system, and its validation.
+//! One record of an import, from any system, and its validation.
 
 use crate::{
     config::PasswordSettings,

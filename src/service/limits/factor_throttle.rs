@@ -60,7 +60,7 @@ impl FactorAttempt {
     pub(in crate::service) async fn settle(self, state: &AppState, was_right: bool) {
         let Some(bucket) = self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.settle_factor(&self.subject, &bucket, was_right).await {
-            tracing::debug!(%error, "an attempt at a second factor could not be taken back");
+            tracing::debug!(%error, "an attempt at a second factor could not be refunded");
         }
     }
 }

@@ -197,7 +197,7 @@ impl Attempt {
         self.recognized.as_ref()
     }
 
-    /// The same attempt with a new token for its device: that of before may have copies, which must not skip a second factor.
+    /// The same attempt with a new token for its device: the former token may have copies, which must not skip a second factor.
     pub(in crate::service) fn with_new_device_token(self) -> Self {
         Self { known_device: None, ..self }
     }

@@ -1,4 +1,4 @@
-//! The challenge of a ceremony: issued with the options, used up by the first response, whatever that contains (I11).
+//! The challenge of a ceremony: issued with the options, and consumed by the first response, a refused one included (I11).
 
 use webauthn_rs_core::error::WebauthnError;
 

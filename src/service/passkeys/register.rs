@@ -1,4 +1,4 @@
-//! Registers a passkey: for the caller's account, and in parts for a sign-in that waits for one.
+//! Registers a passkey: for the caller's account, and in separate steps for a sign-in that requires one.
 
 use std::net::IpAddr;
 
@@ -59,8 +59,8 @@ pub enum RegisterPasskeyError {
     /// The credential is registered already, for this account or another.
     #[error("the passkey is registered already")]
     Exists,
-    /// The account has as many passkeys as it may.
-    #[error("the account has {0} passkeys, as many as it may")]
+    /// The account has the maximum number of passkeys.
+    #[error("the account has the maximum of {0} passkeys")]
     TooMany(usize),
     /// Passkeys are off.
     #[error("passkeys are off")]
@@ -164,7 +164,7 @@ pub(in crate::service) async fn begin(
     Ok(challenge::issue(state, binding, begun).await?)
 }
 
-/// Checks the credential that an authenticator has made, and uses its challenge up.
+/// Checks the credential that an authenticator has made, and consumes its challenge.
 pub(in crate::service) async fn check(
     state: &AppState,
     binding: &ChallengeBinding,

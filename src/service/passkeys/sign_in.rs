@@ -37,8 +37,8 @@ pub struct PasskeySignIn {
     pub device: Option<DeviceToken>,
 }
 
-/// Signs in: level `aal2` if the authenticator has verified its user, `aal1` if not. What else the account requires is
-/// decided as for every sign-in.
+/// Signs in: level `aal2` if the authenticator has verified its user, `aal1` if not. Further requirements of the account apply
+/// as for every sign-in.
 ///
 /// # Errors
 /// [`PasskeyError`]

@@ -75,8 +75,8 @@ pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) ->
     challenge::issue(state, &task.binding(), begun).await
 }
 
-/// Verifies the response of a passkey and uses its challenge up. Counter and backup state are stored. `completes` says whether
-/// nothing more is required, given whether the user was verified: then the passkey's last use is stored as well.
+/// Verifies the response of a passkey and consumes its challenge. Stores the counter and the backup state. `completes` gets
+/// whether the user was verified, and returns whether nothing more is required: then the passkey's last use is stored as well.
 ///
 /// # Errors
 /// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: there may be a copy of the

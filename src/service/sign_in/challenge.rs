@@ -82,20 +82,20 @@ impl OpenChallenge {
         &self.found.pending
     }
 
-    /// A digest of the challenge, for what belongs to it, such as the challenge of a passkey.
+    /// A digest of the challenge, to which a passkey's challenge is bound.
     pub(in crate::service) fn context(&self) -> [u8; 16] {
         short_digest(self.name.as_bytes())
     }
 
-    /// Consumes the challenge. Of any number of requests one gets true.
+    /// Consumes the challenge. However many requests try, one gets true.
     pub(in crate::service) async fn take(&self, state: &AppState) -> Result<bool, ServiceError> {
         Ok(state.redis.challenges.take(&self.name, &self.found).await?)
     }
 
-    /// Stores the challenge again after what it was consumed for has failed.
+    /// Stores the challenge again after the operation that consumed it has failed.
     pub(in crate::service) async fn restore(&self, state: &AppState) {
         if let Err(error) = state.redis.challenges.restore(&self.name, &self.found, state.clock.now()).await {
-            tracing::warn!(%error, account = %self.account.id, "a challenge could not be stored again: the owner signs in again");
+            tracing::warn!(%error, account = %self.account.id, "restoring a challenge failed: the account's owner must sign in again");
         }
     }
 }

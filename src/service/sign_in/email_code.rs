@@ -1,7 +1,7 @@
 //! Codes by mail as the second factor of a sign-in (`factors.email_code`).
 //!
 //! A code works with the challenge that it was sent for, and only wrong codes for that challenge count against it: a stranger who
-//! knows the password neither uses the owner's code nor uses it up.
+//! knows the password can neither use the owner's code nor make it expire.
 
 use super::{challenge::OpenChallenge, policy};
 use crate::{
@@ -53,7 +53,8 @@ pub(super) async fn send(
     Ok(issued.expires_at)
 }
 
-/// Finds a code that was sent for a challenge, without using it up. None too if the sign-in can't continue with a code by mail.
+/// Finds a code that was sent for a challenge, without consuming it. Also none if the sign-in can't continue with a code by
+/// mail.
 pub(super) async fn find(
     state: &AppState,
     open: &OpenChallenge,
@@ -91,6 +92,6 @@ pub(super) async fn resume(
         Ok::<_, ServiceError>(())
     };
     if let Err(error) = resumed.await {
-        tracing::warn!(%error, account = %account.id, "codes by mail stay suspended until the next sign-in with another factor");
+        tracing::warn!(%error, account = %account.id, "resuming codes by mail failed: they stay suspended until the next sign-in with another factor");
     }
 }

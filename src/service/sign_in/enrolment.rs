@@ -150,7 +150,8 @@ pub async fn register_passkey(
     Ok(Enrolled { signed_in, recovery_codes })
 }
 
-/// The challenge of a passkey belongs to the challenge of the sign-in: what an authenticator returns works in no other.
+/// The challenge of a passkey belongs to the challenge of the sign-in: the response of an authenticator works in no other
+/// sign-in.
 fn binding(open: &OpenChallenge) -> ChallengeBinding {
     ChallengeBinding { purpose: PasskeyPurpose::Enrolment, account: Some(open.account.id), context: open.context() }
 }

@@ -64,7 +64,7 @@ pub enum SignInStep {
     EmailVerificationRequired,
     /// The account has a second factor, which must be shown.
     SecondFactorRequired(Box<IssuedChallenge>),
-    /// The account must have a second factor and has none: it can be set up with the challenge, and nothing else.
+    /// The account must have a second factor and has none: the challenge allows its owner to set one up, and nothing else.
     EnrolmentRequired(Box<IssuedChallenge>),
     /// The account's second factor is a code by mail, and the owner has signed in by mail: the password is needed.
     PasswordRequired,

@@ -48,7 +48,7 @@ pub(super) fn requirement(
         match (shown.contains(AuthenticationMethod::Password), shown.contains(AuthenticationMethod::OneTimePassword)) {
             (false, _) => return Requirement::Password,
             (true, false) => return Requirement::SecondFactor,
-            // The code was shown. It is no factor of the level that `factors.required` asks for.
+            // The code was shown. It is not a factor of the level that `factors.required` asks for.
             (true, true) => {}
         }
     }

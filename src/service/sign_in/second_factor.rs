@@ -106,7 +106,7 @@ pub enum SecondFactorError {
     #[error("a second factor must be set up")]
     EnrolmentRequired(Box<IssuedChallenge>),
     /// The response would set a cookie, which it must not.
-    #[error("the session's refresh token travels in a cookie, which this request must not set")]
+    #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// See [`ServiceError`].
     #[error(transparent)]
@@ -279,7 +279,7 @@ async fn check_passkey(
     Ok(signed_in)
 }
 
-/// Verifies a second factor outside of a sign-in (step-up), and uses it up. Wrong codes count with those of sign-ins.
+/// Verifies a second factor outside of a sign-in (step-up), and consumes its code. Wrong codes count with those of sign-ins.
 ///
 /// # Errors
 /// [`SecondFactorError::WrongCode`], [`SecondFactorError::Service`]

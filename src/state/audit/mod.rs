@@ -36,7 +36,7 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 /// Rows written in one transaction: each page of an index is written once for all of them.
 const BATCH: usize = 4096;
 
-/// Expired rows deleted in one transaction.
+/// Number of expired rows deleted in one transaction.
 const PRUNE_BATCH: u32 = 500;
 
 /// Interval at which expired rows are deleted.
@@ -68,7 +68,7 @@ struct Shared {
 }
 
 impl AuditLog {
-    /// Starts to write what is recorded, until this is dropped.
+    /// Starts the task that writes recorded events. The task stops when the log is dropped.
     pub fn start(settings: &AuditSettings, clock: Clock, entropy: Entropy, sql: &Sql) -> Self {
         let bounds = Bounds {
             queue: settings.queue,

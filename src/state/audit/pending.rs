@@ -20,7 +20,7 @@ use crate::domain::{
 /// The period of the budgets.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The most accounts and clients that are counted in a period; refusals of further ones are lost.
+/// The maximum number of accounts and clients that are counted in a period; refusals of further ones are lost.
 const MAX_SUBJECTS: usize = 10_000;
 
 /// Rows that all named accounts and clients may have in a period beyond their first, as a multiple of the budget of refusals
@@ -135,7 +135,7 @@ enum Subject {
 }
 
 impl Budgets {
-    /// Takes a row for a refusal; false if the budget is used up.
+    /// Takes a row for a refusal; false if the budget is exhausted.
     fn take(&mut self, entry: &Entry, bounds: Bounds) -> bool {
         if self.since.is_none_or(|since| entry.at.saturating_since(since) >= MINUTE) {
             *self = Self { since: Some(entry.at), ..Self::default() };

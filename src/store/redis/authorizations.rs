@@ -87,7 +87,7 @@ pub struct Exchange {
 /// The outcome of [`Authorizations::exchange`].
 #[derive(Clone, Debug)]
 pub enum Exchanged {
-    /// The session was created, and the code is used up.
+    /// The session was created, and the code was consumed.
     Created {
         /// The new session.
         grant: Grant,

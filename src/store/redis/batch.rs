@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn operation_result_error_answer_is_an_error() {
+    fn error_answer_of_an_operation_is_an_error() {
         let error = |why: &str| -> RedisError {
             operation_result(Value::Array(vec!["error".into(), why.into()])).unwrap_err().into()
         };

@@ -63,7 +63,7 @@ pub struct RedisConnection {
     last_reconnect: Mutex<Option<Instant>>,
 }
 
-/// Published messages that may wait for the subscriber.
+/// The maximum number of published messages that wait for the subscriber.
 const MESSAGE_CAPACITY: usize = 2048;
 
 /// The minimum interval between replacements of all connections.
@@ -91,7 +91,7 @@ pub enum RedisError {
     #[error("Redis is unavailable: {0}")]
     Unavailable(String),
     /// Redis returned data that this release can't read: another program's key, a newer release's record.
-    #[error("Redis holds something unexpected: {0}")]
+    #[error("Redis holds unexpected data: {0}")]
     Unexpected(String),
 }
 

@@ -12,7 +12,7 @@
 //! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
 //! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
-//! | `lk:lH` | string | the time when a rate limit is at rest; `H` is a keyed hash of the limit and its subject | with that |
+//! | `lk:lH` | string | the time at which a rate limit has its full quota again; `H` is a keyed hash of the limit and its subject | at that time |
 //! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
 //! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per bucket; `H` is a keyed hash of both | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!

@@ -114,7 +114,7 @@ impl RedisStores {
     pub async fn follow_clock(&self, own: &Clock, instead: Option<Clock>) -> Clock {
         let clock = self.connection.clock.follow(own, instead);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {
-            tracing::debug!(%error, "the clock of Redis was not measured");
+            tracing::debug!(%error, "measuring the clock of Redis failed");
         }
         clock
     }

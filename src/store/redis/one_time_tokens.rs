@@ -91,7 +91,7 @@ impl OneTimeTokens {
         self.put(token.account, token.purpose, &found, token.expires_at, now).await
     }
 
-    /// Stores a token again that [`OneTimeTokens::take`] has used up.
+    /// Stores a token again that [`OneTimeTokens::take`] has consumed.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -68,8 +68,8 @@ impl PasskeyChallenges {
         answer.inspect_err(|error| self.connection.note(error)).map_err(RedisError::from)
     }
 
-    /// Uses a challenge up: of any number of callers one gets its state (I11). None if it was used, has expired, or was issued
-    /// for something else.
+    /// Consumes a challenge: of any number of callers one gets its state (I11). None if it was used, has expired, or was issued
+    /// for another purpose.
     ///
     /// # Errors
     /// [`RedisError`]

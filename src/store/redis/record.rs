@@ -93,7 +93,7 @@ pub fn lua_constants() -> String {
     format!("local VERSION, RECORD, RECORD_BYTES = {VERSION}, '>{codes}', {FIXED_BYTES}\n")
 }
 
-/// Bytes that are no record of a supported version.
+/// Bytes that are not a record of a supported version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// Written by a newer release.
@@ -274,7 +274,7 @@ pub enum Standing {
     Current,
     /// Superseded, and answered with the current one.
     Repeatable,
-    /// Superseded, and the end of its session.
+    /// Superseded; to present it ends the session.
     Superseded,
 }
 

@@ -22,8 +22,8 @@ pub struct RefreshStatus {
 }
 
 impl SessionStore {
-    /// The status of a refresh token of generation `presented`; none if it would be refused, or belongs to the session of an app, which
-    /// alone may use it. One round trip without writes.
+    /// The status of a refresh token of generation `presented`; none if it would be refused, or belongs to the session of an app:
+    /// only that app may use it. One round trip without writes.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -1,5 +1,5 @@
-//! The session mark in Redis, and the accounts that have anything there: what ends all sessions of a Redis that was restored
-//! from an old copy.
+//! The session mark in Redis, which detects a Redis that was restored from an old copy, and the accounts with data in Redis,
+//! whose sessions then end.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use futures_util::{StreamExt, stream::BoxStream};
 use super::{RedisError, SessionStore, script::unexpected};
 use crate::domain::{clock::Timestamp, ids::AccountId};
 
-/// Keys per step of a scan.
+/// Number of keys per step of a scan.
 const SCAN_COUNT: u32 = 1000;
 
 impl SessionStore {
-    /// The last mark that a node wrote; none if there is none.
+    /// The last mark that a node wrote, if any.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -31,7 +31,7 @@ impl SessionStore {
         Ok(Some(Timestamp::from_millis(millis)))
     }
 
-    /// Stores a mark, for as long as Redis has data.
+    /// Stores a mark, without a TTL.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -72,7 +72,7 @@ pub struct NewSession {
 /// The authentication and the grant that a session is based on. The default is a sign-in by password to the first-party client.
 #[derive(Clone, Debug, Default)]
 pub struct SessionBasis {
-    /// The authentication; none for the password now.
+    /// The authentication; if none, a password at the time of creation.
     pub authentication: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<ClientGrant>,
@@ -112,7 +112,7 @@ pub enum Create {
 /// A session that takes the place of another one when all sessions of the account end.
 #[derive(Clone, Debug)]
 pub struct Replacement {
-    /// The session id.
+    /// The id of the new session.
     pub id: SessionId,
     /// The account it belongs to.
     pub account: AccountId,
@@ -251,7 +251,7 @@ impl SessionStore {
         }
     }
 
-    /// Presents a refresh token of generation `presented`, for which grace is the only reason to repeat it (I1, I2).
+    /// Presents a refresh token of generation `presented`. Repeats are accepted within `grace` only (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -307,7 +307,7 @@ impl SessionStore {
         words.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         words.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
-            // A longer text is the id of no client.
+            // No client has a longer id.
             words.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
             words.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
         }
@@ -404,8 +404,8 @@ impl SessionStore {
         Ok(Some((record.authentication(last_use.as_ref()), last_use.and_then(|last_use| last_use.step_up))))
     }
 
-    /// Ends one session (I3). Returns whether there was one, once no other node can call it active. A session that had ended
-    /// before is waited for too: its end may not have reached every node yet.
+    /// Ends one session (I3). Returns whether there was one, once no other node can call it active. Waits also if the session had
+    /// ended before: its end may not have reached every node yet.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -470,7 +470,7 @@ impl SessionStore {
     }
 
     /// Moves the sessions beneath a browser's session `former` to `new`, which takes its place, and ends the former (I3). If the new one is
-    /// not live, ends all of them. Returns whether the former was there.
+    /// not live, ends all of them. Returns whether `former` existed.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -655,7 +655,7 @@ impl SessionStore {
         let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
-        // A text: nothing was done.
+        // A text means that nothing was done.
         if answer.as_u64().is_some() || answer.is_array() {
             self.count_revocation(reason);
             pending.confirmed().await;
@@ -664,8 +664,8 @@ impl SessionStore {
     }
 
     /// Replaces the roles and other claims that the next refresh of each session of an account returns, and their version (I16).
-    /// Returns the version once no other node accepts a token with an older one: `version`, or a later one if a change that the
-    /// database has not stored had it. A sign-in that was checked against an epoch older than `epoch` can't create a session
+    /// Returns the version once no other node accepts a token with an older one: `version`, or a later one if Redis has given
+    /// `version` to a change that the database did not store. A sign-in that was checked against an epoch older than `epoch` can't create a session
     /// any more, so that it can't write the former roles.
     ///
     /// # Errors
@@ -698,7 +698,7 @@ impl SessionStore {
         Ok(ClaimsVersion(version))
     }
 
-    /// The version of an account's claims in Redis; none if Redis holds none, which does not mean that there is none.
+    /// The version of an account's claims in Redis. None if Redis holds no version; the database may hold one.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -833,7 +833,7 @@ impl SessionStore {
     }
 }
 
-/// The beginning of an operation's first argument, with capacity for `more` bytes: everything in one argument, since each
+/// The beginning of an operation's first argument, with capacity for `more` bytes. Everything is in one argument, since each
 /// further one costs Redis as much as a small command.
 fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> BytesMut {
     let mut all = BytesMut::with_capacity(32 + more);
@@ -895,7 +895,7 @@ pub(super) fn client_of(record: &Record, details: Option<&Value>) -> Result<Opti
 /// The error for a client grant that does not fit into a session.
 pub(super) fn too_long(client: &ClientGrant) -> RedisError {
     RedisError::Unexpected(format!(
-        "the scopes and audiences that {} requests need more than the {} bytes of a session: request fewer",
+        "the scopes and audiences that {} requests need more than the {} bytes that a session has for them: request fewer",
         client.client_id,
         record::MAX_GRANT_BYTES
     ))

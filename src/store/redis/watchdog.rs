@@ -26,7 +26,7 @@ use super::{address::Label, failure};
 
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Unanswered pings in a row after which the connection is replaced.
+/// Number of unanswered pings in a row after which the connection is replaced.
 const MAX_MISSES: u32 = 2;
 /// How often a lasting outage is logged.
 const REPEAT: Duration = Duration::from_mins(1);

@@ -175,10 +175,10 @@ impl Sql {
     }
 }
 
-/// Parameters of a row in an `INSERT`.
+/// Number of parameters of a row in an `INSERT`.
 const PARAMETERS: usize = 11;
 
-/// Rows of one `INSERT`: SQLite allows 32,766 parameters.
+/// Number of rows of one `INSERT`: SQLite allows 32,766 parameters.
 const ROWS_PER_STATEMENT: usize = 500;
 
 /// Inserts the rows whose id, address and name are free, without committing. Returns the outcome of each row, in order.

@@ -12,7 +12,7 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// Rows of one `INSERT`. Each has [`COLUMNS`] parameters; SQLite allows 32,766.
+/// Number of rows of one `INSERT`. Each has [`COLUMNS`] parameters; SQLite allows 32,766.
 const ROWS: usize = 64;
 
 const COLUMNS: usize = 12;

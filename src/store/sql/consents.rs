@@ -1,4 +1,4 @@
-//! The `consents` table: what the owner of an account has allowed a client.
+//! The `consents` table: the consent of account owners to clients.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -50,7 +50,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Adds scopes to what an account has allowed a client.
+    /// Adds scopes to the consent of an account to a client.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -97,7 +97,7 @@ impl Sql {
         self.record(tx, &entry.by(Actor::Account).detail(detail)).await
     }
 
-    /// Withdraws what an account has allowed a client. Returns whether there was anything.
+    /// Withdraws the consent of an account to a client. Returns whether there was one.
     ///
     /// # Errors
     /// [`SqlError`]

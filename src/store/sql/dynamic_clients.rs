@@ -55,7 +55,7 @@ impl Sql {
         row.as_ref().map(read).transpose()
     }
 
-    /// All such clients in order of their `client_id`, at most `limit`.
+    /// All dynamic clients in order of their `client_id`, at most `limit`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -68,8 +68,8 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Stores a client, and that an account allows it these scopes. Returns false, and stores nothing, if the account has allowed `max`
-    /// other such clients.
+    /// Stores a dynamic client, and that an account allows it these scopes. Returns false, and stores nothing, if the account has
+    /// allowed `max` other dynamic clients.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -124,7 +124,7 @@ impl Sql {
         Ok(())
     }
 
-    /// Disables or enables such a client. Returns whether there is one.
+    /// Disables or enables a dynamic client. Returns whether it exists.
     ///
     /// # Errors
     /// [`SqlError`]

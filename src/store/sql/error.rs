@@ -1,4 +1,4 @@
-//! Errors of the database, by what they mean to a caller.
+//! Errors of the database, classified for callers.
 
 use std::{fmt, io, path::PathBuf};
 

@@ -62,7 +62,7 @@ impl Sql {
     }
 
     /// Records a use of a passkey. Returns false, and changes nothing, if the counter did not grow since the last use or the
-    /// passkey is gone. An authenticator that does not count always sends 0.
+    /// passkey is gone. An authenticator without a counter always sends 0.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -1,4 +1,4 @@
-//! The `profiles` table: what the owner and the operators say about an account.
+//! The `profiles` table: profiles that owners set, and metadata that owners and operators set.
 
 use sqlx::{Row, any::AnyRow};
 

@@ -1,8 +1,8 @@
 //! The e-mail addresses of accounts beside the primary one, and the ownership of addresses.
 //!
-//! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, whichever of
-//! the two tables has it. A unique index of each table, and the lock of [`AccountChange::lock_address`] for the two together, keep
-//! it so. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
+//! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, in either
+//! table. A unique index of each table guarantees it within the table, and the lock of [`AccountChange::lock_address`] across
+//! both. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
 //! has it as its unverified primary one loses it to the account that verifies it.
 
 use aws_lc_rs::digest::{SHA256, digest};

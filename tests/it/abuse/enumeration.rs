@@ -103,7 +103,7 @@ async fn registration_of_a_taken_email_does_the_same_work_as_of_a_free_one() {
     assert_eq!(answers[0], answers[1]);
 }
 
-/// The caller has an access token; the password is what an attacker would guess.
+/// An attacker who has stolen an access token would guess the password.
 #[tokio::test(flavor = "multi_thread")]
 async fn password_change_with_any_wrong_password_does_the_same_work() {
     let cluster = cluster();

@@ -1,4 +1,4 @@
-//! Rate limits: what they count by, and what a refusal answers.
+//! Rate limits: the subjects that they count by, and the responses to refused requests.
 
 use std::time::Duration;
 

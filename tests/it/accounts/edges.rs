@@ -46,7 +46,7 @@ async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
-/// The audit entry is part of the change, so the change fails after the link was used up.
+/// The audit entry is part of the change, so the change fails after the link was consumed.
 #[tokio::test]
 async fn change_that_the_database_refuses_gives_the_link_back() {
     let cluster = TestCluster::new();

@@ -14,7 +14,7 @@ async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let (token, _) = reset_mail(&cluster, &node, "ada").await;
-    // a mail scanner that follows the link uses nothing up
+    // a mail scanner that follows the link does not consume it
     for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
         let path = format!("/v1/password/reset?token={token}");
         assert_eq!(node.send(node.request(method, &path)).await.status, 405);
@@ -41,7 +41,7 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
 }
 
 #[tokio::test]
-async fn weak_password_does_not_use_the_link_up() {
+async fn weak_password_does_not_consume_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

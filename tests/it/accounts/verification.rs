@@ -20,7 +20,7 @@ async fn verification_with_the_session_keeps_password_and_sessions() {
 }
 
 #[tokio::test]
-async fn link_alone_is_refused_and_not_used_up_until_password_proves_the_owner() {
+async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

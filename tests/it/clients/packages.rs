@@ -5,21 +5,21 @@ use std::{fs, path::Path, process::Command};
 use super::{copy, npm_registry::NpmRegistry, project, python::pip_environment};
 use crate::openapi_external::{succeed, tool};
 
-/// Copies these parts of a client package.
+/// Copies the files and folders `parts` of a client package to the folder `to`.
 fn copy_package(name: &str, parts: &[&str], to: &Path) {
     for part in parts {
         copy(&project("clients").join(name).join(part), &to.join(part));
     }
 }
 
-/// A program in a folder.
+/// A command that runs `program` in `folder`.
 fn program_in(folder: &Path, program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"cd "$0" && exec "$@""#]).args([folder, program]).env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }
 
-/// Asserts that the folder has these files.
+/// Asserts that `folder` contains the files `names`.
 fn assert_files(folder: &Path, names: &[&str]) {
     for name in names {
         assert!(folder.join(name).is_file(), "{name} is not in {}", folder.display());
@@ -113,7 +113,7 @@ fn python_package_installs_from_its_artefact_with_types() {
     let [source, dist, app] = ["source", "dist", "app"].map(|name| folder.path().join(name));
     copy_package("python", &["CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml", "src", "tests"], &source);
     fs::create_dir(&app).unwrap();
-    // as `python -m build` does: a source distribution, and the wheel from what it contains
+    // as `python -m build` does: a source distribution, and the wheel from its contents
     let build = |folder: &Path, hook: &str| {
         let call = format!("import sys; from flit_core import buildapi; print(buildapi.{hook}(sys.argv[1]))");
         let output = succeed(program_in(folder, &tool("python")).args(["-c", &call]).arg(&dist));

@@ -79,7 +79,7 @@ fn doctor_durable_redis_and_new_database_passes() {
     let (found, _) = examine(folder.path(), &["--set", &url]);
     assert!(finds(&found, "keys", "ok", "is published and signs from"), "{found:?}");
 
-    // what nobody can open any more
+    // keys that the configured secret can't open
     let secret = "secret=another-secret-that-is-long-enough-for-it";
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", secret]);
     assert!(finds(&found, "keys", "fail", "secret_previous"), "{found:?}");

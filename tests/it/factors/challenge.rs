@@ -1,4 +1,4 @@
-//! Challenges: what they are bound to, and that a wrong code leaves them.
+//! Challenges: their bindings, and that a wrong code does not consume them.
 
 use std::time::Duration;
 

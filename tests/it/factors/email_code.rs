@@ -311,7 +311,7 @@ async fn i14_code_by_mail_steps_up_no_session() {
     assert_eq!(answer.json()["acr"], "aal1");
 }
 
-/// An address that an operator has set is nobody's until it is verified. The factor stays on meanwhile.
+/// An address that an operator has set belongs to nobody until it is verified. Codes by mail stay switched on meanwhile.
 #[tokio::test]
 async fn i14_address_that_is_not_verified_gets_no_code() {
     let cluster = cluster();
@@ -446,7 +446,7 @@ async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encr
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
 
-/// One challenge and one code by mail, presented by sixteen at once.
+/// Sixteen concurrent requests present one challenge and one code by mail.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_by_mail_works_once_among_sixteen_racers_on_two_nodes() {
     let cluster = cluster();

@@ -56,10 +56,10 @@ pub struct Enrolled {
     pub recovery_codes: Vec<String>,
 }
 
-/// The next step of all clocks: a code that was used is followed by another one.
+/// The time after which an authenticator app shows another code.
 pub const STEP: Duration = Duration::from_secs(30);
 
-/// A cluster without the limits by address, since all clients of a test have one.
+/// A cluster without rate limits by address, since all clients of a test share one address.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     crate::accounts::without_limits(&mut cluster);
@@ -81,7 +81,8 @@ pub fn codes_of(answer: &Answer) -> Vec<String> {
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
 
-/// Adds an authenticator app to an account of [`Client::account`]. The clock moves on, so that its next code is another one.
+/// Adds an authenticator app to an account of [`Client::account`] and advances the clock, so that the app shows another
+/// code.
 pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     let tokens = node.login(name).await;
     let app = start_totp(node, &tokens).await;
@@ -128,7 +129,7 @@ pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
     json!({ "challenge": challenge, "method": method, "code": code })
 }
 
-/// A code of six digits that is none of those that the app shows now, before or after.
+/// A code of six digits that the app does not show within a minute of the clock's time.
 pub fn wrong_code(app: &App, clock: &Clock) -> String {
     let right: Vec<_> = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds)).into();
     (0..).map(|guess| format!("{guess:06}")).find(|guess| !right.contains(guess)).unwrap()

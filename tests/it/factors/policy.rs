@@ -85,7 +85,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     enrolment_of(&node.try_login("ada", NEW_PASSWORD).await);
     assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
     assert_eq!(node.refresh(&early.refresh).await.status, 401);
-    // and the reset has ended the challenge of before
+    // and the reset has ended the former challenge
     assert_eq!(start(&node, &challenge).await.problem(), problem(401, "invalid_challenge"));
 }
 

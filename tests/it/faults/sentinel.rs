@@ -1,4 +1,4 @@
-//! A master under Sentinel is killed or hangs: a replica is promoted, and the nodes follow it.
+//! A master under Sentinel is killed or hangs: Sentinel promotes a replica, and the nodes connect to the promoted replica.
 
 use rustix::process::Signal;
 
@@ -97,12 +97,12 @@ async fn assert_follows_promoted_replica(strike: Signal) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_killed_master_is_followed() {
+async fn sentinel_replica_promoted_for_a_killed_master_is_followed() {
     assert_follows_promoted_replica(Signal::KILL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_hung_master_is_followed() {
+async fn sentinel_replica_promoted_for_a_hung_master_is_followed() {
     assert_follows_promoted_replica(Signal::STOP).await;
 }
 

@@ -19,7 +19,7 @@ use crate::harness::{
     wait,
 };
 
-/// Appends this many thousand account revocations. The accounts have no sessions; the events are the same.
+/// Appends `thousands` × 1000 account revocations. The accounts have no sessions, which makes no difference to the events.
 async fn revoke(node: &Node, thousands: u64) {
     let now = node.state.clock.now();
     for _ in 0..thousands {

@@ -1,5 +1,5 @@
-//! I11: A link or a code works exactly once among sixteen concurrent requests on two nodes, and stops working when what it was
-//! issued for changes.
+//! I11: A link or a code works exactly once among sixteen concurrent requests on two nodes, and stops working when the
+//! account's password, address or epoch changes.
 
 use serde_json::json;
 
@@ -64,7 +64,7 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     assert_eq!(nodes[0].post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
 
-/// Two accounts wait for the same address, and sixteen requests verify it for both at once.
+/// Two accounts have added the same secondary address, and sixteen concurrent requests verify it, half for each account.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_on_two_nodes() {
     use crate::{accounts::emails, harness::client::Tokens};
@@ -123,7 +123,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
 
 /// Mail scanners follow links before their reader does.
 #[tokio::test]
-async fn i11_get_and_head_of_a_link_use_nothing_up() {
+async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -153,7 +153,7 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
     }
 }
 
-/// One challenge and one code, presented by sixteen at once.
+/// Sixteen concurrent requests present the same challenge and the same code.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     let cluster = crate::factors::cluster();
@@ -168,7 +168,7 @@ async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     }
 }
 
-/// Sixteen challenges, and one code for all of them.
+/// Sixteen concurrent requests present the same code, each with a challenge of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_works_once_among_sixteen_challenges() {
     let mut cluster = crate::factors::cluster();

@@ -70,7 +70,8 @@ async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
     }
 }
 
-/// A verified secondary address is answered like a primary and like an unknown one, and one that is taken like one that is free.
+/// Calls about a verified secondary address are answered like calls about an unknown address, and calls about a taken address
+/// like calls about a free one.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_secondary_addresses_are_answered_alike() {
     use crate::accounts::{emails, signed_in};
@@ -122,7 +123,7 @@ async fn i12_secondary_addresses_are_answered_alike() {
     .await;
 }
 
-/// The work before the answer. The mail is made after it.
+/// Compares the work before the answer; a node makes the mail after the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     let (cluster, node) = cluster().await;
@@ -156,7 +157,7 @@ async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accoun
         for round in 0..100 {
             let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
             for kind in order {
-                // the work after the answer to the previous call is no part of this one
+                // the work after the answer to the previous call is not part of this call
                 wait::until("all work is done", || async { node.state.background.is_empty() }).await;
                 let name = email(["ada", "eve"][kind]);
                 let begun = Instant::now();

@@ -261,8 +261,8 @@ async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
 }
 
-/// Non-verifying provider: an import brings a secondary address that nobody has verified. The victim owns it who verifies it, as the
-/// primary address or as a secondary one, and the account that had it as its unverified primary address loses it.
+/// Non-verifying provider: an import brings a secondary address that nobody has verified. The victim who verifies it, as the
+/// primary address or as a secondary one, owns it, and the account that had it as its unverified primary address loses it.
 #[tokio::test]
 async fn i13_non_verifying_provider_secondary_address_belongs_to_who_verifies_it() {
     let (cluster, node, attacker) = squatted().await;

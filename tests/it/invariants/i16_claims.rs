@@ -202,7 +202,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
 
     let fixture = Fixture::start().await;
     let sessions = [fixture.nodes[0].login("ada").await, fixture.nodes[1].login("ada").await];
-    // Of each changer, the round whose role is the oldest that may still be seen.
+    // For each changer, the oldest round whose role may still be accepted.
     let floors = [AtomicU32::new(0), AtomicU32::new(0)];
     let latest = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
     let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));

@@ -1,5 +1,6 @@
-//! I2: A superseded token is answered if its holder may have lost the response. Any other one revokes its session, and only that
-//! one, and is recorded. So does a second holder, which the repeats from another network or user agent reveal.
+//! I2: A superseded token is answered if its holder may have lost the response. Any other superseded token revokes its session,
+//! and no other session, and is recorded. Repeats from another network or user agent reveal a second holder, and revoke the
+//! session too.
 
 use std::time::Duration;
 
@@ -291,7 +292,7 @@ async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_fou
         }
         thief = Tokens::of(&answer.expect(200));
         assert_eq!(thief.refresh, owner.refresh);
-        // The list tells the owner, and not when the owner refreshes.
+        // The list shows the repeats to the owner, and does not show a thief the second at which the owner refreshes.
         let list = listed(&nodes[0], &owner.access).await;
         assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(round), &json!(HOME.0)));
         assert!(list["last_used_at"].as_str().unwrap().ends_with(":00.000Z"), "{list}");

@@ -1,4 +1,4 @@
-//! Delivery to files, the default: what they contain, who can read them, and what the database keeps.
+//! Delivery to files, the default: their content and permissions, and the data that stays in the database.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 

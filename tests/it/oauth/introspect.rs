@@ -87,7 +87,7 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     let active = async |token: &str| introspect(&node, &client, token).await["active"] == true;
     assert!(!active(&first.refresh).await, "superseded ten seconds ago");
     assert!(active(&second.refresh).await && active(&third.refresh).await);
-    // Introspection has no effect: it uses no token up, and a superseded one does not end the session.
+    // Introspection has no effect: it consumes no token, and a superseded token does not end the session.
     assert!(active(&third.refresh).await);
     node.refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(7 * 86_400));

@@ -153,7 +153,7 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
         assert_eq!(node.delete("/v1/sessions", token).await.problem().0, 401);
         assert_eq!(node.change_password(token, PASSWORD, "another fine day of summer").await.problem().0, 401);
         let logout = node.request(reqwest::Method::POST, "/v1/logout").bearer_auth(token);
-        // A client token stands for no session: the logout ends nothing.
+        // A client token belongs to no session: the logout ends nothing.
         node.send(logout).await.expect(204);
     }
     // A client sees tokens for its own audiences as active.

@@ -19,7 +19,7 @@ const CONNECTIONS: usize = 1000;
 const ENOUGH: usize = CONNECTIONS * 3 / 4;
 /// The time that a busy machine may take.
 const DEADLINE: Duration = Duration::from_secs(100);
-/// The memory that the node may take for them, in MiB.
+/// The memory that the node may take for the slow connections, in MiB.
 const BUDGET: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -57,7 +57,7 @@ async fn attack(path: &str, how: &[&str]) {
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), how);
     let (mut most_open, mut answered) = (0, 0);
-    // until all were open and nearly all are closed
+    // until enough were open at once and nearly all are closed
     loop {
         let open = process.open_files().saturating_sub(few);
         most_open = most_open.max(open);

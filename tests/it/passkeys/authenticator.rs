@@ -37,7 +37,7 @@ pub struct Authenticator {
     pub step: u32,
     /// The page's origin.
     pub origin: String,
-    /// The relying party that it signs for; none for that of the options.
+    /// The relying party that the authenticator signs for. None: the relying party of the options.
     pub rp_id: Option<String>,
     /// Whether the page is within one of another origin.
     pub cross_origin: bool,
@@ -55,7 +55,7 @@ impl Authenticator {
         Self::with_key(pkcs8.as_ref(), credential)
     }
 
-    /// One whose key (PKCS#8) and credential id were recorded, in base64url.
+    /// An authenticator whose key (PKCS#8) and credential id were recorded, in base64url.
     pub fn of_key(pkcs8: &Value, credential: &Value) -> Self {
         Self::with_key(&bytes(pkcs8), bytes(credential))
     }

@@ -56,7 +56,7 @@ async fn replayed_response_is_refused() {
     login(&node, response.clone()).await.expect(200);
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
-    // a refused response uses the challenge up as well
+    // a refused response consumes the challenge as well
     let options = login_options(&node).await;
     let mut stranger = Authenticator::new();
     stranger.user_handle.clone_from(&phone.user_handle);

@@ -30,7 +30,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["hwk", "user", "mfa"])));
     assert_eq!(claims["auth_time"], node.state.clock.now().as_secs());
     node.get("/v1/me", &signed_in.access).await.expect(200);
-    // a refresh keeps them, and the session that registered the passkey is another one
+    // a refresh keeps the claims, and the session that registered the passkey continues
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
     assert_eq!(super::claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
@@ -43,7 +43,7 @@ async fn copied_key_counts_as_software_and_backup_state_is_kept() {
     let (_cluster, node, tokens) = super::signed_in().await;
     let mut synced = Authenticator::new();
     synced.flags |= flags::BACKUP_ELIGIBLE;
-    // synced passkeys do not count
+    // synced passkeys have no signature counter
     (synced.counter, synced.step) = (0, 0);
     let tokens = register(&node, &tokens, &mut synced).await;
     assert_eq!(list(&node, &tokens).await[0]["backed_up"], false);
@@ -75,7 +75,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     )));
     let options = login_options(&lenient).await;
     assert_eq!(options["userVerification"], "preferred");
-    // one factor, so that a second one must follow, and another one than the passkey
+    // the passkey is the first factor, so a factor of another kind must follow
     let answer = login(&lenient, key.get(&options)).await;
     assert_eq!(answer.problem(), problem(403, "second_factor_required"));
     assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
@@ -84,7 +84,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     assert_eq!(again.problem(), problem(401, "invalid_passkey"));
     assert_eq!(list(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
     let options = login_options(&lenient).await;
-    // not even present
+    // the user is not even present
     key.flags = 0;
     assert_eq!(login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
 }
@@ -97,7 +97,7 @@ async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it
     let request = node.request(Method::POST, "/v1/login/passkey").header("origin", "https://evil.example");
     let answer = node.send(request.header("sec-fetch-site", "cross-site").json(&body)).await;
     assert_eq!(answer.problem(), problem(403, "cross_site_request"));
-    // the challenge was not used up by that
+    // the refused call did not consume the challenge
     let answer = node.post("/v1/login/passkey", body).await.expect(200);
     assert!(answer.header("set-cookie").starts_with("__Host-latchkey"), "{answer:?}");
     assert!(answer.json().get("refresh_token").is_none());
@@ -131,7 +131,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let race = (0..16).map(|racer| super::add(&nodes[racer % 2], &tokens, credential.clone()));
     let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(added, 1, "registrations");
-    // a synced passkey does not count, so that only the challenge distinguishes repeats
+    // a synced passkey has no signature counter, so that only the challenge distinguishes repeats
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);
     nodes[0].account("eve").await;

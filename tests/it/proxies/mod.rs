@@ -316,7 +316,7 @@ impl Caller<'_> {
         self.proxy.request(Method::GET, "/vault/gold?of=today").bearer_auth(access)
     }
 
-    /// A token that is not enough for `/vault/` is refused with the challenge, and in every spelling of the path.
+    /// A token that is not enough for `/vault/` is refused with the challenge, also in other spellings of the path.
     async fn check_vault_is_refused(&self, access: &str) {
         let before = self.app.requests();
         let answer = self.proxy.send(self.vault(access)).await.expect(401);
@@ -368,7 +368,7 @@ fn adapt(example: &str, to: &Path, changes: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for (from, into) in changes {
-        // Comments do not count.
+        // Comments are ignored.
         let uses = text.lines().filter(|line| line.contains(from) && !line.trim_start().starts_with('#')).count();
         assert!(uses > 0, "{from} is not in {}", path.display());
         text = text.replace(from, into);

@@ -135,7 +135,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Presents the holder's newest token this many times. Returns false when the session has ended.
+    /// Presents the holder's newest token `times` times. Returns false when the session has ended.
     fn present(&mut self, by_thief: bool, times: u32) -> bool {
         (0..times).all(|_| {
             let (token, tag) = if by_thief { (self.thief, THIEF) } else { (self.owner, HOME) };

@@ -53,7 +53,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
         }
         raw_command(raw, "EVAL", words).await;
     };
-    // measures after the first keys, so that one-time allocations of the server do not count
+    // measures after the first keys, so that one-time allocations of the server are not included
     copy(&raw, 0, 1000).await;
     server.command(&["FLUSHALL", "SYNC"]);
     let used = || -> u64 {

@@ -18,7 +18,7 @@ const STEPS: usize = 80;
 const HOUR: u64 = 3_600_000;
 /// The longest use of a session, in milliseconds: shorter than its idle timeout.
 const LIFE: u64 = 6 * 24 * HOUR;
-/// As many rotations within grace as a record keeps exactly: more are merged.
+/// The number of rotations within grace that a record keeps exactly: more are merged.
 const EXACT: usize = 6;
 
 /// A holder of a session's token: a tab, another tab, or a thief.

@@ -229,7 +229,7 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
             assert!(matches!(rotate(generation - 1, now).await, Rotation::Repeated(_)), "{generation}");
         }
     }
-    // What one release ends is gone for the other, and leaves no fields.
+    // A session that one release ends has ended for the other, and leaves no fields.
     assert!(store.sessions.revoke(ada, id, Reason::Logout, plus(700_000)).await.unwrap());
     assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
     create(&store, ada, id, plus(700_000)).await;

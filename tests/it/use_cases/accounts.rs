@@ -176,7 +176,7 @@ async fn password_set_by_an_operator_ends_all_sessions() {
 }
 
 #[tokio::test]
-async fn email_set_by_an_operator_logs_in_and_a_taken_one_is_refused() {
+async fn account_logs_in_with_email_set_by_an_operator_and_a_taken_email_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
@@ -191,7 +191,7 @@ async fn email_set_by_an_operator_logs_in_and_a_taken_one_is_refused() {
     node.refresh(&tokens.refresh).await.expect(200);
     node.try_login("countess@example.com", PASSWORD).await.expect(200);
     node.try_login("ada@example.com", PASSWORD).await.expect(401);
-    // In another case only.
+    // The same address in another letter case.
     accounts::set_email(&node.state, account, &email("countess@example.com")).await.unwrap();
     let changes = audit(&node, account).await;
     assert_eq!(changes.iter().filter(|row| row.event == "email_changed").count(), 2);

@@ -148,7 +148,7 @@ class RevocationSet:
             self._overflowed = None
 
     def is_complete(self, now: float) -> bool:
-        """Whether every revocation that still matters fitted."""
+        """Whether all revocations that can still affect an unexpired token are stored."""
         self.evict_expired(now)
         return self._overflowed is None
 

@@ -37,7 +37,7 @@ pub(crate) enum Event {
 pub(crate) enum Target {
     /// A session.
     Session(Id),
-    /// The sessions of an account that began before a time, in seconds since the Unix epoch, except perhaps one.
+    /// The sessions of an account that began before a time, in seconds since the Unix epoch, except the session `except`.
     Account { account: Id, before: i64, except: Option<Id> },
     /// All tokens that a key signed.
     Key(String),

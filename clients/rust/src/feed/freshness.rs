@@ -17,7 +17,7 @@ pub(crate) struct Freshness {
 }
 
 impl Freshness {
-    /// Revocations are missing. [`Freshness::since_synced`] counts from now.
+    /// Revocations are missing at first. [`Freshness::since_synced`] counts from now.
     pub(crate) fn new(clock: &dyn Clock) -> Self {
         Self {
             elapsed: AtomicI64::new(millis(clock.elapsed())),

@@ -8,7 +8,7 @@ use serde::{
     de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor},
 };
 
-/// The most members of one object. The bound keeps the search for duplicates cheap.
+/// The maximum number of members of one object. The bound keeps the search for duplicates cheap.
 const MAX_MEMBERS: usize = 64;
 
 /// Parses `bytes` as a `T`. `None` if they are not unambiguous JSON ([`is_unambiguous`]) or not a `T`.

@@ -1,7 +1,7 @@
 //! The registered sessions: [`Registry`].
 //!
-//! Indexes by session, account, key and expiry find those that an event concerns. An event that concerns none costs a lookup.
-//! Callbacks are called without the lock.
+//! Indexes by session, account, key and expiry find the registrations that an event concerns. An event that concerns no
+//! registration costs a lookup. Callbacks are called without the lock.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -349,8 +349,8 @@ impl Registry {
 }
 
 impl Index {
-    /// Takes a token into account, and removes the session's registrations with older claims. A session without any left must
-    /// be forgotten.
+    /// Takes a token into account, and removes the session's registrations with older claims. The caller must remove a session
+    /// without registrations.
     fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else {
             if let (Holder::Session(id), Some(session)) = (holder, session) {

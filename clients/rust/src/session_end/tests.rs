@@ -1,4 +1,4 @@
-//! Ends of sessions, driven by the bytes of feeds and moved clocks.
+//! Tests of session ends, driven by events of a feed and a manual clock.
 
 use std::{
     sync::{
@@ -305,7 +305,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
 }
 
 #[test]
-fn session_registered_while_the_feed_is_lost_gets_the_whole_time() {
+fn session_registered_while_the_feed_is_lost_ends_after_the_whole_silence() {
     let fixture = Fixture::new();
     let claims = fixture.claims(&json!({}));
     fixture.clock.advance(60);

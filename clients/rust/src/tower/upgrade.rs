@@ -19,8 +19,8 @@ const BUFFER: usize = 16 * 1024;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
 
 /// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to the code that takes
-/// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's, and gives the
-/// handler that of an HTTP connection of its own in memory.
+/// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's
+/// connection itself, and gives the handler the upgraded end of an HTTP connection in memory.
 pub(super) struct Tunnel {
     caller: OnUpgrade,
     near: DuplexStream,
@@ -50,7 +50,7 @@ impl Tunnel {
         let is_websocket = upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
         tokio::spawn(async move {
             if let Err(error) = self.run(is_websocket).await {
-                tracing::debug!(%error, "an upgraded connection was closed");
+                tracing::debug!(%error, "an upgraded connection ended with an error");
             }
         });
     }

@@ -116,7 +116,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     let old = signer(&fixture.node);
     rotate(&fixture.node, Start::Now).await;
     retire(&fixture.node, &old).await;
-    // without the feed the verifier learns of it with the next refresh
+    // without the feed the verifier learns of the retirement when it next fetches the keys
     assert!(verifier.verify(&before.access).await.is_ok());
     // the issuer is unreachable when the keys expire
     fixture.proxy.set(Mode::Cut);

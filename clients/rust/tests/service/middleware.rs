@@ -1,4 +1,4 @@
-//! The middlewares. shared_cases.rs has the statuses and challenges.
+//! The middlewares of tower and poem. `shared_cases.rs` tests their statuses and challenges.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 

@@ -57,8 +57,8 @@ pub enum EmbeddedError {
     },
     /// Another service uses the folder.
     #[error(
-        "another latchkey keeps its private Redis in {dir}: set LATCHKEY_DATA_DIR to a folder of this one's own, or \
-         LATCHKEY_REDIS_URL to a Redis that both may use"
+        "another Latchkey process uses the private Redis in {dir}: set LATCHKEY_DATA_DIR to another folder, or \
+         LATCHKEY_REDIS_URL to a Redis that both can use"
     )]
     InUse {
         /// The folder.

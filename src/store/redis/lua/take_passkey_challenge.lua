@@ -1,7 +1,7 @@
--- Uses the challenge of a passkey ceremony up, if it was issued for this (I11).
+-- Consumes the challenge of a passkey ceremony, if it was issued for the purpose in ARGV 1 (I11).
 -- KEYS  1 the challenge, a string (passkey_challenges.rs)
--- ARGV  1 what it must have been issued for: the first bytes of the string
--- Returns the state of the ceremony, or false if there is no such challenge, or if it was issued for something else.
+-- ARGV  1 the purpose for which it must have been issued: the first bytes of the string
+-- Returns the state of the ceremony, or false if there is no such challenge, or if it was issued for another purpose.
 
 local value = redis.call('GET', KEYS[1])
 if not value or string.sub(value, 1, #ARGV[1]) ~= ARGV[1] then return false end

@@ -1,7 +1,7 @@
--- Finds a one-time token by its link or its code, and removes it if it is to be used up (I11). A wrong code counts against
+-- Finds a one-time token by its link or its code, and consumes it if ARGV 4 says so (I11). A wrong code counts against
 -- every token of the group (ARGV 2) that has a code left.
 -- KEYS  1 the account's one-time tokens (issue_token.lua)
--- ARGV  1 now (ms)  2 purpose (1 byte), or purpose and id (17 bytes) for one token only  3 'link' or 'code'  4 '1' to use it up  5 binding (16 bytes)
+-- ARGV  1 now (ms)  2 purpose (1 byte), or purpose and id (17 bytes) for one token only  3 'link' or 'code'  4 '1' to consume it  5 binding (16 bytes)
 --       6 and following: the digests that it may have
 -- Returns {field, value}, or {} if no live token has one of the digests, or if the account has changed since.
 

@@ -1,7 +1,7 @@
 //! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3).
 //!
-//! Pure: the caller passes `now`, sends what has to be sent and does the waiting (`ack_tracker.rs`). `model.rs` checks
-//! these transitions for I3. docs/architecture.md describes the protocol.
+//! Functions here do no I/O: the caller passes `now`, sends the messages and waits (`ack_tracker.rs`). The model in `model/`
+//! checks these transitions for I3. docs/architecture.md describes the protocol.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,7 +44,7 @@ pub(super) struct AckState {
 struct Peer {
     /// The lease of its last heartbeat.
     lease: Duration,
-    /// When that lapses.
+    /// When the lease lapses.
     until: Instant,
 }
 
@@ -60,9 +60,9 @@ struct ChannelHealth {
 /// The heartbeats that this node has sent without a long pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Announced {
-    /// When the first had been published.
+    /// When the first heartbeat had been published.
     first: Instant,
-    /// When the last was sent.
+    /// When the last heartbeat was sent.
     last: Instant,
 }
 
@@ -182,8 +182,8 @@ impl AckState {
         }
     }
 
-    /// The deadline for peers that haven't acknowledged a revocation; none if no node uses its old state any more. `since` is
-    /// when Redis had confirmed the revocation to this node.
+    /// The deadline for peers that haven't acknowledged a revocation; none if there are none that can still use their
+    /// earlier caches. `since` is the time at which Redis had confirmed the revocation to this node.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));

@@ -1,7 +1,8 @@
-//! State machine of one bucket: up to where its revocations have been applied, and whether what was read from Redis may
-//! still be cached.
+//! State machine of one bucket: the position up to which its revocations have been applied, and whether a session that was
+//! read from Redis may still be cached.
 //!
-//! Pure. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket; `model.rs` checks its transitions.
+//! Functions here do no I/O. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket. The model in `model/`
+//! checks its transitions.
 
 use super::event_entry::Position;
 
@@ -10,7 +11,7 @@ use super::event_entry::Position;
 pub(super) struct Cursor {
     /// The last entry that has been applied with all before it; none until the first synchronization.
     position: Option<Position>,
-    /// Grows with everything that may have ended a session.
+    /// Increments with every event that may have ended a session.
     version: u64,
 }
 
@@ -35,7 +36,7 @@ impl Cursor {
         self.version
     }
 
-    /// Whether what was read from Redis since `version` may be cached: nothing has ended in between.
+    /// Whether a session that was read from Redis since `version` may be cached: no session of the bucket has ended in between.
     pub(super) fn may_insert(self, version: u64) -> bool {
         self.version == version
     }

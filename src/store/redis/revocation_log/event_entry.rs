@@ -120,7 +120,8 @@ fn reason_in_event(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
-/// Parses a reason and the time of an event. What a newer release has ended has ended, for whatever reason.
+/// Parses a reason and the time of an event. An unknown reason, of a newer release, becomes [`Reason::Revoked`]: the sessions
+/// have ended all the same.
 fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
     let zeros = at.bytes().take_while(|byte| *byte == b'0').count();
     let later = zeros.checked_sub(1).and_then(|position| Reason::AFTER_0_1.get(position).copied());

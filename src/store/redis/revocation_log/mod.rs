@@ -5,7 +5,7 @@
 //! apply it to the session cache (`session_cache.rs`), once and in order. The node that ended the session answers when no
 //! other node can call it active any more (`ack_tracker.rs`).
 //!
-//! `ack_state.rs` and `cursor.rs` hold the protocol's state machines, which `model.rs` checks. docs/architecture.md has the
+//! `ack_state.rs` and `cursor.rs` hold the protocol's state machines, which the model in `model/` checks. docs/architecture.md has the
 //! messages, states and timers in tables.
 
 mod ack_state;

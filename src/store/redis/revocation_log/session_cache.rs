@@ -31,7 +31,7 @@ use crate::{
     store::redis::key::{self, BUCKETS},
 };
 
-/// Messages buffered for the slowest subscriber of the feed; a slower one gets `Lagged`.
+/// Number of messages buffered for the slowest subscriber of the feed; a slower one gets `Lagged`.
 const FEED_BUFFER: usize = 4096;
 
 /// The session cache of a node (see the module's documentation).

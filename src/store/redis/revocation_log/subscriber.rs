@@ -95,7 +95,7 @@ impl Subscriber {
                     wake |= self.cache.apply(entry, Some(previous)) == Applied::Gap;
                     self.acks.queue_ack(from);
                 }
-                // A newer release's, or another program's: the streams decide.
+                // A message of a newer release or another program: the synchronizer reads the streams.
                 None => wake = true,
             }
         }

@@ -84,14 +84,14 @@ impl Synchronizer {
         }
     }
 
-    /// How long to wait for the next synchronization: until the probation ends, if that is sooner than usual.
+    /// The pause before the next synchronization: the usual interval, or the rest of the probation if that is shorter.
     fn pause(&self) -> Duration {
         let probation = self.acks.cache_usable_from().map(|from| from.saturating_duration_since(Instant::now()));
         let probation = probation.filter(|left| !left.is_zero());
         probation.map_or(self.timing.sync_interval(), |left| left.min(self.timing.sync_interval()))
     }
 
-    /// Synchronizes once: everything that was in Redis when this began has been applied when it succeeds.
+    /// Synchronizes once. On success, every entry that was in Redis at the start has been applied.
     async fn synchronize(&self) -> Result<(), RedisError> {
         let client = self.pool.next();
         let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
@@ -124,7 +124,7 @@ impl Synchronizer {
         Ok(())
     }
 
-    /// Announces this node's lease. Returns whether the node may use its cache: peers are sure to wait for it.
+    /// Announces this node's lease. Returns whether the node may use its cache, because all peers wait for it.
     async fn announce(&self, client: &Client) -> bool {
         let lease = if self.acks.channel_is_healthy() { self.timing.announced_lease() } else { Duration::ZERO };
         if lease.is_zero() {
@@ -154,7 +154,7 @@ impl Synchronizer {
     async fn positions(&self, client: &Client) -> Result<Vec<Position>, RedisError> {
         let keys = self.positions.clone();
         let texts: Vec<Option<String>> = if client.is_clustered() {
-            // Each is in a slot of its own.
+            // Each key is in a slot of its own.
             try_join_all(keys.into_iter().map(|key| client.get(key))).await?
         } else {
             client.mget(keys).await?
@@ -166,7 +166,7 @@ impl Synchronizer {
         texts.into_iter().map(parse).collect()
     }
 
-    /// Applies the missing entries of a bucket. Returns whether these are all that there ever were.
+    /// Applies the missing entries of a bucket. Returns false if the stream lacked some of them.
     async fn fill(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
         let Some(before) = self.cache.position(bucket) else { return Ok(false) };
         let mut complete = before.is_none();
@@ -200,14 +200,14 @@ impl Synchronizer {
     }
 }
 
-/// At most [`PAGE`] entries of a stream from a position on; of one that is unreadable, its position.
+/// At most [`PAGE`] entries of a stream from a position on. An unreadable entry is an error with its position.
 async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Result<Entry, Position>>, RedisError> {
     let entries: Vec<(String, HashMap<String, String>)> =
         client.xrange_values(stream, from.to_owned(), "+", Some(PAGE)).await?;
     entries.iter().map(|(id, fields)| Entry::parse_stream(id, fields)).collect()
 }
 
-/// All entries of a stream since a time by Redis' clock; of one that is unreadable, its position.
+/// All entries of a stream since a time by Redis' clock. An unreadable entry is an error with its position.
 pub(super) async fn read_since(
     client: &Client,
     stream: String,

@@ -16,9 +16,9 @@ pub(super) struct Scenario {
     pub(super) nodes: Vec<Start>,
     /// The requests that end the session.
     pub(super) requests: Vec<Request>,
-    /// Ticks that pass, at most.
+    /// The maximum number of ticks that pass.
     pub(super) ticks: u8,
-    /// Messages lost, connections cut, nodes crashed and commands failed, at most.
+    /// The maximum number of faults: messages lost, connections cut, nodes crashed and commands failed.
     pub(super) faults: u8,
     /// Further possible events.
     pub(super) allow: Allow,
@@ -45,7 +45,7 @@ pub(super) struct Allow {
 pub(super) enum Start {
     /// The node has just been started.
     Cold,
-    /// The node has run for long, and its list of peers contains the others that have.
+    /// The node has run for a long time, and its list of peers contains the other nodes that have.
     Warm,
     /// As [`Start::Warm`], and the node has cached the session.
     Caching,

@@ -164,7 +164,7 @@ impl Scenario {
                 state.nodes[node].is_slow = true;
             }
             Action::SyncAsk(index) if !state.nodes[index].uses_cache => {
-                // Of a node that only ends sessions, nothing but its ping matters.
+                // A node that only ends sessions is modelled by its ping alone.
                 let sent = state.nodes[index].now(tick);
                 state.nodes[index].synced_in = Some(tick);
                 state.send(index, Message::Ping { sent });
