@@ -60,6 +60,33 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
     serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
 }
 
+/// Converts a JWK set that a stranger has published to the one to store: without the keys that can't verify a signature here, which the set
+/// may have for other purposes (RFC 7517, section 5).
+///
+/// # Errors
+/// [`ClientKeysError`] if no key is left, or one is private.
+pub fn usable_jwks(set: &str) -> Result<String, ClientKeysError> {
+    #[derive(Deserialize)]
+    struct AnyKeys {
+        keys: Vec<serde_json::Value>,
+    }
+    let set: AnyKeys = strict_json::from_slice(set.as_bytes()).ok_or(ClientKeysError::Unreadable)?;
+    if set.keys.len() > MAX_KEYS {
+        return Err(ClientKeysError::Count);
+    }
+    let mut keys = Vec::new();
+    for key in set.keys {
+        let Ok(key) = serde_json::from_value::<Jwk>(key) else { continue };
+        match parse(std::slice::from_ref(&key)) {
+            Ok(_) => keys.push(key),
+            Err(ClientKeysError::Private) => return Err(ClientKeysError::Private),
+            Err(_) => {}
+        }
+    }
+    parse(&keys)?;
+    serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
+}
+
 /// The parsed public keys of one client.
 #[derive(Default)]
 pub struct ClientKeys(Vec<ClientKey>);
@@ -242,6 +269,26 @@ mod tests {
             to_jwks(&p256.replace("BEGIN PUBLIC KEY-----\nM", "BEGIN PUBLIC KEY-----\nN")),
             Err(ClientKeysError::Unusable)
         );
+    }
+
+    #[test]
+    fn published_jwk_set_is_stored_without_keys_for_other_purposes() {
+        let (own, other) = (jwk(Algorithm::Es256), jwk(Algorithm::EdDsa).replace("\"sig\"", "\"enc\""));
+        let large = r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#;
+        let set = |keys: &str| format!("{{\"keys\":[{keys}]}}");
+        let kept = usable_jwks(&set(&format!("{other},{large},{{}},{own}"))).unwrap();
+        assert_eq!(kept, to_jwks(&own).unwrap());
+        let private = own.replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
+        assert_eq!(usable_jwks(&set(&format!("{own},{private}"))), Err(ClientKeysError::Private));
+        let oct = r#"{"kty":"oct","k":"AAAA"}"#;
+        assert_eq!(usable_jwks(&set(&format!("{own},{oct}"))), Err(ClientKeysError::Private));
+        assert_eq!(usable_jwks(&set(&[own.as_str(); 17].join(","))), Err(ClientKeysError::Count));
+        for nothing in [set(""), set(&other), set("{}")] {
+            assert_eq!(usable_jwks(&nothing), Err(ClientKeysError::Count), "{nothing}");
+        }
+        for text in ["", "{}", "[]", &own, "-----BEGIN PUBLIC KEY-----"] {
+            assert_eq!(usable_jwks(text), Err(ClientKeysError::Unreadable), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Rate limits by the generic cell rate algorithm (GCRA). `limit.lua` implements the same algorithm in Redis.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use super::clock::Timestamp;
 
@@ -44,13 +44,131 @@ pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     Taken { full_at: after, refused_for: None }
 }
 
+macro_rules! limit_policies {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// A rate limit, by the name that `429` responses, metrics and the audit log use.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum LimitPolicy {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl LimitPolicy {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The stable name.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+    };
+}
+
+limit_policies! {
+    /// Sign-ins from an address, or from its /64.
+    LoginAddress = "login-address",
+    /// Sign-ins from a wider IPv6 network.
+    LoginNetwork = "login-network",
+    /// Failed sign-ins to an account.
+    LoginAccount = "login-account",
+    /// Sign-ins to the service.
+    LoginService = "login-service",
+    /// Second factors from an address, or from its /64.
+    FactorAddress = "factor-address",
+    /// Second factors from a wider IPv6 network.
+    FactorNetwork = "factor-network",
+    /// Wrong codes of an account's second factors.
+    FactorAccount = "factor-account",
+    /// Mails with a code as a second factor of an account.
+    FactorMailAccount = "factor-mail-account",
+    /// Mails with a link or a code to an address of an account.
+    MailAccount = "mail-account",
+    /// Registrations from an address, or from its /64.
+    RegistrationAddress = "registration-address",
+    /// Registrations from a wider IPv6 network.
+    RegistrationNetwork = "registration-network",
+    /// Registrations of an e-mail address from a network.
+    RegistrationAccount = "registration-account",
+    /// Registrations at the service.
+    RegistrationService = "registration-service",
+    /// Changes of passwords from an address, or from its /64.
+    PasswordChangeAddress = "password-change-address",
+    /// Changes of passwords from a wider IPv6 network.
+    PasswordChangeNetwork = "password-change-network",
+    /// Changes of an account's password by a session.
+    PasswordChangeAccount = "password-change-account",
+    /// Changes of passwords at the service.
+    PasswordChangeService = "password-change-service",
+    /// Links and codes of mails, from an address, or from its /64.
+    RecoveryAddress = "recovery-address",
+    /// Links and codes of mails, from a wider IPv6 network.
+    RecoveryNetwork = "recovery-network",
+    /// Links and codes of mails, at the service.
+    RecoveryService = "recovery-service",
+    /// Ceremonies of passkeys from an address, or from its /64.
+    PasskeyAddress = "passkey-address",
+    /// Ceremonies of passkeys from a wider IPv6 network.
+    PasskeyNetwork = "passkey-network",
+    /// Ceremonies of passkeys at the service.
+    PasskeyService = "passkey-service",
+    /// Authorization requests from an address, or from its /64.
+    AuthorizationAddress = "authorization-address",
+    /// Authorization requests from a wider IPv6 network.
+    AuthorizationNetwork = "authorization-network",
+    /// Authorization requests at a node.
+    AuthorizationService = "authorization-service",
+    /// Fetches of metadata documents for an address, or for its /64.
+    ClientDocumentAddress = "client-document-address",
+    /// Fetches of metadata documents for a wider IPv6 network.
+    ClientDocumentNetwork = "client-document-network",
+    /// Fetches of metadata documents by a node.
+    ClientDocumentService = "client-document-service",
+    /// Registrations of apps from an address, or from its /64.
+    ClientRegistrationAddress = "client-registration-address",
+    /// Registrations of apps from a wider IPv6 network.
+    ClientRegistrationNetwork = "client-registration-network",
+    /// Registrations of apps at a node.
+    ClientRegistrationService = "client-registration-service",
+    /// Refreshes from an address, or from its /64.
+    RefreshAddress = "refresh-address",
+    /// Refreshes from a wider IPv6 network.
+    RefreshNetwork = "refresh-network",
+    /// Refreshes of an account's sessions.
+    RefreshAccount = "refresh-account",
+    /// Refreshes at a node.
+    RefreshService = "refresh-service",
+    /// Introspections by a client.
+    IntrospectionClient = "introspection-client",
+    /// Introspections at a node.
+    IntrospectionService = "introspection-service",
+    /// Failed client authentications from an address, or from its /64.
+    ClientAuthenticationAddress = "client-authentication-address",
+    /// Failed client authentications from a wider IPv6 network.
+    ClientAuthenticationNetwork = "client-authentication-network",
+}
+
+impl LimitPolicy {
+    /// Whether the limit counts by address or network.
+    pub fn is_by_address(self) -> bool {
+        self.as_str().ends_with("-address") || self.as_str().ends_with("-network")
+    }
+}
+
+impl fmt::Display for LimitPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// A request exceeded a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: {policy}")]
 pub struct TooMany {
-    /// The stable name of the limit, such as `login-address`.
-    pub policy: &'static str,
-    /// The limit.
+    /// The limit that was reached.
+    pub policy: LimitPolicy,
+    /// The requests that it allows.
     pub quota: Quota,
     /// When to retry.
     pub retry_after: Duration,

@@ -16,6 +16,8 @@ use prometheus::{
     core::Collector, process_collector::ProcessCollector,
 };
 
+use crate::domain::limit::LimitPolicy;
+
 pub use self::{
     cache::CacheMetrics,
     database::DatabaseMetrics,
@@ -27,40 +29,6 @@ pub use self::{
 /// Upper bounds of the duration buckets, in seconds: from a response out of memory to a time-out.
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-
-/// The rate limits by the names used in `429` responses; each series starts at zero.
-const POLICIES: [&str; 30] = [
-    "login-address",
-    "login-network",
-    "login-account",
-    "login-service",
-    "factor-address",
-    "factor-network",
-    "factor-account",
-    "factor-mail-account",
-    "registration-address",
-    "registration-network",
-    "registration-account",
-    "registration-service",
-    "password-change-address",
-    "password-change-network",
-    "password-change-account",
-    "password-change-service",
-    "client-document-address",
-    "client-document-network",
-    "client-document-service",
-    "client-registration-address",
-    "client-registration-network",
-    "client-registration-service",
-    "refresh-address",
-    "refresh-network",
-    "refresh-account",
-    "refresh-service",
-    "introspection-client",
-    "introspection-service",
-    "client-authentication-address",
-    "client-authentication-network",
-];
 
 /// The registry of a node, and the metrics that belong to no store.
 pub struct Metrics {
@@ -121,8 +89,8 @@ impl Metrics {
                 metrics.second_factors.with_label_values(&[method, outcome]);
             }
         }
-        for policy in POLICIES {
-            metrics.rate_limited.with_label_values(&[policy]);
+        for policy in LimitPolicy::ALL {
+            metrics.rate_limited.with_label_values(&[policy.as_str()]);
         }
         metrics.register(metrics.requests.clone());
         metrics.register(metrics.logins.clone());

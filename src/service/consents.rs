@@ -80,10 +80,9 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
     }
     let mut account = None;
     for app in &mut apps {
-        let found = state.clients.known(&app.client_id);
         let label = state.clients.label(&app.client_id).await?;
         (app.client_id, app.name) = (label.client_id, label.name);
-        let Some(settings) = found.as_ref().map(|found| &found.client.app) else { continue };
+        let Some(settings) = label.client.as_ref().map(|client| &client.app) else { continue };
         if settings.initiate_login_uri.is_none() {
             continue;
         }

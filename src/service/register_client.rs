@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use crate::{
     crypto::client_registration::Registration,
     domain::{
-        app_client::ClientAuthMethod,
         client::SpaceSeparated,
         dynamic_client::{ClientMetadata, DynamicSource, MetadataError},
     },
@@ -52,11 +51,13 @@ pub fn register_client(
         return Err(RegisterClientError::Off);
     }
     limits::client_registration(state, ip)?;
-    let metadata = ClientMetadata::read(members, ClientAuthMethod::SecretBasic)?;
+    let metadata = ClientMetadata::of_registration(members)?;
     let registration = state.clients.register(metadata, &state.entropy).map_err(|error| match error {
         DocumentError::Metadata(error) => error,
-        DocumentError::Host => MetadataError::RedirectUri("The host of a redirect URI is not allowed here."),
-        _ => MetadataError::Metadata("jwks has no key that can be used."),
+        DocumentError::Host => {
+            MetadataError::RedirectUri("The host of a redirect URI or of jwks_uri is not allowed here.")
+        }
+        _ => MetadataError::Metadata("jwks has no key that can be used, or a private one."),
     })?;
     let found = state.clients.registered(&registration.client_id);
     let scopes = found.map(|found| found.client.scopes.clone()).unwrap_or_default();

@@ -35,7 +35,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RegisteredClient {
     /// The client.
     pub client: Arc<Client>,
-    /// The public keys; empty if it has none.
+    /// The public keys that are registered or in its document; empty if it has none. [`ClientRegistry::keys`] has those of a `jwks_uri` too.
     pub keys: Arc<ClientKeys>,
 }
 
@@ -56,6 +56,8 @@ pub struct ClientLabel {
     pub client_id: String,
     /// The name; the `client_id` if there is none.
     pub name: String,
+    /// The client, if it is enabled.
+    pub client: Option<Arc<Client>>,
 }
 
 /// The last reload that an unknown client id caused.
@@ -102,13 +104,15 @@ impl ClientRegistry {
     /// # Errors
     /// [`StateError`]
     pub async fn label(&self, id: &str) -> Result<ClientLabel, StateError> {
-        let unnamed = |client_id: &str| ClientLabel { client_id: client_id.to_owned(), name: client_id.to_owned() };
-        if !DynamicClient::is_reference(id) {
-            let found = self.get(id).map(|found| found.client.display_name().to_owned());
-            return Ok(ClientLabel { name: found.unwrap_or_else(|| id.to_owned()), client_id: id.to_owned() });
+        if DynamicClient::is_reference(id) {
+            if let Some(stored) = self.dynamic.stored(id).await? {
+                return Ok(self.dynamic.label(&stored));
+            }
+        } else if let Some(RegisteredClient { client, .. }) = self.get(id) {
+            let (client_id, name) = (id.to_owned(), client.display_name().to_owned());
+            return Ok(ClientLabel { client_id, name, client: Some(client).filter(|client| client.is_enabled()) });
         }
-        let Some(stored) = self.dynamic.stored(id).await? else { return Ok(unnamed(id)) };
-        Ok(self.dynamic.label(&stored))
+        Ok(ClientLabel { client_id: id.to_owned(), name: id.to_owned(), client: None })
     }
 
     /// The kind of client that no operator has registered, by the form of its `client_id`; none for a registered one.
@@ -145,6 +149,20 @@ impl ClientRegistry {
     /// [`DocumentError`]
     pub async fn fetch_document(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
         self.dynamic.fetch(client_id).await
+    }
+
+    /// The keys by which a client authenticates. Fetches those at a `jwks_uri` if they are not in memory.
+    ///
+    /// # Errors
+    /// [`DocumentError`]
+    pub async fn keys(&self, found: &RegisteredClient) -> Result<Arc<ClientKeys>, DocumentError> {
+        self.dynamic.keys(found).await
+    }
+
+    /// The keys at the `jwks_uri` of a client, fetched again if that was more than a minute ago: for a signature that [`Self::keys`] do not
+    /// verify. None if there are no others.
+    pub async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
+        self.dynamic.newer_keys(found).await
     }
 
     /// Whether an operator has disabled a client that no operator has registered.

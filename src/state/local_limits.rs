@@ -10,7 +10,7 @@ use std::{
 use crate::domain::{
     bounded_map::BoundedMap,
     clock::Timestamp,
-    limit::{Quota, take},
+    limit::{LimitPolicy, Quota, take},
 };
 
 /// Number of shards, each with a lock of its own.
@@ -19,8 +19,8 @@ const SHARDS: usize = 16;
 /// The maximum number of subjects that are kept; an evicted subject starts with an unused quota.
 const MAX_SUBJECTS: usize = 65_536;
 
-/// A limit's name and its subject, cut to 64 bytes; no account, network or client id is longer.
-type Key = (&'static str, [u8; 64]);
+/// A limit and its subject, cut to 64 bytes; no account, network or client id is longer.
+type Key = (LimitPolicy, [u8; 64]);
 
 /// Quotas in use, by limit and subject. Evicts the least recently used subjects.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Default for LocalLimits {
 
 impl LocalLimits {
     /// Takes one request from the quota of `subject`. Returns how long to wait if the quota is exhausted.
-    pub(crate) fn take(&self, policy: &'static str, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn take(&self, policy: LimitPolicy, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
         let mut name = [0; 64];
         let end = subject.len().min(name.len());
         name[..end].copy_from_slice(&subject[..end]);
@@ -62,15 +62,18 @@ mod tests {
         let limits = LocalLimits::default();
         let (quota, now) =
             (Quota { count: 2, window: Duration::from_secs(10) }, Timestamp::from_millis(1_800_000_000_000));
-        let take = |policy, subject: &[u8], now| limits.take(policy, subject, quota, now);
+        let take = |policy: LimitPolicy, subject: &[u8], now| limits.take(policy, subject, quota, now);
         for _ in 0..2 {
-            assert_eq!(take("a", b"x", now), None);
+            assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now), None);
         }
-        assert_eq!(take("a", b"x", now), Some(Duration::from_secs(5)));
-        assert_eq!((take("a", b"y", now), take("b", b"x", now)), (None, None));
-        assert_eq!(take("a", b"x", now + Duration::from_secs(5)), None);
+        assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now), Some(Duration::from_secs(5)));
+        assert_eq!(
+            (take(LimitPolicy::RefreshAddress, b"y", now), take(LimitPolicy::RefreshNetwork, b"x", now)),
+            (None, None)
+        );
+        assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now + Duration::from_secs(5)), None);
         for subject in 0..200_000_u32 {
-            take("c", &subject.to_be_bytes(), now);
+            take(LimitPolicy::RefreshAccount, &subject.to_be_bytes(), now);
         }
         let held: usize = limits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(held <= MAX_SUBJECTS, "{held}");

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, io, process::Command, sync::Arc};
 
 use latchkey::{
+    domain::limit::LimitPolicy,
     http::{self, shutdown::Draining},
     runtime::Cores,
     server,
@@ -131,7 +132,9 @@ async fn counters_follow_logins_refreshes_and_requests() {
     assert_eq!(value(&before, "latchkey_password_queue_depth"), 0.0);
     // one session; the sample has a hundred keys
     assert!((0.0..10.0).contains(&value(&before, "latchkey_sessions_estimate")));
-    assert_eq!(value(&before, "latchkey_rate_limited_total{policy=\"refresh-address\"}"), 0.0);
+    for policy in LimitPolicy::ALL {
+        assert_eq!(value(&before, &format!("latchkey_rate_limited_total{{policy=\"{policy}\"}}")), 0.0);
+    }
     assert!(value(&before, "latchkey_cache_lookups_total{cache=\"tokens\",outcome=\"hit\"}") >= 2.0);
     assert!(value(&before, "latchkey_cache_lookups_total{cache=\"sessions\",outcome=\"miss\"}") >= 1.0);
     assert!(value(&before, "latchkey_redis_command_duration_seconds_count{command=\"rotate\"}") >= 3.0);

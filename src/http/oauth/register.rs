@@ -50,6 +50,11 @@ struct ClientMetadataForm {
     post_logout_redirect_uris: Option<Vec<String>>,
     /// The app's public keys, for `private_key_jwt` (RFC 7517, section 5).
     jwks: Option<Value>,
+    /// Where the app's public keys are, instead of `jwks`. Only if `dynamic_clients.metadata_documents` is on.
+    jwks_uri: Option<String>,
+    /// Where the app starts a sign-in that the account page asks it for (OpenID Connect Core 1.0, section 4): an https URL with the origin
+    /// of a redirect URI.
+    initiate_login_uri: Option<String>,
 }
 
 impl Example for ClientMetadataForm {
@@ -64,6 +69,8 @@ impl Example for ClientMetadataForm {
             scope: None,
             post_logout_redirect_uris: None,
             jwks: None,
+            jwks_uri: None,
+            initiate_login_uri: None,
         }
     }
 }
@@ -137,6 +144,15 @@ struct RegistrationBody {
     /// Where a browser may go after sign-out.
     #[serde(skip_serializing_if = "Option::is_none")]
     post_logout_redirect_uris: Option<Vec<String>>,
+    /// The app's public keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks: Option<Value>,
+    /// Where the app's public keys are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jwks_uri: Option<String>,
+    /// Where the app starts a sign-in that the account page asks it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    initiate_login_uri: Option<String>,
 }
 
 impl RegistrationBody {
@@ -158,6 +174,9 @@ impl RegistrationBody {
             client_uri: metadata.client_uri,
             scope: scopes.to_string(),
             post_logout_redirect_uris: Some(metadata.post_logout_redirect_uris).filter(|uris| !uris.is_empty()),
+            jwks: metadata.jwks.and_then(|jwks| serde_json::from_str(&jwks).ok()),
+            jwks_uri: metadata.jwks_uri,
+            initiate_login_uri: metadata.initiate_login_uri,
         }
     }
 }
@@ -177,6 +196,9 @@ impl Example for RegistrationBody {
             client_uri: None,
             scope: "openid profile email offline_access".to_owned(),
             post_logout_redirect_uris: None,
+            jwks: None,
+            jwks_uri: None,
+            initiate_login_uri: None,
         }
     }
 }

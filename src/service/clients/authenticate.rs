@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     crypto::{
         client_assertion::{Assertion, AssertionError},
+        client_keys::ClientKeys,
         client_secret,
     },
     domain::{
@@ -106,9 +107,18 @@ async fn by_assertion(
     let mut audiences = vec![issuer.clone()];
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
     let now = state.clock.now();
-    let accepted = assertion
-        .verify(&found.keys, &audiences, state.config.token.leeway, now)
-        .map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
+    let verify = |keys: &ClientKeys| assertion.verify(keys, &audiences, state.config.token.leeway, now);
+    let keys = state.clients.keys(&found).await;
+    let keys = keys.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
+    let accepted = match verify(&keys) {
+        // The client may have a new key at its `jwks_uri`.
+        Err(AssertionError::BadSignature) => match state.clients.newer_keys(&found).await {
+            Some(newer) => verify(&newer),
+            None => Err(AssertionError::BadSignature),
+        },
+        outcome => outcome,
+    };
+    let accepted = accepted.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
     let ttl = accepted.until.saturating_since(now);
     if state.redis.replay_guard.first_use(name, &accepted.jti, ttl).await? {
         Ok(found.client)

@@ -12,7 +12,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         factor::FactorKind,
         ids::AccountId,
-        limit::{Quota, TooMany},
+        limit::{LimitPolicy, Quota, TooMany},
     },
     service::error::ServiceError,
     state::AppState,
@@ -47,8 +47,9 @@ impl FactorAttempt {
         match state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await? {
             None => Ok(Self { subject, bucket: Some(bucket) }),
             Some(retry_after) => {
-                let policy = "factor-account";
-                let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy).account(account);
+                let policy = LimitPolicy::FactorAccount;
+                let entry =
+                    Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
                 let quota = Quota { count: backoff.free, window: backoff.kept() };
                 Err(refused(state, TooMany { policy, quota, retry_after }))

@@ -17,7 +17,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         entropy::Entropy,
         ids::AccountId,
-        limit::{Backoff, Quota, TooMany},
+        limit::{Backoff, LimitPolicy, Quota, TooMany},
         secret::SecretText,
     },
     service::error::ServiceError,
@@ -184,10 +184,15 @@ impl Attempt {
                 Ok(Self { subject, bucket: Some(bucket), network, known_device, is_stranger, recognized })
             }
             ThrottleDecision::Wait(retry_after) => {
-                let mut entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail("login-account");
+                let mut entry = Entry::new(now, AuditEvent::RateLimit)
+                    .refused("too_many")
+                    .detail(LimitPolicy::LoginAccount.as_str());
                 entry.what.account = id;
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
-                Err(refused(state, TooMany { policy: "login-account", quota: quota_of(backoff), retry_after }))
+                Err(refused(
+                    state,
+                    TooMany { policy: LimitPolicy::LoginAccount, quota: quota_of(backoff), retry_after },
+                ))
             }
         }
     }

@@ -21,7 +21,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         client::ClientId,
         ids::{AccountId, SessionId},
-        limit::{Quota, TooMany},
+        limit::{LimitPolicy, Quota, TooMany},
         one_time_token::TokenPurpose,
     },
     service::error::ServiceError,
@@ -29,29 +29,36 @@ use crate::{
     store::redis::{RedisError, ThrottleBucket},
 };
 
-/// The names of a limit by address: one for the address or its /64, one for the wider IPv6 network.
+/// A limit by address: one for the address or its /64, one for the wider IPv6 network.
 #[derive(Clone, Copy)]
 struct AddressPolicy {
-    address: &'static str,
-    network: &'static str,
+    address: LimitPolicy,
+    network: LimitPolicy,
 }
 
-const LOGIN: AddressPolicy = AddressPolicy { address: "login-address", network: "login-network" };
-const REGISTRATION: AddressPolicy = AddressPolicy { address: "registration-address", network: "registration-network" };
+const LOGIN: AddressPolicy = AddressPolicy { address: LimitPolicy::LoginAddress, network: LimitPolicy::LoginNetwork };
+const REGISTRATION: AddressPolicy =
+    AddressPolicy { address: LimitPolicy::RegistrationAddress, network: LimitPolicy::RegistrationNetwork };
 const PASSWORD_CHANGE: AddressPolicy =
-    AddressPolicy { address: "password-change-address", network: "password-change-network" };
-const RECOVERY: AddressPolicy = AddressPolicy { address: "recovery-address", network: "recovery-network" };
-const FACTOR: AddressPolicy = AddressPolicy { address: "factor-address", network: "factor-network" };
-const PASSKEY: AddressPolicy = AddressPolicy { address: "passkey-address", network: "passkey-network" };
+    AddressPolicy { address: LimitPolicy::PasswordChangeAddress, network: LimitPolicy::PasswordChangeNetwork };
+const RECOVERY: AddressPolicy =
+    AddressPolicy { address: LimitPolicy::RecoveryAddress, network: LimitPolicy::RecoveryNetwork };
+const FACTOR: AddressPolicy =
+    AddressPolicy { address: LimitPolicy::FactorAddress, network: LimitPolicy::FactorNetwork };
+const PASSKEY: AddressPolicy =
+    AddressPolicy { address: LimitPolicy::PasskeyAddress, network: LimitPolicy::PasskeyNetwork };
 const AUTHORIZATION: AddressPolicy =
-    AddressPolicy { address: "authorization-address", network: "authorization-network" };
+    AddressPolicy { address: LimitPolicy::AuthorizationAddress, network: LimitPolicy::AuthorizationNetwork };
 const CLIENT_DOCUMENT: AddressPolicy =
-    AddressPolicy { address: "client-document-address", network: "client-document-network" };
+    AddressPolicy { address: LimitPolicy::ClientDocumentAddress, network: LimitPolicy::ClientDocumentNetwork };
 const CLIENT_REGISTRATION: AddressPolicy =
-    AddressPolicy { address: "client-registration-address", network: "client-registration-network" };
-const REFRESH: AddressPolicy = AddressPolicy { address: "refresh-address", network: "refresh-network" };
-const CLIENT_AUTHENTICATION: AddressPolicy =
-    AddressPolicy { address: "client-authentication-address", network: "client-authentication-network" };
+    AddressPolicy { address: LimitPolicy::ClientRegistrationAddress, network: LimitPolicy::ClientRegistrationNetwork };
+const REFRESH: AddressPolicy =
+    AddressPolicy { address: LimitPolicy::RefreshAddress, network: LimitPolicy::RefreshNetwork };
+const CLIENT_AUTHENTICATION: AddressPolicy = AddressPolicy {
+    address: LimitPolicy::ClientAuthenticationAddress,
+    network: LimitPolicy::ClientAuthenticationNetwork,
+};
 
 /// Behaviour of a shared limit while Redis does not answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +83,7 @@ pub async fn login(
     let limits = &state.config.limits;
     shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let (attempt, account) = Attempt::begin(state, identifier, ip, device).await?;
-    if let Err(refused) = shared(state, "login-service", limits.login_service, &[], IfDown::Fail).await {
+    if let Err(refused) = shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -96,7 +103,7 @@ pub async fn reauthentication(
     let limits = &state.config.limits;
     shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let attempt = Attempt::begin_of(state, account, ip, device).await?;
-    if let Err(refused) = shared(state, "login-service", limits.login_service, &[], IfDown::Fail).await {
+    if let Err(refused) = shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -114,8 +121,8 @@ pub async fn registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -
     let mut subject = Network::of(ip).as_bytes().to_vec();
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
-    shared(state, "registration-account", limits.registration_per_account, &subject, if_down).await?;
-    shared(state, "registration-service", limits.registration_service, &[], if_down).await
+    shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
+    shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
 }
 
 /// Checks whether a session may change its account's password.
@@ -126,9 +133,9 @@ pub async fn password_change(state: &AppState, session: SessionId, ip: Option<Ip
     // A Redis that is out of memory can still end sessions, so passwords can still be changed.
     let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
     let per_session = limits.password_change_per_account;
-    shared(state, "password-change-account", per_session, session.as_bytes(), if_down).await?;
+    shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
     shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
-    shared(state, "password-change-service", limits.password_change_service, &[], if_down).await
+    shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
 }
 
 /// Checks whether a client may request a mail with a link or code, or use one.
@@ -138,7 +145,7 @@ pub async fn password_change(state: &AppState, session: SessionId, ip: Option<Ip
 pub async fn recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
     shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
-    shared(state, "recovery-service", limits.recovery_service, &[], IfDown::Fail).await
+    shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a client may show or set up the second factor of a sign-in.
@@ -156,7 +163,7 @@ pub async fn second_factor(state: &AppState, ip: Option<IpAddr>) -> Result<(), S
 pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
     shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
-    shared(state, "passkey-service", limits.passkey_service, &[], IfDown::Fail).await
+    shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a mail with a code as a second factor may be sent to an account. Counted apart for each device and network that the
@@ -171,11 +178,11 @@ pub(super) async fn factor_mail(
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
-    let (policy, now) = ("factor-mail-account", state.clock.now());
+    let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
     let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::strangers);
-    let name = state.pseudonymizer.name(&[policy.as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
+    let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
     let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
-    let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy).account(account);
+    let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
     state.audit.record(entry.by(Actor::Anyone).from(ip));
     Err(refused(state, TooMany { policy, quota, retry_after }))
 }
@@ -193,14 +200,14 @@ pub async fn may_send_mail(
 ) -> Result<bool, ServiceError> {
     let Some(quota) = state.config.limits.mail_per_account else { return Ok(true) };
     let (purpose, key) = ([purpose.byte()], to.key());
-    let mut parts = vec![b"mail-account".as_slice(), &purpose, account.id.as_bytes()];
+    let mut parts = vec![LimitPolicy::MailAccount.as_str().as_bytes(), &purpose, account.id.as_bytes()];
     if key != account.email.key() {
         parts.push(key.as_bytes());
     }
     let name = state.pseudonymizer.name(&parts);
     let refused = state.redis.rate_limits.take(&name, quota, state.clock.now()).await?;
     if refused.is_some() {
-        state.metrics.rate_limited.with_label_values(&["mail-account"]).inc();
+        state.metrics.rate_limited.with_label_values(&[LimitPolicy::MailAccount.as_str()]).inc();
     }
     Ok(refused.is_none())
 }
@@ -211,7 +218,7 @@ pub async fn may_send_mail(
 /// [`ServiceError`]
 pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
-    local(state, "authorization-service", state.config.limits.authorization_service, &[])
+    local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
 }
 
 /// Checks whether a browser may make this node fetch the metadata document of a client.
@@ -220,7 +227,7 @@ pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
 /// [`ServiceError`]
 pub fn client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
-    local(state, "client-document-service", state.config.limits.client_document_service, &[])
+    local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
 }
 
 /// Checks whether an app may register itself.
@@ -229,7 +236,7 @@ pub fn client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), Servi
 /// [`ServiceError`]
 pub fn client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
-    local(state, "client-registration-service", state.config.limits.client_registration_service, &[])
+    local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.
@@ -245,8 +252,8 @@ pub fn refresh_from(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceE
 /// # Errors
 /// [`ServiceError`]
 pub fn refresh_of(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
-    local(state, "refresh-account", state.config.limits.refresh_per_account, account.as_bytes())?;
-    local(state, "refresh-service", state.config.limits.refresh_service, &[])
+    local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
+    local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
 }
 
 /// Checks whether a service client may introspect a token or get one of its own.
@@ -254,8 +261,8 @@ pub fn refresh_of(state: &AppState, account: AccountId) -> Result<(), ServiceErr
 /// # Errors
 /// [`ServiceError`]
 pub fn introspection(state: &AppState, client: &str) -> Result<(), ServiceError> {
-    local(state, "introspection-client", state.config.limits.introspection_per_client, client.as_bytes())?;
-    local(state, "introspection-service", state.config.limits.introspection_service, &[])
+    local(state, LimitPolicy::IntrospectionClient, state.config.limits.introspection_per_client, client.as_bytes())?;
+    local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
 }
 
 /// Counts a failed client authentication. Successful ones are never limited, so that a client with a wrong secret can't lock
@@ -268,7 +275,7 @@ pub fn client_authentication_failure(state: &AppState, ip: Option<IpAddr>) -> Re
 }
 
 /// Takes a request from a quota that this node counts.
-fn local(state: &AppState, policy: &'static str, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
+fn local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
     match state.local_limits.take(policy, subject, quota, state.clock.now()) {
         None => Ok(()),
@@ -297,13 +304,13 @@ fn local_by_address(
 /// Takes a request from a quota that all nodes share.
 async fn shared(
     state: &AppState,
-    policy: &'static str,
+    policy: LimitPolicy,
     quota: Option<Quota>,
     subject: &[u8],
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(limit) = quota else { return Ok(()) };
-    let name = state.pseudonymizer.name(&[policy.as_bytes(), subject]);
+    let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), subject]);
     match state.redis.rate_limits.take(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
@@ -311,7 +318,7 @@ async fn shared(
             Err(refused(state, TooMany { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
-            tracing::warn!(%error, policy, "Redis does not answer; this node counts the rate limit by itself");
+            tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
             local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),
@@ -343,21 +350,21 @@ fn wide(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Ne
 
 /// Counts a refusal in the metrics.
 fn refused(state: &AppState, too_many: TooMany) -> ServiceError {
-    state.metrics.rate_limited.with_label_values(&[too_many.policy]).inc();
+    state.metrics.rate_limited.with_label_values(&[too_many.policy.as_str()]).inc();
     too_many.into()
 }
 
 /// Writes a refusal to the audit log, with the account, session, client or network that the limit counts by.
-fn record(state: &AppState, policy: &'static str, subject: &[u8]) {
-    let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy);
+fn record(state: &AppState, policy: LimitPolicy, subject: &[u8]) {
+    let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy.as_str());
     entry.what.actor = Some(Actor::Anyone);
     match policy {
-        "refresh-account" => entry.what.account = subject.try_into().ok().map(AccountId::from_bytes),
-        "password-change-account" => entry.what.session = subject.try_into().ok().map(SessionId::from_bytes),
-        "introspection-client" => {
+        LimitPolicy::RefreshAccount => entry.what.account = subject.try_into().ok().map(AccountId::from_bytes),
+        LimitPolicy::PasswordChangeAccount => entry.what.session = subject.try_into().ok().map(SessionId::from_bytes),
+        LimitPolicy::IntrospectionClient => {
             entry.what.client = std::str::from_utf8(subject).ok().and_then(|name| ClientId::parse(name).ok());
         }
-        policy if policy.ends_with("-address") || policy.ends_with("-network") => {
+        policy if policy.is_by_address() => {
             entry.what.address = Network::address(subject);
         }
         _ => {}

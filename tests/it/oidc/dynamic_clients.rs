@@ -26,10 +26,10 @@ use crate::{
 };
 
 const RESOURCE: &str = "https://mcp.example.com/mcp";
-const PATH: &str = "/apps/helper.json";
+pub(super) const PATH: &str = "/apps/helper.json";
 
 /// A cluster whose nodes fetch documents from a server.
-async fn cluster() -> (TestCluster, DocumentServer) {
+pub(super) async fn cluster() -> (TestCluster, DocumentServer) {
     let mut cluster = TestCluster::new();
     let server = DocumentServer::start().await;
     server.allow(&mut cluster.config.dynamic_clients);
@@ -40,7 +40,7 @@ async fn cluster() -> (TestCluster, DocumentServer) {
 }
 
 /// A node with an account, and a browser that has signed in to it.
-async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) {
+pub(super) async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) {
     let node = cluster.node().await;
     node.account("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -48,7 +48,7 @@ async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) {
 }
 
 /// An authorization request of the app, which returns to its own host.
-fn request(server: &DocumentServer, client_id: &str) -> Request {
+pub(super) fn request(server: &DocumentServer, client_id: &str) -> Request {
     Request::of(client_id).with("redirect_uri", &server.url("/callback")).with("scope", "openid")
 }
 
@@ -66,7 +66,7 @@ async fn session(node: &Node, browser: &Browser) -> BrowserSession {
 }
 
 /// Consents as the page does, and returns the code.
-async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
+pub(super) async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
     let (page, handle) = page_of(node, &browser.authorize(node, request).await);
     assert_eq!(page, "/account/consent");
     let parsed = RequestHandle::parse(&handle).unwrap();
@@ -76,12 +76,12 @@ async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request:
 }
 
 /// Calls the token endpoint as a public client.
-async fn token_as(node: &Node, client_id: &str, form: &[(&str, &str)]) -> Answer {
+pub(super) async fn token_as(node: &Node, client_id: &str, form: &[(&str, &str)]) -> Answer {
     let form: Vec<_> = form.iter().copied().chain([("client_id", client_id)]).collect();
     node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await
 }
 
-async fn exchange(node: &Node, server: &DocumentServer, client_id: &str, code: &str) -> Answer {
+pub(super) async fn exchange(node: &Node, server: &DocumentServer, client_id: &str, code: &str) -> Answer {
     let redirect_uri = server.url("/callback");
     let form = [
         ("grant_type", "authorization_code"),
@@ -92,20 +92,20 @@ async fn exchange(node: &Node, server: &DocumentServer, client_id: &str, code: &
     token_as(node, client_id, &form).await
 }
 
-async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Answer {
+pub(super) async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Answer {
     let form = [("grant_type", "refresh_token"), ("refresh_token", text(tokens, "refresh_token"))];
     token_as(node, client_id, &form).await
 }
 
 /// The tokens of an app that the browser's user allows.
-async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
+pub(super) async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
     let code = allow(node, browser, server, &request(server, client_id)).await;
     exchange(node, server, client_id, &code).await.expect(200).json()
 }
 
 /// The message of the page that refuses a request. It leads nowhere else.
 #[track_caller]
-fn refusal(answer: &Answer) -> &str {
+pub(super) fn refusal(answer: &Answer) -> &str {
     assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{answer:?}");
     answer.text.as_str()
 }

@@ -1,10 +1,15 @@
 //! Third-party-initiated login (OpenID Connect Core 1.0, section 4): the account page opens an app, which starts a sign-in here.
 
 use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
+use reqwest::Method;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Browser, CALLBACK, Request, response_of, shop, sign_in, web};
+use super::{
+    Browser, CALLBACK, Request,
+    dynamic_clients::{self, PATH},
+    error_of, response_of, shop, sign_in, web,
+};
 use crate::{
     binary::{Service, run},
     harness::{client::PASSWORD, test_cluster::TestCluster},
@@ -91,6 +96,42 @@ async fn login_hint_goes_only_to_apps_that_may_know_the_address() {
     sql.close().await;
     cluster.reload_clients().await;
     assert_eq!(apps().await[0]["open_url"], Value::Null);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
+    let (mut cluster, server) = dynamic_clients::cluster().await;
+    cluster.config.dynamic_clients.registration = true;
+    let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
+    let start = server.url("/start");
+    let client_id = server.app(PATH, &[("initiate_login_uri", json!(start))]);
+    dynamic_clients::sign_in(&node, &browser, &server, &client_id).await;
+    let tokens = node.login("ada").await;
+    let apps = async || node.get("/v1/me/consents", &tokens.access).await.expect(200).json()["apps"].clone();
+    let issuer = node.state.config.issuer.as_str();
+    let link = Url::parse(apps().await[0]["open_url"].as_str().unwrap()).unwrap();
+    assert!(link.as_str().starts_with(&format!("{start}?")), "{link}");
+    assert_eq!(parameters(&link), pairs(&[("iss", issuer)]));
+    let sql = cluster.sql().await;
+    latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
+    sql.close().await;
+    cluster.advance(std::time::Duration::from_secs(6));
+    assert_eq!(apps().await[0]["open_url"], Value::Null);
+    // An address elsewhere is refused, as is one without https (`oidcc-3rd_party-init-login-nohttps`).
+    for (number, uri) in
+        ["https://evil.example/start", "http://localhost/start", "javascript:alert(1)"].iter().enumerate()
+    {
+        let client_id = server.app(&format!("/lie{number}"), &[("initiate_login_uri", json!(uri))]);
+        let answer = browser.authorize(&node, &dynamic_clients::request(&server, &client_id)).await;
+        assert!(dynamic_clients::refusal(&answer).contains("its content is not valid"), "{uri} {answer:?}");
+        let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": uri });
+        let refused = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await;
+        assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()), "{uri}");
+    }
+    let metadata = json!({ "redirect_uris": [CALLBACK], "initiate_login_uri": "https://app.example.com/start" });
+    let registered = node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await.expect(201).json();
+    assert_eq!(registered["initiate_login_uri"], metadata["initiate_login_uri"]);
     node.stop().await;
 }
 

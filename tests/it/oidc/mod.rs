@@ -2,9 +2,11 @@
 
 mod attacks;
 mod authorize;
+mod client_keys;
 mod clients;
 mod code;
 mod conformance;
+mod conformance_suite;
 mod consent;
 mod dynamic_clients;
 mod dynamic_registration;

@@ -3,10 +3,13 @@
 //!
 //! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh,
 //! within bounds. The other endpoints accept a client only if an account has allowed it, so that only a browser that has passed
-//! the rate limits of `/oauth2/authorize` can make the service fetch a document.
+//! the rate limits of `/oauth2/authorize` can make the service fetch a document. The same holds for the keys at a `jwks_uri`.
+
+mod document_cache;
+mod error;
+mod keys;
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +19,8 @@ use prometheus::IntCounterVec;
 use serde_json::Value;
 use url::Url;
 
+use self::document_cache::{DocumentCache, FetchOutcome, MAX_DOCUMENTS};
+pub use self::error::DocumentError;
 use super::{
     clients::{ClientLabel, RegisteredClient},
     error::StateError,
@@ -23,7 +28,7 @@ use super::{
 use crate::{
     config::{DynamicClientSettings, Secrets},
     crypto::{
-        client_keys::{ClientKeys, to_jwks},
+        client_keys::{ClientKeys, usable_jwks},
         client_registration::{self, ClientRegistrations, Registration, reference},
     },
     domain::{
@@ -31,22 +36,14 @@ use crate::{
         bounded_map::BoundedMap,
         client::ClientSecretHash,
         clock::{Clock, Timestamp},
-        dynamic_client::{ClientMetadata, DocumentUrlError, DynamicSource, MetadataError, check_document_url},
+        dynamic_client::{ClientMetadata, DynamicSource, MetadataError, check_document_url},
         entropy::Entropy,
     },
-    fetch::{FetchError, Fetched, Fetcher},
+    fetch::Fetcher,
     metrics::counters,
     store::sql::{Sql, StoredDynamicClient},
 };
 
-/// The maximum number of documents that a node keeps.
-const MAX_DOCUMENTS: usize = 2048;
-/// The shortest and the longest time for which a document is used, whatever its response says.
-const FRESH: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
-/// The time for which a document is used if its response doesn't say.
-const FRESH_BY_DEFAULT: Duration = Duration::from_hours(1);
-/// The time after a failed fetch in which the document is not fetched again. Short, so that a developer who repairs it need not wait.
-const FAILURE_BACKOFF: Duration = Duration::from_secs(10);
 /// The time for which a client's sessions are refreshed while its host does not answer.
 const STALE: Duration = Duration::from_hours(7 * 24);
 /// The time after which the stored metadata are replaced by equal ones, so that [`STALE`] counts from the last fetch.
@@ -54,68 +51,21 @@ const STORE_AGAIN: Duration = Duration::from_hours(24);
 /// The time for which a stored client is used from memory: an operator's change applies within it.
 const STORED_FRESH: Duration = Duration::from_secs(5);
 
-/// Why the metadata document of a client can't be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DocumentError {
-    /// The URL can't be that of a document.
-    #[error("the client_id {0}")]
-    Url(#[from] DocumentUrlError),
-    /// The host is not among those that the operator allows.
-    #[error("the host is not in dynamic_clients.allowed_hosts")]
-    Host,
-    /// The document could not be fetched.
-    #[error(transparent)]
-    Fetch(#[from] FetchError),
-    /// The document is not JSON, or ambiguous.
-    #[error("the document is not a JSON object, or has a repeated member")]
-    Json,
-    /// The metadata are refused.
-    #[error(transparent)]
-    Metadata(#[from] MetadataError),
-    /// The keys of the client can't be used.
-    #[error("jwks has no key that can be used")]
-    Keys,
-}
-
-impl DocumentError {
-    /// Whether a later request can't succeed unless the document changes.
-    pub const fn is_final(self) -> bool {
-        match self {
-            Self::Fetch(error) => error.is_final(),
-            _ => true,
-        }
-    }
-
-    fn label(self) -> &'static str {
-        match self {
-            Self::Fetch(error) => error.label(),
-            _ => "invalid",
-        }
-    }
-}
-
 /// Metadata documents and stored clients. See the module's documentation.
 pub(super) struct DynamicClients {
     settings: DynamicClientSettings,
     registrations: ClientRegistrations,
     /// None if documents are off.
     fetcher: Option<Fetcher>,
-    /// Documents and failures by URL.
-    documents: Mutex<BoundedMap<String, Document>>,
-    /// Fetches in progress by URL. The holder of the lock fetches; the others wait and find the result.
-    in_progress: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// The clients of documents.
+    documents: DocumentCache<RegisteredClient>,
+    /// The key sets of clients with a `jwks_uri`.
+    keys: DocumentCache<Arc<ClientKeys>>,
     /// Stored clients by reference, and when they were read.
     stored: Mutex<BoundedMap<String, (Timestamp, Arc<StoredDynamicClient>)>>,
     fetches: IntCounterVec,
     sql: Sql,
     clock: Clock,
-}
-
-/// The outcome of a fetch, and until when it holds.
-#[derive(Clone)]
-struct Document {
-    outcome: Result<RegisteredClient, DocumentError>,
-    until: Timestamp,
 }
 
 impl DynamicClients {
@@ -129,7 +79,7 @@ impl DynamicClients {
     ) -> Result<Self, StateError> {
         let fetches = counters(
             "latchkey_client_document_fetches_total",
-            "Fetches of metadata documents of clients, by outcome.",
+            "Fetches of documents and key sets of clients, by outcome.",
             &["outcome"],
         );
         for outcome in ["fetched", "invalid", "refused", "private_address", "unreachable", "timeout", "busy"] {
@@ -139,8 +89,8 @@ impl DynamicClients {
             registrations: ClientRegistrations::new(secrets),
             fetcher: settings.metadata_documents.then(|| Fetcher::new(settings)).transpose()?,
             settings: settings.clone(),
-            documents: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
-            in_progress: Mutex::default(),
+            documents: DocumentCache::new(Duration::ZERO, clock),
+            keys: DocumentCache::new(STALE, clock),
             stored: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
             fetches,
             sql: sql.clone(),
@@ -188,7 +138,8 @@ impl DynamicClients {
         if !metadata.redirect_uris.iter().all(allows) {
             return Err(DocumentError::Host);
         }
-        metadata.jwks = metadata.jwks.map(|jwks| to_jwks(&jwks)).transpose().map_err(|_| DocumentError::Keys)?;
+        self.check_jwks_uri(&metadata)?;
+        metadata.jwks = metadata.jwks.map(|jwks| usable_jwks(&jwks)).transpose().map_err(|_| DocumentError::Keys)?;
         let too_long = MetadataError::Metadata("The metadata are too long: leave out what is not needed.");
         self.registrations.issue(metadata, entropy, self.clock.now()).ok_or(DocumentError::Metadata(too_long))
     }
@@ -206,9 +157,7 @@ impl DynamicClients {
 
     /// The outcome of the last fetch of a document, while it holds.
     pub(super) fn cached(&self, url: &str) -> Option<Result<RegisteredClient, DocumentError>> {
-        let now = self.clock.now();
-        let mut documents = lock(&self.documents);
-        documents.get(&url.to_owned()).filter(|document| now < document.until).map(|document| document.outcome.clone())
+        self.documents.get(url)
     }
 
     /// Fetches a document, unless another request has just done so.
@@ -217,20 +166,8 @@ impl DynamicClients {
     /// [`DocumentError`]
     pub(super) async fn fetch(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
         let url = self.check_url(client_id)?;
-        let flight = Arc::clone(lock(&self.in_progress).entry(client_id.to_owned()).or_default());
-        let outcome = {
-            let _turn = flight.lock().await;
-            match self.cached(client_id) {
-                Some(outcome) => outcome,
-                None => self.fetch_now(&url).await,
-            }
-        };
-        // Two owners: the map and this call.
-        let mut in_progress = lock(&self.in_progress);
-        if Arc::strong_count(&flight) <= 2 {
-            in_progress.remove(client_id);
-        }
-        outcome
+        let fetch = async || self.fetch_json(&url, |body| self.read(body, &url)).await;
+        self.documents.get_or_fetch(client_id, fetch).await
     }
 
     fn check_url(&self, client_id: &str) -> Result<Url, DocumentError> {
@@ -239,30 +176,24 @@ impl DynamicClients {
         if is_allowed { Ok(url) } else { Err(DocumentError::Host) }
     }
 
-    async fn fetch_now(&self, url: &Url) -> Result<RegisteredClient, DocumentError> {
+    /// Fetches what a client has at a URL, and reads it.
+    async fn fetch_json<T>(&self, url: &Url, read: impl FnOnce(&[u8]) -> Result<T, DocumentError>) -> FetchOutcome<T> {
         let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
         let fetched = fetcher.get_json(url).await.map_err(DocumentError::from);
-        let fetched = fetched.and_then(|fetched| Ok((self.read(&fetched, url)?, fetched.freshness)));
-        let (outcome, lifetime) = match fetched {
-            Ok((client, freshness)) => (Ok(client), freshness.unwrap_or(FRESH_BY_DEFAULT).clamp(FRESH.0, FRESH.1)),
-            Err(error) => (Err(error), FAILURE_BACKOFF),
-        };
+        let outcome = fetched.and_then(|fetched| Ok((read(&fetched.body)?, fetched.freshness)));
         let label = outcome.as_ref().err().map_or("fetched", |error| error.label());
         self.fetches.with_label_values(&[label]).inc();
         match &outcome {
-            Ok(_) => tracing::info!(client_id = url.as_str(), "metadata document of a client fetched"),
-            Err(error) => tracing::warn!(client_id = url.as_str(), %error, "metadata document of a client refused"),
+            Ok(_) => tracing::info!(url = url.as_str(), "document of a client fetched"),
+            Err(error) => tracing::warn!(url = url.as_str(), %error, "document of a client refused"),
         }
-        let document = Document { outcome: outcome.clone(), until: self.clock.now() + lifetime };
-        lock(&self.documents).insert(url.as_str().to_owned(), document);
         outcome
     }
 
-    fn read(&self, fetched: &Fetched, url: &Url) -> Result<RegisteredClient, DocumentError> {
-        let Some(Value::Object(members)) = strict_json::from_slice(&fetched.body) else {
-            return Err(DocumentError::Json);
-        };
+    fn read(&self, body: &[u8], url: &Url) -> Result<RegisteredClient, DocumentError> {
+        let Some(Value::Object(members)) = strict_json::from_slice(body) else { return Err(DocumentError::Json) };
         let metadata = ClientMetadata::of_document(&members, url)?;
+        self.check_jwks_uri(&metadata)?;
         self.build(metadata, url.as_str(), DynamicSource::Document, NO_SECRET, self.clock.now())
     }
 
@@ -277,7 +208,7 @@ impl DynamicClients {
         let keys = match metadata.jwks.take() {
             None => ClientKeys::default(),
             Some(jwks) => {
-                let jwks = to_jwks(&jwks).map_err(|_| DocumentError::Keys)?;
+                let jwks = usable_jwks(&jwks).map_err(|_| DocumentError::Keys)?;
                 let keys = ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?;
                 metadata.jwks = Some(jwks);
                 keys
@@ -361,14 +292,16 @@ impl DynamicClients {
         Ok(Some(stored))
     }
 
-    /// The `client_id` and the name of a stored client.
+    /// The label of a stored client.
     pub(super) fn label(&self, stored: &StoredDynamicClient) -> ClientLabel {
         let source = Self::source(&stored.client_id).unwrap_or(DynamicSource::Registration);
         let metadata = serde_json::from_str(&stored.metadata).ok();
-        let client =
+        let found =
             metadata.and_then(|it| self.build(it, &stored.client_id, source, NO_SECRET, stored.created_at).ok());
-        let name = client.map(|found| found.client.display_name().to_owned());
-        ClientLabel { name: name.unwrap_or_else(|| stored.client_id.clone()), client_id: stored.client_id.clone() }
+        let is_enabled = stored.disabled_at.is_none() && self.accepts(source);
+        let client = found.map(|found| found.client);
+        let name = client.as_ref().map_or(stored.client_id.as_str(), |client| client.display_name()).to_owned();
+        ClientLabel { client_id: stored.client_id.clone(), name, client: client.filter(|_| is_enabled) }
     }
 
     /// Removes a stored client from memory, so that its next use reads it from the database.

@@ -1,0 +1,96 @@
+//! The client that metadata describe.
+
+use url::Url;
+
+use super::{ClientMetadata, DynamicClient, DynamicSource};
+use crate::domain::{
+    app_client::{AppSettings, ClientAuthMethod, ClientKind},
+    client::{Client, ClientId, ClientSecretHash, SpaceSeparated},
+    clock::Timestamp,
+};
+
+impl ClientMetadata {
+    /// The client with these metadata. It gets those of its scopes that are in `scopes`, may request tokens for `resources`, and its users always consent.
+    pub fn into_client(
+        self,
+        id: ClientId,
+        (client_id, source): (String, DynamicSource),
+        (scopes, resources): (&SpaceSeparated, &SpaceSeparated),
+        secret: ClientSecretHash,
+        created_at: Timestamp,
+    ) -> Client {
+        let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());
+        let granted = scopes.words().iter().filter(|scope| requested.as_ref().is_none_or(|own| own.contains(scope)));
+        let method = self.method();
+        let jwks = self.jwks.clone();
+        let dynamic = DynamicClient { client_id, source, metadata: self };
+        let metadata = &dynamic.metadata;
+        let by_host = || dynamic.host().or_else(|| host_of(metadata.redirect_uris.first()?));
+        Client {
+            id,
+            kind: kind_of(method),
+            app: AppSettings {
+                name: metadata.name.clone().or_else(by_host),
+                redirect_uris: metadata.redirect_uris.clone(),
+                post_logout_redirect_uris: metadata.post_logout_redirect_uris.clone(),
+                grant_types: metadata.grant_types(),
+                auth_method: Some(method),
+                asks_consent: true,
+                client_uri: metadata.client_uri.clone(),
+                initiate_login_uri: metadata.initiate_login_uri.clone(),
+                ..AppSettings::default()
+            },
+            scopes: SpaceSeparated::parse(granted).unwrap_or_default(),
+            audiences: resources.clone(),
+            jwks,
+            secret,
+            former_secret: None,
+            created_at,
+            disabled_at: None,
+            dynamic: Some(Box::new(dynamic)),
+        }
+    }
+}
+
+/// The kind of a client that authenticates by this method.
+pub(super) fn kind_of(method: ClientAuthMethod) -> ClientKind {
+    if method == ClientAuthMethod::None { ClientKind::Public } else { ClientKind::Web }
+}
+
+/// The host of a URI, or its scheme, which names an app on the user's device.
+fn host_of(uri: &str) -> Option<String> {
+    let url = Url::parse(uri).ok()?;
+    Some(url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{
+        super::read::testing::{URL, document},
+        *,
+    };
+
+    #[test]
+    fn client_gets_no_more_than_dynamic_clients_may_have() {
+        let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
+        let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
+        let client = |scope: Value| {
+            let metadata = document(&[("scope", scope), ("client_name", Value::Null)]).unwrap();
+            metadata.into_client(
+                DynamicClient::reference(DynamicSource::Document, &"a".repeat(32)),
+                (URL.to_owned(), DynamicSource::Document),
+                (&allowed, &resources),
+                ClientSecretHash::new([0; 32]),
+                Timestamp::from_millis(0),
+            )
+        };
+        let greedy = client(json!("openid admin"));
+        assert_eq!(greedy.scopes.to_string(), "openid");
+        assert_eq!(client(Value::Null).scopes, allowed);
+        assert!(greedy.app.asks_consent);
+        assert_eq!((greedy.client_id(), greedy.display_name()), (URL, "app.example.com"));
+        assert!(DynamicClient::is_reference(greedy.id.as_str()) && !DynamicClient::is_reference("grafana"));
+    }
+}

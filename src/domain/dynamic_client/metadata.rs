@@ -1,0 +1,53 @@
+//! Client metadata, as far as they are used.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::app_client::{ClientAuthMethod, GrantType};
+
+/// Client metadata (RFC 7591, section 2), as far as they are used. The stored form is JSON.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientMetadata {
+    /// `client_name`, if it can be shown.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// `redirect_uris`
+    #[serde(rename = "r")]
+    pub redirect_uris: Vec<String>,
+    /// `post_logout_redirect_uris`
+    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
+    pub post_logout_redirect_uris: Vec<String>,
+    /// Whether `grant_types` contains `refresh_token`.
+    #[serde(rename = "o", default)]
+    pub refreshes: bool,
+    /// `token_endpoint_auth_method`
+    #[serde(rename = "a")]
+    pub auth_method: String,
+    /// `scope`; none for all scopes that dynamic clients may request.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// `client_uri`
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub client_uri: Option<String>,
+    /// `jwks`, for [`ClientAuthMethod::PrivateKeyJwt`].
+    #[serde(rename = "j", default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<String>,
+    /// `jwks_uri`, for [`ClientAuthMethod::PrivateKeyJwt`].
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub jwks_uri: Option<String>,
+    /// `initiate_login_uri` (OpenID Connect Core 1.0, section 4).
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub initiate_login_uri: Option<String>,
+}
+
+impl ClientMetadata {
+    /// The authentication method.
+    pub fn method(&self) -> ClientAuthMethod {
+        ClientAuthMethod::parse(&self.auth_method).unwrap_or(ClientAuthMethod::PrivateKeyJwt)
+    }
+
+    /// The grant types.
+    pub fn grant_types(&self) -> Vec<GrantType> {
+        let refresh = self.refreshes.then_some(GrantType::RefreshToken);
+        std::iter::once(GrantType::AuthorizationCode).chain(refresh).collect()
+    }
+}

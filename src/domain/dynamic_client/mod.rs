@@ -1,0 +1,74 @@
+//! Clients that no operator has registered: apps with a metadata document at the URL that is their `client_id`
+//! (draft-ietf-oauth-client-id-metadata-document), and apps that have registered themselves (RFC 7591).
+
+mod client;
+mod document_url;
+mod metadata;
+mod name;
+mod read;
+
+use url::Url;
+
+pub use self::{
+    document_url::{DocumentUrlError, MAX_URL_BYTES, check_document_url},
+    metadata::ClientMetadata,
+    read::MetadataError,
+};
+use super::client::ClientId;
+
+/// Where the metadata of a client comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DynamicSource {
+    /// The document at the URL that is the `client_id`.
+    Document,
+    /// The `client_id` itself, which this service has issued.
+    Registration,
+}
+
+impl DynamicSource {
+    /// The prefix of the [references](DynamicClient::reference) to clients of this source. No operator can register a client with
+    /// it.
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Document => "url.",
+            Self::Registration => "dcr.",
+        }
+    }
+}
+
+/// The properties that only dynamic clients have: those that no operator has registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicClient {
+    /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold the client's
+    /// [`Client::id`] instead, a digest of it.
+    pub client_id: String,
+    /// Where the metadata comes from.
+    pub source: DynamicSource,
+    /// The metadata, as far as they are used.
+    pub metadata: ClientMetadata,
+}
+
+impl DynamicClient {
+    /// Whether a client's id is a reference to a dynamic client: a prefix, and a digest in 32 characters of base64url.
+    pub fn is_reference(id: &str) -> bool {
+        [DynamicSource::Document, DynamicSource::Registration]
+            .into_iter()
+            .any(|source| id.strip_prefix(source.prefix()).is_some_and(|digest| digest.len() == 32))
+    }
+
+    /// The reference with this digest.
+    ///
+    /// # Panics
+    /// If the digest has other characters than those of base64url.
+    pub fn reference(source: DynamicSource, digest: &str) -> ClientId {
+        ClientId::parse(&format!("{}{digest}", source.prefix())).expect("a prefix and base64url are a client id")
+    }
+
+    /// The host that serves the metadata document and answers for the app. None for an app that has registered itself.
+    pub fn host(&self) -> Option<String> {
+        match self.source {
+            DynamicSource::Document => Url::parse(&self.client_id).ok()?.host_str().map(str::to_owned),
+            DynamicSource::Registration => None,
+        }
+    }
+}

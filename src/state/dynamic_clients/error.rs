@@ -1,0 +1,47 @@
+//! Why the metadata of a client can't be used.
+
+use crate::{
+    domain::dynamic_client::{DocumentUrlError, MetadataError},
+    fetch::FetchError,
+};
+
+/// Why the metadata document of a client can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// The URL can't be that of a document.
+    #[error("the client_id {0}")]
+    Url(#[from] DocumentUrlError),
+    /// The host is not among those that the operator allows.
+    #[error("the host is not in dynamic_clients.allowed_hosts")]
+    Host,
+    /// The document could not be fetched.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The document is not JSON, or ambiguous.
+    #[error("the document is not a JSON object, or has a repeated member")]
+    Json,
+    /// The metadata are refused.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The keys of the client can't be used.
+    #[error("jwks, or the set at jwks_uri, has no key that can be used, or a private one")]
+    Keys,
+}
+
+impl DocumentError {
+    /// Whether a later request can't succeed unless the document changes.
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Fetch(error) => error.is_final(),
+            _ => true,
+        }
+    }
+
+    /// The name of the outcome in metrics.
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Fetch(error) => error.label(),
+            _ => "invalid",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The keys by which clients authenticate: in their metadata, or at their `jwks_uri`.
+
+use std::sync::Arc;
+
+use url::Url;
+
+use super::{DocumentError, DynamicClients, FetchOutcome};
+use crate::{
+    crypto::client_keys::{ClientKeys, usable_jwks},
+    domain::dynamic_client::{ClientMetadata, MetadataError},
+    state::clients::RegisteredClient,
+};
+
+impl DynamicClients {
+    /// Checks whether this node may fetch the keys of a client.
+    pub(super) fn check_jwks_uri(&self, metadata: &ClientMetadata) -> Result<(), DocumentError> {
+        let Some(uri) = &metadata.jwks_uri else { return Ok(()) };
+        if self.fetcher.is_none() {
+            // An operator who allows registrations alone has not allowed requests to other hosts.
+            return Err(MetadataError::Metadata("jwks_uri is not supported here: send jwks.").into());
+        }
+        self.check_url(uri).map(|_| ())
+    }
+
+    /// The keys of a client.
+    ///
+    /// # Errors
+    /// [`DocumentError`] if they are at its `jwks_uri`, and can't be fetched.
+    pub(in crate::state) async fn keys(&self, found: &RegisteredClient) -> Result<Arc<ClientKeys>, DocumentError> {
+        let Some(uri) = jwks_uri(found) else { return Ok(Arc::clone(&found.keys)) };
+        let url = self.check_url(uri)?;
+        self.keys.get_or_fetch(uri, async || self.fetch_keys(&url).await).await
+    }
+
+    /// The keys of a client as of this minute, after they have not verified a signature: the client may have a new key. None if they are not
+    /// at a `jwks_uri`, or can't be fetched.
+    pub(in crate::state) async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
+        let uri = jwks_uri(found)?;
+        let url = self.check_url(uri).ok()?;
+        self.keys.get_newer_or_fetch(uri, async || self.fetch_keys(&url).await).await.ok()
+    }
+
+    async fn fetch_keys(&self, url: &Url) -> FetchOutcome<Arc<ClientKeys>> {
+        self.fetch_json(url, read).await
+    }
+}
+
+fn jwks_uri(found: &RegisteredClient) -> Option<&str> {
+    found.client.dynamic.as_ref()?.metadata.jwks_uri.as_deref()
+}
+
+fn read(body: &[u8]) -> Result<Arc<ClientKeys>, DocumentError> {
+    let text = std::str::from_utf8(body).map_err(|_| DocumentError::Json)?;
+    let jwks = usable_jwks(text).map_err(|_| DocumentError::Keys)?;
+    Ok(Arc::new(ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?))
+}

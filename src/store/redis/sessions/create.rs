@@ -1,0 +1,132 @@
+//! Starts a session.
+
+use std::{iter::repeat, time::Duration};
+
+use fred::{
+    bytes::{BufMut, Bytes},
+    types::Value,
+};
+
+use super::{MAX_U48, SessionStore, evicted, new_record, session_arg_prefix, too_long, whole_millis};
+use crate::{
+    domain::{
+        account::{ClaimsVersion, Epoch, Roles},
+        authentication::Authentication,
+        clock::Timestamp,
+        further_claims::FurtherClaims,
+        ids::{AccountId, SessionId},
+        session::{ClientGrant, Grant, Origin, OriginTag, Transport},
+    },
+    store::redis::{
+        connection::RedisError,
+        last_use::{LastUse, UseOrigin},
+        record::{self, Record},
+        script::unexpected,
+    },
+};
+
+/// A session to create.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The id.
+    pub id: SessionId,
+    /// The account it belongs to.
+    pub account: AccountId,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The account's other claims.
+    pub further_claims: FurtherClaims,
+    /// The version of the account's claims that has these roles.
+    pub claims_version: ClaimsVersion,
+    /// The account's epoch when its credentials were checked.
+    pub epoch: Epoch,
+    /// The transport of its refresh token.
+    pub transport: Transport,
+    /// Address, device and user agent of the sign-in.
+    pub origin: Origin,
+    /// The tag of its network and user agent.
+    pub tag: OriginTag,
+    /// The authentication and the grant that the session is based on.
+    pub basis: SessionBasis,
+    /// The idle timeout.
+    pub idle_timeout: Duration,
+    /// The absolute lifetime.
+    pub absolute_timeout: Duration,
+    /// The maximum number of sessions of the account; the oldest ends first.
+    pub max_per_account: u32,
+}
+
+/// The authentication and the grant that a session is based on. The default is a sign-in by password to the first-party client.
+#[derive(Clone, Debug, Default)]
+pub struct SessionBasis {
+    /// The authentication; if none, a password at the time of creation.
+    pub authentication: Option<Authentication>,
+    /// The client, the scopes and the audiences; none for the first-party defaults.
+    pub client: Option<ClientGrant>,
+    /// The session that it belongs to.
+    pub parent: Option<SessionId>,
+}
+
+/// The outcome of [`SessionStore::create`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// The session was created.
+    Created {
+        /// The new session.
+        grant: Grant,
+        /// The sessions that the cap has ended for it.
+        evicted: Vec<SessionId>,
+    },
+    /// The account or its claims have changed since its credentials were checked (I5, I16): check them again.
+    Stale,
+}
+
+impl SessionStore {
+    /// Creates a session.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
+        let SessionBasis { authentication, client, parent } = new.basis;
+        let grant =
+            client.as_ref().map(|client| record::encode_grant(client).ok_or_else(|| too_long(client))).transpose()?;
+        let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
+        let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
+        let last_use = LastUse::new(UseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
+        let mut all = session_arg_prefix(new.account, new.id, 60);
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
+            all.put_uint(time.min(MAX_U48), 6);
+        }
+        all.put_u32(new.max_per_account);
+        all.put_u32(new.epoch.0);
+        all.put_u32(new.claims_version.0);
+        all.extend_from_slice(&record.encode());
+        let mut arguments = vec![Value::Bytes(all.freeze()), new.further_claims.encode_with(&new.roles).into()];
+        let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
+        arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
+        arguments.push(Value::Bytes(last_use.encode(now).into()));
+        let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
+        // The position of the last event, where the cap has ended sessions.
+        let (outcome, ended) = match &answer {
+            Value::Array(parts) => (parts.first().and_then(Value::as_str), parts.get(1)),
+            outcome => (outcome.as_str(), None),
+        };
+        match outcome.as_deref() {
+            Some("created") => {
+                let evicted = evicted(&answer);
+                for session in &evicted {
+                    self.log.session_cache.remove_session(new.account, *session);
+                }
+                if let Some(position) = ended {
+                    self.confirm_ended("create", new.account, position).await?;
+                }
+                let client = client.map(Box::new);
+                let claims = (new.roles, new.further_claims, new.claims_version);
+                let grant = record.into_grant(new.account, new.id, claims, Some(&last_use), client);
+                Ok(Create::Created { grant, evicted })
+            }
+            Some("stale") => Ok(Create::Stale),
+            _ => Err(unexpected("create", &answer)),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Ends sessions: one, one with those beneath it, or all of an account (I3).
+
+use fred::types::Value;
+
+use super::{FENCE, SessionStore, bytes, position_of, session_arg_prefix};
+use crate::{
+    domain::{
+        account::Epoch,
+        clock::Timestamp,
+        event::Reason,
+        ids::{AccountId, SessionId},
+    },
+    store::redis::{
+        connection::RedisError,
+        revocation_log::session_ended,
+        script::{millis, unexpected},
+    },
+};
+
+impl SessionStore {
+    /// Ends one session (I3). Returns whether there was one, once no other node can call it active. Waits also if the session had
+    /// ended before: its end may not have reached every node yet.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let pending = self.log.acks.open();
+        let from = pending.origin();
+        let mut which = session_arg_prefix(account, session, from.len());
+        which.extend_from_slice(from.as_bytes());
+        let event = session_ended(account, session, reason, now);
+        let arguments = vec![Value::Bytes(which.freeze()), event.into()];
+        let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
+        // On success and on failure: the next lookup reads Redis.
+        self.log.session_cache.remove_session(account, session);
+        let answer = answer?;
+        let ended = matches!(answer, Value::Integer(1));
+        if ended {
+            self.count_revocation(reason);
+            pending.confirmed().await;
+        } else {
+            let position = position_of("revoke", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
+        }
+        Ok(ended)
+    }
+
+    /// Ends one session and, if it is a browser's, the sessions beneath it (I3). Returns the sessions that ended, once no other node
+    /// can call them active.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke_tree(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Vec<SessionId>, RedisError> {
+        let pending = self.log.acks.open();
+        let arguments = [bytes(session.as_bytes()), reason.as_str().into(), millis(now), pending.origin().into()];
+        let answer = self.run(&self.connection.scripts.revoke_tree, account, arguments).await;
+        self.log.session_cache.remove_session(account, session);
+        let answer = answer?;
+        let Value::Array(parts) = &answer else {
+            let position = position_of("revoke_tree", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
+            return Ok(Vec::new());
+        };
+        let ids = parts.iter().filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+        let ended: Vec<_> = ids.map(SessionId::from_bytes).collect();
+        for session in &ended {
+            self.log.session_cache.remove_session(account, *session);
+        }
+        self.count_revocation(reason);
+        pending.confirmed().await;
+        Ok(ended)
+    }
+
+    /// Moves the sessions beneath a browser's session `former` to `new`, which takes its place, and ends the former (I3). If the new one is
+    /// not live, ends all of them. Returns whether `former` existed.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn adopt(
+        &self,
+        account: AccountId,
+        former: SessionId,
+        new: SessionId,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let pending = self.log.acks.open();
+        let arguments = [
+            bytes(former.as_bytes()),
+            bytes(new.as_bytes()),
+            reason.as_str().into(),
+            millis(now),
+            pending.origin().into(),
+        ];
+        let answer = self.run(&self.connection.scripts.adopt, account, arguments).await;
+        self.log.session_cache.remove_account(account, Some(new));
+        let answer = answer?;
+        if matches!(answer, Value::Integer(1)) {
+            self.count_revocation(reason);
+            pending.confirmed().await;
+            Ok(true)
+        } else {
+            let position = position_of("adopt", &answer)?;
+            self.log.confirm_position(pending, account, position).await;
+            Ok(false)
+        }
+    }
+
+    /// Ends every session of an account, except one if given (I3). Returns the number of live sessions ended, once no other
+    /// node can call them active. With an epoch, no sign-in that was checked against an older one can create a session any
+    /// more (I5).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn revoke_all(
+        &self,
+        account: AccountId,
+        except: Option<SessionId>,
+        epoch: Option<Epoch>,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<u64, RedisError> {
+        let answer = self.run_revoke_all(account, except, epoch, reason, now, []).await?;
+        answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
+    }
+
+    /// Runs `revoke_all.lua`, with the arguments of a session that takes the place of another one, if any.
+    pub(super) async fn run_revoke_all(
+        &self,
+        account: AccountId,
+        except: Option<SessionId>,
+        epoch: Option<Epoch>,
+        reason: Reason,
+        now: Timestamp,
+        replacement: impl IntoIterator<Item = Value>,
+    ) -> Result<Value, RedisError> {
+        let pending = self.log.acks.open();
+        let from = pending.origin();
+        let arguments = [
+            except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
+            reason.as_str().into(),
+            millis(now),
+            epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
+            millis(now + FENCE),
+            from.into(),
+        ];
+        let arguments = arguments.into_iter().chain(replacement);
+        let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
+        self.log.session_cache.remove_account(account, except);
+        let answer = answer?;
+        // A text means that nothing was done.
+        if answer.as_u64().is_some() || answer.is_array() {
+            self.count_revocation(reason);
+            pending.confirmed().await;
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,184 @@
+//! Reads sessions, from Redis or from the session cache of the node, and extends the idle timeout of those without tokens.
+
+use std::time::Duration;
+
+use fred::{
+    bytes::{Bytes, BytesMut},
+    interfaces::HashesInterface,
+    types::Value,
+};
+
+use super::{SessionStore, bytes};
+use crate::{
+    domain::{
+        account::{ClaimsVersion, Roles},
+        clock::Timestamp,
+        further_claims::FurtherClaims,
+        ids::{AccountId, SessionId},
+        session::{Liveness, Session},
+    },
+    store::redis::{
+        connection::RedisError,
+        last_use::UseOrigin,
+        record::{self, Record},
+        script::{self, millis},
+    },
+};
+
+/// A live session, with the account's roles and claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSession {
+    /// The session.
+    pub session: Session,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The version of the account's claims.
+    pub claims_version: ClaimsVersion,
+}
+
+impl SessionStore {
+    /// Reads a live session.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn find(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<FoundSession>, RedisError> {
+        let id = session.as_bytes().as_slice();
+        let numbers = 1..=4;
+        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), Bytes::from_static(b"v")];
+        fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
+        let answer = Box::pin(self.connection.client().hmget(self.connection.keys.sessions(account), fields));
+        let found: Vec<Option<Bytes>> = self.look_ups.watch(answer).await?;
+        let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
+        let parts = numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
+        let session = record::decode_session(account, session, record, parts)?;
+        if session.is_expired(now) {
+            return Ok(None);
+        }
+        let roles = match roles {
+            Some(text) => {
+                FurtherClaims::decode_with_roles(&String::from_utf8_lossy(text))
+                    .map_err(|error| RedisError::Unexpected(error.to_string()))?
+                    .0
+            }
+            None => Roles::default(),
+        };
+        let claims_version = record::decode_claims(claims.as_deref())?.version;
+        Ok(Some(FoundSession { session, roles, claims_version }))
+    }
+
+    /// The live sessions of an account, oldest first.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn list(&self, account: AccountId, now: Timestamp) -> Result<Vec<Session>, RedisError> {
+        let client = self.connection.client();
+        let fields: Vec<(Bytes, Bytes)> = client
+            .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.connection.keys.sessions(account))
+            .await?
+            .into_iter()
+            .collect();
+        let mut sessions = record::decode_all(account, &fields);
+        sessions.retain(|session| !session.is_expired(now));
+        sessions.sort_by_key(|session| (session.created_at, session.id));
+        Ok(sessions)
+    }
+
+    /// Whether a session is live.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn is_live(&self, account: AccountId, session: SessionId, now: Timestamp) -> Result<bool, RedisError> {
+        Ok(self.look_up(account, session, now).await?.is_some())
+    }
+
+    /// Returns how long a session is live, or none if it has ended. Reads Redis.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn liveness_in_redis(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
+        self.look_up(account, session, now).await
+    }
+
+    /// Returns how long a session is live, or none if it has ended. Reads the node's session cache while it is valid, else
+    /// Redis.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn liveness(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
+        let session_cache = &self.log.session_cache;
+        if let Some(known) = session_cache.get(account, session, now) {
+            return Ok(Some(known));
+        }
+        let as_of = session_cache.version(account);
+        let found = self.look_up(account, session, now).await?;
+        if let (Some(as_of), Some(found)) = (as_of, found) {
+            session_cache.insert(account, session, found, as_of);
+        }
+        Ok(found)
+    }
+
+    /// As [`SessionStore::liveness`], from the cache alone. Counts no cache hit ([`SessionStore::count_cache_hit`] does).
+    pub fn cached_liveness(&self, account: AccountId, session: SessionId, now: Timestamp) -> Option<Liveness> {
+        self.log.session_cache.peek(account, session, now)
+    }
+
+    /// Counts a hit of the session cache.
+    pub fn count_cache_hit(&self) {
+        self.log.session_cache.count_hit();
+    }
+
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "redis look_up", skip_all, fields(otel.kind = "client", db.system.name = "redis", db.operation.name = "look_up"))]
+    async fn look_up(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        now: Timestamp,
+    ) -> Result<Option<Liveness>, RedisError> {
+        let client = self.connection.client();
+        let fields =
+            vec![Bytes::copy_from_slice(session.as_bytes()), Bytes::from_static(record::CLAIMS_FIELD.as_bytes())];
+        // Boxed, as in script.rs.
+        let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
+        let (found, claims): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
+        let Some(record) = found else { return Ok(None) };
+        let Record { created_at, idle_ends_at, ends_at, has_step_up: stepped_up, .. } = Record::decode(&record)?;
+        let claims = record::decode_claims(claims.as_deref())?;
+        let live = Liveness { created_at, idle_ends_at, ends_at, claims, stepped_up };
+        Ok((now < idle_ends_at.min(ends_at)).then_some(live))
+    }
+
+    /// Extends the idle timeout of a session that has no tokens. Returns whether it is live.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn touch(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        origin: UseOrigin,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<bool, RedisError> {
+        let mut encoded = BytesMut::with_capacity(25);
+        origin.encode(&mut encoded);
+        let arguments =
+            [bytes(session.as_bytes()), millis(now), script::duration(idle_timeout), Value::Bytes(encoded.freeze())];
+        let answer = self.run(&self.connection.scripts.touch, account, arguments).await?;
+        Ok(matches!(answer, Value::Integer(1)))
+    }
+}

@@ -1,0 +1,176 @@
+//! Operations on sessions. Each function is one atomic round trip within one slot (I8).
+
+mod claims;
+mod create;
+mod end;
+mod find;
+mod present;
+mod replace;
+mod step_up;
+
+use std::{sync::Arc, time::Duration};
+
+use fred::{
+    bytes::{Bytes, BytesMut},
+    types::Value,
+};
+
+pub use self::{
+    create::{Create, NewSession, SessionBasis},
+    find::FoundSession,
+    present::Presentation,
+    replace::{Replace, Replacement},
+    step_up::{StepUp, StepUpOutcome},
+};
+use super::{
+    connection::{RedisConnection, RedisError},
+    key,
+    record::{self, Record},
+    revocation_log::{Position, RevocationLog},
+    script::{self, Script, unexpected},
+};
+use crate::{
+    domain::{
+        account::Roles,
+        clock::Timestamp,
+        event::Reason,
+        further_claims::FurtherClaims,
+        ids::{AccountId, SessionId},
+        session::{ClientGrant, Generation, Transport},
+    },
+    metrics::Timed,
+};
+
+/// How long a fence refuses sign-ins that were checked before an account changed: longer than any request may take.
+const FENCE: Duration = Duration::from_mins(5);
+
+/// The latest time of a record, in milliseconds.
+const MAX_U48: u64 = (1 << 48) - 1;
+
+/// Sessions and their refresh tokens. Clones share the connections.
+#[derive(Clone)]
+pub struct SessionStore {
+    pub(super) connection: Arc<RedisConnection>,
+    pub(super) log: Arc<RevocationLog>,
+    /// Metrics of single-session reads.
+    pub(super) look_ups: Timed,
+}
+
+impl SessionStore {
+    pub(super) fn new(connection: Arc<RedisConnection>, log: Arc<RevocationLog>) -> Self {
+        Self { look_ups: connection.metrics.timed("look_up"), connection, log }
+    }
+
+    /// Waits until no other node can call the sessions active that a script has ended, up to its last event at `position`.
+    async fn confirm_ended(
+        &self,
+        script: &'static str,
+        account: AccountId,
+        position: &Value,
+    ) -> Result<(), RedisError> {
+        let position = position_of(script, position)?;
+        self.log.confirm_position(self.log.acks.open(), account, position).await;
+        Ok(())
+    }
+
+    fn count_revocation(&self, reason: Reason) {
+        self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// Runs a script on an account's sessions in one round trip, with the keys and arguments that every script gets
+    /// (`lua/lib.lua`).
+    async fn run(
+        &self,
+        script: &Script,
+        account: AccountId,
+        own: impl IntoIterator<Item = Value>,
+    ) -> Result<Value, RedisError> {
+        let (keys, bucket) = (&self.connection.keys, key::bucket(account));
+        let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
+        let mut arguments = Vec::with_capacity(9);
+        arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
+        arguments.extend(own);
+        script::run(script, &self.connection, keys, arguments).await
+    }
+}
+
+/// The beginning of an operation's first argument, with capacity for `more` bytes. Everything is in one argument, since each
+/// further one costs Redis as much as a small command.
+fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> BytesMut {
+    let mut all = BytesMut::with_capacity(32 + more);
+    all.extend_from_slice(account.as_bytes());
+    all.extend_from_slice(session.as_bytes());
+    all
+}
+
+/// The ids of the sessions that `create.lua` has ended.
+pub(super) fn evicted(answer: &Value) -> Vec<SessionId> {
+    let Value::Array(parts) = answer else { return Vec::new() };
+    let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
+    ids.map(SessionId::from_bytes).collect()
+}
+
+/// The record of a session that begins now, and the TTL that its key needs at least.
+pub(super) fn new_record(
+    transport: Transport,
+    idle: Duration,
+    absolute: Duration,
+    now: Timestamp,
+) -> (Record, Duration) {
+    let (idle_ends_at, ends_at) = (now + idle, now + absolute);
+    let kept_until = idle_ends_at.min(ends_at) + idle / 16;
+    let generation = Generation(0);
+    let record = Record {
+        has_grant: false,
+        has_last_use: false,
+        has_step_up: false,
+        generation,
+        transport,
+        created_at: now,
+        last_used_at: now,
+        idle_ends_at,
+        ends_at,
+        kept_until,
+    };
+    (record, kept_until.saturating_since(now))
+}
+
+/// The roles and the other claims of an account, from the field `r`.
+pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, FurtherClaims), RedisError> {
+    match field.and_then(Value::as_str) {
+        None => Ok((Roles::default(), FurtherClaims::default())),
+        Some(text) => {
+            FurtherClaims::decode_with_roles(&text).map_err(|error| RedisError::Unexpected(error.to_string()))
+        }
+    }
+}
+
+/// The client grant at the beginning of a session's details, if it has one.
+pub(super) fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<ClientGrant>>, RedisError> {
+    if !record.has_grant {
+        return Ok(None);
+    }
+    Ok(Some(record::decode_grant(details.and_then(Value::as_bytes).unwrap_or_default())?.0))
+}
+
+/// The error for a client grant that does not fit into a session.
+pub(super) fn too_long(client: &ClientGrant) -> RedisError {
+    RedisError::Unexpected(format!(
+        "the scopes and audiences that {} requests need more than the {} bytes that a session has for them: request fewer",
+        client.client_id,
+        record::MAX_GRANT_BYTES
+    ))
+}
+
+fn bytes(id: &[u8; 16]) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(id))
+}
+
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The position that a script has returned.
+pub(super) fn position_of(script: &str, answer: &Value) -> Result<Position, RedisError> {
+    answer.as_str().and_then(|text| Position::parse(&text)).ok_or_else(|| unexpected(script, answer))
+}

@@ -1,0 +1,135 @@
+//! Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2).
+
+use std::time::Duration;
+
+use fred::{bytes::BufMut, types::Value};
+
+use super::{MAX_U48, SessionStore, claims_of, client_of, session_arg_prefix, whole_millis};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        event::Reason,
+        ids::{AccountId, SessionId},
+        session::{Accepted, Generation, Grant, RepeatRule, Rotation},
+    },
+    store::redis::{
+        connection::RedisError,
+        last_use::{LastUse, UseOrigin},
+        record::{self, Record},
+        script::unexpected,
+    },
+};
+
+/// A refresh token that is presented.
+#[derive(Clone, Copy, Debug)]
+pub struct Presentation {
+    /// The account.
+    pub account: AccountId,
+    /// The session.
+    pub session: SessionId,
+    /// The generation of the token.
+    pub generation: Generation,
+    /// The sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
+    pub accepted: Accepted,
+    /// The origin of the request.
+    pub origin: UseOrigin,
+}
+
+impl SessionStore {
+    /// Presents a refresh token of generation `presented`. Repeats are accepted within `grace` only (I1, I2).
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn rotate(
+        &self,
+        account: AccountId,
+        session: SessionId,
+        presented: Generation,
+        grace: Duration,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
+        let (accepted, origin) = (Accepted::Any, UseOrigin::default());
+        let presentation = Presentation { account, session, generation: presented, accepted, origin };
+        let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
+        self.present(&presentation, &rule, idle_timeout, now).await
+    }
+
+    /// Presents the refresh token of a session of the first-party client: see [`SessionStore::present_for`].
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn present(
+        &self,
+        presentation: &Presentation,
+        rule: &RepeatRule,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
+        self.present_for(presentation, None, rule, idle_timeout, now).await
+    }
+
+    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). The session of another client than `client`,
+    /// the first-party client if there is none, is treated as missing and left unchanged.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn present_for(
+        &self,
+        presentation: &Presentation,
+        client: Option<&str>,
+        rule: &RepeatRule,
+        idle_timeout: Duration,
+        now: Timestamp,
+    ) -> Result<Rotation, RedisError> {
+        let Presentation { account, session, generation, accepted, origin } = *presentation;
+        let mut words = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
+        words.put_u32(generation.0);
+        for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
+            words.put_uint(time.min(MAX_U48), 6);
+        }
+        words.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
+        words.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
+        words.put_u8(rule.counted_repeats_limit);
+        if let Some(client) = client {
+            // No client has a longer id.
+            words.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
+            words.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
+        }
+        origin.encode(&mut words);
+        let arguments = vec![Value::Bytes(words.freeze())];
+        let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
+        if let Some(record) = answer.as_bytes() {
+            // the common case: rotated, and there are no roles, no other version of the claims and no client grant
+            let record = Record::decode(record)?;
+            let grant = record.into_grant(account, session, Default::default(), None, None);
+            return Ok(Rotation::Rotated(grant));
+        }
+        let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
+        let outcome = parts.first().and_then(Value::as_str);
+        let grant = || -> Result<Grant, RedisError> {
+            let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
+            let record = Record::decode(record)?;
+            let (roles, further) = claims_of(parts.get(2))?;
+            let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
+            let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
+            let client = client_of(&record, parts.get(5))?;
+            Ok(record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client))
+        };
+        match outcome.as_deref() {
+            Some("rotated") => Ok(Rotation::Rotated(grant()?)),
+            Some("repeated") => Ok(Rotation::Repeated(grant()?)),
+            Some("counted") => Ok(Rotation::Counted(grant()?)),
+            Some(ended @ ("reused" | "second_holder")) => {
+                self.log.session_cache.remove_session(account, session);
+                self.count_revocation(Reason::Reuse);
+                let position = parts.get(1).ok_or_else(|| unexpected("rotate", &answer))?;
+                self.confirm_ended("rotate", account, position).await?;
+                Ok(if ended == "reused" { Rotation::Reused } else { Rotation::SecondHolder })
+            }
+            Some("expired") => Ok(Rotation::Expired),
+            Some("gone") => Ok(Rotation::Gone),
+            _ => Err(unexpected("rotate", &answer)),
+        }
+    }
+}

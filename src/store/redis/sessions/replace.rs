@@ -1,0 +1,125 @@
+//! Ends all sessions of an account but one, which a new one replaces (I5).
+
+use std::time::Duration;
+
+use fred::types::Value;
+
+use super::{SessionStore, bytes, client_of, new_record};
+use crate::{
+    domain::{
+        account::{ClaimsVersion, Epoch, Roles},
+        authentication::Authentication,
+        clock::Timestamp,
+        event::Reason,
+        further_claims::FurtherClaims,
+        ids::{AccountId, SessionId},
+        session::{Accepted, Grant, Transport},
+    },
+    store::redis::{
+        connection::RedisError,
+        last_use::{LastUse, encode_authentication},
+        record::{self, Record},
+        script::{self, unexpected},
+    },
+};
+
+/// A session that takes the place of another one when all sessions of the account end.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    /// The id of the new session.
+    pub id: SessionId,
+    /// The account it belongs to.
+    pub account: AccountId,
+    /// The session whose place it takes.
+    pub replaces: SessionId,
+    /// The sessions that may be replaced.
+    pub accepted: Accepted,
+    /// The account's roles.
+    pub roles: Roles,
+    /// The account's other claims.
+    pub further_claims: FurtherClaims,
+    /// The version of the account's claims that has these roles.
+    pub claims_version: ClaimsVersion,
+    /// The account's new epoch.
+    pub epoch: Epoch,
+    /// The authentication of the new session; none for that of the replaced one.
+    pub authentication: Option<Authentication>,
+    /// The idle timeout.
+    pub idle_timeout: Duration,
+    /// The absolute lifetime.
+    pub absolute_timeout: Duration,
+}
+
+/// The outcome of [`SessionStore::replace_all`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replace {
+    /// The session was replaced, and all others have ended.
+    Replaced {
+        /// The new session.
+        grant: Grant,
+        /// How many live sessions ended, without the replaced one.
+        ended: u64,
+    },
+    /// The session to replace has ended; nothing was changed.
+    Gone,
+    /// The session to replace is not accepted; nothing was changed.
+    NotAccepted,
+}
+
+impl SessionStore {
+    /// Ends every session of an account and starts the one that takes the place of `replacement.replaces` (I5), with its
+    /// transport and its details. Does nothing if the session to replace has ended (I3) or is not accepted. Returns once no
+    /// other node can call an ended session active.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn replace_all(
+        &self,
+        replacement: Replacement,
+        reason: Reason,
+        now: Timestamp,
+    ) -> Result<Replace, RedisError> {
+        let Replacement {
+            id,
+            account,
+            replaces,
+            accepted,
+            roles,
+            further_claims,
+            claims_version,
+            epoch,
+            authentication,
+            idle_timeout,
+            absolute_timeout,
+        } = replacement;
+        let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
+        let extra = [
+            bytes(replaces.as_bytes()),
+            Value::Bytes(record.encode().into()),
+            script::duration(ttl),
+            further_claims.encode_with(&roles).into(),
+            if accepted == Accepted::Bearer { "1".into() } else { "".into() },
+            Value::Integer(claims_version.0.into()),
+            Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
+        ];
+        let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
+        match answer.as_str().as_deref() {
+            Some("gone") => return Ok(Replace::Gone),
+            Some("cookie") => return Ok(Replace::NotAccepted),
+            _ => {}
+        }
+        let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
+        let (Some(ended), Some(record)) =
+            (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))
+        else {
+            return Err(unexpected("revoke_all", &answer));
+        };
+        let record = Record::decode(record)?;
+        let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
+        let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
+        let client = client_of(&record, parts.get(4))?;
+        let claims = (roles, further_claims, claims.version);
+        let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
+        Ok(Replace::Replaced { grant, ended })
+    }
+}

@@ -1,0 +1,108 @@
+//! Authentications of a session's user after the sign-in.
+
+use fred::{
+    bytes::{Bytes, BytesMut},
+    interfaces::HashesInterface,
+    types::Value,
+};
+
+use super::{SessionStore, bytes, claims_of, client_of};
+use crate::{
+    domain::{
+        account::Epoch,
+        authentication::Authentication,
+        clock::Timestamp,
+        ids::{AccountId, SessionId},
+        session::Grant,
+    },
+    store::redis::{
+        connection::RedisError,
+        last_use::{LastUse, UseOrigin, encode_authentication},
+        record::{self, Record},
+        script::{millis, unexpected},
+    },
+};
+
+/// An authentication of a session's user after the sign-in.
+#[derive(Clone, Copy, Debug)]
+pub struct StepUp {
+    /// The account.
+    pub account: AccountId,
+    /// The session.
+    pub session: SessionId,
+    /// The account's epoch when its credentials were checked.
+    pub epoch: Epoch,
+    /// The authentication.
+    pub authentication: Authentication,
+    /// The origin of the request, for a session that has none.
+    pub origin: UseOrigin,
+}
+
+/// The outcome of [`SessionStore::step_up`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepUpOutcome {
+    /// The session has the authentication now.
+    Recorded(Box<Grant>),
+    /// The session has ended.
+    Gone,
+    /// The account has changed since its credentials were checked (I5).
+    Stale,
+}
+
+impl SessionStore {
+    /// Records an authentication of a session's user after the sign-in. Its refresh token stays.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn step_up(&self, step_up: StepUp, now: Timestamp) -> Result<StepUpOutcome, RedisError> {
+        let StepUp { account, session, epoch, authentication, origin } = step_up;
+        let mut use_origin = BytesMut::with_capacity(25);
+        origin.encode(&mut use_origin);
+        let arguments = [
+            bytes(session.as_bytes()),
+            millis(now),
+            Value::Integer(epoch.0.into()),
+            Value::Bytes(encode_authentication(authentication).into()),
+            Value::Bytes(use_origin.freeze()),
+        ];
+        let answer = self.run(&self.connection.scripts.step_up, account, arguments).await;
+        // On success and on failure: the next lookup reads the flag of the step-up.
+        self.log.session_cache.remove_session(account, session);
+        let answer = answer?;
+        match answer.as_str().as_deref() {
+            Some("gone") => return Ok(StepUpOutcome::Gone),
+            Some("stale") => return Ok(StepUpOutcome::Stale),
+            _ => {}
+        }
+        let Value::Array(parts) = &answer else { return Err(unexpected("step_up", &answer)) };
+        let record = parts.first().and_then(Value::as_bytes).ok_or_else(|| unexpected("step_up", &answer))?;
+        let record = Record::decode(record)?;
+        let (roles, further) = claims_of(parts.get(1))?;
+        let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
+        let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
+        let client = client_of(&record, parts.get(4))?;
+        let grant = record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client);
+        Ok(StepUpOutcome::Recorded(Box::new(grant)))
+    }
+
+    /// The authentication of a session's sign-in, and its user's last one after that; none if the session has ended.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn authentications(
+        &self,
+        account: AccountId,
+        session: SessionId,
+    ) -> Result<Option<(Authentication, Option<Authentication>)>, RedisError> {
+        let client = self.connection.client();
+        let id = Bytes::copy_from_slice(session.as_bytes());
+        let fields = vec![id, record::last_use_field(session)];
+        let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
+        let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
+        let Some(record) = record else { return Ok(None) };
+        let record = Record::decode(&record)?;
+        let last_use = last_use.filter(|_| record.has_last_use);
+        let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
+        Ok(Some((record.authentication(last_use.as_ref()), last_use.and_then(|last_use| last_use.step_up))))
+    }
+}

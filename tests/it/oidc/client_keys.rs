@@ -1,0 +1,277 @@
+//! Apps without a registration that authenticate by a key: in their metadata, or at their `jwks_uri`
+//! (draft-ietf-oauth-client-id-metadata-document, section 8.2).
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    Browser, claims,
+    dynamic_clients::{PATH, allow, cluster, exchange, node_with_browser, refresh, refusal, request, token_as},
+    error_of, text,
+};
+use crate::harness::{
+    client::Answer,
+    document_server::{DocumentServer, Reply},
+    test_cluster::{Node, TestCluster},
+};
+
+const KEYS: &str = "/apps/keys.json";
+
+/// The error of a client that does not authenticate.
+fn unauthenticated() -> (u16, String) {
+    (401, "invalid_client".to_owned())
+}
+
+fn key() -> SigningKey {
+    SigningKey::generate(Algorithm::Es256).unwrap()
+}
+
+fn public(key: &SigningKey) -> Value {
+    serde_json::from_str(key.public_jwk()).unwrap()
+}
+
+fn set(keys: &[Value]) -> Value {
+    json!({ "keys": keys })
+}
+
+/// Serves an app whose keys are at [`KEYS`], and returns its `client_id`.
+fn app_with_jwks_uri(server: &DocumentServer) -> String {
+    let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
+    server.app(PATH, &[method, ("jwks_uri", json!(server.url(KEYS)))])
+}
+
+/// A JWT by which the client authenticates (RFC 7523, section 2.2).
+fn assertion(cluster: &TestCluster, client_id: &str, key: &SigningKey) -> String {
+    let now = cluster.clock.now();
+    let jti = latchkey::domain::entropy::Entropy::system().bytes::<9>();
+    let header = json!({ "alg": "ES256", "typ": "JWT", "kid": key.kid() });
+    let claims = json!({
+        "iss": client_id, "sub": client_id, "aud": cluster.config.issuer, "iat": now.as_secs(), "exp": now.as_secs() + 60,
+        "jti": BASE64_URL_SAFE_NO_PAD.encode(jti),
+    });
+    let [header, claims] = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+    let message = format!("{header}.{claims}");
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap()))
+}
+
+/// Calls the token endpoint as a client with this key.
+async fn token_with(
+    node: &Node,
+    cluster: &TestCluster,
+    client_id: &str,
+    key: &SigningKey,
+    form: &[(&str, &str)],
+) -> Answer {
+    let assertion = assertion(cluster, client_id, key);
+    let credentials = [
+        ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+        ("client_assertion", assertion.as_str()),
+    ];
+    let form: Vec<_> = form.iter().copied().chain(credentials).collect();
+    token_as(node, client_id, &form).await
+}
+
+async fn refresh_with(
+    node: &Node,
+    cluster: &TestCluster,
+    client_id: &str,
+    key: &SigningKey,
+    refresh_token: &str,
+) -> Answer {
+    let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
+    token_with(node, cluster, client_id, key, &form).await
+}
+
+/// The refresh token of a user who allows the app, which authenticates with this key.
+async fn sign_in(
+    (node, cluster): (&Node, &TestCluster),
+    browser: &Browser,
+    server: &DocumentServer,
+    client_id: &str,
+    key: &SigningKey,
+) -> String {
+    let code = allow(node, browser, server, &request(server, client_id)).await;
+    exchange_with_key((node, cluster), server, client_id, key, &code).await
+}
+
+/// The refresh token for a code.
+async fn exchange_with_key(
+    (node, cluster): (&Node, &TestCluster),
+    server: &DocumentServer,
+    client_id: &str,
+    key: &SigningKey,
+    code: &str,
+) -> String {
+    let redirect_uri = server.url("/callback");
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", redirect_uri.as_str()),
+        ("code_verifier", super::VERIFIER),
+    ];
+    let tokens = token_with(node, cluster, client_id, key, &form).await.expect(200).json();
+    assert_eq!(claims(text(&tokens, "access_token"))["client_id"], client_id);
+    text(&tokens, "refresh_token").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let (own, foreign) = (key(), key());
+    // Beside a key of a kind that is not supported here.
+    let jwks = set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public(&own)]);
+    let client_id = server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
+    let code = allow(&node, &browser, &server, &request(&server, &client_id)).await;
+    let without = exchange(&node, &server, &client_id, &code).await;
+    assert_eq!(error_of(&without), unauthenticated());
+    let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &own, &code).await;
+    let forged = refresh_with(&node, &cluster, &client_id, &foreign, &refresh_token).await;
+    assert_eq!(error_of(&forged), unauthenticated());
+    let tokens = json!({ "refresh_token": refresh_token });
+    assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), unauthenticated());
+    refresh_with(&node, &cluster, &client_id, &own, &refresh_token).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let (old, new, foreign) = (key(), key(), key());
+    server.set(KEYS, Reply::json(&set(&[public(&old)])));
+    let client_id = app_with_jwks_uri(&server);
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old).await;
+    refresh_with(&node, &cluster, &client_id, &old, &token).await.expect(200);
+    assert_eq!(server.requests(KEYS), 1);
+    // Forged assertions cause no requests.
+    for _ in 0..3 {
+        let forged = refresh_with(&node, &cluster, &client_id, &foreign, &token).await;
+        assert_eq!(error_of(&forged), unauthenticated());
+    }
+    assert_eq!(server.requests(KEYS), 1);
+    server.set(KEYS, Reply::json(&set(&[public(&new)])));
+    cluster.advance(Duration::from_mins(1));
+    refresh_with(&node, &cluster, &client_id, &new, &token).await.expect(200);
+    let replaced = refresh_with(&node, &cluster, &client_id, &old, &token).await;
+    assert_eq!(error_of(&replaced), unauthenticated());
+    assert_eq!(server.requests(KEYS), 2);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn client_authenticates_while_its_jwks_uri_does_not_answer_and_not_when_it_is_gone() {
+    let (cluster, server) = cluster().await;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let own = key();
+    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let client_id = app_with_jwks_uri(&server);
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
+    server.set(KEYS, Reply::with("503 Service Unavailable", &[], b""));
+    cluster.advance(Duration::from_mins(61));
+    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    assert_eq!(server.requests(KEYS), 2);
+    // A node that has never had the keys can't authenticate the client.
+    let other = cluster.node().await;
+    let unknown = refresh_with(&other, &cluster, &client_id, &own, &token).await;
+    assert_eq!(error_of(&unknown), unauthenticated());
+    let private = json!({ "kty": "oct", "k": "AAAA" });
+    let location = format!("Location: {}", server.url("/elsewhere"));
+    server.set("/elsewhere", Reply::json(&set(&[public(&own)])));
+    for (problem, reply) in [
+        ("gone", Reply::with("410 Gone", &[], b"")),
+        ("redirect", Reply::with("302 Found", &["Content-Type: application/json", &location], b"{}")),
+        ("private key", Reply::json(&set(&[public(&own), private]))),
+        ("no key", Reply::json(&set(&[]))),
+        ("no set", Reply::json(&json!([]))),
+        ("too large", Reply::json(&json!({ "keys": [public(&own)], "more": "x".repeat(64 << 10) }))),
+    ] {
+        server.set(KEYS, reply);
+        cluster.advance(Duration::from_secs(11));
+        let refused = refresh_with(&node, &cluster, &client_id, &own, &token).await;
+        assert_eq!(error_of(&refused), unauthenticated(), "{problem}");
+    }
+    assert_eq!(server.requests("/elsewhere"), 0);
+    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    cluster.advance(Duration::from_secs(11));
+    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    node.stop().await;
+    other.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
+    let (mut cluster, server) = cluster().await;
+    cluster.config.dynamic_clients.allowed_hosts = vec!["localhost".to_owned()];
+    let (node, browser) = node_with_browser(&cluster).await;
+    server.set(KEYS, Reply::json(&set(&[public(&key())])));
+    let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
+    for (number, uri) in [
+        format!("http://localhost:{}{KEYS}", server.port),
+        format!("https://127.0.0.1:{}{KEYS}", server.port),
+        format!("https://2130706433:{}{KEYS}", server.port),
+        format!("https://user@localhost:{}{KEYS}", server.port),
+        "https://keys.example.net/jwks".to_owned(),
+        "file:///etc/passwd".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let client_id = server.app(&format!("/app{number}"), &[method.clone(), ("jwks_uri", json!(uri))]);
+        let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+        let refusal = refusal(&answer);
+        let reasons = ["its content is not valid", "its host is not allowed"];
+        assert!(reasons.iter().any(|reason| refusal.contains(reason)), "{uri} {refusal}");
+    }
+    // A document with a private key is refused, even if the app authenticates by no key.
+    let private = ("jwks", set(&[json!({ "kty": "EC", "crv": "P-256", "d": "AA" })]));
+    let client_id = server.app("/private", &[private]);
+    let answer = browser.authorize(&node, &request(&server, &client_id)).await;
+    assert!(refusal(&answer).contains("its content is not valid"), "{answer:?}");
+    // Nobody has allowed this app: its keys are not fetched for a stranger.
+    let client_id = app_with_jwks_uri(&server);
+    browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
+    let stranger = refresh_with(&node, &cluster, &client_id, &key(), "lk_rt_x").await;
+    assert_eq!(error_of(&stranger), unauthenticated());
+    assert_eq!(server.requests(KEYS), 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registered_app_has_its_keys_at_jwks_uri_if_documents_are_on() {
+    let (mut cluster, server) = cluster().await;
+    cluster.config.dynamic_clients.registration = true;
+    let (node, browser) = node_with_browser(&cluster).await;
+    let own = key();
+    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let metadata = json!({
+        "redirect_uris": [server.url("/callback")],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks_uri": server.url(KEYS),
+    });
+    let register = async |node: &Node, metadata: &Value| {
+        node.send(node.request(Method::POST, "/oauth2/register").json(metadata)).await
+    };
+    let registered = register(&node, &metadata).await.expect(201).json();
+    assert_eq!(registered["jwks_uri"], metadata["jwks_uri"]);
+    let client_id = text(&registered, "client_id").to_owned();
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
+    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    let forged = refresh_with(&node, &cluster, &client_id, &key(), &token).await;
+    assert_eq!(error_of(&forged), unauthenticated());
+    node.stop().await;
+    // Registration alone does not allow requests to other hosts.
+    cluster.config.dynamic_clients.metadata_documents = false;
+    let node = cluster.node().await;
+    let refused = register(&node, &metadata).await;
+    assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
+    let unreachable = refresh_with(&node, &cluster, &client_id, &own, &token).await;
+    assert_eq!(error_of(&unreachable), unauthenticated());
+    assert_eq!(server.requests(KEYS), 1);
+    node.stop().await;
+}

@@ -1,0 +1,225 @@
+//! The modules of the profile Form Post: those of Basic with `response_mode=form_post`.
+
+use super::{Mode::FormPost, walk};
+
+/// An app signs a user in, and learns who it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_server() {
+    walk::server(FormPost).await;
+}
+
+/// A request without `response_type` is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_response_type_missing() {
+    walk::response_type_missing(FormPost).await;
+}
+
+/// A published key verifies the ID token.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_idtoken_signature() {
+    walk::idtoken_signature(FormPost).await;
+}
+
+/// The suite skips the module for a provider that does not offer ID tokens without a signature.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_idtoken_unsigned() {
+    walk::idtoken_unsigned(FormPost).await;
+}
+
+/// The userinfo endpoint answers to GET.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_userinfo_get() {
+    walk::userinfo_get(FormPost).await;
+}
+
+/// The userinfo endpoint answers to POST with the token in the header.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_userinfo_post_header() {
+    walk::userinfo_post_header(FormPost).await;
+}
+
+/// A request without `nonce` gets an ID token without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_request_without_nonce_succeeds_for_code_flow() {
+    walk::ensure_request_without_nonce_succeeds_for_code_flow(FormPost).await;
+}
+
+/// The scope `profile` reveals the profile.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_scope_profile() {
+    walk::scope_profile(FormPost).await;
+}
+
+/// The scope `email` reveals the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_scope_email() {
+    walk::scope_email(FormPost).await;
+}
+
+/// The scope `address`, which is not supported, is ignored.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_scope_address() {
+    walk::scope_address(FormPost).await;
+}
+
+/// The scope `phone`, which is not supported, is ignored.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_scope_phone() {
+    walk::scope_phone(FormPost).await;
+}
+
+/// All scopes at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_scope_all() {
+    walk::scope_all(FormPost).await;
+}
+
+/// No order matters, neither of the scopes nor of the parameters.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_alternate_happy_flow() {
+    walk::alternate_happy_flow(FormPost).await;
+}
+
+/// `display=page` does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_display_page() {
+    walk::display_page(FormPost).await;
+}
+
+/// `display=popup` does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_display_popup() {
+    walk::display_popup(FormPost).await;
+}
+
+/// `prompt=login` requires a new authentication, and `auth_time` is that of the second one.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_prompt_login() {
+    walk::prompt_login(FormPost).await;
+}
+
+/// `prompt=none` without a session is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_prompt_none_not_logged_in() {
+    walk::prompt_none_not_logged_in(FormPost).await;
+}
+
+/// `prompt=none` with a session gets tokens of the same authentication.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_prompt_none_logged_in() {
+    walk::prompt_none_logged_in(FormPost).await;
+}
+
+/// `max_age=1` requires a new authentication after a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_max_age_1() {
+    walk::max_age_1(FormPost).await;
+}
+
+/// `max_age=10000` requires no new authentication, and both ID tokens say when the first was.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_max_age_10000() {
+    walk::max_age_10000(FormPost).await;
+}
+
+/// An unknown parameter does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_request_with_unknown_parameter_succeeds() {
+    walk::ensure_request_with_unknown_parameter_succeeds(FormPost).await;
+}
+
+/// With an ID token as a hint, `prompt=none` gets tokens of the same user.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_id_token_hint() {
+    walk::id_token_hint(FormPost).await;
+}
+
+/// A `login_hint` does not fail the request, and the sign-in page has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_login_hint() {
+    walk::login_hint(FormPost).await;
+}
+
+/// `ui_locales` does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ui_locales() {
+    walk::ui_locales(FormPost).await;
+}
+
+/// `claims_locales` does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_claims_locales() {
+    walk::claims_locales(FormPost).await;
+}
+
+/// Unknown `acr_values` do not fail the request, and the ID token has the level that was reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_request_with_acr_values_succeeds() {
+    walk::ensure_request_with_acr_values_succeeds(FormPost).await;
+}
+
+/// The second use of a code is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_codereuse() {
+    walk::codereuse(FormPost).await;
+}
+
+/// The second use of a code after half a minute revokes the tokens of the first use.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_codereuse_30seconds() {
+    walk::codereuse_30seconds(FormPost).await;
+}
+
+/// A redirect URI that is not registered shows a page.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_registered_redirect_uri() {
+    walk::ensure_registered_redirect_uri(FormPost).await;
+}
+
+/// The authorization endpoint answers to POST.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_post_request_succeeds() {
+    walk::ensure_post_request_succeeds(FormPost).await;
+}
+
+/// An app authenticates with its secret in the form.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_server_client_secret_post() {
+    walk::server_client_secret_post(FormPost).await;
+}
+
+/// A `request_uri` is refused as unsupported.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_request_uri_unsigned_supported_correctly_or_rejected_as_unsupported() {
+    walk::request_uri_unsigned_supported_correctly_or_rejected_as_unsupported(FormPost).await;
+}
+
+/// A request object without a signature is refused as unsupported.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_unsigned_request_object_supported_correctly_or_rejected_as_unsupported() {
+    walk::unsigned_request_object_supported_correctly_or_rejected_as_unsupported(FormPost).await;
+}
+
+/// The parameter `claims` is not supported: the metadata say so, and it does not fail the request.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_claims_essential() {
+    walk::claims_essential(FormPost).await;
+}
+
+/// A request object with another redirect URI is refused as unsupported, and its redirect URI is not used.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_request_object_with_redirect_uri() {
+    walk::ensure_request_object_with_redirect_uri(FormPost).await;
+}
+
+/// A refresh token gets tokens of the same user and authentication, for its own client only.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_refresh_token() {
+    walk::refresh_token(FormPost).await;
+}
+
+/// A request with PKCE gets a code that only its verifier exchanges.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_ensure_request_with_valid_pkce_succeeds() {
+    walk::ensure_request_with_valid_pkce_succeeds(FormPost).await;
+}

@@ -1,0 +1,156 @@
+//! The modules of the profile RP-Initiated Logout.
+
+use super::{
+    super::{Browser, text},
+    Mode::Query,
+    Suite,
+};
+use crate::harness::client::Answer;
+
+const BYE: &str = "https://app.example.com/bye";
+
+/// A browser that has signed in to the app.
+struct SignedIn {
+    suite: Suite,
+    browser: Browser,
+    id_token: String,
+}
+
+impl SignedIn {
+    async fn start() -> Self {
+        let suite = Suite::start(Query).await;
+        let browser = suite.browser().await;
+        let id_token = text(&suite.tokens(&browser, &suite.request()).await, "id_token").to_owned();
+        Self { suite, browser, id_token }
+    }
+
+    async fn log_out(&self, parameters: &[(&str, &str)]) -> Answer {
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        self.browser.get(&self.suite.node, &format!("/oauth2/logout?{query}")).await
+    }
+
+    /// Whether the browser is signed in, which the suite finds out by `prompt=none`.
+    async fn is_signed_in(&self) -> bool {
+        let response = self.suite.respond(&self.browser, &self.suite.request().with("prompt", "none")).await;
+        match response.get("error") {
+            None => true,
+            Some(error) => {
+                assert_eq!(error, "login_required");
+                false
+            }
+        }
+    }
+
+    /// A sign-out that returns to the app at once.
+    async fn expect_return(self, parameters: &[(&str, &str)], location: &str) {
+        let answer = self.log_out(parameters).await.expect(303);
+        assert_eq!(answer.header("location"), location);
+        assert!(!self.is_signed_in().await);
+        self.suite.finish().await;
+    }
+
+    /// A page asks the user, who is still signed in.
+    async fn expect_question(self, parameters: &[(&str, &str)]) {
+        let page = self.log_out(parameters).await.expect(200);
+        assert!(page.text.contains("Sign out?"), "{}", page.text);
+        assert!(self.is_signed_in().await);
+        self.suite.finish().await;
+    }
+
+    /// A page shows an error; the browser goes nowhere, and its user is still signed in.
+    async fn expect_error(self, parameters: &[(&str, &str)]) {
+        let page = self.log_out(parameters).await.expect(400);
+        assert_eq!(page.header("location"), "");
+        assert!(self.is_signed_in().await);
+        self.suite.finish().await;
+    }
+}
+
+/// The metadata have the endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_discovery_endpoint_verification() {
+    let suite = Suite::start(Query).await;
+    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    assert_eq!(metadata["end_session_endpoint"], "https://auth.example.com/oauth2/logout");
+    suite.finish().await;
+}
+
+/// A sign-out with all parameters returns to the app with `state`.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout() {
+    let it = SignedIn::start().await;
+    let hint = it.id_token.clone();
+    let parameters = [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "a state")];
+    it.expect_return(&parameters, &format!("{BYE}?state=a+state")).await;
+}
+
+/// A URI that is not registered shows an error page.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_bad_post_logout_redirect_uri() {
+    let it = SignedIn::start().await;
+    let hint = it.id_token.clone();
+    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", "https://app.example.com/bye/foo")]).await;
+}
+
+/// An ID token whose signature was changed shows an error page.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_modified_id_token_hint() {
+    let it = SignedIn::start().await;
+    let (message, signature) = it.id_token.rsplit_once('.').unwrap();
+    let first = if signature.starts_with('A') { "B" } else { "A" };
+    let hint = format!("{message}.{first}{}", &signature[1..]);
+    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
+}
+
+/// Without an ID token the user is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_no_id_token_hint() {
+    let it = SignedIn::start().await;
+    let app = it.suite.app.id.clone();
+    it.expect_question(&[("client_id", &app), ("post_logout_redirect_uri", BYE), ("state", "a state")]).await;
+}
+
+/// Without any parameter the user is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_no_params() {
+    SignedIn::start().await.expect_question(&[]).await;
+}
+
+/// Without a URI to return to, a page of Latchkey says that the user is signed out.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_no_post_logout_redirect_uri() {
+    let it = SignedIn::start().await;
+    let hint = it.id_token.clone();
+    let parameters = [("id_token_hint", hint.as_str()), ("state", "a state")];
+    it.expect_return(&parameters, "https://auth.example.com/account/signed-out").await;
+}
+
+/// Without `state` the app gets none.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_no_state() {
+    let it = SignedIn::start().await;
+    let hint = it.id_token.clone();
+    it.expect_return(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)], BYE).await;
+}
+
+/// With `state` alone the user is asked first.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_only_state() {
+    SignedIn::start().await.expect_question(&[("state", "a state")]).await;
+}
+
+/// A registered URI with a query that is not registered shows an error page.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_query_added_to_post_logout_redirect_uri() {
+    let it = SignedIn::start().await;
+    let hint = it.id_token.clone();
+    let added = format!("{BYE}?foo=bar");
+    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", &added)]).await;
+}
+
+/// A text that is no ID token shows an error page.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_rp_initiated_logout_bad_id_token_hint() {
+    let it = SignedIn::start().await;
+    it.expect_error(&[("id_token_hint", "foo"), ("post_logout_redirect_uri", BYE)]).await;
+}

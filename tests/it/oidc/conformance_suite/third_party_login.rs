@@ -1,0 +1,69 @@
+//! The modules of the profile 3rd Party-Init OP. The suite registers its app dynamically (RFC 7591).
+
+use latchkey::{
+    crypto::authorization_code::RequestHandle,
+    domain::session::Origin,
+    service::{authorize, browser_session},
+};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{Browser, CALLBACK, Request, error_of, page_of, response_of, text},
+    Node, TestCluster,
+};
+use crate::harness::client::Answer;
+
+/// A node at which apps register themselves, with the account ada.
+async fn node() -> (TestCluster, Node) {
+    let mut cluster = TestCluster::new();
+    cluster.config.dynamic_clients.registration = true;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    (cluster, node)
+}
+
+async fn register(node: &Node, initiate_login_uri: &str) -> Answer {
+    let metadata = json!({
+        "redirect_uris": [CALLBACK],
+        "initiate_login_uri": initiate_login_uri,
+        "token_endpoint_auth_method": "client_secret_basic",
+    });
+    node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
+}
+
+/// The provider sends the user to the app's address with its issuer, and the app starts a sign-in there.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_3rd_party_init_login() {
+    let (_cluster, node) = node().await;
+    let registered = register(&node, "https://app.example.com/start").await.expect(201).json();
+    assert_eq!(registered["initiate_login_uri"], "https://app.example.com/start");
+    let app = text(&registered, "client_id");
+    let browser = Browser::signed_in(&node, "ada").await;
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &Request::of(app)).await);
+    assert_eq!(page, "/account/consent");
+    let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
+    let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
+    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
+    let tokens = node.login("ada").await;
+    let listed = node.get("/v1/me/consents", &tokens.access).await.expect(200).json();
+    let link = url::Url::parse(text(&listed["apps"][0], "open_url")).unwrap();
+    assert!(link.as_str().starts_with("https://app.example.com/start?"), "{link}");
+    let issuer = link.query_pairs().find(|(name, _)| name == "iss").unwrap().1.into_owned();
+    assert_eq!(issuer, node.state.config.issuer);
+    // The app sends the browser to that issuer, where the user is signed in and has consented.
+    let metadata: Value = node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    assert_eq!(metadata["issuer"], issuer.as_str());
+    let answer = browser.authorize(&node, &Request::of(app)).await;
+    assert!(response_of(&answer).contains_key("code"));
+    node.stop().await;
+}
+
+/// A registration with an address that is not https is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_3rd_party_init_login_nohttps() {
+    let (_cluster, node) = node().await;
+    let refused = register(&node, "http://app.example.com/start").await;
+    assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
+    node.stop().await;
+}

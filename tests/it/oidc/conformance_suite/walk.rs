@@ -1,0 +1,381 @@
+//! The modules of the profiles Basic and Form Post, for a response mode.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::crypto::client_keys::{ClientKeys, to_jwks};
+use latchkey_verify::jose::jws::Jws;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    super::{
+        Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_of, refresh, text, web,
+    },
+    Mode, Suite,
+};
+
+/// A request object without a signature.
+const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.e30.";
+
+impl Suite {
+    async fn userinfo(&self, tokens: &Value) -> Value {
+        self.node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200).json()
+    }
+
+    async fn userinfo_of_scope(&self, scope: &str) -> Value {
+        let tokens = self.tokens(&self.browser().await, &self.request().with("scope", scope)).await;
+        assert!(tokens["id_token"].is_string(), "{tokens}");
+        self.userinfo(&tokens).await
+    }
+
+    /// The tokens for a request that the browser's session does not satisfy until its user has signed in again.
+    async fn after_authentication(&self, browser: &Browser, request: &Request) -> Value {
+        let (page, handle) = page_of(&self.node, &browser.authorize(&self.node, request).await);
+        assert!(page.starts_with("/account/"), "{page}");
+        let back = format!("/oauth2/authorize?request={handle}");
+        assert_eq!(page_of(&self.node, &browser.get(&self.node, &back).await).0, page);
+        let answer = self.browser().await.get(&self.node, &back).await;
+        self.tokens_of(&self.received(&answer)).await
+    }
+}
+
+pub async fn server(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let response = suite.respond(&browser, &suite.request()).await;
+    assert_eq!((response["state"].as_str(), response["iss"].as_str()), ("a state", "https://auth.example.com"));
+    let tokens = suite.tokens_of(&response).await;
+    assert_eq!(tokens["token_type"], "Bearer");
+    let id = claims(text(&tokens, "id_token"));
+    assert_eq!((&id["iss"], &id["aud"]), (&json!("https://auth.example.com"), &json!(suite.app.id)));
+    assert_eq!(id["nonce"], "a nonce");
+    assert_eq!(suite.userinfo(&tokens).await["sub"], id["sub"]);
+    suite.finish().await;
+}
+
+pub async fn response_type_missing(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request().without("response_type")).await;
+    assert_eq!((response["error"].as_str(), response["state"].as_str()), ("invalid_request", "a state"));
+    assert!(!response.contains_key("code"));
+    suite.finish().await;
+}
+
+pub async fn idtoken_signature(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
+    let id_token = Jws::parse(text(&tokens, "id_token")).unwrap();
+    let jwks = suite.node.get("/.well-known/jwks.json", "").await.expect(200).text;
+    let keys = ClientKeys::parse(&to_jwks(&jwks).unwrap()).unwrap();
+    assert!(keys.verify(&id_token));
+    let kid = id_token.header.kid.as_deref().unwrap();
+    assert!(jwks.contains(&format!("\"{kid}\"")), "{jwks}");
+    suite.finish().await;
+}
+
+pub async fn idtoken_unsigned(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let offered = metadata["id_token_signing_alg_values_supported"].as_array().unwrap();
+    assert!(!offered.contains(&json!("none")), "{metadata}");
+    let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
+    assert!(!text(&tokens, "id_token").ends_with('.'));
+    suite.finish().await;
+}
+
+pub async fn userinfo_get(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
+    assert_eq!(suite.userinfo(&tokens).await["sub"], claims(text(&tokens, "id_token"))["sub"]);
+    suite.finish().await;
+}
+
+pub async fn userinfo_post_header(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
+    let post = suite.node.request(Method::POST, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
+    let userinfo = suite.node.send(post).await.expect(200).json();
+    assert_eq!(userinfo["sub"], claims(text(&tokens, "id_token"))["sub"]);
+    suite.finish().await;
+}
+
+pub async fn ensure_request_without_nonce_succeeds_for_code_flow(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request().without("nonce")).await;
+    assert_eq!(claims(text(&tokens, "id_token"))["nonce"], Value::Null);
+    suite.finish().await;
+}
+
+pub async fn scope_profile(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let userinfo = suite.userinfo_of_scope("openid profile").await;
+    assert_eq!((&userinfo["name"], &userinfo["preferred_username"]), (&json!("ada"), &json!("ada")));
+    assert!(userinfo["updated_at"].is_number() && userinfo["email"].is_null(), "{userinfo}");
+    suite.finish().await;
+}
+
+pub async fn scope_email(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let userinfo = suite.userinfo_of_scope("openid email").await;
+    assert_eq!((&userinfo["email"], &userinfo["email_verified"]), (&json!("ada@example.com"), &json!(false)));
+    assert!(userinfo["name"].is_null(), "{userinfo}");
+    suite.finish().await;
+}
+
+pub async fn scope_address(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let userinfo = suite.userinfo_of_scope("openid address").await;
+    assert_eq!(userinfo.as_object().unwrap().keys().collect::<Vec<_>>(), ["sub"]);
+    suite.finish().await;
+}
+
+pub async fn scope_phone(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let userinfo = suite.userinfo_of_scope("openid phone").await;
+    assert_eq!(userinfo.as_object().unwrap().keys().collect::<Vec<_>>(), ["sub"]);
+    suite.finish().await;
+}
+
+pub async fn scope_all(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let userinfo = suite.userinfo_of_scope("openid profile email address phone").await;
+    assert_eq!((&userinfo["email"], &userinfo["name"]), (&json!("ada@example.com"), &json!("ada")));
+    suite.finish().await;
+}
+
+pub async fn alternate_happy_flow(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let mut request = suite.request().with("scope", "email openid");
+    request.0.reverse();
+    let tokens = suite.tokens(&suite.browser().await, &request).await;
+    let id = claims(text(&tokens, "id_token"));
+    assert_eq!((&id["nonce"], &id["email"]), (&json!("a nonce"), &json!("ada@example.com")));
+    suite.finish().await;
+}
+
+pub async fn display_page(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    suite.tokens(&suite.browser().await, &suite.request().with("display", "page")).await;
+    suite.finish().await;
+}
+
+pub async fn display_popup(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    suite.tokens(&suite.browser().await, &suite.request().with("display", "popup")).await;
+    suite.finish().await;
+}
+
+pub async fn prompt_login(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let first = suite.tokens(&browser, &suite.request()).await;
+    suite.cluster.advance(Duration::from_secs(2));
+    let second = suite.after_authentication(&browser, &suite.request().with("prompt", "login")).await;
+    let [first, second] = [first, second].map(|tokens| claims(text(&tokens, "id_token")));
+    assert_eq!(first["sub"], second["sub"]);
+    assert!(second["auth_time"].as_i64() > first["auth_time"].as_i64(), "{first} {second}");
+    suite.finish().await;
+}
+
+pub async fn prompt_none_not_logged_in(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&Browser::default(), &suite.request().with("prompt", "none")).await;
+    assert_eq!((response["error"].as_str(), response["state"].as_str()), ("login_required", "a state"));
+    suite.finish().await;
+}
+
+pub async fn prompt_none_logged_in(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let first = suite.tokens(&browser, &suite.request()).await;
+    suite.cluster.advance(Duration::from_secs(2));
+    let second = suite.tokens(&browser, &suite.request().with("prompt", "none")).await;
+    let [first, second] = [first, second].map(|tokens| claims(text(&tokens, "id_token")));
+    assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
+    suite.finish().await;
+}
+
+pub async fn max_age_1(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let first = suite.tokens(&browser, &suite.request()).await;
+    suite.cluster.advance(Duration::from_secs(2));
+    let second = suite.after_authentication(&browser, &suite.request().with("max_age", "1")).await;
+    let [first, second] = [first, second].map(|tokens| claims(text(&tokens, "id_token")));
+    assert_eq!(first["sub"], second["sub"]);
+    assert!(second["auth_time"].as_i64() > first["auth_time"].as_i64(), "{first} {second}");
+    suite.finish().await;
+}
+
+pub async fn max_age_10000(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let first = suite.tokens(&browser, &suite.request().with("max_age", "10000")).await;
+    suite.cluster.advance(Duration::from_secs(2));
+    let second = suite.tokens(&browser, &suite.request().with("max_age", "10000")).await;
+    let [first, second] = [first, second].map(|tokens| claims(text(&tokens, "id_token")));
+    assert!(first["auth_time"].is_i64(), "{first}");
+    assert_eq!((&first["sub"], &first["auth_time"]), (&second["sub"], &second["auth_time"]));
+    suite.finish().await;
+}
+
+pub async fn ensure_request_with_unknown_parameter_succeeds(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    suite.tokens(&suite.browser().await, &suite.request().with("extra", "foobar")).await;
+    suite.finish().await;
+}
+
+pub async fn id_token_hint(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let browser = suite.browser().await;
+    let first = suite.tokens(&browser, &suite.request()).await;
+    let request = suite.request().with("prompt", "none").with("id_token_hint", text(&first, "id_token"));
+    let second = suite.tokens(&browser, &request).await;
+    assert_eq!(claims(text(&first, "id_token"))["sub"], claims(text(&second, "id_token"))["sub"]);
+    suite.finish().await;
+}
+
+pub async fn login_hint(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let request = suite.request().with("login_hint", "ada@example.com");
+    suite.tokens(&suite.browser().await, &request).await;
+    let sent = Browser::default().authorize(&suite.node, &request).await.expect(303);
+    let path = sent.header("location").replace(&suite.node.state.config.issuer, "");
+    let page = Browser::default().get(&suite.node, &path).await.expect(200);
+    assert!(page.text.contains("value=\"ada@example.com\""), "{}", page.text);
+    suite.finish().await;
+}
+
+pub async fn ui_locales(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    suite.tokens(&suite.browser().await, &suite.request().with("ui_locales", "se")).await;
+    suite.finish().await;
+}
+
+pub async fn claims_locales(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    suite.tokens(&suite.browser().await, &suite.request().with("claims_locales", "se")).await;
+    suite.finish().await;
+}
+
+pub async fn ensure_request_with_acr_values_succeeds(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request().with("acr_values", "1 2")).await;
+    assert_eq!(claims(text(&tokens, "id_token"))["acr"], "aal1");
+    suite.finish().await;
+}
+
+pub async fn codereuse(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    suite.tokens_of(&response).await;
+    let again = exchange(&suite.node, &suite.app, &response["code"]).await;
+    assert_eq!(error_of(&again), (400, "invalid_grant".to_owned()));
+    suite.finish().await;
+}
+
+pub async fn codereuse_30seconds(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let tokens = suite.tokens_of(&response).await;
+    suite.cluster.advance(Duration::from_secs(30));
+    let again = exchange(&suite.node, &suite.app, &response["code"]).await;
+    assert_eq!(error_of(&again), (400, "invalid_grant".to_owned()));
+    suite.node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
+    suite.finish().await;
+}
+
+pub async fn ensure_registered_redirect_uri(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let request = suite.request().with("redirect_uri", &format!("{CALLBACK}/other"));
+    let page = suite.browser().await.authorize(&suite.node, &request).await.expect(400);
+    assert!(page.header("location").is_empty() && page.text.contains("not registered"), "{}", page.text);
+    suite.finish().await;
+}
+
+pub async fn ensure_post_request_succeeds(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let form = suite.node.request(Method::POST, "/oauth2/authorize").form(&suite.request().0);
+    let (page, handle) = page_of(&suite.node, &suite.node.send(form).await);
+    let answer = suite.browser().await.get(&suite.node, &format!("{page}?request={handle}")).await;
+    suite.tokens_of(&suite.received(&answer)).await;
+    suite.finish().await;
+}
+
+pub async fn server_client_secret_post(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", response["code"].as_str()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", VERIFIER),
+        ("client_id", suite.app.id.as_str()),
+        ("client_secret", suite.app.secret.as_str()),
+    ];
+    let tokens =
+        suite.node.send(suite.node.request(Method::POST, "/oauth2/token").form(&form)).await.expect(200).json();
+    assert_eq!(suite.userinfo(&tokens).await["sub"], claims(text(&tokens, "id_token"))["sub"]);
+    suite.finish().await;
+}
+
+pub async fn request_uri_unsigned_supported_correctly_or_rejected_as_unsupported(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let request = suite.request().with("request_uri", "https://app.example.com/request");
+    let response = suite.respond(&suite.browser().await, &request).await;
+    assert_eq!((response["error"].as_str(), response["state"].as_str()), ("request_uri_not_supported", "a state"));
+    suite.finish().await;
+}
+
+pub async fn unsigned_request_object_supported_correctly_or_rejected_as_unsupported(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request().with("request", UNSIGNED)).await;
+    assert_eq!((response["error"].as_str(), response["state"].as_str()), ("request_not_supported", "a state"));
+    suite.finish().await;
+}
+
+pub async fn claims_essential(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    assert_eq!(metadata["claims_parameter_supported"], false);
+    let request = suite.request().with("claims", r#"{"userinfo":{"name":{"essential":true}}}"#);
+    let tokens = suite.tokens(&suite.browser().await, &request).await;
+    assert_eq!(suite.userinfo(&tokens).await["name"], Value::Null, "scopes say what an app learns");
+    suite.finish().await;
+}
+
+pub async fn ensure_request_object_with_redirect_uri(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"redirect_uri":"https://app.example.com/other"}"#);
+    let request = suite.request().with("request", &format!("eyJhbGciOiJub25lIn0.{claims}."));
+    let response = suite.respond(&suite.browser().await, &request).await;
+    assert_eq!(response["error"], "request_not_supported");
+    suite.finish().await;
+}
+
+pub async fn refresh_token(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let other = suite.cluster.service_client_with(web("suite2")).await;
+    let first = suite.tokens(&suite.browser().await, &suite.request()).await;
+    suite.cluster.advance(Duration::from_secs(2));
+    let stolen = refresh(&suite.node, &other, text(&first, "refresh_token")).await;
+    assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
+    let second = refresh(&suite.node, &suite.app, text(&first, "refresh_token")).await.expect(200).json();
+    assert_eq!(suite.userinfo(&second).await["sub"], claims(text(&first, "id_token"))["sub"]);
+    let [first, second] = [first, second].map(|tokens| claims(text(&tokens, "id_token")));
+    for name in ["iss", "sub", "aud", "auth_time"] {
+        assert_eq!(first[name], second[name], "{name}");
+    }
+    assert!(second["iat"].as_i64() > first["iat"].as_i64(), "{first} {second}");
+    suite.finish().await;
+}
+
+pub async fn ensure_request_with_valid_pkce_succeeds(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let response = suite.respond(&suite.browser().await, &suite.request()).await;
+    let wrong = exchange_with(&suite.node, &suite.app, &response["code"], CALLBACK, &VERIFIER.to_lowercase()).await;
+    assert_eq!(error_of(&wrong), (400, "invalid_grant".to_owned()));
+    suite.tokens_of(&response).await;
+    suite.finish().await;
+}
