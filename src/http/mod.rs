@@ -36,6 +36,7 @@ use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
 use oauth::{AuthorizeApi, EndSessionApi, IntrospectApi, RegisterApi, RevokeApi, TokenApi, UserInfoApi};
 use openapi::{Document, Limits, pages as documentation};
+pub use pages::PATHS as PAGE_PATHS;
 use paths::Paths;
 
 /// The service's endpoint:
@@ -119,10 +120,6 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         }
         if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
             return pages.call(request).await;
-        }
-        if path == oauth::SUBMIT_SCRIPT.0 {
-            let script = Response::builder().content_type("text/javascript; charset=utf-8");
-            return Ok(script.header("Cache-Control", "public, max-age=86400").body(oauth::SUBMIT_SCRIPT.1));
         }
         api::verify::normalise(&mut request);
         api::metadata::normalise(&mut request);

@@ -52,6 +52,8 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("reauthenticate.html", include_str!("templates/reauthenticate.html")),
     ("consent.html", include_str!("templates/consent.html")),
     ("select_account.html", include_str!("templates/select_account.html")),
+    ("form_post.html", include_str!("templates/form_post.html")),
+    ("sign_out.html", include_str!("templates/sign_out.html")),
 ];
 
 const STYLE: &str = include_str!("templates/style.css");

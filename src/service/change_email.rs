@@ -19,6 +19,7 @@ use crate::{
         account_mail,
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
+        factors::suspect,
         limits,
         one_time_tokens::{self, Presented},
         replace_sessions::{end_sessions, replace_sessions},
@@ -229,8 +230,9 @@ async fn apply_undo(
     Ok(())
 }
 
-/// Removes the password and what a thief may have added: ends all sessions, cancels pending changes, removes the secondary addresses
-/// that were verified within `account.undo_window` or not at all, and sends a reset link to the account's primary address.
+/// Removes the password and what a thief may have added: ends all sessions, cancels pending changes, removes the factors that were added
+/// while links of notices work and the secondary addresses that were verified within `account.undo_window` or not at all, and sends a
+/// reset link to the account's primary address.
 pub(super) async fn secure(
     state: &AppState,
     change: &mut AccountChange,
@@ -238,6 +240,8 @@ pub(super) async fn secure(
 ) -> Result<(), ServiceError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
     change.remove_password(now).await?;
+    let window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
+    suspect::remove_since(change, now - window, now, origin.ip).await?;
     change.clear_pending_address().await?;
     change.clear_recent_secondary_emails(now - state.config.account.undo_window).await?;
     change.set_deletion(None, now).await?;

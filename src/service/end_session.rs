@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
+    crypto::id_token::IdTokenHint,
     domain::{
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
@@ -92,7 +93,10 @@ pub async fn end_session(
     };
     match (browser, hint) {
         (Some(browser), hint) => {
-            let is_theirs = hint.is_some_and(|hint| hint.sub == browser.session.account);
+            let is_theirs = match &hint {
+                Some(hint) => is_of_browser(state, browser, hint).await?,
+                None => false,
+            };
             if !is_theirs && !request.is_confirmed {
                 return Ok(EndSessionOutcome::Confirm);
             }
@@ -102,6 +106,16 @@ pub async fn end_session(
         (None, None) => {}
     }
     Ok(EndSessionOutcome::SignedOut(target))
+}
+
+/// Whether an ID token is of a live session of an app beneath the browser's, or of one of the same user that outlives it
+/// (`offline_access`). An older one, that may have leaked since, does not sign the user out without a question.
+async fn is_of_browser(state: &AppState, browser: &BrowserSession, hint: &IdTokenHint) -> Result<bool, ServiceError> {
+    if hint.sub != browser.session.account {
+        return Ok(false);
+    }
+    let found = state.redis.sessions.find(hint.sub, hint.sid, state.clock.now()).await?;
+    Ok(found.is_some_and(|found| found.session.parent.is_none_or(|parent| parent == browser.session.id)))
 }
 
 /// Ends an app's session, and the browser's session that it belongs to with all others beneath that. One that outlives its browser's

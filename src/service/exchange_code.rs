@@ -14,7 +14,7 @@ use crate::{
         session::{Grant, Origin},
     },
     service::{
-        authorize::{CodePayload, binding, named_resource},
+        authorize::{CodePayload, binding, named_resource, needs_consent},
         error::{ServiceError, from_store_errors},
         id_tokens, limits,
         refresh::lacks_factor,
@@ -104,7 +104,7 @@ pub async fn exchange_code(
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
     // The session exists: whatever is refused from here on ends it again.
-    match answer(state, client, grant.clone(), payload, input.resource.as_deref(), now).await {
+    match answer(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
             Ok(issued)
@@ -121,17 +121,18 @@ async fn answer(
     client: &Client,
     mut grant: Grant,
     payload: CodePayload,
-    resource: Option<&str>,
+    input: &CodeExchange,
     now: Timestamp,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
     // The consent may have been withdrawn since the code was issued.
-    if client.app.asks_consent && state.sql.consent(grant.account, client.id.as_str()).await?.is_none() {
+    let needs_consent = needs_consent(client, &input.redirect_uri);
+    if needs_consent && state.sql.consent(grant.account, client.id.as_str()).await?.is_none() {
         return Err(ExchangeCodeError::InvalidCode);
     }
     if lacks_factor(state, &grant, now) {
         return Err(ExchangeCodeError::InvalidCode);
     }
-    if let Some(resource) = resource {
+    if let Some(resource) = input.resource.as_deref() {
         narrow(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
     }
     name_client(&mut grant, client);

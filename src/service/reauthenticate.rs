@@ -110,10 +110,7 @@ pub async fn passkey_options(
     passkeys::verify::options(state, PasskeyTask::StepUp(caller.sub, caller.sid), ip).await
 }
 
-/// Authenticates the user of the caller's session again.
-///
-/// A second factor raises the level together with the session's own first factor. A password alone is not enough for an account
-/// that has a second factor: its level would be that of one factor.
+/// Authenticates the user of the caller's session again, and issues an access token that names the authentication.
 ///
 /// # Errors
 /// [`ReauthenticateError`]
@@ -122,6 +119,23 @@ pub async fn reauthenticate(
     caller: &AccessClaims,
     input: Reauthenticate,
 ) -> Result<Reauthenticated, ReauthenticateError> {
+    let (grant, authentication) = authenticate_again(state, caller, input).await?;
+    let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
+    Ok(Reauthenticated { token, authentication })
+}
+
+/// Authenticates the user of the caller's session again.
+///
+/// A second factor raises the level together with the session's own first factor. A password alone is not enough for an account
+/// that has a second factor: its level would be that of one factor.
+///
+/// # Errors
+/// [`ReauthenticateError`]
+pub async fn authenticate_again(
+    state: &AppState,
+    caller: &AccessClaims,
+    input: Reauthenticate,
+) -> Result<(Grant, Authentication), ReauthenticateError> {
     let account = state.sql.account(caller.sub).await?.filter(|account| !account.is_closed(state.clock.now()));
     let account = account.ok_or(ReauthenticateError::SessionEnded)?;
     if input.password.is_none() && input.credential.is_none() && input.factor.is_none() {
@@ -165,8 +179,7 @@ pub async fn reauthenticate(
     }
     let authentication = Authentication { at: state.clock.now(), methods: shown, acr };
     let grant = step_up(state, caller, &account, authentication, &input.origin).await?;
-    let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
-    Ok(Reauthenticated { token, authentication })
+    Ok((grant, authentication))
 }
 
 /// The methods of the caller's session.

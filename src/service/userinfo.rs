@@ -21,7 +21,8 @@ pub enum UserInfoError {
     Authenticate(#[from] AuthenticateError),
 }
 
-/// The account of an access token with the scope `openid`, and what its other scopes reveal. The session must be live.
+/// The account of an access token with the scope `openid`, and what its other scopes reveal. The session must be live, and the client
+/// enabled.
 ///
 /// # Errors
 /// [`UserInfoError`]
@@ -34,6 +35,12 @@ pub async fn userinfo(state: &AppState, token: &str) -> Result<(AccountId, UserC
     let now = state.clock.now();
     let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await.map_err(AuthenticateError::from)?;
     check_session(&verified, live)?;
+    if verified.client_id != state.config.token.client_id
+        && state.clients.find(&verified.client_id).await.map_err(AuthenticateError::from)?.is_none()
+    {
+        tracing::debug!(client = verified.client_id, "access token refused: its client is disabled");
+        return Err(AuthenticateError::InvalidToken.into());
+    }
     if !has_scope(&verified.scope, "openid") {
         return Err(UserInfoError::InsufficientScope);
     }

@@ -126,6 +126,12 @@ await page.fill("#name", "My laptop");
 await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
 assert.ok(await page.isVisible("text=My laptop"));
 
+// the passkey confirms that the user is present
+await page.goto(`${base}/account/reauthenticate?method=passkey&next=/security`);
+assert.equal(await heading(), "Confirm that it's you");
+await Promise.all([page.waitForNavigation(), page.click("text=Use passkey")]);
+assert.equal(await heading(), "Sign-in security");
+
 // sign out: the account is gone, also from the history
 await touches(false);
 await submit("header form button");

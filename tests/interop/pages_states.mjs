@@ -26,7 +26,9 @@ for (const theme of ["light", "dark"]) {
   await page.route(`${base}/account/sample/*`, (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY };
-    return route.fulfill({ body: fs.readFileSync(path.join(samples, `${name}.html`)), headers });
+    // the form for an app would leave at once
+    const body = fs.readFileSync(path.join(samples, `${name}.html`), "utf8").replace(" data-submit", "");
+    return route.fulfill({ body, headers });
   });
   const options = { public_key: { challenge: "AAAA", rpId: "localhost", allowCredentials: [] }, expires_in: 300 };
   await page.route(`${base}/v1/login/passkey/options`, (route) => route.fulfill({ json: options }));

@@ -33,14 +33,14 @@ pub struct MetadataApi;
 struct MetadataResponse {
     /// The `iss` claim of every token. Compare it as a string.
     issuer: String,
-    /// Where apps send the browser of their user to sign in.
-    authorization_endpoint: String,
+    /// Where apps send the browser of their user to sign in. Absent if the pages are off.
+    authorization_endpoint: Option<String>,
     /// Exchanges codes, refreshes tokens and issues those of service clients.
     token_endpoint: String,
     /// The endpoint of the claims about the user that the granted scopes reveal.
     userinfo_endpoint: String,
-    /// Where apps send the browser of their user to sign out (OpenID Connect RP-Initiated Logout 1.0).
-    end_session_endpoint: String,
+    /// Where apps send the browser of their user to sign out (OpenID Connect RP-Initiated Logout 1.0). Absent if the pages are off.
+    end_session_endpoint: Option<String>,
     /// The public keys of access tokens and ID tokens.
     jwks_uri: String,
     /// Introspects tokens for service clients (RFC 7662).
@@ -156,21 +156,22 @@ impl MetadataResponse {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let authenticated = list(&CLIENT_AUTHENTICATION);
         let or_not = list(&[&CLIENT_AUTHENTICATION[..], &["none"]].concat());
+        let with_pages = state.pages.is_some();
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
             issuer: state.config.issuer.clone(),
-            authorization_endpoint: at("/oauth2/authorize"),
+            authorization_endpoint: with_pages.then(|| at("/oauth2/authorize")),
             token_endpoint: at("/oauth2/token"),
             userinfo_endpoint: at("/oauth2/userinfo"),
-            end_session_endpoint: at("/oauth2/logout"),
+            end_session_endpoint: with_pages.then(|| at("/oauth2/logout")),
             jwks_uri: at("/.well-known/jwks.json"),
             introspection_endpoint: at("/oauth2/introspect"),
             revocation_endpoint: at("/oauth2/revoke"),
             registration_endpoint: state.config.dynamic_clients.registration.then(|| at("/oauth2/register")),
             client_id_metadata_document_supported: state.config.dynamic_clients.metadata_documents.then_some(true),
             scopes_supported: scopes(state),
-            response_types_supported: list(&["code"]),
-            response_modes_supported: list(&["query", "form_post"]),
+            response_types_supported: if with_pages { list(&["code"]) } else { Vec::new() },
+            response_modes_supported: if with_pages { list(&["query", "form_post"]) } else { Vec::new() },
             code_challenge_methods_supported: list(&["S256"]),
             authorization_response_iss_parameter_supported: true,
             prompt_values_supported: list(&Prompt::VALUES),
@@ -181,7 +182,11 @@ impl MetadataResponse {
             claims_parameter_supported: false,
             request_parameter_supported: false,
             request_uri_parameter_supported: false,
-            grant_types_supported: list(&GrantType::ALL.map(GrantType::as_str)),
+            grant_types_supported: GrantType::ALL
+                .into_iter()
+                .filter(|grant| with_pages || *grant != GrantType::AuthorizationCode)
+                .map(|grant| grant.as_str().to_owned())
+                .collect(),
             subject_types_supported: list(&["public"]),
             token_endpoint_auth_methods_supported: or_not.clone(),
             token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),

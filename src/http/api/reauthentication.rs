@@ -134,26 +134,30 @@ impl Problems for ReauthenticateProblems {
     ];
 }
 
+/// The problem of a step-up that failed.
+pub(in crate::http) fn problem(error: ReauthenticateError) -> ProblemError {
+    match error {
+        ReauthenticateError::SessionEnded => AuthenticateError::InvalidToken.into(),
+        ReauthenticateError::NothingPresented => {
+            let field = FieldError::new("password", FieldCode::Required, "Send the password, a code or a passkey.");
+            ProblemError::fields(Code::InvalidFields, vec![field])
+        }
+        ReauthenticateError::WrongPassword => {
+            let field = FieldError::new("password", FieldCode::WrongPassword, "This is not the password.");
+            ProblemError::fields(Code::WrongPassword, vec![field])
+        }
+        ReauthenticateError::SecondFactorRequired => {
+            InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None }.into()
+        }
+        ReauthenticateError::WrongCode => ProblemError::new(Code::InvalidCode, "The code is wrong or was used."),
+        ReauthenticateError::Passkey(error) => Failed::<ReauthenticateProblems>::from(error).into_problem(),
+        ReauthenticateError::Service(error) => error.into(),
+    }
+}
+
 impl From<ReauthenticateError> for Failed<ReauthenticateProblems> {
     fn from(error: ReauthenticateError) -> Self {
-        match error {
-            ReauthenticateError::SessionEnded => ProblemError::from(AuthenticateError::InvalidToken).into(),
-            ReauthenticateError::NothingPresented => {
-                let field = FieldError::new("password", FieldCode::Required, "Send the password, a code or a passkey.");
-                ProblemError::fields(Code::InvalidFields, vec![field]).into()
-            }
-            ReauthenticateError::WrongPassword => {
-                let field = FieldError::new("password", FieldCode::WrongPassword, "This is not the password.");
-                ProblemError::fields(Code::WrongPassword, vec![field]).into()
-            }
-            ReauthenticateError::SecondFactorRequired => {
-                let needed = InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None };
-                ProblemError::from(needed).into()
-            }
-            ReauthenticateError::WrongCode => Self::new(Code::InvalidCode, "The code is wrong or was used."),
-            ReauthenticateError::Passkey(error) => error.into(),
-            ReauthenticateError::Service(error) => error.into(),
-        }
+        problem(error).into()
     }
 }
 

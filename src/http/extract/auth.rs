@@ -41,6 +41,9 @@ pub struct MaybeSignedIn(pub Option<Arc<VerifiedToken>>);
 /// The access token of a request, unchecked.
 pub struct BearerToken(pub String);
 
+/// Like [`BearerToken`], or none if the request has no `Authorization` header.
+pub struct MaybeBearerToken(pub Option<String>);
+
 /// A caller who may do more than the account's owner: an account, which must be an admin's, or a service client, which needs a
 /// scope. The handler checks that.
 pub enum Privileged {
@@ -74,7 +77,8 @@ pub struct CsrfCheck(pub Option<ProblemError>);
 /// Why the browser would not keep a cookie that the response sets.
 pub struct CookieCheck(pub Option<ProblemError>);
 
-/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are accepted.
+/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are accepted, but for the form of
+/// `/oauth2/userinfo`.
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -203,6 +207,9 @@ auth_extractor!(SignedIn, [register_access_token ACCESS_TOKEN], optional: false,
 auth_extractor!(BearerToken, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;
     Ok::<_, ProblemError>(Self(token))
+});
+auth_extractor!(MaybeBearerToken, [register_access_token ACCESS_TOKEN], optional: true, async |request| {
+    Ok::<_, ProblemError>(Self(bearer(request)?))
 });
 auth_extractor!(CachedAuth, [register_access_token ACCESS_TOKEN], optional: false, async |request| {
     let token = bearer(request)?.ok_or_else(|| ProblemError::new(Code::AuthenticationRequired, MISSING_TOKEN))?;

@@ -1,31 +1,14 @@
 //! `GET` and `POST /oauth2/authorize` (RFC 6749, section 3.1; OpenID Connect Core 1.0, section 3.1.2).
-//!
-//! A page's Content-Security-Policy must not limit `form-action`: browsers apply it to the redirects that follow a submission, and the last
-//! one leads to the client.
 
-use std::sync::Arc;
+use poem::Result;
+use poem_openapi::{Object, OpenApi};
 
-use poem::{
-    IntoResponse, Request, RequestBody, Response, Result,
-    http::{HeaderValue, StatusCode, header},
-    web::Data,
-};
-use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object, OpenApi,
-    registry::{MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
-    types::Type,
-};
-
-use super::{
-    error::OAuthError,
-    form::{self, CONTENT_TYPE},
-    html,
-};
+use super::browser::{Body, BrowserAnswer, Query};
 use crate::{
-    domain::authorization::{AuthorizationResponse, ResponseMode},
+    crypto::authorization_code::RequestHandle,
     http::{
         api::Tag,
-        extract::{browser_session::Browser, client_info::ClientInfo},
+        pages::{Failure, Visit},
         problem::{Code, Failed, ProblemError, Problems},
     },
     service::authorize::{self, AuthorizeError, AuthorizeOutcome, AuthorizeStep, Parameters},
@@ -81,118 +64,6 @@ pub(in crate::http) struct AuthorizationForm {
     request: Option<String>,
 }
 
-/// The parameters in the query, if it is well-formed.
-struct Query(Result<Parameters, OAuthError>);
-
-/// The parameters in a form, if it is well-formed.
-struct Body(Result<Parameters, OAuthError>);
-
-impl<'a> poem::FromRequest<'a> for Query {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        Ok(Self(form::pairs(request.uri().query().unwrap_or_default()).map(Parameters)))
-    }
-}
-
-impl<'a> ApiExtractor<'a> for Body {
-    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
-    type ParamType = ();
-    type ParamRawType = ();
-
-    fn register(registry: &mut Registry) {
-        <AuthorizationForm as Type>::register(registry);
-    }
-
-    fn request_meta() -> Option<MetaRequest> {
-        let content = vec![MetaMediaType { content_type: CONTENT_TYPE, schema: AuthorizationForm::schema_ref() }];
-        Some(MetaRequest { description: None, content, required: true })
-    }
-
-    async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
-        Ok(Self(form::body_pairs(request, body).await?.map(Parameters)))
-    }
-}
-
-/// The answer to a browser: a redirect, a page, or a form that it posts to the client.
-pub(in crate::http) struct BrowserAnswer(Response);
-
-impl BrowserAnswer {
-    /// A redirect that the browser follows with GET.
-    pub(super) fn redirect(to: &str) -> Self {
-        let mut response = StatusCode::SEE_OTHER.into_response();
-        // A URI consists of ASCII characters.
-        let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
-        response.headers_mut().insert(header::LOCATION, location);
-        // The address of the page is of no concern to the client, and the code of none to the pages that it links to.
-        response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-        Self(response)
-    }
-
-    /// A page.
-    pub(super) fn page(status: StatusCode, html: String) -> Self {
-        Self(html::response(status, html))
-    }
-
-    /// The response for a client.
-    pub(in crate::http) fn of(response: &AuthorizationResponse) -> Self {
-        match response.mode {
-            ResponseMode::Query => Self::redirect(&response.to_url()),
-            ResponseMode::FormPost => {
-                Self::page(StatusCode::OK, html::form_post(&response.redirect_uri, &response.parameters))
-            }
-        }
-    }
-}
-
-impl From<Response> for BrowserAnswer {
-    fn from(response: Response) -> Self {
-        Self(response)
-    }
-}
-
-impl IntoResponse for BrowserAnswer {
-    fn into_response(self) -> Response {
-        self.0
-    }
-}
-
-impl ApiResponse for BrowserAnswer {
-    fn meta() -> MetaResponses {
-        let text = |description: &'static str, status| {
-            let schema = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
-            MetaResponse {
-                description,
-                status: Some(status),
-                status_range: None,
-                content: vec![MetaMediaType { content_type: "text/html; charset=utf-8", schema }],
-                headers: vec![],
-            }
-        };
-        let redirect = MetaResponse {
-            description: "Where the browser goes: to the client, or to a page of Latchkey.",
-            status: Some(303),
-            status_range: None,
-            content: vec![],
-            headers: vec![],
-        };
-        MetaResponses {
-            responses: vec![
-                text("A page, or a form that the browser posts to the client.", 200),
-                redirect,
-                text("A message for the user: the request names no client, or a URI that is not the client's.", 400),
-            ],
-        }
-    }
-
-    fn register(_: &mut Registry) {}
-}
-
-/// The errors of the endpoints that browsers are sent to: those of the service itself.
-pub(super) struct BrowserProblems;
-
-impl Problems for BrowserProblems {
-    const CODES: &'static [Code] = &[];
-}
-
 /// The errors of an authorization request that are no matter for its client.
 struct AuthorizeProblems;
 
@@ -206,39 +77,41 @@ fn page_of(step: &AuthorizeStep) -> &'static str {
         AuthorizeStep::Consent => "/account/consent",
         AuthorizeStep::CreateAccount => "/account/register",
         AuthorizeStep::SelectAccount => "/account/select-account",
-        AuthorizeStep::SignIn
-        | AuthorizeStep::Reauthenticate
-        | AuthorizeStep::StepUp(_)
-        | AuthorizeStep::Redirect(_) => "/account/sign-in",
+        AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_) => "/account/reauthenticate",
+        AuthorizeStep::SignIn | AuthorizeStep::Redirect(_) => "/account/sign-in",
     }
 }
 
-/// The page for a request that is not form-encoded.
-pub(super) fn malformed() -> BrowserAnswer {
-    let text = "The request is malformed. Go back to the app and try again.";
-    BrowserAnswer::page(StatusCode::BAD_REQUEST, html::message("Malformed request", text))
+/// The URL to which the browser returns with the handle of a request, or that of a page that continues it. `ui_locales` keeps the language.
+fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales: Option<&str>) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("request", handle.expose());
+    if let Some(locales) = ui_locales {
+        query.append_pair("ui_locales", locales);
+    }
+    format!("{}{path}?{}", state.config.issuer, query.finish())
 }
 
 fn answer(
-    state: &AppState,
+    visit: &Visit,
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
 ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
     Ok(match outcome {
-        Ok(AuthorizeOutcome::Respond(response)) => BrowserAnswer::of(&response),
-        Ok(AuthorizeOutcome::Page { step, handle }) => {
-            BrowserAnswer::redirect(&format!("{}{}?request={}", state.config.issuer, page_of(&step), handle.expose()))
+        Ok(AuthorizeOutcome::Respond(response)) => BrowserAnswer::of(visit, &response)?,
+        Ok(AuthorizeOutcome::Page { step, handle, ui_locales }) => {
+            BrowserAnswer::redirect(&with_handle(&visit.state, page_of(&step), &handle, ui_locales.as_deref()))
         }
-        Err(AuthorizeError::Refused(response)) => BrowserAnswer::of(&response),
+        Err(AuthorizeError::Refused(response)) => BrowserAnswer::of(visit, &response)?,
         Err(AuthorizeError::Untrusted(why)) => {
-            let message = format!("The sign-in can't continue: {why}. Go back to the app and try again.");
-            BrowserAnswer::page(StatusCode::BAD_REQUEST, html::message("Sign-in failed", &message))
+            BrowserAnswer::failure(visit, Failure::SignIn, why.code(), Some(why.to_string()))?
         }
-        Err(AuthorizeError::TooManyApps) => {
-            let message = "The account allows too many apps that are not registered. Remove one first.";
-            BrowserAnswer::page(StatusCode::BAD_REQUEST, html::message("Sign-in failed", message))
-        }
+        Err(AuthorizeError::TooManyApps) => BrowserAnswer::failure(visit, Failure::SignIn, "too_many_apps", None)?,
         Err(AuthorizeError::Service(error)) => return Err(ProblemError::from(error).into()),
     })
+}
+
+fn malformed(visit: &Visit) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
+    Ok(BrowserAnswer::failure(visit, Failure::SignIn, "malformed_request", None)?)
 }
 
 #[OpenApi(tag = "Tag::OAuth")]
@@ -249,15 +122,11 @@ impl AuthorizeApi {
     /// `redirect_uri` with `code`, `state` and `iss`, or with `error`. If the user has to do something first, the browser goes to one of
     /// Latchkey's pages, which sends it back. If the client or its redirect URI can't be trusted, a page shows the error to the user.
     #[oai(path = "/oauth2/authorize", method = "get", operation_id = "authorize")]
-    async fn get(
-        &self,
-        Data(state): Data<&Arc<AppState>>,
-        browser: Browser,
-        Query(parameters): Query,
-    ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
-        let Ok(parameters) = parameters else { return Ok(malformed()) };
-        let outcome = authorize::authorize(state, &parameters, browser.session.as_ref(), &browser.origin).await;
-        answer(state, outcome)
+    async fn get(&self, visit: Visit, Query(parameters): Query) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
+        let Ok(parameters) = parameters.map(Parameters) else { return malformed(&visit) };
+        let browser = &visit.browser;
+        let outcome = authorize::authorize(&visit.state, &parameters, browser.session.as_ref(), &browser.origin).await;
+        answer(&visit, outcome)
     }
 
     /// Authorize an app (form)
@@ -267,17 +136,13 @@ impl AuthorizeApi {
     #[oai(path = "/oauth2/authorize", method = "post", operation_id = "authorize_form")]
     async fn post(
         &self,
-        Data(state): Data<&Arc<AppState>>,
-        client: ClientInfo,
-        Body(parameters): Body,
+        visit: Visit,
+        body: Body<AuthorizationForm>,
     ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
-        let Ok(parameters) = parameters else { return Ok(malformed()) };
-        match authorize::begin(state, &parameters, client.ip).await {
-            Ok(handle) => {
-                let to = format!("{}{PATH}?request={}", state.config.issuer, handle.expose());
-                Ok(BrowserAnswer::redirect(&to))
-            }
-            Err(error) => answer(state, Err(error)),
+        let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
+        match authorize::begin(&visit.state, &parameters, visit.client.ip).await {
+            Ok(handle) => Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, None))),
+            Err(error) => answer(&visit, Err(error)),
         }
     }
 }

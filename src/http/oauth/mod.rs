@@ -4,11 +4,11 @@
 //! HTTP or the service (405, 408, 413, 500, 503) are problems, as everywhere else.
 
 mod authorize;
+mod browser;
 mod credentials;
 mod end_session;
 mod error;
 pub(in crate::http) mod form;
-mod html;
 mod introspect;
 mod introspection_cache;
 mod register;
@@ -17,7 +17,6 @@ mod token;
 mod userinfo;
 
 pub use authorize::AuthorizeApi;
-pub(super) use authorize::BrowserAnswer;
 pub use end_session::EndSessionApi;
 pub use error::OAuthError;
 pub(super) use error::{OAuthCode, SCHEMA};
@@ -32,6 +31,3 @@ pub use userinfo::UserInfoApi;
 /// The paths whose GET requests take the parameters of a form, and its schema.
 pub(super) const QUERY_FORMS: [(&str, &str); 2] =
     [(authorize::PATH, "AuthorizationForm"), (end_session::PATH, "EndSessionForm")];
-
-/// The path and the text of the script that submits a form, for pages without inline code.
-pub(super) const SUBMIT_SCRIPT: (&str, &str) = (html::SUBMIT_PATH, html::SUBMIT_SCRIPT);

@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
-use poem::web::Data;
-use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
+use poem::{Request, RequestBody, Result, web::Data};
+use poem_openapi::{
+    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object, OpenApi,
+    payload::Json,
+    registry::{MetaMediaType, MetaRequest, Registry},
+    types::{Example, Type},
+};
 use uuid::Uuid;
 
+use super::form::{CONTENT_TYPE, Parameters};
 use crate::{
     http::{
         api::Tag,
-        extract::auth::BearerToken,
+        extract::auth::{BearerToken, MaybeBearerToken},
         problem::{Code, Failed, ProblemError, Problems},
+        types::Secret,
     },
     service::userinfo::{self, UserInfoError},
     state::AppState,
@@ -67,8 +74,13 @@ enum UserInfoAnswer {
 struct UserInfoProblems;
 
 impl Problems for UserInfoProblems {
-    const CODES: &'static [Code] =
-        &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged, Code::InsufficientScope];
+    const CODES: &'static [Code] = &[
+        Code::MalformedRequest,
+        Code::AuthenticationRequired,
+        Code::InvalidToken,
+        Code::ClaimsChanged,
+        Code::InsufficientScope,
+    ];
 }
 
 impl From<UserInfoError> for Failed<UserInfoProblems> {
@@ -79,6 +91,43 @@ impl From<UserInfoError> for Failed<UserInfoProblems> {
             }
             UserInfoError::Authenticate(error) => ProblemError::from(error).into(),
         }
+    }
+}
+
+/// The access token in a form, instead of the `Authorization` header (RFC 6750, section 2.2).
+#[derive(Object)]
+#[oai(rename = "UserInfoForm", skip_serializing_if_is_none)]
+struct UserInfoForm {
+    /// The access token.
+    access_token: Option<Secret>,
+}
+
+/// The access token in the body; none if the body is no form.
+struct FormToken(Option<String>);
+
+impl<'a> ApiExtractor<'a> for FormToken {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::RequestObject];
+    type ParamType = ();
+    type ParamRawType = ();
+
+    fn register(registry: &mut Registry) {
+        UserInfoForm::register(registry);
+    }
+
+    fn request_meta() -> Option<MetaRequest> {
+        let content = vec![MetaMediaType { content_type: CONTENT_TYPE, schema: UserInfoForm::schema_ref() }];
+        Some(MetaRequest { description: None, content, required: false })
+    }
+
+    async fn from_request(request: &'a Request, body: &mut RequestBody, _: ExtractParamOptions<()>) -> Result<Self> {
+        let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);
+        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case(CONTENT_TYPE)) {
+            return Ok(Self(None));
+        }
+        let bytes = body.take()?.into_vec().await?;
+        let malformed =
+            |_| ProblemError::new(Code::MalformedRequest, "The form can't be read, or repeats a parameter.");
+        Ok(Self(Parameters::parse(&bytes).map_err(malformed)?.take("access_token")))
     }
 }
 
@@ -113,13 +162,25 @@ impl UserInfoApi {
 
     /// Get claims about the user (POST)
     ///
-    /// As `GET`.
+    /// As `GET`. The access token may be in the form instead of the header (RFC 6750, section 2.2), and not in both.
     #[oai(path = "/oauth2/userinfo", method = "post", operation_id = "userinfo_post")]
     async fn post(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        BearerToken(token): BearerToken,
+        MaybeBearerToken(header): MaybeBearerToken,
+        FormToken(form): FormToken,
     ) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
+        let token = match (header, form) {
+            (Some(token), None) | (None, Some(token)) => token,
+            (None, None) => {
+                let detail = "Send an access token as `Authorization: Bearer`, or as `access_token` in a form.";
+                return Err(Failed::new(Code::AuthenticationRequired, detail));
+            }
+            (Some(_), Some(_)) => {
+                let detail = "Send the access token in the header or in the form, not in both.";
+                return Err(Failed::new(Code::MalformedRequest, detail));
+            }
+        };
         answer(state, &token).await
     }
 }

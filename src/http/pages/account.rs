@@ -3,11 +3,7 @@
 use poem::{Response, Result, handler, http::header};
 use poem_openapi::types::ToJSON;
 
-use super::{
-    form::Form,
-    sign_in::{signed_in, with_password},
-    visit::Visit,
-};
+use super::{form::Form, sign_in::signed_in, visit::Visit};
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{account::Account, profile::Profile as AccountProfile, session::Accepted},
@@ -19,7 +15,7 @@ use crate::{
         cookie,
         problem::{Code, ProblemError},
     },
-    pages::views::{Data, Message, Password, Profile, Reauthenticate},
+    pages::views::{Data, Message, Password, Profile},
     service::{
         authenticate, change_password, delete_account, export_account, recent_authentication::require_recent,
         update_account,
@@ -287,40 +283,5 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
             Ok(response) => Ok(response),
             Err(problem) => visit.reply().error(&problem).page(&data_view(&visit)),
         },
-    }
-}
-
-fn reauthenticate_view(visit: &Visit, owner: &Owner) -> Reauthenticate {
-    Reauthenticate {
-        email: owner.account.email.as_str().to_owned(),
-        method: "password".to_owned(),
-        others: Vec::new(),
-        next: format!("{}{}{}", super::respond::base(visit), super::PREFIX, visit.next()),
-        passkey_options: None,
-    }
-}
-
-/// `GET /account/reauthenticate`
-#[handler]
-pub(super) async fn show_reauthenticate(mut visit: Visit) -> Result<Response> {
-    let owner = require_owner!(visit, "");
-    if owner.account.password_hash.is_none() {
-        return Ok(visit.reply().go("/sign-in?again=1"));
-    }
-    visit.reply().page(&reauthenticate_view(&visit, &owner))
-}
-
-/// `POST /account/reauthenticate`: signs in again. The new session takes the place of the former one, with its apps.
-#[handler]
-pub(super) async fn confirm_presence(mut visit: Visit, mut form: Form) -> Result<Response> {
-    let owner = require_owner!(visit, "");
-    let signed_in = async {
-        visit.check(&mut form)?;
-        let password = form.secret("password").unwrap_or_else(|| "".into());
-        with_password(&visit, owner.account.email.as_str(), password).await
-    };
-    match signed_in.await {
-        Ok(response) => Ok(response),
-        Err(problem) => visit.reply().error(&problem).page(&reauthenticate_view(&visit, &owner)),
     }
 }

@@ -1,19 +1,21 @@
 //! The authorization request that a sign-in belongs to: the client of the page, and the way back to it.
 
-use poem::{IntoResponse, Response, Result, handler};
+use poem::{Response, Result, handler};
 
-use super::{form::Form, respond::base, visit::Visit};
+use super::{
+    form::Form,
+    provider::form_post,
+    respond::{ClientTarget, base},
+    visit::Visit,
+};
 use crate::{
     crypto::authorization_code::RequestHandle,
     domain::{
         app_client::is_owned_by_a_server,
         authorization::{AuthorizationResponse, ResponseMode},
     },
-    http::{
-        oauth::BrowserAnswer,
-        problem::{Code, ProblemError},
-    },
-    pages::views::{ClientView, Consent, Message, ScopeView, SelectAccount},
+    http::problem::{Code, ProblemError},
+    pages::views::{ClientView, Consent, ScopeView, SelectAccount},
     service::authorize::{self, AuthorizationError, AuthorizeError, AuthorizeStep, PendingAuthorization},
 };
 
@@ -43,11 +45,9 @@ impl Authorization {
         ClientView { name: client.display_name().to_owned(), host: host(&self.pending.request.redirect_uri) }
     }
 
-    /// The origin that a redirect may follow a form to (`form-action`).
-    pub(super) fn target(&self) -> Option<String> {
-        let url = url::Url::parse(&self.pending.request.redirect_uri).ok()?;
-        let origin = url.origin().ascii_serialization();
-        Some(if origin == "null" { format!("{}:", url.scheme()) } else { origin })
+    /// Where the forms of the request's pages lead.
+    pub(super) const fn target(&self) -> Option<ClientTarget> {
+        Some(ClientTarget)
     }
 }
 
@@ -76,8 +76,12 @@ pub(super) fn continuation(visit: &Visit) -> String {
     let base = base(visit);
     match &visit.request {
         Some(request) => {
-            let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("request", request).finish();
-            format!("{base}/oauth2/authorize?{query}")
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.append_pair("request", request);
+            if let Some(locales) = visit.ui_locales() {
+                query.append_pair("ui_locales", locales);
+            }
+            format!("{base}/oauth2/authorize?{}", query.finish())
         }
         None => format!("{base}{}{}", super::PREFIX, visit.next()),
     }
@@ -138,7 +142,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
 fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
     Ok(match response.mode {
         ResponseMode::Query => visit.reply().leave(&response.to_url()),
-        ResponseMode::FormPost => BrowserAnswer::of(response).into_response(),
+        ResponseMode::FormPost => form_post(visit, response)?,
     })
 }
 
@@ -167,11 +171,4 @@ pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Respo
         return Ok(visit.reply().leave(&continuation(&visit)));
     }
     Ok(visit.reply().go("/sign-in?again=1"))
-}
-
-/// `GET /account/error`: an authorization request that can't be answered to its client.
-#[handler]
-pub(super) async fn show_error(visit: Visit) -> Result<Response> {
-    let view = Message { action: None, ..Message::new("error", "") };
-    visit.reply().code(None, "request_expired").page(&view)
 }

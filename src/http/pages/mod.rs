@@ -14,6 +14,8 @@ mod error;
 mod factors;
 mod form;
 mod passkeys;
+mod provider;
+mod reauthenticate;
 mod recovery;
 mod register;
 mod respond;
@@ -28,7 +30,11 @@ use std::sync::Arc;
 
 use poem::{Endpoint, IntoResponse, Request, Response, Result, Route, get, post};
 
-pub(super) use self::error::{VisitorLocale, error_page};
+pub(super) use self::{
+    error::{VisitorLocale, error_page},
+    provider::{Failure, confirm_sign_out, failure, form_post},
+    visit::Visit,
+};
 use super::problem::{Code, Failed, ProblemError, Problems};
 use crate::state::AppState;
 
@@ -36,7 +42,7 @@ use crate::state::AppState;
 const PREFIX: &str = "/account";
 
 /// The paths of all pages, as the log and the metrics name them, and their methods.
-pub(super) const PATHS: &[(&str, &str)] = &[
+pub const PATHS: &[(&str, &str)] = &[
     ("/account/assets/{name}", "GET"),
     ("/account", "GET"),
     ("/account/profile", "POST"),
@@ -112,7 +118,7 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/data", get(account::show_data))
         .at("/account/data/export", post(account::export_data))
         .at("/account/data/delete", post(account::schedule_deletion))
-        .at("/account/reauthenticate", get(account::show_reauthenticate).post(account::confirm_presence))
+        .at("/account/reauthenticate", get(reauthenticate::show).post(reauthenticate::submit))
         .at("/account/sign-in", get(sign_in::show).post(sign_in::submit))
         .at("/account/sign-out", post(sign_in::sign_out))
         .at("/account/sign-in/passkey", post(passkeys::submit_sign_in))
@@ -136,7 +142,7 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
         .at("/account/sign-in-code/send", post(sign_in_code::send))
         .at("/account/consent", get(authorization::show_consent).post(authorization::consent))
         .at("/account/select-account", get(authorization::show_select_account).post(authorization::select_account))
-        .at("/account/error", get(authorization::show_error))
+        .at("/account/error", get(provider::show_error))
         .at("/account/register", get(register::show).post(register::submit))
         .at("/account/verify-address", get(verify_address::show).post(verify_address::submit))
         .at("/account/verify-address/send", post(verify_address::send))

@@ -24,17 +24,29 @@ const HEADERS: [(&str, &str); 5] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// The content security policy of a page. `targets`: origins that may follow a submitted form, by redirects.
-fn policy(targets: &[String]) -> String {
-    let targets: String = targets.iter().map(|target| format!(" {target}")).collect();
+/// The places that a submitted form may lead to (`form-action`). Browsers check the redirects after the submission as well, up to the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Targets {
+    /// This service.
+    Own,
+    /// A client, and wherever its redirect URI sends the browser.
+    Any,
+}
+
+/// A form whose submission ends at a client.
+pub(super) struct ClientTarget;
+
+/// The content security policy of a page.
+fn policy(targets: Targets) -> String {
+    let form_action = if targets == Targets::Own { " form-action 'self';" } else { "" };
     format!(
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action \
-         'self'{targets}; base-uri 'none'; frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';{form_action} \
+         base-uri 'none'; frame-ancestors 'none'"
     )
 }
 
 /// A response with an HTML page.
-pub(super) fn html(status: StatusCode, targets: &[String], html: String) -> Response {
+fn html(status: StatusCode, targets: Targets, html: String) -> Response {
     let mut response = Response::builder().status(status).content_type("text/html; charset=utf-8").body(html);
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
@@ -53,7 +65,7 @@ pub(super) struct Reply<'a> {
     status: StatusCode,
     notice: Option<&'static str>,
     cookies: Vec<String>,
-    targets: Vec<String>,
+    targets: Targets,
 }
 
 impl Visit {
@@ -65,7 +77,7 @@ impl Visit {
             status: StatusCode::OK,
             notice: None,
             cookies: self.visitor_cookie.clone().into_iter().collect(),
-            targets: Vec::new(),
+            targets: Targets::Own,
         }
     }
 }
@@ -107,9 +119,23 @@ impl Reply<'_> {
         self
     }
 
-    /// Permits that a redirect after the form leaves for this origin.
-    pub(super) fn target(mut self, origin: Option<String>) -> Self {
-        self.targets.extend(origin);
+    /// Permits that the form leads to a client, if there is one.
+    pub(super) fn target(self, client: Option<ClientTarget>) -> Self {
+        match client {
+            Some(ClientTarget) => self.any_target(),
+            None => self,
+        }
+    }
+
+    /// Permits that the form leads anywhere.
+    pub(super) const fn any_target(mut self) -> Self {
+        self.targets = Targets::Any;
+        self
+    }
+
+    /// Sets the status.
+    pub(super) const fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
         self
     }
 
@@ -127,7 +153,7 @@ impl Reply<'_> {
             account: visit.account.clone(),
         };
         let rendered = visit.pages()?.render(&frame, view).map_err(|error| broken(&error))?;
-        let mut response = html(self.status, &self.targets, rendered);
+        let mut response = html(self.status, self.targets, rendered);
         append_cookies(&mut response, self.cookies);
         Ok(response)
     }
@@ -191,5 +217,5 @@ fn broken(error: &PagesError) -> ProblemError {
 /// Renders a page outside of a visit.
 pub(super) fn bare<V: View>(pages: &Pages, frame: &Frame, status: StatusCode, view: &V) -> Option<Response> {
     let rendered = pages.render(frame, view).inspect_err(|error| drop(broken(error))).ok()?;
-    Some(html(status, &[], rendered))
+    Some(html(status, Targets::Own, rendered))
 }

@@ -60,7 +60,10 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
             None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().leave(&continuation(&visit))),
             Some(AuthorizeStep::Consent) => return Ok(visit.reply().go("/consent")),
             Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().go("/select-account")),
-            _ => {}
+            Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)) => {
+                return Ok(visit.reply().go("/reauthenticate"));
+            }
+            Some(AuthorizeStep::SignIn | AuthorizeStep::CreateAccount) => {}
         },
         _ => {}
     }

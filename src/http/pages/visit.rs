@@ -24,14 +24,15 @@ use crate::{
 const MAX_KEPT: usize = 200;
 
 /// A request for a page.
-pub(super) struct Visit {
-    pub(super) state: Arc<AppState>,
+#[derive(Clone)]
+pub(in crate::http) struct Visit {
+    pub(in crate::http) state: Arc<AppState>,
     /// The language.
     pub(super) locale: Locale,
     /// The path, without the issuer's.
     pub(super) path: String,
     /// The client.
-    pub(super) client: ClientInfo,
+    pub(in crate::http) client: ClientInfo,
     /// The client, as mails state it.
     pub(super) origin: RequestOrigin,
     /// The opaque name of the authorization request that the sign-in belongs to.
@@ -41,7 +42,7 @@ pub(super) struct Visit {
     parameters: Vec<(String, String)>,
     cookies: Vec<(&'static str, String)>,
     /// The browser, and its session.
-    pub(super) browser: Browser,
+    pub(in crate::http) browser: Browser,
     /// The token of this browser's forms.
     pub(super) csrf: String,
     /// The cookie that the forms' token is bound to, if the browser has none yet.
@@ -61,6 +62,17 @@ impl Visit {
     /// A parameter of the query.
     pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The languages that the user has chosen, or that the authorization request wishes.
+    pub(super) fn ui_locales(&self) -> Option<&str> {
+        self.parameter("ui_locales").filter(|text| text.len() <= MAX_KEPT)
+    }
+
+    /// The same visit for a page whose links to itself lead to another path and query.
+    #[must_use]
+    pub(super) fn shown_as(&self, path: &str, query: String) -> Self {
+        Self { path: path.to_owned(), query, ..self.clone() }
     }
 
     /// A cookie.

@@ -5,6 +5,10 @@
   const body = document.body;
   root.classList.add("js");
 
+  // The response for an app (response_mode=form_post) is sent at once.
+  const response = document.querySelector("form[data-submit]");
+  if (response) response.submit();
+
   // The token of a mail's link is in the fragment, which browsers do not send: it moves into the form, and out of the history.
   const field = document.querySelector("[data-token] input");
   const fillIn = () => {

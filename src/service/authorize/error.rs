@@ -115,6 +115,18 @@ pub enum UntrustedRequest {
     Expired,
 }
 
+impl UntrustedRequest {
+    /// The code of its text on the page.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::UnknownClient => "unknown_client",
+            Self::ClientDocument(_) => "client_document",
+            Self::RedirectUri => "unregistered_redirect_uri",
+            Self::Expired => "request_expired",
+        }
+    }
+}
+
 /// Why an authorization request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizeError {

@@ -83,6 +83,8 @@ pub enum AuthorizeOutcome {
         step: AuthorizeStep,
         /// The parameter `request` of the page.
         handle: RequestHandle,
+        /// The parameter `ui_locales` of the page: the languages that the user chose on a page before, or those of the request.
+        ui_locales: Option<String>,
     },
 }
 
@@ -114,7 +116,8 @@ pub async fn authorize(
             }
             return Ok(AuthorizeOutcome::Respond(response));
         }
-        return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await? });
+        let ui_locales = parameters.ui_locales().or(request.ui_locales.as_deref()).map(str::to_owned);
+        return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await?, ui_locales });
     }
     let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
     // Of several tabs that return with the same handle, one gets the code.
@@ -302,13 +305,11 @@ async fn check(
     if request.consented == Some(session.id) {
         return Ok(None);
     }
-    // Any program of the device could pose as a public client without a server (RFC 8252, section 8.6).
-    let is_impersonable = client.kind == ClientKind::Public && !is_owned_by_a_server(&request.redirect_uri);
     // No operator answers for such a client, so its user consents each time.
-    if prompt.consent || is_impersonable && client.dynamic.is_some() {
+    if prompt.consent || client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri) {
         return Ok(Some(AuthorizeStep::Consent));
     }
-    if client.app.asks_consent || is_impersonable {
+    if needs_consent(client, &request.redirect_uri) {
         let given = state.sql.consent(session.account, client.id.as_str()).await?;
         let scope = scope_of(request)?;
         if !given.is_some_and(|given| given.scope.contains_all(&scope)) {
@@ -316,6 +317,16 @@ async fn check(
         }
     }
     Ok(None)
+}
+
+/// Whether any program of the device could pose as the client: it is public, and no server owns its redirect URI (RFC 8252, section 8.6).
+fn is_impersonable(client: &Client, redirect_uri: &str) -> bool {
+    client.kind == ClientKind::Public && !is_owned_by_a_server(redirect_uri)
+}
+
+/// Whether the user consents before a client gets a code for this redirect URI.
+pub(super) fn needs_consent(client: &Client, redirect_uri: &str) -> bool {
+    client.app.asks_consent || is_impersonable(client, redirect_uri)
 }
 
 fn scope_of(request: &AuthorizationRequest) -> Result<SpaceSeparated, ServiceError> {

@@ -51,12 +51,18 @@ impl Parameters {
 
     /// The handle with which one of Latchkey's pages sends the browser back. A request object in the same parameter has another form.
     pub(super) fn handle(&self) -> Result<Option<RequestHandle>, UntrustedRequest> {
-        match self.0.as_slice() {
-            [(name, value)] if name == "request" => {
+        let mut others = self.0.iter().filter(|(name, _)| name != "ui_locales");
+        match (others.next(), others.next()) {
+            (Some((name, value)), None) if name == "request" => {
                 RequestHandle::parse(value).map(Some).ok_or(UntrustedRequest::Expired)
             }
             _ => Ok(None),
         }
+    }
+
+    /// The languages of the pages.
+    pub(super) fn ui_locales(&self) -> Option<&str> {
+        self.one("ui_locales").ok().flatten()
     }
 }
 

@@ -5,6 +5,7 @@ pub mod email_code;
 pub mod recovery_codes;
 pub mod reseal;
 pub mod reset;
+pub(super) mod suspect;
 pub mod totp;
 
 use crate::{

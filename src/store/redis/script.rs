@@ -24,7 +24,8 @@ pub(super) struct Script {
     timed: Timed,
 }
 
-/// Every script, called by its SHA-1. `lib.lua` precedes each session script.
+/// Every script, called by its SHA-1. `lib.lua` precedes each session script, and `tree.lua` those that read or end the sessions beneath a
+/// browser's.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: ScriptBatcher,
@@ -54,6 +55,7 @@ impl Scripts {
     /// The scripts, for a pool of this many connections.
     pub(super) fn new(metrics: &RedisMetrics, connections: usize) -> Self {
         const LIB: &str = include_str!("lua/lib.lua");
+        const TREE: &str = include_str!("lua/tree.lua");
         const CREATE: &str = include_str!("lua/create_session.lua");
         const FAST: &str = include_str!("lua/rotate_fast.lua");
         let constants = record::lua_constants();
@@ -63,9 +65,10 @@ impl Scripts {
             timed: metrics.timed(name),
         };
         let script = |name: &'static str, body: &str| standalone(name, &format!("{constants}{LIB}\n{body}"));
+        let with_tree = |name: &'static str, body: &str| script(name, &format!("{TREE}\n{body}"));
         let batched = |script| ScriptBatcher::new(script, connections);
         Self {
-            create: batched(script("create", &format!("{CREATE}\n{}", include_str!("lua/create.lua")))),
+            create: batched(with_tree("create", &format!("{CREATE}\n{}", include_str!("lua/create.lua")))),
             // The fast path needs nothing of the library, and returns before its definitions are run.
             rotate: batched(standalone(
                 "rotate",
@@ -86,10 +89,10 @@ impl Scripts {
                 "take_passkey_challenge",
                 include_str!("lua/take_passkey_challenge.lua"),
             ),
-            exchange: script("exchange", &format!("{CREATE}\n{}", include_str!("lua/exchange.lua"))),
-            revoke_tree: script("revoke_tree", include_str!("lua/revoke_tree.lua")),
+            exchange: with_tree("exchange", &format!("{CREATE}\n{}", include_str!("lua/exchange.lua"))),
+            revoke_tree: with_tree("revoke_tree", include_str!("lua/revoke_tree.lua")),
             touch: script("touch", include_str!("lua/touch.lua")),
-            adopt: script("adopt", include_str!("lua/adopt.lua")),
+            adopt: with_tree("adopt", include_str!("lua/adopt.lua")),
             take_challenge: standalone("take_challenge", include_str!("lua/take_challenge.lua")),
             factor_throttle: standalone("factor_throttle", include_str!("lua/factor_throttle.lua")),
             factor_settle: standalone("factor_settle", include_str!("lua/factor_settle.lua")),

@@ -286,6 +286,17 @@ impl AccountChange {
         self.set_recovery_codes(&[], &[], now).await
     }
 
+    /// When the account's recovery codes were made; none if it has none.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn recovery_codes_made_at(&mut self) -> Result<Option<Timestamp>, SqlError> {
+        let sql = "SELECT created_at FROM recovery_keys WHERE account_id = $1";
+        let row = query(sql).bind(self.account.id.to_string()).fetch_optional(&mut *self.tx).await?;
+        let at = row.map(|row| row.try_get("created_at")).transpose()?;
+        Ok(at.map(Timestamp::from_millis))
+    }
+
     /// Sets whether the account has factors of a kind, and increments the version of its factors. Every change of the factors
     /// calls it, also one that leaves the kinds as they are.
     ///

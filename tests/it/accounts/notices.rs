@@ -38,6 +38,27 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
     );
 }
 
+/// A thief who has added a factor must neither get in with it afterwards nor keep the owner out.
+#[tokio::test]
+async fn report_removes_the_factors_that_were_added_while_its_link_works() {
+    let (cluster, node, tokens) = verified().await;
+    drop(tokens);
+    crate::factors::enrol(&cluster, &node, "ada").await;
+    crate::factors::challenge(&node, "ada").await;
+    let token = cluster.mail_to(&email("ada"), "factor_changed").await.token().to_owned();
+    cluster.advance(std::time::Duration::from_hours(71));
+    node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
+    let (link, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    reset(&node, &link, "marble thicket saddle forty").await.expect(204);
+    let own = node.login_with("ada", "marble thicket saddle forty").await;
+    let left = node.get("/v1/me/factors", &own.access).await.expect(200).json();
+    assert_eq!((&left["factors"], &left["recovery_codes_left"]), (&json!([]), &json!(0)), "{left}");
+    node.state.audit.flush().await.unwrap();
+    let rows = node.state.sql.audit(&latchkey::store::sql::AuditFilter::default(), 100).await.unwrap();
+    let suspect: Vec<_> = rows.iter().filter(|row| row.reason.as_deref() == Some("suspect")).collect();
+    assert_eq!(suspect.len(), 2, "the app and the recovery codes: {suspect:?}");
+}
+
 #[tokio::test]
 async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     let mut cluster = TestCluster::new();

@@ -9,10 +9,13 @@ use latchkey::{
 };
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_of, response_of, shop, text,
-    token, web,
+    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_of, public, refresh,
+    response_of, shop, sign_in, text, token, web,
 };
-use crate::harness::test_cluster::TestCluster;
+use crate::{
+    harness::{client::PASSWORD, test_cluster::TestCluster},
+    pages::visitor::Visitor,
+};
 
 /// Section 4.1: tricks with redirect URIs. Section 4.11: open redirection.
 #[tokio::test(flavor = "multi_thread")]
@@ -169,10 +172,14 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::of("forum")).await;
+    let tokens = sign_in(&node, &browser, &forum, "openid").await;
+    node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(200);
     latchkey::service::clients::disable(&cluster.clock, &node.state.sql, "forum").await.unwrap();
     cluster.reload_clients().await;
     browser.authorize(&node, &Request::of("forum")).await.expect(400);
     assert_eq!(error_of(&exchange(&node, &forum, &code).await), (401, "invalid_client".to_owned()));
+    assert_eq!(error_of(&refresh(&node, &forum, text(&tokens, "refresh_token")).await).1, "invalid_client");
+    node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
     node.stop().await;
 }
 
@@ -220,5 +227,161 @@ async fn authorization_requests_are_limited_by_address() {
     // A request that was admitted continues.
     let again = nobody.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
     assert_eq!(page_of(&node, &again), (page, handle));
+    node.stop().await;
+}
+
+/// Login CSRF: a page of another site submits the sign-in form with the attacker's password and with a token that the attacker got. The
+/// victim's browser sends none of its cookies with it, and has none of the attacker's.
+#[tokio::test(flavor = "multi_thread")]
+async fn sign_in_form_of_another_site_signs_nobody_in() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    node.account("eve").await;
+    let request = Request::of(&shop.id);
+    let mut eve = Visitor::new(&node);
+    let (_, handle) = page_of(&node, &Browser::default().authorize(&node, &request).await);
+    let path = format!("/account/sign-in?request={handle}");
+    eve.open(&path).await.expect(200);
+    let form = [("identifier", "eve"), ("password", PASSWORD)];
+    for headers in [vec![], vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())]] {
+        let mut victim = Visitor::new(&node);
+        victim.headers = headers;
+        let refused = victim.submit_with(&path, &form, &eve.csrf).await.expect(403);
+        assert!(!victim.cookies.contains_key("__Host-latchkey-browser"), "{refused:?}");
+    }
+    // The form works in the browser that opened it.
+    eve.submit(&path, &form).await.expect(303);
+    node.stop().await;
+}
+
+/// Cookie tossing: another host plants a session of the attacker beside that of the victim. Browsers refuse `__Host-` cookies of others; if
+/// one does not, the victim's forms are those of another session, and no request is made in the victim's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    node.account("eve").await;
+    let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
+    let genuine = ada.cookie.clone().unwrap();
+    let page = ada.get(&node, "/account/devices").await.expect(200);
+    let csrf = page.text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    for planted in [eve.cookie.clone().unwrap(), "__Host-latchkey-browser=junk".to_owned()] {
+        let tossed = Browser { cookie: Some(format!("{planted}; {genuine}")), session: None };
+        let form = node.request(reqwest::Method::POST, "/account/devices/end-others").form(&[("csrf", &csrf)]);
+        let answer = node.send(tossed.with_cookie(form)).await;
+        assert!(answer.status == 403 || answer.header("location").starts_with("/account/sign-in"), "{answer:?}");
+        let answer = tossed.authorize(&node, &Request::of(&shop.id).with("prompt", "none")).await;
+        if let Some(code) = response_of(&answer).get("code") {
+            let tokens = exchange(&node, &shop, code).await.expect(200).json();
+            assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never a mixture");
+        }
+    }
+    // Without the prefix, the cookie is none of ours.
+    let tossed = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
+    page_of(&node, &tossed.authorize(&node, &Request::of(&shop.id)).await);
+    node.stop().await;
+}
+
+/// Clickjacking, and pages that stay in a cache after the sign-out: every page that an authorization request or a sign-out shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_the_provider_are_neither_framed_nor_cached() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let app = AppSettings { asks_consent: true, ..web("forum").app };
+    cluster.service_client_with(NewClient { app, ..web("forum") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_secs(1));
+    let valid = Request::of(&shop.id);
+    let mut paths = vec![
+        "/oauth2/logout".to_owned(),
+        "/oauth2/logout?client_id=unknown&post_logout_redirect_uri=https://evil.example".to_owned(),
+        "/oauth2/authorize?client_id=unknown".to_owned(),
+        "/account/error?kind=sign_in_failed&code=unknown_client".to_owned(),
+        format!("/oauth2/authorize?{}", valid.with("response_mode", "form_post").query()),
+    ];
+    for request in [
+        Request::of("forum"),
+        valid.with("prompt", "login"),
+        valid.with("prompt", "select_account"),
+        valid.with("prompt", "create"),
+    ] {
+        let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+        paths.push(format!("{page}?request={handle}"));
+    }
+    for path in paths {
+        let answer = browser.get(&node, &path).await;
+        assert!(answer.status == 200 || answer.status == 400, "{path}: {answer:?}");
+        let policy = answer.header("content-security-policy");
+        assert!(policy.contains("frame-ancestors 'none'") && policy.contains("default-src 'none'"), "{path}: {policy}");
+        assert!(!policy.contains("unsafe") && policy.contains("base-uri 'none'"), "{path}: {policy}");
+        assert_eq!(answer.header("x-frame-options"), "DENY", "{path}");
+        assert_eq!(answer.header("cache-control"), "no-store", "{path}");
+        assert!(!answer.text.contains("evil.example"), "{path}");
+    }
+    node.stop().await;
+}
+
+/// Redirect URI tricks with loopback addresses, where only the port is free (RFC 8252, section 7.3).
+#[tokio::test(flavor = "multi_thread")]
+async fn loopback_redirect_uri_varies_in_its_port_only() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
+    cluster.service_client_with(NewClient { app, ..public("cli") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let request = |uri: &str| Request::of("cli").with("redirect_uri", uri);
+    for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
+        assert_eq!(page_of(&node, &browser.authorize(&node, &request(uri)).await).0, "/account/consent", "{uri}");
+    }
+    for uri in [
+        "http://127.0.0.1:80@evil.example/cb",
+        "http://127.0.0.1.evil.example/cb",
+        "http://evil.example:80/cb",
+        "http://127.0.0.1:8080/cb/other",
+        "http://127.0.0.1:8080/cb?next=https://evil.example",
+        "http://127.0.0.1:8080/cb#",
+        "http://127.0.0.1:8080/CB",
+        "https://127.0.0.1:8080/cb",
+        "http://127.0.0.2:8080/cb",
+        "http://127.1:8080/cb",
+        "http://2130706433:8080/cb",
+        "http://localhost:8080/cb",
+        "http://[::1]:8080/cb",
+        "http://[::ffff:127.0.0.1]:8080/cb",
+        "http://user@127.0.0.1:8080/cb",
+        "http://127.0.0.1:99999/cb",
+        "http://127.0.0.1:8080\\@evil.example/cb",
+    ] {
+        let answer = browser.authorize(&node, &request(uri)).await.expect(400);
+        assert_eq!(answer.header("location"), "", "{uri}");
+    }
+    node.stop().await;
+}
+
+/// An ID token that has leaked long ago does not sign its user out without a question, and its bearer ends nothing that has begun since.
+#[tokio::test(flavor = "multi_thread")]
+async fn id_token_of_an_ended_grant_does_not_sign_out() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let old = text(&tokens, "id_token").to_owned();
+    let refresh_token = [("token", text(&tokens, "refresh_token"))];
+    let revoked = node.request(reqwest::Method::POST, "/oauth2/revoke").form(&refresh_token);
+    node.send(revoked.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
+    let current = sign_in(&node, &browser, &shop, "openid").await;
+    let path = format!("/oauth2/logout?id_token_hint={old}");
+    let asked = browser.get(&node, &path).await.expect(200);
+    assert!(asked.text.contains("Sign out?"), "{}", asked.text);
+    // Without the browser's cookie it ends nothing.
+    Browser::default().get(&node, &path).await.expect(303);
+    let current = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
+    // An ID token of another browser's app asks as well.
+    let elsewhere = Browser::signed_in(&node, "ada").await;
+    let path = format!("/oauth2/logout?id_token_hint={}", text(&current, "id_token"));
+    assert!(elsewhere.get(&node, &path).await.expect(200).text.contains("Sign out?"));
+    browser.get(&node, &path).await.expect(303);
+    refresh(&node, &shop, text(&current, "refresh_token")).await.expect(400);
+    elsewhere.get(&node, "/account").await.expect(200);
     node.stop().await;
 }

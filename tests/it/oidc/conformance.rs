@@ -197,8 +197,20 @@ async fn login_hint_and_languages_reach_the_page() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let request = Request::of(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
-    let (_, handle) = page_of(&node, &Browser::default().authorize(&node, &request).await);
-    let handle = RequestHandle::parse(&handle).unwrap();
+    let sent = Browser::default().authorize(&node, &request).await;
+    let (_, handle) = page_of(&node, &sent);
+    let (handle, locales) = handle.split_once('&').unwrap();
+    assert_eq!(locales, "ui_locales=pt-BR+en");
+    let page = Browser::default().get(&node, &format!("/account/sign-in?request={handle}&{locales}")).await;
+    assert!(
+        page.text.contains("<html lang=\"pt\"") && page.text.contains("value=\"ada@example.com\""),
+        "{}",
+        page.text
+    );
+    // The language that the user chooses instead is kept on the way back.
+    let back = Browser::default().get(&node, &format!("/oauth2/authorize?request={handle}&ui_locales=de")).await;
+    assert!(back.header("location").ends_with("&ui_locales=de"), "{back:?}");
+    let handle = RequestHandle::parse(handle).unwrap();
     let pending = authorize::pending(&node.state, &handle, None).await.unwrap();
     assert_eq!(pending.request.login_hint.as_deref(), Some("ada@example.com"));
     assert_eq!(pending.request.ui_locales.as_deref(), Some("pt-BR en"));

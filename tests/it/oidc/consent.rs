@@ -12,8 +12,11 @@ use latchkey::{
     },
 };
 
-use super::{Browser, Request, exchange, page_of, public, refresh, response_of, shop, sign_in, text, web};
-use crate::harness::test_cluster::{Node, TestCluster};
+use super::{
+    Browser, Request, VERIFIER, exchange, exchange_with, page_of, public, refresh, response_of, shop, sign_in, text,
+    web,
+};
+use crate::harness::test_cluster::{Node, ServiceClient, TestCluster};
 
 fn asking(name: &str) -> NewClient {
     let new = web(name);
@@ -122,7 +125,18 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let parsed = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
     cluster.advance(Duration::from_secs(5));
-    let answer = browser.authorize(&node, &request.with("redirect_uri", "http://127.0.0.1:1/cb")).await.expect(303);
-    assert!(answer.header("location").starts_with("http://127.0.0.1:1/cb?code="), "{answer:?}");
+    let uri = "http://127.0.0.1:1/cb";
+    let again = async || {
+        let answer = browser.authorize(&node, &request.with("redirect_uri", uri)).await.expect(303);
+        let (_, code) = answer.header("location").split_once("?code=").unwrap_or_else(|| panic!("{answer:?}"));
+        code.split('&').next().unwrap().to_owned()
+    };
+    let cli = ServiceClient { id: "cli".to_owned(), secret: String::new() };
+    exchange_with(&node, &cli, &again().await, uri, VERIFIER).await.expect(200);
+    // A consent that is withdrawn meanwhile counts at the exchange as well.
+    let code = again().await;
+    let own = node.login("ada").await;
+    node.delete("/v1/me/consents/cli", &own.access).await.expect(204);
+    exchange_with(&node, &cli, &code, uri, VERIFIER).await.expect(400);
     node.stop().await;
 }

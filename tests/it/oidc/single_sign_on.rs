@@ -8,7 +8,10 @@ use latchkey::{
 };
 
 use super::{Browser, Request, claims, exchange, public, refresh, shop, sign_in, text, web};
-use crate::harness::{events, test_cluster::TestCluster};
+use crate::{
+    harness::{events, test_cluster::TestCluster},
+    pages::visitor::Visitor,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
@@ -280,4 +283,74 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     sign_in(&strict, &strong, &shop, "openid").await;
     node.stop().await;
     strict.stop().await;
+}
+
+/// An app in use keeps its browser's session; once neither is used, both end by the idle timeout.
+#[tokio::test(flavor = "multi_thread")]
+async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.idle_timeout = Duration::from_hours(1);
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    cluster.advance(Duration::from_mins(59));
+    let mut tokens = sign_in(&node, &browser, &shop, "openid").await;
+    for _ in 0..5 {
+        cluster.advance(Duration::from_mins(59));
+        tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    }
+    cluster.advance(Duration::from_mins(59));
+    let (account, session) = browser.session.unwrap();
+    let found = node.state.redis.sessions.find(account, session, node.state.clock.now()).await.unwrap();
+    assert!(found.is_some(), "the browser's session is live");
+    browser.code(&node, &Request::of(&shop.id)).await;
+    cluster.advance(Duration::from_mins(61));
+    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    assert!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
+    let mut cluster = TestCluster::new();
+    cluster.config.session.max_per_account = 1;
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    for scope in ["openid", "openid", "openid offline_access", "openid offline_access"] {
+        cluster.advance(Duration::from_secs(1));
+        let tokens = sign_in(&node, &browser, &shop, scope).await;
+        refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200);
+        let (account, _) = browser.session.unwrap();
+        assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 2);
+        browser.code(&node, &Request::of(&shop.id)).await;
+    }
+    // A sign-in elsewhere ends both.
+    cluster.advance(Duration::from_secs(1));
+    let own = node.login("ada").await;
+    assert_eq!(node.get("/v1/sessions", &own.access).await.json()["sessions"].as_array().unwrap().len(), 1);
+    node.stop().await;
+}
+
+/// A browser that signs in within the grace period of `factors.required` has a session until that period ends. So have its apps.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
+    let mut cluster = TestCluster::new();
+    (cluster.config.factors.required, cluster.config.factors.grace) =
+        (FactorPolicy::AllAccounts, Duration::from_hours(48));
+    let (node, shop) = shop(&cluster).await;
+    // The grace period begins with the first sign-in.
+    node.login("ada").await;
+    cluster.advance(Duration::from_hours(40));
+    let mut ada = Visitor::new(&node);
+    ada.open("/account/sign-in").await.expect(200);
+    let fields = [("identifier", "ada"), ("password", crate::harness::client::PASSWORD)];
+    ada.submit("/account/sign-in", &fields).await.expect(303);
+    let request = Request::of(&shop.id).with("scope", "openid offline_access");
+    let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+    let tokens = exchange(&node, &shop, &super::response_of(&sent)["code"]).await.expect(200).json();
+    cluster.advance(Duration::from_hours(7));
+    let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    cluster.advance(Duration::from_hours(1));
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
+    node.stop().await;
 }

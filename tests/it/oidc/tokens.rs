@@ -64,6 +64,58 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
     }
 }
 
+/// RFC 6750, section 2.2: one place at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid email").await;
+    let access = text(&tokens, "access_token");
+    let post = || node.request(Method::POST, "/oauth2/userinfo");
+    let claims = node.send(post().form(&[("access_token", access)])).await.expect(200).json();
+    assert_eq!(claims["email"], "ada@example.com");
+    // A form without the token, and a body of another type, beside the header.
+    node.send(post().bearer_auth(access).form(&[("a", "b")])).await.expect(200);
+    node.send(post().bearer_auth(access).json(&serde_json::json!({ "access_token": "x" }))).await.expect(200);
+    for refused in [
+        post().bearer_auth(access).form(&[("access_token", access)]),
+        post().form(&[("access_token", access), ("access_token", access)]),
+    ] {
+        assert_eq!(node.send(refused).await.problem(), (400, "malformed_request".to_owned()));
+    }
+    for missing in [post(), post().form(&[("a", "b")]), post().json(&serde_json::json!({ "access_token": access }))] {
+        let answer = node.send(missing).await.expect(401);
+        assert!(answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
+    }
+    node.send(post().form(&[("access_token", "x")])).await.expect(401);
+    // Not in the query, which logs keep.
+    node.get(&format!("/oauth2/userinfo?access_token={access}"), "").await.expect(401);
+    node.stop().await;
+}
+
+/// An app without a server calls it from its own origin (CORS).
+#[tokio::test(flavor = "multi_thread")]
+async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
+    let mut cluster = TestCluster::new();
+    cluster.config.http.allowed_origins = vec!["https://spa.example.com".to_owned()];
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
+    for (origin, allowed) in [("https://spa.example.com", true), ("https://evil.example", false)] {
+        let expected = if allowed { origin } else { "" };
+        let preflight = node.request(Method::OPTIONS, "/oauth2/userinfo").header("origin", origin);
+        let preflight = preflight.header("access-control-request-method", "GET");
+        let answer = node.send(preflight.header("access-control-request-headers", "authorization")).await;
+        assert_eq!(answer.header("access-control-allow-origin"), expected);
+        let request = node.request(Method::GET, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
+        let answer = node.send(request.header("origin", origin)).await.expect(200);
+        assert_eq!(answer.header("access-control-allow-origin"), expected);
+        assert_eq!(answer.header("access-control-allow-credentials"), "", "the browser sends no cookie");
+    }
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn userinfo_reveals_what_the_scopes_allow() {
     let cluster = TestCluster::new();

@@ -119,7 +119,7 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
     assert_eq!(asked.header("location"), "/account/reauthenticate?next=/address");
     ada.follow(&asked).await.expect(200);
     let wrong = ada.submit("/account/reauthenticate?next=/address", &[("password", "wrong wrong wrong")]).await;
-    assert!(alert(&wrong.expect(422)).is_some());
+    assert!(field_error(&wrong.expect(403), "password").is_some());
     let done = ada.submit("/account/reauthenticate?next=/address", &[("password", PASSWORD)]).await.expect(303);
     assert_eq!(done.header("location"), "/account/address");
     ada.follow(&done).await.expect(200);

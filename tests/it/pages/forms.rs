@@ -1,5 +1,7 @@
 //! Forged requests: a form counts only if a page of the same browser and session sent it.
 
+use latchkey::http::PAGE_PATHS;
+
 use super::{
     cluster, signed_in,
     visitor::{Visitor, actions, alert},
@@ -88,6 +90,42 @@ async fn forms_after_sign_in_are_bound_to_the_session() {
         refuses(&mut visitor, &before, page).await;
     }
     visitor.open("/account").await.expect(200);
+}
+
+/// Every path of the pages that takes a form, so that no new one is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_form_is_refused_without_its_token_or_from_another_site() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut eve = Visitor::new(&node);
+    eve.open("/account/sign-in").await.expect(200);
+    let mut visitor = Visitor::new(&node);
+    visitor.open("/account/sign-in").await.expect(200);
+    let mut ada = signed_in(&node).await;
+    ada.open("/account").await.expect(200);
+    for browser in [&mut visitor, &mut ada] {
+        browser.cookies.insert("__Host-latchkey-challenge".to_owned(), "lk_ch_unknown.totp".to_owned());
+        let (cookies, own) = (browser.cookies.clone(), browser.csrf.clone());
+        let is_signed_in = cookies.contains_key("__Host-latchkey-browser");
+        let mut forms = 0;
+        for (path, _) in PAGE_PATHS.iter().filter(|(_, methods)| methods.contains("POST")) {
+            let cross_site = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
+            for (token, headers) in [("", vec![]), (eve.csrf.as_str(), vec![]), (own.as_str(), cross_site)] {
+                browser.headers = headers;
+                let refused = browser.submit_with(path, &FIELDS, token).await;
+                let asks_to_sign_in = refused.header("location").starts_with("/account/sign-in");
+                assert!(refused.status == 403 || !is_signed_in && asks_to_sign_in, "{path}: {refused:?}");
+                assert_eq!(browser.cookies, cookies, "{path}: nothing is set or removed");
+            }
+            forms += 1;
+        }
+        assert!(forms > 25, "{forms}");
+        browser.headers.clear();
+    }
+    ada.open("/account").await.expect(200);
+    node.client.login("ada").await;
+    assert!(cluster.mails_to("eve@example.com").is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,8 @@ mod errors;
 mod forms;
 mod headers;
 mod journeys;
-mod second_factor;
+mod reauthenticate;
+pub mod second_factor;
 pub mod visitor;
 
 use latchkey::config::Verification;

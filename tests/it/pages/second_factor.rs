@@ -23,14 +23,14 @@ use crate::{
 };
 
 /// The code that an authenticator app shows.
-fn code(secret: &str, clock: &Clock) -> String {
+pub fn code(secret: &str, clock: &Clock) -> String {
     let now = format!("@{}", clock.now().as_secs());
     let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
 /// The secret and the state of the page that sets an app up.
-fn enrolment(page: &Answer) -> (String, String) {
+pub fn enrolment(page: &Answer) -> (String, String) {
     let after = |mark: &str| page.text.split(mark).nth(1).unwrap_or_else(|| panic!("{mark}: {}", page.text));
     let secret = after("<code class=\"secret\">").split('<').next().unwrap().replace(' ', "");
     let state = after("name=\"state\" value=\"").split('"').next().unwrap().replace("&amp;", "&");
@@ -73,7 +73,7 @@ async fn waiting(node: &Node, query: &str) -> (Visitor, Answer) {
     (ada, asked)
 }
 
-fn recovery_codes(page: &Answer) -> Vec<String> {
+pub fn recovery_codes(page: &Answer) -> Vec<String> {
     let codes = page.text.split("<li><code>").skip(1);
     codes.map(|rest| rest.split('<').next().unwrap().to_owned()).collect()
 }

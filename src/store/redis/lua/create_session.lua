@@ -36,10 +36,11 @@ local function create(key, new, roles, ...)
     for i = 1, #fields, 2 do
       if is_session(fields[i]) then
         if is_live(fields[i + 1], now) then
-          -- An unreadable record counts as the newest: it is the last to be ended.
-          -- So does the browser's session to which the new one will belong.
+          -- The browser's session to which the new one will belong counts as the newest, and then an unreadable record: they are the
+          -- last to be ended.
           local read, session = pcall(read_record, fields[i + 1])
-          local created = read and fields[i] ~= browsers_session and session.created or math.huge
+          local created = read and session.created or 2 ^ 53
+          if fields[i] == browsers_session then created = math.huge end
           live[#live + 1] = { id = fields[i], created = created,
             is_browser = read and is_browser(session) }
         else

@@ -47,15 +47,24 @@ if #authentication == 18 then
   record = string.sub(record, 1, 1) .. string.char(string.byte(record, 2) + 8) .. string.sub(record, 3)
 end
 
--- It ends with the browser's session at the latest, as that session's own timeout ends nothing beneath it.
-if offline == 0 then
-  local new = read_record(record)
-  new.ends = math.min(new.ends, parent.ends)
-  record = write_record(new)
+-- It ends with the browser's session at the latest, as that session's own timeout ends nothing beneath it, and keeps that session from
+-- ending by its idle timeout before. With `offline_access`, it ends with the browser's session only if that was to be a shorter one,
+-- since the account must set up a second factor by then.
+local new_record = read_record(record)
+if offline == 0 or parent.ends - parent.created < new_record.ends - new_record.created then
+  new_record.ends = math.min(new_record.ends, parent.ends)
+  record = write_record(new_record)
+end
+if offline == 0 and parent.idle_ends < new_record.idle_ends then
+  parent.idle_ends, parent.kept = new_record.idle_ends, math.max(parent.kept, new_record.kept)
+  redis.call('HSET', key, browser, write_record(parent))
 end
 
+-- A browser's session and one app always fit.
+local most = math.max(2, tonumber(ARGV[7]))
+
 local version = read_claims(found[4])
-local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), tonumber(ARGV[7]), 4294967295, version) .. record
+local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), most, 4294967295, version) .. record
 browsers_session = browser
 local created = create(key, new, found[3] or '', details[1], details[2], details[3], last_use)
 redis.call('SET', code, 'U' .. binding .. id, 'PX', ARGV[10])

@@ -52,23 +52,12 @@ local function write_last_use(origin, at, counted, authentication)
   return origin .. struct.pack('>I4B', at, counted) .. authentication
 end
 
--- Whether a session is a browser's, to which the sessions of apps belong (single sign-on).
-local function is_browser(session)
-  return session.flags % 8 >= 4
-end
-
--- The session that the one with this last use belongs to: 16 bytes after the authentication of 9 bytes; '' if it belongs to none.
+-- The session that the one with this last use belongs to; '' if it belongs to none. Its 16 bytes follow the origin (9 bytes and the
+-- address), 5 bytes of counted repeats and the 9 bytes of the authentication. Without it, a step-up of 9 bytes stands there.
 local function parent_of(last_use)
-  -- pcall: release 0.1 stored the end of the details there
-  local read, _, _, _, authentication = pcall(read_last_use, last_use)
-  return read and string.sub(authentication, 10, 25) or ''
-end
-
--- The authentications of a last use, with another session that its session belongs to, '' for none: that of the sign-in, 9 bytes, the
--- session, 16 or none, and that of a step-up, 9 or none.
-local function child_authentication(authentication, parent)
-  local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
-  return string.sub(authentication, 1, 9) .. parent .. step_up
+  -- Release 0.1 stored the end of the details there, which may be shorter.
+  local address = string.byte(last_use, 9) or 0
+  return #last_use >= 39 + address and string.sub(last_use, 24 + address, 39 + address) or ''
 end
 
 local function is_session(field)
@@ -78,19 +67,6 @@ end
 -- The fields of a session: the record, the possible parts of the details, and the last use.
 local function fields_of(id)
   return id, id .. '\1', id .. '\2', id .. '\3', id .. '\4'
-end
-
--- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash.
-local function with_children(fields, id, is_browsers)
-  local ids = { id }
-  if is_browsers then
-    for i = 1, #fields, 2 do
-      if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == id then
-        ids[#ids + 1] = string.sub(fields[i], 1, 16)
-      end
-    end
-  end
-  return ids
 end
 
 -- Removes sessions with their details, and the key with the last session: roles, their version and a count alone need no key.
@@ -149,12 +125,6 @@ local function event_of(session, reason, now)
   if reason == 'factors_changed' then reason, at = 'revoked', '0' .. at
   elseif reason == 'factor_required' then reason, at = 'revoked', '00' .. at end
   return table.concat({ ACCOUNT == '' and '' or uuid(ACCOUNT), session, reason, at }, '\n')
-end
-
--- The UUID that stands for a version of claims in an event: no random UUID begins with ten zero bytes. Releases before
--- 0.2 take it for a session that has ended, which harms no token, and acknowledge it.
-local function claims_uuid(version)
-  return string.format('00000000-0000-0000-0000-%012x', version)
 end
 
 -- Appended events that are not published yet.

@@ -50,14 +50,31 @@ local function rotate(key, presentation)
   local session = read_record(found[1])
   local presented, now, grace, idle, accepted, retry, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
   if accepted > 0 and session.flags % 2 == 1 then return { 'gone' } end
-  local client, details
+  local client, details, browser, theirs
   if accepted == 2 then client, rest = struct.unpack('Bc0', presentation, rest) end
   if session.version ~= 1 then
-    local parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3')
+    local parts
+    browser = found[4] and parent_of(found[4]) or ''
+    if browser == '' then
+      parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3')
+    else
+      parts = redis.call('HMGET', key, id .. '\1', id .. '\2', id .. '\3', browser)
+    end
     details = (parts[1] or '') .. (parts[2] or '') .. (parts[3] or '')
+    -- The details of a client's session begin with the client's id.
+    if client ~= string.sub(details, 2, 1 + (string.byte(details) or 0)) then return { 'gone' } end
+    -- An app's session ends with the browser's session that it belongs to.
+    if browser ~= '' then
+      if not parts[4] then return { 'expired' } end
+      local read, parent = pcall(read_record, parts[4])
+      if read then
+        if now >= parent.idle_ends or now >= parent.ends then return { 'expired' } end
+        theirs = parent
+      end
+    end
+  elseif client then
+    return { 'gone' }
   end
-  -- The details of a client's session begin with the client's id.
-  if client ~= (details and string.sub(details, 2, 1 + (string.byte(details) or 0))) then return { 'gone' } end
   if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
   local origin = string.sub(presentation, rest)
   local last_use = has_last_use(session) and found[4]
@@ -141,7 +158,15 @@ local function rotate(key, presentation)
     session.flags = session.flags + 2
   end
   local record
-  if used_by == origin then
+  if theirs and theirs.idle_ends < session.idle_ends then
+    -- An app in use keeps its browser's session.
+    theirs.idle_ends, theirs.kept = session.idle_ends, math.max(theirs.kept, session.kept)
+    if used_by ~= origin then
+      last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - at), authentication)
+    end
+    record = write_record(session)
+    redis.call('HSET', key, id, record, id .. '\4', last_use, browser, write_record(theirs))
+  elseif used_by == origin then
     record = write_record(session)
     redis.call('HSET', key, id, record)
   else

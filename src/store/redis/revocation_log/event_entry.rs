@@ -129,7 +129,7 @@ fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
     Some((reason, Timestamp::from_millis(at.parse().ok()?)))
 }
 
-/// The version of claims that an event names in place of a session (`claims_uuid` in `lua/lib.lua`).
+/// The version of claims that an event names in place of a session (`claims_uuid` in `lua/set_claims.lua`).
 ///
 /// Releases before 0.2 know no such event. They parse it as the end of a session that never existed: they acknowledge it, and
 /// pass it to their subscribers, to no effect. An event that they could not parse would be a gap for all their subscribers,

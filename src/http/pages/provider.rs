@@ -1,0 +1,112 @@
+//! Pages of the OpenID Provider's own endpoints, `/oauth2/authorize` and `/oauth2/logout`.
+
+use poem::{Response, Result, handler, http::StatusCode};
+
+use super::{PREFIX, account, visit::Visit};
+use crate::{
+    domain::authorization::AuthorizationResponse,
+    http::problem::ProblemError,
+    pages::views::{Field, FormPost, Message, SignOut},
+    service::error::ServiceError,
+};
+
+/// A request that is answered to its user, since its client can't be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::http) enum Failure {
+    /// An authorization request.
+    SignIn,
+    /// A sign-out.
+    SignOut,
+}
+
+impl Failure {
+    const ALL: [Self; 2] = [Self::SignIn, Self::SignOut];
+    /// The codes of its texts.
+    const CODES: [&'static str; 7] = [
+        "unknown_client",
+        "client_document",
+        "unregistered_redirect_uri",
+        "request_expired",
+        "malformed_request",
+        "invalid_hint",
+        "too_many_apps",
+    ];
+
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::SignIn => "sign_in_failed",
+            Self::SignOut => "sign_out_failed",
+        }
+    }
+}
+
+fn message(
+    visit: &Visit,
+    failure: Failure,
+    code: &str,
+    detail: Option<String>,
+    status: StatusCode,
+) -> Result<Response> {
+    let view = Message { action: None, detail, ..Message::new(failure.kind(), "") };
+    visit.reply().code(None, code).status(status).page(&view)
+}
+
+/// The message of a failed request, with a reason for developers. The links to other languages lead to `/account/error`: the request itself is not repeated.
+///
+/// # Errors
+/// A page that can't be rendered.
+pub(in crate::http) fn failure(
+    visit: &Visit,
+    failure: Failure,
+    code: &'static str,
+    detail: Option<String>,
+) -> Result<Response> {
+    let query = format!("?kind={}&code={code}", failure.kind());
+    let visit = visit.shown_as(&format!("{PREFIX}/error"), query);
+    message(&visit, failure, code, detail, StatusCode::BAD_REQUEST)
+}
+
+/// `GET /account/error`: an authorization request or a sign-out that can't be answered to its client.
+#[handler]
+pub(super) async fn show_error(visit: Visit) -> Result<Response> {
+    let kind = visit.parameter("kind").unwrap_or_default();
+    let failure = Failure::ALL.into_iter().find(|failure| failure.kind() == kind).unwrap_or(Failure::SignIn);
+    let code = visit.parameter("code").unwrap_or_default();
+    let code = Failure::CODES.into_iter().find(|known| *known == code).unwrap_or("request_expired");
+    let query = format!("?kind={}&code={code}", failure.kind());
+    let shown = visit.shown_as(&format!("{PREFIX}/error"), query);
+    message(&shown, failure, code, None, StatusCode::OK)
+}
+
+/// The form that the browser posts to the client at once (OAuth 2.0 Form Post Response Mode).
+///
+/// # Errors
+/// A page that can't be rendered.
+pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
+    let fields = response.parameters.iter().map(|(name, value)| Field::new(name, value)).collect();
+    let view = FormPost { action: response.redirect_uri.clone(), fields };
+    visit.reply().any_target().page(&view)
+}
+
+/// The question whether to sign out, which keeps what the app has sent.
+///
+/// # Errors
+/// [`crate::http::problem::ProblemError`], or a page that can't be rendered.
+pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(String, String)]) -> Result<Response> {
+    let kept = ["client_id", "post_logout_redirect_uri", "state"];
+    let kept: Vec<_> = parameters.iter().filter(|(name, _)| kept.contains(&name.as_str())).collect();
+    let query = kept.iter().map(|(name, value)| (name, value));
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let path = visit.path.clone();
+    let mut visit = visit.shown_as(&path, format!("?{query}"));
+    let client = match kept.iter().find(|(name, _)| name == "client_id") {
+        Some((_, id)) => {
+            let found = visit.state.clients.find(id).await.map_err(ServiceError::from).map_err(ProblemError::from)?;
+            found.map(|found| found.client.display_name().to_owned())
+        }
+        None => None,
+    };
+    account::name(&mut visit).await?;
+    let fields = kept.into_iter().map(|(name, value)| Field::new(name, value)).collect();
+    visit.reply().any_target().page(&SignOut { fields, client })
+}

@@ -1,0 +1,131 @@
+//! `/account/reauthenticate`: the user of the browser's session authenticates again (step-up), for a sensitive change or for an app
+//! that requires it (`max_age`, `acr_values`, `prompt=login`). The session continues; its `auth_time` and `acr` rise.
+
+use poem::{Response, Result, handler};
+
+use super::{
+    account::{self, Owner},
+    authorization::{Authorization, continuation},
+    form::Form,
+    passkeys,
+    respond::Reply,
+    visit::Visit,
+};
+use crate::{
+    domain::factor::FactorKind,
+    http::{
+        api::reauthentication,
+        problem::{Code, ProblemError},
+    },
+    pages::views::Reauthenticate as View,
+    service::{
+        authorize::AuthorizeStep,
+        reauthenticate::{self, Reauthenticate},
+        sign_in::second_factor::SecondFactor,
+    },
+};
+
+const PASSWORD: &str = "password";
+
+/// The methods with which the owner can authenticate again, the best one first: the factors of an account that has any, else the
+/// password.
+fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
+    let account = &owner.account;
+    if !account.factors.protect() {
+        return account.password_hash.iter().map(|_| PASSWORD).collect();
+    }
+    let is_usable = |kind: &FactorKind| match kind {
+        FactorKind::Totp | FactorKind::RecoveryCode => true,
+        FactorKind::Passkey => super::passkeys_are_on(&visit.state),
+        FactorKind::EmailCode => false,
+    };
+    account.factors.kinds().filter(is_usable).map(FactorKind::as_str).collect()
+}
+
+/// The page with a method, or the sign-in for an account that has none.
+async fn page(
+    visit: &Visit,
+    owner: &Owner,
+    authorization: Option<&Authorization>,
+    wished: Option<&str>,
+    reply: Reply<'_>,
+) -> Result<Response> {
+    let mut methods = methods(visit, owner);
+    let at = methods.iter().position(|method| Some(*method) == wished).unwrap_or(0);
+    if methods.is_empty() {
+        return Ok(visit.reply().go("/sign-in?again=1"));
+    }
+    let method = methods.remove(at);
+    let passkey_options = if method == FactorKind::Passkey.as_str() {
+        let options = reauthenticate::passkey_options(&visit.state, &owner.caller, visit.client.ip).await;
+        let options = options.map_err(passkeys::refused)?;
+        Some(serde_json::Value::Object(options.public_key).to_string())
+    } else {
+        None
+    };
+    let view = View {
+        email: owner.account.email.as_str().to_owned(),
+        method: method.to_owned(),
+        others: methods.into_iter().map(str::to_owned).collect(),
+        next: continuation(visit),
+        passkey_options,
+        client: authorization.map(Authorization::client),
+    };
+    reply.target(authorization.and_then(Authorization::target)).page(&view)
+}
+
+/// `GET /account/reauthenticate`
+#[handler]
+pub(super) async fn show(mut visit: Visit) -> Result<Response> {
+    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().go("/sign-in")) };
+    let authorization = Authorization::of(&visit).await?;
+    if let Some(Authorization { pending, .. }) = &authorization
+        && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
+    {
+        return Ok(visit.reply().leave(&continuation(&visit)));
+    }
+    page(&visit, &owner, authorization.as_ref(), visit.parameter("method"), visit.reply()).await
+}
+
+/// `POST /account/reauthenticate`
+#[handler]
+pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response> {
+    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().go("/sign-in")) };
+    let method = form.text("method");
+    let done = async {
+        visit.check(&mut form)?;
+        let input = presented(&visit, &mut form, &method)?;
+        let done = reauthenticate::authenticate_again(&visit.state, &owner.caller, input).await;
+        done.map_err(reauthentication::problem)
+    };
+    let problem = match done.await {
+        Ok(_) => return Ok(visit.reply().leave(&continuation(&visit))),
+        Err(problem) => problem,
+    };
+    let reply = match problem.code {
+        Code::InvalidCode => visit.reply().code(Some("code"), "wrong_code"),
+        _ => visit.reply().error(&problem),
+    };
+    let authorization = Authorization::of(&visit).await?;
+    page(&visit, &owner, authorization.as_ref(), Some(&method), reply).await
+}
+
+/// The password, code or passkey of the form.
+fn presented(visit: &Visit, form: &mut Form, method: &str) -> Result<Reauthenticate, ProblemError> {
+    let mut code = || form.secret("code").unwrap_or_else(|| "".into());
+    let factor = match FactorKind::parse(method) {
+        Some(FactorKind::Totp) => Some(SecondFactor::Totp(code())),
+        Some(FactorKind::RecoveryCode) => Some(SecondFactor::RecoveryCode(code())),
+        _ => None,
+    };
+    let is_passkey = method == FactorKind::Passkey.as_str();
+    let credential = if is_passkey { Some(passkeys::credential(form)?) } else { None };
+    let by_password = factor.is_none() && credential.is_none();
+    Ok(Reauthenticate {
+        password: by_password.then(|| form.secret(PASSWORD).unwrap_or_else(|| "".into())),
+        factor,
+        credential,
+        origin: visit.session_origin(),
+        device: visit.client.device_token.clone(),
+    })
+}

@@ -1,0 +1,139 @@
+//! Pages of authorization requests and of the sign-out that an app asks for.
+
+use serde::Serialize;
+
+use super::text;
+
+/// The client that a user signs in to.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientView {
+    /// The name of the client.
+    pub name: String,
+    /// The host of its redirect URI, which tells clients of one name apart.
+    pub host: String,
+}
+
+impl ClientView {
+    pub(super) fn sample() -> Self {
+        Self { name: text("Grafana"), host: text("grafana.example.com") }
+    }
+}
+
+/// A scope that a client requests.
+#[derive(Clone, Debug, Serialize)]
+pub struct ScopeView {
+    /// The scope.
+    pub name: String,
+    /// Whether the texts explain it; else its name is shown.
+    pub is_known: bool,
+}
+
+impl ScopeView {
+    /// The scopes that texts explain.
+    pub const KNOWN: [&'static str; 4] = ["openid", "profile", "email", "offline_access"];
+
+    /// A scope by its name.
+    pub fn new(name: &str) -> Self {
+        Self { name: text(name), is_known: Self::KNOWN.contains(&name) }
+    }
+}
+
+/// A client that requests access to the account.
+#[derive(Clone, Debug, Serialize)]
+pub struct Consent {
+    /// The client.
+    pub client: ClientView,
+    /// The scopes that the client requests.
+    pub scopes: Vec<ScopeView>,
+    /// Whether an operator registered the client; if not, it is unverified.
+    pub is_registered: bool,
+    /// The host that answers for an unverified client: that of its metadata document.
+    pub publisher: Option<String>,
+    /// Whether the response goes to a program on the user's device, where others can pose as the client.
+    pub is_on_device: bool,
+    /// The services that the client's tokens would be for (RFC 8707).
+    pub resources: Vec<String>,
+}
+
+impl Consent {
+    pub(super) fn states() -> Vec<Self> {
+        let scopes = ["openid", "profile", "email", "offline_access", "invoices:read"];
+        let state = Self {
+            client: ClientView::sample(),
+            scopes: scopes.iter().map(|scope| ScopeView::new(scope)).collect(),
+            is_registered: true,
+            publisher: None,
+            is_on_device: false,
+            resources: vec![text("https://invoices.example.com")],
+        };
+        let publisher = Some(text("app.example.com"));
+        let on_device = ClientView { name: text("An App"), host: text("127.0.0.1") };
+        vec![
+            Self { is_registered: false, ..state.clone() },
+            Self { client: on_device, is_registered: false, is_on_device: true, publisher, ..state.clone() },
+            state,
+        ]
+    }
+}
+
+/// The choice between the signed-in account and another.
+#[derive(Clone, Debug, Serialize)]
+pub struct SelectAccount {
+    /// The client.
+    pub client: Option<ClientView>,
+    /// The address or name of the signed-in account.
+    pub current: String,
+}
+
+impl SelectAccount {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self { client: Some(ClientView::sample()), current: text("ann@example.com") }]
+    }
+}
+
+/// A hidden field of a form.
+#[derive(Clone, Debug, Serialize)]
+pub struct Field {
+    /// The name.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+impl Field {
+    /// A field.
+    pub fn new(name: &str, value: &str) -> Self {
+        Self { name: text(name), value: text(value) }
+    }
+}
+
+/// The response for a client that the browser posts (OAuth 2.0 Form Post Response Mode).
+#[derive(Clone, Debug, Serialize)]
+pub struct FormPost {
+    /// The redirect URI.
+    pub action: String,
+    /// The parameters of the response.
+    pub fields: Vec<Field>,
+}
+
+impl FormPost {
+    pub(super) fn states() -> Vec<Self> {
+        let fields = vec![Field::new("code", "lk_ac_EXAMPLE"), Field::new("state", "s")];
+        vec![Self { action: text("https://grafana.example.com/login"), fields }]
+    }
+}
+
+/// The question whether to sign out, which an app has sent the browser for.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SignOut {
+    /// The parameters of the app.
+    pub fields: Vec<Field>,
+    /// The name of the app.
+    pub client: Option<String>,
+}
+
+impl SignOut {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self { fields: vec![Field::new("client_id", "grafana")], client: Some(text("Grafana")) }, Self::default()]
+    }
+}

@@ -1,0 +1,88 @@
+//! Sessions and consents of the signed-in account.
+
+use serde::Serialize;
+
+use super::text;
+
+/// A session or a remembered device.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionView {
+    /// The id.
+    pub id: String,
+    /// The name: the device's own, or browser and system.
+    pub name: Option<String>,
+    /// The client, if an app signed in.
+    pub client: Option<String>,
+    /// When it began, in milliseconds since the Unix epoch.
+    pub created_at: i64,
+    /// When it was last used, to the minute.
+    pub last_used_at: i64,
+    /// The address of the last use.
+    pub ip: Option<String>,
+    /// Whether this is the session of the page.
+    pub is_current: bool,
+    /// The address that opens the app, if it has one.
+    pub open_url: Option<String>,
+}
+
+/// The sessions of the account: devices and apps.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Devices {
+    /// Browsers and devices.
+    pub devices: Vec<SessionView>,
+    /// Apps that the user signed in to with this account.
+    pub apps: Vec<SessionView>,
+    /// Consents that are kept: the id and the name of the client.
+    pub consents: Vec<ClientConsent>,
+}
+
+impl Devices {
+    pub(super) fn states() -> Vec<Self> {
+        let session = |name: Option<&str>, client: Option<&str>, is_current| SessionView {
+            id: text("5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42"),
+            name: name.map(text),
+            client: client.map(text),
+            created_at: 1_800_000_000_000,
+            last_used_at: 1_800_000_360_000,
+            ip: name.map(|_| text("192.0.2.7")),
+            is_current,
+            open_url: client.map(|_| text("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com")),
+        };
+        let consent = ClientConsent {
+            client_id: text("grafana"),
+            name: text("Grafana"),
+            scopes: vec![text("profile"), text("email")],
+            granted_at: 1_800_000_000_000,
+            open_url: None,
+        };
+        let unused = ClientConsent {
+            client_id: text("cloud"),
+            name: text("Cloud"),
+            open_url: Some(text("https://cloud.example.com/start?iss=https%3A%2F%2Fauth.example.com")),
+            ..consent.clone()
+        };
+        vec![
+            Self {
+                devices: vec![session(Some("Firefox, Linux"), None, true), session(None, None, false)],
+                apps: vec![session(Some("Chrome, Android"), Some("Grafana"), false)],
+                consents: vec![consent, unused],
+            },
+            Self::default(),
+        ]
+    }
+}
+
+/// A consent that is kept.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientConsent {
+    /// The id of the client.
+    pub client_id: String,
+    /// The name of the client.
+    pub name: String,
+    /// The permitted scopes.
+    pub scopes: Vec<String>,
+    /// When it was given, in milliseconds since the Unix epoch.
+    pub granted_at: i64,
+    /// The address that opens the app, if it has one and no session of it is listed.
+    pub open_url: Option<String>,
+}

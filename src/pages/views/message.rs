@@ -1,0 +1,59 @@
+//! A message with at most one action.
+
+use serde::Serialize;
+
+use super::text;
+
+/// A message with at most one action.
+#[derive(Clone, Debug, Serialize)]
+pub struct Message {
+    /// The section of its texts: `signed_out`, `error`, …
+    pub kind: String,
+    /// The code of an error, which its owner's support may ask for.
+    pub code: Option<String>,
+    /// The id of the request, in the service's log.
+    pub request_id: Option<String>,
+    /// A reason for developers, in English.
+    pub detail: Option<String>,
+    /// The page of its action, below the path of pages: `sign-in`, or empty for the account. None: no action.
+    pub action: Option<String>,
+    /// A time that the message names, in milliseconds since the Unix epoch.
+    pub at: Option<i64>,
+}
+
+impl Message {
+    /// The kinds of messages.
+    pub const KINDS: [&'static str; 10] = [
+        "signed_out",
+        "address_verified",
+        "address_changed",
+        "address_undone",
+        "secured",
+        "password_reset",
+        "deletion_scheduled",
+        "error",
+        "sign_in_failed",
+        "sign_out_failed",
+    ];
+
+    /// A message with an action.
+    pub fn new(kind: &str, action: &str) -> Self {
+        Self { kind: text(kind), code: None, request_id: None, detail: None, action: Some(text(action)), at: None }
+    }
+
+    pub(super) fn states() -> Vec<Self> {
+        let mut states: Vec<_> = Self::KINDS.iter().map(|kind| Self::new(kind, "sign-in")).collect();
+        for state in &mut states {
+            state.at = Some(1_800_000_000_000);
+            if state.kind.ends_with("_failed") {
+                state.action = None;
+                state.detail = Some(text("the request names no client of this service"));
+            }
+        }
+        for code in ["not_found", "other", "form_expired"] {
+            let error = Self::new("error", "");
+            states.push(Self { code: Some(text(code)), request_id: Some(text("01J")), action: None, ..error });
+        }
+        states
+    }
+}

@@ -1,0 +1,91 @@
+//! The content of each page: the typed context of its template, and samples of its states.
+
+mod account;
+mod authorization;
+mod devices;
+mod message;
+mod recovery;
+mod security;
+mod sign_in;
+
+use serde::Serialize;
+
+pub use self::{
+    account::{Address, Data, Password, Profile, SecondaryAddress},
+    authorization::{ClientView, Consent, Field, FormPost, ScopeView, SelectAccount, SignOut},
+    devices::{ClientConsent, Devices, SessionView},
+    message::Message,
+    recovery::{ForgotPassword, Link, ResetPassword, VerifyAddress},
+    security::{PasskeyView, RecoveryCodes, RememberedDeviceView, Security, Totp, TotpFactorView},
+    sign_in::{Enrol, Reauthenticate, Register, SecondFactor, SignIn, SignInCode},
+};
+use super::render::{Frame, Pages, PagesError, render_view};
+
+/// The content of a page.
+pub trait View: Serialize + Sized {
+    /// The template.
+    const TEMPLATE: &'static str;
+    /// The fields of its forms, whose errors are shown beside them.
+    const FIELDS: &'static [&'static str] = &[];
+
+    /// The states of the page.
+    fn samples() -> Vec<Self>;
+}
+
+/// Declares the views, and the check that renders the samples of all of them.
+macro_rules! views {
+    ($($name:ident = $template:literal [$($field:literal),*];)*) => {
+        $(impl View for $name {
+            const TEMPLATE: &'static str = $template;
+            const FIELDS: &'static [&'static str] = &[$($field),*];
+
+            fn samples() -> Vec<Self> {
+                Self::states()
+            }
+        })*
+
+        /// Renders the samples of all pages: the name of each, such as `sign_in-2`, and its HTML. With `is_failed`, each form
+        /// reports errors.
+        ///
+        /// # Errors
+        /// [`PagesError`]
+        pub fn render_samples(pages: &Pages, frame: &Frame, is_failed: bool) -> Result<Vec<(String, String)>, PagesError> {
+            let mut rendered = Vec::new();
+            $(render_view::<$name>(pages, frame, is_failed, &mut rendered)?;)*
+            Ok(rendered)
+        }
+
+        /// The templates of all pages.
+        pub const TEMPLATES: &[&str] = &[$($template),*];
+    };
+}
+
+views! {
+    SignIn = "sign_in.html" ["identifier", "password"];
+    SignInCode = "sign_in_code.html" ["email", "code"];
+    SecondFactor = "second_factor.html" ["code"];
+    Enrol = "enrol.html" ["name"];
+    Register = "register.html" ["email", "username", "password"];
+    VerifyAddress = "verify_address.html" ["email", "code", "token", "password", "new_password"];
+    ForgotPassword = "forgot_password.html" ["identifier"];
+    ResetPassword = "reset_password.html" ["identifier", "code", "token", "new_password"];
+    Link = "link.html" ["token"];
+    Message = "message.html" [];
+    Profile = "profile.html" ["username", "display_name", "locale", "time_zone"];
+    Address = "address.html" ["email", "secondary"];
+    Password = "password.html" ["current_password", "new_password"];
+    Security = "security.html" ["name"];
+    Totp = "totp.html" ["code"];
+    RecoveryCodes = "recovery_codes.html" [];
+    Devices = "devices.html" [];
+    Data = "data.html" [];
+    Reauthenticate = "reauthenticate.html" ["password", "code"];
+    Consent = "consent.html" [];
+    SelectAccount = "select_account.html" [];
+    FormPost = "form_post.html" [];
+    SignOut = "sign_out.html" [];
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}

@@ -1,0 +1,84 @@
+//! Pages of the links and codes of mails.
+
+use serde::Serialize;
+
+use super::text;
+
+/// Verification of an address, and confirmation of a new one.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct VerifyAddress {
+    /// Whether it is a new address of an account.
+    pub is_change: bool,
+    /// Whether a mail was sent just now.
+    pub is_sent: bool,
+    /// The address.
+    pub email: String,
+    /// The link or its token, as it was submitted.
+    pub token: String,
+    /// The proof that the user set up the account: `password`, `new_password`, or `none` for a signed-in user.
+    pub proof: String,
+}
+
+impl VerifyAddress {
+    pub(super) fn states() -> Vec<Self> {
+        let state = |proof: &str| Self { email: text("ann@example.com"), proof: text(proof), ..Self::default() };
+        vec![
+            state("password"),
+            Self { is_sent: true, ..state("password") },
+            state("new_password"),
+            Self { is_change: true, ..state("password") },
+            Self { is_change: true, token: text("lk_ot_EXAMPLE"), ..state("none") },
+        ]
+    }
+}
+
+/// A forgotten password.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ForgotPassword {
+    /// The typed address or username.
+    pub identifier: String,
+}
+
+impl ForgotPassword {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self::default()]
+    }
+}
+
+/// A new password, after a forgotten one or an invitation.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ResetPassword {
+    /// Whether it is the first password of an invited account.
+    pub is_invitation: bool,
+    /// Whether a mail was sent just now.
+    pub is_sent: bool,
+    /// The address or username.
+    pub identifier: String,
+    /// The link or its token, as it was submitted.
+    pub token: String,
+}
+
+impl ResetPassword {
+    pub(super) fn states() -> Vec<Self> {
+        vec![
+            Self::default(),
+            Self { is_sent: true, identifier: text("ann"), ..Self::default() },
+            Self { is_invitation: true, token: text("lk_ot_EXAMPLE"), ..Self::default() },
+        ]
+    }
+}
+
+/// The link of a notice, which a button uses.
+#[derive(Clone, Debug, Serialize)]
+pub struct Link {
+    /// The page: `undo_address` or `not_me`.
+    pub kind: String,
+    /// The link or its token, as it was submitted.
+    pub token: String,
+}
+
+impl Link {
+    pub(super) fn states() -> Vec<Self> {
+        ["undo_address", "not_me"].iter().map(|kind| Self { kind: text(kind), token: String::new() }).collect()
+    }
+}

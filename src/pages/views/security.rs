@@ -1,0 +1,178 @@
+//! Factors of the signed-in account: passkeys, authenticator apps, recovery codes.
+
+use serde::Serialize;
+
+use super::text;
+
+/// A passkey.
+#[derive(Clone, Debug, Serialize)]
+pub struct PasskeyView {
+    /// The id of the factor.
+    pub id: String,
+    /// The name that the owner gave to the factor.
+    pub name: String,
+    /// When it was added, in milliseconds since the Unix epoch.
+    pub created_at: i64,
+    /// When it was last used.
+    pub last_used_at: Option<i64>,
+    /// Whether it is synchronized between devices.
+    pub is_synced: bool,
+}
+
+/// An authenticator app.
+#[derive(Clone, Debug, Serialize)]
+pub struct TotpFactorView {
+    /// The id of the factor.
+    pub id: String,
+    /// The name that the owner gave to the factor.
+    pub name: String,
+    /// When it was set up, in milliseconds since the Unix epoch.
+    pub created_at: i64,
+    /// When it was last used.
+    pub last_used_at: Option<i64>,
+}
+
+/// The factors of the account.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Security {
+    /// Whether the account has a password.
+    pub has_password: bool,
+    /// When the password was changed last.
+    pub password_changed_at: Option<i64>,
+    /// The authenticator apps.
+    pub totps: Vec<TotpFactorView>,
+    /// How many recovery codes are left.
+    pub recovery_codes: u32,
+    /// Whether there is a factor that recovery codes could replace.
+    pub has_factor: bool,
+    /// The passkeys.
+    pub passkeys: Vec<PasskeyView>,
+    /// Whether passkeys can be added.
+    pub with_passkeys: bool,
+    /// Whether an authenticator app and recovery codes can be set up.
+    pub with_factors: bool,
+    /// The options of a new passkey, as JSON; none until the user requests one.
+    pub passkey_options: Option<String>,
+    /// Whether an account of these roles needs a second factor.
+    pub is_required: bool,
+    /// Whether codes by mail can be switched on.
+    pub with_email_code: bool,
+    /// Whether codes by mail are on.
+    pub has_email_code: bool,
+    /// Whether the address is verified, which codes by mail need.
+    pub email_verified: bool,
+    /// The remembered devices, the newest first.
+    pub devices: Vec<RememberedDeviceView>,
+}
+
+/// A device that may skip the second factor.
+#[derive(Clone, Debug, Serialize)]
+pub struct RememberedDeviceView {
+    /// The id.
+    pub id: String,
+    /// The name of the device, or of its browser and system.
+    pub name: Option<String>,
+    /// When the device last signed in without the second factor, or was remembered.
+    pub last_used_at: i64,
+    /// When the device has to show a second factor again.
+    pub expires_at: i64,
+    /// Whether it is this device.
+    pub is_current: bool,
+}
+
+impl Security {
+    pub(super) fn states() -> Vec<Self> {
+        let passkey = |id: &str, last_used_at| PasskeyView {
+            id: text(id),
+            name: text("Ann's phone"),
+            created_at: 1_800_000_000_000,
+            last_used_at,
+            is_synced: last_used_at.is_some(),
+        };
+        let full = Self {
+            has_password: true,
+            password_changed_at: Some(1_800_000_000_000),
+            totps: vec![TotpFactorView {
+                id: text("1"),
+                name: text("Authenticator app"),
+                created_at: 1_800_000_000_000,
+                last_used_at: Some(1_800_000_000_000),
+            }],
+            recovery_codes: 8,
+            has_factor: true,
+            passkeys: vec![passkey("1", Some(1_800_000_000_000)), passkey("2", None)],
+            with_passkeys: true,
+            with_factors: true,
+            passkey_options: None,
+            is_required: true,
+            with_email_code: true,
+            has_email_code: true,
+            email_verified: true,
+            devices: [true, false]
+                .map(|is_current| RememberedDeviceView {
+                    id: text("1"),
+                    name: is_current.then(|| text("Firefox, Linux")),
+                    last_used_at: 1_800_000_000_000,
+                    expires_at: 1_802_592_000_000,
+                    is_current,
+                })
+                .into(),
+        };
+        vec![
+            Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
+            Self { with_email_code: true, has_password: true, ..Self::default() },
+            Self { passkey_options: Some(text("{}")), ..full },
+            Self { with_passkeys: true, with_factors: true, ..Self::default() },
+            Self::default(),
+        ]
+    }
+}
+
+/// The enrolment of an authenticator app.
+#[derive(Clone, Debug, Serialize)]
+pub struct Totp {
+    /// The secret, in groups of four characters.
+    pub secret: String,
+    /// The `otpauth:` URI, for a device with the app on it.
+    pub uri: String,
+    /// The QR code: an SVG element.
+    pub qr_code: String,
+    /// The `otpauth:` URI again, for the page after a wrong code.
+    pub state: String,
+    /// Whether the sign-in waits for it.
+    pub is_enrolment: bool,
+    /// Whether the user can choose another factor instead.
+    pub has_others: bool,
+}
+
+impl Totp {
+    pub(super) fn states() -> Vec<Self> {
+        let uri = "otpauth://totp/Example:ann@example.com?secret=JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP&issuer=Example";
+        let state = Self {
+            secret: text("JBSW Y3DP EHPK 3PXP JBSW Y3DP EHPK 3PXP"),
+            uri: text(uri),
+            qr_code: crate::pages::qr_code(uri).unwrap_or_default(),
+            state: text("state"),
+            is_enrolment: false,
+            has_others: false,
+        };
+        let required = Self { is_enrolment: true, ..state.clone() };
+        vec![Self { has_others: true, ..required.clone() }, required, state]
+    }
+}
+
+/// New recovery codes, which are shown once.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecoveryCodes {
+    /// The codes.
+    pub codes: Vec<String>,
+    /// The location of the next page.
+    pub next: String,
+}
+
+impl RecoveryCodes {
+    pub(super) fn states() -> Vec<Self> {
+        let codes = (0..10).map(|n| format!("K7QF-{n}XWM-R2{n}P")).collect();
+        vec![Self { codes, next: text("/account/security") }]
+    }
+}

@@ -1,0 +1,143 @@
+//! Signed-out pages of a sign-in: password, code by mail, second factor, registration; and the step-up.
+
+use serde::Serialize;
+
+use super::{authorization::ClientView, text};
+
+/// Sign-in with a password, a passkey or a mail.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SignIn {
+    /// The typed address or username.
+    pub identifier: String,
+    /// Whether anyone can register.
+    pub can_register: bool,
+    /// Whether a code by mail signs in.
+    pub email_code: bool,
+    /// Whether passkeys sign in.
+    pub passkeys: bool,
+    /// The client that the user signs in to.
+    pub client: Option<ClientView>,
+}
+
+impl SignIn {
+    pub(super) fn states() -> Vec<Self> {
+        let all = Self {
+            identifier: text("ann@example.com"),
+            can_register: true,
+            email_code: true,
+            passkeys: true,
+            client: Some(ClientView::sample()),
+        };
+        vec![Self { client: None, ..all.clone() }, all, Self::default()]
+    }
+}
+
+/// Sign-in with a code or a link from a mail: ask for it, or enter it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SignInCode {
+    /// Whether the mail was sent.
+    pub is_sent: bool,
+    /// The address.
+    pub email: String,
+}
+
+impl SignInCode {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self::default(), Self { is_sent: true, email: text("ann@example.com") }]
+    }
+}
+
+/// A second factor.
+#[derive(Clone, Debug, Serialize)]
+pub struct SecondFactor {
+    /// The method of the form: `totp`, `passkey`, `recovery_code` or `email_code`.
+    pub method: String,
+    /// The methods that the account has besides it.
+    pub others: Vec<String>,
+    /// With `passkey`: the options of the ceremony as JSON.
+    pub passkey_options: Option<String>,
+    /// Whether the device can be remembered.
+    pub can_remember: bool,
+}
+
+impl SecondFactor {
+    pub(super) fn states() -> Vec<Self> {
+        let methods = ["totp", "passkey", "recovery_code", "email_code"];
+        let state = |method: &str| Self {
+            method: text(method),
+            others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
+            passkey_options: (method == "passkey").then(|| text("{}")),
+            can_remember: true,
+        };
+        let mut states: Vec<_> = methods.iter().map(|method| state(method)).collect();
+        states.push(Self { others: Vec::new(), can_remember: false, ..state("totp") });
+        states
+    }
+}
+
+/// The second factor that a sign-in waits for: the choice of one, or a form that creates a passkey.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Enrol {
+    /// The options of the registration of a passkey as JSON; none for the choice.
+    pub passkey_options: Option<String>,
+    /// The typed name of the passkey.
+    pub name: String,
+}
+
+impl Enrol {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self::default(), Self { passkey_options: Some(text("{}")), name: text("My phone") }]
+    }
+}
+
+/// Registration.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Register {
+    /// The typed address.
+    pub email: String,
+    /// The typed username.
+    pub username: String,
+    /// Whether a username can be chosen now.
+    pub with_username: bool,
+}
+
+impl Register {
+    pub(super) fn states() -> Vec<Self> {
+        vec![Self::default(), Self { email: text("ann@example.com"), username: text("ann"), with_username: true }]
+    }
+}
+
+/// A further authentication of a signed-in user.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Reauthenticate {
+    /// The address, for password managers.
+    pub email: String,
+    /// The method of the form: `password`, `totp`, `passkey` or `recovery_code`.
+    pub method: String,
+    /// Other methods.
+    pub others: Vec<String>,
+    /// The path of the page to return to.
+    pub next: String,
+    /// The options of a passkey request, as JSON.
+    pub passkey_options: Option<String>,
+    /// The client that requests it; none for a change of the account.
+    pub client: Option<ClientView>,
+}
+
+impl Reauthenticate {
+    pub(super) fn states() -> Vec<Self> {
+        let methods = ["totp", "passkey", "recovery_code"];
+        let state = |method: &str| Self {
+            email: text("ann@example.com"),
+            method: text(method),
+            others: methods.iter().filter(|other| **other != method).map(|other| text(other)).collect(),
+            next: text("/account/security"),
+            passkey_options: Some(text("{}")),
+            client: None,
+        };
+        let password = Self { others: Vec::new(), ..state("password") };
+        let mut states = vec![Self { client: Some(ClientView::sample()), ..password.clone() }, password];
+        states.extend(methods.iter().map(|method| state(method)));
+        states
+    }
+}

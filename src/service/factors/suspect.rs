@@ -1,0 +1,53 @@
+//! Removes the factors that a thief of a session may have added, when the owner reports an action as not theirs.
+//!
+//! Such a factor would open the account after the password was reset, and keep its owner out. Factors of before stay: a reader of the
+//! owner's mails must not get around them (I14).
+
+use std::net::IpAddr;
+
+use crate::{
+    domain::{
+        audit::{Actor, AuditEvent, Entry},
+        clock::Timestamp,
+        factor::FactorKind,
+    },
+    service::error::ServiceError,
+    store::sql::AccountChange,
+};
+
+/// Removes the passkeys, authenticator apps and recovery codes that were added since a time, as part of a change. Recovery codes also go
+/// with the last factor that they replace.
+pub(in crate::service) async fn remove_since(
+    change: &mut AccountChange,
+    since: Timestamp,
+    now: Timestamp,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
+    let mut removed = Vec::new();
+    for passkey in change.passkeys().await? {
+        if passkey.created_at >= since {
+            change.remove_passkey(passkey.id, now).await?;
+            removed.push(FactorKind::Passkey);
+        }
+    }
+    let apps = change.totp_factors().await?;
+    let (suspect, kept): (Vec<_>, Vec<_>) = apps.into_iter().partition(|app| app.created_at >= since);
+    for app in &suspect {
+        change.remove_totp(app.id).await?;
+    }
+    if suspect.iter().any(|app| app.confirmed_at.is_some()) {
+        change.set_factor(FactorKind::Totp, kept.iter().any(|app| app.confirmed_at.is_some()), now).await?;
+        removed.push(FactorKind::Totp);
+    }
+    let made_at = change.recovery_codes_made_at().await?;
+    if made_at.is_some_and(|at| at >= since || !change.account.factors.any()) {
+        change.set_recovery_codes(&[], &[], now).await?;
+        change.set_factor(FactorKind::RecoveryCode, false, now).await?;
+        removed.push(FactorKind::RecoveryCode);
+    }
+    for kind in removed {
+        let entry = Entry::new(now, AuditEvent::FactorRemoved).account(change.account.id).detail(kind.as_str());
+        change.record(&entry.because("suspect").by(Actor::Account).from(ip)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,27 @@
+-- Sessions of browsers, and those of apps beneath them (single sign-on). Stands between lib.lua and the scripts that need it: the scripts
+-- of a refresh and of a sign-out stay small, since the garbage collector of Lua visits every function of a script.
+
+-- Whether a session is a browser's.
+local function is_browser(session)
+  return session.flags % 8 >= 4
+end
+
+-- The authentications of a last use, with another session that its session belongs to, '' for none: that of the sign-in, 9 bytes, the
+-- session, 16 or none, and that of a step-up, 9 or none.
+local function child_authentication(authentication, parent)
+  local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
+  return string.sub(authentication, 1, 9) .. parent .. step_up
+end
+
+-- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash.
+local function with_children(fields, id, is_browsers)
+  local ids = { id }
+  if is_browsers then
+    for i = 1, #fields, 2 do
+      if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == id then
+        ids[#ids + 1] = string.sub(fields[i], 1, 16)
+      end
+    end
+  end
+  return ids
+end

@@ -1,0 +1,221 @@
+//! `/account/reauthenticate`: the browser's session continues with a new `auth_time` and a higher `acr`.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{
+    cluster,
+    second_factor::{code, enrolment, recovery_codes},
+    signed_in,
+    visitor::{Visitor, field_error},
+};
+use crate::{
+    harness::{
+        client::{Answer, PASSWORD},
+        test_cluster::Node,
+    },
+    oidc::{self, Request, claims, exchange, refresh, response_of, text},
+    passkeys::authenticator::Authenticator,
+};
+
+const COOKIE: &str = "__Host-latchkey-browser";
+
+/// Sets an authenticator app up. Returns its secret and the recovery codes.
+async fn with_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
+    ada.open("/account/security").await.expect(200);
+    let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
+    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &right).await.expect(200));
+    cluster.clock.advance(Duration::from_secs(60));
+    (secret, codes)
+}
+
+/// The path on this service to which an answer leads.
+fn path_of(node: &Node, answer: &Answer) -> String {
+    let location = answer.header("location");
+    location.strip_prefix(&node.state.config.issuer).unwrap_or(location).to_owned()
+}
+
+/// The value of an attribute, which holds JSON.
+fn json_in(page: &Answer, attribute: &str) -> Value {
+    let (_, rest) = page.text.split_once(&format!("{attribute}=\"")).unwrap_or_else(|| panic!("{}", page.text));
+    serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"")).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let phone = node.client.login("ada").await;
+    let mut ada = signed_in(&node).await;
+    let session = ada.cookies[COOKIE].clone();
+    cluster.advance(Duration::from_mins(11));
+    ada.open("/account/devices").await.expect(200);
+    let (form, earlier) = ("/account/devices/end-others", ada.csrf.clone());
+    let asked = ada.submit(form, &[]).await.expect(303);
+    assert_eq!(asked.header("location"), "/account/reauthenticate?next=/devices");
+    let page = ada.follow(&asked).await.expect(200);
+    assert!(page.text.contains("href=\"/account/devices\""), "the way back: {}", page.text);
+    let wrong =
+        ada.submit("/account/reauthenticate?next=/devices", &[("method", "password"), ("password", "no")]).await;
+    assert!(field_error(&wrong.expect(403), "password").is_some());
+    let fields = [("method", "password"), ("password", PASSWORD)];
+    let done = ada.submit("/account/reauthenticate?next=/devices", &fields).await.expect(303);
+    assert_eq!(done.header("location"), "/account/devices");
+    assert_eq!((done.header("set-cookie"), &ada.cookies[COOKIE]), ("", &session));
+    // The page that was open before works.
+    ada.submit_with(form, &[], &earlier).await.expect(303);
+    node.client.refresh(&phone.refresh).await.expect(401);
+    for hostile in ["//evil.example", "https://evil.example"] {
+        let path = format!("/account/reauthenticate?next={hostile}");
+        ada.open(&path).await.expect(200);
+        assert_eq!(ada.submit(&path, &fields).await.expect(303).header("location"), "/account");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    let (secret, codes) = with_totp(&cluster, &mut ada).await;
+    let session = ada.cookies[COOKIE].clone();
+    let path = "/account/reauthenticate?next=/data";
+    for (method, value) in [("totp", code(&secret, &cluster.clock)), ("recovery_code", codes[0].clone())] {
+        cluster.advance(Duration::from_mins(11));
+        let value = if method == "totp" { code(&secret, &cluster.clock) } else { value };
+        ada.open("/account/data").await.expect(200);
+        let asked = ada.submit("/account/data/export", &[]).await.expect(303);
+        assert_eq!(asked.header("location"), path);
+        let page = ada.open(&format!("{path}&method={method}")).await.expect(200);
+        assert!(!page.text.contains("type=\"password\""), "{}", page.text);
+        assert!(page.text.contains(&format!("name=\"method\" value=\"{method}\"")), "{}", page.text);
+        let refused = ada.submit(path, &[("method", "password"), ("password", PASSWORD)]).await.expect(422);
+        assert_eq!(refused.header("location"), "");
+        let wrong = ada.submit(path, &[("method", method), ("code", "000000")]).await.expect(422);
+        assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
+        let done = ada.submit(path, &[("method", method), ("code", &value)]).await.expect(303);
+        assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/data", &session));
+        ada.open("/account/data").await.expect(200);
+        ada.submit("/account/data/export", &[]).await.expect(200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passkey_steps_up_the_browsers_session() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    let mut authenticator = Authenticator::new();
+    ada.open("/account/security").await.expect(200);
+    let page = ada.submit("/account/security/passkeys/options", &[]).await.expect(200);
+    let credential = authenticator.create(&json_in(&page, "data-value")).to_string();
+    ada.submit("/account/security/passkeys", &[("name", "Key"), ("credential", &credential)]).await;
+    let session = ada.cookies[COOKIE].clone();
+    cluster.advance(Duration::from_mins(11));
+    let path = "/account/reauthenticate?next=/security";
+    let page = ada.open(path).await.expect(200);
+    assert!(page.text.contains("name=\"method\" value=\"passkey\""), "{}", page.text);
+    let credential = authenticator.get(&json_in(&page, "data-value")).to_string();
+    let fields = [("method", "passkey"), ("credential", credential.as_str())];
+    let done = ada.submit(path, &fields).await.expect(303);
+    assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/security", &session));
+    let replayed = ada.submit(path, &fields).await.expect(422);
+    assert!(replayed.text.contains("data-passkey=\"get\""), "new options: {}", replayed.text);
+    ada.open("/account/data").await.expect(200);
+    ada.submit("/account/data/export", &[]).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn account_without_password_and_factor_signs_in_again() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.client.account("ada").await;
+    let mut ada = signed_in(&node).await;
+    let account =
+        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap();
+    let mut change = node.state.sql.change_account(account.id).await.unwrap().unwrap();
+    change.remove_password(node.state.clock.now()).await.unwrap();
+    change.commit().await.unwrap();
+    let answer = ada.open("/account/reauthenticate?next=/data").await.expect(303);
+    assert_eq!(answer.header("location"), "/account/sign-in?again=1&next=%2Fdata");
+}
+
+/// `prompt=login` and `max_age` are met by a step-up: the browser's session, and the apps beneath it, continue.
+#[tokio::test(flavor = "multi_thread")]
+async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
+    let cluster = cluster();
+    let (node, shop) = oidc::shop(&cluster).await;
+    let mut ada = signed_in(&node).await;
+    let session = ada.cookies[COOKIE].clone();
+    let code = async |ada: &mut Visitor, request: &Request| {
+        let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+        if sent.header("location").starts_with(oidc::CALLBACK) {
+            return response_of(&sent).remove("code").unwrap();
+        }
+        let path = path_of(&node, &sent);
+        assert!(path.starts_with("/account/reauthenticate?request="), "{path}");
+        let page = ada.open(&path).await.expect(200);
+        assert!(page.text.contains("shop") && page.text.contains("again=1"), "{}", page.text);
+        let back = ada.submit(&path, &[("method", "password"), ("password", PASSWORD)]).await.expect(303);
+        let back = ada.follow(&back).await.expect(303);
+        response_of(&back).remove("code").unwrap()
+    };
+    let first = exchange(&node, &shop, &code(&mut ada, &Request::of("shop")).await).await.expect(200).json();
+    for request in [Request::of("shop").with("prompt", "login"), Request::of("shop").with("max_age", "60")] {
+        cluster.advance(Duration::from_mins(5));
+        let now = cluster.clock.now().as_secs();
+        let tokens = exchange(&node, &shop, &code(&mut ada, &request).await).await.expect(200).json();
+        assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], now);
+        assert_eq!(claims(text(&tokens, "access_token"))["auth_time"], now);
+        assert_eq!(ada.cookies[COOKIE], session);
+    }
+    refresh(&node, &shop, text(&first, "refresh_token")).await.expect(200);
+    // Without need, the page leads back at once.
+    let sent = ada.open(&format!("/oauth2/authorize?{}", Request::of("shop").with("prompt", "consent").query())).await;
+    let path = path_of(&node, &sent).replace("/consent", "/reauthenticate");
+    let answer = ada.open(&path).await.expect(303);
+    assert!(answer.header("location").starts_with("/oauth2/authorize?request="), "{answer:?}");
+    node.stop().await;
+}
+
+/// `acr_values` is met by the second factor of the account, and the level of the app's session follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
+    let cluster = cluster();
+    let (node, shop) = oidc::shop(&cluster).await;
+    let mut ada = signed_in(&node).await;
+    let (secret, _) = with_totp(&cluster, &mut ada).await;
+    // A session with a password alone, such as one of before the factor that was imported.
+    let weak = oidc::Browser::signed_in(&node, "ada").await;
+    let cookie = weak.cookie.clone().unwrap();
+    ada.cookies.insert(COOKIE.to_owned(), cookie.split_once('=').unwrap().1.to_owned());
+    cluster.advance(Duration::from_secs(60));
+    let request = Request::of("shop").with("acr_values", "aal2").with("scope", "openid offline_access");
+    let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+    let path = path_of(&node, &sent);
+    assert!(path.starts_with("/account/reauthenticate?request="), "{path}");
+    ada.open(&path).await.expect(200);
+    let fields = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
+    let back = ada.submit(&path, &fields).await.expect(303);
+    let back = ada.follow(&back).await.expect(303);
+    let tokens = exchange(&node, &shop, &response_of(&back)["code"]).await.expect(200).json();
+    let again = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    for tokens in [&tokens, &again] {
+        for token in ["id_token", "access_token"] {
+            let claims = claims(text(tokens, token));
+            assert_eq!((text(&claims, "acr"), &claims["amr"]), ("aal2", &serde_json::json!(["pwd", "otp", "mfa"])));
+        }
+    }
+    // The level of a step-up ends with its time; the app asks again.
+    cluster.advance(node.state.config.factors.step_up_ttl);
+    let later = refresh(&node, &shop, text(&again, "refresh_token")).await.expect(200).json();
+    assert_eq!(claims(text(&later, "access_token"))["acr"], "aal1");
+    let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
+    assert!(path_of(&node, &sent).starts_with("/account/reauthenticate?request="), "{sent:?}");
+    node.stop().await;
+}
