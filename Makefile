@@ -62,8 +62,8 @@ bench-build:
 	cargo build --release --locked --workspace --manifest-path bench/Cargo.toml --target-dir target
 
 bench-feed: ## measure the delay from a sign-out or a change of roles to other nodes, and the cost of a delivery: make bench-feed ARGS=fan-out
-	@sh .ci/install.sh run
-	cargo bench --locked --bench feed_latency -- $(ARGS)
+	@sh .ci/install.sh test
+	TEST_TOOLS_DIR="$(TOOLS)" cargo bench --locked --bench feed_latency -- $(ARGS)
 
 bench-flood: ## measure refreshes and introspections while 2,000 users sign in at once
 	@sh .ci/install.sh run

@@ -70,6 +70,16 @@ async fn main() {
     if measures("sign-outs") {
         sign_outs(&here, &there, &issuer, &service).await;
     }
+    if measures("chats") {
+        let start: [(&str, fn(&str, &ServiceClient) -> sockets::App); 2] =
+            [("Express", sockets::App::express), ("FastAPI", sockets::App::fastapi)];
+        for (name, start) in start {
+            let app = start(&issuer, &service);
+            let sessions = sign_in(&here.client, SOCKETS).await;
+            println!("chat of the {name} example, sequential:");
+            print(&app.measure(&here.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
+        }
+    }
     if measures("fan-out") {
         let sessions = sign_in(&here.client, fan_out::EVENTS).await;
         fan_out::measure(&here.client, &there, &service, sessions).await;

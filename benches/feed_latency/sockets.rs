@@ -1,7 +1,10 @@
 //! The delay from a sign-out on one node to the close of a WebSocket at a service that follows another.
 
 use std::{
+    env, fs,
     net::SocketAddr,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -11,6 +14,7 @@ use latchkey_verify::{
     poem::{SessionWebSocket, Verify},
 };
 use poem::{EndpointExt, IntoResponse, Route, Server, get, handler, listener::TcpAcceptor};
+use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -21,6 +25,7 @@ use super::{
     Times,
     harness::{
         client::{Client, Tokens},
+        guard::{self, Guard, Spec},
         test_cluster::ServiceClient,
     },
 };
@@ -28,7 +33,8 @@ use super::{
 /// An app whose WebSockets close with their session.
 pub struct App {
     address: SocketAddr,
-    verifier: Verifier,
+    path: &'static str,
+    _process: Option<(Guard, TempDir)>,
 }
 
 #[handler]
@@ -37,27 +43,70 @@ fn listen(socket: SessionWebSocket) -> impl IntoResponse {
 }
 
 impl App {
-    /// Starts the app. Its verifier follows the node that listens at the issuer's address.
+    /// Starts an app in this process. Its verifier follows the node that listens at the issuer's address.
     pub async fn start(issuer: &str, service: &ServiceClient) -> Self {
         let verifier = Verifier::builder(issuer).audience("latchkey").client(&service.id, &service.secret);
         let verifier = verifier.build().await.unwrap();
         assert!(verifier.wait_live(Duration::from_secs(10)).await, "the feed is live");
-        let app = Route::new().at("/", get(listen).with(Verify::new(verifier.clone())));
+        let app = Route::new().at("/", get(listen).with(Verify::new(verifier)));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap()).run(app));
-        Self { address, verifier }
+        Self { address, path: "/", _process: None }
+    }
+
+    /// Starts the chat of `examples/express`.
+    pub fn express(issuer: &str, service: &ServiceClient) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let modules = folder.path().join("node_modules");
+        fs::create_dir(&modules).unwrap();
+        for package in fs::read_dir(tools().join("node/node_modules")).unwrap() {
+            let package = package.unwrap();
+            symlink(package.path(), modules.join(package.file_name())).unwrap();
+        }
+        symlink(project("clients/js"), modules.join("latchkey-verify")).unwrap();
+        fs::copy(project("examples/express/app.js"), folder.path().join("app.mjs")).unwrap();
+        let program = folder.path().join("app.mjs").display().to_string();
+        let node = tools().join("bin/node").display().to_string();
+        Self::process(issuer, service, folder, &[&node, "--preserve-symlinks", &program], "listening on")
+    }
+
+    /// Starts the chat of `examples/fastapi`.
+    pub fn fastapi(issuer: &str, service: &ServiceClient) -> Self {
+        let python = tools().join("bin/python").display().to_string();
+        let path = format!("PYTHONPATH={}", project("clients/python/src").display());
+        let folder = project("examples/fastapi").display().to_string();
+        let uvicorn =
+            ["env", &path, "PYTHONDONTWRITEBYTECODE=1", &python, "-m", "uvicorn", "app:app", "--app-dir", &folder];
+        let script = [&uvicorn[..], &["--port", "PORT"]].concat();
+        Self::process(issuer, service, tempfile::tempdir().unwrap(), &script, "running on")
+    }
+
+    /// Runs a command, in which the word PORT stands for a free port, until it prints `ready`.
+    fn process(issuer: &str, service: &ServiceClient, folder: TempDir, command: &[&str], ready: &str) -> Self {
+        let port = guard::free_port();
+        let variables = [
+            format!("PORT={port}"),
+            format!("AUTH_ISSUER={issuer}"),
+            format!("AUTH_CLIENT_ID={}", service.id),
+            format!("AUTH_CLIENT_SECRET={}", service.secret),
+        ];
+        let port_text = port.to_string();
+        let words = command.iter().map(|word| if *word == "PORT" { port_text.as_str() } else { word });
+        let command: Vec<&str> = ["env"].into_iter().chain(variables.iter().map(String::as_str)).chain(words).collect();
+        let spec = Spec { command: &command, stop: "TERM", folder: None, ready, unprivileged: false };
+        let guard = Guard::start(&spec).expect("the example starts");
+        Self { address: ([127, 0, 0, 1], port).into(), path: "/chat", _process: Some((guard, folder)) }
     }
 
     /// Opens a WebSocket for each session, and signs out one after the other.
     pub async fn measure(&self, client: &Client, sessions: Vec<Tokens>) -> Vec<Times> {
         let mut sockets = Vec::new();
         for tokens in sessions {
-            let mut request = format!("ws://{}/", self.address).into_client_request().unwrap();
+            let mut request = format!("ws://{}{}", self.address, self.path).into_client_request().unwrap();
             request.headers_mut().insert("authorization", format!("Bearer {}", tokens.access).parse().unwrap());
             sockets.push((connect_async(request).await.unwrap().0, tokens));
         }
-        assert_eq!(self.verifier.status().registrations, sockets.len());
         let mut times = Vec::new();
         for (socket, tokens) in sockets {
             let closed = tokio::spawn(closed(socket));
@@ -67,6 +116,16 @@ impl App {
         }
         times
     }
+}
+
+/// A path in the source tree.
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The folder of the programs that `.ci/install.sh test` installs.
+fn tools() -> PathBuf {
+    env::var_os("TEST_TOOLS_DIR").map_or_else(|| project("target/tools"), PathBuf::from)
 }
 
 /// Waits for the close frame.
