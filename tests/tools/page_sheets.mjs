@@ -9,7 +9,7 @@ import { chromium } from "playwright-core";
 const [folder, target] = process.argv.slice(2);
 // The state of each page that shows most of it.
 const STATES = {
-  "sign-in": "sign_in-2", "sign-in-code": "sign_in_code-2", "second-factor": "second_factor-1", enrol: "totp-1", register: "register-2-failed", "verify-address": "verify_address-2",
+  "sign-in": "sign_in-2", "sign-in-code": "sign_in_code-2", "second-factor": "second_factor-1", "second-factor-mail": "second_factor-4", enrol: "enrol-1", "enrol-passkey": "enrol-2", "enrol-app": "totp-1", register: "register-2-failed", "verify-address": "verify_address-2",
   "forgot-password": "forgot_password-1", "reset-password": "reset_password-2", invitation: "reset_password-3", "confirm-address": "verify_address-4", "undo-address": "link-1", "not-me": "link-2",
   consent: "consent-1", "select-account": "select_account-1", reauthenticate: "reauthenticate-1", "reauthenticate-factor": "reauthenticate-3", "form-post": "form_post-1", "sign-out": "sign_out-1",
   "signed-out": "message-1", error: "message-11", "sign-in-failed": "message-9-failed", profile: "profile-1", address: "address-3", password: "password-1",
