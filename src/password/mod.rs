@@ -130,7 +130,7 @@ impl PasswordHasher {
     }
 
     /// Reserves a slot in the queue. A use case reserves one before it queries the database and Redis, so that requests
-    /// which the queue would refuse cost next to nothing.
+    /// which the queue would refuse cost almost no time.
     ///
     /// # Errors
     /// [`PasswordError::Busy`]

@@ -103,7 +103,7 @@ pub async fn exchange_code(
         Exchanged::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The session exists: whatever is refused from here on ends it again.
+    // The session exists: a later refusal ends it.
     match answer(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));

@@ -2,7 +2,7 @@
 //!
 //! Each request has a span, with child spans for what it waits on: password hashing, Redis scripts, database transactions.
 //! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
-//! next to nothing without a collector. Spans hold no more than the log would (I6).
+//! almost no time without a collector. Spans hold no more than the log would (I6).
 //!
 //! The Cargo feature `otel`, on by default, compiles the exporter.
 

@@ -173,7 +173,7 @@ impl IntrospectApi {
     ///
     /// For service clients. Accepts access tokens and refresh tokens. Once a sign-out or revocation has been confirmed, every
     /// node answers that the token is inactive. A refresh token is active if a refresh with it would succeed now;
-    /// introspection doesn't use it up. Tokens for other audiences than the client's are inactive.
+    /// introspection does not consume it. Tokens for other audiences than the client's are inactive.
     #[oai(path = "/oauth2/introspect", method = "post", operation_id = "introspect")]
     async fn introspect(
         &self,

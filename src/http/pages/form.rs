@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The most bytes of a text field.
+/// Maximum length of a text field in bytes.
 const MAX_TEXT: usize = 4096;
 
 /// The fields of a submitted form.

@@ -81,7 +81,7 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     visit.reply().cookie(cookies::clear(cookies::TYPED)).page(&Message::new("password_reset", "sign-in"))
 }
 
-/// `GET /account/undo-address` and `/account/not-me`. Opening the link uses nothing up.
+/// `GET /account/undo-address` and `/account/not-me`. Opening the link does not consume it.
 #[handler]
 pub(super) async fn show_link(visit: Visit) -> Result<Response> {
     let kind = if visit.path.ends_with("/not-me") { "not_me" } else { "undo_address" };

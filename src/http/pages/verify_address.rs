@@ -1,5 +1,5 @@
 //! `/account/verify-address` and `/account/confirm-address`: the link or the code of a mail, and what shows that the visitor set up
-//! the account. Opening the link uses nothing up.
+//! the account. Opening the link does not consume it.
 
 use poem::{Response, Result, handler};
 

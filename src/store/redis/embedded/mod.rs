@@ -43,7 +43,7 @@ pub enum EmbeddedError {
     SocketPathTooLong {
         /// The path of the socket.
         path: PathBuf,
-        /// The most bytes it may have.
+        /// Maximum length of a path in bytes.
         limit: usize,
     },
     /// The folder, or a file in it, can't be created or used.

@@ -102,7 +102,7 @@ async fn oidcc_rp_initiated_logout_modified_id_token_hint() {
     it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
 }
 
-/// Without an ID token the user is asked first.
+/// Without an ID token the user confirms the sign-out first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_id_token_hint() {
     let it = SignedIn::start().await;
@@ -110,7 +110,7 @@ async fn oidcc_rp_initiated_logout_no_id_token_hint() {
     it.expect_question(&[("client_id", &app), ("post_logout_redirect_uri", BYE), ("state", "a state")]).await;
 }
 
-/// Without any parameter the user is asked first.
+/// Without any parameter the user confirms the sign-out first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_params() {
     SignedIn::start().await.expect_question(&[]).await;
@@ -133,7 +133,7 @@ async fn oidcc_rp_initiated_logout_no_state() {
     it.expect_return(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)], BYE).await;
 }
 
-/// With `state` alone the user is asked first.
+/// With `state` alone the user confirms the sign-out first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_only_state() {
     SignedIn::start().await.expect_question(&[("state", "a state")]).await;
