@@ -119,8 +119,8 @@ pub struct AppSettings {
     pub auth_method: Option<ClientAuthMethod>,
     /// Whether users consent before their first sign-in.
     pub asks_consent: bool,
-    /// Whether PKCE may be left out, for a program that does not know it. Only for clients that authenticate: the code is of no use to
-    /// others, but an attacker can inject it into the app itself (RFC 9700, section 4.5).
+    /// Whether PKCE may be left out, for a program that does not know it. Only for clients that authenticate, and only in requests with a
+    /// `nonce`, by which the app must recognize a code that an attacker injects into it (RFC 9700, sections 2.1.1 and 4.5.3.2).
     pub without_pkce: bool,
     /// A logo for the pages.
     pub logo_uri: Option<String>,

@@ -160,6 +160,10 @@ fn read(
         }
     };
     let scope = scope(client, one("scope")?)?;
+    // Without PKCE, the app must recognize an injected code by the nonce in the ID token (RFC 9700, sections 2.1.1 and 4.5.3.2).
+    if code_challenge.is_empty() && !(one("nonce")?.is_some() && scope.contains("openid")) {
+        return Err(Error::InvalidRequest("Without PKCE, the scope openid and a nonce are required."));
+    }
     let resources = resources(client, parameters)?;
     let request = AuthorizationRequest {
         client_id: client.client_id().to_owned(),

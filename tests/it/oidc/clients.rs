@@ -64,6 +64,11 @@ async fn client_add_refuses_settings_that_contradict_each_other() {
             &["--kind", "public", "--redirect-uri", "https://a.example/", "--grant-type", "client_credentials"],
             "has no credentials",
         ),
+        (
+            &["--kind", "public", "--redirect-uri", "https://a.example/", "--without-pkce"],
+            "only an app that authenticates may leave PKCE out",
+        ),
+        (&["--kind", "service", "--without-pkce"], "only an app that authenticates may leave PKCE out"),
     ] {
         let output = run(folder.path(), &[&["client", "add", "app"], arguments].concat());
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,4 +1,4 @@
-//! Modules of the OpenID Foundation's conformance suite that no other test covers; docs/openid-connect.md maps them all.
+//! Requests and responses beyond those of the modules in `conformance_suite`, which docs/conformance.md lists.
 
 use latchkey::{crypto::authorization_code::RequestHandle, service::authorize};
 use serde_json::{Value, json};
@@ -119,76 +119,6 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
         }
     }
     node.stop().await;
-}
-
-/// The modules of the profiles that docs/openid-connect.md names, as of the suite's version of August 2026.
-const MODULES: [&str; 52] = [
-    // Basic, and Form Post
-    "oidcc-server",
-    "oidcc-response-type-missing",
-    "oidcc-idtoken-signature",
-    "oidcc-idtoken-unsigned",
-    "oidcc-userinfo-get",
-    "oidcc-userinfo-post-header",
-    "oidcc-userinfo-post-body",
-    "oidcc-ensure-request-without-nonce-succeeds-for-code-flow",
-    "oidcc-scope-profile",
-    "oidcc-scope-email",
-    "oidcc-scope-address",
-    "oidcc-scope-phone",
-    "oidcc-scope-all",
-    "oidcc-alternate-happy-flow",
-    "oidcc-display-page",
-    "oidcc-display-popup",
-    "oidcc-prompt-login",
-    "oidcc-prompt-none-not-logged-in",
-    "oidcc-prompt-none-logged-in",
-    "oidcc-max-age-1",
-    "oidcc-max-age-10000",
-    "oidcc-ensure-request-with-unknown-parameter-succeeds",
-    "oidcc-id-token-hint",
-    "oidcc-login-hint",
-    "oidcc-ui-locales",
-    "oidcc-claims-locales",
-    "oidcc-ensure-request-with-acr-values-succeeds",
-    "oidcc-codereuse",
-    "oidcc-codereuse-30seconds",
-    "oidcc-ensure-registered-redirect-uri",
-    "oidcc-ensure-post-request-succeeds",
-    "oidcc-server-client-secret-post",
-    "oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported",
-    "oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported",
-    "oidcc-claims-essential",
-    "oidcc-ensure-request-object-with-redirect-uri",
-    "oidcc-refresh-token",
-    "oidcc-ensure-request-with-valid-pkce-succeeds",
-    // Config
-    "oidcc-discovery-endpoint-verification",
-    // RP-Initiated Logout
-    "oidcc-rp-initiated-logout-discovery-endpoint-verification",
-    "oidcc-rp-initiated-logout",
-    "oidcc-rp-initiated-logout-bad-post-logout-redirect-uri",
-    "oidcc-rp-initiated-logout-modified-id-token-hint",
-    "oidcc-rp-initiated-logout-no-id-token-hint",
-    "oidcc-rp-initiated-logout-no-params",
-    "oidcc-rp-initiated-logout-no-post-logout-redirect-uri",
-    "oidcc-rp-initiated-logout-no-state",
-    "oidcc-rp-initiated-logout-only-state",
-    "oidcc-rp-initiated-logout-query-added-to-post-logout-redirect-uri",
-    "oidcc-rp-initiated-logout-bad-id-token-hint",
-    // 3rd Party-Init OP
-    "oidcc-3rd_party-init-login",
-    "oidcc-3rd_party-init-login-nohttps",
-];
-
-#[test]
-fn checklist_has_every_module_of_the_profiles() {
-    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openid-connect.md")).unwrap();
-    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `oidcc-")).collect();
-    for module in MODULES {
-        let found = rows.iter().filter(|row| row.split(" | ").next().unwrap().contains(&format!("`{module}`"))).count();
-        assert_eq!(found, 1, "{module}");
-    }
 }
 
 /// `oidcc-login-hint`: the page gets it, with the languages.

@@ -31,6 +31,22 @@ async fn assets_are_cached_for_ever_under_names_of_their_content() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn first_visit_transfers_less_than_25_kilobytes() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    let mut visitor = Visitor::new(&node);
+    visitor.headers = vec![("accept-encoding", "gzip, deflate, br".to_owned())];
+    let page = visitor.open("/account/sign-in").await.expect(200);
+    let mut bytes = page.text.len();
+    for name in assets(&page.text) {
+        let file = visitor.open(&name).await.expect(200);
+        assert_eq!(file.header("content-encoding"), "gzip", "{name}");
+        bytes += file.header("content-length").parse::<usize>().unwrap();
+    }
+    assert!((5_000..25_000).contains(&bytes), "{bytes}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn configured_colours_are_in_the_stylesheet_and_change_its_name() {
     let mut cluster = cluster();
     let plain = cluster.node().await;

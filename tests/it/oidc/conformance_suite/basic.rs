@@ -38,6 +38,12 @@ async fn oidcc_userinfo_post_header() {
     walk::userinfo_post_header(Query).await;
 }
 
+/// The userinfo endpoint answers to POST with the token in the form.
+#[tokio::test(flavor = "multi_thread")]
+async fn oidcc_userinfo_post_body() {
+    walk::userinfo_post_body(Query).await;
+}
+
 /// A request without `nonce` gets an ID token without it.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_ensure_request_without_nonce_succeeds_for_code_flow() {

@@ -9,7 +9,11 @@ mod logout;
 mod third_party_login;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -96,4 +100,95 @@ impl Suite {
 fn unescaped(text: &str) -> String {
     let pairs = [("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")];
     pairs.iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
+}
+
+/// The modules of each profile, by the name of its file.
+const PROFILES: [(&str, &[&str]); 4] = [
+    (
+        "basic",
+        &[
+            "oidcc-server",
+            "oidcc-response-type-missing",
+            "oidcc-idtoken-signature",
+            "oidcc-idtoken-unsigned",
+            "oidcc-userinfo-get",
+            "oidcc-userinfo-post-header",
+            "oidcc-userinfo-post-body",
+            "oidcc-ensure-request-without-nonce-succeeds-for-code-flow",
+            "oidcc-scope-profile",
+            "oidcc-scope-email",
+            "oidcc-scope-address",
+            "oidcc-scope-phone",
+            "oidcc-scope-all",
+            "oidcc-alternate-happy-flow",
+            "oidcc-display-page",
+            "oidcc-display-popup",
+            "oidcc-prompt-login",
+            "oidcc-prompt-none-not-logged-in",
+            "oidcc-prompt-none-logged-in",
+            "oidcc-max-age-1",
+            "oidcc-max-age-10000",
+            "oidcc-ensure-request-with-unknown-parameter-succeeds",
+            "oidcc-id-token-hint",
+            "oidcc-login-hint",
+            "oidcc-ui-locales",
+            "oidcc-claims-locales",
+            "oidcc-ensure-request-with-acr-values-succeeds",
+            "oidcc-codereuse",
+            "oidcc-codereuse-30seconds",
+            "oidcc-ensure-registered-redirect-uri",
+            "oidcc-ensure-post-request-succeeds",
+            "oidcc-server-client-secret-post",
+            "oidcc-request-uri-unsigned-supported-correctly-or-rejected-as-unsupported",
+            "oidcc-unsigned-request-object-supported-correctly-or-rejected-as-unsupported",
+            "oidcc-claims-essential",
+            "oidcc-ensure-request-object-with-redirect-uri",
+            "oidcc-refresh-token",
+            "oidcc-ensure-request-with-valid-pkce-succeeds",
+        ],
+    ),
+    ("config", &["oidcc-discovery-endpoint-verification"]),
+    (
+        "logout",
+        &[
+            "oidcc-rp-initiated-logout-discovery-endpoint-verification",
+            "oidcc-rp-initiated-logout",
+            "oidcc-rp-initiated-logout-bad-post-logout-redirect-uri",
+            "oidcc-rp-initiated-logout-modified-id-token-hint",
+            "oidcc-rp-initiated-logout-no-id-token-hint",
+            "oidcc-rp-initiated-logout-no-params",
+            "oidcc-rp-initiated-logout-no-post-logout-redirect-uri",
+            "oidcc-rp-initiated-logout-no-state",
+            "oidcc-rp-initiated-logout-only-state",
+            "oidcc-rp-initiated-logout-query-added-to-post-logout-redirect-uri",
+            "oidcc-rp-initiated-logout-bad-id-token-hint",
+        ],
+    ),
+    ("third_party_login", &["oidcc-3rd_party-init-login", "oidcc-3rd_party-init-login-nohttps"]),
+];
+
+/// The document lists exactly these modules, each with a test of its name that exists and runs.
+#[test]
+fn checklist_has_a_test_of_its_own_for_each_module() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = fs::read_to_string(root.join("docs/conformance.md")).unwrap();
+    let mut rows: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for row in document.lines().filter(|line| line.starts_with("| `oidcc-")) {
+        let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`']));
+        assert!(rows.insert((cells.next().unwrap(), cells.next().unwrap())), "twice: {row}");
+    }
+    let form_post = ("form_post", PROFILES[0].1);
+    let mut expected = BTreeSet::new();
+    for (profile, modules) in PROFILES.into_iter().chain([form_post]) {
+        let source = fs::read_to_string(root.join(format!("tests/it/oidc/conformance_suite/{profile}.rs"))).unwrap();
+        assert_eq!(source.matches("#[tokio::test").count(), modules.len(), "{profile}");
+        for module in modules {
+            let name = module.replace('-', "_");
+            let test = format!("#[tokio::test(flavor = \"multi_thread\")]\nasync fn {name}() {{\n");
+            assert!(source.contains(&test), "no test {name} in {profile}");
+            expected.insert((*module, format!("oidc::conformance_suite::{profile}::{name}")));
+        }
+    }
+    let rows: BTreeSet<_> = rows.into_iter().map(|(module, test)| (module, test.to_owned())).collect();
+    assert_eq!(rows, expected);
 }

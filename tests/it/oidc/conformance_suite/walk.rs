@@ -100,6 +100,15 @@ pub async fn userinfo_post_header(mode: Mode) {
     suite.finish().await;
 }
 
+pub async fn userinfo_post_body(mode: Mode) {
+    let suite = Suite::start(mode).await;
+    let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
+    let post = suite.node.request(Method::POST, "/oauth2/userinfo");
+    let userinfo = suite.node.send(post.form(&[("access_token", text(&tokens, "access_token"))])).await.expect(200);
+    assert_eq!(userinfo.json()["sub"], claims(text(&tokens, "id_token"))["sub"]);
+    suite.finish().await;
+}
+
 pub async fn ensure_request_without_nonce_succeeds_for_code_flow(mode: Mode) {
     let suite = Suite::start(mode).await;
     let tokens = suite.tokens(&suite.browser().await, &suite.request().without("nonce")).await;
