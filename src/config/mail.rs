@@ -130,8 +130,6 @@ pub struct MailLinks {
     pub undo_address: LinkTemplate,
     /// Signs in.
     pub sign_in_code: LinkTemplate,
-    /// Confirms the deletion of an account.
-    pub delete_account: LinkTemplate,
     /// Sets the first password of an invited account.
     pub invitation: LinkTemplate,
     /// Ends all sessions and starts a password reset: "this wasn't me".
@@ -402,7 +400,6 @@ fn links(read: &mut Reader<'_>, issuer: &str) -> MailLinks {
         confirm_address: link("mail.links.confirm_address", "confirm-address"),
         undo_address: link("mail.links.undo_address", "undo-address"),
         sign_in_code: link("mail.links.sign_in_code", "sign-in-code"),
-        delete_account: link("mail.links.delete_account", "delete-account"),
         invitation: link("mail.links.invitation", "invitation"),
         not_me: link("mail.links.not_me", "not-me"),
         sign_in: read.one("mail.links.sign_in", |text| match text {

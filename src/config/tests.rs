@@ -314,7 +314,6 @@ fn every_key_can_be_set_by_its_variable() {
         ("LATCHKEY_MAIL_LINKS_CONFIRM_ADDRESS", "https://a.example/3?t={token}"),
         ("LATCHKEY_MAIL_LINKS_UNDO_ADDRESS", "https://a.example/4?t={token}"),
         ("LATCHKEY_MAIL_LINKS_SIGN_IN_CODE", "https://a.example/5?t={token}"),
-        ("LATCHKEY_MAIL_LINKS_DELETE_ACCOUNT", "https://a.example/6?t={token}"),
         ("LATCHKEY_MAIL_LINKS_INVITATION", "https://a.example/7?t={token}"),
         ("LATCHKEY_MAIL_LINKS_NOT_ME", "https://a.example/8?t={token}"),
         ("LATCHKEY_MAIL_LINKS_SIGN_IN", "https://a.example/9"),
@@ -394,7 +393,7 @@ fn every_key_can_be_set_by_its_variable() {
              product_name: \"Acme\", templates: Some(\"/t\"), default_locale: De, notices_off: [NewDevice, RecoveryCodesLow], list_unsubscribe: Some(\"mailto:u@example.com\"), \
              workers: 3, retry_first: 1s, retry_max: 2s, give_up_after: 3600s, max_queued: 104, retention: 10800s, \
              links: MailLinks {{ verify_address: LinkTemplate(\"https://a.example/1?t={{token}}\"), reset_password: LinkTemplate(\"https://a.example/2?t={{token}}\"), confirm_address: LinkTemplate(\"https://a.example/3?t={{token}}\"), undo_address: LinkTemplate(\"https://a.example/4?t={{token}}\"), \
-             sign_in_code: LinkTemplate(\"https://a.example/5?t={{token}}\"), delete_account: LinkTemplate(\"https://a.example/6?t={{token}}\"), invitation: LinkTemplate(\"https://a.example/7?t={{token}}\"), not_me: LinkTemplate(\"https://a.example/8?t={{token}}\"), sign_in: \"https://a.example/9\" }} }}, \
+             sign_in_code: LinkTemplate(\"https://a.example/5?t={{token}}\"), invitation: LinkTemplate(\"https://a.example/7?t={{token}}\"), not_me: LinkTemplate(\"https://a.example/8?t={{token}}\"), sign_in: \"https://a.example/9\" }} }}, \
              pages: PagesSettings {{ enabled: false, product_name: \"Acme ID\", logo: Some(\"/logo.svg\"), \
              accent: Some(Colour {{ red: 0, green: 51, blue: 102 }}), accent_dark: Some(Colour {{ red: 153, green: 204, blue: 255 }}), \
              terms_url: Some(\"https://a.example/terms\"), privacy_url: Some(\"https://a.example/privacy\"), support_url: Some(\"mailto:help@a.example\"), templates: Some(\"/pages\") }}, \

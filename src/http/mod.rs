@@ -30,7 +30,7 @@ use api::{
     health::HealthApi, invitation::InvitationApi, keys::KeysApi, login::LoginApi, me::MeApi, metadata::MetadataApi,
     passkey_login::PasskeyLoginApi, passkeys::PasskeysApi, reauthentication::ReauthenticationApi,
     recovery::RecoveryApi, revocations::RevocationsApi, second_factor::SecondFactorApi, session::SessionApi,
-    verify::VerifyApi,
+    support::SupportApi, totp::TotpApi, verify::VerifyApi,
 };
 use extract::client_info;
 use middleware::{body, concurrency_limit, cors, request_context, timeout};
@@ -51,7 +51,9 @@ use paths::Paths;
 /// | `/v1/login/code`, `/v1/login/code/verify` | [`api::email_login`] |
 /// | `/v1/login/second-factor`, `/v1/login/second-factor/code` | [`api::second_factor`] |
 /// | `/v1/login/enrolment/totp`, `/v1/login/enrolment/passkey` | [`api::enrolment`] |
-/// | `/v1/me/factors`, `/v1/me/factors/totp`, `/v1/me/factors/email-code`, `/v1/me/recovery-codes`, `/v1/users/factors/reset` | [`api::factors`] |
+/// | `/v1/me/factors`, `/v1/me/factors/email-code`, `/v1/me/recovery-codes` | [`api::factors`] |
+/// | `/v1/me/factors/totp` | [`api::totp`] |
+/// | `/v1/users/factors/reset`, `/v1/users/emails/remove` | [`api::support`] |
 /// | `/v1/me/devices`, `/v1/me/devices/{id}` | [`api::devices`] |
 /// | `/v1/users/invite`, `/v1/users/reset` | [`api::invitation`] |
 /// | `/v1/users/{id}/app-metadata` | [`api::app_metadata`] |
@@ -143,7 +145,9 @@ fn service() -> OpenApiService<impl OpenApi, ()> {
         ReauthenticationApi,
         RecoveryApi,
         InvitationApi,
+        SupportApi,
         FactorsApi,
+        TotpApi,
         DevicesApi,
         PasskeysApi,
         AppMetadataApi,

@@ -63,9 +63,6 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
             expires_at: AT + Duration::from_mins(10),
             origin: origin(),
         },
-        Template::ConfirmDeletion => {
-            MailData::ConfirmDeletion { challenge: challenge("delete-account", 30), origin: origin() }
-        }
         Template::DeletionScheduled => {
             MailData::DeletionScheduled { deletes_at: AT + Duration::from_hours(14 * 24), sign_in }
         }

@@ -202,8 +202,7 @@ impl Templates {
             MailData::VerifyAddress { .. } | MailData::ConfirmAddress { .. } | MailData::Invitation { .. } => {}
             MailData::PasswordReset { origin, .. }
             | MailData::SignInCode { origin, .. }
-            | MailData::SecondFactorCode { origin, .. }
-            | MailData::ConfirmDeletion { origin, .. } => facts.origin(origin),
+            | MailData::SecondFactorCode { origin, .. } => facts.origin(origin),
             MailData::AddressTaken { origin, sign_in } => {
                 facts.origin(origin);
                 facts.set("link", sign_in);

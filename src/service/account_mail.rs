@@ -125,6 +125,12 @@ pub(super) async fn notice(
     Ok(Notice { origin: action_origin(origin, now), not_me: Some(link(state, purpose, &issued.token)) })
 }
 
+/// The facts of a notice about a change that an operator, an admin or a service client made: there is no link that says "this wasn't
+/// me".
+pub(super) fn notice_of_operator(now: Timestamp) -> Notice {
+    Notice { origin: action_origin(&RequestOrigin::default(), now), not_me: None }
+}
+
 /// Whether a notice goes to the account's address: only a verified address belongs to the owner (I13).
 pub(super) fn wants(state: &AppState, account: &Account, template: crate::domain::mail::Template) -> bool {
     account.email_verified && !state.config.mail.notices_off.contains(&template)

@@ -8,7 +8,7 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
-        mail::{MailData, Notice, Template},
+        mail::{MailData, Template},
         secret::SecretText,
     },
     password::{PasswordError, WeakPassword},
@@ -194,8 +194,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     change.suspend_email_code(false).await?;
     change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::wants(state, &change.account, Template::PasswordChanged) {
-        let origin = account_mail::action_origin(&RequestOrigin::default(), now);
-        let (to, notice) = (change.account.email.clone(), Notice { origin, not_me: None });
+        let (to, notice) = (change.account.email.clone(), account_mail::notice_of_operator(now));
         let data = MailData::PasswordChanged { notice };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }

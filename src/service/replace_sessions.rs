@@ -81,13 +81,15 @@ pub(super) async fn replace_sessions(
     Ok(token_issuer::issue(state, &grant, now)?)
 }
 
-/// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in.
+/// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in. Returns the number of sessions
+/// that ended.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub(super) async fn end_sessions(state: &AppState, change: &mut AccountChange) -> Result<(), ServiceError> {
+pub(super) async fn end_sessions(state: &AppState, change: &mut AccountChange) -> Result<u64, ServiceError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
-    Ok(record_ended(change, reason, ended, now).await?)
+    record_ended(change, reason, ended, now).await?;
+    Ok(ended)
 }

@@ -203,6 +203,69 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_secondary_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let service = Service::start(path);
+    service.client.account("ada").await;
+    assert!(printed(path, &["user", "show", "ada"]).contains("second factors    -\n"));
+    let grace = serde_json::json!({
+        "email": "grace@example.com",
+        "email_verified": true,
+        "username": "grace",
+        "password_hash": null,
+        "totp_secret": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
+        "secondary_emails": [{ "email": "grace@work.example", "verified": true }, { "email": "grace@typo.example" }],
+    });
+    fs::write(path.join("accounts.jsonl"), format!("{grace}\n")).unwrap();
+    printed(path, &["user", "import", "accounts.jsonl"]);
+
+    let shown = printed(path, &["user", "show", "grace@work.example"]);
+    // addresses of one import have no order
+    let secondary = if shown.contains("secondary         grace@work.example") {
+        "secondary         grace@work.example, grace@typo.example (not verified)\n"
+    } else {
+        "secondary         grace@typo.example (not verified), grace@work.example\n"
+    };
+    for line in
+        ["e-mail            grace@example.com\n", secondary, "second factors    totp ", " (0 recovery codes left)\n"]
+    {
+        assert!(shown.contains(line), "no {line:?} in {shown}");
+    }
+    let shown = &json_lines(&printed(path, &["user", "show", "grace", "--json"]))[0];
+    let secondary = shown["secondary_emails"].as_array().unwrap();
+    for (email, verified) in [("grace@work.example", true), ("grace@typo.example", false)] {
+        assert!(secondary.contains(&serde_json::json!({ "email": email, "verified": verified })), "{secondary:?}");
+    }
+    assert_eq!((&shown["factors"][0]["kind"], &shown["recovery_codes_left"]), (&"totp".into(), &0.into()));
+    let listed = printed(path, &["user", "emails", "grace", "list"]);
+    let lines: Vec<_> = listed.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, "primary    grace@example.com"));
+    for line in ["secondary  grace@work.example", "secondary  grace@typo.example  (not verified)"] {
+        assert!(lines.contains(&line), "{listed}");
+    }
+    assert_eq!(json_lines(&printed(path, &["user", "emails", "grace", "list", "--json"])).len(), 3);
+
+    let remove = |email: &str| run(path, &["user", "emails", "grace", "remove", email, "--yes"]);
+    let unconfirmed = run(path, &["user", "emails", "grace", "remove", "grace@work.example"]);
+    assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
+    let primary = remove("grace@example.com");
+    assert!(text(&primary.stderr).contains("latchkey user set-email"), "{primary:?}");
+    let unknown = remove("nobody@example.com");
+    assert!(text(&unknown.stderr).contains("no such e-mail address"), "{unknown:?}");
+    for email in ["grace@work.example", "grace@typo.example"] {
+        let removed = remove(email);
+        assert!(text(&removed.stdout).starts_with(&format!("Removed {email} from the account ")), "{removed:?}");
+    }
+    assert_eq!(printed(path, &["user", "emails", "grace", "list"]), "primary    grace@example.com\n");
+    assert_eq!(run(path, &["user", "show", "grace@work.example"]).status.code(), Some(1));
+    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "grace", "--event", "email_removed"]));
+    assert_eq!(audit.len(), 2, "{audit:#?}");
+    assert!(audit.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{audit:#?}");
+    drop(service.end(Signal::TERM));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn operator_lists_and_revokes_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();

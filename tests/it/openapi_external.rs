@@ -60,11 +60,14 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 /// Sends valid and invalid requests, generated from the document at `spec_url`, to the service at `base_url`. Fails if a
 /// response is a 5xx or differs from the document in status, content type, headers or body.
 ///
+/// Returns the number of operations that were tested, each of which got requests and responses.
+///
 /// The requests carry the access token, which must be valid for some minutes; its session has ended afterwards. Requests to
 /// the endpoints of service clients carry a client's credentials in the encoding of HTTP Basic.
-pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) {
+pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) -> usize {
     let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
     let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
+    let mut tested = 0;
     for (filter, operations, authorization) in [
         ("--exclude-name-regex", rest.as_str(), &bearer),
         ("--include-name-regex", SERVICE_CLIENT, &basic),
@@ -72,7 +75,7 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
         ("--include-name-regex", ENDS_SESSION, &bearer),
     ] {
         let without: &[&str] = if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
-        succeed(
+        let output = succeed(
             Command::new(tool("st"))
                 .arg("--config-file")
                 .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tools/schemathesis.toml"))
@@ -85,7 +88,11 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])
                 .args(["--request-timeout", "30"]),
         );
+        let summary = String::from_utf8(output.stdout).expect("schemathesis writes UTF-8");
+        let count = summary.lines().find_map(|line| line.trim().strip_prefix("Tested: ")?.parse::<usize>().ok());
+        tested += count.unwrap_or_else(|| panic!("no number of operations in {summary}"));
     }
+    tested
 }
 
 /// A YAML document as JSON, parsed by PyYAML.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, anyhow};
 
-use super::{UserCommand, factors, invite, metadata, show};
+use super::{UserCommand, emails, factors, invite, metadata, show};
 use crate::{
     cli::{output::visible, prompt},
     domain::account::{Account, Email, Roles},
@@ -43,6 +43,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
         UserCommand::Metadata(args) => metadata::run(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Invite(args) => invite::invite(state, args).await,
         UserCommand::Reset(args) => invite::reset(state, &find(state, &args.account.account).await?, args).await,
+        UserCommand::Emails(args) => emails::run(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Factors(args) => factors::run(state, &find(state, &args.account.account).await?, args).await,
         UserCommand::Disable(args) => {
             let account = find(state, &args.account).await?;

@@ -33,7 +33,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs)
 
 /// A factor as JSON.
 #[derive(serde::Serialize)]
-struct FactorJson {
+pub(super) struct FactorJson {
     id: String,
     kind: &'static str,
     label: String,

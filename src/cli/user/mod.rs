@@ -1,6 +1,7 @@
 //! `latchkey user`: manages accounts.
 
 mod change;
+mod emails;
 mod factors;
 mod import;
 mod invite;
@@ -50,6 +51,8 @@ pub enum UserCommand {
     Factors(FactorsArgs),
     /// Set a new e-mail address
     SetEmail(SetEmailArgs),
+    /// List the e-mail addresses of an account, or remove a secondary one
+    Emails(EmailsArgs),
     /// Show or change the metadata that operators store about an account (app_metadata)
     Metadata(MetadataArgs),
     /// Disable an account: it cannot sign in, and its sessions end
@@ -230,6 +233,36 @@ pub enum FactorsAction {
     },
     /// Remove all second factors and recovery codes, and end the account's sessions; first verify that the owner asks for it
     Reset {
+        /// Do not ask for confirmation
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// Arguments of `latchkey user emails`.
+#[derive(Args, Clone, Debug)]
+pub struct EmailsArgs {
+    /// The account.
+    #[command(flatten)]
+    pub account: AccountArgs,
+    /// The subcommand.
+    #[command(subcommand)]
+    pub action: EmailsAction,
+}
+
+/// Subcommands of `latchkey user emails`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum EmailsAction {
+    /// List the addresses, the primary one first
+    List {
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a secondary address; if it was verified, the account's sessions end, and its owner gets a mail
+    Remove {
+        /// The address
+        email: String,
         /// Do not ask for confirmation
         #[arg(long, short)]
         yes: bool,

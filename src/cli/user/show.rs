@@ -4,25 +4,37 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::factors::FactorJson;
 use crate::{
     cli::output::{json_line, visible},
     domain::{
         account::{Account, Email, Username},
         clock::Timestamp,
     },
-    service::sessions,
+    service::{
+        factors::{self, FactorList},
+        sessions,
+    },
     state::AppState,
     store::sql::SecondaryEmail,
 };
 
-/// Prints an account, its addresses and the number of its live sessions.
+/// Prints an account, its addresses, its second factors and the number of its live sessions.
 pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
     let sessions = sessions::list_of(state, account.id).await?.len();
     let secondary = state.sql.secondary_emails(account.id).await?;
+    let factors = factors::list(state, account.id).await?;
     let mut out = io::stdout().lock();
     if json {
         let secondary_emails = secondary.iter().map(EmailJson::of).collect();
-        let shown = WithSessions { account: AccountJson::of(account), secondary_emails, sessions };
+        let shown = Shown {
+            account: AccountJson::of(account),
+            secondary_emails,
+            factors: factors.factors.iter().map(FactorJson::from).collect(),
+            email_code: factors.email_code,
+            recovery_codes_left: factors.recovery_codes,
+            sessions,
+        };
         json_line(&mut out, &shown)?;
         return Ok(());
     }
@@ -35,6 +47,7 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
         ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
         ("username", or_dash(account.username.as_ref().map(|name| visible(name.as_str())))),
         ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),
+        ("second factors", or_dash(list_of(&factors))),
         ("state", account.disabled_at.map_or_else(|| "active".to_owned(), |at| format!("disabled since {at}"))),
         ("sessions", sessions.to_string()),
         ("created", account.created_at.to_string()),
@@ -52,13 +65,27 @@ fn with_state(email: &Email, is_verified: bool) -> String {
     format!("{}{state}", visible(email.as_str()))
 }
 
-/// An account with its secondary addresses and the number of its live sessions.
+/// The second factors in words; none if there are none.
+fn list_of(list: &FactorList) -> Option<String> {
+    let factors = list.factors.iter().map(|factor| format!("{} {}", factor.kind.as_str(), visible(&factor.label)));
+    let by_mail = list.email_code.filter(|is_on| *is_on).map(|_| "codes by mail".to_owned());
+    let all: Vec<String> = factors.chain(by_mail).collect();
+    (!all.is_empty()).then(|| format!("{} ({} recovery codes left)", all.join(", "), list.recovery_codes))
+}
+
+/// An account with its secondary addresses, its second factors and the number of its live sessions.
 #[derive(Serialize)]
-struct WithSessions<'a> {
+struct Shown<'a> {
     #[serde(flatten)]
     account: AccountJson<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     secondary_emails: Vec<EmailJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    factors: Vec<FactorJson>,
+    /// Absent if codes by mail are off for all accounts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email_code: Option<bool>,
+    recovery_codes_left: u32,
     sessions: usize,
 }
 

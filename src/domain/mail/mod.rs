@@ -55,8 +55,6 @@ templates! {
     SignInCode = "sign_in_code",
     /// A code that continues a sign-in as its second factor. [`MailData::SecondFactorCode`]
     SecondFactorCode = "second_factor_code",
-    /// Asks the owner to confirm the deletion of the account. [`MailData::ConfirmDeletion`]
-    ConfirmDeletion = "confirm_deletion",
     /// The account will be deleted. [`MailData::DeletionScheduled`]
     DeletionScheduled = "deletion_scheduled",
     /// An account was created for the owner of the address, who sets its password. [`MailData::Invitation`]
@@ -100,7 +98,6 @@ impl Template {
             | Self::ConfirmAddress
             | Self::SignInCode
             | Self::SecondFactorCode
-            | Self::ConfirmDeletion
             | Self::DeletionScheduled
             | Self::Invitation
             | Self::Test => false,
@@ -283,13 +280,6 @@ pub enum MailData {
         /// Where the sign-in came from.
         origin: ActionOrigin,
     },
-    /// [`Template::ConfirmDeletion`]
-    ConfirmDeletion {
-        /// Confirms the deletion.
-        challenge: Challenge,
-        /// Where the request came from.
-        origin: ActionOrigin,
-    },
     /// [`Template::DeletionScheduled`]
     DeletionScheduled {
         /// The time at which the account is deleted, unless its owner signs in before.
@@ -363,7 +353,6 @@ impl MailData {
             Self::ConfirmAddress { .. } => Template::ConfirmAddress,
             Self::SignInCode { .. } => Template::SignInCode,
             Self::SecondFactorCode { .. } => Template::SecondFactorCode,
-            Self::ConfirmDeletion { .. } => Template::ConfirmDeletion,
             Self::DeletionScheduled { .. } => Template::DeletionScheduled,
             Self::Invitation { .. } => Template::Invitation,
             Self::NewDevice { .. } => Template::NewDevice,
@@ -384,7 +373,6 @@ impl MailData {
             | Self::PasswordReset { challenge, .. }
             | Self::ConfirmAddress { challenge }
             | Self::SignInCode { challenge, .. }
-            | Self::ConfirmDeletion { challenge, .. }
             | Self::Invitation { challenge } => Some(challenge),
             Self::AddressChanged { undo, .. } => Some(undo),
             _ => None,

@@ -10,13 +10,18 @@ use crate::{
     domain::{
         account::{Email, Roles, Username},
         secret::SecretText,
-        session::Accepted,
     },
     http::{
-        extract::auth::{CookieCheck, CsrfCheck, MaybeSignedIn, SignedIn},
         extract::client_info::MailOrigin,
         extract::json::Body,
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        extract::{
+            auth::{MaybeSignedIn, SignedIn},
+            cookie_refusal::CookieRefusal,
+        },
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, RECENT, codes},
+        },
         raw_json::RawJson,
         types::Secret,
     },
@@ -93,17 +98,17 @@ enum ChangedResponse {
 struct RegisterProblems;
 
 impl Problems for RegisterProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::RegistrationClosed,
-        Code::EmailTaken,
-        Code::UsernameTaken,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::WeakPassword,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        [
+            Code::InvalidToken,
+            Code::ClaimsChanged,
+            Code::RegistrationClosed,
+            Code::EmailTaken,
+            Code::UsernameTaken,
+            Code::WeakPassword,
+            Code::TooManyRequests
+        ]
     ];
 }
 
@@ -135,30 +140,12 @@ impl From<RegisterError> for ProblemError {
     }
 }
 
-impl From<RegisterError> for Failed<RegisterProblems> {
-    fn from(error: RegisterError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
 /// The errors of changing the password.
 struct ChangePasswordProblems;
 
 impl Problems for ChangePasswordProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::WrongPassword,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::WeakPassword,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] =
+        codes![JSON_BODY, RECENT, COOKIE, [Code::WrongPassword, Code::WeakPassword, Code::TooManyRequests]];
 }
 
 impl From<ChangePasswordError> for ProblemError {
@@ -167,9 +154,7 @@ impl From<ChangePasswordError> for ProblemError {
             ChangePasswordError::NoAccount | ChangePasswordError::SessionEnded => {
                 AuthenticateError::InvalidToken.into()
             }
-            ChangePasswordError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
-            }
+            ChangePasswordError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
             ChangePasswordError::WrongPassword => {
                 let detail = "This is not the current password.";
                 let field = FieldError::new("current_password", FieldCode::WrongPassword, detail);
@@ -178,12 +163,6 @@ impl From<ChangePasswordError> for ProblemError {
             ChangePasswordError::WeakPassword(reason) => weak("new_password", &reason),
             ChangePasswordError::Service(error) => error.into(),
         }
-    }
-}
-
-impl From<ChangePasswordError> for Failed<ChangePasswordProblems> {
-    fn from(error: ChangePasswordError) -> Self {
-        ProblemError::from(error).into()
     }
 }
 
@@ -220,21 +199,15 @@ impl AccountApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        let refused = cross_site.or(unusable);
-        let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
-        match (change_password::change_password(state, &caller, current, new, origin, accepted).await, refused) {
-            (Err(ChangePasswordError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
-            (outcome, _) => {
-                let (body, cookie) = TokensResponse::with_cookie(outcome?);
-                Ok(ChangedResponse::Ok(body, cookie))
-            }
-        }
+        let accepted = refused.accepted();
+        let changed = change_password::change_password(state, &caller, current, new, origin, accepted).await;
+        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| refused.explain(error))?);
+        Ok(ChangedResponse::Ok(body, cookie))
     }
 }
 

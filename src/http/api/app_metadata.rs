@@ -15,7 +15,10 @@ use crate::{
             auth::{AdminOrClient, Privileged},
             json::Body,
         },
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{JSON_BODY, PRIVILEGED, codes},
+        },
         types::JsonObject,
     },
     service::{
@@ -56,28 +59,16 @@ enum AppMetadataResponse {
 struct AppMetadataProblems;
 
 impl Problems for AppMetadataProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::InvalidClient,
-        Code::Forbidden,
-        Code::UnknownAccount,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::TooManyRequests]];
 }
 
-impl From<SetMetadataError> for Failed<AppMetadataProblems> {
+impl From<SetMetadataError> for ProblemError {
     fn from(error: SetMetadataError) -> Self {
         match error {
             SetMetadataError::NotFound => Self::new(Code::UnknownAccount, "There is no such account."),
             SetMetadataError::TooLargeForTokens => {
                 let field = FieldError::new("app_metadata", FieldCode::MetadataTooLarge, sentence(&error));
-                ProblemError::fields(Code::InvalidFields, vec![field]).into()
+                Self::fields(Code::InvalidFields, vec![field])
             }
             SetMetadataError::Service(error) => error.into(),
         }

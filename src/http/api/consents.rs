@@ -10,7 +10,10 @@ use crate::{
     domain::clock::Timestamp,
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo},
-        problem::{Code, Failed, Problems},
+        problem::{
+            Code, Failed, Problems,
+            groups::{SIGNED_IN, codes},
+        },
         types::Time,
     },
     service::consents::{self, AuthorizedApp},
@@ -98,21 +101,14 @@ enum WithdrawAnswer {
 struct ListProblems;
 
 impl Problems for ListProblems {
-    const CODES: &'static [Code] =
-        &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged, Code::InsufficientScope];
+    const CODES: &'static [Code] = codes![SIGNED_IN, [Code::InsufficientScope]];
 }
 
 /// The errors of a withdrawal.
 struct WithdrawProblems;
 
 impl Problems for WithdrawProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientScope,
-        Code::UnknownApp,
-    ];
+    const CODES: &'static [Code] = codes![SIGNED_IN, [Code::InsufficientScope, Code::UnknownApp]];
 }
 
 #[OpenApi(tag = "Tag::Account")]

@@ -11,7 +11,10 @@ use crate::{
     domain::{clock::Timestamp, ids::RememberedDeviceId},
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo},
-        problem::{Code, Failed, Problems},
+        problem::{
+            Code, Failed, Problems,
+            groups::{SIGNED_IN, codes},
+        },
         types::Time,
     },
     service::remembered_devices::{self, DeviceEntry},
@@ -119,27 +122,21 @@ enum ForgetResponse {
 struct ListProblems;
 
 impl Problems for ListProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+    const CODES: &'static [Code] = SIGNED_IN;
 }
 
 /// The errors of forgetting devices.
 struct ForgetProblems;
 
 impl Problems for ForgetProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::UnknownDevice,
-    ];
+    const CODES: &'static [Code] = codes![SIGNED_IN, [Code::MalformedRequest, Code::UnknownDevice]];
 }
 
 /// The errors of forgetting all devices.
 struct ForgetAllProblems;
 
 impl Problems for ForgetAllProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+    const CODES: &'static [Code] = SIGNED_IN;
 }
 
 #[OpenApi(tag = "Tag::Factors")]

@@ -14,11 +14,14 @@ use crate::{
     domain::{one_time_token::TokenPurpose, session::Transport},
     http::{
         extract::{
-            auth::{CookieCheck, CsrfCheck},
             client_info::{ClientInfo, MailOrigin},
+            cookie_refusal::CookieRefusal,
             json::Body,
         },
-        problem::{Code, Failed, ProblemError, Problems},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
+        },
         types::Secret,
     },
     service::email_login::{self, EmailLoginError},
@@ -103,56 +106,35 @@ enum LoginCodeSentResponse {
 struct LoginCodeProblems;
 
 impl Problems for LoginCodeProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::LoginMethodOff,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
-}
-
-impl From<EmailLoginError> for Failed<LoginCodeProblems> {
-    fn from(error: EmailLoginError) -> Self {
-        match error {
-            // only a request for a mail, which starts no session, gets here
-            EmailLoginError::Off
-            | EmailLoginError::InvalidToken
-            | EmailLoginError::SecondFactorRequired(_)
-            | EmailLoginError::EnrolmentRequired(_)
-            | EmailLoginError::PasswordRequired => off(),
-            EmailLoginError::Service(error) => error.into(),
-        }
-    }
+    const CODES: &'static [Code] = codes![JSON_BODY, [Code::LoginMethodOff, Code::TooManyRequests]];
 }
 
 /// The errors of a sign-in by mail.
 struct VerifyLoginCodeProblems;
 
 impl Problems for VerifyLoginCodeProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidCode,
-        Code::LoginMethodOff,
-        Code::SecondFactorRequired,
-        Code::FactorEnrolmentRequired,
-        Code::PasswordRequired,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidCode,
+            Code::LoginMethodOff,
+            Code::SecondFactorRequired,
+            Code::FactorEnrolmentRequired,
+            Code::PasswordRequired,
+            Code::TooManyRequests
+        ]
     ];
 }
 
-impl From<EmailLoginError> for Failed<VerifyLoginCodeProblems> {
+impl From<EmailLoginError> for ProblemError {
     fn from(error: EmailLoginError) -> Self {
         match error {
-            EmailLoginError::Off => off(),
-            EmailLoginError::InvalidToken => invalid_code().into(),
-            EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge).into(),
-            EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
-            EmailLoginError::PasswordRequired => password_required().into(),
+            EmailLoginError::Off => Self::new(Code::LoginMethodOff, "Sign-in by mail is off (login.email_code)."),
+            EmailLoginError::InvalidToken => invalid_code(),
+            EmailLoginError::SecondFactorRequired(challenge) => Self::second_factor_required(*challenge),
+            EmailLoginError::EnrolmentRequired(challenge) => Self::enrolment_required(*challenge),
+            EmailLoginError::PasswordRequired => password_required(),
             EmailLoginError::Service(error) => error.into(),
         }
     }
@@ -162,10 +144,6 @@ impl From<EmailLoginError> for Failed<VerifyLoginCodeProblems> {
 pub(in crate::http) fn password_required() -> ProblemError {
     let detail = "The second factor of the account is a code by mail. Sign in with the password.";
     ProblemError::new(Code::PasswordRequired, detail)
-}
-
-fn off<P: Problems>() -> Failed<P> {
-    Failed::new(Code::LoginMethodOff, "Sign-in by mail is off (login.email_code).")
 }
 
 #[OpenApi(tag = "Tag::SignIn")]
@@ -198,16 +176,11 @@ impl EmailLoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         Body(request): Body<VerifyLoginCodeRequest>,
     ) -> Result<SignedInResponse, Failed<VerifyLoginCodeProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        if transport == Transport::Cookie
-            && let Some(refused) = cross_site.or(unusable)
-        {
-            return Err(refused.into());
-        }
+        refused.check(transport)?;
         let presented = presented(request.token, "email", request.email, request.code)?;
         let (asker, known) = (request.request.0.into(), client.device_token.clone());
         let origin = client.into_origin(request.device.map(printable));

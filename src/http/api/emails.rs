@@ -11,12 +11,11 @@ use super::{Tag, account::sentence, login::TokensResponse};
 use crate::{
     domain::{account::Email, clock::Timestamp, ids::EmailId, session::Accepted},
     http::{
-        extract::{
-            auth::{CookieCheck, CsrfCheck, SignedIn},
-            client_info::MailOrigin,
-            json::Body,
+        extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
+        problem::{
+            Code, Failed, FieldError, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
         },
-        problem::{Code, Failed, FieldError, ProblemError, Problems},
         raw_json::RawJson,
         types::Time,
     },
@@ -164,29 +163,14 @@ enum PrimaryResponse {
 struct ListProblems;
 
 impl Problems for ListProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
-}
-
-impl From<AuthenticateError> for Failed<ListProblems> {
-    fn from(error: AuthenticateError) -> Self {
-        ProblemError::from(error).into()
-    }
+    const CODES: &'static [Code] = SIGNED_IN;
 }
 
 /// The errors of a change of address.
 struct ChangeEmailProblems;
 
 impl Problems for ChangeEmailProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, RECENT, [Code::TooManyRequests]];
 }
 
 impl From<change_email::RequestError> for ProblemError {
@@ -198,68 +182,30 @@ impl From<change_email::RequestError> for ProblemError {
     }
 }
 
-impl From<change_email::RequestError> for Failed<ChangeEmailProblems> {
-    fn from(error: change_email::RequestError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
 /// The errors of adding an address.
 struct AddProblems;
 
 impl Problems for AddProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::EmailExists,
-        Code::TooManyEmails,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
-}
-
-impl From<ChangeEmailsError> for Failed<AddProblems> {
-    fn from(error: ChangeEmailsError) -> Self {
-        ProblemError::from(error).into()
-    }
+    const CODES: &'static [Code] =
+        codes![JSON_BODY, RECENT, [Code::EmailExists, Code::TooManyEmails, Code::TooManyRequests]];
 }
 
 /// The errors of removing an address, and of making one the primary one.
 struct ChangeProblems;
 
 impl Problems for ChangeProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::EmailNotVerified,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnknownEmail,
-        Code::EmailTaken,
-        Code::PrimaryEmail,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        RECENT,
+        COOKIE,
+        [Code::EmailNotVerified, Code::UnknownEmail, Code::EmailTaken, Code::PrimaryEmail, Code::TooManyRequests]
     ];
-}
-
-impl From<ChangeEmailsError> for Failed<ChangeProblems> {
-    fn from(error: ChangeEmailsError) -> Self {
-        ProblemError::from(error).into()
-    }
 }
 
 impl From<ChangeEmailsError> for ProblemError {
     fn from(error: ChangeEmailsError) -> Self {
         match error {
             ChangeEmailsError::NoAccount | ChangeEmailsError::SessionEnded => AuthenticateError::InvalidToken.into(),
-            ChangeEmailsError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
-            }
+            ChangeEmailsError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
             ChangeEmailsError::Unknown => Self::new(Code::UnknownEmail, "The account has no such e-mail address."),
             ChangeEmailsError::Exists => Self::new(Code::EmailExists, "The account has this e-mail address already."),
             ChangeEmailsError::TooMany => Self::new(
@@ -285,18 +231,6 @@ pub(in crate::http) fn parse_email(field: &'static str, text: &str) -> Result<Em
         let field = FieldError::new(field, (&error).into(), sentence(&error));
         ProblemError::fields(Code::InvalidFields, vec![field])
     })
-}
-
-/// Runs a change that may set the cookie of a cookie session.
-async fn changing<T>(
-    refused: Option<ProblemError>,
-    change: impl AsyncFnOnce(Accepted) -> Result<T, ChangeEmailsError>,
-) -> Result<T, Failed<ChangeProblems>> {
-    let accepted = if refused.is_some() { Accepted::Bearer } else { Accepted::Any };
-    match (change(accepted).await, refused) {
-        (Err(ChangeEmailsError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
-        (outcome, _) => Ok(outcome?),
-    }
 }
 
 #[OpenApi(tag = "Tag::Account")]
@@ -363,17 +297,14 @@ impl EmailsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let tokens = changing(cross_site.or(unusable), async |accepted| {
-            let caller = Caller { claims: &caller, origin: &origin, accepted };
-            emails::change::remove(state, &caller, EmailId(id)).await
-        });
-        Ok(match tokens.await? {
+        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let removed = emails::change::remove(state, &caller, EmailId(id)).await;
+        Ok(match removed.map_err(|error| refused.explain(error))? {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 ChangedResponse::Replaced(body, cookie)
@@ -393,17 +324,14 @@ impl EmailsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<PrimaryResponse, Failed<ChangeProblems>> {
-        let tokens = changing(cross_site.or(unusable), async |accepted| {
-            let caller = Caller { claims: &caller, origin: &origin, accepted };
-            emails::change::make_primary(state, &caller, EmailId(id)).await
-        });
-        let (body, cookie) = TokensResponse::with_cookie(tokens.await?);
+        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let changed = emails::change::make_primary(state, &caller, EmailId(id)).await;
+        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| refused.explain(error))?);
         Ok(PrimaryResponse::Replaced(body, cookie))
     }
 }

@@ -7,19 +7,24 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 
 use super::{
     Tag,
-    factors::{FactorTokensResponse, TotpEnrolmentResponse},
+    factors::FactorTokensResponse,
     login::printable,
-    passkeys::{AddPasskeyRequest, OptionsResponse, parse_name},
-    second_factor::{CookieRefusal, continuation},
+    passkey_objects::{AddPasskeyRequest, OptionsResponse, parse_name},
+    second_factor::continuation,
+    totp::TotpEnrolmentResponse,
 };
 use crate::{
     http::{
         extract::{
-            auth::{CookieCheck, CsrfCheck, ReplacedCookie},
+            auth::ReplacedCookie,
             client_info::{ClientInfo, MailOrigin},
+            cookie_refusal::CookieRefusal,
             json::Body,
         },
-        problem::{Code, Failed, Problems},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
+        },
         raw_json::RawJson,
         types::{JsonObject, Secret},
     },
@@ -123,42 +128,33 @@ enum EnrolledResponse {
 struct TotpProblems;
 
 impl Problems for TotpProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidChallenge,
-        Code::InvalidCode,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] =
+        codes![JSON_BODY, COOKIE, [Code::InvalidChallenge, Code::InvalidCode, Code::TooManyRequests]];
 }
 
 /// The errors of setting up a passkey at a sign-in.
 struct PasskeyProblems;
 
 impl Problems for PasskeyProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidChallenge,
-        Code::LoginMethodOff,
-        Code::PasskeyModelNotAllowed,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::PasskeyExists,
-        Code::TooManyPasskeys,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::PasskeyRejected,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidChallenge,
+            Code::LoginMethodOff,
+            Code::PasskeyModelNotAllowed,
+            Code::PasskeyExists,
+            Code::TooManyPasskeys,
+            Code::PasskeyRejected,
+            Code::TooManyRequests
+        ]
     ];
 }
 
-impl CookieRefusal {
-    fn explain_passkey(self, error: EnrolPasskeyError) -> Failed<PasskeyProblems> {
+impl From<EnrolPasskeyError> for ProblemError {
+    fn from(error: EnrolPasskeyError) -> Self {
         match error {
-            EnrolPasskeyError::SignIn(error) => self.explain(error),
+            EnrolPasskeyError::SignIn(error) => error.into(),
             EnrolPasskeyError::Passkey(error) => error.into(),
             EnrolPasskeyError::Service(error) => error.into(),
         }
@@ -182,15 +178,13 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         Body(request): Body<StartEnrolmentRequest>,
     ) -> Result<EnrolmentStartedResponse, Failed<TotpProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, None);
         match enrolment::start_totp(state, &input, request.label.map(printable)).await {
             Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
-            Err(error) => Err(refused.explain(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 
@@ -198,22 +192,19 @@ impl EnrolmentApi {
     ///
     /// Completes the sign-in with the app's first code. Returns ten recovery codes too, which replace the app once each.
     #[oai(path = "/v1/login/enrolment/totp/confirm", method = "post", operation_id = "confirm_totp_enrolment")]
-    #[expect(clippy::too_many_arguments, reason = "each is read from the request by its type")]
     async fn confirm_totp(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<ConfirmEnrolmentRequest>,
     ) -> Result<EnrolledResponse, Failed<TotpProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, replaced);
         match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
             Ok(done) => enrolled(state, done),
-            Err(error) => Err(refused.explain(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 
@@ -227,15 +218,13 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         Body(request): Body<PasskeyEnrolmentOptionsRequest>,
     ) -> Result<OptionsResponse, Failed<PasskeyProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, None);
         match enrolment::passkey_options(state, &input).await {
             Ok(options) => Ok(OptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(refused.explain_passkey(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 
@@ -244,23 +233,20 @@ impl EnrolmentApi {
     /// Completes the sign-in with the credential that the authenticator has made. Returns ten recovery codes too, which replace the
     /// passkey once each. A refused credential leaves the challenge of the sign-in as it is: begin again with new options.
     #[oai(path = "/v1/login/enrolment/passkey", method = "post", operation_id = "enrol_passkey")]
-    #[expect(clippy::too_many_arguments, reason = "each is read from the request by its type")]
     async fn register_passkey(
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<EnrolPasskeyRequest>,
     ) -> Result<EnrolledResponse, Failed<PasskeyProblems>> {
         let name = parse_name(&request.name)?;
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, replaced);
         match enrolment::register_passkey(state, &input, request.credential.0, name, &origin).await {
             Ok(done) => enrolled(state, done),
-            Err(error) => Err(refused.explain_passkey(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 }

@@ -11,11 +11,13 @@ use crate::{
     domain::{account::Email, clock::Timestamp, factor::FactorKind},
     http::{
         extract::{auth::SignedIn, client_info::MailOrigin},
-        problem::{Code, Failed, ProblemError, Problems},
+        problem::{
+            Code, Failed, Problems,
+            groups::{RECENT, codes},
+        },
         types::Time,
     },
     service::{
-        authenticate::AuthenticateError,
         export_account::{self, AccountExport},
         recent_authentication::require_recent,
         remembered_devices::DeviceEntry,
@@ -229,19 +231,7 @@ enum ExportedResponse {
 struct ExportProblems;
 
 impl Problems for ExportProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::TooManyRequests,
-    ];
-}
-
-impl From<AuthenticateError> for Failed<ExportProblems> {
-    fn from(error: AuthenticateError) -> Self {
-        ProblemError::from(error).into()
-    }
+    const CODES: &'static [Code] = codes![RECENT, [Code::TooManyRequests]];
 }
 
 #[OpenApi(tag = "Tag::Account")]

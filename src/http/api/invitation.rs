@@ -18,7 +18,10 @@ use crate::{
             client_info::MailOrigin,
             json::Body,
         },
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{JSON_BODY, PRIVILEGED, codes},
+        },
         types::Time,
     },
     service::{
@@ -120,20 +123,8 @@ enum AcceptedResponse {
 struct InviteProblems;
 
 impl Problems for InviteProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::InvalidClient,
-        Code::Forbidden,
-        Code::EmailTaken,
-        Code::UsernameTaken,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] =
+        codes![JSON_BODY, PRIVILEGED, [Code::EmailTaken, Code::UsernameTaken, Code::TooManyRequests]];
 }
 
 impl From<InviteError> for Failed<InviteProblems> {
@@ -154,19 +145,7 @@ impl From<InviteError> for Failed<InviteProblems> {
 struct ResetProblems;
 
 impl Problems for ResetProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::InvalidClient,
-        Code::Forbidden,
-        Code::UnknownAccount,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::TooManyRequests]];
 }
 
 impl From<InviteError> for Failed<ResetProblems> {

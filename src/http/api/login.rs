@@ -13,11 +13,15 @@ use crate::{
     http::{
         cookie,
         extract::{
-            auth::{CookieCheck, CsrfCheck, PresentedCredentials, RefreshCookie, ReplacedCookie},
+            auth::{CsrfCheck, PresentedCredentials, RefreshCookie, ReplacedCookie},
             client_info::ClientInfo,
+            cookie_refusal::CookieRefusal,
             json::{Body, MaybeBody},
         },
-        problem::{Code, Failed, ProblemError, Problems},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
+        },
         raw_json::RawJson,
         types::Secret,
     },
@@ -202,60 +206,59 @@ enum SignedOutResponse {
 struct LoginProblems;
 
 impl Problems for LoginProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidCredentials,
-        Code::EmailNotVerified,
-        Code::SecondFactorRequired,
-        Code::FactorEnrolmentRequired,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidCredentials,
+            Code::EmailNotVerified,
+            Code::SecondFactorRequired,
+            Code::FactorEnrolmentRequired,
+            Code::TooManyRequests
+        ]
     ];
 }
 
-impl From<LoginError> for Failed<LoginProblems> {
+impl From<LoginError> for ProblemError {
     fn from(error: LoginError) -> Self {
-        problem(error).into()
+        match error {
+            LoginError::InvalidCredentials => {
+                Self::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
+            }
+            LoginError::EmailNotVerified => {
+                let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
+                Self::new(Code::EmailNotVerified, detail)
+            }
+            LoginError::SecondFactorRequired(challenge) => Self::second_factor_required(*challenge),
+            LoginError::EnrolmentRequired(challenge) => Self::enrolment_required(*challenge),
+            LoginError::Service(error) => error.into(),
+        }
     }
 }
 
 /// The problem of a sign-in, for pages as well.
 pub(in crate::http) fn problem(error: LoginError) -> ProblemError {
-    match error {
-        LoginError::InvalidCredentials => {
-            ProblemError::new(Code::InvalidCredentials, "Incorrect e-mail address, username or password.")
-        }
-        LoginError::EmailNotVerified => {
-            let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";
-            ProblemError::new(Code::EmailNotVerified, detail)
-        }
-        LoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
-        LoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),
-        LoginError::Service(error) => error.into(),
-    }
+    error.into()
 }
 
 /// The errors of a refresh.
 struct RefreshProblems;
 
 impl Problems for RefreshProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidRefreshToken,
-        Code::RefreshTokenReused,
-        Code::SessionExpired,
-        Code::CrossSiteRequest,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        [
+            Code::AuthenticationRequired,
+            Code::InvalidRefreshToken,
+            Code::RefreshTokenReused,
+            Code::SessionExpired,
+            Code::CrossSiteRequest,
+            Code::TooManyRequests
+        ]
     ];
 }
 
-impl From<RefreshError> for Failed<RefreshProblems> {
+impl From<RefreshError> for ProblemError {
     fn from(error: RefreshError) -> Self {
         let (code, detail) = match error {
             // Only the token endpoint takes a resource.
@@ -277,16 +280,10 @@ impl From<RefreshError> for Failed<RefreshProblems> {
 struct LogoutProblems;
 
 impl Problems for LogoutProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::CrossSiteRequest,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, [Code::AuthenticationRequired, Code::CrossSiteRequest]];
 }
 
-impl From<LogoutError> for Failed<LogoutProblems> {
+impl From<LogoutError> for ProblemError {
     fn from(error: LogoutError) -> Self {
         match error {
             LogoutError::NothingPresented => {
@@ -322,17 +319,12 @@ impl LoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<LoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        if transport == Transport::Cookie
-            && let Some(refused) = cross_site.or(unusable)
-        {
-            return Err(refused.into());
-        }
+        refused.check(transport)?;
         let input = Login {
             identifier: Identifier::parse(&request.identifier),
             password: request.password.0,

@@ -16,7 +16,10 @@ use crate::{
     },
     http::{
         extract::{auth::SignedIn, client_info::MailOrigin, json::Body},
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{JSON_BODY, RECENT, SIGNED_IN, codes},
+        },
         types::{JsonObject, Time},
     },
     service::{
@@ -172,30 +175,14 @@ enum DeletedResponse {
 struct MeProblems;
 
 impl Problems for MeProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
-}
-
-impl From<AuthenticateError> for Failed<MeProblems> {
-    fn from(error: AuthenticateError) -> Self {
-        ProblemError::from(error).into()
-    }
+    const CODES: &'static [Code] = SIGNED_IN;
 }
 
 /// The errors of changing the account.
 struct UpdateProblems;
 
 impl Problems for UpdateProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::UsernameTaken,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, RECENT, [Code::UsernameTaken, Code::TooManyRequests]];
 }
 
 impl From<UpdateAccountError> for ProblemError {
@@ -215,23 +202,11 @@ impl From<UpdateAccountError> for ProblemError {
     }
 }
 
-impl From<UpdateAccountError> for Failed<UpdateProblems> {
-    fn from(error: UpdateAccountError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
 /// The errors of deleting the account.
 struct DeleteProblems;
 
 impl Problems for DeleteProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![RECENT, [Code::TooManyRequests]];
 }
 
 impl From<DeleteAccountError> for ProblemError {
@@ -240,12 +215,6 @@ impl From<DeleteAccountError> for ProblemError {
             DeleteAccountError::NoAccount => AuthenticateError::InvalidToken.into(),
             DeleteAccountError::Service(error) => error.into(),
         }
-    }
-}
-
-impl From<DeleteAccountError> for Failed<DeleteProblems> {
-    fn from(error: DeleteAccountError) -> Self {
-        ProblemError::from(error).into()
     }
 }
 

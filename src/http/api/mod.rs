@@ -16,12 +16,15 @@ pub mod login;
 pub mod me;
 pub mod metadata;
 pub mod passkey_login;
+pub mod passkey_objects;
 pub mod passkeys;
 pub mod reauthentication;
 pub mod recovery;
 pub mod revocations;
 pub mod second_factor;
 pub mod session;
+pub mod support;
+pub mod totp;
 pub mod verify;
 
 use poem_openapi::Tags;

@@ -9,17 +9,17 @@ use serde_json::json;
 use super::{
     Tag,
     login::{SignedInResponse, TransportName, printable},
-    passkeys::{OptionsResponse, credential_example, invalid_passkey},
+    passkey_objects::{OptionsResponse, credential_example},
+    passkeys::invalid_passkey,
 };
 use crate::{
     domain::session::Transport,
     http::{
-        extract::{
-            auth::{CookieCheck, CsrfCheck, ReplacedCookie},
-            client_info::ClientInfo,
-            json::Body,
+        extract::{auth::ReplacedCookie, client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
         },
-        problem::{Code, Failed, ProblemError, Problems},
         types::JsonObject,
     },
     service::{
@@ -105,18 +105,17 @@ impl Problems for LoginOptionsProblems {
 struct LoginProblems;
 
 impl Problems for LoginProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidPasskey,
-        Code::EmailNotVerified,
-        Code::SecondFactorRequired,
-        Code::FactorEnrolmentRequired,
-        Code::LoginMethodOff,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidPasskey,
+            Code::EmailNotVerified,
+            Code::SecondFactorRequired,
+            Code::FactorEnrolmentRequired,
+            Code::LoginMethodOff,
+            Code::TooManyRequests
+        ]
     ];
 }
 
@@ -157,17 +156,12 @@ impl PasskeyLoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<PasskeyLoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        if transport == Transport::Cookie
-            && let Some(refused) = cross_site.or(unusable)
-        {
-            return Err(refused.into());
-        }
+        refused.check(transport)?;
         let input = PasskeySignIn {
             credential: request.credential.0,
             transport,

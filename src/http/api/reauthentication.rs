@@ -8,14 +8,17 @@ use uuid::Uuid;
 
 use super::{
     Tag,
-    passkeys::OptionsResponse,
+    passkey_objects::OptionsResponse,
     second_factor::{MethodName, factor},
 };
 use crate::{
     domain::authentication::Acr,
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo, json::Body},
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{JSON_BODY, RECENT, SIGNED_IN, codes},
+        },
         types::{JsonObject, Secret},
     },
     service::{
@@ -105,59 +108,45 @@ enum ReauthenticateResponse {
 struct StepUpOptionsProblems;
 
 impl Problems for StepUpOptionsProblems {
-    const CODES: &'static [Code] = &[
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::LoginMethodOff,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![SIGNED_IN, [Code::LoginMethodOff, Code::TooManyRequests]];
 }
 
 /// The errors of a step-up.
 struct ReauthenticateProblems;
 
 impl Problems for ReauthenticateProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::InvalidCode,
-        Code::InvalidPasskey,
-        Code::LoginMethodOff,
-        Code::WrongPassword,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        RECENT,
+        [Code::InvalidCode, Code::InvalidPasskey, Code::LoginMethodOff, Code::WrongPassword, Code::TooManyRequests]
     ];
 }
 
-/// The problem of a step-up that failed.
+/// The problem of a step-up that failed, for pages as well.
 pub(in crate::http) fn problem(error: ReauthenticateError) -> ProblemError {
-    match error {
-        ReauthenticateError::SessionEnded => AuthenticateError::InvalidToken.into(),
-        ReauthenticateError::NothingPresented => {
-            let field = FieldError::new("password", FieldCode::Required, "Send the password, a code or a passkey.");
-            ProblemError::fields(Code::InvalidFields, vec![field])
-        }
-        ReauthenticateError::WrongPassword => {
-            let field = FieldError::new("password", FieldCode::WrongPassword, "This is not the password.");
-            ProblemError::fields(Code::WrongPassword, vec![field])
-        }
-        ReauthenticateError::SecondFactorRequired => {
-            InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None }.into()
-        }
-        ReauthenticateError::WrongCode => ProblemError::new(Code::InvalidCode, "The code is wrong or was used."),
-        ReauthenticateError::Passkey(error) => Failed::<ReauthenticateProblems>::from(error).into_problem(),
-        ReauthenticateError::Service(error) => error.into(),
-    }
+    error.into()
 }
 
-impl From<ReauthenticateError> for Failed<ReauthenticateProblems> {
+impl From<ReauthenticateError> for ProblemError {
     fn from(error: ReauthenticateError) -> Self {
-        problem(error).into()
+        match error {
+            ReauthenticateError::SessionEnded => AuthenticateError::InvalidToken.into(),
+            ReauthenticateError::NothingPresented => {
+                let field = FieldError::new("password", FieldCode::Required, "Send the password, a code or a passkey.");
+                Self::fields(Code::InvalidFields, vec![field])
+            }
+            ReauthenticateError::WrongPassword => {
+                let field = FieldError::new("password", FieldCode::WrongPassword, "This is not the password.");
+                Self::fields(Code::WrongPassword, vec![field])
+            }
+            ReauthenticateError::SecondFactorRequired => {
+                let needed = InsufficientAuthentication { acr: Some(Acr::Aal2), max_age: None };
+                needed.into()
+            }
+            ReauthenticateError::WrongCode => Self::new(Code::InvalidCode, "The code is wrong or was used."),
+            ReauthenticateError::Passkey(error) => error.into(),
+            ReauthenticateError::Service(error) => error.into(),
+        }
     }
 }
 

@@ -8,21 +8,19 @@ use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 
 use super::{Tag, account::weak, login::TokensResponse};
 use crate::{
-    domain::{account::Identifier, session::Accepted},
+    domain::account::Identifier,
     http::{
-        extract::{
-            auth::{CookieCheck, CsrfCheck, MaybeSignedIn},
-            client_info::MailOrigin,
-            json::Body,
+        extract::{auth::MaybeSignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
         },
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
         raw_json::RawJson,
         types::Secret,
     },
     service::{
         authenticate::AuthenticateError,
         change_email::{self, UndoError},
-        error::ServiceError,
         forgot_password,
         one_time_tokens::Presented,
         reset_password::{self, ResetPasswordError},
@@ -164,28 +162,26 @@ enum DoneResponse {
 struct SendProblems;
 
 impl Problems for SendProblems {
-    const CODES: &'static [Code] =
-        &[Code::MalformedRequest, Code::UnsupportedMediaType, Code::InvalidFields, Code::TooManyRequests];
+    const CODES: &'static [Code] = codes![JSON_BODY, [Code::TooManyRequests]];
 }
 
 /// The errors of a verification.
 struct VerifyEmailProblems;
 
 impl Problems for VerifyEmailProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InvalidCode,
-        Code::ProofRequired,
-        Code::WrongPassword,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::EmailTaken,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::WeakPassword,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidToken,
+            Code::ClaimsChanged,
+            Code::InvalidCode,
+            Code::ProofRequired,
+            Code::WrongPassword,
+            Code::EmailTaken,
+            Code::WeakPassword,
+            Code::TooManyRequests
+        ]
     ];
 }
 
@@ -209,17 +205,9 @@ impl From<VerifyEmailError> for ProblemError {
                 field(Code::EmailTaken, "email", FieldCode::Taken, "Another account has verified this e-mail address.")
             }
             VerifyEmailError::SessionEnded => AuthenticateError::InvalidToken.into(),
-            VerifyEmailError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
-            }
+            VerifyEmailError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
             VerifyEmailError::Service(error) => error.into(),
         }
-    }
-}
-
-impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
-    fn from(error: VerifyEmailError) -> Self {
-        ProblemError::from(error).into()
     }
 }
 
@@ -227,14 +215,7 @@ impl From<VerifyEmailError> for Failed<VerifyEmailProblems> {
 struct ResetProblems;
 
 impl Problems for ResetProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidCode,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::WeakPassword,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, [Code::InvalidCode, Code::WeakPassword, Code::TooManyRequests]];
 }
 
 impl From<ResetPasswordError> for ProblemError {
@@ -247,24 +228,11 @@ impl From<ResetPasswordError> for ProblemError {
     }
 }
 
-impl From<ResetPasswordError> for Failed<ResetProblems> {
-    fn from(error: ResetPasswordError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
 /// The errors of using a link.
 struct LinkProblems;
 
 impl Problems for LinkProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidCode,
-        Code::EmailTaken,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
-    ];
+    const CODES: &'static [Code] = codes![JSON_BODY, [Code::InvalidCode, Code::EmailTaken, Code::TooManyRequests]];
 }
 
 impl From<UndoError> for ProblemError {
@@ -277,24 +245,12 @@ impl From<UndoError> for ProblemError {
     }
 }
 
-impl From<UndoError> for Failed<LinkProblems> {
-    fn from(error: UndoError) -> Self {
-        ProblemError::from(error).into()
-    }
-}
-
 impl From<SecureAccountError> for ProblemError {
     fn from(error: SecureAccountError) -> Self {
         match error {
             SecureAccountError::InvalidToken => invalid_code(),
             SecureAccountError::Service(error) => error.into(),
         }
-    }
-}
-
-impl From<SecureAccountError> for Failed<LinkProblems> {
-    fn from(error: SecureAccountError) -> Self {
-        ProblemError::from(error).into()
     }
 }
 
@@ -356,8 +312,7 @@ impl RecoveryApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
@@ -369,24 +324,21 @@ impl RecoveryApi {
             (None, Some(password)) => Proof::Password(password.0),
             (None, None) => Proof::None,
         };
-        let refused = cross_site.or(unusable);
         let input = VerifyEmail {
             presented: presented(request.token, "email", request.email, request.code)?,
             proof,
             caller: caller.as_deref().map(|caller| &caller.claims),
-            accepted: if refused.is_some() { Accepted::Bearer } else { Accepted::Any },
+            accepted: refused.accepted(),
             origin,
         };
-        match (verify_email::verify_email(state, input).await, refused) {
-            (Err(VerifyEmailError::CookieNotAccepted), Some(refused)) => Err(refused.into()),
-            (outcome, _) => Ok(match outcome? {
-                Some(tokens) => {
-                    let (body, cookie) = TokensResponse::with_cookie(tokens);
-                    VerifiedResponse::Replaced(body, cookie)
-                }
-                None => VerifiedResponse::Done,
-            }),
-        }
+        let verified = verify_email::verify_email(state, input).await;
+        Ok(match verified.map_err(|error| refused.explain(error))? {
+            Some(tokens) => {
+                let (body, cookie) = TokensResponse::with_cookie(tokens);
+                VerifiedResponse::Replaced(body, cookie)
+            }
+            None => VerifiedResponse::Done,
+        })
     }
 
     /// Undo a change of the e-mail address
@@ -414,8 +366,7 @@ impl RecoveryApi {
         MailOrigin(origin): MailOrigin,
         Body(request): Body<ForgotPasswordRequest>,
     ) -> Result<SentResponse, Failed<SendProblems>> {
-        let sent = forgot_password::forgot_password(state, &Identifier::parse(&request.identifier), origin).await;
-        sent.map_err(|error: ServiceError| Failed::from(error))?;
+        forgot_password::forgot_password(state, &Identifier::parse(&request.identifier), origin).await?;
         Ok(SentResponse::Accepted)
     }
 

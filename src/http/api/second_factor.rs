@@ -8,20 +8,25 @@ use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Exa
 use super::{
     Tag,
     login::SignedInResponse,
-    passkeys::{PasskeyOptionsResponse, invalid_passkey, passkeys_off},
+    passkey_objects::PasskeyOptionsResponse,
+    passkeys::{invalid_passkey, passkeys_off},
 };
 use crate::{
     domain::secret::SecretText,
     http::{
         extract::{
-            auth::{CookieCheck, CsrfCheck, ReplacedCookie},
+            auth::ReplacedCookie,
             client_info::{ClientInfo, MailOrigin},
+            cookie_refusal::CookieRefusal,
             json::Body,
         },
-        problem::{Code, Failed, FieldCode, FieldError, ProblemError, Problems},
+        problem::{
+            Code, Failed, FieldCode, FieldError, ProblemError, Problems,
+            groups::{COOKIE, JSON_BODY, codes},
+        },
         types::{JsonObject, Secret},
     },
-    service::sign_in::second_factor::{self, AcceptedTransports, Continuation, SecondFactor, SecondFactorError},
+    service::sign_in::second_factor::{self, Continuation, SecondFactor, SecondFactorError},
     state::AppState,
 };
 
@@ -131,22 +136,21 @@ enum SecondFactorOptionsResponse {
 struct SecondFactorProblems;
 
 impl Problems for SecondFactorProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::InvalidChallenge,
-        Code::InvalidCode,
-        Code::InvalidPasskey,
-        Code::FactorEnrolmentRequired,
-        Code::LoginMethodOff,
-        Code::CrossSiteRequest,
-        Code::CookieCrossSite,
-        Code::UnsupportedMediaType,
-        Code::InvalidFields,
-        Code::TooManyRequests,
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        COOKIE,
+        [
+            Code::InvalidChallenge,
+            Code::InvalidCode,
+            Code::InvalidPasskey,
+            Code::FactorEnrolmentRequired,
+            Code::LoginMethodOff,
+            Code::TooManyRequests
+        ]
     ];
 }
 
-impl<P: Problems> From<SecondFactorError> for Failed<P> {
+impl From<SecondFactorError> for ProblemError {
     fn from(error: SecondFactorError) -> Self {
         match error {
             SecondFactorError::InvalidChallenge => Self::new(
@@ -156,30 +160,15 @@ impl<P: Problems> From<SecondFactorError> for Failed<P> {
             SecondFactorError::WrongCode => {
                 Self::new(Code::InvalidCode, "The code is wrong, or was used. Wait for the next code and try again.")
             }
-            SecondFactorError::WrongPasskey => invalid_passkey().into(),
-            SecondFactorError::PasskeysOff => passkeys_off().into(),
+            SecondFactorError::WrongPasskey => invalid_passkey(),
+            SecondFactorError::PasskeysOff => passkeys_off(),
             SecondFactorError::EmailCodeNotOffered => Self::new(
                 Code::LoginMethodOff,
                 "This sign-in can't continue with a code by mail. Use one of the methods of its challenge.",
             ),
-            SecondFactorError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge).into(),
-            SecondFactorError::CookieNotAccepted => {
-                Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
-            }
+            SecondFactorError::EnrolmentRequired(challenge) => Self::enrolment_required(*challenge),
+            SecondFactorError::CookieNotAccepted => ProblemError::cookie_not_accepted(),
             SecondFactorError::Service(error) => error.into(),
-        }
-    }
-}
-
-/// Why the response must not set a cookie, if it must not.
-pub(super) struct CookieRefusal(pub(super) Option<ProblemError>);
-
-impl CookieRefusal {
-    /// The error of a continuation. If the cookie was refused, the response states the reason that the request gave for it.
-    pub(super) fn explain<P: Problems>(self, error: SecondFactorError) -> Failed<P> {
-        match (error, self.0) {
-            (SecondFactorError::CookieNotAccepted, Some(refused)) => refused.into(),
-            (error, _) => error.into(),
         }
     }
 }
@@ -194,7 +183,7 @@ pub(super) fn continuation(
         challenge: challenge.0,
         device: client.device_token.clone(),
         origin: client.into_origin(None),
-        accepted: if refused.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie },
+        accepted: refused.accepted_transports(),
         replaces,
     }
 }
@@ -231,17 +220,15 @@ impl SecondFactorApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<SecondFactorRequest>,
     ) -> Result<SignedInResponse, Failed<SecondFactorProblems>> {
         let factor = factor(request.method, request.code, request.credential)?;
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, replaced);
         match second_factor::continue_with(state, &input, &factor, request.remember_device.unwrap_or(false)).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
-            Err(error) => Err(refused.explain(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 
@@ -254,15 +241,13 @@ impl SecondFactorApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         Body(request): Body<SecondFactorOptionsRequest>,
     ) -> Result<SecondFactorOptionsResponse, Failed<SecondFactorProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, None);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(refused.explain(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 
@@ -276,18 +261,16 @@ impl SecondFactorApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         MailOrigin(origin): MailOrigin,
-        CsrfCheck(cross_site): CsrfCheck,
-        CookieCheck(unusable): CookieCheck,
+        refused: CookieRefusal,
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
-        let refused = CookieRefusal(cross_site.or(unusable));
         let input = continuation(client, request.challenge, &refused, None);
         match second_factor::send_email_code(state, &input, &origin).await {
             Ok(until) => {
                 let expires_in = until.saturating_since(state.clock.now()).as_secs();
                 Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
             }
-            Err(error) => Err(refused.explain(error)),
+            Err(error) => Err(refused.explain(error).into()),
         }
     }
 }

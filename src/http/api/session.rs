@@ -20,7 +20,10 @@ use crate::{
     },
     http::{
         extract::{auth::SignedIn, client_info::ClientInfo, query},
-        problem::{Code, Failed, Problems},
+        problem::{
+            Code, Failed, Problems,
+            groups::{RECENT, SIGNED_IN, codes},
+        },
         types::Time,
     },
     service::{error::ServiceError, sessions},
@@ -136,34 +139,21 @@ enum RevokeResponse {
 struct SessionsProblems;
 
 impl Problems for SessionsProblems {
-    const CODES: &'static [Code] = &[Code::AuthenticationRequired, Code::InvalidToken, Code::ClaimsChanged];
+    const CODES: &'static [Code] = SIGNED_IN;
 }
 
 /// The errors of ending all sessions.
 struct RevokeAllProblems;
 
 impl Problems for RevokeAllProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-    ];
+    const CODES: &'static [Code] = codes![RECENT, [Code::MalformedRequest]];
 }
 
 /// The errors of ending one session.
 struct RevokeProblems;
 
 impl Problems for RevokeProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-        Code::UnknownSession,
-    ];
+    const CODES: &'static [Code] = codes![RECENT, [Code::MalformedRequest, Code::UnknownSession]];
 }
 
 #[OpenApi(tag = "Tag::Sessions")]

@@ -15,7 +15,10 @@ use crate::{
     domain::authentication::Acr,
     http::{
         extract::{auth::CachedAuth, query},
-        problem::{Code, Failed, ProblemError, Problems},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{RECENT, codes},
+        },
     },
     service::recent_authentication,
     state::AppState,
@@ -104,13 +107,7 @@ impl From<&IssuedToken> for VerifyResponse {
 struct VerifyProblems;
 
 impl Problems for VerifyProblems {
-    const CODES: &'static [Code] = &[
-        Code::MalformedRequest,
-        Code::AuthenticationRequired,
-        Code::InvalidToken,
-        Code::ClaimsChanged,
-        Code::InsufficientUserAuthentication,
-    ];
+    const CODES: &'static [Code] = codes![RECENT, [Code::MalformedRequest]];
 }
 
 #[OpenApi(tag = "Tag::Services")]

@@ -74,9 +74,6 @@ pub struct ReplacedCookie(pub Option<String>);
 /// Why a request must not set a cookie: a page of another site made it, and would sign its visitor in to another account.
 pub struct CsrfCheck(pub Option<ProblemError>);
 
-/// Why the browser would not keep a cookie that the response sets.
-pub struct CookieCheck(pub Option<ProblemError>);
-
 /// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are accepted, but for the form of
 /// `/oauth2/userinfo`.
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
@@ -150,12 +147,6 @@ fn register_access_token(registry: &mut Registry) {
 impl<'a> poem::FromRequest<'a> for CsrfCheck {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         Ok(Self(cookie::refuse_cross_site(state(request)?, request).err()))
-    }
-}
-
-impl<'a> poem::FromRequest<'a> for CookieCheck {
-    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        Ok(Self(cookie::refuse_unusable_cookie(state(request)?, request).err()))
     }
 }
 

@@ -5,5 +5,6 @@ pub mod browser_session;
 pub mod client_address;
 pub mod client_auth;
 pub mod client_info;
+pub mod cookie_refusal;
 pub mod json;
 pub mod query;

@@ -10,7 +10,6 @@ use poem_openapi::{
 };
 
 use super::{CONTENT_TYPE, Code, Problem, ProblemError};
-use crate::service::error::ServiceError;
 
 /// The errors of one operation, in addition to [`ALWAYS`].
 pub trait Problems: Send + Sync + 'static {
@@ -45,20 +44,18 @@ impl<P> Failed<P> {
     }
 }
 
-impl<P: Problems> From<ProblemError> for Failed<P> {
-    fn from(error: ProblemError) -> Self {
+impl<P: Problems, E> From<E> for Failed<P>
+where
+    ProblemError: From<E>,
+{
+    fn from(error: E) -> Self {
+        let error = ProblemError::from(error);
         debug_assert!(
             P::CODES.contains(&error.code) || ALWAYS.contains(&error.code),
             "{:?} is not among the operation's documented errors",
             error.code
         );
         Self(error, PhantomData)
-    }
-}
-
-impl<P: Problems> From<ServiceError> for Failed<P> {
-    fn from(error: ServiceError) -> Self {
-        Self::from(ProblemError::from(error))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod code;
 mod failed;
+pub mod groups;
 
 use std::time::Duration;
 
@@ -62,6 +63,11 @@ impl ProblemError {
             challenge: None,
             clear_cookie: false,
         }
+    }
+
+    /// A use case that did not accept the caller's cookie session.
+    pub fn cookie_not_accepted() -> Self {
+        Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
     }
 
     /// A sign-in that continues with a second factor.

@@ -99,7 +99,7 @@ pub(in crate::service) async fn apply(
     })?;
     let entry = Entry::new(now, AuditEvent::EmailAdded).account(id).by(Actor::Account).from(origin.ip);
     change.record(&entry).await?;
-    super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, origin).await?;
+    super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, Some(origin)).await?;
     let tokens = match caller {
         Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, origin.ip).await?),
         None => {

@@ -35,7 +35,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
         change.commit().await?;
         return Ok(None);
     }
-    notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), origin).await?;
+    notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address removed");
@@ -60,7 +60,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     let entry = Entry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
     change.record(&entry.because("made_primary").by(Actor::Account).from(origin.ip)).await?;
     change_email::notify_former(state, &mut change, &before, &email.email, origin).await?;
-    notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, origin).await?;
+    notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "a secondary e-mail address was made the primary one");
@@ -91,14 +91,15 @@ pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<Acco
     change.ok_or(ChangeEmailsError::NoAccount)
 }
 
-/// Tells the owner of a change of a secondary address: at the primary address, if that is verified, and at `besides`.
+/// Tells the owner of a change of a secondary address: at the primary address, if that is verified, and at `besides`. Without an
+/// `origin`, the change is not the owner's but an operator's.
 pub(super) async fn notify(
     state: &AppState,
     change: &mut AccountChange,
     kind: AddressChange,
     address: &Email,
     besides: Option<&Email>,
-    origin: &RequestOrigin,
+    origin: Option<&RequestOrigin>,
 ) -> Result<(), ServiceError> {
     let template = Template::SecondaryAddressChanged;
     if state.config.mail.notices_off.contains(&template) {
@@ -106,9 +107,12 @@ pub(super) async fn notify(
     }
     let primary = Some(change.account.email.clone()).filter(|_| change.account.email_verified);
     for to in primary.iter().chain(besides) {
-        let notice = account_mail::notice(state, &change.account, origin, state.clock.now()).await?;
+        let notice = match origin {
+            Some(origin) => account_mail::notice(state, &change.account, origin, state.clock.now()).await?,
+            None => account_mail::notice_of_operator(state.clock.now()),
+        };
         let data = MailData::SecondaryAddressChanged { change: kind, secondary: address.as_str().to_owned(), notice };
-        account_mail::enqueue(state, change, to, origin, data).await?;
+        account_mail::enqueue(state, change, to, origin.unwrap_or(&RequestOrigin::default()), data).await?;
     }
     Ok(())
 }

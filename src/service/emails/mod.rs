@@ -3,6 +3,7 @@
 
 pub mod add;
 pub mod change;
+pub mod support;
 
 use crate::{
     crypto::access_token::AccessClaims,

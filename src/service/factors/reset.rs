@@ -7,7 +7,7 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         factor::{FactorKind, Factors},
-        mail::{FactorChange, FactorKind as MailFactor, MailData, Notice, Template},
+        mail::{FactorChange, FactorKind as MailFactor, MailData, Template},
     },
     service::{
         account_mail, accounts::record_ended, error::ServiceError, invite_account::Initiator,
@@ -38,7 +38,7 @@ pub async fn reset(
     change.record(&entry.from(origin.ip)).await?;
     if had != Factors::NONE && account_mail::wants(state, &change.account, Template::FactorChanged) {
         let origin = RequestOrigin::default();
-        let notice = Notice { origin: account_mail::action_origin(&origin, now), not_me: None };
+        let notice = account_mail::notice_of_operator(now);
         let factor = match had {
             had if had.contains(FactorKind::Totp) => MailFactor::Totp,
             had if had.contains(FactorKind::Passkey) => MailFactor::Passkey,

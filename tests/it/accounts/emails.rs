@@ -51,7 +51,7 @@ pub async fn list(node: &Client, tokens: &Tokens) -> Value {
 }
 
 /// A cluster with the account `ada`, whose address is verified, and its session.
-async fn verified() -> (TestCluster, Node, Tokens) {
+pub async fn verified() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
@@ -63,11 +63,11 @@ async fn verified() -> (TestCluster, Node, Tokens) {
 }
 
 /// The text of a mail without its line breaks.
-fn flat(text: &str) -> String {
+pub fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-async fn settled(node: &Node) {
+pub async fn settled(node: &Node) {
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
 }

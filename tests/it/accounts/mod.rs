@@ -11,6 +11,7 @@ mod notices;
 mod password_reset;
 mod profile;
 mod registration;
+mod support;
 mod verification;
 pub mod walk;
 mod without_password;

@@ -77,3 +77,22 @@ async fn access_token_of_another_account_is_no_proof() {
     let answer = signed_in(&node, &eve, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(answer.problem(), problem(403, "proof_required"));
 }
+
+/// A token of a link without a proof is refused in another way while it works.
+#[tokio::test]
+async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut links = Vec::new();
+    for sent in 0..4 {
+        node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
+        links.push(next_mail(&cluster, "ada", sent, "verify_address").await.0);
+        cluster.advance(std::time::Duration::from_secs(1));
+    }
+    for (sent, link) in links.iter().enumerate() {
+        let expected = if sent == 0 { problem(401, "invalid_code") } else { problem(403, "proof_required") };
+        assert_eq!(node.post("/v1/email/verify", json!({ "token": link })).await.problem(), expected, "mail {sent}");
+    }
+}

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     binary::{Service, command},
+    harness::client::Client,
     openapi_external::succeed,
 };
 
@@ -52,10 +53,15 @@ impl Walk {
         self.service = Some(Service::spawn(command).unwrap_or_else(|log| panic!("the node did not start: {log}")));
     }
 
+    /// The client of the started node.
+    pub fn client(&self) -> &Client {
+        &self.service.as_ref().expect("the document starts a node first").client
+    }
+
     /// Runs commands, with the variables and functions of those before. Returns their output.
     pub fn run(&self, commands: &str) -> String {
         let folder = self.folder.path().display();
-        let base = &self.service.as_ref().expect("the document starts a node first").client.base;
+        let base = &self.client().base;
         let commands = commands.replace("http://127.0.0.1:8080", base);
         assert!(!commands.contains('…'), "{commands}");
         let keep = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";

@@ -9,6 +9,7 @@ mod second_factor;
 mod sign_in;
 mod soft_passkey;
 mod step_up;
+mod walk;
 
 use reqwest::Method;
 use serde_json::{Value, json};

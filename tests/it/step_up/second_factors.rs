@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{LONGER_THAN_RECENT, assert_challenge, later, problem, reauthenticate, try_reauthenticate};
 use crate::{
     accounts::signed_in,
-    factors::{self, STEP},
+    factors::{self, STEP, remembered_devices},
     harness::{
         client::{Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -85,4 +85,36 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
     assert_eq!(node.verified(&tokens.access).acr, "aal2");
     let refreshed = later(&cluster, &node, &tokens, Duration::from_secs(60)).await;
     assert_eq!(node.verified(&refreshed.access).acr, "aal2");
+}
+
+/// A session that began with the password alone, from a remembered device.
+#[tokio::test]
+async fn level_of_a_step_up_is_kept_by_refreshes_for_its_time_and_then_falls_back() {
+    let cluster = remembered_devices::cluster();
+    let node = cluster.node().await;
+    let ada = factors::account(&cluster, &node, "ada").await;
+    let device = remembered_devices::remember(&cluster, &node, "ada", &ada).await;
+    let tokens = Tokens::of(&remembered_devices::login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
+    assert_eq!(node.verified(&tokens.access).acr, "aal1");
+    try_reauthenticate(&node, &tokens.access, code(&ada.app.code(&cluster.clock))).await.expect(200);
+    let (at, ttl) = (cluster.clock.now().as_secs(), cluster.config.factors.step_up_ttl);
+
+    let verify = async |tokens: &Tokens| node.get("/v1/verify?acr=aal2", &tokens.access).await;
+    let rename = async |tokens: &Tokens, name: &str| {
+        signed_in(&node, tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
+    };
+    let second = Duration::from_secs(1);
+    let tokens = later(&cluster, &node, &tokens, second).await;
+    rename(&tokens, "byron").await.expect(200);
+    let tokens = later(&cluster, &node, &tokens, ttl - 2 * second).await;
+    let claims = node.verified(&tokens.access);
+    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", at));
+    verify(&tokens).await.expect(200);
+
+    let tokens = later(&cluster, &node, &tokens, second).await;
+    let claims = node.verified(&tokens.access);
+    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", at));
+    assert_eq!(claims.amr, ["pwd"]);
+    assert_challenge(&verify(&tokens).await, ", acr_values=\"aal2\"");
+    assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
 }

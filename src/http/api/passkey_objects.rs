@@ -1,0 +1,205 @@
+//! The JSON objects of passkeys: options, credentials, and the passkeys of an account.
+
+use poem_openapi::{ApiResponse, Object, payload::Json, types::Example};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{account::sentence, login::TokensResponse};
+use crate::{
+    domain::{
+        clock::Timestamp,
+        passkey::{Passkey, PasskeyName},
+    },
+    http::{
+        problem::{Code, FieldCode, FieldError, ProblemError},
+        types::{JsonObject, Time},
+    },
+    service::passkeys::PasskeyOptions,
+};
+
+/// The options of a ceremony for `navigator.credentials`.
+#[derive(Object)]
+#[oai(rename = "PasskeyOptions", example)]
+pub(super) struct PasskeyOptionsResponse {
+    /// The options in the JSON form of WebAuthn: `PublicKeyCredential.parseCreationOptionsFromJSON` or
+    /// `parseRequestOptionsFromJSON` reads them.
+    public_key: JsonObject,
+    /// How many seconds the response is accepted.
+    expires_in: u64,
+}
+
+impl Example for PasskeyOptionsResponse {
+    fn example() -> Self {
+        let options = json!({
+            "challenge": "WzXw7Y2bCk4hE0cQm5ZrN1uP8sT6vLxAaDdFfGgHhJk",
+            "timeout": 300_000,
+            "rpId": "auth.example.com",
+            "allowCredentials": [],
+            "userVerification": "required",
+        });
+        Self { public_key: members(options), expires_in: 300 }
+    }
+}
+
+impl From<PasskeyOptions> for PasskeyOptionsResponse {
+    fn from(options: PasskeyOptions) -> Self {
+        Self { public_key: JsonObject(options.public_key), expires_in: options.expires_in }
+    }
+}
+
+/// A registered passkey.
+#[derive(Object)]
+#[oai(rename = "Passkey", skip_serializing_if_is_none, example)]
+pub(super) struct PasskeyResponse {
+    /// The passkey's id.
+    id: Uuid,
+    /// The name that the owner gave to it.
+    name: String,
+    /// The model of the authenticator, as it claims: all zeros if it does not say.
+    aaguid: Uuid,
+    /// How the browser may reach the authenticator: `internal`, `hybrid`, `usb`, `nfc`, `ble`.
+    transports: Vec<String>,
+    /// Whether the passkey can be used without a username. Absent if the browser did not say.
+    discoverable: Option<bool>,
+    /// Whether its key can be copied to a backup or another device.
+    backup_eligible: bool,
+    /// Whether there was a copy at the last use.
+    backed_up: bool,
+    /// When it was registered.
+    created_at: Time,
+    /// When it was last used to sign in. Absent before the first time.
+    last_used_at: Option<Time>,
+}
+
+impl Example for PasskeyResponse {
+    fn example() -> Self {
+        let then = |secs: i64| Time(Timestamp::from_millis((1_767_225_600 + secs) * 1000));
+        Self {
+            id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e22),
+            name: "Ada's phone".to_owned(),
+            aaguid: Uuid::from_u128(0xea9b_8d66_4d01_1d21_3ce4_b6b4_8cb5_75d4),
+            transports: vec!["hybrid".to_owned(), "internal".to_owned()],
+            discoverable: Some(true),
+            backup_eligible: true,
+            backed_up: true,
+            created_at: then(0),
+            last_used_at: Some(then(3600)),
+        }
+    }
+}
+
+impl From<Passkey> for PasskeyResponse {
+    fn from(passkey: Passkey) -> Self {
+        let transports = passkey.transports.split(' ').filter(|hint| !hint.is_empty());
+        Self {
+            id: passkey.id.0,
+            name: passkey.name.as_str().to_owned(),
+            aaguid: passkey.aaguid.0,
+            transports: transports.map(str::to_owned).collect(),
+            discoverable: passkey.discoverable,
+            backup_eligible: passkey.backup_eligible,
+            backed_up: passkey.backed_up,
+            created_at: passkey.created_at.into(),
+            last_used_at: passkey.last_used_at.map(Into::into),
+        }
+    }
+}
+
+/// The passkeys of an account.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct PasskeysResponse {
+    /// The passkeys, oldest first.
+    pub(super) passkeys: Vec<PasskeyResponse>,
+}
+
+impl Example for PasskeysResponse {
+    fn example() -> Self {
+        Self { passkeys: vec![PasskeyResponse::example()] }
+    }
+}
+
+/// A new passkey, and the tokens of the session that takes the place of the calling one.
+#[derive(Object)]
+#[oai(skip_serializing_if_is_none, example)]
+pub(super) struct PasskeyAddedResponse {
+    /// The passkey.
+    pub(super) passkey: PasskeyResponse,
+    /// The tokens, as after a sign-in.
+    pub(super) tokens: TokensResponse,
+    /// Ten recovery codes, if the account had none: each replaces a second factor once. They are never shown again.
+    pub(super) recovery_codes: Option<Vec<String>>,
+}
+
+impl Example for PasskeyAddedResponse {
+    fn example() -> Self {
+        Self { passkey: PasskeyResponse::example(), tokens: TokensResponse::example(), recovery_codes: None }
+    }
+}
+
+/// A passkey to register.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct AddPasskeyRequest {
+    /// A name for the passkey: 1 to 64 characters.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub(super) name: String,
+    /// The `PublicKeyCredential` of `navigator.credentials.create`, in its JSON form (`toJSON`).
+    pub(super) credential: JsonObject,
+}
+
+impl Example for AddPasskeyRequest {
+    fn example() -> Self {
+        let response = json!({
+            "clientDataJSON": "eyJ0eXBlIjoid2ViYXV0aG4uY3JlYXRlIiwi…",
+            "attestationObject": "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVi…",
+            "transports": ["internal"],
+        });
+        Self { name: "Ada's phone".to_owned(), credential: credential_example(&response) }
+    }
+}
+
+/// A new name for a passkey.
+#[derive(Object)]
+#[oai(example)]
+pub(super) struct RenamePasskeyRequest {
+    /// The name: 1 to 64 characters.
+    #[oai(validator(min_length = 1, max_length = 64))]
+    pub(super) name: String,
+}
+
+impl Example for RenamePasskeyRequest {
+    fn example() -> Self {
+        Self { name: "Ada's old phone".to_owned() }
+    }
+}
+
+/// An example of a credential in its JSON form.
+pub(super) fn credential_example(response: &Value) -> JsonObject {
+    let id = "t3JzWk0xQ9mJ8oN5bYv2Rg";
+    members(json!({
+        "id": id, "rawId": id, "type": "public-key", "response": response, "clientExtensionResults": {},
+    }))
+}
+
+fn members(value: Value) -> JsonObject {
+    match value {
+        Value::Object(members) => JsonObject(members),
+        _ => JsonObject(Map::new()),
+    }
+}
+
+#[derive(ApiResponse)]
+pub(super) enum OptionsResponse {
+    /// The options. Their challenge works once.
+    #[oai(status = 200)]
+    Ok(Json<PasskeyOptionsResponse>),
+}
+
+/// Reads the name of a passkey.
+pub(super) fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
+    PasskeyName::parse(text).map_err(|error| {
+        let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
+        ProblemError::fields(Code::InvalidFields, vec![field])
+    })
+}

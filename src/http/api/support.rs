@@ -1,0 +1,166 @@
+//! `POST /v1/users/factors/reset`, `POST /v1/users/emails/remove`: for admins and service clients that help the owner of an account.
+
+use std::sync::Arc;
+
+use poem::web::Data;
+use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
+
+use super::{
+    Tag,
+    emails::parse_email,
+    invitation::{authorise, find_account},
+};
+use crate::{
+    domain::account::Account,
+    http::{
+        extract::{auth::AdminOrClient, client_info::MailOrigin, json::Body},
+        problem::{
+            Code, Failed, ProblemError, Problems,
+            groups::{JSON_BODY, PRIVILEGED, codes},
+        },
+    },
+    service::{
+        emails::support::{self, RemoveEmailError},
+        factors::reset,
+    },
+    state::AppState,
+};
+
+/// Changes of an account that others make for its owner.
+pub struct SupportApi;
+
+/// The account whose factors are removed.
+#[derive(Object)]
+#[oai(example)]
+struct ResetFactorsRequest {
+    /// The account's id, e-mail address or username.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    account: String,
+}
+
+impl Example for ResetFactorsRequest {
+    fn example() -> Self {
+        Self { account: "grace@example.com".to_owned() }
+    }
+}
+
+/// The address that an account loses.
+#[derive(Object)]
+#[oai(example)]
+struct RemoveAddressRequest {
+    /// The account's id, e-mail address or username.
+    #[oai(validator(min_length = 1, max_length = 320))]
+    account: String,
+    /// The secondary address.
+    #[oai(validator(min_length = 1, max_length = 254))]
+    email: String,
+}
+
+impl Example for RemoveAddressRequest {
+    fn example() -> Self {
+        Self { account: "grace@example.com".to_owned(), email: "grace@work.example".to_owned() }
+    }
+}
+
+#[derive(ApiResponse)]
+enum ResetResponse {
+    /// The account has no second factor.
+    #[oai(status = 204)]
+    Done,
+}
+
+#[derive(ApiResponse)]
+enum RemovedResponse {
+    /// The account does not have the address any more.
+    #[oai(status = 204)]
+    Done,
+}
+
+/// The errors of a reset.
+struct ResetProblems;
+
+impl Problems for ResetProblems {
+    const CODES: &'static [Code] = codes![JSON_BODY, PRIVILEGED, [Code::UnknownAccount, Code::TooManyRequests]];
+}
+
+/// The errors of removing an address.
+struct RemoveProblems;
+
+impl Problems for RemoveProblems {
+    const CODES: &'static [Code] = codes![
+        JSON_BODY,
+        PRIVILEGED,
+        [Code::UnknownAccount, Code::UnknownEmail, Code::PrimaryEmail, Code::TooManyRequests],
+    ];
+}
+
+impl From<RemoveEmailError> for ProblemError {
+    fn from(error: RemoveEmailError) -> Self {
+        match error {
+            RemoveEmailError::NoAccount => unknown(),
+            RemoveEmailError::Unknown => Self::new(Code::UnknownEmail, "The account has no such e-mail address."),
+            RemoveEmailError::IsPrimary => {
+                Self::new(Code::PrimaryEmail, "This is the primary address of the account, which can't be removed.")
+            }
+            RemoveEmailError::Service(error) => error.into(),
+        }
+    }
+}
+
+fn unknown() -> ProblemError {
+    ProblemError::new(Code::UnknownAccount, "There is no such account.")
+}
+
+/// The account that a request names.
+async fn named(state: &AppState, account: &str) -> Result<Account, ProblemError> {
+    find_account(state, account).await?.ok_or_else(unknown)
+}
+
+#[OpenApi]
+impl SupportApi {
+    /// Remove all second factors of an account
+    ///
+    /// Admins and service clients with the scope `accounts:recover` help an owner who has lost all factors and recovery codes.
+    /// First verify that the owner asks for it. Ends all sessions of the account, and sends its owner a mail. An account that
+    /// must have a second factor sets one up at its next sign-in.
+    #[oai(path = "/v1/users/factors/reset", method = "post", operation_id = "reset_factors", tag = "Tag::Factors")]
+    async fn reset_factors(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        AdminOrClient(caller): AdminOrClient,
+        Body(request): Body<ResetFactorsRequest>,
+    ) -> Result<ResetResponse, Failed<ResetProblems>> {
+        let (initiator, _) = authorise(state, &caller, None).await?;
+        let account = named(state, &request.account).await?;
+        if !reset::reset(state, &account, &initiator, &origin).await? {
+            return Err(unknown().into());
+        }
+        Ok(ResetResponse::Done)
+    }
+
+    /// Remove an e-mail address of an account
+    ///
+    /// Admins and service clients with the scope `accounts:recover` help an owner who has lost a secondary address, or to whose
+    /// account another person has added one. First verify that the owner asks for it. If the address was verified, all sessions of
+    /// the account end, and the primary and the removed address get a mail.
+    #[oai(
+        path = "/v1/users/emails/remove",
+        method = "post",
+        operation_id = "remove_email_of_user",
+        tag = "Tag::Account"
+    )]
+    async fn remove_email(
+        &self,
+        Data(state): Data<&Arc<AppState>>,
+        MailOrigin(origin): MailOrigin,
+        AdminOrClient(caller): AdminOrClient,
+        Body(request): Body<RemoveAddressRequest>,
+    ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
+        let (initiator, _) = authorise(state, &caller, None).await?;
+        let email = parse_email("email", &request.email)?;
+        let account = named(state, &request.account).await?;
+        support::remove(state, account.id, &email, &initiator, origin.ip).await?;
+        Ok(RemovedResponse::Done)
+    }
+}

@@ -1,0 +1,57 @@
+//! Whether the response to a request may set the refresh cookie.
+
+use std::sync::Arc;
+
+use poem::{Request, RequestBody, Result};
+
+use crate::{
+    domain::session::{Accepted, Transport},
+    http::{
+        cookie,
+        problem::{Code, ProblemError},
+    },
+    service::sign_in::second_factor::AcceptedTransports,
+    state::AppState,
+};
+
+/// Why the response must not set the refresh cookie, if it must not: a page of another site made the request, and would sign its
+/// visitor in to another account; or the browser would not keep the cookie.
+pub struct CookieRefusal(Option<ProblemError>);
+
+impl CookieRefusal {
+    /// The sessions in whose place the response can start a new one.
+    pub const fn accepted(&self) -> Accepted {
+        if self.0.is_some() { Accepted::Bearer } else { Accepted::Any }
+    }
+
+    /// The transports that the response can serve.
+    pub const fn accepted_transports(&self) -> AcceptedTransports {
+        if self.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie }
+    }
+
+    /// Refuses a sign-in with the cookie as its transport.
+    ///
+    /// # Errors
+    /// [`Code::CrossSiteRequest`], [`Code::CookieCrossSite`]
+    pub fn check(self, transport: Transport) -> Result<(), ProblemError> {
+        self.0.filter(|_| transport == Transport::Cookie).map_or(Ok(()), Err)
+    }
+
+    /// The problem of an error. If the use case did not accept a cookie session, it is the reason of the refusal.
+    pub fn explain<E>(self, error: E) -> ProblemError
+    where
+        ProblemError: From<E>,
+    {
+        let error = ProblemError::from(error);
+        self.0.filter(|_| error.code == Code::CrossSiteRequest).unwrap_or(error)
+    }
+}
+
+impl<'a> poem::FromRequest<'a> for CookieRefusal {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
+        let unassembled = || ProblemError::new(Code::InternalError, "The service is not assembled correctly.");
+        let state: &Arc<AppState> = request.data().ok_or_else(unassembled)?;
+        let cross_site = cookie::refuse_cross_site(state, request).err();
+        Ok(Self(cross_site.or_else(|| cookie::refuse_unusable_cookie(state, request).err())))
+    }
+}

@@ -1,0 +1,72 @@
+//! Removes a secondary address for the owner of an account: a decision of an operator, an admin or a service client.
+
+use std::net::IpAddr;
+
+use crate::{
+    domain::{
+        account::Email,
+        audit::{AuditEvent, Entry},
+        ids::AccountId,
+        mail::AddressChange,
+    },
+    service::{
+        error::{ServiceError, from_store_errors},
+        invite_account::Initiator,
+        replace_sessions::end_sessions,
+    },
+    state::AppState,
+};
+
+/// Why an address was not removed.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoveEmailError {
+    /// There is no such account.
+    #[error("there is no such account")]
+    NoAccount,
+    /// The account has no such address.
+    #[error("the account has no such e-mail address")]
+    Unknown,
+    /// The primary address can't be removed.
+    #[error("this is the primary e-mail address, which `latchkey user set-email` changes")]
+    IsPrimary,
+    /// See [`ServiceError`].
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+from_store_errors!(RemoveEmailError);
+
+/// Removes a secondary address of an account. If it was verified, all sessions of the account end, so that links that were sent to
+/// the address stop working with them, and the owner gets a notice. Returns the number of sessions that ended.
+///
+/// # Errors
+/// [`RemoveEmailError`]
+pub async fn remove(
+    state: &AppState,
+    account: AccountId,
+    email: &Email,
+    initiator: &Initiator,
+    ip: Option<IpAddr>,
+) -> Result<u64, RemoveEmailError> {
+    let now = state.clock.now();
+    let mut change = state.sql.change_account(account).await?.ok_or(RemoveEmailError::NoAccount)?;
+    if change.account.email.key() == email.key() {
+        return Err(RemoveEmailError::IsPrimary);
+    }
+    let found = change.secondary_emails().await?.into_iter().find(|it| it.email.key() == email.key());
+    let email = found.ok_or(RemoveEmailError::Unknown)?;
+    change.remove_secondary_email(email.id, now).await?;
+    let mut entry = Entry::new(now, AuditEvent::EmailRemoved).account(account).from(ip);
+    entry.what.actor = initiator.actor();
+    let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
+    change.record(&entry).await?;
+    let mut ended = 0;
+    if email.verified_at.is_some() {
+        super::change::notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), None)
+            .await?;
+        ended = end_sessions(state, &mut change).await?;
+    }
+    change.commit().await?;
+    tracing::info!(%account, ended, "secondary e-mail address of an account removed");
+    Ok(ended)
+}

@@ -1,0 +1,102 @@
+//! `POST /v1/users/emails/remove`: admins and service clients remove a secondary address of an account.
+
+use std::time::Duration;
+
+use latchkey::{domain::account::Roles, service::clients::NewClient, store::sql::AuditFilter};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{
+    NEW_PASSWORD, count, email,
+    emails::{add, add_verified, flat, list, settled, verified},
+    next_mail, problem, reset, signed_in,
+};
+use crate::harness::{
+    client::{PASSWORD, Tokens},
+    test_cluster::Node,
+};
+
+const PATH: &str = "/v1/users/emails/remove";
+
+fn body(account: &str, name: &str) -> Value {
+    json!({ "account": account, "email": email(name) })
+}
+
+/// The actors and reasons of the removed addresses in the audit log.
+async fn removals(node: &Node) -> Vec<(String, Option<String>)> {
+    node.state.audit.flush().await.unwrap();
+    let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+    rows.into_iter().filter(|row| row.event == "email_removed").map(|row| (row.actor, row.reason)).collect()
+}
+
+#[tokio::test]
+async fn service_client_with_the_scope_removes_a_verified_address_with_its_links_and_notifies_both_addresses() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
+    node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
+    let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    settled(&node).await;
+    let before = count(&cluster, "ada", "secondary_address_changed");
+
+    let remove = |name: &str, secret: &str, body: Value| {
+        node.send(node.request(Method::POST, PATH).basic_auth(name, Some(secret)).json(&body))
+    };
+    let reader = cluster.service_client("reader").await;
+    assert_eq!(remove(&reader.id, &reader.secret, body("ada", "work")).await.problem(), problem(403, "forbidden"));
+    let scopes = vec!["accounts:recover".to_owned()];
+    let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
+    for (request, status, code) in [
+        (body("nobody", "work"), 404, "unknown_account"),
+        (body("ada", "nobody"), 404, "unknown_email"),
+        (body("ada", "ada"), 409, "primary_email"),
+        (json!({ "account": "ada", "email": "not an address" }), 422, "invalid_fields"),
+    ] {
+        assert_eq!(remove(&desk.id, &desk.secret, request).await.problem(), problem(status, code));
+    }
+    node.refresh(&tokens.refresh).await.expect(200);
+
+    let upper = json!({ "account": email("home"), "email": email("work").to_uppercase() });
+    remove(&desk.id, &desk.secret, upper).await.expect(204);
+    assert_eq!(remove(&desk.id, &desk.secret, body("ada", "work")).await.problem(), problem(404, "unknown_email"));
+    assert_eq!(node.refresh(&tokens.refresh).await.status, 401, "all sessions ended");
+    node.try_login(&email("work"), PASSWORD).await.expect(401);
+    assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    let tokens = node.login_with(&email("home"), PASSWORD).await;
+    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["home", false, true]]));
+    assert_eq!(removals(&node).await, [("client:desk".to_owned(), None)]);
+    settled(&node).await;
+    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), before + 1);
+    for name in ["work", "ada"] {
+        let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
+        assert!(flat(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
+        assert!(!mail.text.contains("lk_ot_"), "an operator's change has no link: {}", mail.text);
+    }
+}
+
+#[tokio::test]
+async fn admin_removes_an_unverified_address_of_others_without_a_notice_and_users_do_not() {
+    let (cluster, node, ada) = verified().await;
+    let (_, typo, _) = add(&cluster, &node, &ada, "typo").await;
+    let id = node.account("grace").await.text_of("id");
+    let grace = node.login("grace").await;
+    let remove =
+        async |tokens: &Tokens| signed_in(&node, tokens, Method::POST, PATH, body(&email("ada"), "typo")).await;
+    assert_eq!(remove(&grace).await.problem(), problem(403, "forbidden"));
+    let admin = Roles::parse(["admin"]).unwrap();
+    let account = id.parse().unwrap();
+    latchkey::service::accounts::change_roles(&node.state, account, &admin, &Roles::default()).await.unwrap();
+    let tokens = node.login("grace").await;
+    cluster.advance(Duration::from_mins(11));
+    let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    assert_eq!(remove(&old).await.problem(), problem(401, "insufficient_user_authentication"));
+    remove(&node.login("grace").await).await.expect(204);
+    let ada = Tokens::of(&node.refresh(&ada.refresh).await.expect(200));
+    assert_eq!(list(&node, &ada).await, json!([["ada", true, true]]));
+    let verify = json!({ "token": typo });
+    let answer = signed_in(&node, &ada, Method::POST, "/v1/email/verify", verify).await;
+    assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    assert_eq!(removals(&node).await, [(format!("admin:{id}"), Some("unverified".to_owned()))]);
+    settled(&node).await;
+    assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
+}

@@ -1,0 +1,62 @@
+//! The commands of docs/passkeys.md, run as printed against a started node. Only the port differs, and the browser: an authenticator of
+//! this test registers the passkey that the reader adds on the page of `examples/browser`. `browser` drives that page.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::{add, authenticator::Authenticator, registration_options};
+use crate::{
+    accounts::walk::{Walk, blocks},
+    harness::client::{Client, Tokens},
+};
+
+/// The page of the example, as the document serves it.
+const PAGE: &str = "http://localhost:3000";
+
+/// Registers a passkey on the page. Returns a recovery code.
+async fn add_on_page(client: &Client) -> String {
+    let body = json!({ "identifier": "ada@example.com", "password": "velvet otter quarry lantern" });
+    let request = client.request(Method::POST, "/v1/login").header("Origin", PAGE).json(&body);
+    let tokens = Tokens::of(&client.send(request).await.expect(200));
+    let mut authenticator = Authenticator::new();
+    authenticator.origin = PAGE.to_owned();
+    let credential = authenticator.create(&registration_options(client, &tokens).await);
+    let added = add(client, &tokens, credential).await.expect(201).json();
+    added["recovery_codes"][0].as_str().unwrap().to_owned()
+}
+
+/// The JSON objects that a block has printed.
+fn objects(output: &str) -> Vec<Value> {
+    serde_json::Deserializer::from_str(output).into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
+    let mut walk = Walk::new();
+    let mut outputs = Vec::new();
+    for block in blocks("docs/passkeys.md") {
+        if block.trim_end().ends_with("latchkey serve") {
+            walk.serve(&block);
+        } else if block.starts_with("read ") {
+            let code = add_on_page(walk.client()).await;
+            walk.run(&format!("recovery_code='{code}'"));
+        } else {
+            let output = walk.run(&block);
+            assert!(!output.contains("urn:latchkey:problem:"), "a call was refused: {output}");
+            outputs.push(objects(&output));
+        }
+    }
+    walk.end();
+    let [begun, second_step, managed, signed_in] = &outputs[..] else { panic!("{outputs:#?}") };
+
+    let options = &begun[1]["public_key"];
+    assert_eq!((&options["rp"]["id"], &options["user"]["name"]), (&"localhost".into(), &"ada@example.com".into()));
+    assert!(options["challenge"].is_string() && options["pubKeyCredParams"].is_array(), "{options}");
+    assert!(begun[1]["expires_in"].is_u64(), "{begun:?}");
+    assert_eq!(second_step[0]["public_key"]["allowCredentials"].as_array().unwrap().len(), 1, "{second_step:?}");
+    let [listed, renamed, empty] = &managed[..] else { panic!("{managed:#?}") };
+    assert_eq!(listed["passkeys"][0]["id"], renamed["id"]);
+    assert_eq!((&renamed["name"], &empty["passkeys"]), (&"Old phone".into(), &json!([])));
+    assert!(signed_in[0]["access_token"].is_string(), "the password alone signs in: {signed_in:?}");
+    assert_eq!(signed_in[1]["public_key"].get("allowCredentials").unwrap_or(&json!([])), &json!([]), "{signed_in:?}");
+}
