@@ -34,7 +34,9 @@ const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Operations whose fields depend on each other, or whose answer is a redirect or a page: `factors`, `step_up` and `oidc` test them.
-const WITH_TESTS_OF_THEIR_OWN: [&str; 5] = [
+const WITH_TESTS_OF_THEIR_OWN: [&str; 6] = [
+    // the form is one of two ways to send the token
+    "/oauth2/userinfo",
     // its errors are those of RFC 7591
     "/oauth2/register",
     "/oauth2/authorize",
