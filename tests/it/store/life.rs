@@ -53,6 +53,8 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     let origin =
         Origin { ip: Some("2001:db8::7".parse().unwrap()), device: Some("laptop".to_owned()), user_agent: None };
+    let browser = NewSession { transport: Transport::Browser, ..new_session(ada, parent) };
+    store.sessions.create(browser, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
     let Create::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     let has_all = |grant: &Grant| {
@@ -80,7 +82,10 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
         has_all(&grant);
     }
-    let listed = store.sessions.list(ada, now).await.unwrap().remove(0);
+    let sessions = store.sessions.list(ada, now).await.unwrap();
+    let by_id = |id| sessions.iter().find(|session| session.id == id).unwrap().clone();
+    assert_eq!(by_id(parent).idle_ends_at, now + IDLE, "an app in use keeps its browser's session");
+    let listed = by_id(id);
     assert_eq!((listed.authentication, listed.client.as_deref()), (authentication, Some(&client)));
     assert_eq!((listed.parent, listed.origin), (Some(parent), origin));
     assert_eq!(listed.last_used_ip, Some("198.51.100.1".parse().unwrap()));
