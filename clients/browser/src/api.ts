@@ -6,7 +6,7 @@ export interface AccountResponse {
   app_metadata?: unknown;
   /** When the account was created. */
   created_at: string;
-  /** The name for people, if any. */
+  /** The name to display, if any. */
   display_name?: string;
   /** The e-mail address, as it was entered. Empty after another person has verified an address that this account had not. */
   email: string;
@@ -53,7 +53,7 @@ export interface FactorResponse {
   last_used_at?: string;
 }
 
-/** The tokens of the session that takes the place of the caller's, and new recovery codes. */
+/** The tokens of the session that takes the place of the caller's session, and new recovery codes. */
 export interface FactorTokensResponse {
   /** A JWT (RFC 9068). Send it as `Authorization: Bearer`. */
   access_token: string;
@@ -159,9 +159,9 @@ export interface Problem {
   detail: string;
   /** The fields that are missing or invalid. */
   errors?: Array<FieldError>;
-  /** With these: how many seconds the challenge works. */
+  /** With these codes: the lifetime of the challenge in seconds. */
   expires_in?: number;
-  /** With these: the factors with which it can continue, such as `totp`. Later releases may add values. */
+  /** With these codes: the factors with which the sign-in can continue, such as `totp`. Later releases may add values. */
   methods?: Array<string>;
   /** With `second_factor_required`: for how many seconds the device can skip the second factor afterwards, with `remember_device`. Absent if it can't. */
   remember_device_for?: number;
@@ -227,7 +227,7 @@ export interface Session {
   browser: boolean;
   /** The app that the user signed in to with OpenID Connect: its `client_id`. */
   client_id?: string;
-  /** How many of the last eight refresh tokens another network or user agent presented again. Some are a sign of a connection that loses responses while it changes networks; many, of a second holder of the session. */
+  /** The number of the last eight refresh tokens that another network or user agent presented again. A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the session. */
   counted_repeats: number;
   /** When the user signed in. */
   created_at: string;
