@@ -106,6 +106,8 @@ pub struct IdTokenHint {
     pub aud: String,
     /// The session of the client's tokens.
     pub sid: SessionId,
+    /// When it was issued, in seconds since 1970.
+    pub iat: i64,
 }
 
 impl SigningKey {

@@ -108,14 +108,18 @@ pub async fn end_session(
     Ok(EndSessionOutcome::SignedOut(target))
 }
 
-/// Whether an ID token is of a live session of an app beneath the browser's, or of one of the same user that outlives it
-/// (`offline_access`). An older one, that may have leaked since, does not sign the user out without a question.
+/// Whether an ID token is of a session of an app beneath the browser's, or of one of the same user that outlives it
+/// (`offline_access`). Apps may revoke their tokens before they send the browser here: if the session has ended, the ID token
+/// must be issued since the browser's session began. An older one, which may have leaked, needs the user's confirmation.
 async fn is_of_browser(state: &AppState, browser: &BrowserSession, hint: &IdTokenHint) -> Result<bool, ServiceError> {
     if hint.sub != browser.session.account {
         return Ok(false);
     }
     let found = state.redis.sessions.find(hint.sub, hint.sid, state.clock.now()).await?;
-    Ok(found.is_some_and(|found| found.session.parent.is_none_or(|parent| parent == browser.session.id)))
+    Ok(match found {
+        Some(found) => found.session.parent.is_none_or(|parent| parent == browser.session.id),
+        None => hint.iat >= browser.session.created_at.as_secs(),
+    })
 }
 
 /// Ends an app's session, and the browser's session that it belongs to with all others beneath that. One that outlives its browser's
