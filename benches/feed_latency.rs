@@ -71,10 +71,11 @@ async fn main() {
         sign_outs(&here, &there, &issuer, &service).await;
     }
     if measures("chats") {
-        let start: [(&str, fn(&str, &ServiceClient) -> sockets::App); 2] =
-            [("Express", sockets::App::express), ("FastAPI", sockets::App::fastapi)];
-        for (name, start) in start {
-            let app = start(&issuer, &service);
+        let apps = [
+            ("Express", sockets::App::express(&issuer, &service)),
+            ("FastAPI", sockets::App::fastapi(&issuer, &service)),
+        ];
+        for (name, app) in apps {
             let sessions = sign_in(&here.client, SOCKETS).await;
             println!("chat of the {name} example, sequential:");
             print(&app.measure(&here.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
