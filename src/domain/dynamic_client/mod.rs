@@ -40,7 +40,7 @@ impl DynamicSource {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClient {
     /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold the client's
-    /// [`Client::id`] instead, a digest of it.
+    /// [`Client::id`](crate::domain::client::Client::id) instead, a digest of it.
     pub client_id: String,
     /// Where the metadata comes from.
     pub source: DynamicSource,
