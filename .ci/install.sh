@@ -351,7 +351,9 @@ install_cargo_tool() {
     say "building $1 $2 into target/tools (some minutes)"
     name=$1 version=$2
     shift 2
-    cargo install --locked --root "$tools" --version "$version" "$@" "$name" </dev/null
+    # Optimised little: they build in a third of the time, and run for seconds.
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
+        cargo install --locked --root "$tools" --version "$version" "$@" "$name" </dev/null
 }
 
 case ${1-} in

@@ -57,18 +57,18 @@ async fn main() {
     raise_open_files();
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
-    let there = guard::free_port();
-    let (issuer, listen) = (format!("http://127.0.0.1:{there}"), format!("127.0.0.1:{there}"));
+    let peer = guard::free_port();
+    let (issuer, listen) = (format!("http://127.0.0.1:{peer}"), format!("127.0.0.1:{peer}"));
     let database = format!("sqlite://{}/latchkey.db", folder.path().display());
     let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
-    let (here, there) = (start("127.0.0.1:0"), start(&listen));
+    let (node, peer) = (start("127.0.0.1:0"), start(&listen));
     let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0", &database));
     // `cargo bench … -- fan-out` measures this part alone.
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let measures = |part: &str| only.as_deref().is_none_or(|only| only == part);
 
     if measures("sign-outs") {
-        sign_outs(&here, &there, &issuer, &service).await;
+        sign_outs(&node, &peer, &issuer, &service).await;
     }
     if measures("chats") {
         let apps = [
@@ -76,44 +76,44 @@ async fn main() {
             ("FastAPI", sockets::App::fastapi(&issuer, &service)),
         ];
         for (name, app) in apps {
-            let sessions = sign_in(&here.client, SOCKETS).await;
+            let sessions = sign_in(&node.client, SOCKETS).await;
             println!("chat of the {name} example, sequential:");
-            print(&app.measure(&here.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
+            print(&app.measure(&node.client, sessions.into_iter().take(SOCKETS).collect()).await, "close");
         }
     }
     if measures("fan-out") {
-        let sessions = sign_in(&here.client, fan_out::EVENTS).await;
-        fan_out::measure(&here.client, &there, &service, sessions).await;
+        let sessions = sign_in(&node.client, fan_out::EVENTS).await;
+        fan_out::measure(&node.client, &peer, &service, sessions).await;
     }
     if measures("roles") {
         let mut cluster = TestCluster::with_redis(redis);
         cluster.config.issuer = issuer;
         println!("changes of roles, sequential:");
-        print(&roles::measure(cluster, &database, &there).await, "refusal");
+        print(&roles::measure(cluster, &database, &peer).await, "refusal");
     }
 }
 
 /// Measures sign-outs, one after the other and at fixed rates.
-async fn sign_outs(here: &NodeProcess, there: &NodeProcess, issuer: &str, service: &ServiceClient) {
-    let arrivals = Arrivals::follow(&there.client, service).await;
+async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service: &ServiceClient) {
+    let arrivals = Arrivals::follow(&peer.client, service).await;
     let count = ONE_BY_ONE + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
-    let mut sessions = sign_in(&here.client, count).await;
+    let mut sessions = sign_in(&node.client, count).await;
 
     let mut times = Vec::new();
     for tokens in sessions.drain(..ONE_BY_ONE) {
-        times.push(sign_out(&here.client, &arrivals, tokens).await);
+        times.push(sign_out(&node.client, &arrivals, tokens).await);
     }
     println!("sequential:");
     print(&times, "event");
     let app = sockets::App::start(issuer, service).await;
     println!("WebSockets, sequential:");
-    print(&app.measure(&here.client, sessions.drain(..SOCKETS).collect()).await, "close");
+    print(&app.measure(&node.client, sessions.drain(..SOCKETS).collect()).await, "close");
     for (rate, seconds) in RATES {
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / u32::try_from(rate).unwrap());
         let mut running = Vec::new();
         for tokens in sessions.drain(..rate * seconds) {
             ticks.tick().await;
-            let (client, arrivals) = (here.client.clone(), arrivals.clone());
+            let (client, arrivals) = (node.client.clone(), arrivals.clone());
             running.push(tokio::spawn(async move { sign_out(&client, &arrivals, tokens).await }));
         }
         let mut times = Vec::new();

@@ -35,8 +35,8 @@ pub const EVENTS: usize = 200;
 /// The text of one event, as the reference writes it.
 const EVENT_BYTES: usize = 230;
 
-/// Subscribes to the node, ends the sessions on `here` and prints the processor time of the node per delivery.
-pub async fn measure(here: &Client, node: &NodeProcess, service: &ServiceClient, sessions: Vec<Tokens>) {
+/// Subscribes to the node, ends the sessions through `client` and prints the processor time of the node per delivery.
+pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClient, sessions: Vec<Tokens>) {
     let received = Arc::new(AtomicU64::new(0));
     let address: SocketAddr = node.client.base.strip_prefix("http://").unwrap().parse().unwrap();
     for _ in 0..SUBSCRIBERS {
@@ -57,7 +57,7 @@ pub async fn measure(here: &Client, node: &NodeProcess, service: &ServiceClient,
 
     let (before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
     for tokens in sessions.into_iter().take(EVENTS) {
-        here.logout(&tokens.refresh).await.expect(204);
+        client.logout(&tokens.refresh).await.expect(204);
         expected += SUBSCRIBERS as u64;
         wait::until("every subscriber has the event", || async { received.load(Ordering::Relaxed) >= expected }).await;
     }

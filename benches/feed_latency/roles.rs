@@ -13,36 +13,36 @@ use super::{
 /// Sequential changes.
 const CHANGES: usize = 300;
 
-/// Changes roles on a node of this process, and sends requests with the former token to the node `there` until it refuses
+/// Changes roles on a node of this process, and sends requests with the former token to `peer` until it refuses
 /// them.
-pub async fn measure(mut cluster: TestCluster, database: &str, there: &NodeProcess) -> Vec<Times> {
+pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProcess) -> Vec<Times> {
     cluster.clock = Clock::System;
     cluster.config.secrets.current = SECRET.into();
     cluster.config.database.url = database.into();
-    let here = cluster.node().await;
-    there.client.account("roles").await;
-    let account = accounts::find(&here.state.sql, "roles").await.unwrap().id;
-    let mut tokens = there.client.login("roles").await;
+    let node = cluster.node().await;
+    peer.client.account("roles").await;
+    let account = accounts::find(&node.state.sql, "roles").await.unwrap().id;
+    let mut tokens = peer.client.login("roles").await;
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());
     let mut times = Vec::new();
     for change in 0..CHANGES {
-        there.client.get("/v1/verify", &tokens.access).await.expect(200);
+        peer.client.get("/v1/verify", &tokens.access).await.expect(200);
         let (add, remove) = if change % 2 == 0 { (&editor, &none) } else { (&none, &editor) };
         let asking = tokio::spawn({
-            let (client, access) = (there.client.clone(), tokens.access.clone());
+            let (client, access) = (peer.client.clone(), tokens.access.clone());
             async move {
                 while client.get("/v1/verify", &access).await.status == 200 {}
                 Instant::now()
             }
         });
         let requested = Instant::now();
-        accounts::change_roles(&here.state, account, add, remove).await.unwrap();
+        accounts::change_roles(&node.state, account, add, remove).await.unwrap();
         let answered = Instant::now();
-        assert_eq!(there.client.get("/v1/verify", &tokens.access).await.problem().1, "claims_changed");
+        assert_eq!(peer.client.get("/v1/verify", &tokens.access).await.problem().1, "claims_changed");
         times.push((requested, answered, asking.await.unwrap()));
-        tokens = Tokens::of(&there.client.refresh(&tokens.refresh).await.expect(200));
+        tokens = Tokens::of(&peer.client.refresh(&tokens.refresh).await.expect(200));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    here.stop().await;
+    node.stop().await;
     times
 }

@@ -128,25 +128,31 @@ impl TokenDigests {
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
     }
 
-    /// The digest of a link's token to store. `asker` is the secret of the app that may use it; empty for any.
-    pub fn of_link(&self, token: &LinkToken, asker: &[u8]) -> [u8; 32] {
-        digest(&self.current, b"link", token.purpose, token.account, &*token.secret, asker)
+    /// The digest of a link's token to store. `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
+    pub fn of_link(&self, token: &LinkToken, request_secret: &[u8]) -> [u8; 32] {
+        digest(&self.current, b"link", token.purpose, token.account, &*token.secret, request_secret)
     }
 
     /// The digest of a code to store.
-    pub fn of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, asker: &[u8]) -> [u8; 32] {
-        digest(&self.current, b"code", purpose, account, code.0.expose().as_bytes(), asker)
+    pub fn of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, request_secret: &[u8]) -> [u8; 32] {
+        digest(&self.current, b"code", purpose, account, code.0.expose().as_bytes(), request_secret)
     }
 
     /// The digests that a stored token of this link may have, one for each key.
-    pub fn all_of_link(&self, token: &LinkToken, asker: &[u8]) -> Vec<[u8; 32]> {
-        let of = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, asker);
+    pub fn all_of_link(&self, token: &LinkToken, request_secret: &[u8]) -> Vec<[u8; 32]> {
+        let of = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, request_secret);
         self.keys().map(of).collect()
     }
 
     /// The digests that a stored code may have, one for each key.
-    pub fn all_of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, asker: &[u8]) -> Vec<[u8; 32]> {
-        let of = |key| digest(key, b"code", purpose, account, code.0.expose().as_bytes(), asker);
+    pub fn all_of_code(
+        &self,
+        code: &Code,
+        purpose: TokenPurpose,
+        account: AccountId,
+        request_secret: &[u8],
+    ) -> Vec<[u8; 32]> {
+        let of = |key| digest(key, b"code", purpose, account, code.0.expose().as_bytes(), request_secret);
         self.keys().map(of).collect()
     }
 
@@ -179,7 +185,7 @@ fn digest(
     purpose: TokenPurpose,
     account: AccountId,
     secret: &[u8],
-    asker: &[u8],
+    request_secret: &[u8],
 ) -> [u8; 32] {
     let mut context = hmac::Context::with_key(key);
     context.update(kind);
@@ -187,7 +193,7 @@ fn digest(
     context.update(account.as_bytes());
     // the secrets of a kind have one length
     context.update(secret);
-    context.update(asker);
+    context.update(request_secret);
     let mut bytes = [0; 32];
     bytes.copy_from_slice(context.sign().as_ref());
     bytes

@@ -93,7 +93,7 @@ impl From<Refused> for PasswordError {
 /// A reserved slot in the password queue. Dropping it releases the slot.
 #[derive(Debug)]
 #[must_use]
-pub struct Place {
+pub struct Reservation {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -134,9 +134,9 @@ impl PasswordHasher {
     ///
     /// # Errors
     /// [`PasswordError::Busy`]
-    pub fn reserve(&self) -> Result<Place, PasswordError> {
+    pub fn reserve(&self) -> Result<Reservation, PasswordError> {
         let permit = self.pool.reserve().map_err(PasswordError::from)?;
-        Ok(Place { _permit: permit })
+        Ok(Reservation { _permit: permit })
     }
 
     /// Checks a new password's length and whether it is a common one, without a hashing thread.

@@ -156,7 +156,7 @@ async fn reserve_beyond_threads_and_queue_is_refused() {
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
     drop(places);
-    let _place = hasher.reserve().unwrap();
+    let _reservation = hasher.reserve().unwrap();
 }
 
 #[tokio::test]

@@ -112,8 +112,8 @@ pub(super) async fn is_owned_by_another(
     Ok(holder.is_some_and(|holder| holder.id != account && holder.owns(&identifier)))
 }
 
-/// Makes a confirmed address the account's. All sessions end; that of a caller who is signed in is replaced by a new one,
-/// whose tokens are returned (I5).
+/// Makes a confirmed address the account's primary one. All sessions end. A new session replaces the session of a caller who is signed
+/// in, and its tokens are returned (I5).
 pub(super) async fn apply(
     state: &AppState,
     mut change: AccountChange,
@@ -140,7 +140,7 @@ pub(super) async fn apply(
         return Ok(None);
     }
     let tokens = match caller {
-        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, origin.ip).await?),
+        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, Reason::Revoked, origin.ip).await?),
         None => {
             end_sessions(state, &mut change).await?;
             None

@@ -7,7 +7,6 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         audit::{Actor, AuditEvent, Entry},
-        authentication::Acr,
         clock::Timestamp,
         event::Reason,
         mail::{MailData, Template},
@@ -17,17 +16,15 @@ use crate::{
     password::{PasswordError, Verified, WeakPassword},
     service::{
         account_mail,
-        accounts::record_ended,
         error::{ServiceError, from_store_errors},
-        further_claims, limits,
+        limits,
         recent_authentication::require_recent_besides_password,
         register::password_context,
+        replace_sessions::{ReplaceSessionsError, replace_sessions},
         request_origin::RequestOrigin,
-        sign_in::policy,
-        token_issuer::{self, Tokens},
+        token_issuer::Tokens,
     },
     state::AppState,
-    store::redis::{Replace, Replacement},
 };
 
 /// Why a password was not changed.
@@ -55,6 +52,16 @@ pub enum ChangePasswordError {
 
 from_store_errors!(ChangePasswordError);
 
+impl From<ReplaceSessionsError> for ChangePasswordError {
+    fn from(error: ReplaceSessionsError) -> Self {
+        match error {
+            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
+            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
+            ReplaceSessionsError::Service(error) => error.into(),
+        }
+    }
+}
+
 /// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that takes the place
 /// of the caller's. The new session begins now, like that of a sign-in, with the caller's transport and details.
 ///
@@ -72,7 +79,7 @@ pub async fn change_password(
     accepted: Accepted,
 ) -> Result<Tokens, ChangePasswordError> {
     let ip = origin.ip;
-    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
@@ -104,41 +111,16 @@ pub async fn change_password(
     }
     change.set_password(&hash, now).await?;
     change.record(&entry(now, caller, ip)).await?;
-    let epoch = change.bump_epoch().await?;
     if account_mail::wants(state, &change.account, Template::PasswordChanged) {
         let notice = account_mail::notice(state, &change.account, &origin, now).await?;
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, &origin, MailData::PasswordChanged { notice }).await?;
     }
     // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
-    let (reason, settings) = (Reason::PasswordChanged, &state.config.session);
-    let further_claims = further_claims::of_change(state, &mut change).await?;
-    let acr = Acr::parse(&caller.acr).unwrap_or_default();
-    let longest = policy::longest_replacement(state, &mut change, acr, now).await?;
-    let replacement = Replacement {
-        id: state.entropy.session_id(),
-        account: account.id,
-        replaces: caller.sid,
-        accepted,
-        roles: change.account.roles.clone(),
-        further_claims,
-        claims_version: change.account.claims_version,
-        epoch,
-        authentication: None,
-        idle_timeout: settings.idle_timeout.min(longest),
-        absolute_timeout: longest,
-    };
-    let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
-        Replace::Replaced { grant, ended } => (grant, ended),
-        Replace::Gone => return Err(ChangePasswordError::SessionEnded),
-        Replace::NotAccepted => return Err(ChangePasswordError::CookieNotAccepted),
-    };
-    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
-    change.record(&replaced.account(account.id).session(caller.sid).by(Actor::Account).from(ip)).await?;
-    record_ended(&mut change, reason, ended, now).await?;
+    let tokens = replace_sessions(state, &mut change, caller, accepted, Reason::PasswordChanged, ip).await?;
     change.commit().await?;
-    tracing::info!(account = %account.id, session = %grant.session, replaced = %caller.sid, "password changed");
-    Ok(token_issuer::issue(state, &grant, now)?)
+    tracing::info!(account = %account.id, session = %tokens.session, replaced = %caller.sid, "password changed");
+    Ok(tokens)
 }
 
 /// The audit entry of a change.

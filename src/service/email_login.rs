@@ -105,14 +105,16 @@ pub async fn request(
     let identifier = Identifier::Email(email.to_lowercase());
     let account = state.sql.find_account(&identifier).await?;
     let secret = LoginRequestSecret::generate(&state.entropy);
-    let asker = secret.clone();
+    let request_secret = secret.clone();
     background::run(state, "login_code", move |state| {
         let (account, identifier) = (account.clone(), identifier.clone());
-        let (origin, asker) = (origin.clone(), asker.clone());
+        let (origin, request_secret) = (origin.clone(), request_secret.clone());
         async move {
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
-                Some(to) if may_finish(&state, &account, &to) => send(&state, &account, &to, &asker, &origin).await,
+                Some(to) if may_finish(&state, &account, &to) => {
+                    send(&state, &account, &to, &request_secret, &origin).await
+                }
                 _ => Ok(()),
             }
         }
@@ -130,14 +132,14 @@ async fn send(
     state: &AppState,
     account: &Account,
     to: &Email,
-    asker: &LoginRequestSecret,
+    request_secret: &LoginRequestSecret,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (purpose, now) = (TokenPurpose::Login, state.clock.now());
     if !limits::may_send_mail(state, purpose, account, to).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, to, asker.expose().as_bytes()).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, to, request_secret.expose().as_bytes()).await?;
     let data = MailData::SignInCode {
         challenge: account_mail::challenge(state, purpose, &issued),
         origin: account_mail::action_origin(origin, now),
@@ -158,7 +160,7 @@ async fn send(
 pub async fn verify(
     state: &AppState,
     presented: &Presented,
-    asker: &LoginRequestSecret,
+    request_secret: &LoginRequestSecret,
     transport: Transport,
     client: Origin,
     device: Option<&DeviceToken>,
@@ -167,7 +169,7 @@ pub async fn verify(
         return Err(EmailLoginError::Off);
     }
     limits::recovery(state, client.ip).await?;
-    let (purpose, secret) = (TokenPurpose::Login, asker.expose().as_bytes());
+    let (purpose, secret) = (TokenPurpose::Login, request_secret.expose().as_bytes());
     let Some(claim) = one_time_tokens::find(state, presented, &[purpose], None, secret).await? else {
         one_time_tokens::record_refusal(state, presented, purpose, client.ip);
         return Err(EmailLoginError::InvalidToken);

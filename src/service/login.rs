@@ -81,7 +81,7 @@ pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
 
 async fn admit(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
     // First of all: in a flood, a request that finds the queue full must cost neither Redis nor the database anything.
-    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let (attempt, account) = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = create_session(state, &input, &attempt, account).await;
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {

@@ -59,16 +59,16 @@ pub(super) struct Claim {
 }
 
 /// Issues a token for an account as it is now. `address` is the address that it is about, if that is another than the
-/// account's. `asker` is the secret of the app that may use it; empty for any.
+/// account's. `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
 pub(super) async fn issue(
     state: &AppState,
     account: &Account,
     purpose: TokenPurpose,
     address: &Email,
-    asker: &[u8],
+    request_secret: &[u8],
 ) -> Result<IssuedToken, ServiceError> {
     let expires_at = state.clock.now() + ttl(state, purpose);
-    issue_as(state, account, purpose, address, asker, state.entropy.bytes(), expires_at).await
+    issue_as(state, account, purpose, address, request_secret, state.entropy.bytes(), expires_at).await
 }
 
 /// Issues the token of a sign-in's challenge, in place of the one that the challenge has. It works with that challenge only, and
@@ -89,7 +89,7 @@ async fn issue_as(
     account: &Account,
     purpose: TokenPurpose,
     address: &Email,
-    asker: &[u8],
+    request_secret: &[u8],
     id: [u8; 16],
     expires_at: Timestamp,
 ) -> Result<IssuedToken, ServiceError> {
@@ -99,8 +99,8 @@ async fn issue_as(
     let stored = StoredToken {
         account: account.id,
         purpose,
-        link: state.token_digests.of_link(&link, asker),
-        code: state.token_digests.of_code(&code, purpose, account.id, asker),
+        link: state.token_digests.of_link(&link, request_secret),
+        code: state.token_digests.of_code(&code, purpose, account.id, request_secret),
         binding: binding(account, purpose, address),
         issued_at: now,
         expires_at,
@@ -144,14 +144,14 @@ pub(super) async fn find(
     presented: &Presented,
     purposes: &[TokenPurpose],
     address: Option<&Email>,
-    asker: &[u8],
+    request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     match presented {
         Presented::Link(text) => {
             let token = LinkToken::parse(text.expose()).filter(|token| purposes.contains(&token.purpose));
             let Some(token) = token else { return Ok(None) };
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
-            let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, asker));
+            let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
             let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
             let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
@@ -170,7 +170,7 @@ pub(super) async fn find(
         Presented::Code { identifier, code } => {
             let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
             let account = state.sql.find_account(identifier).await?;
-            find_code(state, account, identifier, &code, purposes, address, asker).await
+            find_code(state, account, identifier, &code, purposes, address, request_secret).await
         }
     }
 }
@@ -208,11 +208,11 @@ async fn find_code(
     code: &Code,
     purposes: &[TokenPurpose],
     address: Option<&Email>,
-    asker: &[u8],
+    request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     let mut claim = None;
     for purpose in purposes {
-        let digests = |id| PresentedToken::Code(state.token_digests.all_of_code(code, *purpose, id, asker));
+        let digests = |id| PresentedToken::Code(state.token_digests.all_of_code(code, *purpose, id, request_secret));
         let found = match &account {
             Some(account) => {
                 let about = address.cloned().or_else(|| account.other_email(identifier));

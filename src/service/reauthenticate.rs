@@ -205,7 +205,7 @@ async fn verify_password(
     origin: &Origin,
     device: Option<&DeviceToken>,
 ) -> Result<(), ReauthenticateError> {
-    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let attempt = limits::reauthentication(state, account.id, origin.ip, device).await?;
     match state.passwords.verify(password, account.password_hash.clone()).await {
         Ok(Verified::Match { .. }) => {

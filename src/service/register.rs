@@ -105,7 +105,7 @@ pub async fn register_from(
     if is_reserved && !is_admin(state, caller).await? {
         return Err(RegisterError::UsernameReserved);
     }
-    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::registration(state, &input.email, ip).await?;
     let actor = caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub));
     let email = input.email.clone();

@@ -1,4 +1,4 @@
-//! Ends the sessions of an account whose owner changes how it is reached, and starts a new one in the place of the owner's (I5).
+//! Ends the sessions of an account whose owner changes its addresses or its password, and starts a new one in the place of the owner's (I5).
 
 use std::net::IpAddr;
 
@@ -41,7 +41,8 @@ pub(super) enum ReplaceSessionsError {
 from_store_errors!(ReplaceSessionsError);
 
 /// Ends all sessions of a locked account and increments its epoch. Returns the tokens of the session that takes the place of the
-/// caller's, with its authentication. If that fails, the change is dropped with the transaction.
+/// caller's, with its authentication. The replaced sessions ended for `reason`. If that fails, the change is dropped with the
+/// transaction.
 ///
 /// # Errors
 /// [`ReplaceSessionsError`]
@@ -50,9 +51,10 @@ pub(super) async fn replace_sessions(
     change: &mut AccountChange,
     caller: &AccessClaims,
     accepted: Accepted,
+    reason: Reason,
     ip: Option<IpAddr>,
 ) -> Result<Tokens, ReplaceSessionsError> {
-    let (now, reason, settings) = (state.clock.now(), Reason::Revoked, &state.config.session);
+    let (now, settings) = (state.clock.now(), &state.config.session);
     let epoch = change.bump_epoch().await?;
     let further_claims = further_claims::of_change(state, change).await?;
     let acr = Acr::parse(&caller.acr).unwrap_or_default();

@@ -53,7 +53,7 @@ pub async fn reset_password(
     new: NewPassword,
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
-    let _place = state.passwords.reserve().map_err(ServiceError::from)?;
+    let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::recovery(state, origin.ip).await?;
     let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, &[]).await? else {
         one_time_tokens::record_refusal(state, presented, PURPOSES[0], origin.ip);

@@ -145,7 +145,7 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
 /// [`VerifyEmailError`]
 pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Option<Tokens>, VerifyEmailError> {
     let VerifyEmail { presented, proof, caller, accepted, origin } = input;
-    let _place = match &proof {
+    let _reservation = match &proof {
         Proof::None => None,
         Proof::Password(_) | Proof::NewPassword(_) => Some(state.passwords.reserve().map_err(ServiceError::from)?),
     };

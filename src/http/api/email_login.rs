@@ -182,10 +182,10 @@ impl EmailLoginApi {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         refused.check(transport)?;
         let presented = presented(request.token, "email", request.email, request.code)?;
-        let (asker, known) = (request.request.0.into(), client.device_token.clone());
+        let (request_secret, known) = (request.request.0.into(), client.device_token.clone());
         let origin = client.into_origin(request.device.map(printable));
         let (tokens, device) =
-            email_login::verify(state, &presented, &asker, transport, origin, known.as_ref()).await?;
+            email_login::verify(state, &presented, &request_secret, transport, origin, known.as_ref()).await?;
         Ok(SignedInResponse::new(tokens, Some(device)))
     }
 }

@@ -68,10 +68,10 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let given = Some(email.clone()).filter(|email| !email.is_empty());
         let presented = presented(form.link("token").map(Secret), "email", given, form.secret("code").map(Secret))?;
         let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
-        let asker = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
+        let request_secret = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
         let device = visit.client.device_token.as_ref();
         let (transport, origin) = (Transport::Browser, visit.session_origin());
-        let verified = email_login::verify(&visit.state, &presented, &asker, transport, origin, device).await;
+        let verified = email_login::verify(&visit.state, &presented, &request_secret, transport, origin, device).await;
         match verified {
             Ok((tokens, device)) => finish(&visit, tokens.account, tokens.session, Some(&device)).await,
             Err(EmailLoginError::SecondFactorRequired(challenge)) => ask_second_factor(&visit, &challenge).await,

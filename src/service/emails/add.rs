@@ -6,6 +6,7 @@ use crate::{
     domain::{
         account::Email,
         audit::{Actor, AuditEvent, Entry},
+        event::Reason,
         mail::{AddressChange, MailData},
         one_time_token::TokenPurpose,
         session::Accepted,
@@ -101,7 +102,7 @@ pub(in crate::service) async fn apply(
     change.record(&entry).await?;
     super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, Some(origin)).await?;
     let tokens = match caller {
-        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, origin.ip).await?),
+        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, Reason::Revoked, origin.ip).await?),
         None => {
             end_sessions(state, &mut change).await?;
             None

@@ -42,7 +42,7 @@ impl FactorAttempt {
     ) -> Result<Self, ServiceError> {
         let subject = state.pseudonymizer.name(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
         let Some(backoff) = state.config.limits.factor_backoff else { return Ok(Self { subject, bucket: None }) };
-        let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::strangers);
+        let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
         let now = state.clock.now();
         match state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await? {
             None => Ok(Self { subject, bucket: Some(bucket) }),

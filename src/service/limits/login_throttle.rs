@@ -78,7 +78,7 @@ pub struct Attempt {
     /// The device's token, if the account knows it.
     known_device: Option<DeviceToken>,
     /// Whether the account knows neither the device nor the network.
-    is_stranger: bool,
+    is_unrecognized: bool,
     /// The bucket of the device or network, if the account knows it.
     recognized: Option<ThrottleBucket>,
 }
@@ -96,13 +96,13 @@ impl Attempt {
     ) -> Result<Self, ServiceError> {
         let (network, subject) = (Network::of(ip), subject_of(state, account));
         let mut attempt =
-            Self { subject, bucket: None, network, known_device: None, is_stranger: false, recognized: None };
+            Self { subject, bucket: None, network, known_device: None, is_unrecognized: false, recognized: None };
         if state.config.limits.backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
             let address_bucket = address_bucket(state, &attempt.subject, network);
             let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
             let known = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
-            attempt.is_stranger = known.is_none();
+            attempt.is_unrecognized = known.is_none();
             attempt.known_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
             attempt.recognized = known;
         }
@@ -125,7 +125,7 @@ impl Attempt {
                     bucket: None,
                     network,
                     known_device: None,
-                    is_stranger: false,
+                    is_unrecognized: false,
                     recognized: None,
                 },
                 AccountLookup::Deferred,
@@ -159,9 +159,14 @@ impl Attempt {
     ) -> Result<Self, ServiceError> {
         let (network, subject) = (Network::of(ip), subject_of(state, account));
         match state.config.limits.backoff {
-            None => {
-                Ok(Self { subject, bucket: None, network, known_device: None, is_stranger: false, recognized: None })
-            }
+            None => Ok(Self {
+                subject,
+                bucket: None,
+                network,
+                known_device: None,
+                is_unrecognized: false,
+                recognized: None,
+            }),
             Some(backoff) => Self::admit(state, (Some(account), subject), backoff, (ip, network), device).await,
         }
     }
@@ -179,9 +184,9 @@ impl Attempt {
         match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
             ThrottleDecision::Admitted(bucket) => {
                 let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
-                let is_stranger = bucket.is_of_strangers();
-                let recognized = Some(bucket.clone()).filter(|_| !is_stranger);
-                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_stranger, recognized })
+                let is_unrecognized = bucket.is_unrecognized();
+                let recognized = Some(bucket.clone()).filter(|_| !is_unrecognized);
+                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_unrecognized, recognized })
             }
             ThrottleDecision::Wait(retry_after) => {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit)
@@ -230,7 +235,7 @@ impl Attempt {
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
         let is_new = match trusted {
-            Ok(known_before) => known_before > 0 && self.is_stranger && subject == self.subject,
+            Ok(known_before) => known_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
                 tracing::warn!(%error, "a device could not be marked as known to its account");
                 false

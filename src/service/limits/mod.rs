@@ -179,7 +179,7 @@ pub(super) async fn factor_mail(
 ) -> Result<(), ServiceError> {
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
     let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
-    let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::strangers);
+    let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
     let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
     let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);

@@ -21,7 +21,7 @@ pub(crate) const FEW_FAILURES_KEPT: Duration = Duration::from_hours(1);
 const MANY_FAILURES_KEPT: Duration = Duration::from_hours(24);
 
 /// The bucket of unrecognized devices and addresses.
-const STRANGERS: &str = "s";
+const UNRECOGNIZED: &str = "s";
 
 /// A bucket of the login throttle: a device or address that the account recognizes, as a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,8 +211,8 @@ impl RateLimiter {
 
 impl ThrottleBucket {
     /// The bucket of unrecognized devices and addresses.
-    pub fn strangers() -> Self {
-        Self(STRANGERS.to_owned())
+    pub fn unrecognized() -> Self {
+        Self(UNRECOGNIZED.to_owned())
     }
 
     /// The name of the bucket.
@@ -221,7 +221,7 @@ impl ThrottleBucket {
     }
 
     /// Whether it is the bucket of unrecognized devices and addresses.
-    pub fn is_of_strangers(&self) -> bool {
-        self.0 == STRANGERS
+    pub fn is_unrecognized(&self) -> bool {
+        self.0 == UNRECOGNIZED
     }
 }

@@ -89,7 +89,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
     let store = server.store();
     let (device, mut now) = (ThrottleBucket::device("d"), NOW);
     let bucket = attempt(&store, Some(&device), "home", now).await.unwrap();
-    assert!(bucket.is_of_strangers());
+    assert!(bucket.is_unrecognized());
     store
         .rate_limits
         .trust_device("x", &device, &ThrottleBucket::address("home"), Some(&bucket), BACKOFF, now)
@@ -97,7 +97,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
         .unwrap();
 
     for _ in 0..3 {
-        assert!(attempt(&store, None, "afar", now).await.unwrap().is_of_strangers());
+        assert!(attempt(&store, None, "afar", now).await.unwrap().is_unrecognized());
     }
     for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
         let wait = Duration::from_secs(wait);
@@ -117,7 +117,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
     assert_eq!(attempt(&store, Some(&device), "afar", now).await, Err(Duration::from_secs(1)));
     assert!(attempt(&store, None, "home", now).await.is_ok());
     let later = now + BACKOFF.known_for * 2;
-    assert!(attempt(&store, Some(&device), "home", later).await.unwrap().is_of_strangers());
+    assert!(attempt(&store, Some(&device), "home", later).await.unwrap().is_unrecognized());
     store.close().await;
 }
 
@@ -138,6 +138,6 @@ async fn throttle_forgets_the_device_seen_longest_ago() {
     }
     let now = NOW + Duration::from_secs(20);
     assert_eq!(attempt(&store, Some(&ThrottleBucket::device("19")), "1", now).await, Ok(ThrottleBucket::device("19")));
-    assert!(attempt(&store, Some(&ThrottleBucket::device("0")), "0", now).await.unwrap().is_of_strangers());
+    assert!(attempt(&store, Some(&ThrottleBucket::device("0")), "0", now).await.unwrap().is_unrecognized());
     store.close().await;
 }

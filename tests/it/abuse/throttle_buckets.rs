@@ -140,7 +140,7 @@ async fn follow(server: &Redis, store: &RedisStores, account: &str, steps: &[Ste
                             return Err(TestCaseError::fail(format!("{decided:?}, not {name}")));
                         };
                         if name == "s" {
-                            prop_assert!(got.is_of_strangers());
+                            prop_assert!(got.is_unrecognized());
                         } else {
                             prop_assert_eq!(&got, &bucket(&name));
                         }

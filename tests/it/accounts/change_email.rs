@@ -17,14 +17,14 @@ async fn confirmed_change_replaces_address_and_session_and_tells_the_former_addr
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (here, there) = (node.login("ada").await, node.login("ada").await);
-    verify(&cluster, &node, "ada", &here).await;
-    let (token, _) = change_mail(&cluster, &node, &here, "lovelace").await;
-    assert_eq!(node.get("/v1/me", &here.access).await.json()["email"], email("ada"), "not before it is confirmed");
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    verify(&cluster, &node, "ada", &tokens).await;
+    let (token, _) = change_mail(&cluster, &node, &tokens, "lovelace").await;
+    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"), "not before it is confirmed");
 
-    let answer = signed_in(&node, &here, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
+    let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let new = Tokens::of(&answer.expect(200));
-    for former in [&here, &there] {
+    for former in [&tokens, &other] {
         node.refresh(&former.refresh).await.expect(401);
         node.get("/v1/me", &former.access).await.expect(401);
     }

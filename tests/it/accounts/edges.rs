@@ -3,7 +3,7 @@
 use latchkey::{config::SmtpSecurity, store::sql::Sql};
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, problem, reset, reset_mail, without_limits};
+use super::{NEW_PASSWORD, email, problem, request_reset, reset, without_limits};
 use crate::{
     degradation::wait_until_ready,
     harness::{client::PASSWORD, smtp::SmtpServer, test_cluster::TestCluster, wait},
@@ -25,7 +25,7 @@ async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they
     without_limits(&mut cluster);
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     server.kill();
     for (path, body) in [
         ("/v1/password/forgot", json!({ "identifier": "ada" })),
@@ -52,7 +52,7 @@ async fn change_that_the_database_refuses_gives_the_link_back() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     meddle(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.status, 500);
     node.try_login("ada", PASSWORD).await.expect(200);

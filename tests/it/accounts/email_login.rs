@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, without_limits};
+use super::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, without_limits};
 use crate::harness::{
     client::{Client, PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -34,24 +34,24 @@ async fn code_and_link_sign_in_only_where_they_were_asked_for() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    let (elsewhere, here) = (request(&node, "nobody").await, request(&node, "ada").await);
+    let (other, pending) = (request(&node, "nobody").await, request(&node, "ada").await);
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let verify = |request: &str, code: &str| {
         let body = json!({ "request": request, "email": email("ada"), "code": code, "device": "x" });
         node.post("/v1/login/code/verify", body)
     };
-    assert_eq!(verify(&elsewhere, &code).await.problem(), problem(401, "invalid_code"));
-    let tokens = Tokens::of(&verify(&here, &code).await.expect(200));
+    assert_eq!(verify(&other, &code).await.problem(), problem(401, "invalid_code"));
+    let tokens = Tokens::of(&verify(&pending, &code).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(200);
-    assert_eq!(verify(&here, &code).await.problem(), problem(401, "invalid_code"), "works once");
+    assert_eq!(verify(&pending, &code).await.problem(), problem(401, "invalid_code"), "works once");
     // the password and other sessions stay: the address was verified before
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 
-    let here = request(&node, "ada").await;
+    let pending = request(&node, "ada").await;
     let (token, _) = next_mail(&cluster, "ada", 1, "sign_in_code").await;
-    let body = json!({ "request": here, "token": token, "transport": "cookie" });
+    let body = json!({ "request": pending, "token": token, "transport": "cookie" });
     let mut request = node.request(reqwest::Method::POST, "/v1/login/code/verify").json(&body);
     request = request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin");
     let answer = node.send(request).await.expect(200);
@@ -67,9 +67,9 @@ async fn sign_in_by_mail_to_an_unverified_address_ends_what_was_set_up_before() 
     let node = cluster.node().await;
     node.account("ada").await;
     let squatter = node.login("ada").await;
-    let here = request(&node, "ada").await;
+    let pending = request(&node, "ada").await;
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
-    let body = json!({ "request": here, "email": email("ada"), "code": code });
+    let body = json!({ "request": pending, "email": email("ada"), "code": code });
     let tokens = Tokens::of(&node.post("/v1/login/code/verify", body).await.expect(200));
     node.refresh(&squatter.refresh).await.expect(401);
     node.try_login("ada", PASSWORD).await.expect(401);

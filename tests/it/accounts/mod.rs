@@ -37,7 +37,7 @@ pub fn email(name: &str) -> String {
 }
 
 /// Asks for a password reset and returns the mail's token and code.
-pub async fn reset_mail(cluster: &TestCluster, node: &Client, name: &str) -> (String, String) {
+pub async fn request_reset(cluster: &TestCluster, node: &Client, name: &str) -> (String, String) {
     let before = count(cluster, name, "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": name })).await.expect(202);
     next_mail(cluster, name, before, "password_reset").await

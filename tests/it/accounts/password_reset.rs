@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, problem, reset, reset_mail, signed_in, verify, without_limits};
+use super::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify, without_limits};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 
 #[tokio::test]
@@ -13,7 +13,7 @@ async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     // a mail scanner that follows the link does not consume it
     for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
         let path = format!("/v1/password/reset?token={token}");
@@ -32,7 +32,7 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let (token, code) = request_reset(&cluster, &node, "ada").await;
     let typed = code.to_lowercase().replace('-', " ");
     let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
     node.post("/v1/password/reset", body).await.expect(204);
@@ -45,7 +45,7 @@ async fn weak_password_does_not_consume_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     for weak in ["password", "short", "ada@example.com"] {
         assert_eq!(reset(&node, &token, weak).await.problem(), problem(422, "weak_password"), "{weak}");
     }
@@ -57,7 +57,7 @@ async fn wrong_codes_stop_the_code_and_not_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let (token, code) = request_reset(&cluster, &node, "ada").await;
     let attempt = |code: &str| {
         let body = json!({ "identifier": email("ada"), "code": code, "new_password": NEW_PASSWORD });
         node.post("/v1/password/reset", body)
@@ -74,7 +74,7 @@ async fn link_and_code_expire() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, code) = reset_mail(&cluster, &node, "ada").await;
+    let (token, code) = request_reset(&cluster, &node, "ada").await;
     cluster.advance(Duration::from_hours(1));
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
@@ -88,7 +88,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     cluster.config.limits.recovery_service = None;
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     // calls by all names, from many clients at once
     for batch in 0..100 {
         let calls = (0..100).map(|call| {
@@ -104,7 +104,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     // later, the owner gets another mail
     cluster.advance(Duration::from_mins(5));
-    reset_mail(&cluster, &node, "ada").await;
+    request_reset(&cluster, &node, "ada").await;
 }
 
 #[tokio::test]
@@ -127,7 +127,7 @@ async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
     without_limits(&mut cluster);
     let node = cluster.node().await;
     let id = node.account("ada").await.text_of("id").parse().unwrap();
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
@@ -142,7 +142,7 @@ async fn changed_password_stops_earlier_reset_links() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     let body = json!({ "current_password": PASSWORD, "new_password": NEW_PASSWORD });
     signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/password", body).await.expect(200);
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"));

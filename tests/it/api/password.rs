@@ -11,22 +11,22 @@ async fn password_change_requires_current_password() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (here, there) = (node.login("ada").await, node.login("ada").await);
+    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let new = "gravel lantern ostrich nine";
-    let answer = node.change_password(&here.access, "wrong", new).await;
+    let answer = node.change_password(&tokens.access, "wrong", new).await;
     assert_eq!(answer.problem(), problem(403, "wrong_password"));
     assert_eq!(wrong(&answer), [pair("current_password", "wrong_password")]);
-    let answer = node.change_password(&here.access, PASSWORD, "password").await;
+    let answer = node.change_password(&tokens.access, PASSWORD, "password").await;
     assert_eq!(answer.problem(), problem(422, "weak_password"));
     assert_eq!(wrong(&answer)[0].0, "new_password");
     assert_eq!(node.change_password("x", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
-    node.refresh(&there.refresh).await.expect(200);
-    let changed = node.change_password(&here.access, PASSWORD, new).await.expect(200);
+    node.refresh(&other.refresh).await.expect(200);
+    let changed = node.change_password(&tokens.access, PASSWORD, new).await.expect(200);
     assert_eq!((changed.header("cache-control"), changed.header("set-cookie")), ("no-store", ""));
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
     fields(&changed.json(), &names);
     node.refresh(&Tokens::of(&changed).refresh).await.expect(200);
-    for tokens in [&here, &there] {
+    for tokens in [&tokens, &other] {
         assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), problem(401, "invalid_token"));
     }
     node.try_login("ada", PASSWORD).await.expect(401);

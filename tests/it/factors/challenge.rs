@@ -21,7 +21,7 @@ async fn wrong_code_leaves_the_challenge_and_counts() {
     for _ in 0..3 {
         let answer = second_factor(&node, &challenge, "totp", &wrong_code(&ada.app, &cluster.clock)).await;
         assert_eq!(answer.problem(), problem(401, "invalid_code"));
-        super::assert_nothing_exists(&answer);
+        super::assert_no_credentials(&answer);
     }
     let code = ada.app.code(&cluster.clock);
     second_factor(&node, &challenge, "totp", &code).await.expect(200);

@@ -10,11 +10,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    App, STEP, assert_nothing_exists, challenge, challenge_of, claims, codes_of, confirm_totp, second_factor,
+    App, STEP, assert_no_credentials, challenge, challenge_of, claims, codes_of, confirm_totp, second_factor,
     start_totp,
 };
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, next_mail, problem, reset, reset_mail, signed_in, verify},
+    accounts::{NEW_PASSWORD, count, email, next_mail, problem, request_reset, reset, signed_in, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -174,8 +174,8 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let cluster = cluster();
     let node = cluster.node().await;
     let (_, recovery_codes) = account(&cluster, &node, "ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
-    assert_nothing_exists(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     let asked = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
     let first = challenge_of(&asked);
@@ -183,7 +183,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
     assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
     // another reset changes nothing
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let asked = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
@@ -197,7 +197,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
     // a password that an operator sets comes by another way than the mailbox
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, PASSWORD).await.expect(204);
     let id =
         node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
@@ -224,7 +224,7 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
         }
         let answer = node.post("/v1/login/code/verify", body).await;
         assert_eq!(answer.problem(), problem(403, "password_required"));
-        assert_nothing_exists(&answer);
+        assert_no_credentials(&answer);
         assert!(answer.json()["challenge"].is_null());
     }
 }
@@ -287,7 +287,7 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     let code = self::code(&cluster, &node, "ada", &third).await;
     let answer = second_factor(&node, &third, "email_code", &code).await;
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
-    assert_nothing_exists(&answer);
+    assert_no_credentials(&answer);
     let enrolment = answer.text_of("challenge");
     let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": enrolment })).await.expect(200);
     let app = App { secret: started.text_of("secret") };
@@ -437,7 +437,7 @@ async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encr
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     for secret in [code.clone(), code.replace('-', "")] {
-        for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &cluster.redis.everything())] {
+        for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &cluster.redis.dump())] {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{place}");
         }
     }

@@ -105,13 +105,13 @@ pub async fn challenge(node: &Client, name: &str) -> String {
 #[track_caller]
 pub fn challenge_of(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "second_factor_required"), "{answer:?}");
-    assert_nothing_exists(answer);
+    assert_no_credentials(answer);
     answer.text_of("challenge")
 }
 
 /// Asserts that a response has neither tokens nor a device token nor a cookie.
 #[track_caller]
-pub fn assert_nothing_exists(answer: &Answer) {
+pub fn assert_no_credentials(answer: &Answer) {
     let body = answer.json();
     for field in ["access_token", "refresh_token", "session_id"] {
         assert!(body[field].is_null(), "{answer:?}");

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
 use crate::{
-    accounts::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, verify},
+    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -23,7 +23,7 @@ fn requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
 #[track_caller]
 fn enrolment_of(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
-    super::assert_nothing_exists(answer);
+    super::assert_no_credentials(answer);
     answer.text_of("challenge")
 }
 
@@ -80,8 +80,8 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
     enrolment_of(&node.post("/v1/login/code/verify", body).await);
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
-    super::assert_nothing_exists(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    super::assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     enrolment_of(&node.try_login("ada", NEW_PASSWORD).await);
     assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
     assert_eq!(node.refresh(&early.refresh).await.status, 401);

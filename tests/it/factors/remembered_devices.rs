@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Enrolled, STEP, account, challenge_of, claims, enrol, factor_body};
 use crate::{
-    accounts::{NEW_PASSWORD, change_mail, email, problem, reset, reset_mail, signed_in, verify},
+    accounts::{NEW_PASSWORD, change_mail, email, problem, request_reset, reset, signed_in, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -220,7 +220,7 @@ async fn i14_password_reset_by_mail_forgets_devices() {
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     challenge_of(&login(&node, "ada", NEW_PASSWORD, Some(&device)).await);
 }
@@ -354,7 +354,7 @@ async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     let secret = &device.as_bytes()["lk_dt_".len()..];
-    for (place, bytes) in [("database", database), ("log", wal), ("redis", cluster.redis.everything())] {
+    for (place, bytes) in [("database", database), ("log", wal), ("redis", cluster.redis.dump())] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{place}");
     }
     let exported = node.get("/v1/me/export", &ada.tokens.access).await.expect(200).json();

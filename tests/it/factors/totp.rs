@@ -217,7 +217,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     let challenge = challenge(&node, "ada").await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
-    let redis = cluster.redis.everything();
+    let redis = cluster.redis.dump();
     let raw = latchkey::crypto::totp::TotpSecret::from_base32(&ada.app.secret).unwrap();
     let mut secrets: Vec<Vec<u8>> = vec![ada.app.secret.clone().into_bytes(), raw.expose().to_vec()];
     secrets.extend(

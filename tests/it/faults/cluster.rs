@@ -10,7 +10,7 @@ use std::{
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
-use super::{is_well, refreshed, replicated, until_well};
+use super::{has_succeeded, refreshed, replicated, retry_until};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -80,22 +80,22 @@ impl Cluster {
 }
 
 /// A user: the Redis key of the account's sessions, and the tokens of one of them.
-struct Someone {
+struct User {
     key: String,
     tokens: Tokens,
 }
 
-async fn people(node: &Node, how_many: usize) -> Vec<Someone> {
-    let mut people = Vec::new();
+async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
+    let mut users = Vec::new();
     for number in 0..how_many {
         let name = format!("user{number}");
         let account = node.account(&name).await.text_of("id");
         let account = AccountId(account.parse().unwrap());
-        let login = until_well("a sign-in works", 200, || node.try_login(&name, PASSWORD)).await;
+        let login = retry_until("a sign-in works", 200, || node.try_login(&name, PASSWORD)).await;
         let tokens = Tokens::of(&login);
-        people.push(Someone { key: Keys::new("lk:").sessions(account), tokens });
+        users.push(User { key: Keys::new("lk:").sessions(account), tokens });
     }
-    people
+    users
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,23 +104,23 @@ async fn cluster_killed_master_replica_takes_over() {
     let cluster = redis.cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
-    let people = people(&node, 12).await;
+    let users = sign_in_users(&node, 12).await;
     for master in redis.masters() {
         replicated(master, 1).await;
     }
-    let victim = redis.master_of(&people[0].key);
+    let victim = redis.master_of(&users[0].key);
     let (theirs, others): (Vec<_>, Vec<_>) =
-        people.iter().partition(|someone| redis.master_of(&someone.key).port() == victim.port());
+        users.iter().partition(|user| redis.master_of(&user.key).port() == victim.port());
     assert!(!theirs.is_empty() && !others.is_empty());
 
     victim.kill();
     // every answer is a success or a 503, and every session survives
-    let everyone = theirs.iter().chain(&others).map(|someone| async {
-        let tokens = refreshed(&node, &someone.tokens).await;
+    let refreshes = theirs.iter().chain(&others).map(|user| async {
+        let tokens = refreshed(&node, &user.tokens).await;
         refreshed(&node, &tokens).await
     });
-    for tokens in futures_util::future::join_all(everyone).await {
-        until_well("the session is live", 200, || node.get("/v1/me", &tokens.access)).await;
+    for tokens in futures_util::future::join_all(refreshes).await {
+        retry_until("the session is live", 200, || node.get("/v1/me", &tokens.access)).await;
     }
     wait_until_ready(&node).await;
     node.stop().await;
@@ -132,28 +132,28 @@ async fn cluster_slot_migration_keeps_sessions() {
     let cluster = redis.cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
-    let people = people(&node, 4).await;
+    let users = sign_in_users(&node, 4).await;
     let moved = AtomicBool::new(false);
-    let use_it = |someone: &Someone| {
-        let (node, moved, mut tokens) = (&node, &moved, someone.tokens.clone());
+    let use_session = |user: &User| {
+        let (node, moved, mut tokens) = (&node, &moved, user.tokens.clone());
         async move {
             let mut times = 0;
             while times < 20 || !moved.load(Ordering::Relaxed) {
                 tokens = refreshed(node, &tokens).await;
-                is_well(&node.get("/v1/me", &tokens.access).await, 200);
+                has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
                 times += 1;
             }
             (tokens, times)
         }
     };
     let moving = async {
-        for someone in people.iter().chain(&people) {
-            let (redis, key) = (Arc::clone(&redis), someone.key.clone());
+        for user in users.iter().chain(&users) {
+            let (redis, key) = (Arc::clone(&redis), user.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();
         }
         moved.store(true, Ordering::Relaxed);
     };
-    let using = futures_util::future::join_all(people.iter().map(use_it));
+    let using = futures_util::future::join_all(users.iter().map(use_session));
     let ((), used) = tokio::join!(moving, using);
     for (tokens, times) in used {
         let claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();

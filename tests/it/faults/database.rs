@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use super::{refreshed, until_well};
+use super::{refreshed, retry_until};
 use crate::{
     degradation::assert_unavailable,
     harness::{client::PASSWORD, postgres::Postgres, test_cluster::TestCluster, wait},
@@ -71,8 +71,8 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
     node.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().error_for_status().unwrap();
 
     let _again = postgres.again();
-    until_well("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
-    until_well("an account is created", 201, || node.post("/v1/users", somebody_new("bob"))).await;
+    retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
+    retry_until("an account is created", 201, || node.post("/v1/users", somebody_new("bob"))).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
     node.stop().await;

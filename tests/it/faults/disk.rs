@@ -4,7 +4,7 @@ use std::{io::Write, path::Path};
 
 use serde_json::json;
 
-use super::{is_well, until_well};
+use super::{has_succeeded, retry_until};
 use crate::{
     binary::api_url,
     degradation::assert_unavailable,
@@ -58,7 +58,7 @@ async fn full_disk_refuses_writes_only() {
     // a later write may find a free page; any other answer is a 503
     for number in 200..220 {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
-        is_well(&node.post("/v1/users", body).await, 201);
+        has_succeeded(&node.post("/v1/users", body).await, 201);
     }
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     node.get("/v1/me", &tokens.access).await.expect(200);
@@ -67,6 +67,6 @@ async fn full_disk_refuses_writes_only() {
     drop(file);
     std::fs::remove_file(filler).unwrap();
     let body = json!({ "email": "last@example.com", "password": PASSWORD });
-    until_well("writes succeed again", 201, || node.post("/v1/users", body.clone())).await;
+    retry_until("writes succeed again", 201, || node.post("/v1/users", body.clone())).await;
     node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await.expect(200);
 }

@@ -27,7 +27,7 @@ const HANGS: Duration = Duration::from_secs(15);
 
 /// Asserts that an answer has this status or is a 503 that asks for a retry; returns whether it has the status.
 #[track_caller]
-fn is_well(answer: &Answer, status: u16) -> bool {
+fn has_succeeded(answer: &Answer, status: u16) -> bool {
     if answer.status == 503 {
         assert_unavailable(answer);
         return false;
@@ -37,11 +37,11 @@ fn is_well(answer: &Answer, status: u16) -> bool {
 }
 
 /// Repeats a call until it succeeds; every other answer must be a 503, and no call may hang.
-async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
+async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
     let given = Mutex::new(None);
     wait::until(what, || async {
         let answer = tokio::time::timeout(HANGS, ask()).await.expect("the call does not hang");
-        let well = is_well(&answer, status);
+        let well = has_succeeded(&answer, status);
         *given.lock().unwrap() = well.then_some(answer);
         well
     })
@@ -51,7 +51,7 @@ async fn until_well<F: Future<Output = Answer>>(what: &str, status: u16, ask: im
 
 /// Refreshes until it succeeds.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
-    Tokens::of(&until_well("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
+    Tokens::of(&retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
 }
 
 /// Waits until every replica is in sync.

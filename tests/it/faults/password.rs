@@ -1,6 +1,6 @@
 //! The Redis password changes while a node is running.
 
-use super::is_well;
+use super::has_succeeded;
 use crate::{
     degradation::{assert_all_unavailable, assert_not_ready, cluster_at, wait_until_ready},
     harness::wait,
@@ -22,7 +22,7 @@ async fn password_change_during_outage_is_unavailable_then_recovers() {
 
     // connected clients stay connected; new connections are refused
     rights(">second");
-    is_well(&node.get("/v1/me", &tokens.access).await, 200);
+    has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
     assert_all_unavailable(&node, "ada", &tokens).await;
     let refused = "the server refused the user or password of redis.url";

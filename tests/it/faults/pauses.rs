@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::is_well;
+use super::has_succeeded;
 use crate::{
     degradation::{assert_unavailable, cluster, cluster_at, wait_until_ready},
     harness::{
@@ -25,7 +25,7 @@ async fn paused_writes_keep_reads_working() {
     assert_unavailable(&node.refresh(&other.refresh).await);
     assert_unavailable(&node.logout(&other.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
-    wait::until("reads are served", || async { is_well(&node.get("/v1/me", &kept.access).await, 200) }).await;
+    wait::until("reads are served", || async { has_succeeded(&node.get("/v1/me", &kept.access).await, 200) }).await;
 
     server.command(&["CLIENT", "UNPAUSE"]);
     wait_until_ready(&node).await;

@@ -79,16 +79,16 @@ async fn connection_reset_during_logout_is_completed_by_repeat() {
 
     let questions = [0, question / 2, question - 1, question].map(Mode::CutQuestion);
     for mode in questions.into_iter().chain((0..answer).map(Mode::CutAnswer)) {
-        let tokens = Tokens::of(&super::until_well("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
+        let tokens = Tokens::of(&super::retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;
-        let ended = super::is_well(&cut, 204);
+        let ended = super::has_succeeded(&cut, 204);
         proxy.set(Mode::Open);
         if !ended {
-            super::until_well("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
+            super::retry_until("the second logout succeeds", 204, || node.logout(&tokens.refresh)).await;
         }
-        super::until_well("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
-        super::until_well("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
+        super::retry_until("the session has ended", 401, || node.get("/v1/me", &tokens.access)).await;
+        super::retry_until("the refresh is refused", 401, || node.refresh(&tokens.refresh)).await;
         let ends = server.events().iter().filter(|event| event[1] == tokens.session).count();
         assert_eq!(ends, 1, "{mode:?}: one event");
     }

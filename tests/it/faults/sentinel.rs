@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{refreshed, replicated, until_well};
+use super::{refreshed, replicated, retry_until};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -68,7 +68,7 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     master.signal(strike);
     wait::until("the replica is promoted", || async {
         for node in &nodes {
-            super::is_well(&node.get("/v1/me", &kept.access).await, 200);
+            super::has_succeeded(&node.get("/v1/me", &kept.access).await, 200);
         }
         role(&replica).starts_with("master")
     })
@@ -76,7 +76,7 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     let mut tokens = kept;
     for node in &nodes {
         tokens = refreshed(node, &tokens).await;
-        until_well("an ended session stays ended", 401, || node.refresh(&ended.refresh)).await;
+        retry_until("an ended session stays ended", 401, || node.refresh(&ended.refresh)).await;
         wait_until_ready(node).await;
     }
     // the promoted replica has the missed revocations and receives new ones
@@ -84,7 +84,7 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     let missed = feed.caught_up().await;
     assert!(missed.iter().any(|revocation| revocation["session_id"] == before.session.as_str()), "{missed:?}");
     nodes[1].get("/v1/verify", &tokens.access).await.expect(200);
-    until_well("a logout succeeds", 204, || nodes[0].logout(&tokens.refresh)).await;
+    retry_until("a logout succeeds", 204, || nodes[0].logout(&tokens.refresh)).await;
     while feed.revocation().await["session_id"] != tokens.session.as_str() {}
     assert_eq!(nodes[1].get("/v1/verify", &tokens.access).await.status, 401);
     drop(feed);
@@ -126,7 +126,7 @@ async fn sentinel_demoted_master_is_left() {
     let ask = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
     assert!(std::process::Command::new("redis-cli").args(ask).status().unwrap().success());
     wait::until("the roles are exchanged", || async {
-        super::is_well(&node.get("/v1/me", &tokens.access).await, 200);
+        super::has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
         role(&replica).starts_with("master") && role(&master).starts_with("slave")
     })
     .await;

@@ -48,20 +48,20 @@ async fn restarted_redis_loses_no_feed_event() {
     let mut server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    here.account("ada").await;
-    let mut feed = Feed::open(&there, &service, None).await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     for _ in 0..3 {
-        let tokens = here.login("ada").await;
+        let tokens = node.login("ada").await;
         server.kill();
         server.restart();
         // either node may reconnect first
-        sign_out(&here, &tokens.refresh).await;
-        wait_for_revocation(&there, &service, &mut feed, &tokens.session).await;
+        sign_out(&node, &tokens.refresh).await;
+        wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }
@@ -71,19 +71,19 @@ async fn feed_survives_cut_redis_connections() {
     let server = Redis::start();
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    here.account("ada").await;
-    let mut feed = Feed::open(&there, &service, None).await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     for _ in 0..5 {
-        let tokens = here.login("ada").await;
+        let tokens = node.login("ada").await;
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
         server.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]);
-        sign_out(&here, &tokens.refresh).await;
-        wait_for_revocation(&there, &service, &mut feed, &tokens.session).await;
+        sign_out(&node, &tokens.refresh).await;
+        wait_for_revocation(&peer, &service, &mut feed, &tokens.session).await;
     }
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }
@@ -141,27 +141,27 @@ async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     // connecting two nodes to three masters takes a while
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    for node in [&here, &there] {
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    for node in [&node, &peer] {
         connected(&node.state.redis).await;
     }
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {
-        here.account(name).await;
-        ended.push(logged_out_session(&here, name).await);
+        node.account(name).await;
+        ended.push(logged_out_session(&node, name).await);
     }
-    let mut feed = Feed::open(&there, &service, None).await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     let received = feed.caught_up().await;
     let mut received = sessions(&received);
     received.sort_unstable();
     ended.sort();
     assert_eq!(received, ended);
     for name in ["ada", "bob", "cyd", "dan"] {
-        let session = logged_out_session(&here, name).await;
+        let session = logged_out_session(&node, name).await;
         assert_eq!(feed.revocation().await["session_id"], *session);
     }
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }

@@ -13,8 +13,8 @@ use crate::harness::{
 
 struct FeedFixture {
     cluster: TestCluster,
-    here: Node,
-    there: Node,
+    node: Node,
+    peer: Node,
     feed: Feed,
     account: String,
 }
@@ -23,12 +23,12 @@ impl FeedFixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
         cluster.config.session.retry_window = Duration::ZERO;
-        let (here, there) = (cluster.node().await, cluster.node().await);
-        let account = here.account("ada").await.text_of("id");
+        let (node, peer) = (cluster.node().await, cluster.node().await);
+        let account = node.account("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;
-        let mut feed = Feed::open(&there, &service, None).await;
+        let mut feed = Feed::open(&peer, &service, None).await;
         assert_eq!(feed.caught_up().await, [Value::Null; 0]);
-        Self { cluster, here, there, feed, account }
+        Self { cluster, node, peer, feed, account }
     }
 
     async fn next(&mut self) -> Value {
@@ -39,18 +39,18 @@ impl FeedFixture {
 
     async fn stop(self) {
         drop(self.feed);
-        self.here.stop().await;
-        self.there.stop().await;
+        self.node.stop().await;
+        self.peer.stop().await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn reused_token_is_sent() {
     let mut fixture = FeedFixture::start().await;
-    let tokens = fixture.here.login("ada").await;
-    fixture.here.refresh(&tokens.refresh).await.expect(200);
+    let tokens = fixture.node.login("ada").await;
+    fixture.node.refresh(&tokens.refresh).await.expect(200);
     fixture.cluster.advance(Duration::from_secs(11));
-    fixture.here.refresh(&tokens.refresh).await.expect(401);
+    fixture.node.refresh(&tokens.refresh).await.expect(401);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["reason"]), (&"session".into(), &"reuse".into()));
     assert_eq!(received["session_id"], *tokens.session);
@@ -60,12 +60,12 @@ async fn reused_token_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_ended_by_its_owner_and_all_others_are_sent() {
     let mut fixture = FeedFixture::start().await;
-    let (one, other) = (fixture.here.login("ada").await, fixture.here.login("ada").await);
+    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     fixture.cluster.advance(Duration::from_secs(1));
-    fixture.here.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
+    fixture.node.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
     let received = fixture.next().await;
     assert_eq!((&received["session_id"], &received["reason"]), (&other.session.into(), &"revoked".into()));
-    fixture.here.delete("/v1/sessions?keep_current=true", &one.access).await.expect(200);
+    fixture.node.delete("/v1/sessions?keep_current=true", &one.access).await.expect(200);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["except_session_id"]), (&"account".into(), &one.session.into()));
     assert_eq!((&received["before"], &received["reason"]), (&"2027-01-15T08:00:01.000Z".into(), &"revoked".into()));
@@ -75,10 +75,10 @@ async fn session_ended_by_its_owner_and_all_others_are_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_password_is_sent() {
     let mut fixture = FeedFixture::start().await;
-    let tokens = fixture.here.login("ada").await;
+    let tokens = fixture.node.login("ada").await;
     fixture.cluster.advance(Duration::from_millis(1500));
     let changed =
-        fixture.here.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
+        fixture.node.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
     assert_eq!(
@@ -92,11 +92,11 @@ async fn changed_password_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn disabled_account_and_its_newest_session_are_sent() {
     let mut fixture = FeedFixture::start().await;
-    fixture.here.login("ada").await;
+    fixture.node.login("ada").await;
     fixture.cluster.advance(Duration::from_secs(1));
-    let young = fixture.here.login("ada").await;
-    let ada = accounts::find(&fixture.here.state.sql, "ada").await.unwrap();
-    accounts::disable(&fixture.here.state, ada.id).await.unwrap();
+    let young = fixture.node.login("ada").await;
+    let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
+    accounts::disable(&fixture.node.state, ada.id).await.unwrap();
     let mut received = [fixture.next().await, fixture.next().await];
     received.sort_by_key(|received| received["kind"].to_string());
     assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));
@@ -110,12 +110,12 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     let mut fixture = FeedFixture::start().await;
     fixture.feed.moved_on().await;
     let last = fixture.feed.last_id.clone();
-    let ada = accounts::find(&fixture.here.state.sql, "ada").await.unwrap();
+    let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());
-    accounts::change_roles(&fixture.here.state, ada.id, &editor, &none).await.unwrap();
-    accounts::change_roles(&fixture.there.state, ada.id, &editor, &none).await.unwrap();
+    accounts::change_roles(&fixture.node.state, ada.id, &editor, &none).await.unwrap();
+    accounts::change_roles(&fixture.peer.state, ada.id, &editor, &none).await.unwrap();
     fixture.cluster.advance(Duration::from_secs(1));
-    accounts::change_roles(&fixture.there.state, ada.id, &none, &editor).await.unwrap();
+    accounts::change_roles(&fixture.peer.state, ada.id, &none, &editor).await.unwrap();
     let claims = |version, at: &str| {
         let data = json!({ "account_id": fixture.account, "claims_version": version, "at": at });
         Event { name: "claims".to_owned(), data }
@@ -134,7 +134,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles is none");
     let service = fixture.cluster.service_client("other").await;
     for last in [None, last.as_deref()] {
-        let mut feed = Feed::open(&fixture.here, &service, last).await;
+        let mut feed = Feed::open(&fixture.node, &service, last).await;
         assert_eq!(received(&mut feed).await, expected);
     }
     fixture.stop().await;
@@ -144,7 +144,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
 async fn retired_key_is_sent() {
     let mut fixture = FeedFixture::start().await;
     fixture
-        .here
+        .node
         .state
         .redis
         .revocation_log

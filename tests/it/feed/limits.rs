@@ -52,12 +52,12 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
-    let here = cluster.node().await;
+    let node = cluster.node().await;
     cluster.config.feed.max_subscribers = 2;
     cluster.config.http.write_timeout = Duration::from_secs(1);
-    let there = cluster.node().await;
-    let _slow = stalled_subscriber(&there, &service, "event: live").await;
-    let mut quick = Feed::open(&there, &service, None).await;
+    let peer = cluster.node().await;
+    let _slow = stalled_subscriber(&peer, &service, "event: live").await;
+    let mut quick = Feed::open(&peer, &service, None).await;
     quick.caught_up().await;
     let (count, mut counted) = watch::channel(0);
     let quick = tokio::spawn(async move {
@@ -65,19 +65,19 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
             count.send_modify(|count| *count += 1);
         }
     });
-    assert_eq!(Feed::try_open(&there, &service, None).await.status(), 503);
+    assert_eq!(Feed::try_open(&peer, &service, None).await.status(), 503);
 
     let mut revoked = 0;
-    while Feed::try_open(&there, &service, None).await.status() == 503 {
+    while Feed::try_open(&peer, &service, None).await.status() == 503 {
         assert!(revoked < 100_000, "the slow subscriber was not dropped");
-        revoke(&here, 1).await;
+        revoke(&node, 1).await;
         revoked += 1000;
         counted.wait_for(|counted| *counted == revoked).await.unwrap();
     }
-    here.account("ada").await;
-    logged_out_session(&here, "ada").await;
+    node.account("ada").await;
+    logged_out_session(&node, "ada").await;
     quick.await.unwrap();
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }

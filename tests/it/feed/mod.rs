@@ -30,11 +30,11 @@ fn sessions(revocations: &[Value]) -> Vec<&str> {
 async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    let account = here.account("ada").await.text_of("id");
-    let before = logged_out_session(&here, "ada").await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    let account = node.account("ada").await.text_of("id");
+    let before = logged_out_session(&node, "ada").await;
 
-    let mut feed = Feed::open(&there, &service, None).await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     let first = feed.next().await.unwrap();
     assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
     let logout = |session: &str| {
@@ -46,11 +46,11 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     assert_eq!(feed.caught_up().await, [logout(&before)]);
     assert!(feed.last_id.is_some());
 
-    let after = logged_out_session(&here, "ada").await;
+    let after = logged_out_session(&node, "ada").await;
     assert_eq!(feed.revocation().await, logout(&after));
     feed.moved_on().await;
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }
@@ -59,13 +59,13 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
 async fn event_id_covers_every_earlier_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    here.account("ada").await;
-    let mut feed = Feed::open(&there, &service, None).await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     // every event id covers all revocations before its time by Redis' clock
     for _ in 0..20 {
-        let session = logged_out_session(&here, "ada").await;
+        let session = logged_out_session(&node, "ada").await;
         let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
         let now: i64 = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
@@ -81,7 +81,7 @@ async fn event_id_covers_every_earlier_revocation() {
         assert!(received);
     }
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }

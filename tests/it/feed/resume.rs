@@ -9,21 +9,21 @@ use crate::harness::{sse::Feed, test_cluster::TestCluster};
 async fn missed_revocations_are_replayed_by_any_node() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    here.account("ada").await;
-    let mut feed = Feed::open(&there, &service, None).await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
+    let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     let last = feed.last_id.clone().unwrap();
     drop(feed);
-    let missed = [logged_out_session(&here, "ada").await, logged_out_session(&there, "ada").await];
+    let missed = [logged_out_session(&node, "ada").await, logged_out_session(&peer, "ada").await];
 
-    for node in [&here, &there] {
+    for node in [&node, &peer] {
         let mut feed = Feed::open(node, &service, Some(&last)).await;
         let first = feed.next().await.unwrap();
         assert_eq!((first.name.as_str(), &first.data), ("resumed", &json!({ "retain_seconds": 310 })));
         assert_eq!(sessions(&feed.caught_up().await), missed);
     }
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }
@@ -32,14 +32,14 @@ async fn missed_revocations_are_replayed_by_any_node() {
 async fn broken_connections_lose_no_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
-    let (here, there) = (cluster.node().await, cluster.node().await);
-    here.account("ada").await;
-    let mut feed = Feed::open(&here, &service, None).await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
+    let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     let ending = async {
         let mut ended = Vec::new();
         for _ in 0..40 {
-            ended.push(logged_out_session(&there, "ada").await);
+            ended.push(logged_out_session(&peer, "ada").await);
         }
         ended
     };
@@ -47,7 +47,7 @@ async fn broken_connections_lose_no_revocation() {
     let following = async {
         loop {
             let last = feed.last_id.clone().unwrap();
-            feed = Feed::open(if received.len() % 2 == 0 { &there } else { &here }, &service, Some(&last)).await;
+            feed = Feed::open(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
             assert_eq!(feed.next().await.unwrap().name, "resumed");
             // some connections break while missed revocations are replayed
             for _ in 0..=received.len() % 3 {
@@ -62,13 +62,13 @@ async fn broken_connections_lose_no_revocation() {
         ended = ending => ended,
         () = following => unreachable!("the loop has no end"),
     };
-    let mut feed = Feed::open(&here, &service, feed.last_id.clone().as_deref()).await;
+    let mut feed = Feed::open(&node, &service, feed.last_id.clone().as_deref()).await;
     received.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
     for session in &ended {
         assert!(received.contains(session));
     }
     drop(feed);
-    for node in [here, there] {
+    for node in [node, peer] {
         node.stop().await;
     }
 }

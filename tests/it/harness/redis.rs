@@ -106,7 +106,7 @@ impl Redis {
     }
 
     /// Dumps all keys, fields and values as bytes to search in.
-    pub fn everything(&self) -> Vec<u8> {
+    pub fn dump(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let scanned = self.command(&["--scan"]);
         // SCAN has no order, and rate-limit keys expire by themselves

@@ -43,15 +43,15 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
         let mut users = join_all((0..USERS).map(register)).await;
         let done = record.elapsed() + length;
         // a thread for each kind of fault, since starting and stopping servers blocks
-        let here = tokio::runtime::Handle::current();
+        let runtime = tokio::runtime::Handle::current();
         tokio::task::block_in_place(|| {
             std::thread::scope(|scope| {
                 if with_faults {
                     let (for_redis, for_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
-                    scope.spawn(|| here.block_on(faults::inject_into_redis(bench, &record, for_redis, done)));
-                    scope.spawn(|| here.block_on(faults::inject_into_nodes(bench, &record, for_nodes, done)));
+                    scope.spawn(|| runtime.block_on(faults::inject_into_redis(bench, &record, for_redis, done)));
+                    scope.spawn(|| runtime.block_on(faults::inject_into_nodes(bench, &record, for_nodes, done)));
                 }
-                here.block_on(join_all(users.iter_mut().map(|user| user.run(done))));
+                runtime.block_on(join_all(users.iter_mut().map(|user| user.run(done))));
             });
         });
         bench.ready().await;

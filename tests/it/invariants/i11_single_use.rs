@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, problem, reset, reset_mail, signed_in, verify, without_limits},
+    accounts::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify, without_limits},
     harness::{
         client::{Answer, PASSWORD},
         test_cluster::TestCluster,
@@ -32,7 +32,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     for by_code in [false, true] {
-        let (token, code) = reset_mail(&cluster, &nodes[0], "ada").await;
+        let (token, code) = request_reset(&cluster, &nodes[0], "ada").await;
         let race = (0..16).map(|racer| {
             let body = if by_code {
                 json!({ "identifier": "ada", "code": code, "new_password": password(racer) })
@@ -54,7 +54,7 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let (_, code) = reset_mail(&cluster, &nodes[0], "ada").await;
+    let (_, code) = request_reset(&cluster, &nodes[0], "ada").await;
     let guesses = (0..16).map(|racer| {
         let body = json!({ "identifier": "ada", "code": "2222-2222", "new_password": password(racer) });
         nodes[racer % 2].post("/v1/password/reset", body)
@@ -104,18 +104,18 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
 
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "password");
 
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     let admin = latchkey::domain::account::Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &latchkey::domain::account::Roles::default())
         .await
         .unwrap();
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "epoch");
 
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     let new = latchkey::domain::account::Email::parse(&email("lovelace")).unwrap();
     latchkey::service::accounts::set_email(&node.state, id, &new).await.unwrap();
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "address");
@@ -146,8 +146,8 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, code) = reset_mail(&cluster, &node, "ada").await;
-    let everything = String::from_utf8_lossy(&cluster.redis.everything()).into_owned();
+    let (token, code) = request_reset(&cluster, &node, "ada").await;
+    let everything = String::from_utf8_lossy(&cluster.redis.dump()).into_owned();
     for secret in [token.as_str(), &token["lk_ot_".len()..], &code, &code.replace('-', ""), "ada@example.com"] {
         assert!(!everything.contains(secret), "{secret}");
     }

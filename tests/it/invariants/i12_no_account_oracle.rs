@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use serde_json::{Value, json};
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, reset, reset_mail, without_limits},
+    accounts::{NEW_PASSWORD, email, request_reset, reset, without_limits},
     harness::{
         client::Answer,
         monitor::Monitor,
@@ -38,7 +38,7 @@ async fn cluster() -> (TestCluster, Node) {
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.account("ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     (cluster, node)
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, change_mail, count, email, emails, next_mail, problem, reset, reset_mail, signed_in, verify,
+        NEW_PASSWORD, change_mail, count, email, emails, next_mail, problem, request_reset, reset, signed_in, verify,
         without_limits,
     },
     harness::{
@@ -55,7 +55,7 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
 #[tokio::test]
 async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
     let (cluster, node, attacker) = squatted().await;
-    let (token, _) = reset_mail(&cluster, &node, "victim").await;
+    let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
 
@@ -103,7 +103,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted().await;
     let (change, code) = change_mail(&cluster, &node, &attacker, "attacker").await;
-    let (token, _) = reset_mail(&cluster, &node, "victim").await;
+    let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     for body in [
         json!({ "token": change, "password": NEW_PASSWORD }),
@@ -202,7 +202,7 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
 #[tokio::test]
 async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_verifies() {
     let (cluster, node, attacker) = squatted_with_own_address().await;
-    let (token, _) = reset_mail(&cluster, &node, "victim").await;
+    let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
@@ -249,7 +249,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_vict
 async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted().await;
     let (_, token, code) = emails::add(&cluster, &node, &attacker, "attacker").await;
-    let (link, _) = reset_mail(&cluster, &node, "victim").await;
+    let (link, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &link, NEW_PASSWORD).await.expect(204);
     let victim = node.login_with("victim", NEW_PASSWORD).await;
     for body in [json!({ "token": token, "password": NEW_PASSWORD }), json!({ "token": token })] {

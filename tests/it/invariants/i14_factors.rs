@@ -8,8 +8,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, next_mail, problem, reset, reset_mail, signed_in, verify},
-    factors::{account, assert_nothing_exists, challenge_of, claims, cluster, enrol, second_factor},
+    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
+    factors::{account, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor},
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -63,9 +63,9 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     let answer = reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    assert_nothing_exists(&answer);
+    assert_no_credentials(&answer);
     assert_eq!(node.refresh(&ada.tokens.refresh).await.status, 401, "the sessions ended");
     let challenge = challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -83,7 +83,7 @@ async fn i14_securing_the_account_by_a_link_keeps_the_factors_of_before() {
     node.change_password(&Tokens::of(&answer).access, PASSWORD, NEW_PASSWORD).await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "password_changed").await;
     let body = json!({ "token": mail.token() });
-    assert_nothing_exists(&node.post("/v1/account/secure", body).await.expect(204));
+    assert_no_credentials(&node.post("/v1/account/secure", body).await.expect(204));
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
     cluster.advance(std::time::Duration::from_secs(60));
@@ -163,7 +163,7 @@ async fn i14_oauth_endpoints_take_no_password() {
     let form = [("grant_type", "password"), ("username", "ada"), ("password", PASSWORD)];
     let answer = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
     assert_eq!(answer.status, 400);
-    assert_nothing_exists(&answer);
+    assert_no_credentials(&answer);
 }
 
 #[tokio::test]
@@ -247,7 +247,7 @@ async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_addres
     let cluster = cluster();
     let node = cluster.node().await;
     let squatter = account(&cluster, &node, "ada").await;
-    let (token, _) = reset_mail(&cluster, &node, "ada").await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with("ada", NEW_PASSWORD).await;
     let listed = node.get("/v1/me/factors", &owner.access).await.json();
@@ -267,7 +267,7 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     let body = json!({ "account": email("ada"), "delivery": "return" });
     let request = node.request(Method::POST, "/v1/users/reset").json(&body);
     let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(202);
-    assert_nothing_exists(&reset(&node, &answer.text_of("token"), NEW_PASSWORD).await.expect(204));
+    assert_no_credentials(&reset(&node, &answer.text_of("token"), NEW_PASSWORD).await.expect(204));
     challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
@@ -284,7 +284,7 @@ async fn i14_undone_change_of_address_keeps_the_factors_of_before() {
     let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
-    assert_nothing_exists(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));
+    assert_no_credentials(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
@@ -299,6 +299,6 @@ async fn i14_verification_of_an_address_starts_no_session() {
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
     let answer = node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
-    assert_nothing_exists(&answer);
+    assert_no_credentials(&answer);
     challenge_of(&node.try_login("ada", PASSWORD).await);
 }

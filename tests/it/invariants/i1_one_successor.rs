@@ -200,10 +200,10 @@ async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation()
 async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     let mut cluster = TestCluster::new();
     let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
-    let here = cluster.node().await;
+    let node = cluster.node().await;
     let clock = std::mem::replace(&mut cluster.clock, ahead);
-    let there = cluster.node().await;
-    let nodes = [here, there];
+    let peer = cluster.node().await;
+    let nodes = [node, peer];
     nodes[0].account("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for round in 1..=20 {

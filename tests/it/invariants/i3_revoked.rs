@@ -157,14 +157,14 @@ async fn i3_redis_out_of_memory_revokes_and_appends_the_event_and_changes_nothin
         let account = node.verified(&tokens.access).sub;
         cluster.advance(Duration::from_secs(1));
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-        let before = cluster.redis.everything();
+        let before = cluster.redis.dump();
         for _ in 0..2 {
             let answer = node.refresh(&tokens.refresh).await;
             assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
             assert!(!answer.header("retry-after").is_empty());
         }
         assert_eq!(node.try_login("ada", crate::harness::client::PASSWORD).await.status, 503);
-        assert!(cluster.redis.everything() == before, "refused requests change nothing");
+        assert!(cluster.redis.dump() == before, "refused requests change nothing");
         node.get("/v1/me", &tokens.access).await.expect(200);
 
         ending.happen(&node, &tokens).await;

@@ -52,13 +52,13 @@ async fn i2_grace_window_is_exact_on_skewed_nodes() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = skewed_nodes(&mut cluster).await;
-    for (here, there) in [(0, 1), (1, 0)] {
-        let first = nodes[here].login("ada").await;
-        let next = refreshed(&nodes[here], &first.refresh).await;
+    for (node, peer) in [(0, 1), (1, 0)] {
+        let first = nodes[node].login("ada").await;
+        let next = refreshed(&nodes[node], &first.refresh).await;
         cluster.advance(Duration::from_millis(9_999));
-        assert_eq!(refreshed(&nodes[there], &first.refresh).await.refresh, next.refresh);
+        assert_eq!(refreshed(&nodes[peer], &first.refresh).await.refresh, next.refresh);
         cluster.advance(Duration::from_millis(1));
-        assert_eq!(nodes[there].refresh(&first.refresh).await.problem(), problem("refresh_token_reused"));
+        assert_eq!(nodes[peer].refresh(&first.refresh).await.problem(), problem("refresh_token_reused"));
     }
 }
 
@@ -66,11 +66,11 @@ async fn i2_grace_window_is_exact_on_skewed_nodes() {
 async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
     let mut cluster = TestCluster::new();
     let nodes = skewed_nodes(&mut cluster).await;
-    for (here, there) in [(0, 1), (1, 0)] {
-        let idle = nodes[here].login("ada").await;
-        let used = nodes[here].login("ada").await;
+    for (node, peer) in [(0, 1), (1, 0)] {
+        let idle = nodes[node].login("ada").await;
+        let used = nodes[node].login("ada").await;
         cluster.advance(7 * DAY - Duration::from_millis(1));
-        refreshed(&nodes[there], &used.refresh).await;
+        refreshed(&nodes[peer], &used.refresh).await;
         cluster.advance(Duration::from_millis(1));
         for node in &nodes {
             assert_eq!(node.refresh(&idle.refresh).await.problem(), problem("session_expired"));
@@ -83,15 +83,15 @@ async fn access_token_of_each_skewed_node_is_valid_on_the_other_for_its_whole_li
     let mut cluster = TestCluster::new();
     cluster.config.token.leeway = Duration::ZERO;
     let nodes = skewed_nodes(&mut cluster).await;
-    for (here, there) in [(0, 1), (1, 0)] {
-        let tokens = nodes[here].login("ada").await;
-        let claims = nodes[there].verified(&tokens.access);
+    for (node, peer) in [(0, 1), (1, 0)] {
+        let tokens = nodes[node].login("ada").await;
+        let claims = nodes[peer].verified(&tokens.access);
         let now = cluster.clock.now().as_secs();
         assert_eq!((claims.iat, claims.exp, claims.auth_time), (now, now + 300, now));
         cluster.advance(299 * SECOND);
-        nodes[there].get("/v1/me", &tokens.access).await.expect(200);
+        nodes[peer].get("/v1/me", &tokens.access).await.expect(200);
         cluster.advance(SECOND);
-        nodes[there].get("/v1/me", &tokens.access).await.expect(401);
+        nodes[peer].get("/v1/me", &tokens.access).await.expect(401);
     }
 }
 

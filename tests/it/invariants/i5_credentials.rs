@@ -337,13 +337,13 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
 
     // A replica refuses writes: the sessions can't be ended.
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
-    let before = cluster.redis.everything();
+    let before = cluster.redis.dump();
     let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
     assert!(accounts::disable(&node.state, id).await.is_err());
     assert!(accounts::delete(&node.state, id).await.is_err());
-    assert!(cluster.redis.everything() == before);
+    assert!(cluster.redis.dump() == before);
     cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
     // Nothing has changed.

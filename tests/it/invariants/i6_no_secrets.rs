@@ -164,7 +164,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     }
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
-    let redis = cluster.redis.everything();
+    let redis = cluster.redis.dump();
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
     hidden.absent_from("Redis", &redis);
     hidden.absent_from("the database", &files(&cluster));

@@ -8,7 +8,7 @@ use latchkey::{
     store::sql::{OutboxState, Sql},
 };
 
-use super::{CODE, TOKEN, enqueue, mail, recipient, reset_mail};
+use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail};
 use crate::harness::{test_cluster::TestCluster, wait};
 
 /// Waits until no mail waits any more.
@@ -21,7 +21,7 @@ pub(super) async fn sent(sql: &Sql) {
 async fn mail_becomes_a_private_file_with_link_and_code() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("ann@bücher.example", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("ann@bücher.example", cluster.clock.now())).await;
     let found = cluster.mail_to("ann@xn--bcher-kva.example", "verify_address").await;
     assert_eq!((found.token(), found.code()), (TOKEN, CODE));
     assert!(found.html.contains(TOKEN) && found.html.contains(CODE), "{}", found.html);
@@ -36,7 +36,7 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     let cluster = TestCluster::new();
     let mut first = cluster.node().await;
     first.kill_mail();
-    enqueue(&first.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    enqueue(&first.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     // claimed by a worker that dies
     let lease = Duration::from_mins(5);
     assert_eq!(first.state.sql.claim_mails(1, cluster.clock.now(), lease).await.unwrap().len(), 1);
@@ -53,7 +53,8 @@ async fn link_and_code_are_in_no_column_before_and_after_sending() {
     let cluster = TestCluster::new();
     let mut node = cluster.node().await;
     node.stop_mail().await;
-    let prepared = node.state.mailer.prepare(&reset_mail("ann@example.com", cluster.clock.now())).unwrap().unwrap();
+    let prepared =
+        node.state.mailer.prepare(&verification_mail("ann@example.com", cluster.clock.now())).unwrap().unwrap();
     node.state.sql.enqueue_mail(&prepared).await.unwrap();
     let database = || {
         let files = fs::read_dir(cluster.folder()).unwrap().map(|entry| entry.unwrap().path());
@@ -83,7 +84,7 @@ async fn headers_identify_the_mail_and_stop_automatic_answers() {
     cluster.config.mail.list_unsubscribe = Some("mailto:unsubscribe@example.com".to_owned());
     let node = cluster.node().await;
     let now = cluster.clock.now();
-    enqueue(&node.state, &reset_mail("ann@example.com", now)).await;
+    enqueue(&node.state, &verification_mail("ann@example.com", now)).await;
     let device = Device::from_user_agent("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0");
     let origin = ActionOrigin { at: now, address: Some([192, 0, 2, 7].into()), device };
     let notice = Notice { origin, not_me: Some("https://auth.example.com/account/not-me#token=t".into()) };
@@ -110,7 +111,7 @@ async fn line_break_in_sender_name_adds_no_header() {
     let mut cluster = TestCluster::new();
     cluster.config.mail.from.name = Some("Acme\r\nBcc: eve@evil.example".to_owned());
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     let found = cluster.mail_to("ann@example.com", "verify_address").await;
     assert!(!found.has_header("Bcc"), "{:?}", found.headers);
     assert_eq!(found.headers.len(), found.headers.iter().filter(|(name, _)| !name.contains(' ')).count());
@@ -131,7 +132,7 @@ async fn notice_that_is_switched_off_is_not_prepared() {
 async fn files_and_rows_are_deleted_after_the_retention() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     cluster.mail_to("ann@example.com", "verify_address").await;
     sent(&node.state.sql).await;
     cluster.advance(cluster.config.mail.retention + Duration::from_secs(1));

@@ -26,7 +26,7 @@ pub fn recipient(address: &str) -> Recipient {
 }
 
 /// A mail with a link and a code, valid for an hour.
-pub fn reset_mail(address: &str, now: Timestamp) -> Mail {
+pub fn verification_mail(address: &str, now: Timestamp) -> Mail {
     mail(
         address,
         MailData::VerifyAddress {

@@ -8,7 +8,7 @@ use latchkey::{
     store::sql::{OutboxRow, OutboxState},
 };
 
-use super::{TOKEN, enqueue, files::sent, reset_mail};
+use super::{TOKEN, enqueue, files::sent, verification_mail};
 use crate::harness::{
     smtp::SmtpServer,
     test_cluster::{Node, TestCluster},
@@ -47,7 +47,7 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
         let server = SmtpServer::start(security, Some("latchkey:hunter2 with spaces"));
         let cluster = cluster(&server);
         let node = cluster.node().await;
-        enqueue(&node.state, &reset_mail("zoë@bücher.example", cluster.clock.now())).await;
+        enqueue(&node.state, &verification_mail("zoë@bücher.example", cluster.clock.now())).await;
         let received = server.wait_for(1).await.remove(0);
         assert!(received.is_encrypted && received.is_authenticated, "{security:?}");
         assert_eq!((&*received.from, &*received.to), ("no-reply@auth.example.com", "zoë@xn--bcher-kva.example"));
@@ -71,7 +71,7 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
         let mut cluster = TestCluster::new();
         cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
         let node = cluster.node().await;
-        enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+        enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
         let row = retried(&node).await;
         assert_eq!(row.state, OutboxState::Waiting, "a mistake in the settings loses no mail");
         let error = row.error.unwrap();
@@ -87,7 +87,7 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("greylist@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("greylist@example.com", cluster.clock.now())).await;
     let row = retried(&node).await;
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
@@ -104,7 +104,7 @@ async fn rejected_mail_is_given_up_and_can_be_retried() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("reject@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("reject@example.com", cluster.clock.now())).await;
     sent(&node.state.sql).await;
     let found = row(&node).await;
     assert_eq!((found.state, found.attempts), (OutboxState::Failed, 1));
@@ -123,8 +123,8 @@ async fn server_that_hangs_delays_its_mail_only() {
     cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
     let node = cluster.node().await;
     let now = cluster.clock.now();
-    enqueue(&node.state, &reset_mail("hang@example.com", now)).await;
-    enqueue(&node.state, &reset_mail("ann@example.com", now)).await;
+    enqueue(&node.state, &verification_mail("hang@example.com", now)).await;
+    enqueue(&node.state, &verification_mail("ann@example.com", now)).await;
     let first = server.wait_for(1).await;
     assert_eq!(first[0].to, "ann@example.com");
     let hung = || async {
@@ -143,7 +143,7 @@ async fn connection_lost_in_the_message_loses_no_mail() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("crash@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("crash@example.com", cluster.clock.now())).await;
     let row = retried(&node).await;
     assert!(server.received().is_empty());
     advance_to(&cluster, &row);
@@ -158,7 +158,7 @@ async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() 
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    enqueue(&node.state, &reset_mail("lost@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("lost@example.com", cluster.clock.now())).await;
     let row = retried(&node).await;
     advance_to(&cluster, &row);
     let received = server.wait_for(2).await;
@@ -174,7 +174,7 @@ async fn two_nodes_send_each_mail_once() {
     let cluster = cluster(&server);
     let nodes = [cluster.node().await, cluster.node().await];
     for number in 0..60 {
-        let mail = reset_mail(&format!("user{number}@example.com"), cluster.clock.now());
+        let mail = verification_mail(&format!("user{number}@example.com"), cluster.clock.now());
         enqueue(&nodes[number % 2].state, &mail).await;
     }
     server.wait_for(60).await;
@@ -196,7 +196,7 @@ async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
     let node = cluster.node().await;
     let now = cluster.clock.now();
     for number in 0..50 {
-        let mut mail = reset_mail(&format!("user{number}@example.com"), now);
+        let mut mail = verification_mail(&format!("user{number}@example.com"), now);
         if let latchkey::domain::mail::MailData::VerifyAddress { challenge } = &mut mail.data {
             challenge.expires_at = now + Duration::from_hours(2);
         }
@@ -237,7 +237,8 @@ async fn full_outbox_refuses_codes_and_drops_notices() {
     cluster.config.mail.max_queued = 100;
     let node = cluster.node().await;
     let now = cluster.clock.now();
-    let prepared: Vec<_> = (0..101).map(|_| node.state.mailer.prepare(&reset_mail("ann@example.com", now))).collect();
+    let prepared: Vec<_> =
+        (0..101).map(|_| node.state.mailer.prepare(&verification_mail("ann@example.com", now))).collect();
     assert!(prepared[..100].iter().all(|mail| matches!(mail, Ok(Some(_)))));
     assert!(prepared[100].is_err());
     let notice = super::mail("ann@example.com", MailData::AccountDisabled { at: now });
@@ -251,7 +252,7 @@ async fn expired_mail_is_not_sent() {
     let cluster = cluster(&server);
     let mut node = cluster.node().await;
     node.stop_mail().await;
-    enqueue(&node.state, &reset_mail("ann@example.com", cluster.clock.now())).await;
+    enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     cluster.advance(Duration::from_hours(1));
     let other = cluster.node().await;
     sent(&other.state.sql).await;

@@ -132,21 +132,21 @@ async fn client_credentials_grant_returns_a_token_of_the_client() {
 async fn client_token_is_valid_for_its_audiences_and_no_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let here = cluster.service_client("here").await;
+    let service = cluster.service_client("service").await;
     let audiences = ["reports", "https://api.example.com/"].map(str::to_owned).to_vec();
-    let elsewhere = NewClient { name: "elsewhere".to_owned(), audiences: audiences.clone(), ..NewClient::default() };
-    let elsewhere = cluster.service_client_with(elsewhere).await;
-    let (for_us, for_others) = (client_token(&node, &here).await, client_token(&node, &elsewhere).await);
-    let claims = part(&for_others, 1);
+    let other = NewClient { name: "other".to_owned(), audiences: audiences.clone(), ..NewClient::default() };
+    let other = cluster.service_client_with(other).await;
+    let (own_token, other_token) = (client_token(&node, &service).await, client_token(&node, &other).await);
+    let claims = part(&other_token, 1);
     assert_eq!(claims["aud"], json!(audiences));
     assert_eq!(claims["scope"], json!(null), "the token has no scopes");
 
-    let verified = node.get("/v1/verify?allow=clients", &for_us).await.expect(200);
+    let verified = node.get("/v1/verify?allow=clients", &own_token).await.expect(200);
     let headers = ["subject", "session", "client", "scope", "roles", "expires"].map(|name| format!("x-auth-{name}"));
     let headers = headers.map(|name| verified.header(&name).to_owned());
-    assert_eq!(headers, ["here", "", "here", "read write", "", "1800000300"]);
-    assert_eq!(node.get("/v1/verify?allow=clients", &for_others).await.problem(), (401, "invalid_token".to_owned()));
-    for token in [&for_us, &for_others] {
+    assert_eq!(headers, ["service", "", "service", "read write", "", "1800000300"]);
+    assert_eq!(node.get("/v1/verify?allow=clients", &other_token).await.problem(), (401, "invalid_token".to_owned()));
+    for token in [&own_token, &other_token] {
         for path in ["/v1/me", "/v1/sessions"] {
             assert_eq!(node.get(path, token).await.problem(), (401, "invalid_token".to_owned()), "{path}");
         }
@@ -157,10 +157,10 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
         node.send(logout).await.expect(204);
     }
     // A client sees tokens for its own audiences as active.
-    assert_eq!(introspect(&node, &here, &for_us).await["active"], true);
-    assert_eq!(introspect(&node, &elsewhere, &for_others).await["active"], true);
-    assert_eq!(introspect(&node, &elsewhere, &for_us).await, json!({ "active": false }));
-    assert_eq!(introspect(&node, &here, &for_others).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &service, &own_token).await["active"], true);
+    assert_eq!(introspect(&node, &other, &other_token).await["active"], true);
+    assert_eq!(introspect(&node, &other, &own_token).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &service, &other_token).await, json!({ "active": false }));
     cluster.advance(Duration::from_secs(306));
-    assert_eq!(introspect(&node, &here, &for_us).await, json!({ "active": false }));
+    assert_eq!(introspect(&node, &service, &own_token).await, json!({ "active": false }));
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{Authenticator, add, audit, claims, list, register, registration_options};
 use crate::{
     accounts::{email, problem, verify},
-    factors::{self, assert_nothing_exists, codes_of},
+    factors::{self, assert_no_credentials, codes_of},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -30,7 +30,7 @@ async fn challenge(node: &Client, name: &str) -> String {
     let answer = node.try_login(name, PASSWORD).await;
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
     assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
-    assert_nothing_exists(&answer);
+    assert_no_credentials(&answer);
     answer.text_of("challenge")
 }
 
@@ -121,7 +121,7 @@ async fn refused_passkey_leaves_the_sign_in_waiting() {
         let credential = authenticator.create(&begin(&node, &waiting).await);
         let answer = end(&node, &waiting, credential).await;
         assert_eq!(answer.problem(), refusal);
-        assert_nothing_exists(&answer);
+        assert_no_credentials(&answer);
     }
     let body = json!({ "challenge": waiting, "name": "a\u{202e}b", "credential": {} });
     let answer = node.post("/v1/login/enrolment/passkey", body).await;

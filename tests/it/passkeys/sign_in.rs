@@ -160,7 +160,7 @@ async fn challenge_expires() {
     let tokens = node.login("ada").await;
     let options = super::registration_options(&node, &tokens).await;
     let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
-    let gone = || async { !String::from_utf8_lossy(&cluster.redis.everything()).contains(&key) };
+    let gone = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
     crate::harness::wait::until("the challenge has expired", gone).await;
     let answer = super::add(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));

@@ -23,7 +23,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     let (one, two) = (server.store(), server.store());
     start_replication(&one).await;
     start_replication(&two).await;
-    let (mut here, mut there) = (one.revocation_log.subscribe(), two.revocation_log.subscribe());
+    let (mut feed, mut peer_feed) = (one.revocation_log.subscribe(), two.revocation_log.subscribe());
     let ada = account();
     for number in 1..=4 {
         create(&one, ada, session(number), NOW).await;
@@ -52,7 +52,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         of(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
         of(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
     ];
-    for feed in [&mut here, &mut there] {
+    for feed in [&mut feed, &mut peer_feed] {
         let mut received = Vec::new();
         for _ in &expected {
             received.push(next_revocation(feed).await);
