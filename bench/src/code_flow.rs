@@ -109,7 +109,7 @@ pub struct BrowserSignIn {
     /// Header lines that each request has.
     headers: &'static str,
     wanted: usize,
-    begun: usize,
+    started: usize,
     in_flight: Vec<Navigation>,
     /// The header lines of browsers that have signed in.
     pub browsers: VecDeque<String>,
@@ -128,7 +128,7 @@ impl BrowserSignIn {
     /// Creates the workload for this many browsers and connections.
     pub fn new(client: &AppClient, headers: &'static str, wanted: usize, connections: usize) -> Self {
         let in_flight = vec![Navigation::default(); connections];
-        Self { path: authorize_path(&client.id), headers, wanted, begun: 0, in_flight, browsers: VecDeque::new() }
+        Self { path: authorize_path(&client.id), headers, wanted, started: 0, in_flight, browsers: VecDeque::new() }
     }
 }
 
@@ -146,9 +146,9 @@ impl Workload for BrowserSignIn {
         let browser = &mut self.in_flight[connection];
         let path = match browser.next.take() {
             Some(path) => path,
-            None if self.begun == self.wanted => return None,
+            None if self.started == self.wanted => return None,
             None => {
-                self.begun += 1;
+                self.started += 1;
                 *browser = Navigation::default();
                 self.path.clone()
             }

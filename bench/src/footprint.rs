@@ -77,7 +77,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
     target.sessions = target.seed(20_000)?.into();
-    let mut one = workload::One(workload::Login::new(256), 1);
+    let mut one = workload::Limited(workload::Login::new(256), 1);
     crate::load::exhaust(target.address, 1, &mut one)?;
     let one_login_mib = resident(&target);
     target.collect_access_tokens(1000)?;
@@ -99,7 +99,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let before = control.info("used_memory")?;
     let mut redis_bytes_per_session = Vec::new();
     let mut filled = 0;
-    let begun = Instant::now();
+    let start = Instant::now();
     for count in [200_000_usize, 1_000_000] {
         eprint!("\r\x1b[Kfilling Redis with {count} sessions");
         filler.fill(count - filled, 1)?;
@@ -110,7 +110,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     }
     eprintln!();
     #[expect(clippy::cast_precision_loss, reason = "a million")]
-    let filled_per_second = filled as f64 / begun.elapsed().as_secs_f64();
+    let filled_per_second = filled as f64 / start.elapsed().as_secs_f64();
     let cores = std::thread::available_parallelism()?.get();
     #[expect(clippy::cast_precision_loss, reason = "few")]
     let hashing_mib = cores as f64 * 19.0;

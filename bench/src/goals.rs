@@ -26,7 +26,7 @@ struct Line {
 }
 
 /// Number of connections at which goals are evaluated by default.
-const USUAL: usize = 64;
+const DEFAULT_CONNECTIONS: usize = 64;
 
 /// Renders the table of goals.
 pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
@@ -63,7 +63,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         RefreshBesideLogins,
     };
     let ratio = |scenario, of, to, figure: fn(&Sample) -> f64| {
-        results.ratio((scenario, USUAL, of), (scenario, USUAL, to), figure)
+        results.ratio((scenario, DEFAULT_CONNECTIONS, of), (scenario, DEFAULT_CONNECTIONS, to), figure)
     };
     let line = |what: &str, goal, found| Line { what: what.to_owned(), goal, found, unit: " times" };
     let mut lines = vec![
@@ -102,12 +102,20 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         line(
             "refresh beside a login flood, against alone",
             Goal::AtLeast(0.85),
-            results.ratio((RefreshBesideLogins, USUAL, Latchkey), (Refresh, USUAL, Latchkey), rate),
+            results.ratio(
+                (RefreshBesideLogins, DEFAULT_CONNECTIONS, Latchkey),
+                (Refresh, DEFAULT_CONNECTIONS, Latchkey),
+                rate,
+            ),
         ),
         line(
             "introspect beside a login flood, against alone",
             Goal::AtLeast(0.85),
-            results.ratio((IntrospectBesideLogins, USUAL, Latchkey), (IntrospectWarm, USUAL, Latchkey), rate),
+            results.ratio(
+                (IntrospectBesideLogins, DEFAULT_CONNECTIONS, Latchkey),
+                (IntrospectWarm, DEFAULT_CONNECTIONS, Latchkey),
+                rate,
+            ),
         ),
         line(
             "refresh: p99, against the floor's",
@@ -151,9 +159,9 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         }
     }
     if let Some(footprint) = footprint {
-        let one = |value: f64| Some(Spread { median: value, min: value, max: value });
+        let exact = |value: f64| Some(Spread { median: value, min: value, max: value });
         let mut add = |what: &str, goal, value, unit| {
-            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), found: one(value), unit });
+            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), found: exact(value), unit });
         };
         for (sessions, bytes) in &footprint.redis_bytes_per_session {
             add(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");

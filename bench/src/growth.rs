@@ -186,13 +186,13 @@ fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow:
     })?;
     let per_second: f64 = samples.iter().map(|sample| sample.per_second).sum();
     // per-response figures, weighted by the number of responses
-    let weighed = |figure: fn(&Sample) -> f64| {
+    let weighted = |figure: fn(&Sample) -> f64| {
         samples.iter().map(|sample| figure(sample) * sample.per_second).sum::<f64>() / per_second
     };
     Ok(Sample {
         per_second,
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
-        server_micros: weighed(|sample| sample.server_micros),
+        server_micros: weighted(|sample| sample.server_micros),
         // each measurement has counted Redis' time for all nodes
         redis_micros: samples.iter().map(|s| s.redis_micros * s.per_second).fold(0.0, f64::max) / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),

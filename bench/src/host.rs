@@ -88,16 +88,16 @@ impl Process {
         let log_file = File::create(log)?;
         let name = format!("{command:?}");
         command.stdin(Stdio::null()).stdout(log_file.try_clone()?).stderr(log_file);
-        let begun = Instant::now();
+        let start = Instant::now();
         let child = command.spawn().with_context(|| format!("starting {name}"))?;
         let mut process = Self { child, pids: Vec::new(), started_in: Duration::ZERO };
         while !ready() {
-            if process.child.try_wait()?.is_some() || begun.elapsed() > Duration::from_secs(60) {
+            if process.child.try_wait()?.is_some() || start.elapsed() > Duration::from_secs(60) {
                 bail!("{name} doesn't start: {}", fs::read_to_string(log).unwrap_or_default());
             }
             thread::sleep(Duration::from_millis(1));
         }
-        process.started_in = begun.elapsed();
+        process.started_in = start.elapsed();
         process.pids = procfs::family(process.child.id());
         Ok(process)
     }
@@ -130,8 +130,8 @@ pub fn free_port() -> anyhow::Result<u16> {
 
 /// Returns whether `GET /livez` on this port answers 200.
 pub fn is_alive(address: SocketAddr) -> bool {
-    struct Once(bool, bool);
-    impl load::Workload for Once {
+    struct LivenessProbe(bool, bool);
+    impl load::Workload for LivenessProbe {
         fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
             out.extend(b"GET /livez HTTP/1.1\r\nHost: bench\r\n\r\n");
             (!std::mem::replace(&mut self.0, true)).then_some(0)
@@ -141,7 +141,7 @@ pub fn is_alive(address: SocketAddr) -> bool {
             Ok(())
         }
     }
-    let mut once = Once(false, false);
+    let mut once = LivenessProbe(false, false);
     TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut once).is_ok() && once.1
 }
 

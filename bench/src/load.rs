@@ -78,8 +78,8 @@ pub fn drive(
     for number in 0..plan.connections {
         connections.push(Connection::open(address, number, &poll).context("connecting")?);
     }
-    let begun = Instant::now();
-    let (from, to) = (begun + plan.warm_up, begun + plan.warm_up + plan.measured);
+    let start = Instant::now();
+    let (from, to) = (start + plan.warm_up, start + plan.warm_up + plan.measured);
     let mut outcome = Outcome::default();
     let mut in_flight = 0;
     let mut exhausted = false;
@@ -127,12 +127,12 @@ pub fn drive(
             }
             in_flight -= 1;
             let (class, answer, micros) = connection.answer();
-            let judged = workload.answer(number, class, &answer);
-            let right = judged.is_ok();
-            if let Err(error) = judged {
+            let verdict = workload.answer(number, class, &answer);
+            let is_right = verdict.is_ok();
+            if let Err(error) = verdict {
                 outcome.failed(error);
             }
-            if right && started.is_some() && ended.is_none() {
+            if is_right && started.is_some() && ended.is_none() {
                 if outcome.latencies.len() <= class {
                     outcome.latencies.resize(class + 1, Vec::new());
                 }

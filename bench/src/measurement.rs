@@ -11,7 +11,7 @@ use crate::{
     passkeys::PasskeyLogin,
     procfs,
     target::{Name, Target},
-    workload::{Beside, Get, Hello, Introspect, Login, Logout, Mix, Over, Refresh},
+    workload::{DuringFlood, Get, Hello, Introspect, Login, Logout, Mix, Refresh, RefreshEnded},
 };
 
 /// A scenario: the kind of request.
@@ -162,7 +162,7 @@ pub fn measure(
             Scenario::Logout => {
                 let mut logout = Logout::new(ending);
                 let outcome = drive(&mut logout);
-                load::exhaust(*address, 1, &mut Over(logout.over)).context("after logout")?;
+                load::exhaust(*address, 1, &mut RefreshEnded(logout.ended)).context("after logout")?;
                 outcome
             }
             Scenario::Mix => {
@@ -171,11 +171,11 @@ pub fn measure(
             }
             Scenario::RefreshBesideLogins => {
                 let inner = &mut Refresh::new(sessions, connections);
-                drive(&mut Beside { inner, connections, login: Login::new(accounts) })
+                drive(&mut DuringFlood { inner, connections, login: Login::new(accounts) })
             }
             Scenario::IntrospectBesideLogins => {
                 let inner = &mut introspect(connections);
-                drive(&mut Beside { inner, connections, login: Login::new(accounts) })
+                drive(&mut DuringFlood { inner, connections, login: Login::new(accounts) })
             }
         }
     };

@@ -24,24 +24,24 @@ const ACTIVE: f64 = 0.05;
 /// Seconds between refreshes of a session in use.
 const REFRESH_EVERY_S: f64 = 300.0;
 /// Seconds between introspections of a session in use.
-const ASKED_EVERY_S: f64 = 30.0;
+const INTROSPECT_EVERY_S: f64 = 30.0;
 /// Lifetime of a session in seconds; half of the sessions end by a sign-out.
-const LASTS_S: f64 = 30.0 * 86_400.0;
+const SESSION_LIFETIME_S: f64 = 30.0 * 86_400.0;
 /// Peak sign-ins as a multiple of the average.
 const PEAK: f64 = 10.0;
 /// Planned utilisation of a core.
-const FILLED: f64 = 0.6;
+const UTILISATION: f64 = 0.6;
 
 /// Renders a table for 1 million, 100 million and 1 billion sessions.
 pub fn table(measured: &Measured) -> String {
     let Measured { bytes, refresh, introspect, logout, create, hash } = *measured;
     let mut text = format!(
         "Assumed: {:.0} % of the sessions in use at the busiest time, each refreshed every {REFRESH_EVERY_S:.0} s and introspected every \
-         {ASKED_EVERY_S:.0} s; a session lasts {:.0} days; {PEAK:.0} times as many sign-ins at the busiest time; cores filled to {:.0} %.\n\n\
+         {INTROSPECT_EVERY_S:.0} s; a session lasts {:.0} days; {PEAK:.0} times as many sign-ins at the busiest time; cores filled to {:.0} %.\n\n\
          | | arithmetic | 1 million | 100 million | 1 billion |\n| --- | --- | ---: | ---: | ---: |\n",
         ACTIVE * 100.0,
-        LASTS_S / 86_400.0,
-        FILLED * 100.0,
+        SESSION_LIFETIME_S / 86_400.0,
+        UTILISATION * 100.0,
     );
     let sizes = [1e6, 1e8, 1e9];
     let mut row = |what: &str, arithmetic: &str, figure: &dyn Fn(f64) -> f64| {
@@ -49,17 +49,17 @@ pub fn table(measured: &Measured) -> String {
         let _ = writeln!(text, "| {what} | {arithmetic} | {} |", figures.join(" | "));
     };
     let refreshes = |n: f64| n * ACTIVE / REFRESH_EVERY_S;
-    let questions = |n: f64| n * ACTIVE / ASKED_EVERY_S;
-    let logins = |n: f64| n / LASTS_S * PEAK;
+    let introspections = |n: f64| n * ACTIVE / INTROSPECT_EVERY_S;
+    let logins = |n: f64| n / SESSION_LIFETIME_S * PEAK;
     let logouts = |n: f64| logins(n) / 2.0;
     row("refreshes/s", "N × in use / 300 s", &refreshes);
-    row("introspections/s", "N × in use / 30 s", &questions);
+    row("introspections/s", "N × in use / 30 s", &introspections);
     row("sign-ins/s", "N / 30 d × 10", &logins);
     row("Redis memory, GB", &format!("N × {bytes:.0} bytes"), &|n| n * bytes / 1e9);
     let redis = |n: f64| {
-        (refreshes(n) * refresh.1 + questions(n) * introspect.1 + logins(n) * create + logouts(n) * logout.1)
+        (refreshes(n) * refresh.1 + introspections(n) * introspect.1 + logins(n) * create + logouts(n) * logout.1)
             / 1e6
-            / FILLED
+            / UTILISATION
     };
     row(
         "Redis cores (masters)",
@@ -75,10 +75,10 @@ pub fn table(measured: &Measured) -> String {
             "(refreshes × {:.0} + introspections × {:.0} + sign-outs × {:.0} µs) / 0.6",
             refresh.0, introspect.0, logout.0
         ),
-        &|n| (refreshes(n) * refresh.0 + questions(n) * introspect.0 + logouts(n) * logout.0) / 1e6 / FILLED,
+        &|n| (refreshes(n) * refresh.0 + introspections(n) * introspect.0 + logouts(n) * logout.0) / 1e6 / UTILISATION,
     );
     row("node cores, for hashing", &format!("sign-ins × {:.1} ms / 0.6", hash / 1000.0), &|n| {
-        logins(n) * hash / 1e6 / FILLED
+        logins(n) * hash / 1e6 / UTILISATION
     });
     row("revocations published/s", "sign-ins / 2", &logouts);
     text

@@ -47,22 +47,22 @@ pub struct Refresh<'a> {
     presented: Vec<String>,
     /// Stop after collecting this many access tokens.
     pub collect: Option<(usize, Vec<(String, String)>)>,
-    begun: usize,
+    started: usize,
 }
 
 impl<'a> Refresh<'a> {
     /// Creates the workload for this many connections.
     pub fn new(sessions: &'a mut VecDeque<String>, connections: usize) -> Self {
-        Self { sessions, presented: vec![String::new(); connections], collect: None, begun: 0 }
+        Self { sessions, presented: vec![String::new(); connections], collect: None, started: 0 }
     }
 }
 
 impl Workload for Refresh<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        if self.collect.as_ref().is_some_and(|(count, _)| self.begun == *count) {
+        if self.collect.as_ref().is_some_and(|(count, _)| self.started == *count) {
             return None;
         }
-        self.begun += 1;
+        self.started += 1;
         let token = self.sessions.pop_front()?;
         with_refresh_token(out, "/v1/refresh", &token);
         self.presented[connection] = token;
@@ -151,7 +151,7 @@ impl Workload for Login {
 
 /// Signs in to a number of accounts and keeps their access tokens; for preparation.
 pub struct SignIn {
-    login: One<Login>,
+    login: Limited<Login>,
     /// The access tokens.
     pub tokens: Vec<String>,
 }
@@ -159,7 +159,7 @@ pub struct SignIn {
 impl SignIn {
     /// Creates the workload for this many accounts.
     pub fn new(count: usize) -> Self {
-        Self { login: One(Login::new(count), count), tokens: Vec::with_capacity(count) }
+        Self { login: Limited(Login::new(count), count), tokens: Vec::with_capacity(count) }
     }
 }
 
@@ -218,13 +218,13 @@ impl Workload for Get {
 pub struct Logout {
     sessions: Vec<String>,
     /// Some of the sessions that have ended.
-    pub over: Vec<String>,
+    pub ended: Vec<String>,
 }
 
 impl Logout {
     /// Creates the workload for these sessions.
     pub fn new(sessions: Vec<String>) -> Self {
-        Self { sessions, over: Vec::new() }
+        Self { sessions, ended: Vec::new() }
     }
 }
 
@@ -232,8 +232,8 @@ impl Workload for Logout {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
         let token = self.sessions.pop()?;
         with_refresh_token(out, "/v1/logout", &token);
-        if self.over.len() < 100 {
-            self.over.push(token);
+        if self.ended.len() < 100 {
+            self.ended.push(token);
         }
         Some(0)
     }
@@ -244,9 +244,9 @@ impl Workload for Logout {
 }
 
 /// Presents refresh tokens of ended sessions: none may be accepted.
-pub struct Over(pub Vec<String>);
+pub struct RefreshEnded(pub Vec<String>);
 
-impl Workload for Over {
+impl Workload for RefreshEnded {
     fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
         with_refresh_token(out, "/v1/refresh", &self.0.pop()?);
         Some(0)
@@ -329,7 +329,7 @@ impl Workload for Mix<'_> {
 }
 
 /// A workload during a flood of sign-ins, which have their own connections and class.
-pub struct Beside<'a> {
+pub struct DuringFlood<'a> {
     /// The measured workload, on the first connections.
     pub inner: &'a mut dyn Workload,
     /// Number of connections of the measured workload.
@@ -338,7 +338,7 @@ pub struct Beside<'a> {
     pub login: Login,
 }
 
-impl Workload for Beside<'_> {
+impl Workload for DuringFlood<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         if connection < self.connections {
             self.inner.request(connection, out)
@@ -357,9 +357,9 @@ impl Workload for Beside<'_> {
 }
 
 /// Limits a workload to a number of requests.
-pub struct One<W>(pub W, pub usize);
+pub struct Limited<W>(pub W, pub usize);
 
-impl<W: Workload> Workload for One<W> {
+impl<W: Workload> Workload for Limited<W> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         self.1 = self.1.checked_sub(1)?;
         self.0.request(connection, out)
