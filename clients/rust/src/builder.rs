@@ -223,7 +223,12 @@ impl Builder {
         };
         let keys = KeyStore::new(metadata.jwks, self.key_cooldown);
         keys.fetch(&http, &*self.clock).await?;
-        let rules = Rules { issuer: self.issuer, audiences: self.audiences, leeway, clients_own: self.service_clients };
+        let rules = Rules {
+            issuer: self.issuer,
+            audiences: self.audiences,
+            leeway,
+            allow_service_clients: self.service_clients,
+        };
         let cache = Cache::new(self.max_cached_tokens);
         Ok(Verifier::start(Shared { rules, clock: self.clock, http, keys, cache, revocation_check, registry }))
     }

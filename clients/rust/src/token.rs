@@ -26,7 +26,7 @@ pub(crate) struct Rules {
     /// The tolerated difference between the issuer's clock and this one, in milliseconds.
     pub(crate) leeway: i64,
     /// Whether tokens of the `client_credentials` grant are accepted.
-    pub(crate) clients_own: bool,
+    pub(crate) allow_service_clients: bool,
 }
 
 /// A token with a valid signature and valid claims, with the key and the times on which its validity depends.
@@ -153,7 +153,7 @@ impl Rules {
         let session = match (&claims.sid, claims.auth_time) {
             (Some(_), Some(_)) => Some(Session::of(&claims).ok_or(Invalid::Malformed)?),
             (Some(_), None) => return Err(missing("auth_time")),
-            (None, None) if is_clients_own && !self.clients_own => return Err(Invalid::ClientsOwn),
+            (None, None) if is_clients_own && !self.allow_service_clients => return Err(Invalid::ClientsOwn),
             (None, None) if is_clients_own => None,
             (None, _) => return Err(missing("sid")),
         };

@@ -22,7 +22,7 @@ use crate::{
     secret::form_encoded,
     session_end::{
         EndCause, Registration, SessionWatch,
-        registry::{Registry, Standing},
+        registry::{RegistrationState, Registry},
     },
     token::{Rules, Signed},
 };
@@ -288,12 +288,12 @@ impl Shared {
     }
 
     /// Why a session that was just registered has already ended, if it has.
-    pub(crate) fn cause_of_end(&self, standing: &Standing) -> Option<EndCause> {
-        if !self.is_trusted(&standing.kid) {
+    pub(crate) fn cause_of_end(&self, state: &RegistrationState) -> Option<EndCause> {
+        if !self.is_trusted(&state.kid) {
             return Some(EndCause::KeyRetired);
         }
         let revocations = self.revocation_check.as_ref().map(|check| &check.feed.revocations);
-        if let Some((session, revocations)) = standing.session.zip(revocations) {
+        if let Some((session, revocations)) = state.session.zip(revocations) {
             if revocations.contains_session(session.id) {
                 return Some(EndCause::SessionRevoked);
             }
@@ -304,7 +304,7 @@ impl Shared {
                 return Some(EndCause::ClaimsChanged);
             }
         }
-        match (standing.outdated, standing.expired) {
+        match (state.outdated, state.expired) {
             (true, _) => Some(EndCause::ClaimsChanged),
             (false, true) => Some(EndCause::TokenExpired),
             (false, false) => None,

@@ -50,7 +50,7 @@ pub(crate) enum Target {
 pub(crate) struct InvalidEvent;
 
 #[derive(Deserialize)]
-struct Opening {
+struct Snapshot {
     retain_seconds: u64,
 }
 
@@ -81,8 +81,8 @@ struct ClaimsChange {
 /// Parses an event. Unknown events and members are ignored; a revocation of an unknown kind is an error.
 pub(crate) fn parse(message: &Message) -> Result<Event, InvalidEvent> {
     let retain = || {
-        let opening: Opening = json(message)?;
-        Ok(Duration::from_secs(opening.retain_seconds).min(MAX_RETAIN))
+        let snapshot: Snapshot = json(message)?;
+        Ok(Duration::from_secs(snapshot.retain_seconds).min(MAX_RETAIN))
     };
     Ok(match message.event.as_str() {
         "snapshot" => Event::Snapshot { retain: retain()? },

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     EndCause,
-    registry::{Callback, Key, NotRenewed, Standing},
+    registry::{Callback, Key, NotRenewed, RegistrationState},
 };
 use crate::{claims::Claims, error::VerifyError, verifier::Shared};
 
@@ -39,9 +39,9 @@ impl Registration {
     /// Registers a session, and ends the registration at once if the session has ended.
     pub(crate) fn new(shared: Arc<Shared>, claims: &Claims, callback: Callback) -> Self {
         let outcome = Arc::default();
-        let (key, standing) = shared.registry.insert(claims, callback, Arc::clone(&outcome), &*shared.clock);
+        let (key, state) = shared.registry.insert(claims, callback, Arc::clone(&outcome), &*shared.clock);
         let registration = Self { shared, key, outcome };
-        registration.end_if_over(&standing);
+        registration.end_if_over(&state);
         registration
     }
 
@@ -60,18 +60,18 @@ impl Registration {
             return Err(RenewError::Ended(cause));
         }
         let signed = self.shared.verify(token).await?;
-        let standing = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
-        let standing = standing.map_err(|error| match (error, self.ended()) {
+        let state = self.shared.registry.renew(self.key, &signed.claims, &*self.shared.clock);
+        let state = state.map_err(|error| match (error, self.ended()) {
             (NotRenewed::OtherSession, _) => RenewError::OtherSession,
             (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
         })?;
-        self.end_if_over(&standing);
+        self.end_if_over(&state);
         self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
     }
 
     /// Ends the registration if it missed an event: one that arrived before the registration was in the index.
-    fn end_if_over(&self, standing: &Standing) {
-        if let Some(cause) = self.shared.cause_of_end(standing) {
+    fn end_if_over(&self, state: &RegistrationState) {
+        if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);
         }
     }

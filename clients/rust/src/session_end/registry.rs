@@ -63,7 +63,7 @@ pub(crate) struct Key {
 
 /// The state of a registration that was just added or renewed.
 #[derive(Debug)]
-pub(crate) struct Standing {
+pub(crate) struct RegistrationState {
     /// The key of the last known token.
     pub(crate) kid: Arc<str>,
     pub(crate) session: Option<Session>,
@@ -135,7 +135,7 @@ impl Registry {
         callback: Callback,
         outcome: Arc<OnceLock<EndCause>>,
         clock: &dyn Clock,
-    ) -> (Key, Standing) {
+    ) -> (Key, RegistrationState) {
         let session = Session::of(claims);
         let callback = Mutex::new(Some(callback));
         let entry = Entry { session, since: millis(clock.elapsed()), outcome, callback };
@@ -149,15 +149,15 @@ impl Registry {
         }
         self.count.fetch_add(1, Ordering::AcqRel);
         let key = Key { holder, number };
-        let standing = self.standing(&index, key, session, clock);
+        let state = self.registration_state(&index, key, session, clock);
         drop(index);
         self.finish(ended, EndCause::ClaimsChanged);
         self.changed.notify_one();
-        (key, standing)
+        (key, state)
     }
 
     /// Replaces the token of a registration by a newer one of the same session.
-    pub(crate) fn renew(&self, key: Key, claims: &Claims, clock: &dyn Clock) -> Result<Standing, NotRenewed> {
+    pub(crate) fn renew(&self, key: Key, claims: &Claims, clock: &dyn Clock) -> Result<RegistrationState, NotRenewed> {
         let session = Session::of(claims);
         let mut index = self.write();
         let registrations = index.holders.get_mut(&key.holder).ok_or(NotRenewed::Gone)?;
@@ -172,10 +172,10 @@ impl Registry {
         }
         (entry.session, entry.since) = (session, millis(clock.elapsed()));
         let ended = index.adopt(key.holder, session, claims);
-        let standing = self.standing(&index, key, session, clock);
+        let state = self.registration_state(&index, key, session, clock);
         drop(index);
         self.finish(ended, EndCause::ClaimsChanged);
-        Ok(standing)
+        Ok(state)
     }
 
     /// Removes a registration without calling it.
@@ -297,10 +297,16 @@ impl Registry {
         }
     }
 
-    fn standing(&self, index: &Index, key: Key, session: Option<Session>, clock: &dyn Clock) -> Standing {
+    fn registration_state(
+        &self,
+        index: &Index,
+        key: Key,
+        session: Option<Session>,
+        clock: &dyn Clock,
+    ) -> RegistrationState {
         let known = index.holders.get(&key.holder);
         let newest = known.and_then(|known| known.claims_version);
-        Standing {
+        RegistrationState {
             kid: known.map_or_else(|| "".into(), |known| Arc::clone(&known.kid)),
             session,
             outdated: session

@@ -124,7 +124,12 @@ impl Fixture {
             authorization: HeaderValue::from_static("Basic x"),
         };
         let shared = Shared {
-            rules: Rules { issuer: ISSUER.to_owned(), audiences: vec!["shop".to_owned()], leeway, clients_own: true },
+            rules: Rules {
+                issuer: ISSUER.to_owned(),
+                audiences: vec!["shop".to_owned()],
+                leeway,
+                allow_service_clients: true,
+            },
             clock: Arc::new(clock.clone()),
             http: Http::new(false, staleness, &[]).unwrap(),
             keys: KeyStore::new(url, Duration::from_secs(1)),
