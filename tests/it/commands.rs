@@ -313,9 +313,9 @@ fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
         "redis.url=redis://127.0.0.1:1",
         "secret=long enough for a secret of a test",
     ];
-    let elsewhere = settings.iter().flat_map(|setting| ["--set", setting]);
-    let elsewhere: Vec<_> = ["user", "list"].into_iter().chain(elsewhere).collect();
-    let output = run(folder.path(), &elsewhere);
+    let options = settings.iter().flat_map(|setting| ["--set", setting]);
+    let arguments: Vec<_> = ["user", "list"].into_iter().chain(options).collect();
+    let output = run(folder.path(), &arguments);
     assert!(text(&output.stderr).contains("there is no database at other.db"), "{output:?}");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 

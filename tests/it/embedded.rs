@@ -21,10 +21,10 @@ use tokio::{
 async fn key_survives_restart() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
+    assert_eq!(send_command(redis.socket(), "SET k v").await, "+OK");
     redis.stop().await;
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    assert_eq!(send_command(redis.socket(), "GET k").await, "v");
     redis.stop().await;
 }
 
@@ -32,10 +32,10 @@ async fn key_survives_restart() {
 async fn key_survives_dropped_service() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert_eq!(say(redis.socket(), "SET k v").await, "+OK");
+    assert_eq!(send_command(redis.socket(), "SET k v").await, "+OK");
     drop(redis);
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
-    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    assert_eq!(send_command(redis.socket(), "GET k").await, "v");
     redis.stop().await;
 }
 
@@ -44,7 +44,7 @@ async fn killed_server_is_restarted_with_acknowledged_writes() {
     let (_keep, dir) = folder();
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     for round in 0..2 {
-        assert_eq!(say(redis.socket(), &format!("SET k{round} v")).await, "+OK");
+        assert_eq!(send_command(redis.socket(), &format!("SET k{round} v")).await, "+OK");
         let first = pid(redis.socket()).await.unwrap();
         kill_process(first, Signal::KILL).unwrap();
         within(async {
@@ -52,10 +52,10 @@ async fn killed_server_is_restarted_with_acknowledged_writes() {
                 tokio::task::yield_now().await;
             }
             // Until the server has loaded its data, it answers LOADING.
-            while say(redis.socket(), "PING").await != "+PONG" {}
+            while send_command(redis.socket(), "PING").await != "+PONG" {}
         })
         .await;
-        assert_eq!(say(redis.socket(), &format!("GET k{round}")).await, "v");
+        assert_eq!(send_command(redis.socket(), &format!("GET k{round}")).await, "v");
     }
     redis.stop().await;
 }
@@ -67,7 +67,7 @@ async fn second_service_in_same_folder_is_refused() {
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     assert!(matches!(error, EmbeddedError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("LATCHKEY_DATA_DIR"), "{error}");
-    assert_eq!(say(redis.socket(), "PING").await, "+PONG");
+    assert_eq!(send_command(redis.socket(), "PING").await, "+PONG");
     redis.stop().await;
 }
 
@@ -95,11 +95,11 @@ async fn leftover_server_is_stopped_and_keys_kept() {
         }
     })
     .await;
-    assert_eq!(say(&socket, "SET k v").await, "+OK");
+    assert_eq!(send_command(&socket, "SET k v").await, "+OK");
 
     let redis = EmbeddedRedis::start(&dir).await.unwrap();
     assert!(orphan.wait().unwrap().success());
-    assert_eq!(say(redis.socket(), "GET k").await, "v");
+    assert_eq!(send_command(redis.socket(), "GET k").await, "v");
     redis.stop().await;
 }
 
@@ -177,22 +177,22 @@ async fn pid(socket: &Path) -> Option<Pid> {
 }
 
 /// Sends `command` and returns the answer, or the content of a bulk string.
-async fn say(socket: &Path, command: &str) -> String {
-    let mut answers = lines(socket, command).await;
+async fn send_command(socket: &Path, command: &str) -> String {
+    let mut answers = open_with_command(socket, command).await;
     let first = next_line(&mut answers).await;
     if first.starts_with('$') { next_line(&mut answers).await } else { first }
 }
 
 /// The value of a configuration key: an array of two bulk strings, name and value.
 async fn config(socket: &Path, key: &str) -> String {
-    let mut answers = lines(socket, &format!("CONFIG GET {key}")).await;
+    let mut answers = open_with_command(socket, &format!("CONFIG GET {key}")).await;
     for _ in 0..4 {
         next_line(&mut answers).await;
     }
     next_line(&mut answers).await
 }
 
-async fn lines(socket: &Path, command: &str) -> BufReader<UnixStream> {
+async fn open_with_command(socket: &Path, command: &str) -> BufReader<UnixStream> {
     let mut stream = within(UnixStream::connect(socket)).await.unwrap();
     within(stream.write_all(format!("{command}\r\n").as_bytes())).await.unwrap();
     BufReader::new(stream)

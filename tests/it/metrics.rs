@@ -230,7 +230,7 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let text = scrape(&node).await;
     let metrics: BTreeSet<String> =
         text.lines().filter_map(|line| Some(line.strip_prefix("# HELP ")?.split(' ').next()?.to_owned())).collect();
-    let ours: BTreeSet<_> = metrics.iter().filter(|name| name.starts_with("latchkey_")).cloned().collect();
+    let served: BTreeSet<_> = metrics.iter().filter(|name| name.starts_with("latchkey_")).cloned().collect();
 
     let folder = tempfile::tempdir().unwrap();
     let scraped = folder.path().join("metrics");
@@ -285,7 +285,7 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     }
     let documented: BTreeSet<_> =
         named(&read("docs/monitoring.md")).into_iter().filter(|name| name.starts_with("latchkey_")).collect();
-    assert_eq!(documented, ours, "docs/monitoring.md documents every metric and no other");
+    assert_eq!(documented, served, "docs/monitoring.md documents every metric and no other");
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(read("docs/monitoring.md").contains(alert), "docs/monitoring.md documents {alert}");
     }

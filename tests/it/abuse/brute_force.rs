@@ -176,16 +176,16 @@ async fn device_token_that_the_account_does_not_know_is_replaced() {
     let eves = eves.header("x-device-token").to_owned();
     for planted in [&invented, &eves] {
         let request = login(&node, HOME, "ada", PASSWORD).header("x-device-token", planted);
-        let given = node.send(request).await.expect(200).header("x-device-token").to_owned();
-        assert!(given.starts_with("lk_dt_") && given != *planted, "{given}");
+        let issued = node.send(request).await.expect(200).header("x-device-token").to_owned();
+        assert!(issued.starts_with("lk_dt_") && issued != *planted, "{issued}");
         for number in 0..7 {
             let guess = login(&node, "203.0.113.7", "ada", &format!("guess {number}"));
             node.send(guess.header("x-device-token", planted)).await;
         }
         let guess = login(&node, "203.0.113.7", "ada", "guess").header("x-device-token", planted);
         node.send(guess).await.expect(429);
-        let known = login(&node, "192.0.2.9", "ada", PASSWORD).header("x-device-token", &given);
+        let known = login(&node, "192.0.2.9", "ada", PASSWORD).header("x-device-token", &issued);
         let kept = node.send(known).await.expect(200);
-        assert_eq!(kept.header("x-device-token"), given, "a known token is kept");
+        assert_eq!(kept.header("x-device-token"), issued, "a known token is kept");
     }
 }

@@ -142,9 +142,9 @@ async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         for kind in order {
             let identifier = ["ada@example.com", "eve@example.com"][kind];
-            let begun = Instant::now();
+            let start = Instant::now();
             node.try_login(identifier, "not the password").await.expect(401);
-            took[kind].push(begun.elapsed().as_micros());
+            took[kind].push(start.elapsed().as_micros());
         }
     }
     let longer = took[0].iter().flat_map(|a| took[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();

@@ -63,11 +63,11 @@ pub async fn verified() -> (TestCluster, Node, Tokens) {
 }
 
 /// The text of a mail without its line breaks.
-pub fn flat(text: &str) -> String {
+pub fn join_lines(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-pub async fn settled(node: &Node) {
+pub async fn wait_until_settled(node: &Node) {
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
 }
@@ -94,7 +94,7 @@ async fn added_address_signs_in_once_it_is_verified() {
         node.try_login(identifier, PASSWORD).await.expect(200);
     }
     let notice = cluster.mail_to(&email("ada"), "secondary_address_changed").await;
-    assert!(flat(&notice.text).contains("work@example.com was added"), "{}", notice.text);
+    assert!(join_lines(&notice.text).contains("work@example.com was added"), "{}", notice.text);
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
         node.post("/v1/password/forgot", json!({ "identifier": email(name).to_uppercase() })).await.expect(202);
     }
     let (token, code) = next_mail(&cluster, "work", 0, "password_reset").await;
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(["ada", "unverified"].map(|name| count(&cluster, name, "password_reset")), [0, 0]);
     let by_code = |identifier: String| {
         node.post("/v1/password/reset", json!({ "identifier": identifier, "code": code, "new_password": NEW_PASSWORD }))
@@ -192,7 +192,7 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     let tokens = Tokens::of(&answer);
     assert_eq!(list(&node, &tokens).await, json!([["typo", true, false], ["right", false, true]]));
     node.try_login("typo", NEW_PASSWORD).await.expect(200);
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert!(cluster.mails_to(&email("typo")).is_empty(), "an unverified address belongs to nobody");
 }
 
@@ -211,7 +211,7 @@ async fn mails_are_limited_for_each_address_by_itself() {
         node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     }
     let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(["ada", "work"].map(|name| count(&cluster, name, "password_reset")), [1, 1]);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
 }
@@ -230,7 +230,7 @@ async fn address_made_primary_replaces_the_former_one_which_stays_and_can_undo_i
         node.try_login(&email(name), PASSWORD).await.expect(200);
     }
     let notice = cluster.mail_to(&email("work"), "secondary_address_changed").await;
-    assert!(flat(&notice.text).contains("is now the primary address"), "{}", notice.text);
+    assert!(join_lines(&notice.text).contains("is now the primary address"), "{}", notice.text);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
 
     // a thief removes the former address, too
@@ -259,10 +259,10 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     assert_eq!(remove(&node, &new, &id).await.problem(), problem(404, "unknown_email"));
     node.try_login(&email("work"), PASSWORD).await.expect(401);
     assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
-    settled(&node).await;
+    wait_until_settled(&node).await;
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
-        assert!(flat(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
+        assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
     }
     node.account("work").await;
     let owner = node.login("work").await;
@@ -277,7 +277,7 @@ async fn unverified_address_is_removed_without_a_trace() {
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     node.refresh(&tokens.refresh).await.expect(200);
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
 }
 
@@ -347,7 +347,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("old"), NEW_PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["old", false, true]]));
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(count(&cluster, "thief", "password_reset"), 0);
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     NEW_PASSWORD, count, email,
-    emails::{add, add_verified, flat, list, settled, verified},
+    emails::{add, add_verified, join_lines, list, verified, wait_until_settled},
     next_mail, problem, reset, signed_in,
 };
 use crate::harness::{
@@ -36,7 +36,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
-    settled(&node).await;
+    wait_until_settled(&node).await;
     let before = count(&cluster, "ada", "secondary_address_changed");
 
     let remove = |name: &str, secret: &str, body: Value| {
@@ -65,11 +65,11 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
     let tokens = node.login_with(&email("home"), PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["home", false, true]]));
     assert_eq!(removals(&node).await, [("client:desk".to_owned(), None)]);
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(count(&cluster, "ada", "secondary_address_changed"), before + 1);
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
-        assert!(flat(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
+        assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
         assert!(!mail.text.contains("lk_ot_"), "an operator's change has no link: {}", mail.text);
     }
 }
@@ -97,6 +97,6 @@ async fn admin_removes_an_unverified_address_of_others_without_a_notice_and_user
     let answer = signed_in(&node, &ada, Method::POST, "/v1/email/verify", verify).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
     assert_eq!(removals(&node).await, [(format!("admin:{id}"), Some("unverified".to_owned()))]);
-    settled(&node).await;
+    wait_until_settled(&node).await;
     assert_eq!(count(&cluster, "ada", "secondary_address_changed"), 0);
 }

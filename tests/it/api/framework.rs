@@ -81,12 +81,12 @@ async fn response_has_request_id_and_keeps_valid_ones() {
     let node = cluster.node().await;
     for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
         node.get(path, "").await.header("x-request-id").parse::<Uuid>().unwrap();
-        let given = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
-        assert_eq!(given.header("x-request-id"), "trace-1234_a.b");
-        assert_eq!(given.header("x-content-type-options"), "nosniff");
-        assert_eq!(given.header("content-security-policy"), "frame-ancestors 'none'");
+        let kept = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
+        assert_eq!(kept.header("x-request-id"), "trace-1234_a.b");
+        assert_eq!(kept.header("x-content-type-options"), "nosniff");
+        assert_eq!(kept.header("content-security-policy"), "frame-ancestors 'none'");
         let cacheable = if path == "/docs" { "public, max-age=300" } else { "no-store" };
-        assert_eq!(given.header("cache-control"), cacheable);
+        assert_eq!(kept.header("cache-control"), cacheable);
     }
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
         let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;

@@ -25,9 +25,9 @@ async fn caller_without_valid_token_is_challenged() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let nobody = node.send(node.request(Method::GET, "/v1/me")).await;
-    assert_eq!(nobody.problem(), problem(401, "authentication_required"));
-    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"latchkey\"");
+    let unauthenticated = node.send(node.request(Method::GET, "/v1/me")).await;
+    assert_eq!(unauthenticated.problem(), problem(401, "authentication_required"));
+    assert_eq!(unauthenticated.header("www-authenticate"), "Bearer realm=\"latchkey\"");
     let basic = node.send(node.request(Method::GET, "/v1/me").basic_auth("ada", Some("x"))).await;
     assert_eq!(basic.problem(), problem(401, "invalid_token"));
     let tokens = node.login("ada").await;

@@ -19,7 +19,7 @@ async fn metadata_is_complete_and_cacheable() {
     assert_eq!(answer.header("access-control-allow-origin"), "*");
     let algorithms = ["ES256", "EdDSA", "RS256", "PS256"];
     let authenticated = ["client_secret_basic", "client_secret_post", "private_key_jwt"];
-    let or_not = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
+    let auth_methods = ["client_secret_basic", "client_secret_post", "private_key_jwt", "none"];
     let expected = json!({
         "issuer": "https://auth.example.com",
         "authorization_endpoint": "https://auth.example.com/oauth2/authorize",
@@ -47,11 +47,11 @@ async fn metadata_is_complete_and_cacheable() {
         "request_uri_parameter_supported": false,
         "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
         "subject_types_supported": ["public"],
-        "token_endpoint_auth_methods_supported": or_not,
+        "token_endpoint_auth_methods_supported": auth_methods,
         "token_endpoint_auth_signing_alg_values_supported": algorithms,
         "introspection_endpoint_auth_methods_supported": authenticated,
         "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
-        "revocation_endpoint_auth_methods_supported": or_not,
+        "revocation_endpoint_auth_methods_supported": auth_methods,
         "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
         "service_documentation": "https://auth.example.com/docs",
         "latchkey_revocations_endpoint": "https://auth.example.com/v1/revocations",

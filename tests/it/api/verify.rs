@@ -44,9 +44,9 @@ async fn invalid_token_is_challenged() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let nobody = node.send(node.request(Method::GET, "/v1/verify")).await;
-    assert_eq!(nobody.problem(), problem(401, "authentication_required"));
-    assert_eq!(nobody.header("www-authenticate"), "Bearer realm=\"latchkey\"");
+    let unauthenticated = node.send(node.request(Method::GET, "/v1/verify")).await;
+    assert_eq!(unauthenticated.problem(), problem(401, "authentication_required"));
+    assert_eq!(unauthenticated.header("www-authenticate"), "Bearer realm=\"latchkey\"");
     for token in [&tokens.refresh, "", "a.b.c", &tokens.access[1..]] {
         let answer = node.get("/v1/verify", token).await;
         assert_eq!(answer.problem(), problem(401, "invalid_token"));

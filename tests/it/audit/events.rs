@@ -17,9 +17,9 @@ use crate::harness::{
 };
 
 /// Event, reason, whether an account is named, and count.
-fn brief(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
-    let brief = |row: &'_ AuditRow| (row.account_id.is_some(), row.count);
-    rows.iter().map(|row| (&*row.event, row.reason.as_deref().unwrap_or("-"), brief(row).0, brief(row).1)).collect()
+fn summaries(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
+    let names_account = |row: &AuditRow| row.account_id.is_some();
+    rows.iter().map(|row| (&*row.event, row.reason.as_deref().unwrap_or("-"), names_account(row), row.count)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +55,7 @@ async fn every_security_event_is_recorded() {
     node.state.audit.flush().await.unwrap();
 
     let recorded = rows(&node.state.sql).await;
-    let mut of_events = brief(&recorded);
+    let mut of_events = summaries(&recorded);
     of_events.sort_unstable();
     let mut expected = [
         ("key_made", "-", false, 1),

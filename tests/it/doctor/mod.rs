@@ -52,8 +52,8 @@ fn doctor_without_a_service_creates_nothing_and_names_the_data_directory() {
         "redis.url=redis://127.0.0.1:1",
         "secret=long enough for a secret of a test",
     ];
-    let elsewhere: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
-    let (found, code) = examine(folder.path(), &elsewhere);
+    let arguments: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let (found, code) = examine(folder.path(), &arguments);
     assert!(finds(&found, "database", "fail", "there is no database at other.db"), "{found:?}");
     assert_eq!(code, Some(1));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -65,9 +65,9 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     let node = cluster.node().await;
     let (_, recovery_codes) = account(&cluster, &node, "ada").await;
     assert_eq!(recovery_codes.len(), 10);
-    let asked = node.try_login("ada", PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
-    let first = challenge_of(&asked);
+    let challenged = node.try_login("ada", PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
+    let first = challenge_of(&challenged);
     assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "nothing is sent unasked");
     let code = code(&cluster, &node, "ada", &first).await;
     let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
@@ -176,23 +176,24 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let (_, recovery_codes) = account(&cluster, &node, "ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
-    let asked = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
-    let first = challenge_of(&asked);
+    let challenged = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
+    let first = challenge_of(&challenged);
     assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
     assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
     assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
     // another reset changes nothing
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    let asked = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
-    let answer = second_factor(&node, &challenge_of(&asked), "recovery_code", &recovery_codes[0]).await.expect(200);
+    let challenged = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
+    let answer =
+        second_factor(&node, &challenge_of(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
     let claimed = claims(&Tokens::of(&answer).access);
     assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp"])), "in place of the mail");
-    let asked = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
-    let challenge = challenge_of(&asked);
+    let challenged = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
+    let challenge = challenge_of(&challenged);
     let code = code(&cluster, &node, "ada", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
@@ -202,8 +203,8 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let id =
         node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
     accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
-    let asked = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+    let challenged = node.try_login("ada", NEW_PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
 }
 
 #[tokio::test]
@@ -214,9 +215,9 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
     account(&cluster, &node, "ada").await;
     for by_link in [false, true] {
         let before = count(&cluster, "ada", "sign_in_code");
-        let asked = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
+        let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
         let (token, code) = next_mail(&cluster, "ada", before, "sign_in_code").await;
-        let mut body = json!({ "request": asked.text_of("request") });
+        let mut body = json!({ "request": requested.text_of("request") });
         if by_link {
             body["token"] = json!(token);
         } else {
@@ -239,9 +240,9 @@ async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
     let recovery_codes = codes_of(&answer);
     assert_eq!(recovery_codes.len(), 10, "those that replaced the mail do not replace the app");
     cluster.advance(STEP);
-    let asked = node.try_login("ada", PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["totp", "recovery_code"]));
-    let challenge = challenge_of(&asked);
+    let challenged = node.try_login("ada", PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
+    let challenge = challenge_of(&challenged);
     assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
     assert_eq!(second_factor(&node, &challenge, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
     assert_eq!(
@@ -256,8 +257,8 @@ async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
     let tokens = Tokens::of(&node.delete(&path, &tokens.access).await.expect(200));
-    let asked = node.try_login("ada", PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["email_code", "recovery_code"]));
+    let challenged = node.try_login("ada", PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let answer = node.delete("/v1/me/factors/email-code", &tokens.access).await.expect(200);
     let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
@@ -320,9 +321,9 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     let id =
         node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
     accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
-    let asked = node.try_login("ada", PASSWORD).await;
-    assert_eq!(asked.json()["methods"], json!(["recovery_code"]));
-    assert_eq!(send(&node, &challenge_of(&asked)).await.problem(), problem(403, "login_method_off"));
+    let challenged = node.try_login("ada", PASSWORD).await;
+    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
+    assert_eq!(send(&node, &challenge_of(&challenged)).await.problem(), problem(403, "login_method_off"));
     node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "lovelace", 0, "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);

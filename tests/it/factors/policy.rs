@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-fn requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
+fn cluster_requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
     let mut cluster = cluster();
     (cluster.config.factors.required, cluster.config.factors.grace) = (policy, grace);
     cluster
@@ -37,7 +37,7 @@ async fn confirm(node: &Client, challenge: &str, code: &str) -> Answer {
 
 #[tokio::test]
 async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
-    let cluster = requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     let node = cluster.node().await;
     node.account("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
@@ -61,7 +61,7 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
 
 #[tokio::test]
 async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
-    let mut cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
+    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -91,7 +91,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
 
 #[tokio::test]
 async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
-    let mut cluster = requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -109,7 +109,7 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
 
 #[tokio::test]
 async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
-    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
     cluster.advance(Duration::from_hours(100));
@@ -128,7 +128,7 @@ async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
 #[tokio::test]
 async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
     let admins = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
-    let cluster = requiring(admins, Duration::ZERO);
+    let cluster = cluster_requiring(admins, Duration::ZERO);
     let node = cluster.node().await;
     let id = node.account("ada").await.text_of("id").parse().unwrap();
     let session = node.login("ada").await;
@@ -145,7 +145,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
 
 #[tokio::test]
 async fn last_factor_that_an_account_must_have_can_not_be_removed() {
-    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
     let ada = super::account(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
@@ -156,7 +156,7 @@ async fn last_factor_that_an_account_must_have_can_not_be_removed() {
 
 #[tokio::test]
 async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
-    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
     let ada = super::account(&cluster, &node, "ada").await;
     cluster.advance(Duration::from_hours(2));
@@ -166,7 +166,7 @@ async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
 /// A change that starts a new session in the place of the caller's does not start a new grace period.
 #[tokio::test]
 async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
-    let cluster = requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
+    let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;

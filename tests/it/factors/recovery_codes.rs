@@ -63,11 +63,11 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     for (used, code) in ada.recovery_codes.iter().enumerate() {
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
-        let told = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
-        crate::harness::wait::until("the owner has the notice", told).await;
+        let is_notified = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
+        crate::harness::wait::until("the owner has the notice", is_notified).await;
         let few = (used + 1).saturating_sub(6);
-        let told = || async { count(&cluster, "ada", "recovery_codes_low") == few };
-        crate::harness::wait::until("the owner has the notice of few codes", told).await;
+        let is_notified = || async { count(&cluster, "ada", "recovery_codes_low") == few };
+        crate::harness::wait::until("the owner has the notice of few codes", is_notified).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
     assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);

@@ -72,8 +72,8 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
-    let asked = login(&node, "ada", PASSWORD, None).await;
-    assert_eq!(asked.json()["remember_device_for"], 2_592_000);
+    let challenged = login(&node, "ada", PASSWORD, None).await;
+    assert_eq!(challenged.json()["remember_device_for"], 2_592_000);
     let device = remember(&cluster, &node, "ada", &ada).await;
 
     let answer = login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
@@ -114,9 +114,9 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
 
     cluster.config.factors.remember_device = None;
     let off = cluster.node().await;
-    let asked = login(&off, "ada", PASSWORD, Some(&device)).await;
-    assert!(asked.json()["remember_device_for"].is_null(), "{asked:?}");
-    challenge_of(&asked);
+    let challenged = login(&off, "ada", PASSWORD, Some(&device)).await;
+    assert!(challenged.json()["remember_device_for"].is_null(), "{challenged:?}");
+    challenge_of(&challenged);
     let other = remember(&cluster, &off, "ada", &ada).await;
     challenge_of(&login(&node, "ada", PASSWORD, Some(&other)).await);
 }
@@ -236,9 +236,9 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     let by_mail = async |before: usize| {
-        let asked = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
+        let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
         let (_, code) = crate::accounts::next_mail(&cluster, "ada", before, "sign_in_code").await;
-        let body = json!({ "request": asked.text_of("request"), "email": email("ada"), "code": code });
+        let body = json!({ "request": requested.text_of("request"), "email": email("ada"), "code": code });
         challenge_of(&from(&node, Some(&device), "/v1/login/code/verify", body).await)
     };
     let challenge = by_mail(0).await;
@@ -302,7 +302,7 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     let ada = account(&cluster, &node, "ada").await;
     let eve = account(&cluster, &node, "eve").await;
     let (first, second) = (remember(&cluster, &node, "ada", &ada).await, remember(&cluster, &node, "ada", &ada).await);
-    let theirs = remember(&cluster, &node, "eve", &eve).await;
+    let eves_device = remember(&cluster, &node, "eve", &eve).await;
     login(&node, "ada", PASSWORD, Some(&first)).await.expect(200);
 
     let request = node.request(Method::GET, "/v1/me/devices").bearer_auth(&ada.tokens.access);
@@ -324,7 +324,7 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 1 }));
     assert_eq!(node.delete("/v1/me/devices", &ada.tokens.access).await.expect(200).json(), json!({ "forgotten": 0 }));
     challenge_of(&login(&node, "ada", PASSWORD, Some(&second)).await);
-    login(&node, "eve", PASSWORD, Some(&theirs)).await.expect(200);
+    login(&node, "eve", PASSWORD, Some(&eves_device)).await.expect(200);
 }
 
 #[tokio::test]

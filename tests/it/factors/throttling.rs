@@ -45,10 +45,10 @@ async fn codes_of_strangers_are_counted_together_whatever_their_addresses() {
     let (mut checked, mut address) = (0, 0);
     // 200 addresses take turns, and wait for nothing longer than they must
     while cluster.clock.now() < end {
-        let given = challenge(&node, &format!("192.0.2.{address}")).await;
+        let sign_in = challenge(&node, &format!("192.0.2.{address}")).await;
         let wait = loop {
             address = (address + 1) % 200;
-            let answer = show(&node, &format!("192.0.2.{address}"), &given, "totp", &wrong).await;
+            let answer = show(&node, &format!("192.0.2.{address}"), &sign_in, "totp", &wrong).await;
             if answer.status == 429 {
                 assert!(answer.header("ratelimit").starts_with("\"factor-account\";r=0;t="), "{answer:?}");
                 break answer.header("retry-after").parse().unwrap();
@@ -57,7 +57,7 @@ async fn codes_of_strangers_are_counted_together_whatever_their_addresses() {
             checked += 1;
         };
         for other in 0..20 {
-            let answer = show(&node, &format!("198.51.100.{other}"), &given, "totp", &wrong).await;
+            let answer = show(&node, &format!("198.51.100.{other}"), &sign_in, "totp", &wrong).await;
             assert_eq!(answer.status, 429, "no address has attempts of its own");
         }
         cluster.advance(Duration::from_secs(wait));

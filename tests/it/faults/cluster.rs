@@ -63,8 +63,8 @@ impl Cluster {
         let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).parse::<u16>().unwrap();
         let has = |server: &&Redis| {
             let nodes = server.command(&["CLUSTER", "NODES"]);
-            let mine = nodes.lines().find(|line| line.contains("myself,master"));
-            mine.is_some_and(|line| {
+            let own_line = nodes.lines().find(|line| line.contains("myself,master"));
+            own_line.is_some_and(|line| {
                 line.split(' ').skip(8).any(|range| {
                     let (from, to) = range.split_once('-').unwrap_or((range, range));
                     from.parse::<u16>().is_ok_and(|from| from <= slot) && to.parse::<u16>().is_ok_and(|to| slot <= to)
@@ -109,13 +109,13 @@ async fn cluster_killed_master_replica_takes_over() {
         replicated(master, 1).await;
     }
     let victim = redis.master_of(&users[0].key);
-    let (theirs, others): (Vec<_>, Vec<_>) =
+    let (affected, others): (Vec<_>, Vec<_>) =
         users.iter().partition(|user| redis.master_of(&user.key).port() == victim.port());
-    assert!(!theirs.is_empty() && !others.is_empty());
+    assert!(!affected.is_empty() && !others.is_empty());
 
     victim.kill();
     // every answer is a success or a 503, and every session survives
-    let refreshes = theirs.iter().chain(&others).map(|user| async {
+    let refreshes = affected.iter().chain(&others).map(|user| async {
         let tokens = refreshed(&node, &user.tokens).await;
         refreshed(&node, &tokens).await
     });

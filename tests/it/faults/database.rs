@@ -14,7 +14,7 @@ use crate::{
     harness::{client::PASSWORD, postgres::Postgres, test_cluster::TestCluster, wait},
 };
 
-fn somebody_new(name: &str) -> serde_json::Value {
+fn registration(name: &str) -> serde_json::Value {
     json!({ "email": format!("{name}@example.com"), "password": PASSWORD })
 }
 
@@ -28,7 +28,7 @@ async fn locked_sqlite_keeps_logins_working() {
 
     let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
-    assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
+    assert_unavailable(&node.post("/v1/users", registration("bob")).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
     // reads continue to work
     node.login("ada").await;
@@ -36,7 +36,7 @@ async fn locked_sqlite_keeps_logins_working() {
     node.get("/v1/me", &tokens.access).await.expect(200);
 
     other.execute("COMMIT").await.unwrap();
-    node.post("/v1/users", somebody_new("bob")).await.expect(201);
+    node.post("/v1/users", registration("bob")).await.expect(201);
     node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await.expect(200);
     node.stop().await;
 }
@@ -56,7 +56,7 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
     postgres.guard().signal(Signal::QUIT);
     wait::until("Postgres has ended", || async { postgres.has_ended() }).await;
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
-    assert_unavailable(&node.post("/v1/users", somebody_new("bob")).await);
+    assert_unavailable(&node.post("/v1/users", registration("bob")).await);
     assert_unavailable(&node.get("/v1/me", &tokens.access).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
     wait::until("the node is not ready", || async { node.get("/readyz", "").await.status == 503 }).await;
@@ -72,7 +72,7 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
 
     let _again = postgres.again();
     retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
-    retry_until("an account is created", 201, || node.post("/v1/users", somebody_new("bob"))).await;
+    retry_until("an account is created", 201, || node.post("/v1/users", registration("bob"))).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
     node.stop().await;

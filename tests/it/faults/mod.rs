@@ -38,15 +38,15 @@ fn has_succeeded(answer: &Answer, status: u16) -> bool {
 
 /// Repeats a call until it succeeds; every other answer must be a 503, and no call may hang.
 async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
-    let given = Mutex::new(None);
+    let result = Mutex::new(None);
     wait::until(what, || async {
         let answer = tokio::time::timeout(HANGS, ask()).await.expect("the call does not hang");
-        let well = has_succeeded(&answer, status);
-        *given.lock().unwrap() = well.then_some(answer);
-        well
+        let succeeded = has_succeeded(&answer, status);
+        *result.lock().unwrap() = succeeded.then_some(answer);
+        succeeded
     })
     .await;
-    given.into_inner().unwrap().unwrap()
+    result.into_inner().unwrap().unwrap()
 }
 
 /// Refreshes until it succeeds.

@@ -37,24 +37,24 @@ async fn connection_reset_during_refresh_loses_nothing() {
     let (question, answer) = proxy.lengths();
     assert!(question > 100 && answer > 20, "{question} and {answer} bytes");
 
-    let questions = points(question).into_iter().map(Mode::CutQuestion);
+    let questions = points(question).into_iter().map(Mode::CutRequest);
     let (mut generation, mut unanswered) = (1, 0);
-    for mode in questions.chain(points(answer).into_iter().map(Mode::CutAnswer)) {
+    for mode in questions.chain(points(answer).into_iter().map(Mode::CutResponse)) {
         proxy.set(mode);
         let cut = node.refresh(&tokens.refresh).await;
-        let mut given = HashSet::new();
+        let mut successors = HashSet::new();
         if cut.status == 503 {
             assert_unavailable(&cut);
             unanswered += 1;
         } else {
-            given.insert(Tokens::of(&cut.expect(200)).refresh);
+            successors.insert(Tokens::of(&cut.expect(200)).refresh);
         }
         // the retries run without faults
         proxy.set(Mode::Open);
         let next = refreshed(&node, &tokens).await;
-        given.insert(refreshed(&node, &tokens).await.refresh);
-        given.insert(next.refresh.clone());
-        assert_eq!(given.len(), 1, "{mode:?}: a second successor");
+        successors.insert(refreshed(&node, &tokens).await.refresh);
+        successors.insert(next.refresh.clone());
+        assert_eq!(successors.len(), 1, "{mode:?}: a second successor");
         generation += 1;
         let claims = node.state.refresh_tokens.decode(&next.refresh).unwrap();
         assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
@@ -77,8 +77,8 @@ async fn connection_reset_during_logout_is_completed_by_repeat() {
     node.logout(&node.login("ada").await.refresh).await.expect(204);
     let (question, answer) = proxy.lengths();
 
-    let questions = [0, question / 2, question - 1, question].map(Mode::CutQuestion);
-    for mode in questions.into_iter().chain((0..answer).map(Mode::CutAnswer)) {
+    let questions = [0, question / 2, question - 1, question].map(Mode::CutRequest);
+    for mode in questions.into_iter().chain((0..answer).map(Mode::CutResponse)) {
         let tokens = Tokens::of(&super::retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;

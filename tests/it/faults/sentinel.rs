@@ -58,7 +58,7 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
     assert_eq!(feed.revocation().await["session_id"], ended.session);
-    feed.moved_on().await;
+    feed.wait_for_new_id().await;
     let last = feed.last_id.clone();
     drop(feed);
     let before = nodes[0].login("ada").await;

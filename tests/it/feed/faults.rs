@@ -100,11 +100,11 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     assert_eq!(feed.caught_up().await.len(), 1);
     // the node must have read this revocation from Redis before it can miss it, which takes two rounds
     for _ in 0..2 {
-        feed.moved_on().await;
+        feed.wait_for_new_id().await;
     }
 
     server.command(&["FLUSHALL"]);
-    assert_eq!(feed.before("gap").await, []);
+    assert_eq!(feed.events_before("gap").await, []);
     assert_eq!(feed.next().await.unwrap().name, "snapshot");
     assert_eq!(feed.caught_up().await.len(), 0);
     let after = logged_out_session(&node, "ada").await;
@@ -122,7 +122,7 @@ async fn feed_without_redis_ends_and_refuses_subscribers() {
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     server.kill();
-    feed.ended().await;
+    feed.read_to_end().await;
     let request = node.request(reqwest::Method::GET, "/v1/revocations");
     let refused = node.send(request.basic_auth(&service.id, Some(&service.secret))).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));

@@ -108,7 +108,7 @@ async fn disabled_account_and_its_newest_session_are_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     let mut fixture = FeedFixture::start().await;
-    fixture.feed.moved_on().await;
+    fixture.feed.wait_for_new_id().await;
     let last = fixture.feed.last_id.clone();
     let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());

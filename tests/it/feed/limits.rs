@@ -157,7 +157,7 @@ async fn shutdown_ends_all_streams() {
     }
     node.stop().await;
     for feed in feeds {
-        feed.ended().await;
+        feed.read_to_end().await;
     }
 }
 

@@ -48,7 +48,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
 
     let after = logged_out_session(&node, "ada").await;
     assert_eq!(feed.revocation().await, logout(&after));
-    feed.moved_on().await;
+    feed.wait_for_new_id().await;
     drop(feed);
     for node in [node, peer] {
         node.stop().await;
@@ -106,7 +106,7 @@ async fn feed_serves_enabled_service_clients_only() {
     other.caught_up().await;
     clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
     cluster.reload_clients().await;
-    feed.ended().await;
+    feed.read_to_end().await;
     assert_eq!(Feed::try_open(&node, &service, None).await.status(), 401);
     let session = logged_out_session(&node, "ada").await;
     assert_eq!(other.revocation().await["session_id"], *session, "another client's stream continues");

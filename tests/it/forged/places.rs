@@ -106,14 +106,14 @@ async fn assert_unchanged(node: &Node, tokens: &Tokens) -> Tokens {
     Tokens::of(&node.refresh(&tokens.refresh).await.expect(200))
 }
 
-struct Scene {
+struct Fixture {
     cluster: TestCluster,
     node: Node,
     client: ServiceClient,
     tokens: Tokens,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = Algorithm::Es256;
@@ -127,8 +127,8 @@ impl Scene {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_access_tokens_are_refused_without_outgoing_requests() {
-    let scene = Scene::new().await;
-    let Scene { cluster, node, client, tokens } = &scene;
+    let fixture = Fixture::new().await;
+    let Fixture { cluster, node, client, tokens } = &fixture;
     let trap = TcpListener::bind("127.0.0.1:0").unwrap();
     trap.set_nonblocking(true).unwrap();
     let keys = node.state.keys.current();
@@ -164,8 +164,8 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_of_other_kind_are_refused() {
-    let scene = Scene::new().await;
-    let Scene { node, client, tokens, .. } = &scene;
+    let fixture = Fixture::new().await;
+    let Fixture { node, client, tokens, .. } = &fixture;
     assert_refused_as_access_token(node, "a refresh token", &tokens.refresh).await;
     assert_refused_as_refresh_token(node, "an access token", &tokens.access).await;
     assert_refused_as_access_token(node, "a client's secret", &client.secret).await;
@@ -176,8 +176,8 @@ async fn tokens_of_other_kind_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn service_client_token_is_refused_where_a_session_is_required() {
-    let scene = Scene::new().await;
-    let Scene { node, client, tokens, .. } = &scene;
+    let fixture = Fixture::new().await;
+    let Fixture { node, client, tokens, .. } = &fixture;
     let form = [("grant_type", "client_credentials")];
     let request = node.request(Method::POST, "/oauth2/token").basic_auth(&client.id, Some(&client.secret)).form(&form);
     let own = node.send(request).await.expect(200).text_of("access_token");
@@ -191,8 +191,8 @@ async fn service_client_token_is_refused_where_a_session_is_required() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_refresh_tokens_are_refused_everywhere() {
-    let scene = Scene::new().await;
-    let Scene { cluster, node, client, tokens } = &scene;
+    let fixture = Fixture::new().await;
+    let Fixture { cluster, node, client, tokens } = &fixture;
     let token = &tokens.refresh;
     let secret = token.strip_prefix("lk_rt_").unwrap();
     let mut damaged = vec![

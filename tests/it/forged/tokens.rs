@@ -326,8 +326,8 @@ impl Forge<'_> {
         {
             made.push((format!("header with {members} too"), signed(self.key, more(&header, members), &claims)));
         }
-        let twisted = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
-        made.push(("two objects of claims".to_owned(), signed(self.key, &header, twisted)));
+        let duplicated = format!("{{\"sub\":\"\u{feff}\"}}{claims}");
+        made.push(("two objects of claims".to_owned(), signed(self.key, &header, duplicated)));
         made.push((
             "claims that are not UTF-8".to_owned(),
             signed(self.key, &header, [claims.as_bytes(), &[0xff]].concat()),

@@ -33,14 +33,14 @@ pub enum Mode {
     Silenced,
     /// Resets existing and new connections.
     Cut,
-    /// Forwards nothing from the server on connections that follow events: Redis subscriptions and the revocation feed.
-    DeafFollowers,
-    /// Closes connections that follow events, and forwards the others.
-    CutFollowers,
+    /// Forwards nothing from the server on connections of subscribers: to Redis channels and to the revocation feed.
+    MuteSubscribers,
+    /// Closes connections of subscribers, and forwards the others.
+    CutSubscribers,
     /// Once: forwards this many bytes of the next script's request, then resets the connection.
-    CutQuestion(usize),
+    CutRequest(usize),
     /// Once: forwards this many bytes of the next script's response, then closes the connection.
-    CutAnswer(usize),
+    CutResponse(usize),
 }
 
 /// The server behind a proxy.
@@ -106,12 +106,12 @@ impl FaultProxy {
             connections: AtomicUsize::default(),
             sent: Mutex::default(),
         });
-        let carriers = Arc::clone(&shared);
+        let connection_state = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let shared = Arc::clone(&carriers);
+                let shared = Arc::clone(&connection_state);
                 shared.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move { carry(client, &shared).await });
+                tokio::spawn(async move { relay(client, &shared).await });
             }
         });
         Self { address, shared, accepting }
@@ -190,7 +190,7 @@ impl Drop for FaultProxy {
 
 impl Shared {
     /// Returns whether these bytes call a script, and replaces the script where configured.
-    fn asks_for_script(&self, bytes: &mut [u8]) -> bool {
+    fn calls_script(&self, bytes: &mut [u8]) -> bool {
         if let Some((from, to)) = &*self.swap.lock().unwrap() {
             let found = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
             while let Some(at) = found(bytes) {
@@ -219,7 +219,7 @@ fn reset(client: &TcpStream) {
     let _ = rustix::net::sockopt::set_socket_linger(client, Some(Duration::ZERO));
 }
 
-async fn carry(client: TcpStream, shared: &Shared) {
+async fn relay(client: TcpStream, shared: &Shared) {
     let mut targets = shared.target.subscribe();
     let target = targets.borrow_and_update().clone();
     match target {
@@ -247,8 +247,8 @@ async fn forward(
 ) {
     let mut modes = shared.mode.subscribe();
     let (mut from_client, mut from_server) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
-    let mut underway: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
-    let (mut script_asked, mut follows) = (false, false);
+    let mut in_transit: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
+    let (mut script_called, mut subscribes) = (false, false);
     loop {
         let mode = *modes.borrow_and_update();
         if mode == Mode::Cut {
@@ -258,26 +258,26 @@ async fn forward(
             let _ = modes.wait_for(|mode| *mode == Mode::Cut).await;
             return reset(&client);
         }
-        if mode == Mode::CutFollowers && follows {
+        if mode == Mode::CutSubscribers && subscribes {
             return;
         }
         let moves = mode != Mode::Frozen;
-        let answers = moves && !(mode == Mode::DeafFollowers && follows);
-        let next = underway.front().map(|(at, _)| *at);
+        let answers = moves && !(mode == Mode::MuteSubscribers && subscribes);
+        let next = in_transit.front().map(|(at, _)| *at);
         tokio::select! {
             biased;
             changed = modes.changed() => if changed.is_err() { return },
             _ = targets.changed() => return,
             () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if moves && next.is_some() => {
-                let (_, bytes) = underway.pop_front().expect("the queue has a next chunk");
+                let (_, bytes) = in_transit.pop_front().expect("the queue has a next chunk");
                 if server.write_all(&bytes).await.is_err() { return }
             }
             read = server.read(&mut from_server), if answers => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &from_server[..read];
-                if std::mem::take(&mut script_asked) {
+                if std::mem::take(&mut script_called) {
                     shared.lengths.lock().unwrap().1 = read;
-                    if let Mode::CutAnswer(after) = mode && shared.cut_once(mode) {
+                    if let Mode::CutResponse(after) = mode && shared.cut_once(mode) {
                         let _ = client.write_all(&bytes[..after.min(read)]).await;
                         return;
                     }
@@ -290,22 +290,22 @@ async fn forward(
                 if records {
                     shared.sent.lock().unwrap().push(bytes.to_vec());
                 }
-                follows |= contains(bytes, b"subscribe") || contains(bytes, b"/v1/revocations");
-                if mode == Mode::CutFollowers && follows {
+                subscribes |= contains(bytes, b"subscribe") || contains(bytes, b"/v1/revocations");
+                if mode == Mode::CutSubscribers && subscribes {
                     return;
                 }
                 // a PING may follow before the response arrives
-                let asks = shared.asks_for_script(bytes);
-                script_asked |= asks;
-                if asks {
+                let calls = shared.calls_script(bytes);
+                script_called |= calls;
+                if calls {
                     shared.lengths.lock().unwrap().0 = read;
-                    if let Mode::CutQuestion(after) = mode && shared.cut_once(mode) {
+                    if let Mode::CutRequest(after) = mode && shared.cut_once(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;
                         return reset(&client);
                     }
                 }
                 let delay = if let Mode::Slow(delay) = mode { delay } else { Duration::ZERO };
-                underway.push_back((Instant::now() + delay, bytes.to_vec()));
+                in_transit.push_back((Instant::now() + delay, bytes.to_vec()));
             }
         }
     }

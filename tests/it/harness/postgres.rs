@@ -138,9 +138,9 @@ fn programs() -> Option<PathBuf> {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let version: String = name.chars().filter(char::is_ascii_digit).collect();
-            let named_so =
+            let is_postgres =
                 parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
-            if let (true, Ok(version)) = (named_so, version.parse::<u32>()) {
+            if let (true, Ok(version)) = (is_postgres, version.parse::<u32>()) {
                 versions.push((version, entry.path().join(below)));
             }
         }

@@ -108,9 +108,9 @@ impl Redis {
     /// Dumps all keys, fields and values as bytes to search in.
     pub fn dump(&self) -> Vec<u8> {
         let mut all = Vec::new();
-        let scanned = self.command(&["--scan"]);
+        let listing = self.command(&["--scan"]);
         // SCAN has no order, and rate-limit keys expire by themselves
-        let mut keys: Vec<_> = scanned.lines().filter(|key| !key.starts_with("lk:l")).collect();
+        let mut keys: Vec<_> = listing.lines().filter(|key| !key.starts_with("lk:l")).collect();
         keys.sort_unstable();
         for key in keys {
             all.extend(key.as_bytes());

@@ -81,7 +81,7 @@ impl Feed {
 
     /// Returns the events before the next one of this name, without heartbeats.
     #[track_caller]
-    pub fn before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
+    pub fn events_before(&mut self, name: &str) -> impl Future<Output = Vec<Event>> {
         let caller = std::panic::Location::caller();
         async move {
             let mut before = Vec::new();
@@ -99,16 +99,16 @@ impl Feed {
 
     /// Returns the sessions that ended, up to the next synchronized heartbeat.
     pub async fn caught_up(&mut self) -> Vec<Value> {
-        let before = self.before("live").await;
+        let before = self.events_before("live").await;
         let first = before.first().filter(|event| ["snapshot", "resumed"].contains(&&*event.name));
         revocations(&before[first.is_some().into()..])
     }
 
     /// Waits for a heartbeat with a new id; panics on any other event.
-    pub async fn moved_on(&mut self) {
+    pub async fn wait_for_new_id(&mut self) {
         let last = self.last_id.clone();
         while self.last_id == last {
-            assert_eq!(self.before("heartbeat").await, []);
+            assert_eq!(self.events_before("heartbeat").await, []);
         }
     }
 
@@ -125,7 +125,7 @@ impl Feed {
     }
 
     /// Reads to the end of the stream.
-    pub async fn ended(mut self) {
+    pub async fn read_to_end(mut self) {
         while self.next().await.is_some() {}
     }
 }

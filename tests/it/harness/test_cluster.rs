@@ -135,7 +135,7 @@ impl TestCluster {
         let entropy = Entropy::system();
         let passwords = PasswordHasher::start(&self.config.password, entropy.clone()).unwrap();
         let clock = match &self.redis_clock {
-            Some(theirs) => redis.follow_clock(&self.clock, Some(theirs.clone())).await,
+            Some(server_clock) => redis.follow_clock(&self.clock, Some(server_clock.clone())).await,
             None => self.clock.clone(),
         };
         let state = AppState::new(self.config.clone(), clock, entropy, passwords, sql, redis).await.unwrap();
@@ -169,10 +169,10 @@ impl TestCluster {
     pub async fn wait_for_peers(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
         for node in &nodes {
-            let knows = || async {
+            let knows_peers = || async {
                 node.redis.revocation_log.cache_is_valid() && node.redis.revocation_log.peers() == nodes.len() - 1
             };
-            wait::until("a node knows the others", knows).await;
+            wait::until("a node knows the others", knows_peers).await;
         }
     }
 

@@ -25,7 +25,7 @@ fn op(from: u64, to: u64, call: Call, answer: Answer) -> Op {
 }
 
 /// A call from another network than that of the others.
-fn elsewhere(op: Op) -> Op {
+fn from_other_network(op: Op) -> Op {
     Op { network: 1, ..op }
 }
 
@@ -124,7 +124,7 @@ fn shadowed(rounds: u64) -> Vec<Op> {
         let (at, generation) = (10 * i, u32::try_from(i).unwrap());
         let answer = token(generation + 1);
         let refresh = |at| op(at, at + 1, Refresh(generation), answer);
-        [refresh(at + 2), elsewhere(refresh(at + 4))]
+        [refresh(at + 2), from_other_network(refresh(at + 4))]
     };
     [LOGIN()].into_iter().chain((0..rounds).flat_map(round)).collect()
 }
@@ -149,7 +149,7 @@ fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repea
     let mut interrupted = shadowed(3);
     interrupted.push(op(32, 33, Refresh(3), token(4)));
     interrupted.push(op(34, 35, Refresh(4), token(5)));
-    interrupted.push(elsewhere(op(36, 37, Refresh(4), token(5))));
+    interrupted.push(from_other_network(op(36, 37, Refresh(4), token(5))));
     assert_accepted(&interrupted);
 }
 

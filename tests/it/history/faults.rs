@@ -130,7 +130,7 @@ pub async fn inject_into_nodes(bench: &Bench, record: &Record, mut random: Rando
                     _ => Mode::Slow(Duration::from_millis(300)),
                 });
                 tokio::time::sleep(lasts).await;
-                node.heal();
+                node.remove_fault();
             }
         }
         record.fault(format!("node {number}: recovered"));

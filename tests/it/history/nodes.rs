@@ -117,7 +117,7 @@ impl Node {
         self.guard.lock().unwrap().as_ref().map_or_else(String::new, Guard::log)
     }
 
-    pub fn heal(&self) {
+    pub fn remove_fault(&self) {
         self.proxy.set(Mode::Open);
     }
 }

@@ -14,17 +14,17 @@ use super::{
 
 /// The sessions that a call concerns.
 #[derive(Clone, Debug)]
-pub enum About {
+pub enum Affected {
     Session(String),
-    /// Every session of the account, except this one if given.
+    /// Every session of the account, except this one if it is set.
     All {
-        but: Option<String>,
+        except: Option<String>,
     },
 }
 
 struct Entry {
     account: usize,
-    about: About,
+    affected: Affected,
     op: Op,
 }
 
@@ -80,8 +80,8 @@ impl Record {
         u64::try_from(self.began.elapsed().as_micros()).unwrap()
     }
 
-    pub fn note(&self, account: usize, about: About, op: Op) {
-        self.entries.lock().unwrap().push(Entry { account, about, op });
+    pub fn note(&self, account: usize, affected: Affected, op: Op) {
+        self.entries.lock().unwrap().push(Entry { account, affected, op });
     }
 
     /// Records the beginning or the end of a fault.
@@ -99,14 +99,14 @@ impl Record {
         let entries = self.entries.lock().unwrap();
         let mut sessions: HashMap<(usize, &str), Vec<Op>> = HashMap::new();
         for entry in &*entries {
-            if let About::Session(id) = &entry.about {
+            if let Affected::Session(id) = &entry.affected {
                 sessions.entry((entry.account, id)).or_default().push(entry.op.clone());
             }
         }
         for entry in &*entries {
-            let About::All { but } = &entry.about else { continue };
+            let Affected::All { except } = &entry.affected else { continue };
             for ((account, id), ops) in &mut sessions {
-                let concerned = *account == entry.account && but.as_deref() != Some(*id);
+                let concerned = *account == entry.account && except.as_deref() != Some(*id);
                 // sessions created after the call ended are not concerned
                 if concerned && ops[0].span.0 <= entry.op.span.1 {
                     ops.push(entry.op.clone());

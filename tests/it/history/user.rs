@@ -14,7 +14,7 @@ use super::{
     model::{Answer, Call, Network, Op, UNKNOWN, When},
     nodes::Bench,
     random::Random,
-    record::{About, Record},
+    record::{Affected, Record},
 };
 
 /// The addresses of the user's networks, and of a thief's.
@@ -119,7 +119,7 @@ impl<'a> User<'a> {
             }
             60..68 => self.retry_lost_refresh(which, last).await,
             68..72 => self.abandon_refresh(which, last).await,
-            72..74 => self.be_shadowed(which).await,
+            72..74 => self.simulate_thief(which).await,
             74..90 => self.check_session(which).await,
             90..94 => self.logout(which).await,
             94..96 => self.logout_during_refresh(which, last).await,
@@ -176,7 +176,7 @@ impl<'a> User<'a> {
 
     fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: When) {
         let op = Op { call, answer, network, span };
-        self.record.note(self.number, About::Session(session.to_owned()), op);
+        self.record.note(self.number, Affected::Session(session.to_owned()), op);
     }
 
     fn mark_ended(&mut self, which: usize) {
@@ -228,7 +228,7 @@ impl<'a> User<'a> {
     }
 
     /// A thief elsewhere presents each token just after the user did. The fourth time ends the session.
-    async fn be_shadowed(&mut self, which: usize) {
+    async fn simulate_thief(&mut self, which: usize) {
         for _ in 0..4 {
             let last = self.sessions[which].refresh.len() - 1;
             self.refresh(which, last, 1).await;
@@ -409,7 +409,7 @@ impl<'a> User<'a> {
                 self.mark_ended(which);
             }
         }
-        self.record.note(self.number, About::All { but: kept }, Op { call: Call::End, answer, network: 0, span });
+        self.record.note(self.number, Affected::All { except: kept }, Op { call: Call::End, answer, network: 0, span });
     }
 
     async fn end_all(&mut self, caller: usize, keep_caller: bool) {
@@ -447,7 +447,7 @@ impl<'a> User<'a> {
                 }
                 self.record.note(
                     self.number,
-                    About::All { but: Some(id.clone()) },
+                    Affected::All { except: Some(id.clone()) },
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
                 );
                 self.note_from(UNKNOWN, &id, Call::Login, token(&refresh), span);

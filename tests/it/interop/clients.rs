@@ -27,7 +27,7 @@ async fn check(program: &'static str) {
     let service = cluster.service_client_with(new).await;
     let subject = node.account("ada").await.text_of("id");
     let private = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
-    let given = json!({
+    let settings = json!({
         "issuer": cluster.config.issuer,
         "audience": "latchkey",
         "client_id": service.id,
@@ -38,7 +38,7 @@ async fn check(program: &'static str) {
         "subject": subject,
         "refresh_token": node.login("ada").await.refresh,
     });
-    tokio::task::spawn_blocking(move || succeed(&mut command(&folder(), program, &given))).await.unwrap();
+    tokio::task::spawn_blocking(move || succeed(&mut command(&folder(), program, &settings))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

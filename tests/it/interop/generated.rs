@@ -21,10 +21,10 @@ async fn check(generate: fn(&Path), program: &'static str) {
     let folder = folder();
     let document = node.get("/openapi.json", "").await.expect(200);
     fs::write(folder.path().join("openapi.json"), document.text).unwrap();
-    let given = json!({ "issuer": cluster.config.issuer, "password": PASSWORD });
+    let settings = json!({ "issuer": cluster.config.issuer, "password": PASSWORD });
     let run = move |folder: TempDir| {
         generate(folder.path());
-        succeed(&mut command(&folder, program, &given));
+        succeed(&mut command(&folder, program, &settings));
     };
     tokio::task::spawn_blocking(move || run(folder)).await.unwrap();
     node.stop().await;

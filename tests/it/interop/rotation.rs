@@ -34,7 +34,7 @@ struct Token {
 /// the former refresh their keys at most once a second. Their default is 30 seconds; Latchkey's keys are published for 10
 /// minutes by default before they sign.
 fn verifiers(issuer: &str) -> Vec<Verifier> {
-    let given = json!({
+    let settings = json!({
         "issuer": issuer,
         "audience": "latchkey",
         "jose": { "cooldownDuration": 1000 },
@@ -44,7 +44,7 @@ fn verifiers(issuer: &str) -> Vec<Verifier> {
     });
     let programs =
         ["verify_jose.mjs", "verify_express.mjs", "verify_oauth4webapi.mjs", "verify_pyjwt.py", "verify_authlib.py"];
-    programs.map(|program| Verifier::start(program, &given)).into()
+    programs.map(|program| Verifier::start(program, &settings)).into()
 }
 
 struct Fixture {

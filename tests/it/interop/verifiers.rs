@@ -33,9 +33,9 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
         {
             assert!(verifier.verify(&wrong).await.is_err(), "{algorithm}: {wrong}");
         }
-        let mut elsewhere =
+        let mut other_audience =
             Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "elsewhere" }));
-        assert!(elsewhere.verify(&tokens.access).await.is_err(), "{algorithm}: the audience is not checked");
+        assert!(other_audience.verify(&tokens.access).await.is_err(), "{algorithm}: the audience is not checked");
     }
 }
 

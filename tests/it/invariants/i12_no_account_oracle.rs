@@ -160,14 +160,14 @@ async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accoun
                 // the work after the answer to the previous call is not part of this call
                 wait::until("all work is done", || async { node.state.background.is_empty() }).await;
                 let name = email(["ada", "eve"][kind]);
-                let begun = Instant::now();
+                let start = Instant::now();
                 node.post(
                     path,
                     if path.contains("forgot") { json!({ "identifier": name }) } else { json!({ "email": name }) },
                 )
                 .await
                 .expect(202);
-                took[kind].push(begun.elapsed().as_micros());
+                took[kind].push(start.elapsed().as_micros());
             }
         }
         let longer = took[0].iter().flat_map(|a| took[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A cluster where an attacker has registered the address of a victim, and is signed in.
-async fn squatted() -> (TestCluster, Node, Tokens) {
+async fn squatted_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
@@ -39,7 +39,7 @@ async fn assert_locked_out(node: &Node, attacker: &Tokens) {
 /// other way is an invitation of the app, which knows the victim.
 #[tokio::test]
 async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_with_the_squatter() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let scopes = vec!["accounts:recover".to_owned()];
     let new = NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() };
     let client = cluster.service_client_with(new).await;
@@ -54,12 +54,12 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
 /// Unexpired session: the attacker keeps a session from before the victim's recovery or verification.
 #[tokio::test]
 async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
 
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
     // the victim knows no password of the account
@@ -74,7 +74,7 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
 /// own account gets the victim's address, with the victim's click, and its former address is the trojan.
 #[tokio::test]
 async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     // a username
     signed_in(&node, &attacker, Method::PATCH, "/v1/me", json!({ "username": "trojan" })).await.expect(200);
     node.post("/v1/password/forgot", json!({ "identifier": email("victim") })).await.expect(202);
@@ -101,7 +101,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
 /// Unexpired change of address: the attacker starts a change to an own address, and confirms it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (change, code) = change_mail(&cluster, &node, &attacker, "attacker").await;
     let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -119,14 +119,15 @@ async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
 /// Non-verifying provider: an account comes from a system that did not verify the address. As far as it applies: an import.
 #[tokio::test]
 async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_verifies_it() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     // the victim proves the address for an account of their own
     node.account("mine").await;
-    let mine = node.login("mine").await;
-    let (token, _) = change_mail(&cluster, &node, &mine, "victim").await;
-    let answer = signed_in(&node, &mine, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    let mine = Tokens::of(&answer);
-    let me = node.get("/v1/me", &mine.access).await.json();
+    let owner = node.login("mine").await;
+    let (token, _) = change_mail(&cluster, &node, &owner, "victim").await;
+    let answer =
+        signed_in(&node, &owner, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let owner = Tokens::of(&answer);
+    let me = node.get("/v1/me", &owner.access).await.json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("victim")), &json!(true)));
     // the attacker's account has lost it, and signs in by it no more
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "");
@@ -156,7 +157,7 @@ async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_v
 
 /// A cluster where an attacker has registered the address of a victim, and has added and verified an own one.
 async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (_, attacker) = emails::add_verified(&cluster, &node, &attacker, "attacker").await;
     node.try_login(&email("attacker"), PASSWORD).await.expect(200);
     (cluster, node, attacker)
@@ -218,7 +219,7 @@ async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_ver
 /// Trojan identifier: the attacker adds the victim's address to an own account, where the victim would sign in by it.
 #[tokio::test]
 async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_victims_click_gives_nothing() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (_, token, code) = emails::add(&cluster, &node, &attacker, "other").await;
     for body in [
         json!({ "token": token }),
@@ -247,7 +248,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_vict
 /// Unexpired change: the attacker adds an own address, and verifies it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (_, token, code) = emails::add(&cluster, &node, &attacker, "attacker").await;
     let (link, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &link, NEW_PASSWORD).await.expect(204);
@@ -265,16 +266,16 @@ async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
 /// primary address or as a secondary one, owns it, and the account that had it as its unverified primary address loses it.
 #[tokio::test]
 async fn i13_non_verifying_provider_secondary_address_belongs_to_who_verifies_it() {
-    let (cluster, node, attacker) = squatted().await;
+    let (cluster, node, attacker) = squatted_account().await;
     let (_, _, _) = emails::add(&cluster, &node, &attacker, "claimed").await;
     // "claimed" is an unverified secondary address of the attacker, "victim" the unverified primary one
     node.account("mine").await;
-    let mine = node.login("mine").await;
-    let (_, mine) = emails::add_verified(&cluster, &node, &mine, "claimed").await;
-    let (_, mine) = emails::add_verified(&cluster, &node, &mine, "victim").await;
+    let owner = node.login("mine").await;
+    let (_, owner) = emails::add_verified(&cluster, &node, &owner, "claimed").await;
+    let (_, owner) = emails::add_verified(&cluster, &node, &owner, "victim").await;
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "", "the attacker's account has lost it");
     assert_eq!(emails::list(&node, &attacker).await, json!([["claimed", false, false]]));
-    let id = node.get("/v1/me", &mine.access).await.text_of("id");
+    let id = node.get("/v1/me", &owner.access).await.text_of("id");
     for name in ["claimed", "victim"] {
         let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
         assert_eq!(node.get("/v1/me", &found.access).await.text_of("id"), id);

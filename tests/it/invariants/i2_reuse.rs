@@ -20,13 +20,13 @@ const HOUR: Duration = Duration::from_hours(1);
 
 /// An address and a user agent.
 #[derive(Clone, Copy)]
-struct Place(&'static str, &'static str);
+struct Origin(&'static str, &'static str);
 
-const HOME: Place = Place("192.0.2.7", "App/1");
+const HOME: Origin = Origin("192.0.2.7", "App/1");
 /// Another address of the same network.
-const NEXT_DOOR: Place = Place("192.0.2.8", "App/1");
-const STREET: Place = Place("198.51.100.4", "App/1");
-const THIEF: Place = Place("203.0.113.9", "Tool/1");
+const SAME_NETWORK: Origin = Origin("192.0.2.8", "App/1");
+const OTHER_NETWORK: Origin = Origin("198.51.100.4", "App/1");
+const THIEF: Origin = Origin("203.0.113.9", "Tool/1");
 
 /// A cluster whose nodes take addresses from a proxy.
 fn cluster() -> TestCluster {
@@ -41,22 +41,22 @@ async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     nodes
 }
 
-async fn send(node: &Node, path: &str, body: Value, Place(address, agent): Place) -> Answer {
+async fn send(node: &Node, path: &str, body: Value, Origin(address, agent): Origin) -> Answer {
     let request = node.request(Method::POST, path).json(&body);
     node.send(request.header("x-forwarded-for", address).header("user-agent", agent)).await
 }
 
-async fn sign_in(node: &Node, place: Place) -> Tokens {
+async fn sign_in(node: &Node, origin: Origin) -> Tokens {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
-    Tokens::of(&send(node, "/v1/login", body, place).await.expect(200))
+    Tokens::of(&send(node, "/v1/login", body, origin).await.expect(200))
 }
 
-async fn present(node: &Node, token: &str, place: Place) -> Answer {
-    send(node, "/v1/refresh", json!({ "refresh_token": token }), place).await
+async fn present(node: &Node, token: &str, origin: Origin) -> Answer {
+    send(node, "/v1/refresh", json!({ "refresh_token": token }), origin).await
 }
 
-async fn refreshed(node: &Node, token: &str, place: Place) -> Tokens {
-    Tokens::of(&present(node, token, place).await.expect(200))
+async fn refreshed(node: &Node, token: &str, origin: Origin) -> Tokens {
+    Tokens::of(&present(node, token, origin).await.expect(200))
 }
 
 /// The audit rows about superseded tokens, oldest first: event, reason, address and count.
@@ -64,12 +64,12 @@ async fn audited(node: &Node) -> Vec<(String, Option<String>, Option<String>, i6
     node.state.audit.flush().await.unwrap();
     let mut rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
     rows.reverse();
-    let brief = |row: AuditRow| (row.event, row.reason, row.address, row.count);
-    rows.into_iter().filter(|row| row.event.starts_with("refresh_")).map(brief).collect()
+    let summary = |row: AuditRow| (row.event, row.reason, row.address, row.count);
+    rows.into_iter().filter(|row| row.event.starts_with("refresh_")).map(summary).collect()
 }
 
-fn repeats_from(place: Place, count: i64) -> (String, Option<String>, Option<String>, i64) {
-    ("refresh_repeat".to_owned(), None, Some(place.0.to_owned()), count)
+fn repeats_from(origin: Origin, count: i64) -> (String, Option<String>, Option<String>, i64) {
+    ("refresh_repeat".to_owned(), None, Some(origin.0.to_owned()), count)
 }
 
 fn reuse() -> (u16, String) {
@@ -163,20 +163,20 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
     let account = nodes[0].verified(&first.access).sub;
     let lost = refreshed(&nodes[0], &first.refresh, HOME).await;
     cluster.advance(8 * HOUR);
-    let retried = refreshed(&nodes[1], &first.refresh, STREET).await;
+    let retried = refreshed(&nodes[1], &first.refresh, OTHER_NETWORK).await;
     assert_eq!(retried.refresh, lost.refresh, "the current token");
     let list = listed(&nodes[0], &retried.access).await;
     assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(1), &json!(HOME.0)));
-    assert_eq!(audited(&nodes[1]).await, [repeats_from(STREET, 1)]);
+    assert_eq!(audited(&nodes[1]).await, [repeats_from(OTHER_NETWORK, 1)]);
 
     // The session continues from there, and forgets the repeat after eight generations.
     let mut current = retried;
     for round in 0..8 {
         cluster.advance(HOUR);
-        current = refreshed(&nodes[round % 2], &current.refresh, STREET).await;
+        current = refreshed(&nodes[round % 2], &current.refresh, OTHER_NETWORK).await;
     }
     let list = listed(&nodes[0], &current.access).await;
-    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(0), &json!(STREET.0)));
+    assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(0), &json!(OTHER_NETWORK.0)));
     assert_eq!(events::of(&cluster.redis, account), []);
 }
 
@@ -211,8 +211,8 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_free() {
     for round in 0..10 {
         let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
         cluster.advance(HOUR);
-        for place in [HOME, NEXT_DOOR] {
-            assert_eq!(refreshed(&nodes[0], &current.refresh, place).await.refresh, next.refresh);
+        for origin in [HOME, SAME_NETWORK] {
+            assert_eq!(refreshed(&nodes[0], &current.refresh, origin).await.refresh, next.refresh);
         }
         current = next;
     }
@@ -222,16 +222,16 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_free() {
     assert_eq!(audited(&nodes[1]).await, []);
 }
 
-/// The owner refreshes at home, and a repeat follows from the places of each round. Returns the last answer.
-async fn rounds(cluster: &TestCluster, nodes: &[Node; 2], places: &[&[Place]]) -> (Tokens, Answer) {
+/// The owner refreshes at home, and a repeat follows from the origins of each round. Returns the last answer.
+async fn rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Origin]]) -> (Tokens, Answer) {
     let mut current = sign_in(&nodes[0], HOME).await;
     let session = current.clone();
     let mut last = None;
-    for (round, places) in places.iter().enumerate() {
+    for (round, origins) in origins.iter().enumerate() {
         cluster.advance(HOUR);
         let next = refreshed(&nodes[round % 2], &current.refresh, HOME).await;
-        for place in *places {
-            last = Some(present(&nodes[(round + 1) % 2], &current.refresh, *place).await);
+        for origin in *origins {
+            last = Some(present(&nodes[(round + 1) % 2], &current.refresh, *origin).await);
         }
         current = next;
     }
@@ -242,12 +242,18 @@ async fn rounds(cluster: &TestCluster, nodes: &[Node; 2], places: &[&[Place]]) -
 async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session() {
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
-    let (session, last) = rounds(&cluster, &nodes, &[&[STREET], &[STREET, THIEF], &[THIEF], &[STREET]]).await;
+    let (session, last) =
+        rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK, THIEF], &[THIEF], &[OTHER_NETWORK]]).await;
     assert_eq!(last.problem(), reuse());
     let account = nodes[0].state.refresh_tokens.decode(&session.refresh).unwrap().account;
     assert_eq!(events::causes_of_session(&cluster.redis, account, &session.session), ["reuse"]);
     // A generation without a counted repeat ends the run.
-    let (_, last) = rounds(&cluster, &nodes, &[&[STREET], &[STREET], &[STREET], &[HOME], &[STREET], &[STREET]]).await;
+    let (_, last) = rounds(
+        &cluster,
+        &nodes,
+        &[&[OTHER_NETWORK], &[OTHER_NETWORK], &[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK], &[OTHER_NETWORK]],
+    )
+    .await;
     last.expect(200);
 }
 
@@ -256,8 +262,8 @@ async fn i2_limit_of_counted_repeats_is_configurable() {
     let mut cluster = cluster();
     cluster.config.session.counted_repeats_limit = 2;
     let nodes = two_nodes(&cluster).await;
-    assert_eq!(rounds(&cluster, &nodes, &[&[STREET], &[STREET]]).await.1.problem(), reuse());
-    rounds(&cluster, &nodes, &[&[STREET], &[HOME], &[STREET]]).await.1.expect(200);
+    assert_eq!(rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK]]).await.1.problem(), reuse());
+    rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK]]).await.1.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

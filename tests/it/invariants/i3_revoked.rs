@@ -31,7 +31,7 @@ enum Ending {
 impl Ending {
     const ALL: [Self; 4] = [Self::Logout, Self::LogoutByAccessToken, Self::Revoke, Self::RevokeAll];
 
-    async fn happen(self, node: &Node, tokens: &Tokens) -> Answer {
+    async fn execute(self, node: &Node, tokens: &Tokens) -> Answer {
         match self {
             Self::Logout => node.logout(&tokens.refresh).await.expect(204),
             Self::LogoutByAccessToken => {
@@ -82,7 +82,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
             for _ in 0..round % 7 {
                 nodes[0].get("/v1/me", &tokens.access).await.expect(200);
             }
-            ending.happen(&nodes[(round + 1) % 2], &tokens).await;
+            ending.execute(&nodes[(round + 1) % 2], &tokens).await;
             join_all((0..4).map(|i| nodes[i % 2].refresh(&tokens.refresh))).await
         };
         let (newest, afterwards) = join(racers, end).await;
@@ -167,7 +167,7 @@ async fn i3_redis_out_of_memory_revokes_and_appends_the_event_and_changes_nothin
         assert!(cluster.redis.dump() == before, "refused requests change nothing");
         node.get("/v1/me", &tokens.access).await.expect(200);
 
-        ending.happen(&node, &tokens).await;
+        ending.execute(&node, &tokens).await;
         expected.push(ending.event(&tokens.session));
         assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
         assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);

@@ -39,16 +39,17 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let [mine, other, third] = [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
+    let [caller, other, third] =
+        [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
     assert_eq!(
-        nodes[0].change_password(&mine.access, "not the password", NEW).await.problem(),
+        nodes[0].change_password(&caller.access, "not the password", NEW).await.problem(),
         (403, "wrong_password".to_owned())
     );
     nodes[1].refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(1));
-    let changed = Tokens::of(&nodes[0].change_password(&mine.access, PASSWORD, NEW).await.expect(200));
+    let changed = Tokens::of(&nodes[0].change_password(&caller.access, PASSWORD, NEW).await.expect(200));
     for node in &nodes {
-        for tokens in [&mine, &other, &third] {
+        for tokens in [&caller, &other, &third] {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
@@ -57,7 +58,7 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
         node.try_login("ada", NEW).await.expect(200);
     }
     nodes[1].refresh(&changed.refresh).await.expect(200);
-    let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &mine));
+    let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &caller));
     assert_eq!(events, [(format!("all but {}", changed.session), "password_changed".to_owned())]);
 }
 
@@ -135,11 +136,11 @@ async fn i5_of_sixteen_concurrent_password_changes_one_succeeds() {
     cluster.config.limits.password_change_per_account = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let mine = nodes[0].login("ada").await;
-    let id = account(&nodes[0], &mine);
+    let caller = nodes[0].login("ada").await;
+    let id = account(&nodes[0], &caller);
     let new = |i: usize| format!("gravel lantern opera sixpence {i}");
     let answers = join_all((0..16).map(|i| {
-        let (node, access, new) = (&nodes[i % 2], &mine.access, new(i));
+        let (node, access, new) = (&nodes[i % 2], &caller.access, new(i));
         async move { node.change_password(access, PASSWORD, &new).await }
     }))
     .await;
@@ -155,7 +156,7 @@ async fn i5_of_sixteen_concurrent_password_changes_one_succeeds() {
     let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
     assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
     for node in &nodes {
-        assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+        assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
         node.get("/v1/me", &changed.access).await.expect(200);
         node.try_login("ada", &new(winner)).await.expect(200);
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
@@ -169,11 +170,11 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
     nodes[0].account("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW);
     for round in 0..10 {
-        let mine = nodes[round % 2].login_with("ada", old).await;
-        let id = account(&nodes[0], &mine);
+        let caller = nodes[round % 2].login_with("ada", old).await;
+        let id = account(&nodes[0], &caller);
         // Each holder of a copy refreshes until it is refused.
         let racers = join_all((0..8).map(|i| {
-            let (node, mut token) = (&nodes[i % 2], mine.refresh.clone());
+            let (node, mut token) = (&nodes[i % 2], caller.refresh.clone());
             async move {
                 loop {
                     let answer = node.refresh(&token).await;
@@ -185,7 +186,7 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
                 }
             }
         }));
-        let (newest, changed) = join(racers, nodes[round % 2].change_password(&mine.access, old, new)).await;
+        let (newest, changed) = join(racers, nodes[round % 2].change_password(&caller.access, old, new)).await;
         let changed = Tokens::of(&changed.expect(200));
         for token in newest {
             for node in &nodes {
@@ -238,10 +239,10 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
     nodes[0].account("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW);
     for round in 0..20 {
-        let mine = nodes[round % 2].login_with("ada", old).await;
-        let id = account(&nodes[0], &mine);
+        let caller = nodes[round % 2].login_with("ada", old).await;
+        let id = account(&nodes[0], &caller);
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", old)));
-        let (answers, changed) = join(racers, nodes[0].change_password(&mine.access, old, new)).await;
+        let (answers, changed) = join(racers, nodes[0].change_password(&caller.access, old, new)).await;
         let changed = Tokens::of(&changed.expect(200));
         for answer in answers {
             if answer.status == 200 {
@@ -332,13 +333,13 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (mine, other) = (node.login("ada").await, node.login("ada").await);
-    let id = account(&node, &mine);
+    let (caller, other) = (node.login("ada").await, node.login("ada").await);
+    let id = account(&node, &caller);
 
     // A replica refuses writes: the sessions can't be ended.
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let before = cluster.redis.dump();
-    let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
+    let answer = node.change_password(&caller.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
     assert!(accounts::disable(&node.state, id).await.is_err());
@@ -352,7 +353,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     node.refresh(&other.refresh).await.expect(200);
 
     // The change succeeds when Redis accepts writes.
-    node.change_password(&mine.access, PASSWORD, NEW).await.expect(200);
+    node.change_password(&caller.access, PASSWORD, NEW).await.expect(200);
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
     node.try_login("ada", NEW).await.expect(200);
 }
@@ -362,21 +363,21 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let mine = node.login("ada").await;
-    let id = account(&node, &mine);
+    let caller = node.login("ada").await;
+    let id = account(&node, &caller);
     // The state that a node leaves behind if it is killed before it commits, or if the response of Redis was lost.
     let epoch = Some(Epoch(1));
     node.state.redis.sessions.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
-    assert_eq!(node.refresh(&mine.refresh).await.problem(), invalid());
+    assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
-    let mine = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
-    node.get("/v1/me", &mine.access).await.expect(200);
+    let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
+    node.get("/v1/me", &caller.access).await.expect(200);
     // Logins that were checked before are still refused.
     assert_eq!(
         node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
         Create::Stale
     );
-    node.change_password(&mine.access, PASSWORD, NEW).await.expect(200);
+    node.change_password(&caller.access, PASSWORD, NEW).await.expect(200);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", NEW).await.expect(200);
 }
@@ -388,14 +389,14 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     for name in ["ada", "grace", "mary"] {
         node.account(name).await;
     }
-    let (alone, mine, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
+    let (alone, caller, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
     let idle_account = accounts::find(&node.state.sql, "mary").await.unwrap();
     cluster.advance(Duration::from_secs(1));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 0);
     let mut changed = Vec::new();
-    for tokens in [&alone, &mine] {
+    for tokens in [&alone, &caller] {
         let answer = node.change_password(&tokens.access, PASSWORD, NEW).await.expect(200);
         changed.push(Tokens::of(&answer));
         node.get("/v1/me", &answer.text_of("access_token")).await.expect(200);
@@ -403,11 +404,11 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
     cluster.advance(Duration::from_secs(1));
     assert_eq!(accounts::disable(&node.state, idle_account.id).await.unwrap(), 0);
-    assert_eq!(accounts::disable(&node.state, account(&node, &mine)).await.unwrap(), 1);
-    for tokens in [&mine, &changed[1]] {
+    assert_eq!(accounts::disable(&node.state, account(&node, &caller)).await.unwrap(), 1);
+    for tokens in [&caller, &changed[1]] {
         assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
     }
-    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &mine))
+    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &caller))
         .into_iter()
         .map(|(_, reason)| reason)
         .collect();
@@ -420,11 +421,11 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     cluster.config.redis.command_timeout = Duration::from_millis(300);
     let node = cluster.node().await;
     node.account("ada").await;
-    let mine = node.login("ada").await;
+    let caller = node.login("ada").await;
     cluster.redis.signal(rustix::process::Signal::STOP);
-    let answer = node.change_password(&mine.access, PASSWORD, NEW).await;
+    let answer = node.change_password(&caller.access, PASSWORD, NEW).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
-    assert!(accounts::disable(&node.state, account(&node, &mine)).await.is_err());
+    assert!(accounts::disable(&node.state, account(&node, &caller)).await.is_err());
     cluster.redis.signal(rustix::process::Signal::CONT);
     wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);

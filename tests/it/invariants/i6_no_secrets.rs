@@ -14,9 +14,9 @@ use crate::harness::{
 
 /// The secrets that must appear nowhere, with their descriptions.
 #[derive(Default)]
-struct Hidden(Vec<(String, Vec<u8>)>);
+struct Secrets(Vec<(String, Vec<u8>)>);
 
-impl Hidden {
+impl Secrets {
     fn text(&mut self, name: &str, text: &str) {
         assert!(text.len() >= 16, "{name} is too short to be searched for");
         self.0.push((name.to_owned(), text.as_bytes().to_vec()));
@@ -53,7 +53,7 @@ impl Hidden {
     }
 
     #[track_caller]
-    fn absent_from(&self, place: &str, bytes: &[u8]) {
+    fn assert_absent_from(&self, place: &str, bytes: &[u8]) {
         for (name, secret) in &self.0 {
             if let Some(at) = bytes.windows(secret.len()).position(|window| window == secret) {
                 let around = &bytes[at.saturating_sub(300)..(at + 100).min(bytes.len())];
@@ -82,7 +82,7 @@ const WRONG: &str = "marble whistle gander sunrise 3367";
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
-    let mut hidden = Hidden::default();
+    let mut hidden = Secrets::default();
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = std::time::Duration::ZERO;
     cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
@@ -132,7 +132,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let two = node.login_with("hidden", SECOND).await;
     hidden.tokens(&two);
     let app = &node.state;
-    let signing = |hidden: &mut Hidden| {
+    let signing = |hidden: &mut Secrets| {
         let pkcs8 = app.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
         let scalar = pkcs8.windows(2).position(|window| window == [4, 32]).unwrap() + 2;
         hidden.bytes("a private key", &pkcs8);
@@ -151,28 +151,28 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     hidden.tokens(&four);
 
     // Secrets in wrong fields appear in no response.
-    for answer in misplaced(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
+    for answer in send_in_wrong_fields(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
         // A logout answers 204 whatever is sent.
         assert!(answer.0.starts_with('4') || answer.0.starts_with("204"), "{answer:?}");
-        hidden.absent_from("an error", answer.0.as_bytes());
+        hidden.assert_absent_from("an error", answer.0.as_bytes());
     }
     // Errors of Redis and of the service contain no secrets.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&four.refresh).await] {
         assert_eq!(answer.problem().0, 503);
-        hidden.absent_from("an error", answer.text.as_bytes());
+        hidden.assert_absent_from("an error", answer.text.as_bytes());
     }
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
     let redis = cluster.redis.dump();
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
-    hidden.absent_from("Redis", &redis);
-    hidden.absent_from("the database", &files(&cluster));
+    hidden.assert_absent_from("Redis", &redis);
+    hidden.assert_absent_from("the database", &files(&cluster));
     node.logout(&four.refresh).await.expect(204);
     node.stop().await;
     let files = files(&cluster);
     assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is included");
-    hidden.absent_from("the database", &files);
+    hidden.assert_absent_from("the database", &files);
 
     let text = log.bytes();
     assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "the search covers the expected content");
@@ -180,12 +180,12 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         assert!(hash.starts_with("$argon2id$"));
         hidden.text("a password's hash", &hash);
     }
-    hidden.absent_from("Redis", &redis);
-    hidden.absent_from("the log", &text);
+    hidden.assert_absent_from("Redis", &redis);
+    hidden.assert_absent_from("the log", &text);
 }
 
 /// Sends secrets in wrong fields. Returns status, headers and body of each response.
-async fn misplaced(node: &Node, secrets: &[&str]) -> Vec<(String,)> {
+async fn send_in_wrong_fields(node: &Node, secrets: &[&str]) -> Vec<(String,)> {
     let mut requests = Vec::new();
     for secret in secrets {
         let long = format!("{secret} ").repeat(30);

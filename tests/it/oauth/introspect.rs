@@ -158,8 +158,8 @@ async fn introspection_by_another_audience_or_without_authentication_reveals_not
         cluster.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
     for token in [&tokens.access, &tokens.refresh] {
         assert_eq!(introspect(&node, &stranger, token).await, json!({ "active": false }));
-        let nobody = post(&node, "/oauth2/introspect", None, &[("token", token)]).await;
-        assert_eq!(error(&nobody), refused(401, "invalid_client"));
+        let unauthenticated = post(&node, "/oauth2/introspect", None, &[("token", token)]).await;
+        assert_eq!(error(&unauthenticated), refused(401, "invalid_client"));
         let app = post(&node, "/oauth2/introspect", None, &[("token", token), ("client_id", "latchkey")]).await;
         assert_eq!(error(&app), refused(401, "invalid_client"));
     }

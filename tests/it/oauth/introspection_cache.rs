@@ -57,17 +57,17 @@ async fn cached_introspection_equals_the_uncached_response() {
         whole(post(&node, "/oauth2/introspect", Some(&client), &form).await)
     };
     let new = ask(&[("token_type_hint", "access_token")]).await;
-    assert_eq!(new, once_cached(&node, || ask(&[])).await);
+    assert_eq!(new, repeat_until_cached(&node, || ask(&[])).await);
     let named = || async {
         let named = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
         let named = named.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
         node.send(named).await
     };
-    assert_eq!(once_cached(&node, named).await.header("x-request-id"), "of-the-caller");
+    assert_eq!(repeat_until_cached(&node, named).await.header("x-request-id"), "of-the-caller");
 }
 
 /// The first response that comes from the cache: on a busy machine the session cache may be invalid for a moment.
-async fn once_cached<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
+async fn repeat_until_cached<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
     for _ in 0..100 {
         let before = hits(node);
         let answer = ask().await;

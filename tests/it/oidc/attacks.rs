@@ -219,16 +219,16 @@ async fn authorization_requests_are_limited_by_address() {
     let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
     cluster.config.limits.authorization_per_address = Some(quota);
     let (node, shop) = shop(&cluster).await;
-    let (nobody, request) = (Browser::default(), Request::of(&shop.id));
-    let (page, handle) = page_of(&node, &nobody.authorize(&node, &request).await);
+    let (browser, request) = (Browser::default(), Request::of(&shop.id));
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
     let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
     node.send(form).await.expect(303);
-    let refused = nobody.authorize(&node, &request).await.expect(429);
+    let refused = browser.authorize(&node, &request).await.expect(429);
     assert!(refused.header("ratelimit-policy").contains("authorization-address"));
     let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
     node.send(form).await.expect(429);
     // A request that was admitted continues.
-    let again = nobody.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
+    let again = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
     assert_eq!(page_of(&node, &again), (page, handle));
     node.stop().await;
 }
@@ -269,19 +269,19 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
     let page = ada.get(&node, "/account/devices").await.expect(200);
     let csrf = page.text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     for planted in [eve.cookie.clone().unwrap(), "__Host-latchkey-browser=junk".to_owned()] {
-        let tossed = Browser { cookie: Some(format!("{planted}; {genuine}")), session: None };
+        let victim = Browser { cookie: Some(format!("{planted}; {genuine}")), session: None };
         let form = node.request(reqwest::Method::POST, "/account/devices/end-others").form(&[("csrf", &csrf)]);
-        let answer = node.send(tossed.with_cookie(form)).await;
+        let answer = node.send(victim.with_cookie(form)).await;
         assert!(answer.status == 403 || answer.header("location").starts_with("/account/sign-in"), "{answer:?}");
-        let answer = tossed.authorize(&node, &Request::of(&shop.id).with("prompt", "none")).await;
+        let answer = victim.authorize(&node, &Request::of(&shop.id).with("prompt", "none")).await;
         if let Some(code) = response_of(&answer).get("code") {
             let tokens = exchange(&node, &shop, code).await.expect(200).json();
             assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never a mixture");
         }
     }
     // Without the prefix, the cookie is none of ours.
-    let tossed = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
-    page_of(&node, &tossed.authorize(&node, &Request::of(&shop.id)).await);
+    let victim = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
+    page_of(&node, &victim.authorize(&node, &Request::of(&shop.id)).await);
     node.stop().await;
 }
 
@@ -377,17 +377,17 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     node.send(revoked.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
     let current = sign_in(&node, &browser, &shop, "openid").await;
     let path = format!("/oauth2/logout?id_token_hint={old}");
-    let asked = browser.get(&node, &path).await.expect(200);
-    assert!(asked.text.contains("Sign out?"), "{}", asked.text);
+    let confirmation = browser.get(&node, &path).await.expect(200);
+    assert!(confirmation.text.contains("Sign out?"), "{}", confirmation.text);
     // Without the browser's cookie it ends nothing.
     Browser::default().get(&node, &path).await.expect(303);
     let current = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
     // An ID token of another browser's app asks as well.
-    let elsewhere = Browser::signed_in(&node, "ada").await;
+    let other_browser = Browser::signed_in(&node, "ada").await;
     let path = format!("/oauth2/logout?id_token_hint={}", text(&current, "id_token"));
-    assert!(elsewhere.get(&node, &path).await.expect(200).text.contains("Sign out?"));
+    assert!(other_browser.get(&node, &path).await.expect(200).text.contains("Sign out?"));
     browser.get(&node, &path).await.expect(303);
     refresh(&node, &shop, text(&current, "refresh_token")).await.expect(400);
-    elsewhere.get(&node, "/account").await.expect(200);
+    other_browser.get(&node, "/account").await.expect(200);
     node.stop().await;
 }

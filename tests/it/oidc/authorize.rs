@@ -214,8 +214,8 @@ async fn prompt_login_and_max_age_require_a_new_authentication() {
         Request::of(&shop.id).with("max_age", "9"),
     ] {
         let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
-        let chooses = request.0.contains(&("prompt".to_owned(), "select_account".to_owned()));
-        let expected = if chooses { "/account/select-account" } else { "/account/reauthenticate" };
+        let selects_account = request.0.contains(&("prompt".to_owned(), "select_account".to_owned()));
+        let expected = if selects_account { "/account/select-account" } else { "/account/reauthenticate" };
         assert_eq!(page, expected, "{request:?}");
         let back = format!("/oauth2/authorize?request={handle}");
         // The old session is not enough, however often the browser returns.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::harness::test_cluster::{Node, ServiceClient, TestCluster};
 
-fn asking(name: &str) -> NewClient {
+fn app_with_consent(name: &str) -> NewClient {
     let new = web(name);
     let app = AppSettings { asks_consent: true, name: Some("The Forum".to_owned()), ..new.app };
     NewClient { app, ..web(name) }
@@ -44,7 +44,7 @@ async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
 async fn consent_is_asked_once_for_each_scope() {
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
-    let forum = cluster.service_client_with(asking("forum")).await;
+    let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::of("forum").with("scope", "openid email");
     let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
@@ -72,7 +72,7 @@ async fn consent_is_asked_once_for_each_scope() {
 async fn refused_consent_is_an_error_for_the_client() {
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
-    cluster.service_client_with(asking("forum")).await;
+    cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_of(&node, &browser.authorize(&node, &Request::of("forum")).await);
     let parsed = RequestHandle::parse(&handle).unwrap();
@@ -87,7 +87,7 @@ async fn refused_consent_is_an_error_for_the_client() {
 async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let forum = cluster.service_client_with(asking("forum")).await;
+    let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::of("forum").with("scope", "openid offline_access");
     let (_, handle) = page_of(&node, &browser.authorize(&node, &request).await);

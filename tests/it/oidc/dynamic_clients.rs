@@ -125,9 +125,9 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     let sent = visitor.open(&format!("/oauth2/authorize?{query}")).await.expect(303);
     let page = visitor.open(&path(&sent)).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
-    let right = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
-    let asked = visitor.open(&path(&right)).await.expect(303);
-    let page = visitor.open(&path(&asked)).await.expect(200);
+    let signed_in = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let to_consent = visitor.open(&path(&signed_in)).await.expect(303);
+    let page = visitor.open(&path(&to_consent)).await.expect(200);
     assert!(page.text.contains("The Helper"), "{}", page.text);
     assert!(page.text.contains("does not know this app. Continue only if you trust localhost."), "{}", page.text);
     assert!(!page.text.contains("runs on your device"), "{}", page.text);

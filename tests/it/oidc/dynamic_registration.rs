@@ -171,8 +171,8 @@ async fn forged_or_changed_client_id_is_unknown() {
         assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), (401, "invalid_client".to_owned()));
     }
     // An open redirect would be to any other address.
-    let elsewhere = Request::of(&app.id).with("redirect_uri", "https://evil.example/callback");
-    let answer = browser.authorize(&node, &elsewhere).await;
+    let request = Request::of(&app.id).with("redirect_uri", "https://evil.example/callback");
+    let answer = browser.authorize(&node, &request).await;
     assert!(answer.status == 400 && answer.header("location").is_empty(), "{answer:?}");
     node.stop().await;
 }

@@ -35,7 +35,7 @@ async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
 async fn check(program: &'static str) {
     let (cluster, node, shop, browser) = provider().await;
     let (account, _) = browser.session.unwrap();
-    let given = json!({
+    let settings = json!({
         "issuer": cluster.config.issuer,
         "client_secret": shop.secret,
         "redirect_uri": "https://app.example.com/callback",
@@ -43,7 +43,7 @@ async fn check(program: &'static str) {
         "subject": account.to_string(),
         "cookie": browser.cookie,
     });
-    run_program(program, given).await;
+    run_program(program, settings).await;
     node.stop().await;
 }
 

@@ -69,7 +69,7 @@ impl Program {
 }
 
 /// Takes the user from the app through the pages of sign-in and consent, and back. Returns where the browser arrives.
-async fn go_through_the_pages(node: &Node, url: &str, app: &str) -> String {
+async fn sign_in_and_consent(node: &Node, url: &str, app: &str) -> String {
     let issuer = &node.state.config.issuer;
     let path = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");
     let form = |page: &Answer, prefix: &str| {
@@ -80,21 +80,21 @@ async fn go_through_the_pages(node: &Node, url: &str, app: &str) -> String {
     let page = visitor.open(&path(&sent)).await.expect(200);
     assert!(page.text.contains(app), "{}", page.text);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
-    let right = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
-    let asked = visitor.open(&path(&right)).await.expect(303);
-    let page = visitor.open(&path(&asked)).await.expect(200);
+    let signed_in = visitor.submit(&form(&page, "/account/sign-in"), &fields).await.expect(303);
+    let to_consent = visitor.open(&path(&signed_in)).await.expect(303);
+    let page = visitor.open(&path(&to_consent)).await.expect(200);
     assert!(page.text.contains("does not know this app") && page.text.contains("mcp:tools"), "{}", page.text);
     let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
     visitor.open(&path(&allowed)).await.expect(303).header("location").to_owned()
 }
 
-/// How the app gets its `client_id`.
-enum By {
+/// The way in which the app gets its `client_id`.
+enum ClientIdSource {
     Document,
     Registration(&'static str),
 }
 
-async fn check(program: &'static str, app: &str, by: By) {
+async fn check(program: &'static str, app: &str, source: ClientIdSource) {
     let mut cluster = TestCluster::new();
     // the programs use the system clock, too
     cluster.clock = Clock::System;
@@ -122,9 +122,9 @@ async fn check(program: &'static str, app: &str, by: By) {
     );
     server.read("ready").await;
     let redirect_uri = "http://127.0.0.1:4711/callback";
-    let (document, auth_method) = match by {
-        By::Document => (Some(documents.app("/client.json", &[("client_name", json!(app))])), "none"),
-        By::Registration(method) => (None, method),
+    let (document, auth_method) = match source {
+        ClientIdSource::Document => (Some(documents.app("/client.json", &[("client_name", json!(app))])), "none"),
+        ClientIdSource::Registration(method) => (None, method),
     };
     let mut client = Program::start(
         program,
@@ -137,7 +137,7 @@ async fn check(program: &'static str, app: &str, by: By) {
         }),
     );
     let url = client.read("open").await;
-    let arrival = go_through_the_pages(&node, &url, app).await;
+    let arrival = sign_in_and_consent(&node, &url, app).await;
     assert!(arrival.starts_with(redirect_uri), "{arrival}");
     client.write(&arrival).await;
     let done: Value = serde_json::from_str(&client.read("done").await).unwrap();
@@ -154,22 +154,22 @@ async fn check(program: &'static str, app: &str, by: By) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_sdk_signs_in_by_its_metadata_document() {
-    check("mcp_client.mjs", "MCP SDK of npm", By::Document).await;
+    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Document).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_sdk_signs_in_after_it_has_registered_itself() {
-    check("mcp_client.mjs", "MCP SDK of npm", By::Registration("none")).await;
-    check("mcp_client.mjs", "MCP SDK of npm", By::Registration("client_secret_basic")).await;
+    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("none")).await;
+    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("client_secret_basic")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pypi_sdk_signs_in_by_its_metadata_document() {
-    check("mcp_client.py", "MCP SDK of PyPI", By::Document).await;
+    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Document).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pypi_sdk_signs_in_after_it_has_registered_itself() {
-    check("mcp_client.py", "MCP SDK of PyPI", By::Registration("none")).await;
-    check("mcp_client.py", "MCP SDK of PyPI", By::Registration("client_secret_post")).await;
+    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("none")).await;
+    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("client_secret_post")).await;
 }

@@ -21,10 +21,10 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     cluster.wait_for_peers().await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&one, "ada").await;
-    let elsewhere = Browser::signed_in(&one, "ada").await;
+    let other_browser = Browser::signed_in(&one, "ada").await;
     let ended = [sign_in(&one, &browser, &shop, "openid").await, sign_in(&one, &browser, &forum, "openid").await];
     let offline = sign_in(&one, &browser, &shop, "openid offline_access").await;
-    let others = sign_in(&one, &elsewhere, &shop, "openid").await;
+    let others = sign_in(&one, &other_browser, &shop, "openid").await;
     for tokens in &ended {
         other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
     }

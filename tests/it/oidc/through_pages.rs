@@ -37,8 +37,8 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let form = action(&page, "/account/sign-in");
     let wrong = visitor.submit(&form, &[("identifier", "ada"), ("password", "wrong")]).await;
     assert_eq!(wrong.header("location"), "", "{wrong:?}");
-    let right = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    let back = follow(&node, &mut visitor, &right).await.expect(303);
+    let signed_in = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let back = follow(&node, &mut visitor, &signed_in).await.expect(303);
     let code = response_of(&back).remove("code").unwrap();
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["email"], "ada@example.com");
@@ -79,8 +79,8 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
         let form = if has_session {
             action(&page, "/account/reauthenticate")
         } else {
-            let asked = visitor.submit(&action(&page, "/account/sign-in"), &fields).await.expect(303);
-            let page = follow(&node, &mut visitor, &asked).await.expect(200);
+            let to_second_factor = visitor.submit(&action(&page, "/account/sign-in"), &fields).await.expect(303);
+            let page = follow(&node, &mut visitor, &to_second_factor).await.expect(200);
             action(&page, "/account/sign-in/second-factor")
         };
         let code = ada.app.code(&cluster.clock);
@@ -106,9 +106,9 @@ async fn user_consents_or_refuses_on_the_page() {
         let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
         let page = follow(&node, &mut visitor, &sent).await.expect(200);
         let form = action(&page, "/account/sign-in");
-        let right = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-        let asked = follow(&node, &mut visitor, &right).await.expect(303);
-        let page = follow(&node, &mut visitor, &asked).await.expect(200);
+        let signed_in = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+        let to_consent = follow(&node, &mut visitor, &signed_in).await.expect(303);
+        let page = follow(&node, &mut visitor, &to_consent).await.expect(200);
         assert!(page.text.contains("The Forum"), "{}", page.text);
         let answer = visitor.submit(&action(&page, "/account/consent"), &[("decision", decision)]).await;
         match (mode, decision) {

@@ -155,8 +155,8 @@ async fn access_token_of_app_does_not_open_the_account() {
     }
     // Nor does one for the service's own audience without the scope of its API.
     let audiences = vec!["latchkey".to_owned()];
-    let insider = cluster.service_client_with(NewClient { audiences, ..web("insider") }).await;
-    let tokens = sign_in(&node, &browser, &insider, "openid").await;
+    let trusted = cluster.service_client_with(NewClient { audiences, ..web("insider") }).await;
+    let tokens = sign_in(&node, &browser, &trusted, "openid").await;
     let access = text(&tokens, "access_token");
     assert_eq!(claims(access)["aud"], json!(["latchkey", "https://auth.example.com"]));
     assert_eq!(node.get("/v1/me", access).await.problem(), (403, "insufficient_scope".to_owned()));

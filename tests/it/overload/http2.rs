@@ -34,7 +34,7 @@ async fn rapid_resets_close_their_connection() {
     const RESETS: u32 = 20_000;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
-    assert!(alive(&client).await);
+    assert!(is_alive(&client).await);
     let before = process.memory();
     let (mut sent, mut connections) = (0, 0);
     while sent < RESETS {
@@ -50,7 +50,7 @@ async fn rapid_resets_close_their_connection() {
         sent += 500;
         connections += 1;
         assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
-        assert!(alive(&client).await, "other clients are served");
+        assert!(is_alive(&client).await, "other clients are served");
     }
     let most = process.peak_memory();
     println!("{sent} resets on {connections} connections; {before} MiB before, {most} MiB at most");
@@ -61,7 +61,7 @@ async fn rapid_resets_close_their_connection() {
 async fn endless_headers_are_not_kept() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
-    assert!(alive(&client).await);
+    assert!(is_alive(&client).await);
     let before = process.memory();
     for number in 0..8 {
         let mut stream = connect(&client).await;
@@ -79,7 +79,7 @@ async fn endless_headers_are_not_kept() {
             sent += more.len();
         }
         drop(stream);
-        assert!(alive(&client).await, "other clients are served: {number}");
+        assert!(is_alive(&client).await, "other clients are served: {number}");
     }
     let most = process.peak_memory();
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
@@ -89,7 +89,7 @@ async fn endless_headers_are_not_kept() {
 async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
     let process = Process::start(&["http.write_timeout=1s"]);
     let client = Client::new(process.node.client.base.clone());
-    assert!(alive(&client).await);
+    assert!(is_alive(&client).await);
     let before = process.memory();
     let mut requests = Vec::new();
     for _ in 0..1000 {
@@ -103,7 +103,7 @@ async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
         sent += requests.len();
         assert!(sent < 1 << 30, "{sent} bytes were taken");
     }
-    assert!(alive(&client).await);
+    assert!(is_alive(&client).await);
     let most = process.peak_memory();
     println!("{sent} bytes; {before} MiB before, {most} MiB at most");
     assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
@@ -158,7 +158,7 @@ pub(super) async fn open_http2(mut stream: TcpStream) -> TcpStream {
     stream
 }
 
-async fn alive(client: &Client) -> bool {
+async fn is_alive(client: &Client) -> bool {
     client.send(client.request(Method::GET, "/livez")).await.status == 200
 }
 

@@ -60,10 +60,10 @@ fn address(base: &str) -> SocketAddr {
 /// The beginning of a sign-in, and the rest of it.
 fn login_in_two_parts() -> (String, String) {
     let body = json!({ "identifier": "ada", "password": PASSWORD }).to_string();
-    let (begun, rest) = body.split_at(10);
+    let (first_part, rest) = body.split_at(10);
     let head = format!(
         "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{begun}",
+         Content-Length: {}\r\n\r\n{first_part}",
         body.len()
     );
     (head, rest.to_owned())

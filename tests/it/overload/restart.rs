@@ -49,7 +49,7 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     });
     let nginx = nginx.unwrap_or_else(|error| panic!("{error}"));
     let proxy = Client::new(format!("http://127.0.0.1:{listen}"));
-    ready(&proxy).await;
+    wait_until_ready(&proxy).await;
 
     let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let mut users = Vec::new();
@@ -59,11 +59,11 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
         users.push(user(proxy.clone(), name, Arc::clone(&done), Arc::clone(&answered)));
     }
     for number in (0..TIMES).flat_map(|_| [0, 1]) {
-        busy(&nodes[number], &users).await;
+        wait_until_busy(&nodes[number], &users).await;
         restart(&bench, &mut nodes[number], number).await;
     }
     for node in &nodes {
-        busy(node, &users).await;
+        wait_until_busy(node, &users).await;
     }
     done.store(true, Ordering::SeqCst);
     for user in users {
@@ -95,7 +95,7 @@ fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<Atomic
 }
 
 /// Waits until a node has served some requests, or a user has failed.
-async fn busy(node: &Service, users: &[JoinHandle<()>]) {
+async fn wait_until_busy(node: &Service, users: &[JoinHandle<()>]) {
     wait::until("the node serves requests", || async {
         let failed = users.iter().any(JoinHandle::is_finished);
         failed || node.log().matches("\"route\":\"refresh\"").count() >= SERVED
@@ -103,7 +103,7 @@ async fn busy(node: &Service, users: &[JoinHandle<()>]) {
     .await;
 }
 
-async fn ready(client: &Client) {
+async fn wait_until_ready(client: &Client) {
     wait::until("the node is ready", || async {
         let answer = client.request(Method::GET, "/readyz").send().await;
         answer.is_ok_and(|answer| answer.status() == StatusCode::OK)

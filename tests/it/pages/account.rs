@@ -115,9 +115,9 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
     let mut ada = signed_in(&node).await;
     cluster.clock.advance(Duration::from_hours(2));
     ada.open("/account/address").await.expect(200);
-    let asked = ada.submit("/account/address", &[("email", "ada@example.org")]).await.expect(303);
-    assert_eq!(asked.header("location"), "/account/reauthenticate?next=/address");
-    ada.follow(&asked).await.expect(200);
+    let to_reauthenticate = ada.submit("/account/address", &[("email", "ada@example.org")]).await.expect(303);
+    assert_eq!(to_reauthenticate.header("location"), "/account/reauthenticate?next=/address");
+    ada.follow(&to_reauthenticate).await.expect(200);
     let wrong = ada.submit("/account/reauthenticate?next=/address", &[("password", "wrong wrong wrong")]).await;
     assert!(field_error(&wrong.expect(403), "password").is_some());
     let done = ada.submit("/account/reauthenticate?next=/address", &[("password", PASSWORD)]).await.expect(303);

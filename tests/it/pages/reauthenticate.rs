@@ -54,9 +54,9 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     cluster.advance(Duration::from_mins(11));
     ada.open("/account/devices").await.expect(200);
     let (form, earlier) = ("/account/devices/end-others", ada.csrf.clone());
-    let asked = ada.submit(form, &[]).await.expect(303);
-    assert_eq!(asked.header("location"), "/account/reauthenticate?next=/devices");
-    let page = ada.follow(&asked).await.expect(200);
+    let to_reauthenticate = ada.submit(form, &[]).await.expect(303);
+    assert_eq!(to_reauthenticate.header("location"), "/account/reauthenticate?next=/devices");
+    let page = ada.follow(&to_reauthenticate).await.expect(200);
     assert!(page.text.contains("href=\"/account/devices\""), "the way back: {}", page.text);
     let wrong =
         ada.submit("/account/reauthenticate?next=/devices", &[("method", "password"), ("password", "no")]).await;
@@ -88,8 +88,8 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
         cluster.advance(Duration::from_mins(11));
         let value = if method == "totp" { code(&secret, &cluster.clock) } else { value };
         ada.open("/account/data").await.expect(200);
-        let asked = ada.submit("/account/data/export", &[]).await.expect(303);
-        assert_eq!(asked.header("location"), path);
+        let to_reauthenticate = ada.submit("/account/data/export", &[]).await.expect(303);
+        assert_eq!(to_reauthenticate.header("location"), path);
         let page = ada.open(&format!("{path}&method={method}")).await.expect(200);
         assert!(!page.text.contains("type=\"password\""), "{}", page.text);
         assert!(page.text.contains(&format!("name=\"method\" value=\"{method}\"")), "{}", page.text);

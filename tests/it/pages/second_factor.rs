@@ -58,19 +58,19 @@ async fn security_key(node: &Node) -> Authenticator {
     key
 }
 
-fn requiring() -> TestCluster {
+fn cluster_requiring_factors() -> TestCluster {
     let mut cluster = cluster();
     (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
     cluster
 }
 
 /// A browser whose sign-in by password as `ada` is to continue with another page.
-async fn waiting(node: &Node, query: &str) -> (Visitor, Answer) {
+async fn after_password(node: &Node, query: &str) -> (Visitor, Answer) {
     let (mut ada, path) = (Visitor::new(node), format!("/account/sign-in{query}"));
     ada.open(&path).await.expect(200);
-    let asked = ada.submit(&path, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    let next_step = ada.submit(&path, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    (ada, asked)
+    (ada, next_step)
 }
 
 pub fn recovery_codes(page: &Answer) -> Vec<String> {
@@ -99,10 +99,10 @@ async fn authenticator_app_is_set_up_and_asked_for_at_the_next_sign_in() {
     let mut other = Visitor::new(&node);
     other.open("/account/sign-in?next=/devices").await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
-    let asked = other.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
-    assert_eq!(asked.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
+    let next_step = other.submit("/account/sign-in?next=/devices", &fields).await.expect(303);
+    assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
     assert!(!other.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    other.follow(&asked).await.expect(200);
+    other.follow(&next_step).await.expect(200);
     other.open("/account").await.expect(303);
     other.open("/account/sign-in/second-factor?next=/devices").await.expect(200);
     let path = "/account/sign-in/second-factor?next=/devices";
@@ -142,12 +142,12 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn required_factor_is_set_up_before_the_session_starts() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.client.account("ada").await;
-    let (mut ada, asked) = waiting(&node, "").await;
-    assert_eq!(asked.header("location"), "/account/sign-in/enrol");
-    let choice = ada.follow(&asked).await.expect(200);
+    let (mut ada, next_step) = after_password(&node, "").await;
+    assert_eq!(next_step.header("location"), "/account/sign-in/enrol");
+    let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("href=\"/account/sign-in/enrol?method=passkey\""), "{}", choice.text);
     let (secret, state) = enrolment(&ada.open("/account/sign-in/enrol?method=totp").await.expect(200));
     let wrong = ada.submit("/account/sign-in/enrol", &[("state", &state), ("code", "000000")]).await.expect(422);
@@ -189,9 +189,10 @@ async fn code_by_mail_is_switched_on_sent_and_sent_again() {
 
     let mut other = Visitor::new(&node);
     other.open("/account/sign-in").await.expect(200);
-    let asked = other.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    assert_eq!(asked.header("location"), "/account/sign-in/second-factor");
-    let page = other.follow(&asked).await.expect(200);
+    let next_step =
+        other.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
+    assert_eq!(next_step.header("location"), "/account/sign-in/second-factor");
+    let page = other.follow(&next_step).await.expect(200);
     assert!(page.text.contains("sent to your e-mail address"), "{}", page.text);
     assert!(!page.text.contains("name=\"remember\""), "devices are not remembered by default");
     let first = mailed_code(&cluster, 0).await;
@@ -259,12 +260,12 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn required_passkey_is_set_up_before_the_session_starts_and_leads_where_the_user_went() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.client.account("ada").await;
-    let (mut ada, asked) = waiting(&node, "?next=/devices").await;
-    assert_eq!(asked.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
-    let choice = ada.follow(&asked).await.expect(200);
+    let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
+    assert_eq!(next_step.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
+    let choice = ada.follow(&next_step).await.expect(200);
     assert!(choice.text.contains("method=totp") && choice.text.contains("method=passkey"), "{}", choice.text);
     let page = ada.open("/account/sign-in/enrol?next=/devices&method=passkey").await.expect(200);
     let path = "/account/sign-in/enrol?next=/devices";
@@ -293,12 +294,12 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_leads_where_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn enrolment_on_pages_offers_the_app_alone_where_passkeys_are_off() {
-    let mut cluster = requiring();
+    let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
     node.client.account("ada").await;
-    let (mut ada, asked) = waiting(&node, "").await;
-    let page = ada.follow(&asked).await.expect(200);
+    let (mut ada, next_step) = after_password(&node, "").await;
+    let page = ada.follow(&next_step).await.expect(200);
     assert_eq!(enrolment(&page).0.len(), 32, "{}", page.text);
     assert!(!page.text.contains("method=passkey"), "{}", page.text);
 }
@@ -309,10 +310,10 @@ async fn passkey_answers_the_challenge_of_the_page_and_the_flow_continues() {
     let node = cluster.node().await;
     node.client.account("ada").await;
     let mut key = security_key(&node).await;
-    let (mut ada, asked) = waiting(&node, "?next=/devices").await;
-    assert_eq!(asked.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
+    let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
+    assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");
     let path = "/account/sign-in/second-factor?next=/devices";
-    let page = ada.follow(&asked).await.expect(200);
+    let page = ada.follow(&next_step).await.expect(200);
     let options = passkey_options(&page);
     assert_eq!(options["allowCredentials"].as_array().unwrap().len(), 1, "of this account only: {options}");
     key.origin = "https://evil.example".to_owned();
@@ -351,8 +352,8 @@ async fn second_step_with_a_passkey_leads_back_to_the_app() {
     let sent = visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::of(&shop.id).query())).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
-    let asked = visitor.submit(&actions(&page)[0], &fields).await.expect(303);
-    let page = follow(&node, &mut visitor, &asked).await.expect(200);
+    let next_step = visitor.submit(&actions(&page)[0], &fields).await.expect(303);
+    let page = follow(&node, &mut visitor, &next_step).await.expect(200);
     let credential = key.get(&passkey_options(&page)).to_string();
     let form = actions(&page).into_iter().find(|action| action.starts_with("/account/sign-in/second-factor")).unwrap();
     let done = visitor.submit(&form, &[("method", "passkey"), ("credential", &credential)]).await.expect(303);

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A cluster whose accounts must have a second factor from their first sign-in on.
-fn requiring() -> TestCluster {
+fn cluster_requiring_factors() -> TestCluster {
     let mut cluster = factors::cluster();
     (cluster.config.factors.required, cluster.config.factors.grace) = (FactorPolicy::AllAccounts, Duration::ZERO);
     cluster.config.limits.passkey_per_address = None;
@@ -49,7 +49,7 @@ async fn end(node: &Client, challenge: &str, credential: Value) -> Answer {
 
 #[tokio::test]
 async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.account("ada").await;
     let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
@@ -76,7 +76,7 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
 
 #[tokio::test]
 async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
-    let mut cluster = requiring();
+    let mut cluster = cluster_requiring_factors();
     cluster.config.factors.grace = Duration::from_hours(1);
     let node = cluster.node().await;
     node.account("ada").await;
@@ -95,26 +95,26 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
 
 #[tokio::test]
 async fn refused_passkey_leaves_the_sign_in_waiting() {
-    let mut cluster = requiring();
+    let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([7; 16]).to_string().parse().unwrap()];
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
         node.account(name).await;
     }
     let eves = challenge(&node, "eve").await;
-    let mut hers = Authenticator::new();
+    let mut eves_key = Authenticator::new();
     let creation = begin(&node, &eves).await;
-    end(&node, &eves, hers.create(&creation)).await.expect(200);
+    end(&node, &eves, eves_key.create(&creation)).await.expect(200);
 
     let waiting = challenge(&node, "ada").await;
-    let mut elsewhere = Authenticator::new();
-    elsewhere.origin = "https://evil.example".to_owned();
+    let mut other_origin = Authenticator::new();
+    other_origin.origin = "https://evil.example".to_owned();
     let mut unknown = Authenticator::new();
     unknown.aaguid = [8; 16];
     let mut copy = Authenticator::new();
-    copy.credential.clone_from(&hers.credential);
+    copy.credential.clone_from(&eves_key.credential);
     for (authenticator, refusal) in [
-        (&mut elsewhere, problem(422, "passkey_rejected")),
+        (&mut other_origin, problem(422, "passkey_rejected")),
         (&mut unknown, problem(403, "passkey_model_not_allowed")),
         (&mut copy, problem(409, "passkey_exists")),
     ] {
@@ -136,7 +136,7 @@ async fn refused_passkey_leaves_the_sign_in_waiting() {
 
 #[tokio::test]
 async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.account("ada").await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
@@ -180,7 +180,7 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let challenge = challenge(&nodes[0], "ada").await;
@@ -201,7 +201,7 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
 
 #[tokio::test]
 async fn app_that_was_started_beside_the_passkey_is_no_factor() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.account("ada").await;
     let challenge = challenge(&node, "ada").await;
@@ -219,7 +219,7 @@ async fn app_that_was_started_beside_the_passkey_is_no_factor() {
 
 #[tokio::test]
 async fn passkeys_that_are_off_are_not_offered() {
-    let mut cluster = requiring();
+    let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
     node.account("ada").await;
@@ -233,7 +233,7 @@ async fn passkeys_that_are_off_are_not_offered() {
 /// The cookie of a sign-in with the transport `cookie` is set by a page of the same site only.
 #[tokio::test]
 async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
-    let cluster = requiring();
+    let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.account("ada").await;
     let send = async |path: &str, body: Value, site: &str| {

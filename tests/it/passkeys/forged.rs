@@ -107,24 +107,24 @@ async fn response_of_another_account_is_refused() {
     let answer = add(&node, &eve, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     assert!(list(&node, &eve).await.is_empty());
-    let mut hers = Authenticator::new();
-    register(&node, &eve, &mut hers).await;
+    let mut eves_key = Authenticator::new();
+    register(&node, &eve, &mut eves_key).await;
     // a handle of another account, and none
-    for handle in [hers.user_handle.clone(), None, Some(vec![])] {
+    for handle in [eves_key.user_handle.clone(), None, Some(vec![])] {
         let mut response = phone.get(&login_options(&node).await);
         response["response"]["userHandle"] = json!(handle.map(text));
         assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
         assert!(is_recorded(&node, "passkey_refused", "wrong_user_handle").await);
     }
     // the id of a passkey of another account, signed by her own
-    let mut response = hers.get(&login_options(&node).await);
+    let mut response = eves_key.get(&login_options(&node).await);
     response["rawId"] = json!(text(&phone.credential));
     response["id"] = response["rawId"].clone();
     response["response"]["userHandle"] = json!(phone.user_handle.as_ref().map(text));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
     sign_in(&node, &mut phone).await.expect(200);
-    sign_in(&node, &mut hers).await.expect(200);
+    sign_in(&node, &mut eves_key).await.expect(200);
 }
 
 #[tokio::test]

@@ -57,29 +57,29 @@ async fn challenge_and_response_belong_together_and_to_their_purpose() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     // the response to the options of another sign-in
-    let begun = options(&node, &first).await;
-    assert_eq!(show(&node, &second, phone.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    let options_of_first = options(&node, &first).await;
+    assert_eq!(show(&node, &second, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
     // the options of a sign-in by passkey alone, and the other way round
     let alone = login_options(&node).await;
     assert_eq!(show(&node, &first, phone.get(&alone)).await.problem(), problem(401, "invalid_passkey"));
-    let begun = options(&node, &first).await;
-    assert_eq!(login(&node, phone.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    let options_of_first = options(&node, &first).await;
+    assert_eq!(login(&node, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
     // the passkey of another account
     node.account("eve").await;
     let eve = node.login("eve").await;
-    let mut hers = Authenticator::new();
-    register(&node, &eve, &mut hers).await;
-    let begun = options(&node, &first).await;
-    assert_eq!(show(&node, &first, hers.get(&begun)).await.problem(), problem(401, "invalid_passkey"));
+    let mut eves_key = Authenticator::new();
+    register(&node, &eve, &mut eves_key).await;
+    let options_of_first = options(&node, &first).await;
+    assert_eq!(show(&node, &first, eves_key.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
     // the challenge of the sign-in survives all that
-    let begun = options(&node, &first).await;
-    let response = phone.get(&begun);
+    let options_of_first = options(&node, &first).await;
+    let response = phone.get(&options_of_first);
     show(&node, &first, response.clone()).await.expect(200);
     assert_eq!(show(&node, &first, response).await.problem(), problem(401, "invalid_challenge"));
     // and ends with a change of the factors
-    let begun = options(&node, &second).await;
+    let options_of_second = options(&node, &second).await;
     register(&node, &tokens, &mut Authenticator::new()).await;
-    assert_eq!(show(&node, &second, phone.get(&begun)).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(show(&node, &second, phone.get(&options_of_second)).await.problem(), problem(401, "invalid_challenge"));
     let answer = node.post("/v1/login/second-factor/options", json!({ "challenge": second })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
 }

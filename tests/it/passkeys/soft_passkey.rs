@@ -19,8 +19,8 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     // the authenticator verifies its user only where this is required
     options["authenticatorSelection"]["userVerification"] = json!("required");
     let user_handle = options["user"]["id"].clone();
-    let begun: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
-    let made = authenticator.do_registration(origin(), begun).unwrap();
+    let challenge: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
+    let made = authenticator.do_registration(origin(), challenge).unwrap();
     let credential = serde_json::to_value(&made).unwrap();
     let added = add(&node, &tokens, credential).await.expect(201).json();
     let id = text(made.raw_id);
@@ -28,9 +28,9 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
         let mut options = login_options(&node).await;
         // the authenticator stores no credentials: it needs a list to choose from, and returns no account
         options["allowCredentials"] = json!([{ "type": "public-key", "id": id }]);
-        let begun: RequestChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
+        let challenge: RequestChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
         let mut response: Value =
-            serde_json::to_value(authenticator.do_authentication(origin(), begun).unwrap()).unwrap();
+            serde_json::to_value(authenticator.do_authentication(origin(), challenge).unwrap()).unwrap();
         response["response"]["userHandle"] = user_handle.clone();
         let signed_in = Tokens::of(&login(&node, response).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["hwk", "user", "mfa"]));

@@ -49,8 +49,8 @@ async fn i11_passkey_response_steps_up_its_own_session_once() {
     let other = Tokens::of(&sign_in(&node, &mut authenticator).await.expect(200));
     let credential = authenticator.get(&step_up_options(&node, &tokens).await);
     let body = json!({ "credential": credential });
-    let elsewhere = reauthenticate(&node, &other, body.clone()).await;
-    assert_eq!(elsewhere.problem(), problem(401, "invalid_passkey"), "a challenge of another session");
+    let refused = reauthenticate(&node, &other, body.clone()).await;
+    assert_eq!(refused.problem(), problem(401, "invalid_passkey"), "a challenge of another session");
     assert_eq!(reauthenticate(&node, &tokens, body).await.status, 200);
     let again = json!({ "credential": authenticator.get(&login_options(&node).await) });
     assert_eq!(reauthenticate(&node, &tokens, again).await.problem(), problem(401, "invalid_passkey"), "of a sign-in");

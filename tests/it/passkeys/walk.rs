@@ -47,12 +47,12 @@ async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
         }
     }
     walk.end();
-    let [begun, second_step, managed, signed_in] = &outputs[..] else { panic!("{outputs:#?}") };
+    let [registration, second_step, managed, signed_in] = &outputs[..] else { panic!("{outputs:#?}") };
 
-    let options = &begun[1]["public_key"];
+    let options = &registration[1]["public_key"];
     assert_eq!((&options["rp"]["id"], &options["user"]["name"]), (&"localhost".into(), &"ada@example.com".into()));
     assert!(options["challenge"].is_string() && options["pubKeyCredParams"].is_array(), "{options}");
-    assert!(begun[1]["expires_in"].is_u64(), "{begun:?}");
+    assert!(registration[1]["expires_in"].is_u64(), "{registration:?}");
     assert_eq!(second_step[0]["public_key"]["allowCredentials"].as_array().unwrap().len(), 1, "{second_step:?}");
     let [listed, renamed, empty] = &managed[..] else { panic!("{managed:#?}") };
     assert_eq!(listed["passkeys"][0]["id"], renamed["id"]);

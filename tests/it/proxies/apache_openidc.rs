@@ -116,11 +116,11 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
 
     // A page of the app leads to the sign-in, and back.
     let orders = format!("{site}/orders");
-    let away = browser.get(&orders).await.expect(302);
+    let to_provider = browser.get(&orders).await.expect(302);
     let mut ada = Visitor::new(&node);
     let path = |url: &str| url.strip_prefix(&issuer).unwrap_or(url).to_owned();
-    let asked = ada.open(&path(away.header("location"))).await.expect(303);
-    let page = ada.open(&path(asked.header("location"))).await.expect(200);
+    let to_sign_in = ada.open(&path(to_provider.header("location"))).await.expect(303);
+    let page = ada.open(&path(to_sign_in.header("location"))).await.expect(200);
     let form = actions(&page).into_iter().find(|action| action.starts_with("/account/sign-in?")).unwrap();
     let signed_in = ada.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     let back = ada.open(&path(signed_in.header("location"))).await.expect(303);

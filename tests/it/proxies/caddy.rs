@@ -26,10 +26,10 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     );
     // The folder for certificates, of which there are none here.
     let home = format!("HOME={}", folder.display());
-    let elsewhere = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
+    let environment = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
     let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];
     Guard::start(&Spec {
-        command: &[&elsewhere[..], &run].concat(),
+        command: &[&environment[..], &run].concat(),
         stop: "TERM",
         folder: Some(&folder),
         ready: "serving initial configuration",

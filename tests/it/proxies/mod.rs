@@ -298,16 +298,16 @@ impl Caller<'_> {
         let weak = node.login("vera").await;
         self.check_vault_is_refused(&weak.access).await;
         self.passed(self.get(Some(&weak.access))).await;
-        let vera = factors::enrol(cluster, node, "vera").await;
-        let received = self.passed(self.vault(&vera.tokens.access)).await;
+        let enrolled = factors::enrol(cluster, node, "vera").await;
+        let received = self.passed(self.vault(&enrolled.tokens.access)).await;
         assert_eq!(received["uri"], "/vault/gold?of=today", "{received}");
-        assert_eq!(values(&received, "x-auth-session"), [vera.tokens.session.as_str()], "{received}");
+        assert_eq!(values(&received, "x-auth-session"), [enrolled.tokens.session.as_str()], "{received}");
 
         cluster.advance(Duration::from_secs(301));
-        let late = Tokens::of(&node.refresh(&vera.tokens.refresh).await.expect(200));
+        let late = Tokens::of(&node.refresh(&enrolled.tokens.refresh).await.expect(200));
         self.check_vault_is_refused(&late.access).await;
         self.passed(self.get(Some(&late.access))).await;
-        let body = json!({ "method": "totp", "code": vera.app.code(&cluster.clock) });
+        let body = json!({ "method": "totp", "code": enrolled.app.code(&cluster.clock) });
         let stepped_up = signed_in(node, &late, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
         self.passed(self.vault(&stepped_up.text_of("access_token"))).await;
     }

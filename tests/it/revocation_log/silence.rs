@@ -40,7 +40,7 @@ async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active
     let server = Redis::redis_7_0();
     let Nodes { one, two, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = two.revocation_log.subscribe();
-    proxy.set(Mode::DeafFollowers);
+    proxy.set(Mode::MuteSubscribers);
     for number in 1..=2 {
         one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
         assert_not_active(&two, ada, session(number)).await;

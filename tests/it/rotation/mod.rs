@@ -22,7 +22,7 @@ const FREE: Decision = Decision::Repeated { counted: false };
 const COUNTED: Decision = Decision::Repeated { counted: true };
 /// Tags of a phone at home and in the street, and of a thief.
 const HOME: u64 = 1;
-const STREET: u64 = 2;
+const OTHER_NETWORK: u64 = 2;
 const THIEF: u64 = 3;
 
 fn policy(name: &str) -> Policy {
@@ -45,7 +45,7 @@ fn repeat_from_the_same_network_is_free_however_often() {
 #[test]
 fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
     let window = DEFAULTS.retry_window;
-    assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, STREET, window)]), [Rotated, COUNTED]);
+    assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, OTHER_NETWORK, window)]), [Rotated, COUNTED]);
     assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, HOME, window + 1)]), [Rotated, Reused]);
     // a newer token has been used since
     let used = [(0, HOME, 0), (1, HOME, HOUR), (0, HOME, HOUR + 1)];
@@ -69,7 +69,8 @@ fn four_consecutive_generations_with_a_counted_repeat_have_a_second_holder() {
     let counted = [Rotated, COUNTED, Rotated, COUNTED, Rotated, COUNTED];
     assert_eq!(decisions(&DEFAULTS, &rounds(4)), [&counted[..], &[Rotated, SecondHolder]].concat());
     // a generation without a counted repeat ends the run
-    let interrupted = [&rounds(3)[..], &[(3, HOME, 3 * HOUR), (4, HOME, 4 * HOUR), (4, STREET, 5 * HOUR)]].concat();
+    let interrupted =
+        [&rounds(3)[..], &[(3, HOME, 3 * HOUR), (4, HOME, 4 * HOUR), (4, OTHER_NETWORK, 5 * HOUR)]].concat();
     assert_eq!(decisions(&DEFAULTS, &interrupted), [&counted[..], &[Rotated, Rotated, COUNTED]].concat());
 }
 
@@ -88,7 +89,7 @@ fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
 fn single_counted_repeat_never_ends_the_session() {
     for behind in 1..7 {
         let burst = (0..behind).map(|generation| (generation, HOME, u64::from(generation)));
-        let presentations: Vec<_> = burst.chain([(0, STREET, 5 * SECOND)]).collect();
+        let presentations: Vec<_> = burst.chain([(0, OTHER_NETWORK, 5 * SECOND)]).collect();
         assert_eq!(decisions(&DEFAULTS, &presentations).last(), Some(&COUNTED), "{behind} generations behind");
     }
 }

@@ -25,7 +25,7 @@ fn files() -> u32 {
 }
 
 /// Executes a statement on a separate connection.
-pub(super) async fn meddle(backend: &Backend, sql: &str) {
+pub(super) async fn execute_sql(backend: &Backend, sql: &str) {
     let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
     connection.close().await.unwrap();
@@ -65,7 +65,7 @@ async fn concurrent_migrations_all_succeed() {
 async fn migrate_of_newer_database_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        meddle(&backend, &later(99, "NULL")).await;
+        execute_sql(&backend, &later(99, "NULL")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
         assert!(matches!(sql.missing_migrations().await, Err(SqlError::Newer { found: 99, .. })));
@@ -85,13 +85,13 @@ fn later(number: i64, requires: &str) -> String {
 async fn database_of_newer_release_with_additive_migrations_only_is_used() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        meddle(&backend, &later(98, "1")).await;
-        meddle(&backend, &later(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)")).await;
+        execute_sql(&backend, &later(98, "1")).await;
+        execute_sql(&backend, &later(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)")).await;
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(sql.missing_migrations().await.unwrap(), 0);
         sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         // Of several unknown migrations, each must allow this release.
-        meddle(&backend, &later(97, "97")).await;
+        execute_sql(&backend, &later(97, "97")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
     })
@@ -103,7 +103,7 @@ async fn migrate_with_changed_migration_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let other = "(SELECT checksum FROM migrations WHERE number = 1)";
-        meddle(&backend, &format!("UPDATE migrations SET checksum = {other} WHERE number = 2")).await;
+        execute_sql(&backend, &format!("UPDATE migrations SET checksum = {other} WHERE number = 2")).await;
         let error = sql.migrate().await.unwrap_err();
         assert_eq!(error.to_string(), "migration 2 (imports) was changed after it had been applied to this database");
     })
@@ -114,9 +114,9 @@ async fn migrate_with_changed_migration_is_refused() {
 async fn failed_migration_leaves_no_trace() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
-        meddle(&backend, "CREATE TABLE imports (in_the_way BIGINT)").await;
+        execute_sql(&backend, "CREATE TABLE imports (in_the_way BIGINT)").await;
         sql.migrate().await.unwrap_err();
-        meddle(&backend, "DROP TABLE imports").await;
+        execute_sql(&backend, "DROP TABLE imports").await;
         assert_eq!(sql.migrate().await.unwrap(), files());
     })
     .await;
@@ -151,10 +151,10 @@ async fn names_are_normalized_by_migration_and_duplicates_stay_usable() {
         let (decomposed, insert_decomposed) = account_before_normalization("jose\u{301}@example.com");
         let (deceptive, insert_deceptive) = account_before_normalization("\u{200b}ada@example.com");
         for statement in [insert_zoe, insert_composed, insert_decomposed, insert_deceptive] {
-            meddle(&backend, &statement).await;
+            execute_sql(&backend, &statement).await;
         }
-        meddle(&backend, "ALTER TABLE accounts DROP COLUMN email_verified").await;
-        meddle(&backend, "DELETE FROM migrations WHERE number = 6").await;
+        execute_sql(&backend, "ALTER TABLE accounts DROP COLUMN email_verified").await;
+        execute_sql(&backend, "DELETE FROM migrations WHERE number = 6").await;
         assert_eq!(sql.migrate().await.unwrap(), 1);
         let sql = backend.connect().await;
         for (typed, expected) in [
@@ -182,13 +182,13 @@ async fn create_as_release_0_1(backend: &Backend) {
     let read = |name: &str| std::fs::read_to_string(format!("{}/migrations/{name}", env!("CARGO_MANIFEST_DIR"))).ok();
     let table = "CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
                  checksum BYTEA NOT NULL, applied_at TEXT NOT NULL)";
-    meddle(backend, table).await;
+    execute_sql(backend, table).await;
     for (number, name) in (1..).zip(OF_RELEASE_0_1) {
         let (all, own) =
             (read(&format!("{number:04}_{name}.sql")).unwrap(), read(&format!("{number:04}_{name}.{dialect}.sql")));
-        meddle(backend, &all).await;
+        execute_sql(backend, &all).await;
         if let Some(own) = &own {
-            meddle(backend, own).await;
+            execute_sql(backend, own).await;
         }
         let checksum = digest(&SHA256, [all, own.unwrap_or_default()].concat().as_bytes());
         let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
@@ -207,7 +207,7 @@ async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
         create_as_release_0_1(&backend).await;
         let ids = [new_id(), new_id()];
         for (id, name, disabled_at) in [(ids[0], "ada", "NULL"), (ids[1], "eve", "9")] {
-            meddle(
+            execute_sql(
                 &backend,
                 &format!(
                     "INSERT INTO accounts (id, email, email_key, username, username_key, password_hash, roles, \

@@ -78,7 +78,7 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
         owner.commit().await.unwrap();
         let eve = new_account("eve@example.com");
         sql.insert_account(&eve).await.unwrap();
-        meddle(
+        execute_sql(
             &backend.settings.url,
             "UPDATE accounts SET email = 'shared@example.com', email_key = 'shared@example.com' \
                                        WHERE email_key = 'eve@example.com'",
@@ -89,14 +89,17 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
         assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
         drop(squatter);
         // an older release could have verified both
-        meddle(&backend.settings.url, "UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'")
-            .await;
+        execute_sql(
+            &backend.settings.url,
+            "UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'",
+        )
+        .await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, eve.id);
     })
     .await;
 }
 
-async fn meddle(url: &latchkey::domain::secret::SecretText, statement: &str) {
+async fn execute_sql(url: &latchkey::domain::secret::SecretText, statement: &str) {
     use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
     let mut connection = AnyConnection::connect(url.expose()).await.unwrap();
     // one transaction, for PgBouncer

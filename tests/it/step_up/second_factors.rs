@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// An account with an authenticator app; a session of it whose second factor is long ago.
-async fn long_ago(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
+async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
     let ada = factors::account(cluster, node, "ada").await;
     let tokens = later(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
     (ada, tokens)
@@ -30,7 +30,7 @@ fn code(code: &str) -> Value {
 async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_password_alone() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
-    let (ada, tokens) = long_ago(&cluster, &node).await;
+    let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
     let rename = async |access: &str, name: &str| {
         let tokens = Tokens { access: access.to_owned(), ..tokens.clone() };
         signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
@@ -50,7 +50,7 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
 async fn i11_code_of_an_app_and_recovery_code_step_up_once_and_wrong_ones_count() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
-    let (ada, tokens) = long_ago(&cluster, &node).await;
+    let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
     let now = ada.app.code(&cluster.clock);
     let wrong = try_reauthenticate(&node, &tokens.access, code("000000")).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));

@@ -383,8 +383,8 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     if before[..9] == id_of_last()[..9] {
         assert!(then.iter().all(|ttl| *ttl <= shorter), "{then:?}");
     }
-    let a_while_ago = before[..13].parse::<u64>().unwrap() - 10_000;
-    server.command(&["SET", &position, &format!("{a_while_ago}-0"), "KEEPTTL"]);
+    let earlier = before[..13].parse::<u64>().unwrap() - 10_000;
+    server.command(&["SET", &position, &format!("{earlier}-0"), "KEEPTTL"]);
     let then = sign_out().await;
     assert!(then.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{then:?}");
     store.close().await;

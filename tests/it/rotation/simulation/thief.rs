@@ -93,42 +93,42 @@ impl Theft {
         match thief {
             Thief::First | Thief::FirstTwice => {
                 self.now += 5 * MINUTE - SECOND - self.random.below(8 * SECOND);
-                self.thief_presents(thief)?;
+                self.present_as_thief(thief)?;
                 if thief == Thief::FirstTwice {
-                    self.thief_presents(thief)?;
+                    self.present_as_thief(thief)?;
                 }
             }
             Thief::Offline if refresh == 1 => {
                 for _ in 0..20 {
                     self.now += 5 * MINUTE;
-                    self.thief_presents(thief)?;
+                    self.present_as_thief(thief)?;
                 }
             }
             Thief::Once if refresh == 1 => {
                 self.now += HOUR;
-                self.thief_presents(thief)?;
+                self.present_as_thief(thief)?;
             }
             _ => {}
         }
         self.now = self.now.max(began + 5 * MINUTE);
         let tabs = if owner == Owner::Tabs { 3 } else { 1 };
         for _ in 0..tabs {
-            self.owner_refreshes(owner)?;
+            self.refresh_as_owner(owner)?;
             self.now += SECOND;
         }
         match thief {
             Thief::Shadows | Thief::SameNetwork => {
                 self.now += self.random.below(7 * SECOND);
-                self.thief_presents(thief)?;
+                self.present_as_thief(thief)?;
             }
             Thief::Alternates => {
                 self.now += 150 * SECOND;
-                self.thief_presents(thief)?;
+                self.present_as_thief(thief)?;
             }
             Thief::Overtakes => {
                 self.now += self.random.below(7 * SECOND);
                 for _ in 0..=1 + self.random.below(5) {
-                    self.thief_presents(thief)?;
+                    self.present_as_thief(thief)?;
                 }
             }
             _ => {}
@@ -136,14 +136,14 @@ impl Theft {
         Some(())
     }
 
-    fn thief_presents(&mut self, thief: Thief) -> Option<()> {
+    fn present_as_thief(&mut self, thief: Thief) -> Option<()> {
         let from = if thief == Thief::SameNetwork { self.network } else { 1_000_000 + self.random.below(3) };
         self.thief = self.session.present(self.thief, from, self.now)?;
         self.session.use_access_token(self.thief);
         Some(())
     }
 
-    fn owner_refreshes(&mut self, owner: Owner) -> Option<()> {
+    fn refresh_as_owner(&mut self, owner: Owner) -> Option<()> {
         if owner == Owner::Moving {
             self.network += 1;
         }
