@@ -153,7 +153,7 @@ async fn counters_follow_logins_refreshes_and_requests() {
     assert_eq!(requests(&before, "method=\"POST\",route=\"login\",status=\"401\""), 1.0);
     assert_eq!(requests(&before, "method=\"POST\",route=\"introspect\",status=\"200\""), 3.0);
     assert_eq!(requests(&before, "method=\"GET\",route=\"unknown\",status=\"404\""), 1.0);
-    // no name, id or token (I6)
+    // The metrics contain no name, id or token (I6).
     for secret in
         [&first.refresh, &second.access, &second.session, &client.secret, &"ada".to_owned(), &"billing".to_owned()]
     {

@@ -292,7 +292,7 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
             if body.values().any(|value| !value.is_string()) || body.contains_key("") {
                 continue;
             }
-            // which fields a grant requires, a schema cannot say
+            // A schema cannot express which fields a grant requires.
             if body.get("grant_type") == Some(&json!("authorization_code")) {
                 continue;
             }

@@ -59,7 +59,7 @@ async fn export_has_all_data_and_no_secrets() {
     assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
     let mut events: Vec<_> =
         data["events"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
-    // all of one millisecond
+    // The events are of one millisecond, so their order is open.
     events.sort_unstable();
     assert_eq!(events, ["account_added", "profile_changed", "sign_in"]);
     assert!(!export.text.contains("argon2") && !export.text.contains("lk_rt_"), "{}", export.text);

@@ -379,7 +379,7 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
     let listed: Vec<_> = export["secondary_emails"].as_array().unwrap().iter().collect();
     let mut listed: Vec<_> = listed.iter().map(|it| (it["email"].to_string(), it["verified"].clone())).collect();
-    // of one millisecond
+    // The addresses were added in one millisecond, so their order is open.
     listed.sort_by_key(|(email, _)| email.clone());
     assert_eq!(listed, [("home", false), ("work", true)].map(|(name, is)| (json!(email(name)).to_string(), json!(is))));
     node.state.audit.flush().await.unwrap();

@@ -197,7 +197,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let code = code(&cluster, &node, "ada", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
-    // a password that an operator sets comes by another way than the mailbox
+    // A password that an operator sets does not come from the mailbox.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, PASSWORD).await.expect(204);
     let id =
@@ -442,7 +442,7 @@ async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encr
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{place}");
         }
     }
-    // nor does the code sign in by itself
+    // The code resets no password.
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }

@@ -75,7 +75,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
         assert_eq!(node.get(path, &challenge).await.status, 401, "{path}");
     }
     assert_eq!(node.refresh(&challenge).await.status, 401);
-    // a mailbox and a new password lead to the same place
+    // A code by mail and a password reset lead to the enrolment, too.
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
@@ -85,7 +85,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     enrolment_of(&node.try_login("ada", NEW_PASSWORD).await);
     assert!(node.state.redis.sessions.list(id, cluster.clock.now()).await.unwrap().is_empty());
     assert_eq!(node.refresh(&early.refresh).await.status, 401);
-    // and the reset has ended the former challenge
+    // The reset has ended the former challenge.
     assert_eq!(start(&node, &challenge).await.problem(), problem(401, "invalid_challenge"));
 }
 
@@ -102,7 +102,7 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
     let second = challenge(&node, "ada").await;
     assert_eq!(start(&node, &second).await.problem(), problem(401, "invalid_challenge"));
     assert_eq!(confirm(&node, &second, "123456").await.problem(), problem(401, "invalid_challenge"));
-    // and neither is a link or a code of a mail
+    // The challenge of a second factor is no link of a mail either.
     let body = json!({ "token": second, "new_password": "gravel lantern ostrich nine" });
     assert_eq!(node.post("/v1/password/reset", body).await.problem(), problem(401, "invalid_code"));
 }
@@ -135,7 +135,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
     let session = Tokens::of(&node.refresh(&session.refresh).await.expect(200));
     let admin = Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
-    // the role is not to be had with a password alone, by a refresh neither
+    // The new role requires a factor: the next refresh ends the session.
     assert_eq!(node.refresh(&session.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     assert_eq!(node.refresh(&session.refresh).await.status, 401);
     enrolment_of(&node.try_login("ada", PASSWORD).await);

@@ -93,7 +93,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let code = ada.app.code(&cluster.clock);
     assert_eq!(again(json!({ "method": "totp", "code": code })).await.expect(200).json()["acr"], "aal2");
 
-    // without the token, or with a wrong password, nothing is different
+    // Without the device token the factor is needed, and a wrong password is refused.
     challenge_of(&login(&node, "ada", PASSWORD, None).await);
     let wrong = login(&node, "ada", "not the password", Some(&device)).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_credentials"));
@@ -242,7 +242,7 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
         challenge_of(&from(&node, Some(&device), "/v1/login/code/verify", body).await)
     };
     let challenge = by_mail(0).await;
-    // nor is a device remembered after one
+    // No device is remembered after a sign-in by mail.
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
     let answer = from(&node, Some(&device), "/v1/login/second-factor", body).await.expect(200);

@@ -81,11 +81,11 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
         assert_eq!(show(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
     }
     assert_eq!(show(&node, "192.0.2.2", &stranger, "totp", &wrong).await.problem(), problem(429, "too_many_requests"));
-    // nor does the stranger spend the attempts at other factors
+    // Other factors have attempts of their own.
     assert_eq!(show(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
     let owner = challenge(&node, home).await;
     show(&node, home, &owner, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
-    // the owner's success gives the stranger nothing
+    // The owner's success does not reset the stranger's count.
     assert_eq!(show(&node, "192.0.2.3", &stranger, "totp", &wrong).await.status, 429);
 }
 

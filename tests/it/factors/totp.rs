@@ -31,7 +31,7 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let claims = claims(&tokens.access);
     assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "otp", "mfa"])));
     assert_eq!(claims["auth_time"], cluster.clock.now().as_secs());
-    // a refresh keeps what was earned
+    // A refresh keeps the level.
     let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     assert_eq!(super::claims(&refreshed.access)["acr"], "aal2");
 }
@@ -50,7 +50,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert!(uri.contains("ada@example.com") && uri.ends_with("&algorithm=SHA1&digits=6&period=30"), "{uri}");
     assert!(image.contains("<svg ") && !image.contains("<script"), "{image}");
     assert_eq!(started.header("cache-control"), "no-store");
-    // it counts for nothing yet
+    // The app has no effect before it is confirmed.
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["factors"], json!([]));
     node.login("ada").await;
 

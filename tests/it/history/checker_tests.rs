@@ -189,7 +189,7 @@ fn checker_accepts_both_outcomes_of_an_unanswered_call() {
     // the call was executed, perhaps late
     assert_accepted(&[&unanswered[..], &[op(12_000, 12_001, Refresh(0), Reused)]].concat());
     assert_accepted(&[&unanswered[..], &[op(12_000, 12_001, Refresh(0), token(1))]].concat());
-    // but only once
+    // A second execution is a violation.
     violation_in(&[&unanswered[..], &[op(4, 5, Refresh(0), token(2))]].concat());
 
     let ending = [LOGIN(), op(2, 3, End, Unknown)];

@@ -31,18 +31,18 @@ pub(crate) fn folder() -> TempDir {
 }
 
 /// Runs a program, which must succeed.
-pub async fn run_program(program: &'static str, given: Value) {
-    tokio::task::spawn_blocking(move || crate::openapi_external::succeed(&mut command(&folder(), program, &given)))
+pub async fn run_program(program: &'static str, settings: Value) {
+    tokio::task::spawn_blocking(move || crate::openapi_external::succeed(&mut command(&folder(), program, &settings)))
         .await
         .unwrap();
 }
 
-/// The command that runs a program with `given` as its argument.
-pub(crate) fn command(folder: &TempDir, program: &str, given: &Value) -> std::process::Command {
+/// The command that runs a program with `settings` as its argument.
+pub(crate) fn command(folder: &TempDir, program: &str, settings: &Value) -> std::process::Command {
     let path = folder.path().join(program);
     let interpreter = if path.extension().is_some_and(|extension| extension == "py") { "python" } else { "node" };
     let mut command = std::process::Command::new(tool(interpreter));
-    command.env("no_proxy", "127.0.0.1").env("PYTHONWARNINGS", "ignore").arg(path).arg(given.to_string());
+    command.env("no_proxy", "127.0.0.1").env("PYTHONWARNINGS", "ignore").arg(path).arg(settings.to_string());
     command
 }
 
@@ -56,9 +56,9 @@ struct Verifier {
 }
 
 impl Verifier {
-    fn start(name: &'static str, given: &Value) -> Self {
+    fn start(name: &'static str, settings: &Value) -> Self {
         let folder = folder();
-        let mut command = Command::from(command(&folder, name, given));
+        let mut command = Command::from(command(&folder, name, settings));
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -122,20 +122,20 @@ async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_v
     let (cluster, node, attacker) = squatted_account().await;
     // the victim proves the address for an account of their own
     node.account("mine").await;
-    let owner = node.login("mine").await;
-    let (token, _) = change_mail(&cluster, &node, &owner, "victim").await;
+    let victim = node.login("mine").await;
+    let (token, _) = change_mail(&cluster, &node, &victim, "victim").await;
     let answer =
-        signed_in(&node, &owner, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
-    let owner = Tokens::of(&answer);
-    let me = node.get("/v1/me", &owner.access).await.json();
+        signed_in(&node, &victim, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
+    let victim = Tokens::of(&answer);
+    let me = node.get("/v1/me", &victim.access).await.json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("victim")), &json!(true)));
-    // the attacker's account has lost it, and signs in by it no more
+    // The attacker's account has lost the address, which now signs in to the victim's.
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "");
     node.try_login(&email("victim"), PASSWORD).await.expect(200);
     let owner = Tokens::of(&node.try_login(&email("victim"), PASSWORD).await);
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["id"], me["id"]);
 
-    // an import whose system had not verified the address gives it to nobody
+    // An unverified address of an imported account belongs to nobody until it is verified.
     let imported = NewAccount {
         id: node.state.entropy.account_id(cluster.clock.now()),
         email: latchkey::domain::account::Email::parse(&email("imported")).unwrap(),
@@ -270,12 +270,12 @@ async fn i13_non_verifying_provider_secondary_address_belongs_to_who_verifies_it
     let (_, _, _) = emails::add(&cluster, &node, &attacker, "claimed").await;
     // "claimed" is an unverified secondary address of the attacker, "victim" the unverified primary one
     node.account("mine").await;
-    let owner = node.login("mine").await;
-    let (_, owner) = emails::add_verified(&cluster, &node, &owner, "claimed").await;
-    let (_, owner) = emails::add_verified(&cluster, &node, &owner, "victim").await;
+    let victim = node.login("mine").await;
+    let (_, victim) = emails::add_verified(&cluster, &node, &victim, "claimed").await;
+    let (_, victim) = emails::add_verified(&cluster, &node, &victim, "victim").await;
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "", "the attacker's account has lost it");
     assert_eq!(emails::list(&node, &attacker).await, json!([["claimed", false, false]]));
-    let id = node.get("/v1/me", &owner.access).await.text_of("id");
+    let id = node.get("/v1/me", &victim.access).await.text_of("id");
     for name in ["claimed", "victim"] {
         let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
         assert_eq!(node.get("/v1/me", &found.access).await.text_of("id"), id);

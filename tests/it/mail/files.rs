@@ -11,7 +11,7 @@ use latchkey::{
 use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail};
 use crate::harness::{test_cluster::TestCluster, wait};
 
-/// Waits until no mail waits any more.
+/// Waits until the outbox has no waiting mail.
 pub(super) async fn sent(sql: &Sql) {
     let done = || async { sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
     wait::until("all mails are done", done).await;

@@ -81,7 +81,7 @@ async fn injected_code_is_refused_for_lack_of_its_verifier() {
     let attackers = "b".repeat(43);
     let refused = exchange_with(&node, &shop, &code, CALLBACK, &attackers).await;
     assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
-    // And the ID token has the nonce of the victim's request, not the attacker's.
+    // The ID token has the nonce of the victim's request, not the attacker's.
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["nonce"], "a nonce");
     node.stop().await;
@@ -155,7 +155,7 @@ async fn cookie_of_another_kind_is_no_session() {
             "{cookie}"
         );
     }
-    // And the browser's cookie opens nothing else.
+    // No other endpoint accepts the browser's cookie.
     let token = genuine.split_once('=').unwrap().1;
     for path in ["/v1/me", "/v1/sessions", "/oauth2/userinfo"] {
         node.get(path, token).await.expect(401);
@@ -204,7 +204,7 @@ async fn client_without_pkce_is_not_downgraded() {
     let code = browser.code(&node, &with).await;
     assert_eq!(error_of(&exchange_without(&code).await), (400, "invalid_grant".to_owned()));
     exchange(&node, &gitea, &code).await.expect(200);
-    // Half of PKCE is none, and without it the app must be able to recognize an injected code by the nonce.
+    // A method without a challenge is refused, as is a request without PKCE that lacks a `nonce` or the scope `openid`.
     for request in [with.without("code_challenge"), without.without("nonce"), without.with("scope", "profile email")] {
         let response = response_of(&browser.authorize(&node, &request).await);
         assert_eq!(response["error"], "invalid_request", "{request:?}");
@@ -279,7 +279,7 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
             assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never a mixture");
         }
     }
-    // Without the prefix, the cookie is none of ours.
+    // A cookie without the prefix is ignored.
     let victim = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
     page_of(&node, &victim.authorize(&node, &Request::of(&shop.id)).await);
     node.stop().await;

@@ -37,7 +37,7 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.get(&node, &back).await;
     assert_eq!(response_of(&answer)["state"], "a state");
-    // Once: a second tab, or the button to go back, gets no second code.
+    // A second tab, or the button to go back, gets no second code.
     let again = browser.get(&node, &back).await.expect(400);
     assert!(
         again.header("content-type").starts_with("text/html") && again.text.contains("finished before"),
@@ -127,7 +127,7 @@ async fn error_of_request_goes_to_client() {
     // A repeated state is not returned: it is ambiguous.
     let response = response_of(&browser.authorize(&node, &valid.and("state", "another")).await);
     assert_eq!((response["error"].as_str(), response.get("state")), ("invalid_request", None));
-    // The error arrives as the response would.
+    // An error has the response mode of the request.
     let request = valid.with("response_mode", "form_post").with("scope", "unknown");
     let answer = browser.authorize(&node, &request).await.expect(200);
     assert!(answer.text.contains("name=\"error\" value=\"invalid_scope\""));

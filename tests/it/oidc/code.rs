@@ -23,7 +23,7 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
         assert_eq!((won.len(), lost.len()), (1, 15));
         assert!(lost.iter().all(|answer| error_of(answer) == (400, "invalid_grant".to_owned())));
-        // The others were second uses: what the first one got does not work any more.
+        // The other requests were second uses, which end the session of the first.
         let tokens = won[0].json();
         let refused = refresh(&one, &shop, text(&tokens, "refresh_token")).await;
         assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
@@ -74,7 +74,7 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
     let without = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
     assert_eq!(error_of(&token(&node, &shop, &without).await).1, "invalid_request");
-    // None of these has used it up.
+    // The refused requests have not consumed the code.
     exchange(&node, &shop, &code).await.expect(200);
     node.stop().await;
 }
@@ -90,7 +90,7 @@ async fn code_expires_after_a_minute_and_with_the_sign_in_behind_it() {
     let code = browser.code(&node, &Request::of(&shop.id)).await;
     cluster.advance(Duration::from_secs(59));
     exchange(&node, &shop, &code).await.expect(200);
-    // A password change ends the browser's session, and so the code.
+    // A password change ends the browser's session, and with it the code.
     let code = browser.code(&node, &Request::of(&shop.id)).await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, crate::harness::client::PASSWORD, "another verse of tidal engines")

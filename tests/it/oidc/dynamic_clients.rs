@@ -195,7 +195,7 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
-    // Asked once for a host of its own, and each time on the user's device, where any program could be the app.
+    // The user consents once to an app with its own host, and at each sign-in to an app on the device, as which any program could pose.
     let again = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(arrival(&server, &again).contains_key("code"));
     let on_device = request(&server, &client_id).with("redirect_uri", "http://127.0.0.1:4711/callback");
@@ -249,7 +249,7 @@ async fn client_that_lies_in_its_document_is_refused_on_a_page() {
     );
     let answer = browser.authorize(&node, &request(&server, &server.url("/twice"))).await;
     assert!(refusal(&answer).contains("it is not valid JSON"), "{answer:?}");
-    // An honest document, and a request that wants the answer elsewhere.
+    // The document is valid, and the request has a redirect URI that is not in it.
     let client_id = server.app(PATH, &[]);
     for elsewhere in [
         "https://evil.example/callback".to_owned(),
@@ -295,7 +295,7 @@ async fn url_in_another_form_is_no_client_id() {
         assert!(refusal(&answer).contains("names no client"), "{client_id} {answer:?}");
     }
     assert_eq!(server.requests(PATH), 0);
-    // What a fetch found is no matter for strangers.
+    // The page does not reveal why a fetch failed.
     let unreachable = browser.authorize(&node, &request(&server, "https://localhost:1/client.json")).await;
     let missing = browser.authorize(&node, &request(&server, &server.url("/missing"))).await;
     assert_eq!(refusal(&unreachable), refusal(&missing));

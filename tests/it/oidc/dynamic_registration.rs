@@ -170,7 +170,7 @@ async fn forged_or_changed_client_id_is_unknown() {
         let unknown = ServiceClient { id, secret: String::new() };
         assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), (401, "invalid_client".to_owned()));
     }
-    // An open redirect would be to any other address.
+    // Another redirect URI than the registered one is refused on a page.
     let request = Request::of(&app.id).with("redirect_uri", "https://evil.example/callback");
     let answer = browser.authorize(&node, &request).await;
     assert!(answer.status == 400 && answer.header("location").is_empty(), "{answer:?}");

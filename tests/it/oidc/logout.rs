@@ -30,7 +30,7 @@ async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
     refresh(&node, &forum, text(&other, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&offline, "refresh_token")).await.expect(200);
     page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
-    // Repeated, it is done already.
+    // A repeated sign-out succeeds.
     browser.get(&node, &path).await.expect(303);
     node.stop().await;
 }

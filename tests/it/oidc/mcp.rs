@@ -34,7 +34,7 @@ struct Program {
 }
 
 impl Program {
-    fn start(name: &'static str, given: &Value) -> Self {
+    fn start(name: &'static str, settings: &Value) -> Self {
         let folder = interop::folder();
         let (from, to) =
             (Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js"), folder.path().join("latchkey-verify"));
@@ -44,7 +44,7 @@ impl Program {
             let file = file.unwrap();
             fs::copy(file.path(), to.join("src").join(file.file_name())).unwrap();
         }
-        let mut command = Command::from(interop::command(&folder, name, given));
+        let mut command = Command::from(interop::command(&folder, name, settings));
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -68,7 +68,7 @@ impl Program {
     }
 }
 
-/// Takes the user from the app through the pages of sign-in and consent, and back. Returns where the browser arrives.
+/// Signs the user in and allows the app on the pages. Returns the URL to which the browser returns.
 async fn sign_in_and_consent(node: &Node, url: &str, app: &str) -> String {
     let issuer = &node.state.config.issuer;
     let path = |answer: &Answer| answer.header("location").replace(issuer.as_str(), "");

@@ -49,7 +49,7 @@ async fn host_with_private_address_is_not_connected_to() {
     let other = DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..closed };
     assert_eq!(fetch(&other, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     assert_eq!(server.requests("/c.json"), 0);
-    // Addresses instead of names, in all clothes, never get that far.
+    // IP addresses in any spelling are refused before a connection.
     for host in ["127.0.0.1", "2130706433", "0x7f000001", "0177.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
     {
         let outcome = fetch(&settings(&server), &format!("https://{host}:{}/c.json", server.port)).await;

@@ -35,7 +35,7 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
         other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
         refresh(&other, client, text(tokens, "refresh_token")).await.expect(400);
     }
-    // What was granted for longer continues, and so does the other browser's.
+    // The offline session continues, and so does the session of the other browser's app.
     refresh(&other, &shop, text(&offline, "refresh_token")).await.expect(200);
     refresh(&other, &shop, text(&others, "refresh_token")).await.expect(200);
     super::page_of(&other, &browser.authorize(&other, &Request::of(&shop.id)).await);
@@ -270,7 +270,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     demanding.required = FactorPolicy::AllAccounts;
     cluster.config.factors = demanding;
     let strict = cluster.node().await;
-    // Within the grace period, the time since the sign-in of the browser counts: a new app has no new one.
+    // The grace period counts from the sign-in of the browser: a later app does not extend it.
     cluster.advance(Duration::from_secs(99));
     let later = sign_in(&strict, &weak, &shop, "openid").await;
     cluster.advance(Duration::from_secs(1));
@@ -285,7 +285,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     strict.stop().await;
 }
 
-/// An app in use keeps its browser's session; once neither is used, both end by the idle timeout.
+/// An app in use keeps its browser's session alive. Once neither is used, both end by the idle timeout.
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it() {
     let mut cluster = TestCluster::new();
@@ -331,7 +331,8 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
     node.stop().await;
 }
 
-/// A browser that signs in within the grace period of `factors.required` has a session until that period ends. So have its apps.
+/// The session of a browser that signs in within the grace period of `factors.required` ends with that period, and so do the sessions of
+/// its apps.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     let mut cluster = TestCluster::new();

@@ -153,7 +153,7 @@ async fn access_token_of_app_does_not_open_the_account() {
     for path in ["/v1/me", "/v1/sessions", "/v1/verify", "/v1/me/consents"] {
         assert_eq!(node.get(path, access).await.problem(), (401, "invalid_token".to_owned()), "{path}");
     }
-    // Nor does one for the service's own audience without the scope of its API.
+    // A token for the service's own audience is refused without the scope of its API.
     let audiences = vec!["latchkey".to_owned()];
     let trusted = cluster.service_client_with(NewClient { audiences, ..web("insider") }).await;
     let tokens = sign_in(&node, &browser, &trusted, "openid").await;
@@ -187,12 +187,12 @@ async fn refresh_requires_the_client_of_the_session() {
     let nameless = [("grant_type", "refresh_token"), ("refresh_token", first.as_str()), ("client_id", "shop")];
     let by_name = node.send(node.request(Method::POST, "/oauth2/token").form(&nameless)).await;
     assert_eq!(error_of(&by_name), (401, "invalid_client".to_owned()));
-    // None of these has advanced or ended the session.
+    // The refused requests have neither advanced nor ended the session.
     let second = refresh(&node, &shop, &first).await.expect(200).json();
     assert_ne!(second["refresh_token"], first);
     let id = claims(text(&second, "id_token"));
     assert_eq!((&id["sid"], &id["nonce"]), (&claims(text(&tokens, "id_token"))["sid"], &Value::Null));
-    // And a session of the first-party app is no app's.
+    // An app can't refresh a session of the first-party client.
     let own = node.login("ada").await;
     assert_eq!(error_of(&refresh(&node, &shop, &own.refresh).await), invalid);
     node.refresh(&own.refresh).await.expect(200);

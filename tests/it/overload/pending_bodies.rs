@@ -243,7 +243,7 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
         // HAProxy passes no response on before the body is complete, so the node's metrics show the evictions
         let streams = unfinished_http1_bodies(http1, SLOW).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS).await;
-        // and over HTTP/2, where one connection of the client becomes many of the proxy
+        // Over HTTP/2, one connection of the client becomes many of the proxy.
         let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, 90).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + 90).await;
         slow = Some((streams, connection));

@@ -57,7 +57,7 @@ async fn attack(path: &str, how: &[&str]) {
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), how);
     let (mut most_open, mut answered) = (0, 0);
-    // until enough were open at once and nearly all are closed
+    // Measures until enough connections were open at once and nearly all are closed.
     loop {
         let open = process.open_files().saturating_sub(few);
         most_open = most_open.max(open);

@@ -35,7 +35,7 @@ fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     let mut variables = variables(&read("kubernetes/secret.env.example"), "=");
     assert_eq!(variables.len(), 3, "{variables:?}");
     variables[0].1 = "a secret that was filled in, of 32 bytes".to_owned();
-    // of the services `latchkey` and `latchkey-redis` in the same namespace, where service links are on
+    // The variables of the services `latchkey` and `latchkey-redis` in the same namespace, where service links are on.
     for (name, value) in [
         ("LATCHKEY_SERVICE_HOST", "10.96.0.11"),
         ("LATCHKEY_SERVICE_PORT", "80"),

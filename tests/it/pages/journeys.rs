@@ -233,7 +233,7 @@ async fn limits_of_the_api_apply_to_pages() {
     }
     let refused = refused.expect("guesses are slowed down");
     assert!(alert(&refused).unwrap().starts_with("Too many attempts. Wait "), "{}", refused.text);
-    // the same count as that of the API
+    // The API shares the count.
     assert_eq!(node.client.try_login("ada", PASSWORD).await.problem().0, 429);
 }
 

@@ -239,10 +239,10 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     let done = other.submit("/account/sign-in", &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account", "no second factor");
 
-    // signed in already: another sign-in is there because something needs the factor
+    // A further sign-in of a browser that is signed in needs the factor.
     other.open("/account/sign-in?again=1").await.expect(200);
-    let asked = other.submit("/account/sign-in", &fields).await.expect(303);
-    assert_eq!(asked.header("location"), path);
+    let next_step = other.submit("/account/sign-in", &fields).await.expect(303);
+    assert_eq!(next_step.header("location"), path);
 
     let page = other.open("/account/security").await.expect(200);
     let id = page.text.split("/account/security/devices/forget\"").nth(1).unwrap();
@@ -254,8 +254,8 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     other.open("/account").await.expect(200);
     other.submit("/account/sign-out", &[]).await.expect(303);
     other.open("/account/sign-in").await.expect(200);
-    let asked = other.submit("/account/sign-in", &fields).await.expect(303);
-    assert_eq!(asked.header("location"), path);
+    let next_step = other.submit("/account/sign-in", &fields).await.expect(303);
+    assert_eq!(next_step.header("location"), path);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ async fn replayed_response_is_refused() {
     stranger.user_handle.clone_from(&phone.user_handle);
     login(&node, stranger.get(&options)).await.expect(401);
     login(&node, phone.get(&options)).await.expect(401);
-    // nobody else's challenge
+    // a challenge that the service did not issue
     let invented = json!({ "challenge": text([3; 32]), "rpId": "auth.example.com" });
     login(&node, phone.get(&invented)).await.expect(401);
     sign_in(&node, &mut phone).await.expect(200);

@@ -119,7 +119,7 @@ async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
     let mut phone = Authenticator::new();
     let tokens = register(&node, &tokens, &mut phone).await;
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
-    // neither by its owner, nor by another account that has learned its id
+    // Neither the owner nor another account that has learned its id can register it again.
     for tokens in [&tokens, &eve] {
         let options = registration_options(&node, tokens).await;
         let mut copy = Authenticator::new();

@@ -71,12 +71,12 @@ async fn challenge_and_response_belong_together_and_to_their_purpose() {
     register(&node, &eve, &mut eves_key).await;
     let options_of_first = options(&node, &first).await;
     assert_eq!(show(&node, &first, eves_key.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
-    // the challenge of the sign-in survives all that
+    // The refused responses have not consumed the challenge of the sign-in.
     let options_of_first = options(&node, &first).await;
     let response = phone.get(&options_of_first);
     show(&node, &first, response.clone()).await.expect(200);
     assert_eq!(show(&node, &first, response).await.problem(), problem(401, "invalid_challenge"));
-    // and ends with a change of the factors
+    // A change of the factors ends the other challenge.
     let options_of_second = options(&node, &second).await;
     register(&node, &tokens, &mut Authenticator::new()).await;
     assert_eq!(show(&node, &second, phone.get(&options_of_second)).await.problem(), problem(401, "invalid_challenge"));

@@ -129,7 +129,7 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let returned = browser.get(&callback).await;
     assert_eq!((returned.status.as_u16(), returned.header("location")), (302, orders.as_str()), "{}", guard.log());
 
-    // The app behind learns who its user is, and not from the browser.
+    // The app receives its user's identity from the module, and not from the browser.
     let received = browser.get(&orders).await.expect(200).json();
     let value = |name: &str| super::values(&received, name).into_iter().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(value("oidc_claim_sub"), [account.as_str()], "{received}");

@@ -20,7 +20,7 @@ const SECOND: u64 = 1000;
 const HOUR: u64 = 3_600_000;
 const FREE: Decision = Decision::Repeated { counted: false };
 const COUNTED: Decision = Decision::Repeated { counted: true };
-/// Tags of a phone at home and in the street, and of a thief.
+/// The tags of a phone at home and in another network, and of a thief.
 const HOME: u64 = 1;
 const OTHER_NETWORK: u64 = 2;
 const THIEF: u64 = 3;

@@ -202,9 +202,9 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
             (0, secondary(&rows[0], "ann@work.example", true)),
             (0, secondary(&rows[0], "unverified@example.com", false)),
             (1, secondary(&rows[1], "ben@work.example", true)),
-            // of an earlier record, verified
+            // a verified address of an earlier record
             (1, secondary(&rows[1], "Ann@Work.example", false)),
-            // of a later record, as its primary address
+            // the primary address of a later record
             (2, secondary(&rows[2], "dee@example.com", true)),
             // belongs to nobody yet
             (3, secondary(&rows[3], "unverified@example.com", true)),

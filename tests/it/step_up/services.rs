@@ -66,7 +66,7 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
             assert_eq!((&found["acr"], &found["amr"][0]), (&"aal1".into(), &"pwd".into()));
         }
     }
-    // Without a step-up nothing is read again: the other session's response is cached.
+    // The response of a session without a step-up comes from the cache.
     let plain = nodes[0].login("ada").await;
     assert_eq!(introspect(&nodes[0], &client, &plain.access).await["auth_time"], begin + 60);
 }

@@ -1,5 +1,5 @@
 //! The modules of the OpenID Foundation's conformance suite, as of its version of August 2026: a test of the same name for each module of the
-//! profiles Basic, Form Post, Config, RP-Initiated Logout and 3rd Party-Init OP. docs/openid-connect.md lists them. The modules of Basic and
+//! profiles Basic, Form Post, Config, RP-Initiated Logout and 3rd Party-Init OP. docs/conformance.md lists them. The modules of Basic and
 //! Form Post are the same ones with another response mode: `walk.rs` has them.
 
 mod basic;
