@@ -38,7 +38,7 @@ use harness::{
 use node_process::{NodeProcess, service_client};
 
 /// Sequential sign-outs: each starts after the previous event has arrived.
-const ONE_BY_ONE: usize = 1000;
+const SEQUENTIAL_SIGN_OUTS: usize = 1000;
 /// Open-loop sign-outs per second, and for how many seconds.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
 /// Open WebSockets, each of a session that is signed out.
@@ -96,11 +96,11 @@ async fn main() {
 /// Measures sign-outs, one after the other and at fixed rates.
 async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service: &ServiceClient) {
     let arrivals = Arrivals::follow(&peer.client, service).await;
-    let count = ONE_BY_ONE + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
+    let count = SEQUENTIAL_SIGN_OUTS + SOCKETS + RATES.iter().map(|(rate, seconds)| rate * seconds).sum::<usize>();
     let mut sessions = sign_in(&node.client, count).await;
 
     let mut times = Vec::new();
-    for tokens in sessions.drain(..ONE_BY_ONE) {
+    for tokens in sessions.drain(..SEQUENTIAL_SIGN_OUTS) {
         times.push(sign_out(&node.client, &arrivals, tokens).await);
     }
     println!("sequential:");
@@ -128,8 +128,8 @@ async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service
 /// Raises the limit of open files: the subscribers are sockets of this process, and the nodes inherit the limit.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, most).expect("the limit of open files can be raised");
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("the limit of open files can be raised");
 }
 
 /// Signs out on one node and waits for the event at the other one's subscriber.
@@ -137,7 +137,7 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     let requested = Instant::now();
     client.logout(&tokens.refresh).await.expect(204);
     let answered = Instant::now();
-    (requested, answered, arrivals.of(&tokens.session).await)
+    (requested, answered, arrivals.wait_for(&tokens.session).await)
 }
 
 /// An effect, the event or the close of a WebSocket, that arrived before the response counts as 0.
@@ -199,7 +199,7 @@ impl Arrivals {
         arrivals
     }
 
-    async fn of(&self, session: &str) -> Instant {
+    async fn wait_for(&self, session: &str) -> Instant {
         let find = || self.0.lock().unwrap().remove(session);
         for _ in 0..100 {
             if let Some(arrival) = find() {

@@ -70,10 +70,10 @@ async fn main() {
             let alone = callers.measure(&node, &redis, TIME).await;
             println!("{kind:?} alone           {alone}");
             let flood = Flood::begin(&node.client.base).await;
-            let beside = callers.measure(&node, &redis, TIME).await;
-            println!("{kind:?} during a flood {beside}");
+            let with_flood = callers.measure(&node, &redis, TIME).await;
+            println!("{kind:?} during a flood {with_flood}");
             println!("  sign-ins: {}", flood.end().await);
-            ratios.push(beside.rate / alone.rate);
+            ratios.push(with_flood.rate / alone.rate);
         }
         ratios.sort_by(f64::total_cmp);
         let percent: Vec<_> = ratios.iter().map(|ratio| format!("{:.0} %", ratio * 100.0)).collect();

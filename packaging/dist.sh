@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what a release consists of, in target/dist: a tarball, a Debian package, an RPM, a bill of materials, and checksums.
+# Builds the files of a release in target/dist: a tarball, a Debian package, an RPM, a bill of materials, and checksums.
 #
 #   packaging/dist.sh                  builds the optimised binary, then everything
 #   packaging/dist.sh build            builds the optimised binary only, as the container image does

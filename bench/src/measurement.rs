@@ -44,7 +44,7 @@ pub enum Scenario {
 }
 
 /// An upper bound of sign-ins to apps per second, so that there are enough browsers.
-const MOST_CODE_FLOWS: f64 = 10_000.0;
+const MAX_CODE_FLOWS: f64 = 10_000.0;
 
 /// Number of access tokens that `GET /v1/me` is called with.
 const ME_TOKENS: usize = 64;
@@ -116,7 +116,7 @@ pub fn measure(
     let ending = match scenario {
         Scenario::Logout => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tens of thousands")]
-            let enough = (seconds * most_logouts(target.name, connections)) as usize;
+            let enough = (seconds * max_logouts(target.name, connections)) as usize;
             target.seed(enough)?
         }
         Scenario::Mix => target.seed(2000)?,
@@ -125,7 +125,7 @@ pub fn measure(
     let mut browsers = match scenario {
         Scenario::CodeFlow => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
-            let enough = (seconds * MOST_CODE_FLOWS) as usize / PER_BROWSER;
+            let enough = (seconds * MAX_CODE_FLOWS) as usize / PER_BROWSER;
             target.browsers(enough.max(connections))?
         }
         _ => VecDeque::new(),
@@ -220,12 +220,12 @@ fn millis_at(sorted: &[u32], share: f64) -> f64 {
 }
 
 /// An upper bound of sign-outs per second, so that there are enough sessions.
-fn most_logouts(name: Name, connections: usize) -> f64 {
-    let most = match name {
+fn max_logouts(name: Name, connections: usize) -> f64 {
+    let max = match name {
         Name::Floor => 60_000.0,
         Name::FastApi => 8_000.0,
         Name::Fastify => 30_000.0,
         _ => 35_000.0,
     };
-    if connections == 1 { most / 5.0 } else { most }
+    if connections == 1 { max / 5.0 } else { max }
 }

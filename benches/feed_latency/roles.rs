@@ -28,7 +28,7 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
     for change in 0..CHANGES {
         peer.client.get("/v1/verify", &tokens.access).await.expect(200);
         let (add, remove) = if change % 2 == 0 { (&editor, &none) } else { (&none, &editor) };
-        let asking = tokio::spawn({
+        let polling = tokio::spawn({
             let (client, access) = (peer.client.clone(), tokens.access.clone());
             async move {
                 while client.get("/v1/verify", &access).await.status == 200 {}
@@ -39,7 +39,7 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
         accounts::change_roles(&node.state, account, add, remove).await.unwrap();
         let answered = Instant::now();
         assert_eq!(peer.client.get("/v1/verify", &tokens.access).await.problem().1, "claims_changed");
-        times.push((requested, answered, asking.await.unwrap()));
+        times.push((requested, answered, polling.await.unwrap()));
         tokens = Tokens::of(&peer.client.refresh(&tokens.refresh).await.expect(200));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

@@ -51,8 +51,8 @@ app.get("/sign-in", async (request, response) => {
     return;
   }
   const [verifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
-  const begun = Buffer.from(JSON.stringify({ verifier, state, nonce, target: pathOf(target) })).toString("base64url");
-  response.cookie("app_sign_in", begun, { ...cookie, maxAge: 600_000 });
+  const signInState = Buffer.from(JSON.stringify({ verifier, state, nonce, target: pathOf(target) })).toString("base64url");
+  response.cookie("app_sign_in", signInState, { ...cookie, maxAge: 600_000 });
   const url = oidc.buildAuthorizationUrl(provider, {
     redirect_uri: `${origin}/callback`,
     scope: "openid profile email",
@@ -72,14 +72,14 @@ function pathOf(target) {
 }
 
 app.get("/callback", async (request, response) => {
-  const begun = cookiesOf(request).app_sign_in;
+  const signInState = cookiesOf(request).app_sign_in;
   response.clearCookie("app_sign_in", cookie);
-  if (!begun) {
+  if (!signInState) {
     response.redirect("/");
     return;
   }
   try {
-    const { verifier, state, nonce, target } = JSON.parse(Buffer.from(begun, "base64url").toString());
+    const { verifier, state, nonce, target } = JSON.parse(Buffer.from(signInState, "base64url").toString());
     const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce, idTokenExpected: true };
     const tokens = await oidc.authorizationCodeGrant(provider, new URL(request.originalUrl, origin), checks);
     await request.session?.revoke();

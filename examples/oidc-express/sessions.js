@@ -97,8 +97,8 @@ class Session {
     try {
       await this.accept(await refreshTokenGrant(this.#store.provider, this.#tokens.refresh_token));
     } catch (error) {
-      const isOver = error instanceof InvalidToken || (error instanceof ResponseBodyError && error.error === "invalid_grant");
-      if (!isOver) throw error; // Latchkey can't be reached: the session stays, and the request fails
+      const hasEnded = error instanceof InvalidToken || (error instanceof ResponseBodyError && error.error === "invalid_grant");
+      if (!hasEnded) throw error; // Latchkey can't be reached: the session stays, and the request fails
       this.end();
     }
   }

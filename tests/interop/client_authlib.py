@@ -12,8 +12,8 @@ from authlib.integrations.httpx_client import OAuth2Client, OAuthError  # noqa: 
 from authlib.oauth2.rfc7523 import PrivateKeyJWT  # noqa: E402
 from joserfc.jwk import ECKey  # noqa: E402
 
-given = json.loads(sys.argv[1])
-with urllib.request.urlopen(f"{given['issuer']}/.well-known/openid-configuration") as response:
+config = json.loads(sys.argv[1])
+with urllib.request.urlopen(f"{config['issuer']}/.well-known/openid-configuration") as response:
     server = json.load(response)
 token_endpoint = server["token_endpoint"]
 
@@ -28,22 +28,22 @@ def refused(code, call):
 
 
 for method in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
-    secret = ECKey.import_key(given["private_key"]) if method == "private_key_jwt" else given["client_secret"]
-    service = OAuth2Client(given["client_id"], secret, token_endpoint_auth_method=method)
+    secret = ECKey.import_key(config["private_key"]) if method == "private_key_jwt" else config["client_secret"]
+    service = OAuth2Client(config["client_id"], secret, token_endpoint_auth_method=method)
     if method == "private_key_jwt":
-        service.register_client_auth_method(PrivateKeyJWT(token_endpoint, headers={"kid": given["kid"]}, alg="ES256"))
+        service.register_client_auth_method(PrivateKeyJWT(token_endpoint, headers={"kid": config["kid"]}, alg="ES256"))
     token = service.fetch_token(token_endpoint, grant_type="client_credentials", scope="read")
     assert token["scope"] == "read" and "refresh_token" not in token, token
     introspected = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
-    assert introspected["active"] and introspected["sub"] == given["client_id"], introspected
+    assert introspected["active"] and introspected["sub"] == config["client_id"], introspected
     refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
 
-wrong = OAuth2Client(given["client_id"], given["client_secret"][:-1])
+wrong = OAuth2Client(config["client_id"], config["client_secret"][:-1])
 refused("invalid_client", lambda: wrong.fetch_token(token_endpoint, grant_type="client_credentials"))
 
-service = OAuth2Client(given["client_id"], given["client_secret"])
-app = OAuth2Client(given["app_id"], token_endpoint_auth_method="none")
-first = app.refresh_token(token_endpoint, refresh_token=given["refresh_token"])
+service = OAuth2Client(config["client_id"], config["client_secret"])
+app = OAuth2Client(config["app_id"], token_endpoint_auth_method="none")
+first = app.refresh_token(token_endpoint, refresh_token=config["refresh_token"])
 second = app.refresh_token(token_endpoint, refresh_token=first["refresh_token"])
 
 
@@ -51,7 +51,7 @@ def introspect(token):
     return service.introspect_token(server["introspection_endpoint"], token=token).json()
 
 
-assert introspect(second["access_token"])["sub"] == given["subject"]
+assert introspect(second["access_token"])["sub"] == config["subject"]
 for token in [second["refresh_token"], "unknown"]:
     app.revoke_token(server["revocation_endpoint"], token=token).raise_for_status()
 assert introspect(second["access_token"]) == {"active": False}

@@ -2,24 +2,24 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as oauth from 'oauth4webapi'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
-const issuer = new URL(given.issuer)
+const issuer = new URL(config.issuer)
 let server
 for (const algorithm of ['oidc', 'oauth2']) {
   server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...http, algorithm }))
-  assert.equal(server.issuer, given.issuer)
+  assert.equal(server.issuer, config.issuer)
 }
 
-const service = { client_id: given.client_id }
-const pem = createPrivateKey(given.private_key)
+const service = { client_id: config.client_id }
+const pem = createPrivateKey(config.private_key)
 const jwk = pem.export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
 const methods = [
-  oauth.ClientSecretBasic(given.client_secret),
-  oauth.ClientSecretPost(given.client_secret),
-  oauth.PrivateKeyJwt({ key, kid: given.kid }),
+  oauth.ClientSecretBasic(config.client_secret),
+  oauth.ClientSecretPost(config.client_secret),
+  oauth.PrivateKeyJwt({ key, kid: config.kid }),
 ]
 const introspect = async (method, token) => {
   const response = await oauth.introspectionRequest(server, service, method, token, http)
@@ -32,28 +32,28 @@ for (const method of methods) {
   assert.equal(tokens.scope, 'read')
   assert.equal(tokens.refresh_token, undefined)
   const api = new Request('https://api.example.com/', { headers: { authorization: `Bearer ${tokens.access_token}` } })
-  const claims = await oauth.validateJwtAccessToken(server, api, given.audience, http)
-  assert.equal(claims.sub, given.client_id)
-  assert.equal(claims.client_id, given.client_id)
+  const claims = await oauth.validateJwtAccessToken(server, api, config.audience, http)
+  assert.equal(claims.sub, config.client_id)
+  assert.equal(claims.client_id, config.client_id)
   assert.equal((await introspect(method, tokens.access_token)).active, true)
 }
 
-const wrong = oauth.ClientSecretBasic(`${given.client_secret.slice(0, -1)}~`)
+const wrong = oauth.ClientSecretBasic(`${config.client_secret.slice(0, -1)}~`)
 await assert.rejects(async () => {
   const request = await oauth.clientCredentialsGrantRequest(server, service, wrong, {}, http)
   await oauth.processClientCredentialsResponse(server, service, request)
 }, (error) => error instanceof oauth.WWWAuthenticateChallengeError || error.error === 'invalid_client')
 
 // an app that signs users in: a public client
-const app = { client_id: given.app_id }
+const app = { client_id: config.app_id }
 const refresh = async (token) => {
   const response = await oauth.refreshTokenGrantRequest(server, app, oauth.None(), token, http)
   return oauth.processRefreshTokenResponse(server, app, response)
 }
-const first = await refresh(given.refresh_token)
+const first = await refresh(config.refresh_token)
 const second = await refresh(first.refresh_token)
 const introspected = await introspect(methods[0], second.access_token)
-assert.deepEqual([introspected.active, introspected.sub, introspected.iss], [true, given.subject, given.issuer])
+assert.deepEqual([introspected.active, introspected.sub, introspected.iss], [true, config.subject, config.issuer])
 assert.equal((await introspect(methods[0], second.refresh_token)).active, true)
 
 for (const token of [second.refresh_token, 'unknown']) {

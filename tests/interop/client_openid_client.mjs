@@ -2,31 +2,31 @@
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as client from 'openid-client'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
-const jwk = createPrivateKey(given.private_key).export({ format: 'jwk' })
+const jwk = createPrivateKey(config.private_key).export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
 const discover = (id, method, algorithm) =>
-  client.discovery(new URL(given.issuer), id, undefined, method, { algorithm, execute: [client.allowInsecureRequests] })
+  client.discovery(new URL(config.issuer), id, undefined, method, { algorithm, execute: [client.allowInsecureRequests] })
 
 let service
 for (const method of [
   undefined, // the default: client_secret_post
-  client.ClientSecretBasic(given.client_secret),
-  client.PrivateKeyJwt({ key, kid: given.kid }),
+  client.ClientSecretBasic(config.client_secret),
+  client.PrivateKeyJwt({ key, kid: config.kid }),
 ]) {
-  service = await discover(given.client_id, method ?? client.ClientSecretPost(given.client_secret), 'oidc')
+  service = await discover(config.client_id, method ?? client.ClientSecretPost(config.client_secret), 'oidc')
   const tokens = await client.clientCredentialsGrant(service, { scope: 'read write' })
   assert.deepEqual([tokens.token_type, tokens.scope], ['bearer', 'read write'])
   const introspected = await client.tokenIntrospection(service, tokens.access_token)
-  assert.deepEqual([introspected.active, introspected.sub], [true, given.client_id])
+  assert.deepEqual([introspected.active, introspected.sub], [true, config.client_id])
 }
 await assert.rejects(client.clientCredentialsGrant(service, { scope: 'account' }), { error: 'invalid_scope' })
 
-const app = await discover(given.app_id, client.None(), 'oauth2')
-const first = await client.refreshTokenGrant(app, given.refresh_token)
+const app = await discover(config.app_id, client.None(), 'oauth2')
+const first = await client.refreshTokenGrant(app, config.refresh_token)
 const second = await client.refreshTokenGrant(app, first.refresh_token)
-assert.equal((await client.tokenIntrospection(service, second.access_token)).sub, given.subject)
+assert.equal((await client.tokenIntrospection(service, second.access_token)).sub, config.subject)
 await client.tokenRevocation(app, second.access_token)
 await client.tokenRevocation(app, 'unknown')
 assert.deepEqual(await client.tokenIntrospection(service, second.access_token), { active: false })

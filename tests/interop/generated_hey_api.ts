@@ -3,8 +3,8 @@ import { deepEqual, equal } from 'node:assert/strict'
 import { listSessions, login, logout, me, refresh, register, type LoginRequest, type Problem } from './latchkey-api'
 import { client } from './latchkey-api/client.gen'
 
-const given = JSON.parse(process.argv[2]!) as { issuer: string; password: string }
-client.setConfig({ baseUrl: given.issuer })
+const config = JSON.parse(process.argv[2]!) as { issuer: string; password: string }
+client.setConfig({ baseUrl: config.issuer })
 
 /** The data of a successful call. */
 function ok<T>({ data, error }: { data?: T; error?: unknown }): T {
@@ -13,7 +13,7 @@ function ok<T>({ data, error }: { data?: T; error?: unknown }): T {
 }
 
 async function main() {
-  const credentials: LoginRequest = { identifier: 'linus@example.com', password: given.password, transport: 'bearer' }
+  const credentials: LoginRequest = { identifier: 'linus@example.com', password: config.password, transport: 'bearer' }
   const account = ok(await register({ body: { email: credentials.identifier, password: credentials.password } }))
   const again = await register({ body: { email: credentials.identifier, password: credentials.password } })
   equal((again.error as Problem).status, 409)

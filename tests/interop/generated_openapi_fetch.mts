@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import createClient from 'openapi-fetch'
 import type { paths } from './schema.js'
 
-const given = JSON.parse(process.argv[2]!) as { issuer: string; password: string }
-const client = createClient<paths>({ baseUrl: given.issuer })
+const config = JSON.parse(process.argv[2]!) as { issuer: string; password: string }
+const client = createClient<paths>({ baseUrl: config.issuer })
 
 /** The data of a successful call. */
 function ok<T>({ data, error }: { data?: T; error?: unknown }): NonNullable<T> {
@@ -12,7 +12,7 @@ function ok<T>({ data, error }: { data?: T; error?: unknown }): NonNullable<T> {
   return data
 }
 
-const credentials = { identifier: 'barbara@example.com', password: given.password }
+const credentials = { identifier: 'barbara@example.com', password: config.password }
 const registration = { body: { email: credentials.identifier, password: credentials.password } }
 const account = ok(await client.POST('/v1/users', registration))
 assert.equal((await client.POST('/v1/users', registration)).error?.status, 409)

@@ -8,7 +8,7 @@ from pathlib import Path
 from latchkey_api import AuthenticatedClient, Client
 from latchkey_api.models import LoginRequest, Problem, RefreshTokenRequest, RegisterRequest
 
-given = json.loads(sys.argv[1])
+config = json.loads(sys.argv[1])
 
 
 def operation(name):
@@ -22,20 +22,20 @@ def succeed(status, response):
     return response.parsed
 
 
-anyone = Client(base_url=given["issuer"])
-registration = RegisterRequest(email="grace@example.com", password=given["password"])
+anyone = Client(base_url=config["issuer"])
+registration = RegisterRequest(email="grace@example.com", password=config["password"])
 account = succeed(201, operation("register")(client=anyone, body=registration))
 assert account.email == "grace@example.com", account
 assert isinstance(succeed(409, operation("register")(client=anyone, body=registration)), Problem)
 
 wrong = LoginRequest(identifier="grace@example.com", password="a wrong password")
 assert succeed(401, operation("login")(client=anyone, body=wrong)).code == "invalid_credentials"
-right = LoginRequest(identifier="grace@example.com", password=given["password"])
+right = LoginRequest(identifier="grace@example.com", password=config["password"])
 tokens = succeed(200, operation("login")(client=anyone, body=right))
 refreshed = succeed(200, operation("refresh")(client=anyone, body=RefreshTokenRequest(tokens.refresh_token)))
 assert refreshed.session_id == tokens.session_id
 
-user = AuthenticatedClient(base_url=given["issuer"], token=refreshed.access_token)
+user = AuthenticatedClient(base_url=config["issuer"], token=refreshed.access_token)
 assert succeed(200, operation("me")(client=user)).id == account.id
 sessions = succeed(200, operation("list_sessions")(client=user)).sessions
 assert [(session.id, session.current) for session in sessions] == [(tokens.session_id, True)], sessions

@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline'
 
 /** The test's argument: `{ issuer, audience, … }`. */
-export const given = JSON.parse(process.argv[2])
+export const config = JSON.parse(process.argv[2])
 
 /** Writes `valid SUBJECT` for each token, or `refused REASON` if `verify` throws. */
 export async function answer(verify) {
@@ -19,6 +19,6 @@ export async function answer(verify) {
 
 /** The server's metadata, for libraries without discovery. */
 export async function metadata() {
-  const response = await fetch(`${given.issuer}/.well-known/oauth-authorization-server`)
+  const response = await fetch(`${config.issuer}/.well-known/oauth-authorization-server`)
   return response.json()
 }

@@ -4,20 +4,20 @@ import { createInterface } from 'node:readline'
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
 import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const state = crypto.randomUUID()
 const saved = {}
 const provider = {
-  redirectUrl: given.redirect_uri,
-  clientMetadataUrl: given.client_metadata_url,
+  redirectUrl: config.redirect_uri,
+  clientMetadataUrl: config.client_metadata_url,
   clientMetadata: {
     client_name: 'MCP SDK of npm',
-    redirect_uris: [given.redirect_uri],
+    redirect_uris: [config.redirect_uri],
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
-    token_endpoint_auth_method: given.auth_method,
+    token_endpoint_auth_method: config.auth_method,
   },
   state: () => state,
   clientInformation: () => saved.client,
@@ -31,7 +31,7 @@ const provider = {
 
 const connect = async () => {
   const client = new Client({ name: 'test', version: '1.0.0' })
-  const transport = new StreamableHTTPClientTransport(new URL(given.server), { authProvider: provider })
+  const transport = new StreamableHTTPClientTransport(new URL(config.server), { authProvider: provider })
   try {
     await client.connect(transport)
     return client
@@ -39,7 +39,7 @@ const connect = async () => {
     if (!(error instanceof UnauthorizedError)) throw error
     const arrived = new URL((await lines.next()).value)
     if (arrived.searchParams.get('state') !== state) throw new Error(`another state: ${arrived}`)
-    if (arrived.searchParams.get('iss') !== given.issuer) throw new Error(`another issuer: ${arrived}`)
+    if (arrived.searchParams.get('iss') !== config.issuer) throw new Error(`another issuer: ${arrived}`)
     await transport.finishAuth(arrived.searchParams.get('code'))
     return connect()
   }

@@ -12,7 +12,7 @@ from mcp.client.auth import OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import AuthorizationCodeResult, OAuthClientMetadata
 
-given = json.loads(sys.argv[1])
+config = json.loads(sys.argv[1])
 
 
 class Storage:
@@ -50,21 +50,21 @@ async def whoami(session):
 async def main():
     storage = Storage()
     provider = OAuthClientProvider(
-        server_url=given["server"],
+        server_url=config["server"],
         client_metadata=OAuthClientMetadata(
             client_name="MCP SDK of PyPI",
-            redirect_uris=[given["redirect_uri"]],
+            redirect_uris=[config["redirect_uri"]],
             grant_types=["authorization_code", "refresh_token"],
             response_types=["code"],
-            token_endpoint_auth_method=given["auth_method"],
+            token_endpoint_auth_method=config["auth_method"],
         ),
         storage=storage,
         redirect_handler=open_browser,
         callback_handler=arrived,
-        client_metadata_url=given.get("client_metadata_url"),
+        client_metadata_url=config.get("client_metadata_url"),
     )
     async with httpx2.AsyncClient(auth=provider) as client:
-        async with streamable_http_client(given["server"], http_client=client) as streams:
+        async with streamable_http_client(config["server"], http_client=client) as streams:
             async with ClientSession(*streams[:2]) as session:
                 await session.initialize()
                 first = await whoami(session)

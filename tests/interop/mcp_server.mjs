@@ -6,10 +6,10 @@ import { InvalidTokenError } from '@modelcontextprotocol/sdk/server/auth/errors.
 import { requireBearerAuth } from '@modelcontextprotocol/sdk/server/auth/middleware/bearerAuth.js'
 import express from 'express'
 import { createVerifier, InvalidToken } from './latchkey-verify/src/index.js'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
-const { issuer, resource, scopes } = given
-const verifier = createVerifier({ issuer, audience: resource, clientId: given.client_id, clientSecret: given.client_secret })
+const { issuer, resource, scopes } = config
+const verifier = createVerifier({ issuer, audience: resource, clientId: config.client_id, clientSecret: config.client_secret })
 const { origin, pathname, port } = new URL(resource)
 const metadata = `/.well-known/oauth-protected-resource${pathname}`
 

@@ -14,8 +14,8 @@ from authlib.integrations.httpx_client import OAuth2Client, OAuthError  # noqa: 
 from joserfc import jwt  # noqa: E402
 from joserfc.jwk import KeySet  # noqa: E402
 
-given = json.loads(sys.argv[1])
-with urllib.request.urlopen(f"{given['issuer']}/.well-known/openid-configuration") as response:
+config = json.loads(sys.argv[1])
+with urllib.request.urlopen(f"{config['issuer']}/.well-known/openid-configuration") as response:
     server = json.load(response)
 with urllib.request.urlopen(server["jwks_uri"]) as response:
     keys = KeySet.import_key_set(json.load(response))
@@ -30,15 +30,15 @@ def browse(url):
     """The URL at which the browser, which has signed in, arrives at the app."""
     opener = urllib.request.build_opener(NoRedirect)
     try:
-        opener.open(urllib.request.Request(url, headers={"Cookie": given["cookie"]}))
+        opener.open(urllib.request.Request(url, headers={"Cookie": config["cookie"]}))
     except urllib.error.HTTPError as answer:
         return answer.headers["Location"]
     raise AssertionError(f"no redirect from {url}")
 
 
 for client_id, secret, method in [
-    ("shop", given["client_secret"], "client_secret_basic"),
-    ("shop", given["client_secret"], "client_secret_post"),
+    ("shop", config["client_secret"], "client_secret_basic"),
+    ("shop", config["client_secret"], "client_secret_post"),
     ("spa", None, "none"),
 ]:
     app = OAuth2Client(
@@ -46,7 +46,7 @@ for client_id, secret, method in [
         secret,
         token_endpoint_auth_method=method,
         scope="openid profile email",
-        redirect_uri=given["redirect_uri"],
+        redirect_uri=config["redirect_uri"],
         code_challenge_method="S256",
         token_endpoint=server["token_endpoint"],
     )
@@ -54,14 +54,14 @@ for client_id, secret, method in [
     url, state = app.create_authorization_url(server["authorization_endpoint"], code_verifier=verifier, nonce=nonce)
     callback = browse(url)
     parameters = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(callback).query))
-    assert parameters["iss"] == given["issuer"]
+    assert parameters["iss"] == config["issuer"]
     token = app.fetch_token(authorization_response=callback, state=state, code_verifier=verifier)
     claims = jwt.decode(token["id_token"], keys, algorithms=server["id_token_signing_alg_values_supported"]).claims
     jwt.JWTClaimsRegistry(
-        iss={"essential": True, "value": given["issuer"]},
+        iss={"essential": True, "value": config["issuer"]},
         aud={"essential": True, "value": client_id},
         nonce={"essential": True, "value": nonce},
-        sub={"essential": True, "value": given["subject"]},
+        sub={"essential": True, "value": config["subject"]},
         exp={"essential": True},
     ).validate(claims)
     assert app.get(server["userinfo_endpoint"]).json()["email"] == "ada@example.com"

@@ -1,14 +1,14 @@
 // The user's browser, which has signed in: follows redirects with its cookie up to the app.
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
 /** The URL at which the browser arrives at the app. */
 export async function browse(url) {
   for (let hops = 0; hops < 10; hops += 1) {
-    const response = await fetch(url, { redirect: 'manual', headers: { cookie: given.cookie } })
+    const response = await fetch(url, { redirect: 'manual', headers: { cookie: config.cookie } })
     const location = response.headers.get('location')
     if (!location) throw new Error(`${response.status} of ${url}: ${await response.text()}`)
     url = new URL(location, url)
-    if (url.href.startsWith(given.redirect_uri)) return url
+    if (url.href.startsWith(config.redirect_uri)) return url
   }
   throw new Error(`too many redirects: ${url}`)
 }

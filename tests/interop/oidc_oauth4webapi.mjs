@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict'
 import * as oauth from 'oauth4webapi'
 import { browse } from './oidc_browser.mjs'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
-const issuer = new URL(given.issuer)
+const issuer = new URL(config.issuer)
 const server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, http))
 for (const [id, authentication] of [
-  ['shop', oauth.ClientSecretBasic(given.client_secret)],
+  ['shop', oauth.ClientSecretBasic(config.client_secret)],
   ['spa', oauth.None()],
 ]) {
   const app = { client_id: id, require_auth_time: true }
@@ -18,7 +18,7 @@ for (const [id, authentication] of [
   for (const [name, value] of Object.entries({
     response_type: 'code',
     client_id: id,
-    redirect_uri: given.redirect_uri,
+    redirect_uri: config.redirect_uri,
     scope: 'openid email',
     code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
@@ -30,10 +30,10 @@ for (const [id, authentication] of [
   const callback = await browse(url)
   // refuses a response without the issuer that the metadata promises
   const parameters = oauth.validateAuthResponse(server, app, callback, state)
-  const response = await oauth.authorizationCodeGrantRequest(server, app, authentication, parameters, given.redirect_uri, verifier, http)
+  const response = await oauth.authorizationCodeGrantRequest(server, app, authentication, parameters, config.redirect_uri, verifier, http)
   const tokens = await oauth.processAuthorizationCodeResponse(server, app, response, { expectedNonce: nonce, requireIdToken: true })
   const claims = oauth.getValidatedIdTokenClaims(tokens)
-  assert.deepEqual([claims.sub, claims.email], [given.subject, 'ada@example.com'])
+  assert.deepEqual([claims.sub, claims.email], [config.subject, 'ada@example.com'])
   await oauth.validateApplicationLevelSignature(server, response, http)
   const user = await oauth.processUserInfoResponse(server, app, claims.sub, await oauth.userInfoRequest(server, app, tokens.access_token, http))
   assert.equal(user.email, 'ada@example.com')

@@ -2,19 +2,19 @@
 import assert from 'node:assert/strict'
 import * as client from 'openid-client'
 import { browse } from './oidc_browser.mjs'
-import { given } from './lines.mjs'
+import { config } from './lines.mjs'
 
 for (const [id, method] of [
-  ['shop', client.ClientSecretBasic(given.client_secret)],
-  ['shop', client.ClientSecretPost(given.client_secret)],
+  ['shop', client.ClientSecretBasic(config.client_secret)],
+  ['shop', client.ClientSecretPost(config.client_secret)],
   ['spa', client.None()],
 ]) {
-  const app = await client.discovery(new URL(given.issuer), id, undefined, method, { execute: [client.allowInsecureRequests] })
+  const app = await client.discovery(new URL(config.issuer), id, undefined, method, { execute: [client.allowInsecureRequests] })
   assert.ok(app.serverMetadata().supportsPKCE())
   const verifier = client.randomPKCECodeVerifier()
   const [state, nonce] = [client.randomState(), client.randomNonce()]
   const url = client.buildAuthorizationUrl(app, {
-    redirect_uri: given.redirect_uri,
+    redirect_uri: config.redirect_uri,
     scope: 'openid profile email offline_access',
     code_challenge: await client.calculatePKCECodeChallenge(verifier),
     code_challenge_method: 'S256',
@@ -26,17 +26,17 @@ for (const [id, method] of [
   const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce, maxAge: 3600, idTokenExpected: true }
   const tokens = await client.authorizationCodeGrant(app, callback, checks)
   const claims = tokens.claims()
-  assert.deepEqual([claims.sub, claims.aud, claims.email], [given.subject, id, 'ada@example.com'])
+  assert.deepEqual([claims.sub, claims.aud, claims.email], [config.subject, id, 'ada@example.com'])
   const user = await client.fetchUserInfo(app, tokens.access_token, claims.sub)
   assert.deepEqual([user.email, user.preferred_username], ['ada@example.com', 'ada'])
   const refreshed = await client.refreshTokenGrant(app, tokens.refresh_token)
-  assert.equal(refreshed.claims().sub, given.subject)
+  assert.equal(refreshed.claims().sub, config.subject)
   await assert.rejects(client.authorizationCodeGrant(app, callback, checks), { error: 'invalid_grant' })
   await assert.rejects(client.refreshTokenGrant(app, refreshed.refresh_token), { error: 'invalid_grant' })
 
   // The response for an error is one as well.
   const failed = await browse(client.buildAuthorizationUrl(app, {
-    redirect_uri: given.redirect_uri,
+    redirect_uri: config.redirect_uri,
     scope: 'openid',
     prompt: 'none login',
     code_challenge: await client.calculatePKCECodeChallenge(verifier),
@@ -44,6 +44,6 @@ for (const [id, method] of [
   }))
   await assert.rejects(client.authorizationCodeGrant(app, failed, { pkceCodeVerifier: verifier }), { error: 'invalid_request' })
 
-  const away = client.buildEndSessionUrl(app, { client_id: id, post_logout_redirect_uri: given.bye })
-  assert.equal(new URL(away).pathname, '/oauth2/logout')
+  const logoutUrl = client.buildEndSessionUrl(app, { client_id: id, post_logout_redirect_uri: config.bye })
+  assert.equal(new URL(logoutUrl).pathname, '/oauth2/logout')
 }

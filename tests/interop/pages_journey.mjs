@@ -120,7 +120,7 @@ assert.equal(await heading(), "Sign-in security");
 await devtools.send("WebAuthn.enable");
 const options = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true, automaticPresenceSimulation: true };
 const { authenticatorId } = await devtools.send("WebAuthn.addVirtualAuthenticator", { options });
-const touches = (enabled) => devtools.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled });
+const setPresence = (enabled) => devtools.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled });
 await submit("text=Add a passkey");
 await page.fill("#name", "My laptop");
 await Promise.all([page.waitForNavigation(), page.click("text=Create passkey")]);
@@ -133,7 +133,7 @@ await Promise.all([page.waitForNavigation(), page.click("text=Use passkey")]);
 assert.equal(await heading(), "Sign-in security");
 
 // sign out: the account is gone, also from the history
-await touches(false);
+await setPresence(false);
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");
 await page.goBack();
@@ -141,7 +141,7 @@ await page.waitForSelector("#password");
 assert.equal(await heading(), "Sign in");
 
 // the passkey signs in: the browser offers it in the first field, or the user presses the button
-await touches(true);
+await setPresence(true);
 await page.click("text=Sign in with a passkey").catch(() => {});
 await page.waitForSelector("h1:has-text('Sign-in security')");
 await submit("header form button");

@@ -10,7 +10,7 @@ from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 
 # Authlib warns about its own deprecations for each token
 warnings.filterwarnings("ignore", module="authlib")
-given = json.loads(sys.argv[1])
+config = json.loads(sys.argv[1])
 
 
 def read(url):
@@ -18,7 +18,7 @@ def read(url):
         return json.load(response)
 
 
-metadata = read(f"{given['issuer']}/.well-known/oauth-authorization-server")
+metadata = read(f"{config['issuer']}/.well-known/oauth-authorization-server")
 
 
 class Validator(JWTBearerTokenValidator):
@@ -26,7 +26,7 @@ class Validator(JWTBearerTokenValidator):
         return read(metadata["jwks_uri"])
 
 
-validator = Validator(issuer=given["issuer"], resource_server=given["audience"])
+validator = Validator(issuer=config["issuer"], resource_server=config["audience"])
 for line in sys.stdin:
     try:
         claims = validator.authenticate_token(line.strip())

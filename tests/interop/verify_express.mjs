@@ -1,10 +1,10 @@
 // Calls an Express app with express-oauth2-jwt-bearer with each token.
 import express from 'express'
 import { auth } from 'express-oauth2-jwt-bearer'
-import { answer, given } from './lines.mjs'
+import { answer, config } from './lines.mjs'
 
 const app = express()
-app.use(auth({ issuerBaseURL: given.issuer, audience: given.audience, strict: true, ...given.express }))
+app.use(auth({ issuerBaseURL: config.issuer, audience: config.audience, strict: true, ...config.express }))
 app.get('/', (request, response) => response.send(request.auth.payload.sub))
 app.use((error, request, response, _next) => {
   response.set(error.headers ?? {}).status(error.status ?? 500).send(error.message)

@@ -1,11 +1,11 @@
 // Verifies access tokens with jose.
 import { createRemoteJWKSet, jwtVerify } from 'jose'
-import { answer, given, metadata } from './lines.mjs'
+import { answer, config, metadata } from './lines.mjs'
 
 const { jwks_uri } = await metadata()
-const keys = createRemoteJWKSet(new URL(jwks_uri), given.jose ?? {})
+const keys = createRemoteJWKSet(new URL(jwks_uri), config.jose ?? {})
 await answer(async (token) => {
-  const { issuer, audience } = given
+  const { issuer, audience } = config
   const { payload } = await jwtVerify(token, keys, { issuer, audience, typ: 'at+jwt', requiredClaims: ['sub', 'exp'] })
   return payload.sub
 })

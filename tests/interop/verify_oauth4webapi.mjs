@@ -1,10 +1,10 @@
 // Verifies access tokens with oauth4webapi (RFC 9068).
 import * as oauth from 'oauth4webapi'
-import { answer, given } from './lines.mjs'
+import { answer, config } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
-const settings = given.oauth4webapi ?? {}
-const issuer = new URL(given.issuer)
+const settings = config.oauth4webapi ?? {}
+const issuer = new URL(config.issuer)
 const found = await oauth.discoveryRequest(issuer, { ...http, algorithm: 'oauth2' })
 const server = await oauth.processDiscoveryResponse(issuer, found)
 await answer(async (token) => {
@@ -12,6 +12,6 @@ await answer(async (token) => {
   // the key cache belongs to the metadata object; it is refreshed after a minute at the earliest
   const metadata = settings.keepKeys === false ? { ...server } : server
   const options = { ...http, [oauth.clockTolerance]: settings.clockTolerance ?? 30 }
-  const claims = await oauth.validateJwtAccessToken(metadata, request, given.audience, options)
+  const claims = await oauth.validateJwtAccessToken(metadata, request, config.audience, options)
   return claims.sub
 })

@@ -6,10 +6,10 @@ import urllib.request
 
 import jwt
 
-given = json.loads(sys.argv[1])
-with urllib.request.urlopen(f"{given['issuer']}/.well-known/oauth-authorization-server") as response:
+config = json.loads(sys.argv[1])
+with urllib.request.urlopen(f"{config['issuer']}/.well-known/oauth-authorization-server") as response:
     metadata = json.load(response)
-keys = jwt.PyJWKClient(metadata["jwks_uri"], **given.get("pyjwt", {}))
+keys = jwt.PyJWKClient(metadata["jwks_uri"], **config.get("pyjwt", {}))
 
 for line in sys.stdin:
     token = line.strip()
@@ -21,8 +21,8 @@ for line in sys.stdin:
             token,
             key,
             algorithms=["ES256", "EdDSA", "RS256", "PS256"],
-            issuer=given["issuer"],
-            audience=given["audience"],
+            issuer=config["issuer"],
+            audience=config["audience"],
             options={"require": ["iss", "sub", "aud", "exp", "iat", "jti"]},
         )
         answer = f"valid {claims['sub']}"

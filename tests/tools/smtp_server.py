@@ -93,8 +93,8 @@ async def main():
     handler = Handler(arguments.folder)
 
     def authenticate(server, session, envelope, mechanism, data):
-        given = f"{data.login.decode()}:{data.password.decode()}"
-        return AuthResult(success=given == arguments.user, handled=False)
+        credentials = f"{data.login.decode()}:{data.password.decode()}"
+        return AuthResult(success=credentials == arguments.user, handled=False)
 
     def protocol():
         return Server(

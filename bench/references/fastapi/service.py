@@ -47,7 +47,7 @@ rotate = store.register_script((LUA / "rotate.lua").read_text())
 revoke = store.register_script((LUA / "revoke.lua").read_text())
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
-nobody = hasher.hash("nobody's password")
+dummy_hash = hasher.hash("nobody's password")
 hashing = ThreadPoolExecutor(int(os.environ["HASHING_THREADS"]))
 
 app = FastAPI(openapi_url=None)
@@ -114,7 +114,7 @@ def matches(password_hash: str, password: str) -> bool:
 async def login(request: LoginRequest) -> Response:
     query = "SELECT id, password_hash FROM accounts WHERE email = ?"
     account = accounts.execute(query, (request.identifier.lower(),)).fetchone()
-    password_hash = account[1] if account else nobody
+    password_hash = account[1] if account else dummy_hash
     good = await asyncio.get_running_loop().run_in_executor(hashing, matches, password_hash, request.password)
     if not good or not account:
         return refused("invalid_credentials")

@@ -29,7 +29,7 @@ if (cluster.isPrimary) {
 
   const database = new DatabaseSync(DATABASE, { readOnly: true })
   const find = database.prepare('SELECT id, password_hash FROM accounts WHERE email = ?')
-  const nobody = await argon2.hash('nobody', { type: argon2.argon2id, memoryCost: 19456, timeCost: 2, parallelism: 1 })
+  const dummyHash = await argon2.hash('nobody', { type: argon2.argon2id, memoryCost: 19456, timeCost: 2, parallelism: 1 })
 
   const key = createPrivateKey(readFileSync(KEY))
   const publicKey = createPublicKey(key)
@@ -90,7 +90,7 @@ if (cluster.isPrimary) {
   app.post('/v1/login', { schema: { body: loginBody, response: tokensSchema } }, async (request, reply) => {
     const { identifier, password } = request.body
     const account = find.get(identifier.toLowerCase())
-    const good = await argon2.verify(account?.password_hash ?? nobody, password)
+    const good = await argon2.verify(account?.password_hash ?? dummyHash, password)
     if (!good || !account) return refused(reply, 'invalid_credentials')
     const session = randomUUID()
     const secret = randomBytes(32).toString('base64url')
@@ -101,11 +101,11 @@ if (cluster.isPrimary) {
 
   app.post('/v1/refresh', { schema: { body: refreshTokenBody, response: tokensSchema } }, async (request, reply) => {
     const [session, secret = ''] = request.body.refresh_token.split('.', 2)
-    const following = randomBytes(32).toString('base64url')
+    const nextSecret = randomBytes(32).toString('base64url')
     const [outcome, user, created] =
-      await store.rotateSession(`session:${session}`, digest(secret), digest(following), Date.now(), GRACE_MS, IDLE_MS)
+      await store.rotateSession(`session:${session}`, digest(secret), digest(nextSecret), Date.now(), GRACE_MS, IDLE_MS)
     if (outcome !== 'rotated') return refused(reply, outcome === 'reused' ? 'refresh_token_reused' : 'invalid_refresh_token')
-    return tokens(reply, user, session, following, Number(created))
+    return tokens(reply, user, session, nextSecret, Number(created))
   })
 
   app.post('/v1/logout', { schema: { body: refreshTokenBody } }, async (request, reply) => {

@@ -53,7 +53,7 @@ const USER_AGENT: &str = "latchkey-bench";
 const SESSION_AGE: Duration = Duration::from_mins(1);
 
 /// Number of sessions created concurrently.
-const AT_ONCE: usize = 512;
+const CONCURRENT_CREATES: usize = 512;
 
 /// Limits that every version has.
 const LIMITS: [&str; 7] = [
@@ -269,7 +269,7 @@ impl Filler {
                     let cookie = ("__Host-latchkey-browser".to_owned(), token.expose().to_owned());
                     anyhow::Ok(header_lines(&[cookie], ""))
                 })
-                .buffer_unordered(AT_ONCE);
+                .buffer_unordered(CONCURRENT_CREATES);
             let mut browsers = VecDeque::with_capacity(count);
             while let Some(browser) = made.next().await {
                 browsers.push_back(browser?);
@@ -294,7 +294,7 @@ impl Filler {
                     }
                     anyhow::Ok(())
                 })
-                .buffer_unordered(AT_ONCE);
+                .buffer_unordered(CONCURRENT_CREATES);
             while let Some(outcome) = outcomes.next().await {
                 outcome?;
             }

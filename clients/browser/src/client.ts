@@ -121,7 +121,7 @@ interface Access {
 }
 
 /** Problems that end the session; any other leaves it unchanged. */
-const OVER = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
+const ENDS_SESSION = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
 
 /** Problems of an access token that a refresh replaces. */
 const STALE = new Set(["invalid_token", "claims_changed"]);
@@ -256,12 +256,12 @@ export class LatchkeyClient {
     }
     const isStream = typeof ReadableStream !== "undefined" && init.body instanceof ReadableStream;
     const streamed = isStream || (input instanceof Request && input.body !== null);
-    const spare = streamed ? null : request.clone();
+    const copy = streamed ? null : request.clone();
     const access = await this.#fresh();
     const response = await this.#fetch(authorized(request, access));
-    if (response.status !== 401 || !spare) return response;
+    if (response.status !== 401 || !copy) return response;
     const next = await this.#fresh(access);
-    return next.token === access.token ? response : this.#fetch(authorized(spare, next));
+    return next.token === access.token ? response : this.#fetch(authorized(copy, next));
   }
 
   /** The account that is signed in. */
@@ -532,7 +532,7 @@ export class LatchkeyClient {
         if (this.#epoch !== epoch) throw new SignedOut();
         return await this.#keep(tokens);
       } catch (error) {
-        if (!(error instanceof LatchkeyProblem && OVER.has(error.code))) throw error;
+        if (!(error instanceof LatchkeyProblem && ENDS_SESSION.has(error.code))) throw error;
         if (this.#epoch === epoch) await this.#forget(before !== null);
         throw new SignedOut(error.code);
       }
@@ -573,12 +573,12 @@ export class LatchkeyClient {
   async #forget(tell: boolean): Promise<void> {
     this.#epoch++;
     this.#refreshing = null;
-    const was = this.#access;
+    const previous = this.#access;
     this.#access = null;
-    this.#ended = was?.sessionId;
+    this.#ended = previous?.sessionId;
     if (!this.#cookie) await this.#storage.remove();
-    if (tell) this.#tabs.send({ type: "signed_out", sessionId: was?.sessionId });
-    if (was) this.#notify();
+    if (tell) this.#tabs.send({ type: "signed_out", sessionId: previous?.sessionId });
+    if (previous) this.#notify();
   }
 
   #receive(message: TabMessage): void {
@@ -587,10 +587,10 @@ export class LatchkeyClient {
       this.#accept(message.access, message.expiresIn, message.sentAt, message.sessionId);
     } else {
       this.#epoch++;
-      const was = this.#access;
+      const previous = this.#access;
       this.#access = null;
-      this.#ended = message.sessionId ?? was?.sessionId;
-      if (was) this.#notify();
+      this.#ended = message.sessionId ?? previous?.sessionId;
+      if (previous) this.#notify();
     }
   }
 

@@ -21,7 +21,7 @@ import { watch as watchSocket } from "./upgrade.js";
 const HANDSHAKES = new WeakMap();
 
 /** The servers of `@fastify/websocket` whose WebSockets are closed when their session ends. @type {WeakSet<object>} */
-const WATCHED = new WeakSet();
+const WITH_LISTENER = new WeakSet();
 
 /**
  * An `onRequest` hook: lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with
@@ -87,8 +87,8 @@ function watch(verifier, claims, { raw, server }, reply) {
     return;
   }
   HANDSHAKES.set(raw, { verifier, claims });
-  if (WATCHED.has(websocketServer)) return;
-  WATCHED.add(websocketServer);
+  if (WITH_LISTENER.has(websocketServer)) return;
+  WITH_LISTENER.add(websocketServer);
   websocketServer.on("connection", onConnection);
 }
 

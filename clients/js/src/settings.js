@@ -53,9 +53,9 @@ const MAY_BE_ZERO = new Set(["leewayMs", "keysCooldownMs"]);
  * @throws {LatchkeyError} for invalid values
  */
 export function settingsOf(options) {
-  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  const defined = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
   /** @type {Record<string, unknown>} */
-  const all = { fetch: globalThis.fetch, log: logToConsole, ...DEFAULTS, ...given };
+  const all = { fetch: globalThis.fetch, log: logToConsole, ...DEFAULTS, ...defined };
   all.endAfterSilenceMs ??= all.maxStalenessMs;
   for (const name of ["audience", "clientId", "clientSecret"]) {
     if (typeof all[name] !== "string" || all[name] === "") throw new LatchkeyError(`${name} must be a non-empty string`);

@@ -73,13 +73,13 @@ class Service:
 
     def latchkey(self, **settings: Any) -> Latchkey:
         """A verifier that is not started yet."""
-        given = {
+        arguments = {
             "audience": "latchkey",
             "client_id": os.environ["TEST_SERVICE_CLIENT_ID"],
             "client_secret": os.environ["TEST_SERVICE_CLIENT_SECRET"],
             **settings,
         }
-        return Latchkey(self.issuer, **given)
+        return Latchkey(self.issuer, **arguments)
 
 
 async def is_refused(latchkey: Latchkey, token: str) -> bool:

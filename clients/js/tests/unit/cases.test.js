@@ -12,27 +12,27 @@ const without = (members, names = []) => Object.fromEntries(Object.entries(membe
 const withMember = (json, member) => (member === undefined ? json : `{${member},${json.slice(1)}`);
 
 /** The token that a case describes. */
-function tokenOf(issuer, given) {
-  if (given.token !== undefined) return given.token;
+function tokenOf(issuer, testCase) {
+  if (testCase.token !== undefined) return testCase.token;
   const now = Math.floor(Date.now() / 1000);
-  const claims = JSON.parse(JSON.stringify(given.claims ?? {}).replace("__6000__", "x".repeat(6000)));
-  const times = Object.fromEntries(Object.entries(given.times ?? {}).map(([name, offset]) => [name, now + offset]));
-  const header = without({ ...issuer.header(), ...given.header }, given.remove_header);
-  const payload = without({ ...issuer.payload(), ...claims, ...times }, given.remove);
+  const claims = JSON.parse(JSON.stringify(testCase.claims ?? {}).replace("__6000__", "x".repeat(6000)));
+  const times = Object.fromEntries(Object.entries(testCase.times ?? {}).map(([name, offset]) => [name, now + offset]));
+  const header = without({ ...issuer.header(), ...testCase.header }, testCase.remove_header);
+  const payload = without({ ...issuer.payload(), ...claims, ...times }, testCase.remove);
   const texts = [
-    withMember(JSON.stringify(header), given.header_member),
-    withMember(given.payload ?? JSON.stringify(payload), given.payload_member),
+    withMember(JSON.stringify(header), testCase.header_member),
+    withMember(testCase.payload ?? JSON.stringify(payload), testCase.payload_member),
   ];
   const token = issuer.keys.one.sign(...texts);
-  const signed = given.signature === undefined ? token : token.replace(/[^.]*$/, given.signature);
-  return signed + (given.suffix ?? "");
+  const signed = testCase.signature === undefined ? token : token.replace(/[^.]*$/, testCase.signature);
+  return signed + (testCase.suffix ?? "");
 }
 
 test("shared cases: valid tokens are accepted", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
-  for (const given of CASES.valid) {
-    const claims = await verifier.verify(tokenOf(issuer, given)).catch((error) => assert.fail(`${given.name}: ${error}`));
+  for (const testCase of CASES.valid) {
+    const claims = await verifier.verify(tokenOf(issuer, testCase)).catch((error) => assert.fail(`${testCase.name}: ${error}`));
     assert.equal(claims.iss, issuer.url);
   }
 });
@@ -40,9 +40,9 @@ test("shared cases: valid tokens are accepted", async (t) => {
 test("shared cases: invalid tokens are refused with their reason", async (t) => {
   const issuer = await FakeIssuer.start(t);
   const verifier = await issuer.live(PATIENT);
-  for (const given of CASES.tokens) {
-    const outcome = await verifier.verify(tokenOf(issuer, given)).then(() => "accepted", (error) => error.reason ?? String(error));
-    assert.equal(outcome, given.reason, given.name);
+  for (const testCase of CASES.tokens) {
+    const outcome = await verifier.verify(tokenOf(issuer, testCase)).then(() => "accepted", (error) => error.reason ?? String(error));
+    assert.equal(outcome, testCase.reason, testCase.name);
   }
 });
 

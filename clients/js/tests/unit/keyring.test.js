@@ -80,8 +80,8 @@ test("invalid option is refused by name and without the secret", () => {
     { issuer: undefined }, { audience: "" }, { clientSecret: 7 }, { feedLost: "ignore" }, { maxStalenessMs: 0 }, { maxStalenessMs: Number.NaN },
     { leewayMs: 600_000 }, { maxRevocations: -1 }, { keysCooldownMs: "1" },
   ]) {
-    const given = { issuer: "https://a.example", audience: "a", clientId: "b", clientSecret: SECRET, ...options };
-    assert.throws(() => createVerifier(given), (error) => {
+    const settings = { issuer: "https://a.example", audience: "a", clientId: "b", clientSecret: SECRET, ...options };
+    assert.throws(() => createVerifier(settings), (error) => {
       assert.equal(error.name, "LatchkeyError");
       return error.message.includes(Object.keys(options)[0]) && !error.message.includes("lk_cs");
     });

@@ -51,26 +51,26 @@ class Bench {
   }
 }
 
-function reasonOf(given) {
+function reasonOf(testCase) {
   const bench = new Bench();
-  for (const event of given.events) bench.receive(...event);
+  for (const event of testCase.events) bench.receive(...event);
   try {
-    bench.verify(given.token);
+    bench.verify(testCase.token);
     return null;
   } catch (error) {
     return error.reason;
   }
 }
 
-function causeOf(given) {
+function causeOf(testCase) {
   const bench = new Bench();
-  const claims = bench.verify(given.token);
+  const claims = bench.verify(testCase.token);
   const causes = [];
-  for (const event of given.before ?? []) bench.receive(...event);
+  for (const event of testCase.before ?? []) bench.receive(...event);
   const registration = bench.registry.register(claims, (cause) => causes.push(cause));
-  for (const [step, data] of given.after) {
-    if (step === "verify") bench.registry.onAccepted(bench.verify(given.token, data));
-    else if (step === "renew") registration.renew(bench.verify(given.token, data));
+  for (const [step, data] of testCase.after) {
+    if (step === "verify") bench.registry.onAccepted(bench.verify(testCase.token, data));
+    else if (step === "renew") registration.renew(bench.verify(testCase.token, data));
     else if (step === "advance" || step === "silent") {
       bench.advance(data);
       if (step === "advance") bench.completeAtMs = bench.elapsedMs;
@@ -81,19 +81,19 @@ function causeOf(given) {
   return causes[0] ?? null;
 }
 
-for (const given of CASES.claims) {
-  test(`shared case of claims: ${given.name}`, () => assert.equal(reasonOf(given), given.reason));
+for (const testCase of CASES.claims) {
+  test(`shared case of claims: ${testCase.name}`, () => assert.equal(reasonOf(testCase), testCase.reason));
 }
 
-for (const given of CASES.ends) {
-  test(`shared case of ends: ${given.name}`, () => assert.equal(causeOf(given), given.cause));
+for (const testCase of CASES.ends) {
+  test(`shared case of ends: ${testCase.name}`, () => assert.equal(causeOf(testCase), testCase.cause));
 }
 
-for (const given of CASES.guards) {
-  test(`shared case of guards: ${given.name}`, () => {
+for (const testCase of CASES.guards) {
+  test(`shared case of guards: ${testCase.name}`, () => {
     const bench = new Bench();
-    const refusal = insufficientAuthentication(bench.verify(given.token), { acr: given.acr, maxAge: given.max_age }, bench.nowMs);
-    assert.equal(refusal?.headers["WWW-Authenticate"] ?? null, given.challenge);
+    const refusal = insufficientAuthentication(bench.verify(testCase.token), { acr: testCase.acr, maxAge: testCase.max_age }, bench.nowMs);
+    assert.equal(refusal?.headers["WWW-Authenticate"] ?? null, testCase.challenge);
     if (refusal) {
       const { code, status } = JSON.parse(refusal.body);
       assert.deepEqual([refusal.status, status, code], [401, 401, "insufficient_user_authentication"]);

@@ -190,7 +190,7 @@ class EndRegistry:
         session.registrations[registration] = None
         self._registrations[registration] = None
         self._adopt(session, claims)
-        self._end_if_dead(registration, session)
+        self._end_if_invalid(registration, session)
         self._schedule(self._remaining(session.exp))
         return registration
 
@@ -247,7 +247,7 @@ class EndRegistry:
         del self._registrations[registration]
         self._registrations[registration] = None
         self._adopt(session, claims)
-        self._end_if_dead(registration, session)
+        self._end_if_invalid(registration, session)
 
     def _remove(self, registration: Registration, session: _Session) -> None:
         if registration not in self._registrations:
@@ -278,7 +278,7 @@ class EndRegistry:
             if known is not None and known < version:
                 registration._end("claims_changed")
 
-    def _end_if_dead(self, registration: Registration, session: _Session) -> None:
+    def _end_if_invalid(self, registration: Registration, session: _Session) -> None:
         claims = registration.claims
         cause = "feed_lost" if self._closed else self._cause_of(claims._kid, claims)
         if cause is None and claims.claims_version is not None and claims.claims_version < session.claims_version:

@@ -40,9 +40,9 @@ class Bench:
         self.now, self.elapsed, self.complete_at = 1000.0, 0.0, 0.0
         self.ends: list[str] = []
         self.revocations = RevocationSet(100, 1e9)
-        given = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
+        arguments = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
         self.registry = EndRegistry(
-            Settings(issuer="https://a.example", **given),
+            Settings(issuer="https://a.example", **arguments),
             self.revocations.cause_of,
             lambda: self.elapsed - self.complete_at,
             now=lambda: self.now,

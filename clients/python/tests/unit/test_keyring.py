@@ -125,9 +125,9 @@ async def test_invalid_metadata_is_not_used(issuer: FakeIssuer, metadata: dict[s
     ids=str,
 )
 def test_invalid_setting_is_refused_by_name(settings: dict[str, Any]) -> None:
-    given = {"issuer": "https://a.example", "audience": "a", "client_id": "b", "client_secret": "lk_cs", **settings}
+    arguments = {"issuer": "https://a.example", "audience": "a", "client_id": "b", "client_secret": "lk_cs", **settings}
     with pytest.raises(LatchkeyError) as error:
-        Latchkey(**given)
+        Latchkey(**arguments)
     assert next(iter(settings)) in str(error.value)
     assert "lk_cs" not in str(error.value)
 
