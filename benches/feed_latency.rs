@@ -117,8 +117,8 @@ async fn sign_outs(node: &NodeProcess, peer: &NodeProcess, issuer: &str, service
             running.push(tokio::spawn(async move { sign_out(&client, &arrivals, tokens).await }));
         }
         let mut times = Vec::new();
-        for one in running {
-            times.push(one.await.unwrap());
+        for task in running {
+            times.push(task.await.unwrap());
         }
         println!("{rate} a second:");
         print(&times, "event");

@@ -164,14 +164,14 @@ async fn counters_follow_logins_refreshes_and_requests() {
 #[tokio::test(flavor = "multi_thread")]
 async fn gauges_show_peers_and_a_lost_feed() {
     let cluster = TestCluster::new();
-    let (one, _two) = (cluster.node().await, cluster.node().await);
+    let (node, _peer) = (cluster.node().await, cluster.node().await);
     cluster.wait_for_peers().await;
-    let text = scrape(&one).await;
+    let text = scrape(&node).await;
     assert_eq!(value(&text, "latchkey_peers"), 1.0);
     assert!(text.contains("latchkey_build_info{version=\""));
     cluster.redis.signal(rustix::process::Signal::STOP);
-    wait::until("the node loses the feed", || async { one.state.redis.revocation_log.synced_at().is_none() }).await;
-    let text = scrape(&one).await;
+    wait::until("the node loses the feed", || async { node.state.redis.revocation_log.synced_at().is_none() }).await;
+    let text = scrape(&node).await;
     cluster.redis.signal(rustix::process::Signal::CONT);
     assert_eq!(value(&text, "latchkey_feed_synced"), 0.0);
     assert_eq!(value(&text, "latchkey_session_cache_valid"), 0.0);

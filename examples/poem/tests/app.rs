@@ -122,19 +122,19 @@ async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
 async fn poem_example_accepts_token_until_logout() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
     let account = node.account("ada").await.text_of("id");
-    let (one, other) = (node.login("ada").await, node.login("ada").await);
+    let (first, second) = (node.login("ada").await, node.login("ada").await);
     let greeting = format!("Hello, {account}!\n");
-    for tokens in [&one, &other] {
+    for tokens in [&first, &second] {
         assert_eq!(app.client.get("/hello", &tokens.access).await.expect(200).text, greeting);
     }
     let nobody = app.client.send(app.client.request(reqwest::Method::GET, "/hello")).await.expect(401);
     assert_eq!(nobody.header("www-authenticate"), r#"Bearer realm="latchkey""#);
-    app.client.get("/hello", &one.refresh).await.expect(401);
+    app.client.get("/hello", &first.refresh).await.expect(401);
 
-    node.logout(&one.refresh).await.expect(204);
-    wait::until("the token is refused", async || app.client.get("/hello", &one.access).await.status == 401).await;
-    app.client.get("/hello", &one.access).await.expect(401);
-    assert_eq!(app.client.get("/hello", &other.access).await.expect(200).text, greeting);
+    node.logout(&first.refresh).await.expect(204);
+    wait::until("the token is refused", async || app.client.get("/hello", &first.access).await.status == 401).await;
+    app.client.get("/hello", &first.access).await.expect(401);
+    assert_eq!(app.client.get("/hello", &second.access).await.expect(200).text, greeting);
     drop(app);
     node.stop().await;
 }

@@ -35,12 +35,12 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
     let hashed = node.state.passwords.jobs();
     let (mut refused, mut owners) = (0, 0);
     for batch in 0..PASSWORDS / AT_ONCE {
-        let one = |i: usize| {
+        let attempt = |i: usize| {
             let number = batch * AT_ONCE + i;
             let (from, password) = (address(number), format!("password number {number}"));
             async move { node.send(login(node, &from, "ada", &password)).await }
         };
-        for answer in join_all((0..AT_ONCE).map(one)).await {
+        for answer in join_all((0..AT_ONCE).map(attempt)).await {
             match answer.status.as_u16() {
                 401 => {}
                 429 => {

@@ -92,20 +92,20 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
 #[tokio::test]
 async fn next_key_is_published_before_it_signs_on_every_node() {
     let cluster = TestCluster::new();
-    let (one, two) = (cluster.node().await, cluster.node().await);
-    one.account("ada").await;
-    let old = kid(&one.login("ada").await.access);
-    let new = rotate(&one, Start::AfterPublication).await;
-    for node in [&one, &two] {
+    let (first, second) = (cluster.node().await, cluster.node().await);
+    first.account("ada").await;
+    let old = kid(&first.login("ada").await.access);
+    let new = rotate(&first, Start::AfterPublication).await;
+    for node in [&first, &second] {
         node.state.keys.reload().await.unwrap();
         assert!(published(node).await.contains(&new));
         assert_eq!(kid(&node.login("ada").await.access), old);
     }
     cluster.advance(cluster.config.keys.publish_before - Duration::from_secs(1));
-    let last = two.login("ada").await.access;
+    let last = second.login("ada").await.access;
     assert_eq!(kid(&last), old);
     cluster.advance(Duration::from_secs(1));
-    for node in [&one, &two] {
+    for node in [&first, &second] {
         assert_eq!(kid(&node.login("ada").await.access), new);
         node.get("/v1/me", &last).await.expect(200);
     }
@@ -133,20 +133,20 @@ async fn tokens_of_retired_key_are_refused() {
 #[tokio::test]
 async fn unknown_key_causes_at_most_one_reload_per_second() {
     let cluster = TestCluster::new();
-    let (one, two) = (cluster.node().await, cluster.node().await);
-    one.account("ada").await;
+    let (node, peer) = (cluster.node().await, cluster.node().await);
+    node.account("ada").await;
     for _ in 0..2 {
-        rotate(&one, Start::Now).await;
-        one.state.keys.reload().await.unwrap();
-        let token = one.login("ada").await.access;
-        two.get("/v1/me", &token).await.expect(200);
+        rotate(&node, Start::Now).await;
+        node.state.keys.reload().await.unwrap();
+        let token = node.login("ada").await.access;
+        peer.get("/v1/me", &token).await.expect(200);
         // the second key within that second is not loaded yet
-        rotate(&one, Start::Now).await;
-        one.state.keys.reload().await.unwrap();
-        let token = one.login("ada").await.access;
-        assert_eq!(two.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));
+        rotate(&node, Start::Now).await;
+        node.state.keys.reload().await.unwrap();
+        let token = node.login("ada").await.access;
+        assert_eq!(peer.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));
         cluster.advance(Duration::from_secs(1));
-        two.get("/v1/me", &token).await.expect(200);
+        peer.get("/v1/me", &token).await.expect(200);
         cluster.advance(Duration::from_secs(1));
     }
 }

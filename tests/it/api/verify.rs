@@ -60,16 +60,16 @@ async fn invalid_token_is_challenged() {
 #[tokio::test]
 async fn logout_is_effective_at_next_request_on_every_node() {
     let cluster = TestCluster::new();
-    let (one, two) = (cluster.node().await, cluster.node().await);
+    let (first, second) = (cluster.node().await, cluster.node().await);
     cluster.wait_for_peers().await;
-    one.account("ada").await;
+    first.account("ada").await;
     for _ in 0..20 {
-        let tokens = one.login("ada").await;
-        for node in [&one, &two] {
+        let tokens = first.login("ada").await;
+        for node in [&first, &second] {
             node.get("/v1/verify", &tokens.access).await.expect(200);
         }
-        one.logout(&tokens.refresh).await.expect(204);
-        for node in [&one, &two] {
+        first.logout(&tokens.refresh).await.expect(204);
+        for node in [&first, &second] {
             assert_eq!(node.get("/v1/verify", &tokens.access).await.problem(), problem(401, "invalid_token"));
         }
     }

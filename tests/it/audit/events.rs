@@ -29,19 +29,19 @@ async fn every_security_event_is_recorded() {
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
     node.account("ada").await;
-    let (one, two) = (node.login("ada").await, node.login("ada").await);
+    let (first, second) = (node.login("ada").await, node.login("ada").await);
     node.try_login("ada", "not her password").await.expect(401);
     node.try_login("nobody", "whatever it is").await.expect(401);
-    let newest = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
+    let newest = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     cluster.advance(Duration::from_secs(11));
-    node.refresh(&one.refresh).await.expect(401);
+    node.refresh(&first.refresh).await.expect(401);
     // The session has ended: no event.
     node.logout(&newest.refresh).await.expect(204);
-    node.logout(&two.refresh).await.expect(204);
-    let three = node.login("ada").await;
+    node.logout(&second.refresh).await.expect(204);
+    let third = node.login("ada").await;
     node.login("ada").await;
-    node.delete("/v1/sessions?keep_current=true", &three.access).await.expect(200);
-    node.change_password(&three.access, "not her password", "velvet thunder pocket ostrich").await.expect(403);
+    node.delete("/v1/sessions?keep_current=true", &third.access).await.expect(200);
+    node.change_password(&third.access, "not her password", "velvet thunder pocket ostrich").await.expect(403);
     let introspect = |secret: &str| {
         let request = node.request(reqwest::Method::POST, "/oauth2/introspect");
         request.basic_auth(&service.id, Some(secret)).form(&[("token", "x")])
@@ -79,7 +79,7 @@ async fn every_security_event_is_recorded() {
     expected.sort_unstable();
     assert_eq!(of_events, expected);
     let reuse = recorded.iter().find(|row| row.event == "refresh_reuse").unwrap();
-    assert_eq!(reuse.session_id.as_ref(), Some(&one.session));
+    assert_eq!(reuse.session_id.as_ref(), Some(&first.session));
     assert_eq!((reuse.actor.as_str(), reuse.address.as_deref()), ("anyone", Some("127.0.0.1")));
     let refused = recorded.iter().find(|row| row.event == "client_authentication").unwrap();
     assert_eq!(refused.client_id.as_deref(), Some("billing"));
@@ -190,12 +190,12 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     node.account("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
 
-    let one = node.login("ada").await;
-    node.logout(&one.refresh).await.expect(204);
-    let two = node.login("ada").await;
-    node.delete(&format!("/v1/sessions/{}", two.session), &two.access).await.expect(204);
-    let three = node.login("ada").await;
-    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &three.refresh)]);
+    let first = node.login("ada").await;
+    node.logout(&first.refresh).await.expect(204);
+    let second = node.login("ada").await;
+    node.delete(&format!("/v1/sessions/{}", second.session), &second.access).await.expect(204);
+    let third = node.login("ada").await;
+    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &third.refresh)]);
     node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
     // Reuse of a superseded refresh token.
     let four = node.login("ada").await;
@@ -236,8 +236,8 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
             .map(|(session, _, count)| (session.clone(), *count))
             .collect()
     };
-    assert_eq!(of("logout"), [(session(&one), 1)]);
-    let mut revoked = [(session(&two), 1), (session(&three), 1)];
+    assert_eq!(of("logout"), [(session(&first), 1)]);
+    let mut revoked = [(session(&second), 1), (session(&third), 1)];
     revoked.sort();
     assert_eq!(of("revoked"), revoked);
     assert_eq!(of("superseded"), [(session(&four), 1)]);

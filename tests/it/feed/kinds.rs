@@ -60,14 +60,14 @@ async fn reused_token_is_sent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn session_ended_by_its_owner_and_all_others_are_sent() {
     let mut fixture = FeedFixture::start().await;
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     fixture.cluster.advance(Duration::from_secs(1));
-    fixture.node.delete(&format!("/v1/sessions/{}", other.session), &one.access).await.expect(204);
+    fixture.node.delete(&format!("/v1/sessions/{}", second.session), &first.access).await.expect(204);
     let received = fixture.next().await;
-    assert_eq!((&received["session_id"], &received["reason"]), (&other.session.into(), &"revoked".into()));
-    fixture.node.delete("/v1/sessions?keep_current=true", &one.access).await.expect(200);
+    assert_eq!((&received["session_id"], &received["reason"]), (&second.session.into(), &"revoked".into()));
+    fixture.node.delete("/v1/sessions?keep_current=true", &first.access).await.expect(200);
     let received = fixture.next().await;
-    assert_eq!((&received["kind"], &received["except_session_id"]), (&"account".into(), &one.session.into()));
+    assert_eq!((&received["kind"], &received["except_session_id"]), (&"account".into(), &first.session.into()));
     assert_eq!((&received["before"], &received["reason"]), (&"2027-01-15T08:00:01.000Z".into(), &"revoked".into()));
     fixture.stop().await;
 }

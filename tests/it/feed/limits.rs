@@ -189,9 +189,9 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     let service = cluster.service_client("billing").await;
     // warms up the allocator, the connections and the code paths
     revoke(&node, 1).await;
-    let mut one = Feed::open(&node, &service, None).await;
-    assert_eq!(one.caught_up().await.len(), 1000);
-    drop(one);
+    let mut feed = Feed::open(&node, &service, None).await;
+    assert_eq!(feed.caught_up().await.len(), 1000);
+    drop(feed);
 
     // 30 copies of all events are over 200 MB; some subscribers are dropped, the others wait in their snapshot
     let mut live = Vec::new();

@@ -34,16 +34,16 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     let out = node.login("ada").await;
     node.logout(&out.refresh).await.expect(204);
     expect(&out.session, "logout");
-    let one = node.login("ada").await;
-    node.delete(&format!("/v1/sessions/{}", one.session), &one.access).await.expect(204);
-    expect(&one.session, "revoked");
-    let three = node.login("ada").await;
-    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &three.refresh)]);
+    let deleted = node.login("ada").await;
+    node.delete(&format!("/v1/sessions/{}", deleted.session), &deleted.access).await.expect(204);
+    expect(&deleted.session, "revoked");
+    let revoked_by_client = node.login("ada").await;
+    let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &revoked_by_client.refresh)]);
     node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
-    expect(&three.session, "revoked");
-    let four = node.login("ada").await;
-    sessions::revoke_of(&node.state, account, four.session.parse().unwrap()).await.unwrap();
-    expect(&four.session, "revoked");
+    expect(&revoked_by_client.session, "revoked");
+    let revoked_by_operator = node.login("ada").await;
+    sessions::revoke_of(&node.state, account, revoked_by_operator.session.parse().unwrap()).await.unwrap();
+    expect(&revoked_by_operator.session, "revoked");
 
     let reused = node.login("ada").await;
     node.refresh(&reused.refresh).await.expect(200);

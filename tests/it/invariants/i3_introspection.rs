@@ -6,9 +6,9 @@ use reqwest::Method;
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     let cluster = TestCluster::new();
-    let (one, other) = (cluster.node().await, cluster.node().await);
+    let (first, second) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
-    one.account("ada").await;
+    first.account("ada").await;
     let active = async |node: &crate::harness::test_cluster::Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
@@ -16,21 +16,21 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     };
     cluster.wait_for_peers().await;
     for way in ["logout", "revoke", "as a client", "all"] {
-        let tokens = one.login("ada").await;
+        let tokens = first.login("ada").await;
         // Both nodes cache the session.
-        for node in [&one, &other] {
+        for node in [&first, &second] {
             assert!(active(node, &tokens.access).await && active(node, &tokens.refresh).await);
         }
-        let revoke = one.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
+        let revoke = first.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
         match way {
-            "logout" => drop(one.logout(&tokens.refresh).await.expect(204)),
-            "revoke" => drop(one.send(revoke).await.expect(200)),
+            "logout" => drop(first.logout(&tokens.refresh).await.expect(204)),
+            "revoke" => drop(first.send(revoke).await.expect(200)),
             "as a client" => {
-                one.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+                first.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
             }
-            _ => drop(one.delete("/v1/sessions", &tokens.access).await.expect(200)),
+            _ => drop(first.delete("/v1/sessions", &tokens.access).await.expect(200)),
         }
-        for node in [&one, &other] {
+        for node in [&first, &second] {
             assert!(!active(node, &tokens.access).await && !active(node, &tokens.refresh).await, "{way}");
         }
     }
@@ -39,14 +39,14 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
 #[tokio::test]
 async fn i3_introspection_on_a_node_without_the_session_cached_is_inactive_after_logout() {
     let cluster = TestCluster::new();
-    let (one, other) = (cluster.node().await, cluster.node().await);
+    let (node, peer) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
-    one.account("ada").await;
-    let tokens = one.login("ada").await;
-    one.logout(&tokens.refresh).await.expect(204);
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    node.logout(&tokens.refresh).await.expect(204);
     for token in [&tokens.access, &tokens.refresh] {
-        let request = other.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
-        let answer = other.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
+        let request = peer.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
+        let answer = peer.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         assert_eq!(answer.text, "{\"active\":false}");
     }
 }

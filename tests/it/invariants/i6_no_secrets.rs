@@ -111,10 +111,10 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     node.try_login("hidden", WRONG).await.expect(401);
     // A password in the field of the name.
     node.try_login(WRONG, SECOND).await.expect(401);
-    let one = node.login_with("hidden", FIRST).await;
-    hidden.tokens(&one);
-    let one = Tokens::of(&node.refresh(&one.refresh).await.expect(200));
-    hidden.tokens(&one);
+    let first = node.login_with("hidden", FIRST).await;
+    hidden.tokens(&first);
+    let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
+    hidden.tokens(&first);
     let cookie = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie", "device": "a tablet" });
     let answer = node.post("/v1/login", cookie).await.expect(200);
     hidden.access_token(&answer.text_of("access_token"));
@@ -126,11 +126,11 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     hidden.refresh_token(moved.split_once('=').unwrap().1);
 
     // A password change, key rotation, reuse and a logout.
-    node.change_password(&one.access, WRONG, SECOND).await.expect(403);
-    hidden.tokens(&Tokens::of(&node.change_password(&one.access, FIRST, SECOND).await.expect(200)));
+    node.change_password(&first.access, WRONG, SECOND).await.expect(403);
+    hidden.tokens(&Tokens::of(&node.change_password(&first.access, FIRST, SECOND).await.expect(200)));
     hashes.push(hash(&node).await);
-    let two = node.login_with("hidden", SECOND).await;
-    hidden.tokens(&two);
+    let second = node.login_with("hidden", SECOND).await;
+    hidden.tokens(&second);
     let app = &node.state;
     let signing = |hidden: &mut Secrets| {
         let pkcs8 = app.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
@@ -143,22 +143,22 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
     app.keys.reload().await.unwrap();
     signing(&mut hidden);
-    let three = Tokens::of(&node.refresh(&two.refresh).await.expect(200));
-    hidden.tokens(&three);
+    let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
+    hidden.tokens(&third);
     cluster.advance(std::time::Duration::from_secs(11));
-    node.refresh(&two.refresh).await.expect(401);
-    let four = node.login_with("hidden", SECOND).await;
-    hidden.tokens(&four);
+    node.refresh(&second.refresh).await.expect(401);
+    let fourth = node.login_with("hidden", SECOND).await;
+    hidden.tokens(&fourth);
 
     // Secrets in wrong fields appear in no response.
-    for answer in send_in_wrong_fields(&node, &[FIRST, SECOND, &four.refresh, &four.access]).await {
+    for answer in send_in_wrong_fields(&node, &[FIRST, SECOND, &fourth.refresh, &fourth.access]).await {
         // A logout answers 204 whatever is sent.
         assert!(answer.0.starts_with('4') || answer.0.starts_with("204"), "{answer:?}");
         hidden.assert_absent_from("an error", answer.0.as_bytes());
     }
     // Errors of Redis and of the service contain no secrets.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    for answer in [node.try_login("hidden", SECOND).await, node.refresh(&four.refresh).await] {
+    for answer in [node.try_login("hidden", SECOND).await, node.refresh(&fourth.refresh).await] {
         assert_eq!(answer.problem().0, 503);
         hidden.assert_absent_from("an error", answer.text.as_bytes());
     }
@@ -168,7 +168,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
     hidden.assert_absent_from("Redis", &redis);
     hidden.assert_absent_from("the database", &files(&cluster));
-    node.logout(&four.refresh).await.expect(204);
+    node.logout(&fourth.refresh).await.expect(204);
     node.stop().await;
     let files = files(&cluster);
     assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is included");

@@ -13,23 +13,23 @@ use crate::harness::test_cluster::TestCluster;
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
     let cluster = TestCluster::new();
-    let (one, shop) = shop(&cluster).await;
-    let other = cluster.node().await;
-    let browser = Browser::signed_in(&one, "ada").await;
+    let (node, shop) = shop(&cluster).await;
+    let peer = cluster.node().await;
+    let browser = Browser::signed_in(&node, "ada").await;
     for _ in 0..4 {
-        let code = browser.code(&one, &Request::of(&shop.id)).await;
-        let racers = (0..16).map(|n| exchange(if n % 2 == 0 { &one } else { &other }, &shop, &code));
+        let code = browser.code(&node, &Request::of(&shop.id)).await;
+        let racers = (0..16).map(|n| exchange(if n % 2 == 0 { &node } else { &peer }, &shop, &code));
         let answers = join_all(racers).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
         assert_eq!((won.len(), lost.len()), (1, 15));
         assert!(lost.iter().all(|answer| error_of(answer) == (400, "invalid_grant".to_owned())));
         // The other requests were second uses, which end the session of the first.
         let tokens = won[0].json();
-        let refused = refresh(&one, &shop, text(&tokens, "refresh_token")).await;
+        let refused = refresh(&node, &shop, text(&tokens, "refresh_token")).await;
         assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
     }
-    one.stop().await;
-    other.stop().await;
+    node.stop().await;
+    peer.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

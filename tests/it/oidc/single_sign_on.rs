@@ -16,31 +16,31 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     let cluster = TestCluster::new();
-    let (one, shop) = shop(&cluster).await;
-    let other = cluster.node().await;
+    let (node, shop) = shop(&cluster).await;
+    let peer = cluster.node().await;
     cluster.wait_for_peers().await;
     let forum = cluster.service_client_with(web("forum")).await;
-    let browser = Browser::signed_in(&one, "ada").await;
-    let other_browser = Browser::signed_in(&one, "ada").await;
-    let ended = [sign_in(&one, &browser, &shop, "openid").await, sign_in(&one, &browser, &forum, "openid").await];
-    let offline = sign_in(&one, &browser, &shop, "openid offline_access").await;
-    let others = sign_in(&one, &other_browser, &shop, "openid").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let other_browser = Browser::signed_in(&node, "ada").await;
+    let ended = [sign_in(&node, &browser, &shop, "openid").await, sign_in(&node, &browser, &forum, "openid").await];
+    let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
+    let others = sign_in(&node, &other_browser, &shop, "openid").await;
     for tokens in &ended {
-        other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
+        peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
     }
-    let own = one.login("ada").await;
+    let own = node.login("ada").await;
     let (_, session) = browser.session.unwrap();
-    one.delete(&format!("/v1/sessions/{session}"), &own.access).await.expect(204);
+    node.delete(&format!("/v1/sessions/{session}"), &own.access).await.expect(204);
     for (tokens, client) in ended.iter().zip([&shop, &forum]) {
-        other.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
-        refresh(&other, client, text(tokens, "refresh_token")).await.expect(400);
+        peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
+        refresh(&peer, client, text(tokens, "refresh_token")).await.expect(400);
     }
     // The offline session continues, and so does the session of the other browser's app.
-    refresh(&other, &shop, text(&offline, "refresh_token")).await.expect(200);
-    refresh(&other, &shop, text(&others, "refresh_token")).await.expect(200);
-    super::page_of(&other, &browser.authorize(&other, &Request::of(&shop.id)).await);
-    one.stop().await;
-    other.stop().await;
+    refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
+    refresh(&peer, &shop, text(&others, "refresh_token")).await.expect(200);
+    super::page_of(&peer, &browser.authorize(&peer, &Request::of(&shop.id)).await);
+    node.stop().await;
+    peer.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,9 +187,12 @@ async fn second_app_needs_no_second_sign_in() {
     let first = sign_in(&node, &browser, &shop, "openid").await;
     let code = browser.code(&node, &Request::of("spa").with("prompt", "none")).await;
     let second = exchange(&node, &spa, &code).await.expect(200).json();
-    let (one, other) = (claims(text(&first, "id_token")), claims(text(&second, "id_token")));
-    assert_eq!((&one["sub"], &one["auth_time"]), (&other["sub"], &other["auth_time"]));
-    assert_ne!(one["sid"], other["sid"]);
+    let (first_claims, second_claims) = (claims(text(&first, "id_token")), claims(text(&second, "id_token")));
+    assert_eq!(
+        (&first_claims["sub"], &first_claims["auth_time"]),
+        (&second_claims["sub"], &second_claims["auth_time"])
+    );
+    assert_ne!(first_claims["sid"], second_claims["sid"]);
     node.stop().await;
 }
 

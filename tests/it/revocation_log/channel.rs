@@ -20,26 +20,30 @@ use crate::store::{
 on_every_server!(revocation_of_every_kind_reaches_every_node_once, revocations_in_one_message_reach_every_node);
 
 async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
-    let (one, two) = (server.store(), server.store());
-    start_replication(&one).await;
-    start_replication(&two).await;
-    let (mut feed, mut peer_feed) = (one.revocation_log.subscribe(), two.revocation_log.subscribe());
+    let (store, peer) = (server.store(), server.store());
+    start_replication(&store).await;
+    start_replication(&peer).await;
+    let (mut feed, mut peer_feed) = (store.revocation_log.subscribe(), peer.revocation_log.subscribe());
     let ada = account();
     for number in 1..=4 {
-        create(&one, ada, session(number), NOW).await;
+        create(&store, ada, session(number), NOW).await;
     }
-    one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let late = NOW + GRACE + Duration::from_millis(1500);
-    assert_eq!(one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(), Rotation::Reused);
-    two.sessions.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
-    one.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
-    one.sessions
+    assert_eq!(
+        store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(),
+        Rotation::Reused
+    );
+    peer.sessions.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
+    store.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
+    store
+        .sessions
         .set_claims(ada, &Roles::default(), &FurtherClaims::default(), ClaimsVersion(1), Epoch(0), late)
         .await
         .unwrap();
-    two.sessions.revoke_all(ada, None, None, Reason::FactorsChanged, late).await.unwrap();
-    two.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
-    one.revocation_log.append_key_retired("some-key", late).await.unwrap();
+    peer.sessions.revoke_all(ada, None, None, Reason::FactorsChanged, late).await.unwrap();
+    peer.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
+    store.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
     let of = |target, reason| Revocation { target, reason, at: late };
     let before = Timestamp::from_millis(late.as_secs() * 1000);
@@ -62,31 +66,31 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         assert_eq!(received, expected);
         assert!(feed.is_empty());
     }
-    let time = two.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
+    let time = peer.revocation_log.synced_at().unwrap() - Duration::from_mins(1);
     let mut read = Vec::new();
     for bucket in 0..256 {
-        read.extend(two.revocation_log.revocations_since(bucket, time).await.unwrap().0);
+        read.extend(peer.revocation_log.revocations_since(bucket, time).await.unwrap().0);
     }
     read.sort_by_key(|revocation| expected.iter().position(|expected| expected == revocation));
     assert_eq!(read, expected);
-    one.close().await;
-    two.close().await;
+    store.close().await;
+    peer.close().await;
 }
 
 async fn revocations_in_one_message_reach_every_node(server: Redis) {
-    let (one, two) = (server.store(), server.store());
-    start_replication(&two).await;
-    let mut feed = two.revocation_log.subscribe();
+    let (store, peer) = (server.store(), server.store());
+    start_replication(&peer).await;
+    let mut feed = peer.revocation_log.subscribe();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(16).collect();
     for account in &accounts {
-        create(&one, *account, session(1), NOW).await;
-        assert!(is_live(&two, *account, session(1)).await);
+        create(&store, *account, session(1), NOW).await;
+        assert!(is_live(&peer, *account, session(1)).await);
     }
     // Loads the script.
-    assert!(!one.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     run_on_one_thread(join_all(
-        accounts.iter().map(|account| one.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+        accounts.iter().map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let mut received = Vec::new();
@@ -95,9 +99,9 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
     }
     for account in accounts {
         assert!(received.contains(&RevocationTarget::Session { account, session: session(1) }));
-        assert!(!is_live(&two, account, session(1)).await);
+        assert!(!is_live(&peer, account, session(1)).await);
     }
-    assert!(two.revocation_log.synced_at().is_some(), "nothing was missed");
-    one.close().await;
-    two.close().await;
+    assert!(peer.revocation_log.synced_at().is_some(), "nothing was missed");
+    store.close().await;
+    peer.close().await;
 }

@@ -12,22 +12,22 @@ use crate::store::{
 async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
     let masters = cluster().await;
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
-    let (one, two) = (store(&url), store(&url));
-    start_replication(&one).await;
-    start_replication(&two).await;
-    for store in [&one, &two] {
+    let (first, second) = (store(&url), store(&url));
+    start_replication(&first).await;
+    start_replication(&second).await;
+    for store in [&first, &second] {
         connected(store).await;
     }
-    wait_for_peers(&[&one, &two]).await;
-    let mut feed = two.revocation_log.subscribe();
+    wait_for_peers(&[&first, &second]).await;
+    let mut feed = second.revocation_log.subscribe();
     for _ in 0..50 {
         let ada = account();
-        create(&one, ada, session(1), NOW).await;
-        assert!(is_live(&two, ada, session(1)).await);
-        one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
-        assert_not_active(&two, ada, session(1)).await;
+        create(&first, ada, session(1), NOW).await;
+        assert!(is_live(&second, ada, session(1)).await);
+        first.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+        assert_not_active(&second, ada, session(1)).await;
         next_revocation(&mut feed).await;
     }
-    one.close().await;
-    two.close().await;
+    first.close().await;
+    second.close().await;
 }

@@ -21,38 +21,38 @@ use crate::store::server::{GRACE, IDLE, NOW, Redis, new_session, session};
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
-    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
+    let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
     proxy.set(Mode::Frozen);
     let revoke = async || {
-        let ended = one.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
-        assert_not_active(&two, account, session(1)).await;
+        let ended = direct.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        assert_not_active(&proxied, account, session(1)).await;
         ended
     };
     let (first, second) = tokio::join!(revoke(), revoke());
     assert_eq!([first, second].iter().filter(|ended| **ended).count(), 1);
     proxy.set(Mode::Open);
-    one.close().await;
-    two.close().await;
+    direct.close().await;
+    proxied.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
     let server = Redis::redis_7_0();
-    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
-    let three = server.store();
-    super::start_replication(&three).await;
-    super::wait_for_peers(&[&one, &two, &three]).await;
+    let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
+    let third = server.store();
+    super::start_replication(&third).await;
+    super::wait_for_peers(&[&direct, &proxied, &third]).await;
     proxy.set(Mode::Frozen);
-    let first = one.sessions.revoke(account, session(1), Reason::Logout, NOW);
+    let first = direct.sessions.revoke(account, session(1), Reason::Logout, NOW);
     let second = async {
-        let ended = three.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
-        assert_not_active(&two, account, session(1)).await;
+        let ended = third.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        assert_not_active(&proxied, account, session(1)).await;
         ended
     };
     let (first, second) = tokio::join!(first, second);
     assert!(first.unwrap() != second);
     proxy.set(Mode::Open);
-    for store in [one, two, three] {
+    for store in [direct, proxied, third] {
         store.close().await;
     }
 }
@@ -60,37 +60,37 @@ async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_reuse_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
-    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
-    one.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
-    assert!(is_live(&two, account, session(1)).await);
+    let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
+    direct.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
+    assert!(is_live(&proxied, account, session(1)).await);
     proxy.set(Mode::Frozen);
     let late = NOW + GRACE + Duration::from_millis(1);
-    let rotation = one.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, late).await.unwrap();
+    let rotation = direct.sessions.rotate(account, session(1), Generation(0), GRACE, IDLE, late).await.unwrap();
     assert_eq!(rotation, Rotation::Reused);
-    assert_not_active(&two, account, session(1)).await;
+    assert_not_active(&proxied, account, session(1)).await;
     proxy.set(Mode::Open);
-    one.close().await;
-    two.close().await;
+    direct.close().await;
+    proxied.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
     let server = Redis::redis_7_0();
-    let Nodes { one, two, proxy, account } = two_nodes(&server).await;
-    assert!(is_live(&one, account, session(1)).await);
+    let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
+    assert!(is_live(&direct, account, session(1)).await);
     proxy.set(Mode::Frozen);
     let new = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
     let later = NOW + Duration::from_secs(1);
-    assert!(matches!(one.sessions.create(new, later).await.unwrap(), Create::Created { .. }));
+    assert!(matches!(direct.sessions.create(new, later).await.unwrap(), Create::Created { .. }));
     let mut ended = 0;
     for number in 1..=3 {
-        if !is_live(&one, account, session(number)).await {
+        if !is_live(&direct, account, session(number)).await {
             ended += 1;
-            assert_not_active(&two, account, session(number)).await;
+            assert_not_active(&proxied, account, session(number)).await;
         }
     }
     assert_eq!(ended, 1);
     proxy.set(Mode::Open);
-    one.close().await;
-    two.close().await;
+    direct.close().await;
+    proxied.close().await;
 }

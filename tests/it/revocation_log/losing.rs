@@ -38,18 +38,18 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
 async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
     let server = Redis::redis_7_0();
     let proxy = FaultProxy::start(server.socket()).await;
-    let (one, two) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
-    start_replication(&two).await;
-    let mut feed = two.revocation_log.subscribe();
+    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
+    start_replication(&proxied).await;
+    let mut feed = proxied.revocation_log.subscribe();
     let ada = account();
     for number in 1..=4 {
-        create(&one, ada, session(number), NOW).await;
+        create(&direct, ada, session(number), NOW).await;
     }
-    one.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     proxy.set(Mode::Cut);
-    one.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
-    one.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
     // as if the entry had expired
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
@@ -57,10 +57,10 @@ async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
     next_revocation(&mut feed).await;
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
-    wait_until_synced(&two).await;
-    assert!(is_live(&two, ada, session(4)).await);
-    one.close().await;
-    two.close().await;
+    wait_until_synced(&proxied).await;
+    assert!(is_live(&proxied, ada, session(4)).await);
+    direct.close().await;
+    proxied.close().await;
 }
 
 /// As during an upgrade, while a newer release runs beside this one.

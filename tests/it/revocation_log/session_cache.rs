@@ -49,36 +49,36 @@ async fn live_session_is_looked_up_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_session_that_looks_expired_is_looked_up_again() {
     let server = Redis::redis_7_0();
-    let (one, two) = (server.store(), server.store());
-    start_replication(&two).await;
+    let (store, peer) = (server.store(), server.store());
+    start_replication(&peer).await;
     let ada = account();
-    create(&one, ada, session(1), NOW).await;
-    assert!(is_live(&two, ada, session(1)).await);
+    create(&store, ada, session(1), NOW).await;
+    assert!(is_live(&peer, ada, session(1)).await);
     let later = NOW + IDLE - Duration::from_secs(1);
-    let rotation = one.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
+    let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
     let last = later + IDLE - Duration::from_secs(1);
-    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has extended it");
+    assert!(peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has extended it");
     assert!(
-        two.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(),
+        peer.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(),
         "its idle timeout has passed"
     );
-    assert!(two.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
-    one.close().await;
-    two.close().await;
+    assert!(peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
+    store.close().await;
+    peer.close().await;
 }
 
 /// A session that was read from Redis before its end must not be cached when the answer arrives after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Redis::redis_7_0();
-    let (one, two) = (server.store(), server.store());
-    start_replication(&one).await;
-    start_replication(&two).await;
-    super::wait_for_peers(&[&one, &two]).await;
+    let (first, second) = (server.store(), server.store());
+    start_replication(&first).await;
+    start_replication(&second).await;
+    super::wait_for_peers(&[&first, &second]).await;
     let ada = account();
     for number in 0..100 {
-        create(&one, ada, session(number), NOW).await;
+        create(&first, ada, session(number), NOW).await;
         let ended = AtomicBool::new(false);
         let asking = |store: RedisStores| {
             let ended = &ended;
@@ -91,23 +91,23 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
         };
         let ending = async {
             if number % 2 == 0 {
-                one.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+                first.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
             } else {
-                one.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
+                first.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
             }
-            for store in [&one, &two] {
+            for store in [&first, &second] {
                 assert!(!is_live(store, ada, session(number)).await, "round {number}");
             }
             ended.store(true, Ordering::SeqCst);
         };
-        let askers = join_all((0..4).map(|i| asking(if i % 2 == 0 { one.clone() } else { two.clone() })));
+        let askers = join_all((0..4).map(|i| asking(if i % 2 == 0 { first.clone() } else { second.clone() })));
         tokio::join!(askers, ending);
-        for store in [&one, &two] {
+        for store in [&first, &second] {
             assert!(!is_live(store, ada, session(number)).await, "round {number}");
         }
     }
-    one.close().await;
-    two.close().await;
+    first.close().await;
+    second.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

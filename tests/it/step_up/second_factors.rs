@@ -54,11 +54,11 @@ async fn i11_code_of_an_app_and_recovery_code_step_up_once_and_wrong_ones_count(
     let now = ada.app.code(&cluster.clock);
     let wrong = try_reauthenticate(&node, &tokens.access, code("000000")).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
-    let (one, other) = tokio::join!(
+    let (first, second) = tokio::join!(
         try_reauthenticate(&node, &tokens.access, code(&now)),
         try_reauthenticate(&node, &tokens.access, code(&now)),
     );
-    let mut statuses = [one.status.as_u16(), other.status.as_u16()];
+    let mut statuses = [first.status.as_u16(), second.status.as_u16()];
     statuses.sort_unstable();
     assert_eq!(statuses, [200, 401]);
     cluster.advance(STEP);

@@ -220,16 +220,16 @@ async fn sessions_ended_by_an_operator_are_recorded_with_that_cause() {
     let node = cluster.node().await;
     node.account("ada").await;
     let account = id_of(&node, "ada").await;
-    let (one, two, three) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
+    let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
     let listed = sessions::list_of(&node.state, account).await.unwrap();
     assert_eq!(listed.len(), 3);
-    let first = listed.iter().find(|session| session.id.to_string() == one.session).unwrap();
-    assert!(sessions::revoke_of(&node.state, account, first.id).await.unwrap());
-    assert!(!sessions::revoke_of(&node.state, account, first.id).await.unwrap());
-    node.refresh(&one.refresh).await.expect(401);
-    node.refresh(&two.refresh).await.expect(200);
+    let listed_session = listed.iter().find(|session| session.id.to_string() == first.session).unwrap();
+    assert!(sessions::revoke_of(&node.state, account, listed_session.id).await.unwrap());
+    assert!(!sessions::revoke_of(&node.state, account, listed_session.id).await.unwrap());
+    node.refresh(&first.refresh).await.expect(401);
+    node.refresh(&second.refresh).await.expect(200);
     assert_eq!(sessions::revoke_all_of(&node.state, account).await.unwrap(), 2);
-    node.refresh(&three.refresh).await.expect(401);
+    node.refresh(&third.refresh).await.expect(401);
     let rows = audit(&node, account).await;
     let mut ended: Vec<_> = rows
         .iter()

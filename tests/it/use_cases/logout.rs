@@ -28,10 +28,10 @@ async fn logout_ends_the_session_of_each_credential_presented() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (one, two, three) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
-    let all = || present(&node, Some(&one.access), Some(&two.refresh), Some(&three.refresh));
+    let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
+    let all = || present(&node, Some(&first.access), Some(&second.refresh), Some(&third.refresh));
     assert_eq!(all().await.unwrap(), outcome(3, 3, 3));
-    for tokens in [&one, &two, &three] {
+    for tokens in [&first, &second, &third] {
         node.refresh(&tokens.refresh).await.expect(401);
     }
     assert_eq!(all().await.unwrap(), outcome(3, 3, 0), "repeated");
@@ -46,11 +46,11 @@ async fn logout_with_an_expired_access_token_ends_its_session_and_that_of_the_co
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (one, two) = (node.login("ada").await, node.login("ada").await);
+    let (first, second) = (node.login("ada").await, node.login("ada").await);
     cluster.advance(Duration::from_secs(3600));
-    node.get("/v1/me", &one.access).await.expect(401);
-    assert_eq!(present(&node, Some(&one.access), None, Some(&two.refresh)).await.unwrap(), outcome(2, 2, 2));
-    for tokens in [&one, &two] {
+    node.get("/v1/me", &first.access).await.expect(401);
+    assert_eq!(present(&node, Some(&first.access), None, Some(&second.refresh)).await.unwrap(), outcome(2, 2, 2));
+    for tokens in [&first, &second] {
         node.refresh(&tokens.refresh).await.expect(401);
     }
 }

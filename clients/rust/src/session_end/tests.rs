@@ -293,16 +293,16 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let fixture = Fixture::new();
     let other = SigningKey::generate(Algorithm::Es256).unwrap();
     fixture.publish(&[&fixture.signing, &other]);
-    let (one, two) = (Causes::default(), Causes::default());
+    let (first, second) = (Causes::default(), Causes::default());
     let token = fixture.token_by(&other, &json!({ "sid": OTHER }));
     let claims = [fixture.claims(&json!({})), fixture.verifier.verify_locally(&token).unwrap()];
-    let _one = fixture.verifier.on_end(&claims[0], one.record());
-    let _two = fixture.verifier.on_end(&claims[1], two.record());
+    let _first_registration = fixture.verifier.on_end(&claims[0], first.record());
+    let _second_registration = fixture.verifier.on_end(&claims[1], second.record());
     fixture.receive_one("revocation", json!({ "kind": "key", "kid": other.kid(), "at": "2026-11-23T04:08:30Z" }));
-    assert_eq!((one.all(), two.all()), (vec![], vec![EndCause::KeyRetired]));
+    assert_eq!((first.all(), second.all()), (vec![], vec![EndCause::KeyRetired]));
     fixture.publish(&[&other]);
     fixture.sweep();
-    assert_eq!(one.all(), [EndCause::KeyRetired]);
+    assert_eq!(first.all(), [EndCause::KeyRetired]);
     let late = Causes::default();
     let _late = fixture.verifier.on_end(&claims[0], late.record());
     assert_eq!(late.all(), [EndCause::KeyRetired]);
@@ -357,20 +357,20 @@ fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
 async fn token_of_a_service_client_is_registered_alone() {
     let fixture = Fixture::new();
     let client = json!({ "sid": null, "auth_time": null, "sub": "robot", "client_id": "robot" });
-    let (one, other) = (Causes::default(), Causes::default());
+    let (first, second) = (Causes::default(), Causes::default());
     let claims = fixture.claims(&client);
-    let one_registration = fixture.verifier.on_end(&claims, one.record());
-    let _other = fixture.verifier.on_end(&claims, other.record());
+    let first_registration = fixture.verifier.on_end(&claims, first.record());
+    let _other = fixture.verifier.on_end(&claims, second.record());
     let mut newer = client.clone();
     newer["exp"] = json!(fixture.cases.now + 600);
-    one_registration.renew(&fixture.token(&newer)).await.unwrap();
+    first_registration.renew(&fixture.token(&newer)).await.unwrap();
     newer["sub"] = json!("toaster");
     newer["client_id"] = json!("toaster");
-    assert_eq!(one_registration.renew(&fixture.token(&newer)).await, Err(RenewError::OtherSession));
+    assert_eq!(first_registration.renew(&fixture.token(&newer)).await, Err(RenewError::OtherSession));
     fixture.clock.advance(300);
     fixture.heartbeat();
     fixture.sweep();
-    assert_eq!((one.all(), other.all()), (vec![], vec![EndCause::TokenExpired]));
+    assert_eq!((first.all(), second.all()), (vec![], vec![EndCause::TokenExpired]));
 }
 
 #[tokio::test]
@@ -390,14 +390,14 @@ async fn renewal_with_a_wrong_token_leaves_the_registration_unchanged() {
 #[tokio::test]
 async fn renewal_with_newer_claims_ends_the_other_registrations_of_the_session() {
     let fixture = Fixture::new();
-    let (one, other, late) = (Causes::default(), Causes::default(), Causes::default());
+    let (first, second, late) = (Causes::default(), Causes::default(), Causes::default());
     let claims = fixture.claims(&json!({}));
-    let registration = fixture.verifier.on_end(&claims, one.record());
-    let _other = fixture.verifier.on_end(&claims, other.record());
+    let registration = fixture.verifier.on_end(&claims, first.record());
+    let _other = fixture.verifier.on_end(&claims, second.record());
     registration.renew(&fixture.token(&json!({ "claims_version": 4 }))).await.unwrap();
     let _late = fixture.verifier.on_end(&claims, late.record());
     assert_eq!(
-        (one.all(), other.all(), late.all()),
+        (first.all(), second.all(), late.all()),
         (vec![], vec![EndCause::ClaimsChanged], vec![EndCause::ClaimsChanged])
     );
     assert_eq!(fixture.registrations(), 1);

@@ -17,28 +17,28 @@ async fn wait_until_live(verifier: &Verifier) {
 async fn lost_feed_falls_back_to_introspection() {
     let fixture = Fixture::new().await;
     fixture.node.account("ada").await;
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
-    assert!(verifier.verify(&one.access).await.is_ok());
+    assert!(verifier.verify(&first.access).await.is_ok());
     fixture.proxy.set(Mode::CutFollowers);
-    fixture.node.logout(&one.refresh).await.expect(204);
+    fixture.node.logout(&first.refresh).await.expect(204);
     // local revocations still count as up to date
-    assert!(verifier.verify(&one.access).await.is_ok());
+    assert!(verifier.verify(&first.access).await.is_ok());
     assert_eq!(fixture.proxy.count("introspect"), 0);
     fixture.clock.advance(Duration::from_millis(5001));
     assert!(!verifier.status().live);
-    assert_eq!(verifier.verify(&one.access).await, Err(VerifyError::Revoked));
-    assert!(verifier.verify(&other.access).await.is_ok());
+    assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
+    assert!(verifier.verify(&second.access).await.is_ok());
     assert_eq!(fixture.proxy.count("introspect"), 2);
-    assert!(verifier.verify_locally(&other.access).unwrap_err().is_unavailable());
+    assert!(verifier.verify_locally(&second.access).unwrap_err().is_unavailable());
     // introspection fails, too
     fixture.proxy.set(Mode::Cut);
-    assert!(verifier.verify(&other.access).await.unwrap_err().is_unavailable());
+    assert!(verifier.verify(&second.access).await.unwrap_err().is_unavailable());
     // the feed is back and sends the missed revocation
     fixture.proxy.set(Mode::Open);
     wait_until_live(&verifier).await;
-    assert_eq!(verifier.verify_locally(&one.access), Err(VerifyError::Revoked));
-    assert!(verifier.verify_locally(&other.access).is_ok());
+    assert_eq!(verifier.verify_locally(&first.access), Err(VerifyError::Revoked));
+    assert!(verifier.verify_locally(&second.access).is_ok());
     assert_eq!(verifier.status().last_error, None);
     drop(verifier);
     fixture.stop().await;
@@ -48,19 +48,19 @@ async fn lost_feed_falls_back_to_introspection() {
 async fn lost_feed_refuses_all_tokens_if_configured() {
     let fixture = Fixture::new().await;
     fixture.node.account("ada").await;
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
-    fixture.node.logout(&one.refresh).await.expect(204);
-    wait_until_revoked(&verifier, &one.access).await;
+    fixture.node.logout(&first.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &first.access).await;
     fixture.proxy.set(Mode::Frozen);
-    assert!(verifier.verify(&other.access).await.is_ok());
+    assert!(verifier.verify(&second.access).await.is_ok());
     fixture.clock.advance(Duration::from_millis(5001));
-    assert!(verifier.verify(&other.access).await.unwrap_err().is_unavailable());
+    assert!(verifier.verify(&second.access).await.unwrap_err().is_unavailable());
     // a token that is known to be revoked is still refused as such
-    assert_eq!(verifier.verify(&one.access).await, Err(VerifyError::Revoked));
+    assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
     fixture.proxy.set(Mode::Open);
     wait_until_live(&verifier).await;
-    assert!(verifier.verify(&other.access).await.is_ok());
+    assert!(verifier.verify(&second.access).await.is_ok());
     assert_eq!(fixture.proxy.count("introspect"), 0);
     drop(verifier);
     fixture.stop().await;

@@ -21,7 +21,7 @@ use crate::{
 async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
     let account = fixture.node.account("ada").await.text_of("id");
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let service = VerifyLayer::new(verifier.clone()).layer(service_fn(async |request: Request<String>| {
         let claims = request.extensions().get::<Arc<Claims>>().cloned().unwrap();
@@ -40,17 +40,17 @@ async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     };
     let refused = |challenge: &str| (401, Some(challenge.to_owned()), None, String::new());
     let invalid = refused(r#"Bearer realm="latchkey", error="invalid_token""#);
-    assert_eq!(call(&format!("Bearer {}", one.access)).await, (200, None, None, account));
+    assert_eq!(call(&format!("Bearer {}", first.access)).await, (200, None, None, account));
     assert_eq!(call("").await, refused(r#"Bearer realm="latchkey""#));
     assert_eq!(call("Basic YTpi").await, refused(r#"Bearer realm="latchkey""#));
     assert_eq!(call("Bearer nonsense").await, invalid);
-    assert_eq!(call(&format!("Bearer {}", one.refresh)).await, invalid);
-    fixture.node.logout(&one.refresh).await.expect(204);
-    wait_until_revoked(&verifier, &one.access).await;
-    assert_eq!(call(&format!("Bearer {}", one.access)).await, invalid);
+    assert_eq!(call(&format!("Bearer {}", first.refresh)).await, invalid);
+    fixture.node.logout(&first.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &first.access).await;
+    assert_eq!(call(&format!("Bearer {}", first.access)).await, invalid);
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(Duration::from_secs(6));
-    assert_eq!(call(&format!("Bearer {}", other.access)).await, (503, None, Some("1".to_owned()), String::new()));
+    assert_eq!(call(&format!("Bearer {}", second.access)).await, (503, None, Some("1".to_owned()), String::new()));
     drop((verifier, service));
     fixture.stop().await;
 }
@@ -64,7 +64,7 @@ fn hello(caller: Caller) -> String {
 async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
     let account = fixture.node.account("ada").await.text_of("id");
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let routes = Route::new()
         .at("/hello", get(hello).with(Verify::new(verifier.clone())))
@@ -72,7 +72,7 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
         .at("/open", get(make_sync(|_| "open")));
     let app = TestClient::new(routes);
     let bearer = |token: &str| format!("Bearer {token}");
-    let answer = app.get("/hello").header("authorization", bearer(&one.access)).send().await;
+    let answer = app.get("/hello").header("authorization", bearer(&first.access)).send().await;
     answer.assert_status_is_ok();
     answer.assert_text(account).await;
     app.get("/open").send().await.assert_status_is_ok();
@@ -81,14 +81,14 @@ async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
         answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
         answer.assert_header("www-authenticate", r#"Bearer realm="latchkey""#);
     }
-    fixture.node.logout(&one.refresh).await.expect(204);
-    wait_until_revoked(&verifier, &one.access).await;
-    let answer = app.get("/hello").header("authorization", bearer(&one.access)).send().await;
+    fixture.node.logout(&first.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &first.access).await;
+    let answer = app.get("/hello").header("authorization", bearer(&first.access)).send().await;
     answer.assert_status(poem::http::StatusCode::UNAUTHORIZED);
     answer.assert_header("www-authenticate", r#"Bearer realm="latchkey", error="invalid_token""#);
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(Duration::from_secs(6));
-    let answer = app.get("/hello").header("authorization", bearer(&other.access)).send().await;
+    let answer = app.get("/hello").header("authorization", bearer(&second.access)).send().await;
     answer.assert_status(poem::http::StatusCode::SERVICE_UNAVAILABLE);
     answer.assert_header("retry-after", "1");
     drop((verifier, app));

@@ -110,15 +110,15 @@ async fn lost_feed_ends_registered_sessions() {
         .verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse).end_after_silence(Duration::from_secs(60)))
         .await;
     let watch = async |verifier: &Verifier| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
-    let (mut one, other) = (watch(&strict).await, watch(&patient).await);
+    let (mut strict_watch, patient_watch) = (watch(&strict).await, watch(&patient).await);
     fixture.proxy.set(Mode::Frozen);
     fixture.clock.advance(Duration::from_secs(6));
-    assert_eq!(one.ended().await, EndCause::FeedLost);
+    assert_eq!(strict_watch.ended().await, EndCause::FeedLost);
     // a heartbeat that was already on its way may have arrived after the clock moved
     fixture.clock.advance(Duration::from_secs(6));
     assert!(patient.verify(&tokens.access).await.unwrap_err().is_unavailable());
-    assert_eq!(other.cause(), None);
-    drop((one, other, strict, patient));
+    assert_eq!(patient_watch.cause(), None);
+    drop((strict_watch, patient_watch, strict, patient));
     fixture.stop().await;
 }
 

@@ -16,23 +16,23 @@ use crate::{
 async fn token_is_accepted_until_logout() {
     let fixture = Fixture::new().await;
     let account = fixture.node.account("ada").await.text_of("id");
-    let (one, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
+    let (ended, live) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
-    let claims = verifier.verify(&one.access).await.unwrap();
-    assert_eq!((claims.sub.as_str(), claims.sid.as_deref()), (account.as_str(), Some(one.session.as_str())));
+    let claims = verifier.verify(&ended.access).await.unwrap();
+    assert_eq!((claims.sub.as_str(), claims.sid.as_deref()), (account.as_str(), Some(ended.session.as_str())));
     assert_eq!((claims.aud.as_slice(), claims.client_id.as_str()), (&["latchkey".to_owned()][..], "latchkey"));
     assert_eq!((claims.exp - claims.iat, claims.auth_time), (300, Some(claims.iat)));
     assert!(claims.has_scope("account") && !claims.has_scope("") && !claims.has_role("admin"));
     assert!(!claims.is_service_client());
 
-    fixture.node.logout(&one.refresh).await.expect(204);
-    wait_until_revoked(&verifier, &one.access).await;
-    assert!(verifier.verify(&other.access).await.is_ok());
+    fixture.node.logout(&ended.refresh).await.expect(204);
+    wait_until_revoked(&verifier, &ended.access).await;
+    assert!(verifier.verify(&live.access).await.is_ok());
     assert_eq!(verifier.status().revocations, 1);
     // a later subscriber gets the revocation in its snapshot
     let later = fixture.verifier().await;
-    assert_eq!(later.verify(&one.access).await.unwrap_err(), VerifyError::Revoked);
-    assert!(later.verify(&other.access).await.is_ok());
+    assert_eq!(later.verify(&ended.access).await.unwrap_err(), VerifyError::Revoked);
+    assert!(later.verify(&live.access).await.is_ok());
     assert_eq!(fixture.proxy.count("introspect"), 0);
     drop((verifier, later));
     fixture.stop().await;
