@@ -43,8 +43,8 @@ async fn browser_signs_in_refreshes_and_signs_out() {
     let next = cookie(&node.send(with(&node, "/v1/refresh", &first)).await.expect(200));
     assert_ne!(first, next);
     for _ in 0..2 {
-        let out = node.send(with(&node, "/v1/logout", &next)).await.expect(204);
-        assert_eq!(out.header("set-cookie"), CLEARED);
+        let signed_out = node.send(with(&node, "/v1/logout", &next)).await.expect(204);
+        assert_eq!(signed_out.header("set-cookie"), CLEARED);
     }
     let failed = node.send(with(&node, "/v1/refresh", &next)).await;
     assert_eq!(failed.problem(), problem(401, "invalid_refresh_token"));

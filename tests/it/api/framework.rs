@@ -58,20 +58,20 @@ async fn body_that_is_no_json_object_returns_problem() {
 async fn oversized_body_is_refused_with_any_framing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let most = cluster.config.http.max_body_bytes;
+    let max_bytes = cluster.config.http.max_body_bytes;
     let post = || node.request(Method::POST, "/v1/login").header("content-type", "application/json");
-    let declared = node.send(post().body("x".repeat(most + 1))).await;
+    let declared = node.send(post().body("x".repeat(max_bytes + 1))).await;
     assert_eq!(declared.problem(), problem(413, "payload_too_large"));
     let address = node.base.strip_prefix("http://").unwrap();
     let mut stream = TcpStream::connect(address).await.unwrap();
     let head =
         "POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let chunk = format!("{:x}\r\n{}\r\n", most + 1, "x".repeat(most + 1));
+    let chunk = format!("{:x}\r\n{}\r\n", max_bytes + 1, "x".repeat(max_bytes + 1));
     stream.write_all(format!("{head}{chunk}").as_bytes()).await.unwrap();
     let mut start = [0; 12];
     stream.read_exact(&mut start).await.unwrap();
     assert_eq!(&start, b"HTTP/1.1 413");
-    let full = node.send(post().body("x".repeat(most))).await;
+    let full = node.send(post().body("x".repeat(max_bytes))).await;
     assert_eq!(full.problem(), problem(400, "malformed_request"));
 }
 

@@ -84,8 +84,8 @@ async fn delete_sessions_ends_all_or_all_but_the_current() {
     let node = cluster.node().await;
     node.account("ada").await;
     let (ada, other) = (node.login("ada").await, node.login("ada").await);
-    let odd = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
-    assert_eq!(odd.problem(), problem(400, "malformed_request"));
+    let misspelled = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
+    assert_eq!(misspelled.problem(), problem(400, "malformed_request"));
     let answer = node.delete("/v1/sessions?keep_current=true", &ada.access).await.expect(200);
     assert_eq!(answer.json(), json!({ "revoked": 1 }));
     node.get("/v1/me", &ada.access).await.expect(200);

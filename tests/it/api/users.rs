@@ -54,15 +54,15 @@ async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
     let register = |name: &str, password: &str| {
         node.post("/v1/users", json!({ "email": format!("{name}@example.com"), "password": password }))
     };
-    let most = "tidal engine verse marmalade ".repeat(5)[..128].to_owned();
-    for weak in ["xq7!z", "password1", "latchkey", &format!("{most}x")] {
+    let longest = "tidal engine verse marmalade ".repeat(5)[..128].to_owned();
+    for weak in ["xq7!z", "password1", "latchkey", &format!("{longest}x")] {
         let answer = register("weak", weak).await;
         assert_eq!(answer.problem(), problem(422, "weak_password"), "{weak}");
         assert_eq!(wrong(&answer)[0].0, "password");
         assert!(!answer.text.contains(weak) || weak == "latchkey", "the response quotes the password");
     }
     let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
-    for (name, password) in [("most", most.as_str()), ("unicode", unicode)] {
+    for (name, password) in [("most", longest.as_str()), ("unicode", unicode)] {
         register(name, password).await.expect(201);
         let identifier = format!("{name}@example.com");
         node.try_login(&identifier, password).await.expect(200);

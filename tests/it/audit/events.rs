@@ -97,9 +97,9 @@ async fn identical_refusals_are_counted_and_written_when_the_node_stops() {
     let sql = cluster.sql().await;
     node.stop().await;
     let recorded = rows(&sql).await;
-    let of =
+    let count_of =
         |event: &str| -> Vec<i64> { recorded.iter().filter(|row| row.event == event).map(|row| row.count).collect() };
-    let refused = of("sign_in").iter().chain(&of("rate_limit")).sum::<i64>();
+    let refused = count_of("sign_in").iter().chain(&count_of("rate_limit")).sum::<i64>();
     assert_eq!(refused, 50, "{recorded:?}");
     assert!(
         recorded
@@ -230,27 +230,27 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
         .collect();
     ends.sort();
     let session = |tokens: &Tokens| Some(tokens.session.clone());
-    let of = |reason: &str| -> Vec<_> {
+    let rows_of = |reason: &str| -> Vec<_> {
         ends.iter()
             .filter(|(_, cause, _)| cause == reason)
             .map(|(session, _, count)| (session.clone(), *count))
             .collect()
     };
-    assert_eq!(of("logout"), [(session(&first), 1)]);
+    assert_eq!(rows_of("logout"), [(session(&first), 1)]);
     let mut revoked = [(session(&second), 1), (session(&third), 1)];
     revoked.sort();
-    assert_eq!(of("revoked"), revoked);
-    assert_eq!(of("superseded"), [(session(&four), 1)]);
-    assert!(of("limit").contains(&(session(&five), 1)), "{ends:?}");
+    assert_eq!(rows_of("revoked"), revoked);
+    assert_eq!(rows_of("superseded"), [(session(&four), 1)]);
+    assert!(rows_of("limit").contains(&(session(&five), 1)), "{ends:?}");
     let mut replaced = [(session(&seven), 1), (session(&eight), 1)];
     replaced.sort();
-    assert_eq!(of("replaced"), replaced);
+    assert_eq!(rows_of("replaced"), replaced);
     let successors: Vec<_> = recorded.iter().filter(|row| row.session_id == session(&eight)).collect();
     let detail = |event: &str| successors.iter().find(|row| row.event == event).map(|row| row.detail.clone());
     assert_eq!(detail("session_ended"), Some(Some(nine.text_of("session_id"))));
     assert_eq!(detail("password_change"), Some(None));
-    assert_eq!(of("password_changed"), [(None, 1)]);
-    assert_eq!(of("disabled"), [(None, 1)]);
+    assert_eq!(rows_of("password_changed"), [(None, 1)]);
+    assert_eq!(rows_of("disabled"), [(None, 1)]);
     node.stop().await;
 }
 

@@ -131,8 +131,8 @@ pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
 
 /// A code of six digits that the app does not show within a minute of the clock's time.
 pub fn wrong_code(app: &App, clock: &Clock) -> String {
-    let right: Vec<_> = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds)).into();
-    (0..).map(|guess| format!("{guess:06}")).find(|guess| !right.contains(guess)).unwrap()
+    let shown: Vec<_> = [-60, -30, 0, 30, 60].map(|seconds| app.code_after(clock, seconds)).into();
+    (0..).map(|guess| format!("{guess:06}")).find(|guess| !shown.contains(guess)).unwrap()
 }
 
 /// The claims of an access token.

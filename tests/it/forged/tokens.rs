@@ -109,9 +109,9 @@ impl Forge<'_> {
         let claims = part(self.claims().to_string());
         let signature = self.genuine.rsplit('.').next().unwrap();
         let spellings = ["none", "None", "NONE", "nOnE", "none ", "", "null"].map(Value::from);
-        let odd = [json!(0), json!(false), json!(["ES256"]), json!({ "ES256": true }), Value::Null];
+        let invalid = [json!(0), json!(false), json!(["ES256"]), json!({ "ES256": true }), Value::Null];
         let mut made = Vec::new();
-        for alg in spellings.into_iter().chain(odd) {
+        for alg in spellings.into_iter().chain(invalid) {
             let header = part(with(&self.header(), "alg", alg.clone()).to_string());
             made.push((format!("alg {alg}, no signature"), format!("{header}.{claims}.")));
             made.push((format!("alg {alg}, two parts"), format!("{header}.{claims}")));
@@ -169,7 +169,7 @@ impl Forge<'_> {
             made.push((format!("foreign {algorithm} key with alg ES256"), signed(&own, es256, &claims)));
         }
         let kid = header["kid"].as_str().unwrap();
-        let odd = [
+        let invalid = [
             json!(null),
             json!(""),
             json!("*"),
@@ -182,7 +182,7 @@ impl Forge<'_> {
             json!({ "kid": kid }),
             json!(0),
         ];
-        for kid in odd {
+        for kid in invalid {
             let token = self.service_signs(&with(&header, "kid", kid.clone()), &self.claims());
             made.push((format!("kid {kid}"), token));
         }
@@ -301,9 +301,9 @@ impl Forge<'_> {
             let label = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
             (label, self.service_signs(&self.header(), &with(&claims, name, value)))
         });
-        let odd = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
-        let odd = odd.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
-        made.chain(odd).collect()
+        let invalid = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
+        let invalid = invalid.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
+        made.chain(invalid).collect()
     }
 
     /// JSON that different parsers interpret differently (RFC 8725, section 2.4).

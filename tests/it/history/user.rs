@@ -85,10 +85,10 @@ impl<'a> User<'a> {
 
     /// Checks every session after the faults: no acknowledged write is lost, and no ended session is live.
     pub async fn assert_final_state(&mut self) {
-        for which in 0..self.sessions.len() {
-            self.check_session(which).await;
-            let current = self.sessions[which].refresh.len() - 1;
-            self.refresh(which, current, 1).await;
+        for index in 0..self.sessions.len() {
+            self.check_session(index).await;
+            let current = self.sessions[index].refresh.len() - 1;
+            self.refresh(index, current, 1).await;
         }
     }
 
@@ -98,35 +98,35 @@ impl<'a> User<'a> {
         if live == 0 || (live < 4 && self.random.percent(6)) {
             return self.login().await;
         }
-        let which = self.random.below(self.sessions.len());
-        if let Some(tries) = &mut self.sessions[which].tries {
+        let index = self.random.below(self.sessions.len());
+        if let Some(tries) = &mut self.sessions[index].tries {
             *tries -= 1;
         }
-        let last = self.sessions[which].refresh.len() - 1;
+        let last = self.sessions[index].refresh.len() - 1;
         if self.random.percent(5) {
             self.network = 1 - self.network;
         }
         match self.random.below(100) {
-            0..38 => self.refresh(which, last, 1).await,
-            38..48 => self.refresh(which, last, 2).await,
-            48..50 => self.refresh(which, last, 4).await,
+            0..38 => self.refresh(index, last, 1).await,
+            38..48 => self.refresh(index, last, 2).await,
+            48..50 => self.refresh(index, last, 4).await,
             // an old token, as of a slow tab or a thief
             50..60 => {
                 let furthest = *self.random.pick(&[3, 12]);
                 let old = last.saturating_sub(self.random.below(furthest));
                 let network = if self.random.percent(50) { THIEF } else { self.network };
-                self.refresh_from(network, which, old, 1).await;
+                self.refresh_from(network, index, old, 1).await;
             }
-            60..68 => self.retry_lost_refresh(which, last).await,
-            68..72 => self.abandon_refresh(which, last).await,
-            72..74 => self.simulate_thief(which).await,
-            74..90 => self.check_session(which).await,
-            90..94 => self.logout(which).await,
-            94..96 => self.logout_during_refresh(which, last).await,
-            96..97 => self.end_another(which).await,
-            97..98 => self.end_all(which, true).await,
-            98..99 => self.end_all(which, false).await,
-            _ => self.change_password(which).await,
+            60..68 => self.retry_lost_refresh(index, last).await,
+            68..72 => self.abandon_refresh(index, last).await,
+            72..74 => self.simulate_thief(index).await,
+            74..90 => self.check_session(index).await,
+            90..94 => self.logout(index).await,
+            94..96 => self.logout_during_refresh(index, last).await,
+            96..97 => self.end_another(index).await,
+            97..98 => self.end_all(index, true).await,
+            98..99 => self.end_all(index, false).await,
+            _ => self.change_password(index).await,
         }
     }
 
@@ -179,8 +179,8 @@ impl<'a> User<'a> {
         self.record.note(self.number, Affected::Session(session.to_owned()), op);
     }
 
-    fn mark_ended(&mut self, which: usize) {
-        self.sessions[which].tries.get_or_insert(4);
+    fn mark_ended(&mut self, index: usize) {
+        self.sessions[index].tries.get_or_insert(4);
     }
 
     async fn login(&mut self) {
@@ -211,31 +211,31 @@ impl<'a> User<'a> {
     }
 
     /// Presents a token `times` times concurrently.
-    async fn refresh(&mut self, which: usize, token_index: usize, times: usize) {
-        self.refresh_from(self.network, which, token_index, times).await;
+    async fn refresh(&mut self, index: usize, token_index: usize, times: usize) {
+        self.refresh_from(self.network, index, token_index, times).await;
     }
 
-    async fn refresh_from(&mut self, network: Network, which: usize, token_index: usize, times: usize) {
-        let (generation, text) = self.sessions[which].refresh[token_index].clone();
+    async fn refresh_from(&mut self, network: Network, index: usize, token_index: usize, times: usize) {
+        let (generation, text) = self.sessions[index].refresh[token_index].clone();
         let nodes: Vec<usize> = (0..times).map(|_| self.any_node()).collect();
         let replies = {
             let present_once = |node: usize| self.present(node, &text, network, None);
             join_all(nodes.into_iter().map(present_once)).await
         };
         for (reply, span) in replies {
-            self.note_refresh(which, (generation, network), reply, span, true);
+            self.note_refresh(index, (generation, network), reply, span, true);
         }
     }
 
     /// A thief elsewhere presents each token just after the user did. The fourth time ends the session.
-    async fn simulate_thief(&mut self, which: usize) {
+    async fn simulate_thief(&mut self, index: usize) {
         for _ in 0..4 {
-            let last = self.sessions[which].refresh.len() - 1;
-            self.refresh(which, last, 1).await;
-            let (generation, text) = self.sessions[which].refresh[last].clone();
+            let last = self.sessions[index].refresh.len() - 1;
+            self.refresh(index, last, 1).await;
+            let (generation, text) = self.sessions[index].refresh[last].clone();
             let node = self.any_node();
             let (reply, span) = self.present(node, &text, THIEF, None).await;
-            self.note_refresh(which, (generation, THIEF), reply, span, false);
+            self.note_refresh(index, (generation, THIEF), reply, span, false);
         }
     }
 
@@ -248,13 +248,13 @@ impl<'a> User<'a> {
     /// Records the answer to a refresh. If it `arrived` at the client, the client uses the new token.
     fn note_refresh(
         &mut self,
-        which: usize,
+        index: usize,
         (presented, network): (u32, Network),
         reply: Reply,
         span: When,
         arrived: bool,
     ) {
-        let id = self.sessions[which].id.clone();
+        let id = self.sessions[index].id.clone();
         let answer = match reply {
             Reply::Answered(200, body) => {
                 let text = body["refresh_token"].as_str().unwrap().to_owned();
@@ -263,7 +263,7 @@ impl<'a> User<'a> {
                 if body["session_id"] != id.as_str() {
                     self.record_violation("a refresh", 200, &body["session_id"]);
                 }
-                let session = &mut self.sessions[which];
+                let session = &mut self.sessions[index];
                 if arrived && session.refresh.last().is_some_and(|(last, _)| *last < generation) {
                     session.refresh.push((generation, text));
                     session.access = body["access_token"].as_str().unwrap().to_owned();
@@ -281,36 +281,36 @@ impl<'a> User<'a> {
             Reply::Never => return,
         };
         if matches!(answer, Answer::Gone | Answer::Reused) {
-            self.mark_ended(which);
+            self.mark_ended(index);
         }
         self.note_from(network, &id, Call::Refresh(presented), answer, span);
     }
 
     /// Simulates a lost response: presents the same token again, at once or later.
-    async fn retry_lost_refresh(&mut self, which: usize, last: usize) {
-        let (generation, text) = self.sessions[which].refresh[last].clone();
+    async fn retry_lost_refresh(&mut self, index: usize, last: usize) {
+        let (generation, text) = self.sessions[index].refresh[last].clone();
         let node = self.any_node();
         let (reply, span) = self.present(node, &text, self.network, None).await;
-        self.note_refresh(which, (generation, self.network), reply, span, false);
+        self.note_refresh(index, (generation, self.network), reply, span, false);
         if self.random.percent(30) {
             self.network = 1 - self.network;
         }
         let pause = if self.random.percent(30) { self.random.millis(0, 1500) } else { self.random.millis(0, 50) };
         tokio::time::sleep(pause).await;
-        self.refresh(which, last, 1).await;
+        self.refresh(index, last, 1).await;
     }
 
     /// Closes the connection while the node handles the refresh.
-    async fn abandon_refresh(&mut self, which: usize, last: usize) {
-        let (generation, text) = self.sessions[which].refresh[last].clone();
+    async fn abandon_refresh(&mut self, index: usize, last: usize) {
+        let (generation, text) = self.sessions[index].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
         let (reply, span) = self.present(node, &text, self.network, Some(timeout)).await;
-        self.note_refresh(which, (generation, self.network), reply, span, true);
+        self.note_refresh(index, (generation, self.network), reply, span, true);
     }
 
-    async fn check_session(&mut self, which: usize) {
+    async fn check_session(&mut self, index: usize) {
         let node = self.any_node();
-        let (id, access) = (self.sessions[which].id.clone(), self.sessions[which].access.clone());
+        let (id, access) = (self.sessions[index].id.clone(), self.sessions[index].access.clone());
         let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::GET, "/v1/me"), None).await;
         let answer = match reply {
             Reply::Answered(200, _) => Answer::Live,
@@ -319,14 +319,14 @@ impl<'a> User<'a> {
             Reply::Unknown | Reply::Never => return,
         };
         if answer == Answer::Gone {
-            self.mark_ended(which);
+            self.mark_ended(index);
         }
         self.note(&id, Call::Check, answer, span);
     }
 
-    async fn logout(&mut self, which: usize) {
+    async fn logout(&mut self, index: usize) {
         let (node, by_access) = (self.any_node(), self.random.percent(50));
-        let session = &self.sessions[which];
+        let session = &self.sessions[index];
         let (id, access) = (session.id.clone(), session.access.clone());
         let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
         let finish =
@@ -341,23 +341,23 @@ impl<'a> User<'a> {
             Reply::Never => return,
         };
         if answer != Answer::Unknown {
-            self.mark_ended(which);
+            self.mark_ended(index);
         }
         self.note(&id, Call::End, answer, span);
     }
 
-    async fn logout_during_refresh(&mut self, which: usize, last: usize) {
-        let (generation, text) = self.sessions[which].refresh[last].clone();
-        let (id, nodes) = (self.sessions[which].id.clone(), [self.any_node(), self.any_node()]);
+    async fn logout_during_refresh(&mut self, index: usize, last: usize) {
+        let (generation, text) = self.sessions[index].refresh[last].clone();
+        let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
         let ((reply, span), (ended, ending)) = tokio::join!(
             self.present(nodes[0], &text, self.network, None),
             self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
         );
-        self.note_refresh(which, (generation, self.network), reply, span, true);
+        self.note_refresh(index, (generation, self.network), reply, span, true);
         match ended {
             Reply::Answered(204, _) => {
-                self.mark_ended(which);
+                self.mark_ended(index);
                 self.note(&id, Call::End, Answer::Done, ending);
             }
             Reply::Answered(status, body) => self.record_violation("a logout", status, &body),
@@ -405,8 +405,8 @@ impl<'a> User<'a> {
             if let Some(kept) = &kept {
                 self.note(kept, Call::Check, Answer::Live, span);
             }
-            for which in (0..self.sessions.len()).filter(|which| !keep_caller || *which != caller) {
-                self.mark_ended(which);
+            for index in (0..self.sessions.len()).filter(|index| !keep_caller || *index != caller) {
+                self.mark_ended(index);
             }
         }
         self.record.note(self.number, Affected::All { except: kept }, Op { call: Call::End, answer, network: 0, span });
@@ -442,8 +442,8 @@ impl<'a> User<'a> {
             Reply::Answered(200, body) => {
                 let text = |field: &str| body[field].as_str().unwrap().to_owned();
                 let (id, access, refresh) = (text("session_id"), text("access_token"), text("refresh_token"));
-                for which in 0..self.sessions.len() {
-                    self.mark_ended(which);
+                for index in 0..self.sessions.len() {
+                    self.mark_ended(index);
                 }
                 self.record.note(
                     self.number,

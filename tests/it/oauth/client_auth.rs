@@ -121,12 +121,12 @@ async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
-    let right = || basic(&format!("{id}:{secret}"));
+    let valid = || basic(&format!("{id}:{secret}"));
     for (authorization, form) in [
-        (right(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
-        (right(), &[("client_secret", &secret)]),
-        (right(), &[("client_id", "other")]),
-        (right(), &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")]),
+        (valid(), &[("client_id", id.as_str()), ("client_secret", secret.as_str())][..]),
+        (valid(), &[("client_secret", &secret)]),
+        (valid(), &[("client_id", "other")]),
+        (valid(), &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")]),
         (Some("Bearer x".to_owned()), &[("client_id", &id), ("client_secret", &secret)]),
         (None, &[("client_secret", &secret)]),
         (None, &[("client_id", &id), ("client_secret", &secret), ("client_assertion", "a.b.c")]),
@@ -137,7 +137,7 @@ async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
         assert_eq!(error(&answer), refused(400, "invalid_request"), "{authorization:?} {form:?}");
     }
     let request = node.request(Method::POST, "/oauth2/token").form(&[GRANT]);
-    let request = request.header("authorization", right().unwrap()).header("authorization", right().unwrap());
+    let request = request.header("authorization", valid().unwrap()).header("authorization", valid().unwrap());
     assert_eq!(error(&node.send(request).await), refused(400, "invalid_request"));
 }
 

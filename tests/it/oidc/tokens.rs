@@ -121,18 +121,18 @@ async fn userinfo_reveals_what_the_scopes_allow() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let of = async |scope: &str| {
+    let claims_of = async |scope: &str| {
         let tokens = sign_in(&node, &browser, &shop, scope).await;
         assert_eq!(tokens["scope"], scope);
         node.get("/oauth2/userinfo", text(&tokens, "access_token")).await
     };
     let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(fields(&of("openid").await.expect(200).json()), ["sub"]);
-    let email = of("openid email").await.expect(200).json();
+    assert_eq!(fields(&claims_of("openid").await.expect(200).json()), ["sub"]);
+    let email = claims_of("openid email").await.expect(200).json();
     assert_eq!((&email["email"], &email["email_verified"]), (&json!("ada@example.com"), &json!(false)));
-    let all = of("openid profile email").await.expect(200).json();
+    let all = claims_of("openid profile email").await.expect(200).json();
     assert_eq!(fields(&all), ["email", "email_verified", "name", "preferred_username", "sub", "updated_at"]);
-    assert_eq!(of("profile").await.json()["code"], "insufficient_scope");
+    assert_eq!(claims_of("profile").await.json()["code"], "insufficient_scope");
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let post = node.request(Method::POST, "/oauth2/userinfo").bearer_auth(text(&tokens, "access_token"));
     assert_eq!(node.send(post).await.expect(200).text_of("sub"), claims(text(&tokens, "id_token"))["sub"]);

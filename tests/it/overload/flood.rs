@@ -82,9 +82,9 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
     let (served, refused) = (signed_in.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
     assert!(served < THREADS + QUEUE, "{served} were served before the last was refused");
     assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused}");
-    let most = process.peak_memory();
-    println!("{served} served, {refused} refused; {before} MiB before, {most} MiB at most");
-    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+    let peak = process.peak_memory();
+    println!("{served} served, {refused} refused; {before} MiB before, {peak} MiB at most");
+    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 
     flood.iter().for_each(JoinHandle::abort);
 }

@@ -52,9 +52,9 @@ async fn rapid_resets_close_their_connection() {
         assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
         assert!(is_alive(&client).await, "other clients are served");
     }
-    let most = process.peak_memory();
-    println!("{sent} resets on {connections} connections; {before} MiB before, {most} MiB at most");
-    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+    let peak = process.peak_memory();
+    println!("{sent} resets on {connections} connections; {before} MiB before, {peak} MiB at most");
+    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,8 +81,8 @@ async fn endless_headers_are_not_kept() {
         drop(stream);
         assert!(is_alive(&client).await, "other clients are served: {number}");
     }
-    let most = process.peak_memory();
-    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+    let peak = process.peak_memory();
+    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,9 +104,9 @@ async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
         assert!(sent < 1 << 30, "{sent} bytes were taken");
     }
     assert!(is_alive(&client).await);
-    let most = process.peak_memory();
-    println!("{sent} bytes; {before} MiB before, {most} MiB at most");
-    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+    let peak = process.peak_memory();
+    println!("{sent} bytes; {before} MiB before, {peak} MiB at most");
+    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]

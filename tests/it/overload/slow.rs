@@ -53,13 +53,13 @@ async fn attack(path: &str, how: &[&str]) {
     let client = Client::new(process.node.client.base.clone());
     client.account("ada").await;
     let mut tokens = client.login("ada").await;
-    let (before, few) = (process.memory(), process.open_files());
+    let (before, open_before) = (process.memory(), process.open_files());
 
     let tool = SlowHttpTest::start(&format!("{}{path}", client.base), how);
     let (mut most_open, mut answered) = (0, 0);
     // Measures until enough connections were open at once and nearly all are closed.
     loop {
-        let open = process.open_files().saturating_sub(few);
+        let open = process.open_files().saturating_sub(open_before);
         most_open = most_open.max(open);
         if most_open >= ENOUGH && open < CONNECTIONS / 20 {
             break;
@@ -72,10 +72,10 @@ async fn attack(path: &str, how: &[&str]) {
         client.get("/v1/me", &tokens.access).await.expect(200);
         answered += 2;
     }
-    let most = process.peak_memory();
-    println!("{answered} answered beside {most_open} slow ones; {before} MiB before, {most} MiB at most");
+    let peak = process.peak_memory();
+    println!("{answered} answered beside {most_open} slow ones; {before} MiB before, {peak} MiB at most");
     assert!(answered > 0);
-    assert!(most <= before + BUDGET, "{before} MiB before, {most} MiB at most");
+    assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
 /// The program, running until dropped.

@@ -42,9 +42,9 @@ async fn profile_is_saved_and_invalid_fields_are_marked() {
     let refused = ada.submit("/account/profile", &wrong).await.expect(422);
     assert!(field_error(&refused, "username").is_some() && field_error(&refused, "time_zone").is_some());
     assert!(alert(&refused).is_some() && refused.text.contains("value=\"a b\""), "{}", refused.text);
-    let right =
+    let correct =
         [("username", "ada"), ("display_name", "Ada Lovelace"), ("locale", "en"), ("time_zone", "Europe/London")];
-    let saved = ada.submit("/account/profile", &right).await.expect(303);
+    let saved = ada.submit("/account/profile", &correct).await.expect(303);
     let page = ada.follow(&saved).await.expect(200);
     assert!(page.text.contains("Saved.") && page.text.contains("value=\"Ada Lovelace\""), "{}", page.text);
 }
@@ -61,8 +61,8 @@ async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() 
     let wrong = [("current_password", "not the password"), ("new_password", NEW_PASSWORD)];
     let refused = ada.submit("/account/password", &wrong).await.expect(403);
     assert!(field_error(&refused, "current_password").is_some(), "{}", refused.text);
-    let right = [("current_password", PASSWORD), ("new_password", NEW_PASSWORD)];
-    let changed = ada.submit("/account/password", &right).await.expect(303);
+    let correct = [("current_password", PASSWORD), ("new_password", NEW_PASSWORD)];
+    let changed = ada.submit("/account/password", &correct).await.expect(303);
     assert_ne!(ada.cookies["__Host-latchkey-browser"], former);
     assert!(ada.follow(&changed).await.expect(200).text.contains("Your password is changed"));
     assert_eq!(node.client.refresh(&other.refresh).await.problem().0, 401);
@@ -99,10 +99,10 @@ async fn sign_out_ends_the_session_and_its_pages_are_not_cached() {
     let page = ada.open("/account").await.expect(200);
     assert_eq!(page.header("cache-control"), "no-store");
     let cookie = ada.cookies["__Host-latchkey-browser"].clone();
-    let out = ada.submit("/account/sign-out", &[]).await.expect(303);
-    assert_eq!(out.header("location"), "/account/signed-out");
+    let signed_out = ada.submit("/account/sign-out", &[]).await.expect(303);
+    assert_eq!(signed_out.header("location"), "/account/signed-out");
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
-    assert!(ada.follow(&out).await.expect(200).text.contains("You are signed out"));
+    assert!(ada.follow(&signed_out).await.expect(200).text.contains("You are signed out"));
     ada.cookies.insert("__Host-latchkey-browser".to_owned(), cookie);
     ada.open("/account").await.expect(303);
 }

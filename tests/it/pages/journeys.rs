@@ -74,9 +74,9 @@ async fn whole_link_that_is_pasted_verifies_the_address_and_opening_it_does_not(
     let refused = ada.submit("/account/verify-address", &wrong).await.expect(403);
     assert!(field_error(&refused, "password").is_some(), "{}", refused.text);
     assert!(refused.text.contains("value=\"lk_ot_"), "the link is kept: {}", refused.text);
-    let right = [("token", link.as_str()), ("password", PASSWORD), ("proof", "password")];
-    ada.submit("/account/verify-address", &right).await.expect(200);
-    let again = ada.submit("/account/verify-address", &right).await.expect(422);
+    let correct = [("token", link.as_str()), ("password", PASSWORD), ("proof", "password")];
+    ada.submit("/account/verify-address", &correct).await.expect(200);
+    let again = ada.submit("/account/verify-address", &correct).await.expect(422);
     assert!(alert(&again).unwrap().contains("used before"), "{}", again.text);
 }
 

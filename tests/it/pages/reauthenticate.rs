@@ -25,8 +25,8 @@ const COOKIE: &str = "__Host-latchkey-browser";
 async fn with_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
-    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
-    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &right).await.expect(200));
+    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
     cluster.clock.advance(Duration::from_secs(60));
     (secret, codes)
 }

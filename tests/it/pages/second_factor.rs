@@ -90,8 +90,8 @@ async fn authenticator_app_is_set_up_and_asked_for_at_the_next_sign_in() {
         ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", "000000")]).await.expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret, "the app need not be set up again");
-    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
-    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &right).await.expect(200));
+    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
     assert!(codes.len() >= 8, "{codes:?}");
     assert!(ada.open("/account/security").await.expect(200).text.contains("Authenticator app"));
 
@@ -108,8 +108,8 @@ async fn authenticator_app_is_set_up_and_asked_for_at_the_next_sign_in() {
     let path = "/account/sign-in/second-factor?next=/devices";
     let wrong = other.submit(path, &[("method", "totp"), ("code", "000000")]).await.expect(422);
     assert!(field_error(&wrong, "code").unwrap().contains("wrong"), "{}", wrong.text);
-    let right = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
-    let done = other.submit(path, &right).await.expect(303);
+    let correct = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
+    let done = other.submit(path, &correct).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
     other.follow(&done).await.expect(200);
 
@@ -154,8 +154,8 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
     assert_eq!(enrolment(&wrong).0, secret);
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"), "no session yet (I14)");
-    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
-    let done = ada.submit("/account/sign-in/enrol", &right).await.expect(200);
+    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    let done = ada.submit("/account/sign-in/enrol", &correct).await.expect(200);
     assert!(recovery_codes(&done).len() >= 8, "{}", done.text);
     ada.open("/account/security").await.expect(200);
 }
@@ -220,8 +220,8 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     let mut ada = signed_in(&node).await;
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
-    let right = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
-    ada.submit("/account/security/totp/confirm", &right).await.expect(200);
+    let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
+    ada.submit("/account/security/totp/confirm", &correct).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let path = "/account/sign-in/second-factor";
 

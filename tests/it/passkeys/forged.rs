@@ -152,8 +152,8 @@ async fn truncated_and_damaged_responses_are_refused() {
         let answer = add(&node, &tokens, response).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "attestationObject cut to {cut}");
     }
-    let nonsense: [Value; 4] = [json!({}), json!({ "id": 7 }), json!({ "response": [] }), json!({ "rawId": "%%%" })];
-    for credential in nonsense {
+    let malformed: [Value; 4] = [json!({}), json!({ "id": 7 }), json!({ "response": [] }), json!({ "rawId": "%%%" })];
+    for credential in malformed {
         assert_eq!(login(&node, credential.clone()).await.problem(), problem(401, "invalid_passkey"));
         assert_eq!(add(&node, &tokens, credential).await.problem(), problem(422, "passkey_rejected"));
     }

@@ -80,7 +80,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     for number in 0..100 {
         create(&first, ada, session(number), NOW).await;
         let ended = AtomicBool::new(false);
-        let asking = |store: RedisStores| {
+        let look_up = |store: RedisStores| {
             let ended = &ended;
             async move {
                 while !ended.load(Ordering::SeqCst) {
@@ -100,8 +100,8 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
             }
             ended.store(true, Ordering::SeqCst);
         };
-        let askers = join_all((0..4).map(|i| asking(if i % 2 == 0 { first.clone() } else { second.clone() })));
-        tokio::join!(askers, ending);
+        let lookups = join_all((0..4).map(|i| look_up(if i % 2 == 0 { first.clone() } else { second.clone() })));
+        tokio::join!(lookups, ending);
         for store in [&first, &second] {
             assert!(!is_live(store, ada, session(number)).await, "round {number}");
         }

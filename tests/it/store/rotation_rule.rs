@@ -55,7 +55,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
         for step in 0..STEPS {
             let jumps = [0, 0, 1, grace / 8, grace / 3, grace, grace + 1, HOUR, settings.retry_window, 8 * HOUR + 1];
             now += choices.one_of(&jumps);
-            let which = usize::try_from(choices.below(3)).unwrap();
+            let holder_index = usize::try_from(choices.below(3)).unwrap();
             let back = choices.one_of(&[0, 0, 0, 0, 0, 0, 1, 2, 5]);
             if now - began > LIFE {
                 current = None;
@@ -67,7 +67,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
                 create(&store, ada, id, NOW + Duration::from_millis(now)).await;
             }
             let reference = current.get_or_insert_with(|| Session::begin(0, 0, now));
-            let holder = &mut holders[which];
+            let holder = &mut holders[holder_index];
             if choices.below(6) == 0 {
                 holder.network = u8::try_from(choices.below(3)).unwrap();
             }

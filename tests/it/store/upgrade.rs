@@ -233,9 +233,9 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     assert!(store.sessions.revoke(ada, id, Reason::Logout, plus(700_000)).await.unwrap());
     assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
     create(&store, ada, id, plus(700_000)).await;
-    let which = [&ada.as_bytes()[..], id.as_bytes()].concat();
+    let session_argument = [&ada.as_bytes()[..], id.as_bytes()].concat();
     let event = format!("{ada}\n{id}\nlogout\n1800000700000");
-    let ended = run_0_1(&raw, REVOKE_0_1, ada, vec![which, event.into_bytes()]).await;
+    let ended = run_0_1(&raw, REVOKE_0_1, ada, vec![session_argument, event.into_bytes()]).await;
     assert_eq!(ended[0].as_i64(), Some(1));
     assert_eq!(rotate(0, plus(700_000)).await, Rotation::Gone);
     assert_eq!(server.command(&["--scan", "--pattern", "lk:s*"]), "");

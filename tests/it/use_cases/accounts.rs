@@ -142,11 +142,11 @@ async fn roles_beyond_the_maximum_are_refused() {
     node.account("ada").await;
     let account = id_of(&node, "ada").await;
     let names: Vec<String> = (0..=Roles::MAX).map(|number| format!("role{number}")).collect();
-    let most = Roles::parse(&names[1..]).unwrap();
-    accounts::change_roles(&node.state, account, &most, &Roles::default()).await.unwrap();
+    let max_roles = Roles::parse(&names[1..]).unwrap();
+    accounts::change_roles(&node.state, account, &max_roles, &Roles::default()).await.unwrap();
     let refused = accounts::change_roles(&node.state, account, &roles(&["one-more"]), &Roles::default()).await;
     assert!(matches!(refused, Err(ChangeAccountError::TooManyRoles)));
-    assert_eq!(accounts::find(&node.state.sql, "ada").await.unwrap().roles, most);
+    assert_eq!(accounts::find(&node.state.sql, "ada").await.unwrap().roles, max_roles);
 }
 
 #[tokio::test]

@@ -78,36 +78,38 @@ async fn oidcc_rp_initiated_logout_discovery_endpoint_verification() {
 /// A sign-out with all parameters returns to the app with `state`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout() {
-    let it = SignedIn::start().await;
-    let hint = it.id_token.clone();
+    let fixture = SignedIn::start().await;
+    let hint = fixture.id_token.clone();
     let parameters = [("id_token_hint", hint.as_str()), ("post_logout_redirect_uri", BYE), ("state", "a state")];
-    it.expect_return(&parameters, &format!("{BYE}?state=a+state")).await;
+    fixture.expect_return(&parameters, &format!("{BYE}?state=a+state")).await;
 }
 
 /// A URI that is not registered shows an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_bad_post_logout_redirect_uri() {
-    let it = SignedIn::start().await;
-    let hint = it.id_token.clone();
-    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", "https://app.example.com/bye/foo")]).await;
+    let fixture = SignedIn::start().await;
+    let hint = fixture.id_token.clone();
+    fixture
+        .expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", "https://app.example.com/bye/foo")])
+        .await;
 }
 
 /// An ID token whose signature was changed shows an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_modified_id_token_hint() {
-    let it = SignedIn::start().await;
-    let (message, signature) = it.id_token.rsplit_once('.').unwrap();
+    let fixture = SignedIn::start().await;
+    let (message, signature) = fixture.id_token.rsplit_once('.').unwrap();
     let first = if signature.starts_with('A') { "B" } else { "A" };
     let hint = format!("{message}.{first}{}", &signature[1..]);
-    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
+    fixture.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)]).await;
 }
 
 /// Without an ID token the user confirms the sign-out first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_id_token_hint() {
-    let it = SignedIn::start().await;
-    let app = it.suite.app.id.clone();
-    it.expect_question(&[("client_id", &app), ("post_logout_redirect_uri", BYE), ("state", "a state")]).await;
+    let fixture = SignedIn::start().await;
+    let app = fixture.suite.app.id.clone();
+    fixture.expect_question(&[("client_id", &app), ("post_logout_redirect_uri", BYE), ("state", "a state")]).await;
 }
 
 /// Without any parameter the user confirms the sign-out first.
@@ -119,18 +121,18 @@ async fn oidcc_rp_initiated_logout_no_params() {
 /// Without a URI to return to, a page of Latchkey says that the user is signed out.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_post_logout_redirect_uri() {
-    let it = SignedIn::start().await;
-    let hint = it.id_token.clone();
+    let fixture = SignedIn::start().await;
+    let hint = fixture.id_token.clone();
     let parameters = [("id_token_hint", hint.as_str()), ("state", "a state")];
-    it.expect_return(&parameters, "https://auth.example.com/account/signed-out").await;
+    fixture.expect_return(&parameters, "https://auth.example.com/account/signed-out").await;
 }
 
 /// Without `state` the app gets none.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_state() {
-    let it = SignedIn::start().await;
-    let hint = it.id_token.clone();
-    it.expect_return(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)], BYE).await;
+    let fixture = SignedIn::start().await;
+    let hint = fixture.id_token.clone();
+    fixture.expect_return(&[("id_token_hint", &hint), ("post_logout_redirect_uri", BYE)], BYE).await;
 }
 
 /// With `state` alone the user confirms the sign-out first.
@@ -142,15 +144,15 @@ async fn oidcc_rp_initiated_logout_only_state() {
 /// A registered URI with a query that is not registered shows an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_query_added_to_post_logout_redirect_uri() {
-    let it = SignedIn::start().await;
-    let hint = it.id_token.clone();
+    let fixture = SignedIn::start().await;
+    let hint = fixture.id_token.clone();
     let added = format!("{BYE}?foo=bar");
-    it.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", &added)]).await;
+    fixture.expect_error(&[("id_token_hint", &hint), ("post_logout_redirect_uri", &added)]).await;
 }
 
 /// A text that is no ID token shows an error page.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_bad_id_token_hint() {
-    let it = SignedIn::start().await;
-    it.expect_error(&[("id_token_hint", "foo"), ("post_logout_redirect_uri", BYE)]).await;
+    let fixture = SignedIn::start().await;
+    fixture.expect_error(&[("id_token_hint", "foo"), ("post_logout_redirect_uri", BYE)]).await;
 }
