@@ -48,7 +48,7 @@ async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they
 
 /// The audit entry is part of the change, so the change fails after the link was consumed.
 #[tokio::test]
-async fn change_that_the_database_refuses_gives_the_link_back() {
+async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -105,7 +105,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
 }
 
 #[tokio::test]
-async fn verification_and_change_of_address_that_the_database_refuses_give_the_link_back() {
+async fn verification_and_change_of_address_that_the_database_refuses_keep_the_link_valid() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -30,7 +30,7 @@ async fn sign_in_by_mail_is_off_by_default() {
 }
 
 #[tokio::test]
-async fn code_and_link_sign_in_only_where_they_were_asked_for() {
+async fn code_and_link_sign_in_only_where_they_were_requested() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -7,7 +7,7 @@ use super::{problem, signed_in};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn profile_changes_field_by_field_and_empty_texts_remove() {
+async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -344,7 +344,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_
 }
 
 #[tokio::test]
-async fn codes_by_mail_that_are_switched_off_for_all_are_not_asked_for() {
+async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let mut cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;

@@ -73,7 +73,7 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
 
 /// A reader of the owner's mails does not get around a factor that is older than such a link.
 #[tokio::test]
-async fn i14_securing_the_account_by_a_link_keeps_the_factors_of_before() {
+async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
@@ -273,7 +273,7 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
 
 /// The undo removes factors that are as recent as the change, and keeps older ones.
 #[tokio::test]
-async fn i14_undone_change_of_address_keeps_the_factors_of_before() {
+async fn i14_undone_change_of_address_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;

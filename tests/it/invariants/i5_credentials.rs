@@ -103,7 +103,7 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
 }
 
 #[tokio::test]
-async fn i5_session_after_password_change_begins_anew_with_the_details_of_the_old_one() {
+async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_one() {
     let mut cluster = TestCluster::new();
     cluster.config.session.absolute_timeout = Duration::from_hours(10);
     let node = cluster.node().await;

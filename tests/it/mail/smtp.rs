@@ -100,7 +100,7 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
 }
 
 #[tokio::test]
-async fn rejected_mail_is_given_up_and_can_be_retried() {
+async fn rejected_mail_fails_and_can_be_retried() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let cluster = cluster(&server);
     let node = cluster.node().await;

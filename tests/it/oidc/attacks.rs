@@ -113,7 +113,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
 
 /// An attacker sets a cookie in the victim's browser before the sign-in: it does not work afterwards.
 #[tokio::test(flavor = "multi_thread")]
-async fn session_of_before_the_sign_in_is_not_the_one_after_it() {
+async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     node.account("eve").await;

@@ -341,7 +341,7 @@ async fn document_that_changes_during_a_sign_in_counts_when_it_is_fetched_again(
 const KEY: &str = r#"{"kty":"EC","crv":"P-256","x":"84rkm03SNtz-8SfQKfqlYCibjywbYmxhajaOnXrAjaQ","y":"VH8u-J3Vf_THE5qPKPBBr3uvhJ_NaNAhubD_G0nS55E"}"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn document_is_fetched_once_for_many_and_again_when_its_time_has_passed() {
+async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_expires() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);

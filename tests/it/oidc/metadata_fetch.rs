@@ -120,7 +120,7 @@ async fn response_that_is_too_large_or_compressed_or_no_json_is_refused() {
 }
 
 #[tokio::test]
-async fn host_that_stalls_is_given_up() {
+async fn fetch_from_a_stalled_host_times_out() {
     let server = DocumentServer::start().await;
     let settings = DynamicClientSettings { fetch_timeout: Duration::from_millis(300), ..settings(&server) };
     for bytes in

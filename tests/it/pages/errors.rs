@@ -56,7 +56,7 @@ async fn unknown_page_and_wrong_method_are_pages_and_those_of_the_api_are_proble
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn switched_off_pages_are_not_there() {
+async fn switched_off_pages_are_not_found() {
     let mut cluster = cluster();
     cluster.config.pages.enabled = false;
     let node = cluster.node().await;
@@ -80,7 +80,7 @@ async fn node_with_a_broken_template_does_not_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_that_is_down_gives_a_page_that_says_so() {
+async fn unavailable_redis_is_reported_on_a_page() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;

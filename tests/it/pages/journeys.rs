@@ -164,7 +164,7 @@ async fn forgotten_password_of_unknown_account_is_answered_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_of_a_mail_signs_in_the_browser_that_asked_for_it_and_no_other() {
+async fn code_of_a_mail_signs_in_the_browser_that_requested_it_and_no_other() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;

@@ -79,7 +79,7 @@ pub fn recovery_codes(page: &Answer) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn authenticator_app_is_set_up_and_asked_for_at_the_next_sign_in() {
+async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;

@@ -127,7 +127,7 @@ async fn restarted_redis_loses_no_revocation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_dies_is_waited_for_until_its_lease_lapses() {
+async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
     let server = Redis::redis_7_0();
     let (first, second, third) = (server.store(), server.store(), server.store());
     for store in [&first, &second, &third] {
