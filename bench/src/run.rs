@@ -86,7 +86,7 @@ fn against_baseline(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
 
 /// Runs the benchmark.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let start = Instant::now();
+    let begin = Instant::now();
     let host = Host::find(arguments.persistence)?;
     let cores = std::thread::available_parallelism()?.get();
     let words: Vec<&str> = arguments.only.split(',').filter(|word| !word.is_empty()).collect();
@@ -125,7 +125,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         None
     };
 
-    let machine = footprint::machine(&host, arguments, cores, start.elapsed())?;
+    let machine = footprint::machine(&host, arguments, cores, begin.elapsed())?;
     let text = [
         machine.text(),
         goals::table(&results, footprint.as_ref()),
