@@ -198,12 +198,12 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     let revoke = node.request(Method::POST, "/oauth2/revoke").form(&[("token", &third.refresh)]);
     node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
     // Reuse of a superseded refresh token.
-    let four = node.login("ada").await;
-    node.refresh(&four.refresh).await.expect(200);
+    let fourth = node.login("ada").await;
+    node.refresh(&fourth.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(11));
-    node.refresh(&four.refresh).await.expect(401);
+    node.refresh(&fourth.refresh).await.expect(401);
     // The cap of two.
-    let five = node.login("ada").await;
+    let fifth = node.login("ada").await;
     node.login("ada").await;
     cluster.advance(Duration::from_secs(1));
     let seven = node.login("ada").await;
@@ -240,8 +240,8 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     let mut revoked = [(session(&second), 1), (session(&third), 1)];
     revoked.sort();
     assert_eq!(rows_of("revoked"), revoked);
-    assert_eq!(rows_of("superseded"), [(session(&four), 1)]);
-    assert!(rows_of("limit").contains(&(session(&five), 1)), "{ends:?}");
+    assert_eq!(rows_of("superseded"), [(session(&fourth), 1)]);
+    assert!(rows_of("limit").contains(&(session(&fifth), 1)), "{ends:?}");
     let mut replaced = [(session(&seven), 1), (session(&eight), 1)];
     replaced.sort();
     assert_eq!(rows_of("replaced"), replaced);
