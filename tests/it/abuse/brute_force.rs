@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 const PASSWORDS: usize = 10_000;
-const AT_ONCE: usize = 50;
+const CONCURRENT: usize = 50;
 
 /// The address from which the owner has logged in before.
 const HOME: &str = "198.51.100.1";
@@ -34,13 +34,13 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
 
     let hashed = node.state.passwords.jobs();
     let (mut refused, mut owners) = (0, 0);
-    for batch in 0..PASSWORDS / AT_ONCE {
+    for batch in 0..PASSWORDS / CONCURRENT {
         let attempt = |i: usize| {
-            let number = batch * AT_ONCE + i;
+            let number = batch * CONCURRENT + i;
             let (from, password) = (address(number), format!("password number {number}"));
             async move { node.send(login(node, &from, "ada", &password)).await }
         };
-        for answer in join_all((0..AT_ONCE).map(attempt)).await {
+        for answer in join_all((0..CONCURRENT).map(attempt)).await {
             match answer.status.as_u16() {
                 401 => {}
                 429 => {
@@ -95,9 +95,9 @@ async fn concurrent_guesses_are_counted_before_verification() {
         let node = &nodes[i % 2];
         async move { node.send(login(node, &format!("203.0.113.{i}"), "ada", "not the password")).await }
     };
-    let answers = join_all((0..AT_ONCE).map(guess)).await;
+    let answers = join_all((0..CONCURRENT).map(guess)).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), 6);
-    assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), AT_ONCE - 6);
+    assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), CONCURRENT - 6);
 }
 
 /// An owner who forgot the password waits too, on the known device only.

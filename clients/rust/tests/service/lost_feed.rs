@@ -20,7 +20,7 @@ async fn lost_feed_falls_back_to_introspection() {
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&first.access).await.is_ok());
-    fixture.proxy.set(Mode::CutFollowers);
+    fixture.proxy.set(Mode::CutSubscribers);
     fixture.node.logout(&first.refresh).await.expect(204);
     // local revocations still count as up to date
     assert!(verifier.verify(&first.access).await.is_ok());
