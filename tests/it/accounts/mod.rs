@@ -1,4 +1,4 @@
-//! The life of an account: links and codes of mails, and their effects.
+//! Account management: links and codes of mails, and their effects.
 
 mod change_email;
 mod claims;

@@ -45,10 +45,10 @@ async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) ->
     store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
-/// The number of lookups that Redis answered during `asking`.
-async fn misses<T>(store: &RedisStores, asking: impl Future<Output = T>) -> u64 {
+/// The number of lookups that Redis answered during `lookups`.
+async fn misses<T>(store: &RedisStores, lookups: impl Future<Output = T>) -> u64 {
     let (_, before) = store.revocation_log.hits_and_misses();
-    asking.await;
+    lookups.await;
     store.revocation_log.hits_and_misses().1 - before
 }
 
