@@ -131,7 +131,7 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
             for scenario in [Scenario::Refresh, Scenario::IntrospectCold] {
                 let mut rounds = Vec::new();
                 for _ in 0..arguments.rounds {
-                    rounds.push(together(&mut nodes, scenario, timing(arguments))?);
+                    rounds.push(measure_nodes(&mut nodes, scenario, timing(arguments))?);
                 }
                 points.push(point(format!("{count} nodes on {on}"), scenario, &rounds, None));
             }
@@ -172,7 +172,7 @@ fn all_scenarios(target: &mut Target, what: &str, bytes: f64, arguments: &Argume
 }
 
 /// Measures all nodes at once, each with an equal share of the connections.
-fn together(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow::Result<Sample> {
+fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> anyhow::Result<Sample> {
     let connections = CONNECTIONS / nodes.len();
     let samples = thread::scope(|scope| {
         let running: Vec<_> = nodes

@@ -82,7 +82,7 @@ pub enum Invalid {
     NotYetValid,
     /// The token is a service client's own, and [`crate::Builder::refuse_service_clients`] was called.
     #[error("the token belongs to a service client, not to a user")]
-    ClientsOwn,
+    ServiceClient,
 }
 
 impl Invalid {
@@ -101,7 +101,7 @@ impl Invalid {
             Self::WrongAudience => "wrong_audience",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
-            Self::ClientsOwn => "service_client",
+            Self::ServiceClient => "service_client",
         }
     }
 }

@@ -47,7 +47,7 @@ impl Requirements {
     /// Checks the claims of a valid token. `is_recent` checks that the user authenticated within a time.
     fn check(&self, claims: &Claims, is_recent: impl Fn(Duration) -> bool) -> Result<(), Refusal> {
         if claims.is_service_client() && !self.allow_clients {
-            return Err(Refusal::Token(Invalid::ClientsOwn.into()));
+            return Err(Refusal::Token(Invalid::ServiceClient.into()));
         }
         if !self.roles.iter().all(|any_of| any_of.iter().any(|role| claims.has_role(role))) {
             return Err(Refusal::MissingRole);

@@ -122,7 +122,7 @@ impl Rules {
 
     fn check_claims(&self, raw: RawClaims, kid: &str) -> Result<(Claims, Option<Session>), Invalid> {
         let missing = Invalid::MissingClaim;
-        let is_clients_own = raw.names_client_as_subject();
+        let is_service_client = raw.names_client_as_subject();
         let iss = raw.iss.ok_or(missing("iss"))?;
         if iss != self.issuer {
             return Err(Invalid::WrongIssuer);
@@ -153,8 +153,8 @@ impl Rules {
         let session = match (&claims.sid, claims.auth_time) {
             (Some(_), Some(_)) => Some(Session::of(&claims).ok_or(Invalid::Malformed)?),
             (Some(_), None) => return Err(missing("auth_time")),
-            (None, None) if is_clients_own && !self.allow_service_clients => return Err(Invalid::ClientsOwn),
-            (None, None) if is_clients_own => None,
+            (None, None) if is_service_client && !self.allow_service_clients => return Err(Invalid::ServiceClient),
+            (None, None) if is_service_client => None,
             (None, _) => return Err(missing("sid")),
         };
         Ok((claims, session))

@@ -41,7 +41,7 @@ impl Registration {
         let outcome = Arc::default();
         let (key, state) = shared.registry.insert(claims, callback, Arc::clone(&outcome), &*shared.clock);
         let registration = Self { shared, key, outcome };
-        registration.end_if_over(&state);
+        registration.end_if_invalid(&state);
         registration
     }
 
@@ -65,12 +65,12 @@ impl Registration {
             (NotRenewed::OtherSession, _) => RenewError::OtherSession,
             (NotRenewed::Gone, cause) => RenewError::Ended(cause.unwrap_or(EndCause::FeedLost)),
         })?;
-        self.end_if_over(&state);
+        self.end_if_invalid(&state);
         self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
     }
 
     /// Ends the registration if it missed an event: one that arrived before the registration was in the index.
-    fn end_if_over(&self, state: &RegistrationState) {
+    fn end_if_invalid(&self, state: &RegistrationState) {
         if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);
         }

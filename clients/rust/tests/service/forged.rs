@@ -211,7 +211,7 @@ async fn service_client_token_is_accepted_unless_refused_by_configuration() {
     let claims = verifier.verify(&token).await.unwrap();
     assert!(claims.is_service_client() && claims.has_scope("write") && claims.sub == "reports");
     let users_only = fixture.verifier_with(|builder| builder.refuse_service_clients()).await;
-    assert_eq!(users_only.verify(&token).await, Err(invalid(Invalid::ClientsOwn)));
+    assert_eq!(users_only.verify(&token).await, Err(invalid(Invalid::ServiceClient)));
     assert!(users_only.verify(&tokens.access).await.is_ok());
     // any other token must have a session
     let token = signed(&fixture.node, &header, &changed(&own, "sub", Some(json!("someone"))));
