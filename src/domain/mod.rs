@@ -4,6 +4,7 @@
 //! This module imports no other module of the crate, so every other module can use its types.
 
 pub mod account;
+pub mod additional_claims;
 pub mod app_client;
 pub mod audit;
 pub mod authentication;
@@ -17,7 +18,6 @@ pub mod entropy;
 pub mod event;
 pub mod factor;
 pub mod feed;
-pub mod further_claims;
 pub mod ids;
 pub mod key;
 pub mod limit;

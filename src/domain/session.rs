@@ -4,9 +4,9 @@ use std::{net::IpAddr, time::Duration};
 
 use super::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
+    additional_claims::AdditionalClaims,
     authentication::Authentication,
     clock::Timestamp,
-    further_claims::FurtherClaims,
     ids::{AccountId, SessionId},
 };
 
@@ -150,7 +150,7 @@ pub struct Grant {
     /// The account's roles, as of the last login or role change.
     pub roles: Roles,
     /// The account's other claims, as of the last login or change of claims.
-    pub further_claims: FurtherClaims,
+    pub additional_claims: AdditionalClaims,
     /// The version of the account's claims, its roles included: the claim `claims_version`.
     pub claims_version: ClaimsVersion,
 }

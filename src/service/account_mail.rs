@@ -56,7 +56,7 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
     template.with_token(token)
 }
 
-/// A mail to `to` about an account; none if no mail can be sent to the address.
+/// Composes a mail to `to` about an account; `None` if no mail can be sent to the address.
 pub(super) fn compose(
     state: &AppState,
     account: Option<AccountId>,
@@ -83,7 +83,7 @@ pub(super) fn compose(
     Ok(state.mailer.prepare(&mail)?)
 }
 
-/// Adds a mail to the account's address to a change.
+/// Enqueues a mail to `to` in the transaction of a change.
 pub(super) async fn enqueue(
     state: &AppState,
     change: &mut AccountChange,
@@ -98,7 +98,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// Sends a mail that reports no change.
+/// Enqueues a mail that does not belong to a change.
 pub(super) async fn send(
     state: &AppState,
     account: &Account,
@@ -113,7 +113,7 @@ pub(super) async fn send(
     Ok(())
 }
 
-/// The facts of a notice, with the link that says "this wasn't me".
+/// The data of a notice, with the link "this wasn't me".
 pub(super) async fn notice(
     state: &AppState,
     account: &Account,
@@ -125,13 +125,12 @@ pub(super) async fn notice(
     Ok(Notice { origin: action_origin(origin, now), not_me: Some(link(state, purpose, &issued.token)) })
 }
 
-/// The facts of a notice about a change that an operator, an admin or a service client made: there is no link that says "this wasn't
-/// me".
-pub(super) fn notice_of_operator(now: Timestamp) -> Notice {
+/// The data of a notice about a change by an operator, an admin or a service client. It has no link "this wasn't me".
+pub(super) fn operator_notice(now: Timestamp) -> Notice {
     Notice { origin: action_origin(&RequestOrigin::default(), now), not_me: None }
 }
 
 /// Whether a notice goes to the account's address: only a verified address belongs to the owner (I13).
-pub(super) fn wants(state: &AppState, account: &Account, template: crate::domain::mail::Template) -> bool {
+pub(super) fn should_notify(state: &AppState, account: &Account, template: crate::domain::mail::Template) -> bool {
     account.email_verified && !state.config.mail.notices_off.contains(&template)
 }

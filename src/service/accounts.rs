@@ -13,9 +13,8 @@ use crate::{
     },
     password::{PasswordError, WeakPassword},
     service::{
-        account_mail, change_email,
+        account_mail, additional_claims, change_email,
         error::{ServiceError, from_store_errors},
-        further_claims,
         register::password_context,
         request_origin::RequestOrigin,
     },
@@ -80,7 +79,7 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
     let mut change = lock(state, id).await?;
     change.set_disabled(Some(now), now).await?;
     change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
-    if account_mail::wants(state, &change.account, Template::AccountDisabled) {
+    if account_mail::should_notify(state, &change.account, Template::AccountDisabled) {
         let to = change.account.email.clone();
         let data = MailData::AccountDisabled { at: now };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
@@ -162,14 +161,14 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     let before = change.account.clone();
-    let claims = further_claims::of_change(state, &mut change).await?;
+    let claims = additional_claims::load_in_change(state, &mut change).await?;
     change.set_email(email, now).await.map_err(|error| match error {
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
     change_email::notify_former(state, &mut change, &before, email, &RequestOrigin::default()).await?;
     change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
-    further_claims::update(state, &mut change, &claims).await?;
+    additional_claims::update(state, &mut change, &claims).await?;
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address of an account changed");
     Ok(())
@@ -193,8 +192,8 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     change.set_password(&hash, now).await?;
     change.suspend_email_code(false).await?;
     change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
-    if account_mail::wants(state, &change.account, Template::PasswordChanged) {
-        let (to, notice) = (change.account.email.clone(), account_mail::notice_of_operator(now));
+    if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
+        let (to, notice) = (change.account.email.clone(), account_mail::operator_notice(now));
         let data = MailData::PasswordChanged { notice };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
@@ -211,19 +210,19 @@ pub(super) async fn store_claims(
     epoch: Epoch,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let further = further_claims::of_change(state, change).await?;
+    let additional = additional_claims::load_in_change(state, change).await?;
     let account = &change.account;
     let (roles, version) = (&account.roles, account.claims_version);
-    let version = state.redis.sessions.set_claims(account.id, roles, &further, version, epoch, now).await?;
+    let version = state.redis.sessions.set_claims(account.id, roles, &additional, version, epoch, now).await?;
     Ok(change.set_claims_version(version).await?)
 }
 
-/// Repairs a change that Redis has and the database doesn't, because the transaction failed to commit. Raises the epoch, because
-/// otherwise the account could not log in until Redis forgets the change, and gives Redis the roles of the database. `checked`
-/// is the epoch at which a login was found stale; does nothing if the account has another epoch by now.
-pub(super) async fn resync(state: &AppState, account: AccountId, checked: Epoch) -> Result<(), ServiceError> {
+/// Resynchronizes Redis with the database after a change that is in Redis only, because its transaction failed to commit. Raises the
+/// epoch, because otherwise the account could not log in until the change expires in Redis, and writes the database's roles to Redis.
+/// Does nothing if the account has another epoch than `stale`, at which Redis refused a login.
+pub(super) async fn resync(state: &AppState, account: AccountId, stale: Epoch) -> Result<(), ServiceError> {
     let change = state.sql.change_account(account).await?;
-    let Some(mut change) = change.filter(|change| change.account.epoch == checked) else { return Ok(()) };
+    let Some(mut change) = change.filter(|change| change.account.epoch == stale) else { return Ok(()) };
     let epoch = change.bump_epoch().await?;
     if state.redis.sessions.claims_version(account).await? > Some(change.account.claims_version) {
         store_claims(state, &mut change, epoch, state.clock.now()).await?;

@@ -4,15 +4,15 @@
 use crate::{
     domain::{
         account::Account,
+        additional_claims::MAX_TOKEN_METADATA,
         audit::{Actor, AuditEvent, Entry},
         client::{Client, ClientId},
-        further_claims::MAX_TOKEN_METADATA,
         ids::AccountId,
         profile::{Metadata, Profile},
     },
     service::{
+        additional_claims,
         error::{ServiceError, from_store_errors},
-        further_claims,
     },
     state::AppState,
 };
@@ -67,12 +67,12 @@ pub async fn set_app_metadata(
     metadata: Metadata,
     writer: &Writer,
 ) -> Result<(Account, Profile), SetMetadataError> {
-    if further_claims::token_metadata_bytes(&state.config.token, &metadata) > MAX_TOKEN_METADATA {
+    if additional_claims::token_metadata_bytes(&state.config.token, &metadata) > MAX_TOKEN_METADATA {
         return Err(SetMetadataError::TooLargeForTokens);
     }
     let now = state.clock.now();
     let mut change = state.sql.change_account(id).await?.ok_or(SetMetadataError::NotFound)?;
-    let claims = further_claims::of_change(state, &mut change).await?;
+    let claims = additional_claims::load_in_change(state, &mut change).await?;
     let mut profile = change.profile().await?;
     profile.app_metadata = metadata;
     change.set_profile(&profile).await?;
@@ -83,7 +83,7 @@ pub async fn set_app_metadata(
         Writer::Operator => entry,
     };
     change.record(&entry).await?;
-    further_claims::update(state, &mut change, &claims).await?;
+    additional_claims::update(state, &mut change, &claims).await?;
     let account = change.account.clone();
     change.commit().await?;
     tracing::info!(account = %id, "metadata of an account set");

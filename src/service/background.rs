@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts the work. A failure is logged, and the work is retried while a store does not answer. A node that stops waits for
 /// the work.
-pub(super) fn run<F>(state: &Arc<AppState>, what: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
+pub(super) fn run<F>(state: &Arc<AppState>, task: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), ServiceError>> + Send,
 {
@@ -22,11 +22,11 @@ where
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
                 Err(error @ ServiceError::Unavailable { .. }) if attempt < ATTEMPTS => {
-                    tracing::warn!(%error, what, "background work of an answered request failed; retrying in a second");
+                    tracing::warn!(%error, task, "background task of an answered request failed; retrying in a second");
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, what, "background work of an answered request failed");
+                    tracing::error!(%error, task, "background task of an answered request failed; not retried");
                     return;
                 }
             }

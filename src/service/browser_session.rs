@@ -5,8 +5,8 @@
 //! A page reads it with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in` proceed with
 //! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session of the answer, and
 //!
-//! 1. calls [`renew`], if the browser had a session before: its apps move to the new session if the account is the same, and end
-//!    otherwise;
+//! 1. calls [`renew`], if the browser had a session before: the app sessions beneath it move to the new session if the account is the
+//!    same, and end otherwise;
 //! 2. sets the cookie with [`credential`] and `http::cookie::set_browser`, so that the id changes at every sign-in (session fixation).
 //!
 //! To sign out, the page calls [`end`] and sends `http::cookie::clear_browser`. A use case that takes the claims of its caller gets
@@ -43,7 +43,7 @@ pub struct BrowserSession {
 }
 
 impl BrowserSession {
-    /// The claims of the browser's user, for use cases that take those of an access token. No token has them.
+    /// The claims of the browser's user, for use cases that take the claims of an access token. No token is issued.
     pub fn caller(&self, state: &AppState) -> AccessClaims {
         let (session, settings) = (&self.session, &state.config.token);
         let now = state.clock.now();
@@ -71,7 +71,7 @@ impl BrowserSession {
     }
 }
 
-/// The live session that a cookie names; none if the cookie is forged, or the session has ended. Extends its idle timeout.
+/// Loads the live session that a cookie names; `None` if the cookie is forged or the session has ended. Extends the idle timeout.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -87,7 +87,7 @@ pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Opt
     let session = &browser.session;
     let (acr, settings) = (session.authentication.acr, &state.config.factors);
     if policy::lacks_factor(settings, acr, &browser.roles, session.created_at, now) {
-        end_because(state, &browser, Reason::FactorRequired, Actor::Service, origin.ip).await?;
+        end_with_reason(state, &browser, Reason::FactorRequired, Actor::Service, origin.ip).await?;
         return Ok(None);
     }
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
@@ -105,8 +105,8 @@ pub fn credential(state: &AppState, account: AccountId, session: SessionId) -> B
     state.browser_tokens.encode(account, session)
 }
 
-/// Lets the session of a new sign-in take the place of the one that the browser had. If the account is the same, the apps beneath move to
-/// the new session; otherwise they end. The former session ends.
+/// Replaces the browser's former session by the session of a new sign-in. The former session ends. The app sessions beneath it move to
+/// the new session if the account is the same, and end otherwise.
 ///
 /// # Errors
 /// [`ServiceError`]: the former session may still be live.
@@ -117,18 +117,18 @@ pub async fn renew(
     session: SessionId,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
-    let (was, now) = (&former.session, state.clock.now());
-    if was.id == session {
+    let (old, now) = (&former.session, state.clock.now());
+    if old.id == session {
         return Ok(());
     }
-    let ended = if was.account == account {
-        state.redis.sessions.adopt(account, was.id, session, Reason::Logout, now).await?
+    let ended = if old.account == account {
+        state.redis.sessions.adopt(account, old.id, session, Reason::Logout, now).await?
     } else {
-        !state.redis.sessions.revoke_tree(was.account, was.id, Reason::Logout, now).await?.is_empty()
+        !state.redis.sessions.revoke_tree(old.account, old.id, Reason::Logout, now).await?.is_empty()
     };
     if ended {
         let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
-        state.audit.record(entry.account(was.account).session(was.id).by(Actor::Account).from(ip));
+        state.audit.record(entry.account(old.account).session(old.id).by(Actor::Account).from(ip));
     }
     Ok(())
 }
@@ -138,10 +138,10 @@ pub async fn renew(
 /// # Errors
 /// [`ServiceError`]
 pub async fn end(state: &AppState, browser: &BrowserSession, ip: Option<IpAddr>) -> Result<usize, ServiceError> {
-    end_because(state, browser, Reason::Logout, Actor::Account, ip).await
+    end_with_reason(state, browser, Reason::Logout, Actor::Account, ip).await
 }
 
-async fn end_because(
+async fn end_with_reason(
     state: &AppState,
     browser: &BrowserSession,
     reason: Reason,

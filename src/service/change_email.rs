@@ -60,7 +60,7 @@ pub enum UndoError {
 
 from_store_errors!(UndoError);
 
-/// The new address that the caller's account waits to confirm, if any.
+/// Returns the new address of the caller's account that is not confirmed yet, if any.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -135,7 +135,7 @@ pub(super) async fn apply(
     record(&mut change, AuditEvent::EmailChanged, now, origin.ip).await?;
     notify_former(state, &mut change, &before, address, origin).await?;
     if let Some(hash) = new_hash {
-        verify_email::end_former(state, &mut change, &hash, origin).await?;
+        verify_email::replace_credentials(state, &mut change, &hash, origin).await?;
         change.commit().await?;
         return Ok(None);
     }
@@ -151,8 +151,8 @@ pub(super) async fn apply(
     Ok(tokens)
 }
 
-/// Tells the owner of the former address, with a link that undoes the change. An address that was not verified belongs to
-/// nobody (I13): a link there would give the account to a stranger.
+/// Notifies the owner of the former address, with a link that undoes the change. An unverified former address gets no notice: it may
+/// belong to another person, who could take over the account with the link (I13).
 pub(super) async fn notify_former(
     state: &AppState,
     change: &mut AccountChange,
@@ -165,7 +165,7 @@ pub(super) async fn notify_former(
     }
     let (purpose, now) = (TokenPurpose::UndoEmailChange, state.clock.now());
     change.add_former_address(&before.email, now, now + state.config.account.undo_window).await?;
-    if !account_mail::wants(state, before, Template::AddressChanged) {
+    if !account_mail::should_notify(state, before, Template::AddressChanged) {
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, before, purpose, &before.email, &[]).await?;
@@ -177,8 +177,8 @@ pub(super) async fn notify_former(
     account_mail::enqueue(state, change, &before.email, origin, data).await
 }
 
-/// Makes a former address the account's again. The thief who changed it may know the password and have sessions: the password is
-/// removed, all sessions end, and a reset link goes to the address.
+/// Restores a former address as the primary one. An attacker who changed the address may know the password and have sessions, so the
+/// password is removed, all sessions end, and a reset link goes to the address.
 ///
 /// # Errors
 /// [`UndoError`]
@@ -220,7 +220,7 @@ async fn apply_undo(
         TakeAddressError::Sql(error) => error.into(),
     })?;
     if let Some(since) = since {
-        // later changes were not the owner's either
+        // The owner did not make the later changes either.
         change.clear_former_addresses(since).await?;
     }
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
@@ -230,9 +230,9 @@ async fn apply_undo(
     Ok(())
 }
 
-/// Removes the password and what a thief may have added: ends all sessions, cancels pending changes, removes the factors that were added
-/// while links of notices work and the secondary addresses that were verified within `account.undo_window` or not at all, and sends a
-/// reset link to the account's primary address.
+/// Secures an account that an attacker may have used. Removes the password, ends all sessions, cancels pending changes, and removes what
+/// the attacker may have added: factors within the lifetime of a notice's link, and secondary addresses that were verified within
+/// `account.undo_window` or not at all. Sends a reset link to the account's primary address.
 pub(super) async fn secure(
     state: &AppState,
     change: &mut AccountChange,

@@ -111,7 +111,7 @@ pub async fn change_password(
     }
     change.set_password(&hash, now).await?;
     change.record(&entry(now, caller, ip)).await?;
-    if account_mail::wants(state, &change.account, Template::PasswordChanged) {
+    if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
         let notice = account_mail::notice(state, &change.account, &origin, now).await?;
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, &origin, MailData::PasswordChanged { notice }).await?;
@@ -123,7 +123,7 @@ pub async fn change_password(
     Ok(tokens)
 }
 
-/// The audit entry of a change.
+/// The audit entry of a password change.
 fn entry(now: Timestamp, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
     Entry::new(now, AuditEvent::PasswordChange).account(caller.sub).session(caller.sid).by(Actor::Account).from(ip)
 }

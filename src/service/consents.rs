@@ -16,7 +16,7 @@ use crate::{
     store::sql::Consent,
 };
 
-/// An app that the owner of an account has signed in to, or has allowed to.
+/// An app that the owner of an account has signed in to or consented to.
 #[derive(Clone, Debug)]
 pub struct AuthorizedApp {
     /// The `client_id` that the app sends.
@@ -42,8 +42,8 @@ impl AuthorizedApp {
         used.or_else(|| self.consent.as_ref().map(|consent| consent.updated_at))
     }
 
-    /// Whether the app may know the account's e-mail address.
-    fn knows_email(&self) -> bool {
+    /// Whether a consent or a session of the app contains the scope `email`.
+    fn has_email_scope(&self) -> bool {
         let consented = self.consent.iter().any(|consent| consent.scope.words().iter().any(|scope| scope == "email"));
         let granted = self.sessions.iter().filter_map(|session| session.client.as_ref());
         consented || granted.into_iter().any(|grant| has_scope(&grant.scope, "email"))
@@ -87,17 +87,17 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
             continue;
         }
         // The hint is in the app's logs: only an app that may know the address gets it.
-        if app.knows_email() && account.is_none() {
+        if app.has_email_scope() && account.is_none() {
             account = state.sql.account(caller.sub).await?;
         }
-        let email = account.as_ref().filter(|_| app.knows_email()).map(|account| account.email.as_str());
+        let email = account.as_ref().filter(|_| app.has_email_scope()).map(|account| account.email.as_str());
         app.open_url = settings.initiate_login_url(&state.config.issuer, email);
     }
     apps.sort_by(|one, other| one.client_id.cmp(&other.client_id));
     Ok(apps)
 }
 
-/// Withdraws the caller's consent to an app, and ends all of the app's sessions. Returns whether there was anything.
+/// Withdraws the caller's consent to an app, and ends all of the app's sessions. Returns whether there was a consent or a session.
 ///
 /// # Errors
 /// [`ServiceError`]. Sessions that were not ended yet are still listed.

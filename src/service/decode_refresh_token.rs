@@ -22,7 +22,7 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
         Ok(claims) => Ok(Some(claims)),
         Err(RefreshTokenError::UnknownKey) if has_peers(state) && Box::pin(state.keys.lacks_secret()).await => {
             Err(ServiceError::Unavailable {
-                what: "token key",
+                dependency: "token key",
                 retry_after: RETRY_AFTER,
                 source: anyhow::anyhow!(
                     "another node uses a secret that this node does not have: add it to LATCHKEY_SECRET_PREVIOUS or to the \

@@ -105,7 +105,6 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
         record_ended(&mut change, Reason::Deleted, ended, now).await?;
         change.commit().await?;
         if let Err(error) = state.redis.one_time_tokens.clear(id).await {
-            // they are of no use without the account, and expire
             tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");
         }
         tracing::info!(account = %id, "account deleted at its owner's request");

@@ -5,20 +5,20 @@ use std::time::Duration;
 use crate::{service::error::ServiceError, state::AppState};
 
 /// The time for which a client is kept after its last consent, a withdrawn one included.
-const KEPT: Duration = Duration::from_hours(24);
+const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes them. Returns their number.
+/// Deletes dynamic clients that no account has allowed for [`RETENTION`]. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn prune(state: &AppState) -> Result<u64, ServiceError> {
-    Ok(state.sql.prune_dynamic_clients(state.clock.now() - KEPT).await?)
+    Ok(state.sql.prune_dynamic_clients(state.clock.now() - RETENTION).await?)
 }
 
-/// Deletes them every hour, for as long as the node runs.
+/// Calls [`prune`] every hour, until the node stops.
 pub async fn run_pruning(state: &AppState) {
     loop {
         tokio::time::sleep(INTERVAL).await;

@@ -112,7 +112,7 @@ pub async fn request(
         async move {
             let Some(account) = account.filter(|account| !account.is_closed(state.clock.now())) else { return Ok(()) };
             match state.sql.named_email(&account, &identifier).await? {
-                Some(to) if may_finish(&state, &account, &to) => {
+                Some(to) if can_complete(&state, &account, &to) => {
                     send(&state, &account, &to, &request_secret, &origin).await
                 }
                 _ => Ok(()),
@@ -122,8 +122,9 @@ pub async fn request(
     Ok(secret)
 }
 
-/// Whether a sign-in by a mail to an address can be finished: one to the primary address verifies that.
-fn may_finish(state: &AppState, account: &Account, to: &Email) -> bool {
+/// Whether a mail to this address can complete a sign-in. If the primary address must be verified first, only a mail to that address can:
+/// the sign-in verifies it.
+fn can_complete(state: &AppState, account: &Account, to: &Email) -> bool {
     let needs_primary = state.config.registration.verification == Verification::Required;
     !needs_primary || account.email_verified || to.key() == account.email.key()
 }
@@ -229,12 +230,12 @@ async fn finish(
         SignInStep::PasswordRequired => Err(EmailLoginError::PasswordRequired),
         SignInStep::EmailVerificationRequired | SignInStep::AccountChanged => {
             let source = anyhow::anyhow!("the account changed while its owner was signing in");
-            Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
+            Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
         }
     }
 }
 
-/// Verifies the address and ends what was set up before.
+/// Verifies the address, and removes the sessions, credentials and secondary addresses that were set up before.
 async fn claim_account(
     state: &AppState,
     change: &mut AccountChange,

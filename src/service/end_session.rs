@@ -1,4 +1,4 @@
-//! Sign-out that an app asks for by sending the browser (OpenID Connect RP-Initiated Logout 1.0).
+//! Signs a user out at the request of an app, which redirects the browser here (OpenID Connect RP-Initiated Logout 1.0).
 
 use std::net::IpAddr;
 
@@ -19,32 +19,32 @@ use crate::{
 /// The parameters of a request (section 2).
 #[derive(Clone, Debug, Default)]
 pub struct EndSession {
-    /// An ID token that the client has kept.
+    /// An ID token that was issued to the client.
     pub id_token_hint: Option<String>,
-    /// The client.
+    /// The `client_id`.
     pub client_id: Option<String>,
     /// Where the browser goes afterwards: one of the client's registered URIs.
     pub post_logout_redirect_uri: Option<String>,
-    /// Returned to the client.
+    /// The parameter `state` of the redirect to the client.
     pub state: Option<String>,
     /// Whether the user has confirmed on a page of Latchkey.
     pub is_confirmed: bool,
 }
 
-/// The result of a sign-out that an app asked for.
+/// The result of a sign-out that an app requested.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EndSessionOutcome {
     /// The user is signed out. The browser goes to the client, or, without a URI, to a page of Latchkey.
     SignedOut(Option<String>),
-    /// The user has to confirm: the request does not prove that it is from an app of theirs (section 2), so that no page of another site can
-    /// sign them out.
+    /// The user has to confirm, because the request does not prove that it comes from an app of the user (section 2). Otherwise a page of
+    /// another site could sign the user out.
     Confirm,
 }
 
 /// Why a request is refused. A page shows the error to the user, without a redirect (section 4).
 #[derive(Debug, thiserror::Error)]
 pub enum EndSessionError {
-    /// The hint is no ID token of this issuer, or of another client than `client_id`.
+    /// The hint is not an ID token of this issuer, or was issued to another client than `client_id`.
     #[error("id_token_hint is no ID token of this issuer and client")]
     Hint,
     /// The client is unknown.
@@ -93,11 +93,11 @@ pub async fn end_session(
     };
     match (browser, hint) {
         (Some(browser), hint) => {
-            let is_theirs = match &hint {
-                Some(hint) => is_of_browser(state, browser, hint).await?,
+            let is_from_users_app = match &hint {
+                Some(hint) => hint_matches_browser(state, browser, hint).await?,
                 None => false,
             };
-            if !is_theirs && !request.is_confirmed {
+            if !is_from_users_app && !request.is_confirmed {
                 return Ok(EndSessionOutcome::Confirm);
             }
             browser_session::end(state, browser, ip).await?;
@@ -108,10 +108,14 @@ pub async fn end_session(
     Ok(EndSessionOutcome::SignedOut(target))
 }
 
-/// Whether an ID token is of a session of an app beneath the browser's, or of one of the same user that outlives it
-/// (`offline_access`). Apps may revoke their tokens before they send the browser here: if the session has ended, the ID token
-/// must be issued since the browser's session began. An older one, which may have leaked, needs the user's confirmation.
-async fn is_of_browser(state: &AppState, browser: &BrowserSession, hint: &IdTokenHint) -> Result<bool, ServiceError> {
+/// Whether an ID token belongs to an app session beneath the browser's session, or to an app session of the same user that outlives the
+/// browser's (`offline_access`). An app may revoke its tokens before it redirects the browser here. If the app session has ended, the ID
+/// token must therefore be newer than the browser's session: an older one may have leaked, and needs the user's confirmation.
+async fn hint_matches_browser(
+    state: &AppState,
+    browser: &BrowserSession,
+    hint: &IdTokenHint,
+) -> Result<bool, ServiceError> {
     if hint.sub != browser.session.account {
         return Ok(false);
     }
@@ -122,8 +126,8 @@ async fn is_of_browser(state: &AppState, browser: &BrowserSession, hint: &IdToke
     })
 }
 
-/// Ends an app's session, and the browser's session that it belongs to with all others beneath that. One that outlives its browser's
-/// (`offline_access`) continues.
+/// Ends the browser session that an app session belongs to, and all app sessions beneath it. If the browser session has ended already,
+/// ends the app session alone. An app session without a browser session (`offline_access`) continues.
 async fn end_grant(
     state: &AppState,
     account: AccountId,

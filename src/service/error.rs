@@ -15,10 +15,10 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
     /// A dependency does not answer. Whether a change was made is unknown; repeating the request is safe.
-    #[error("{what} is unavailable: {source}")]
+    #[error("{dependency} is unavailable: {source}")]
     Unavailable {
         /// The dependency: `redis`, `database`, `mail` or `account`.
-        what: &'static str,
+        dependency: &'static str,
         /// When to retry.
         retry_after: Duration,
         /// The cause, for the log.
@@ -62,7 +62,7 @@ impl From<RedisError> for ServiceError {
     fn from(error: RedisError) -> Self {
         match error {
             RedisError::Unavailable(_) => {
-                Self::Unavailable { what: "redis", retry_after: RETRY_AFTER, source: error.into() }
+                Self::Unavailable { dependency: "redis", retry_after: RETRY_AFTER, source: error.into() }
             }
             RedisError::Setting { .. } | RedisError::Unexpected(_) => Self::Internal(error.into()),
         }
@@ -72,7 +72,7 @@ impl From<RedisError> for ServiceError {
 impl From<SqlError> for ServiceError {
     fn from(error: SqlError) -> Self {
         if error.is_unavailable() {
-            Self::Unavailable { what: "database", retry_after: RETRY_AFTER, source: error.into() }
+            Self::Unavailable { dependency: "database", retry_after: RETRY_AFTER, source: error.into() }
         } else {
             Self::Internal(error.into())
         }
@@ -99,7 +99,7 @@ impl From<StateError> for ServiceError {
         match error {
             StateError::Sql(error) => error.into(),
             StateError::Backoff => {
-                Self::Unavailable { what: "database", retry_after: RETRY_AFTER, source: error.into() }
+                Self::Unavailable { dependency: "database", retry_after: RETRY_AFTER, source: error.into() }
             }
             StateError::KeyRing(error) => error.into(),
             StateError::KeyGeneration(error) => Self::Internal(error),
@@ -112,7 +112,7 @@ impl From<StateError> for ServiceError {
 
 impl From<PrepareError> for ServiceError {
     fn from(error: PrepareError) -> Self {
-        Self::Unavailable { what: "mail", retry_after: MAIL_RETRY_AFTER, source: error.into() }
+        Self::Unavailable { dependency: "mail", retry_after: MAIL_RETRY_AFTER, source: error.into() }
     }
 }
 

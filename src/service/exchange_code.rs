@@ -31,10 +31,10 @@ pub struct CodeExchange {
     pub code: SecretText,
     /// The redirect URI of the authorization request.
     pub redirect_uri: String,
-    /// The PKCE verifier; none if the authorization request had no challenge. One without a challenge is refused (RFC 9700, section
-    /// 4.8.2).
+    /// The PKCE verifier; none if the authorization request had no challenge. A verifier without a challenge is refused (RFC 9700,
+    /// section 4.8.2).
     pub code_verifier: Option<SecretText>,
-    /// The resource that the access token is for, if only for one of those of the authorization request (RFC 8707, section 2.2).
+    /// The only resource of the authorization request that the access token is for; none for all of them (RFC 8707, section 2.2).
     pub resource: Option<String>,
 }
 
@@ -104,7 +104,7 @@ pub async fn exchange_code(
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
     // The session exists: a later refusal ends it.
-    match answer(state, client, grant.clone(), payload, &input, now).await {
+    match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
             Ok(issued)
@@ -116,7 +116,7 @@ pub async fn exchange_code(
     }
 }
 
-async fn answer(
+async fn issue_tokens(
     state: &AppState,
     client: &Client,
     mut grant: Grant,
@@ -141,7 +141,7 @@ async fn answer(
     Ok((tokens, id_token))
 }
 
-/// Puts the `client_id` that the client sends in place of the id that its session holds, for tokens.
+/// Replaces the internal id of a dynamic client in a grant by the `client_id` that the client sends, for its tokens.
 pub(super) fn name_client(grant: &mut Grant, client: &Client) {
     if let Some(dynamic) = &client.dynamic
         && let Some(granted) = grant.client.as_deref_mut()
@@ -150,7 +150,7 @@ pub(super) fn name_client(grant: &mut Grant, client: &Client) {
     }
 }
 
-/// Narrows the audiences of the next access token to one resource of the grant, beside the issuer. None if it is not one of them.
+/// Narrows the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
 pub(super) fn narrow(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
     let named = named_resource(&client.audiences, resource)?.clone();

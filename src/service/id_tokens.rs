@@ -10,7 +10,7 @@ use crate::{
     state::AppState,
 };
 
-/// Whether a scope is among those of a grant, which spaces separate.
+/// Whether space-separated scopes contain a scope.
 pub(super) fn has_scope(scopes: &str, scope: &str) -> bool {
     scopes.split(' ').any(|word| word == scope)
 }

@@ -64,7 +64,7 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
         return Ok(status.map_or(Introspection::Inactive, |status| Introspection::Refresh(claims, status)));
     }
     match verify_issued_token(state, token).await {
-        // Of an app's token, the caller is one of the resources.
+        // The caller is one of the resources of the app's token.
         Ok(IssuedToken::App(verified)) if is_for(&verified.aud) => {
             let current = current_authentication(state, &verified, now).await?;
             Ok(current.map_or(Introspection::Inactive, |current| Introspection::App(verified, current)))
@@ -118,7 +118,7 @@ impl CachedDecision {
 }
 
 /// Whether a cached decision still holds: the client is enabled with the same secret and audience, the token and its key are
-/// valid, and the session is cached as live with the claims of the token. Otherwise the endpoint must decide.
+/// valid, and the session is cached as live with the claims of the token. If not, the endpoint introspects the token.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.

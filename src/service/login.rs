@@ -61,12 +61,12 @@ pub enum LoginError {
 
 from_store_errors!(LoginError);
 
-/// Logs a user in. Returns the tokens, and the token by which the account knows the device from now on.
+/// Logs a user in. Returns the tokens, and the token that identifies the device to the account from now on.
 ///
 /// # Errors
 /// [`LoginError`]
 pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
-    let outcome = admit(state, input).await;
+    let outcome = try_login(state, input).await;
     let label = match &outcome {
         Ok(_) => "success",
         Err(LoginError::InvalidCredentials) => "invalid_credentials",
@@ -79,8 +79,8 @@ pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
     outcome
 }
 
-async fn admit(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
-    // First of all: in a flood, a request that finds the queue full must cost neither Redis nor the database anything.
+async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
+    // Before anything else: in a flood, a request that finds the queue full must not reach Redis or the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let (attempt, account) = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = create_session(state, &input, &attempt, account).await;
@@ -118,13 +118,13 @@ async fn create_session(
             SignInStep::EmailVerificationRequired => return Err(email_not_verified(state)),
             SignInStep::SecondFactorRequired(challenge) => return Err(LoginError::SecondFactorRequired(challenge)),
             SignInStep::EnrolmentRequired(challenge) => return Err(LoginError::EnrolmentRequired(challenge)),
-            // A password was shown.
+            // Unreachable: the first factor was the password.
             SignInStep::PasswordRequired => return Err(LoginError::InvalidCredentials),
             SignInStep::AccountChanged => {}
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its password was being verified");
-    Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
+    Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
 /// The refusal of a sign-in to an account that must verify its address first. With `registration.conceal` the answer is that of

@@ -50,7 +50,7 @@ impl Acknowledged {
     }
 }
 
-/// The connection to the server, as the last attempts found it.
+/// Whether the mail server was reachable in the last attempts.
 struct Outage {
     /// The number of failed probes; 0 while the server is reachable.
     failures: u32,
@@ -60,7 +60,7 @@ struct Outage {
 
 /// The result of one task.
 struct Finished {
-    /// Whether the server was reached; None if it was not tried.
+    /// Whether the server was reached; `None` if the task did not connect.
     reached: Option<bool>,
     /// The time at which the attempt ended.
     at: Timestamp,
@@ -83,18 +83,18 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
             () = &mut stop => break,
             _ = polls.tick() => {}
             () = state.sql.mail_enqueued() => {}
-            _ = housekeeping.tick() => report(keep_house(state).await, &mut failing),
-            Some(done) = tasks.join_next() => note(state, &mut outage, done.ok()),
+            _ = housekeeping.tick() => log_first_failure(run_housekeeping(state).await, &mut failing),
+            Some(done) = tasks.join_next() => update_outage(state, &mut outage, done.ok()),
         }
         while let Some(done) = tasks.try_join_next() {
-            note(state, &mut outage, done.ok());
+            update_outage(state, &mut outage, done.ok());
         }
         // during an outage, one mail at a time is the probe
-        let places = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
-        if places == 0 || state.clock.now() < outage.until {
+        let free_workers = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
+        if free_workers == 0 || state.clock.now() < outage.until {
             continue;
         }
-        match claim(state, places).await {
+        match claim(state, free_workers).await {
             Ok(mails) => {
                 failing = false;
                 for mail in mails {
@@ -102,7 +102,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
                     tasks.spawn(async move { attempt(&state, &acknowledged, mail).await });
                 }
             }
-            Err(error) => report(Err(error), &mut failing),
+            Err(error) => log_first_failure(Err(error), &mut failing),
         }
     }
     let drained = async { while tasks.join_next().await.is_some() {} };
@@ -111,8 +111,8 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     }
 }
 
-async fn claim(state: &AppState, places: usize) -> Result<Vec<ClaimedMail>, SqlError> {
-    let limit = u32::try_from(places).unwrap_or(u32::MAX);
+async fn claim(state: &AppState, free_workers: usize) -> Result<Vec<ClaimedMail>, SqlError> {
+    let limit = u32::try_from(free_workers).unwrap_or(u32::MAX);
     state.sql.claim_mails(limit, state.clock.now(), lease(state)).await
 }
 
@@ -125,7 +125,7 @@ fn lease(state: &AppState) -> Duration {
 }
 
 /// Updates the outage by the result of a task.
-fn note(state: &AppState, outage: &mut Outage, done: Option<Finished>) {
+fn update_outage(state: &AppState, outage: &mut Outage, done: Option<Finished>) {
     let Some(Finished { reached, at }) = done else { return };
     match reached {
         Some(true) => {
@@ -157,7 +157,7 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
         let started = Instant::now();
         let sent = state.mailer.send(&mail).await;
         state.mailer.metrics.duration.observe(started.elapsed().as_secs_f64());
-        judge(state, &mail, sent)
+        classify(state, &mail, sent)
     };
     let at = state.clock.now();
     log(&mail, &result);
@@ -177,27 +177,27 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
 }
 
 /// Derives the result to store, and whether the server was reached.
-fn judge(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (Attempt, Option<bool>) {
+fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (Attempt, Option<bool>) {
     let now = state.clock.now();
-    let again = || now + delay(state, mail.row.attempts);
+    let next_attempt = || now + delay(state, mail.row.attempts);
     match sent {
         Ok(()) => (Attempt::Sent, Some(true)),
         Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
-            (Attempt::Retry(error.to_string(), again()), Some(false))
+            (Attempt::Retry(error.to_string(), next_attempt()), Some(false))
         }
         Err(error @ SendError::Delivery(DeliveryError::Refused(_))) => {
-            (Attempt::Retry(error.to_string(), again()), Some(true))
+            (Attempt::Retry(error.to_string(), next_attempt()), Some(true))
         }
         Err(error @ SendError::Delivery(DeliveryError::Rejected(_))) => {
             (Attempt::GivenUp(error.to_string()), Some(true))
         }
-        Err(error @ SendError::Sealed(_)) => (Attempt::Retry(error.to_string(), again()), None),
+        Err(error @ SendError::Sealed(_)) => (Attempt::Retry(error.to_string(), next_attempt()), None),
         Err(error @ SendError::Unusable(_)) => (Attempt::GivenUp(error.to_string()), None),
     }
 }
 
-/// The delay after an attempt: doubled by each, up to `mail.retry_max`, and between half and all of that at random, so that
-/// the mails of an outage do not come due together.
+/// The delay after an attempt. It doubles with each attempt, up to `mail.retry_max`. A random factor of 0.5 to 1 spreads the retries
+/// of mails that failed together.
 fn delay(state: &AppState, attempts: u32) -> Duration {
     let settings = state.mailer.settings();
     let doubled = settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
@@ -218,7 +218,7 @@ fn log(mail: &ClaimedMail, result: &Attempt) {
     }
 }
 
-/// Stores a result, for as long as that takes: the acknowledgement of the server must not be lost.
+/// Stores a result. Retries until the database accepts it, because the server's acknowledgement must not be lost.
 async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
     loop {
         match state.sql.finish_mail(mail, result, state.clock.now()).await {
@@ -236,7 +236,7 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
 }
 
 /// Counts the queue, and deletes old rows with their files.
-async fn keep_house(state: &AppState) -> Result<(), SqlError> {
+async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     let queue = state.sql.mail_queue().await?;
     state.mailer.set_queue(queue.waiting, queue.oldest);
     let now = state.clock.now();
@@ -257,13 +257,13 @@ async fn keep_house(state: &AppState) -> Result<(), SqlError> {
 }
 
 /// Logs the first of several failures of the database.
-fn report(done: Result<(), SqlError>, failing: &mut bool) {
+fn log_first_failure(done: Result<(), SqlError>, failing: &mut bool) {
     match done {
         Ok(()) => *failing = false,
         Err(_) if *failing => {}
         Err(error) => {
             *failing = true;
-            tracing::error!(%error, "mail: the outbox can't be read; mails wait");
+            tracing::error!(%error, "mail: the outbox can't be read; mails are sent when the database answers again");
         }
     }
 }

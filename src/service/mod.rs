@@ -4,6 +4,7 @@
 
 mod account_mail;
 pub mod accounts;
+mod additional_claims;
 pub mod app_metadata;
 pub mod authenticate;
 pub mod authorize;
@@ -26,7 +27,6 @@ pub mod export_account;
 pub mod factors;
 pub mod feed;
 pub mod forgot_password;
-mod further_claims;
 mod id_tokens;
 pub mod import_accounts;
 pub mod introspect;

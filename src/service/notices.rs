@@ -1,4 +1,4 @@
-//! Notices of actions that the owner of an account may not have done: a new device, reuse of a session's token. A notice that
+//! Sends notices of actions that the owner of an account may not have done: a new device, reuse of a session's token. A notice that
 //! can't be sent does not fail the action.
 
 use std::net::IpAddr;
@@ -9,14 +9,14 @@ use crate::{
         ids::AccountId,
         mail::{MailData, Template},
     },
-    service::{account_mail, error::ServiceError, factors::recovery_codes::FEW, request_origin::RequestOrigin},
+    service::{account_mail, error::ServiceError, factors::recovery_codes::LOW_COUNT, request_origin::RequestOrigin},
     state::AppState,
 };
 
-/// Tells the owner of a sign-in from a device and a network that the account did not know.
+/// Notifies the owner of a sign-in from a new device and network.
 pub(super) async fn new_device(state: &AppState, account: &Account, origin: &RequestOrigin) {
     let sent = Box::pin(async {
-        if account_mail::wants(state, account, Template::NewDevice) {
+        if account_mail::should_notify(state, account, Template::NewDevice) {
             let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
             account_mail::send(state, account, &account.email, origin, MailData::NewDevice { notice }).await?;
         }
@@ -27,16 +27,16 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
     }
 }
 
-/// Tells the owner that a recovery code was used, and if few are left.
-pub(super) async fn recovery_code_used(state: &AppState, account: &Account, origin: &RequestOrigin, left: u32) {
+/// Notifies the owner that a recovery code was used, and if few are left.
+pub(super) async fn recovery_code_used(state: &AppState, account: &Account, origin: &RequestOrigin, remaining: u32) {
     let sent = Box::pin(async {
-        if account_mail::wants(state, account, Template::RecoveryCodeUsed) {
+        if account_mail::should_notify(state, account, Template::RecoveryCodeUsed) {
             let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
-            let data = MailData::RecoveryCodeUsed { remaining: left, notice };
+            let data = MailData::RecoveryCodeUsed { remaining, notice };
             account_mail::send(state, account, &account.email, origin, data).await?;
         }
-        if left <= FEW && account_mail::wants(state, account, Template::RecoveryCodesLow) {
-            let data = MailData::RecoveryCodesLow { remaining: left };
+        if remaining <= LOW_COUNT && account_mail::should_notify(state, account, Template::RecoveryCodesLow) {
+            let data = MailData::RecoveryCodesLow { remaining };
             account_mail::send(state, account, &account.email, origin, data).await?;
         }
         Ok::<_, ServiceError>(())
@@ -46,11 +46,11 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
     }
 }
 
-/// Tells the owner that a session was ended because one of its refresh tokens was used twice.
+/// Notifies the owner that a session was ended because one of its refresh tokens was used twice.
 pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Option<IpAddr>) {
     let sent = Box::pin(async {
         let Some(account) = state.sql.account(account).await? else { return Ok(()) };
-        if account_mail::wants(state, &account, Template::SessionReuse) {
+        if account_mail::should_notify(state, &account, Template::SessionReuse) {
             let origin = RequestOrigin { ip, ..RequestOrigin::default() };
             let notice = account_mail::notice(state, &account, &origin, state.clock.now()).await?;
             account_mail::send(state, &account, &account.email, &origin, MailData::SessionReuse { notice }).await?;
@@ -62,10 +62,10 @@ pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Opti
     }
 }
 
-/// Tells the owner that a passkey was refused because its signature counter did not grow: there may be a copy of it.
+/// Notifies the owner that a passkey was refused because its signature counter did not grow: the passkey may have been copied.
 pub(super) async fn passkey_copied(state: &AppState, account: &Account, origin: &RequestOrigin) {
     let sent = Box::pin(async {
-        if account_mail::wants(state, account, Template::PasskeyCopied) {
+        if account_mail::should_notify(state, account, Template::PasskeyCopied) {
             let notice = account_mail::notice(state, account, origin, state.clock.now()).await?;
             account_mail::send(state, account, &account.email, origin, MailData::PasskeyCopied { notice }).await?;
         }

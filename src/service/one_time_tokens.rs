@@ -52,14 +52,14 @@ pub(super) struct Claim {
     pub(super) account: Account,
     /// The purpose.
     pub(super) purpose: TokenPurpose,
-    /// The address that the token is about, if that is another than the account's primary one.
+    /// The address that the token is about, if it is not the account's primary one.
     pub(super) about: Option<Email>,
     group: TokenGroup,
     presented: PresentedToken,
 }
 
-/// Issues a token for an account as it is now. `address` is the address that it is about, if that is another than the
-/// account's. `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
+/// Issues a token that is bound to the current state of an account. `address` is the address that the token is about.
+/// `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
 pub(super) async fn issue(
     state: &AppState,
     account: &Account,
@@ -71,8 +71,8 @@ pub(super) async fn issue(
     issue_as(state, account, purpose, address, request_secret, state.entropy.bytes(), expires_at).await
 }
 
-/// Issues the token of a sign-in's challenge, in place of the one that the challenge has. It works with that challenge only, and
-/// until then at the latest.
+/// Issues the token of a sign-in's challenge; it replaces the challenge's former token. The token works with that challenge only, and
+/// expires at `until` at the latest.
 pub(super) async fn issue_for_challenge(
     state: &AppState,
     account: &Account,
@@ -116,8 +116,8 @@ fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
     }
 }
 
-/// The state that a token is issued for. A password change, a change of address and everything else that ends sessions
-/// (the epoch) makes links and codes stop working. The links of notices survive these: they undo what a thief has done.
+/// A digest of the account's state that a token is bound to. A password change, a change of address and everything else that ends
+/// sessions (the epoch) makes links and codes stop working. The links of notices survive, because they undo an attacker's changes.
 fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
     let (byte, key) = ([purpose.byte()], address.key());
     match purpose {
@@ -135,10 +135,10 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 }
 
 /// Finds the account of a presented token that works for one of `purposes`, without consuming it. Does the same work for
-/// known and unknown accounts (I12). A wrong code counts.
+/// known and unknown accounts (I12). A wrong code counts as a failed attempt.
 ///
-/// `address` is the address that the token is about, as for [`issue`]. None for the account's own: the primary one, or the verified
-/// secondary one that the mail went to. For a code, it is the address that was typed.
+/// `address` is the address that the token is about, as for [`issue`]. `None` stands for an address of the account: the primary one, or
+/// the verified secondary one that the mail was sent to. For a code, that is the address that was typed.
 pub(super) async fn find(
     state: &AppState,
     presented: &Presented,
@@ -219,7 +219,7 @@ async fn find_code(
                 check(state, account.clone(), TokenGroup::Purpose(*purpose), digests(account.id), about).await?
             }
             None => {
-                let id = nobody(state, identifier);
+                let id = dummy_account_id(state, identifier);
                 let now = state.clock.now();
                 let tokens = &state.redis.one_time_tokens;
                 tokens.find(id, TokenGroup::Purpose(*purpose), &digests(id), Binding([0; 16]), now).await?;
@@ -231,8 +231,8 @@ async fn find_code(
     Ok(claim)
 }
 
-/// An id that no account has, for the work of an unknown identifier.
-fn nobody(state: &AppState, identifier: &Identifier) -> AccountId {
+/// An id that no account has, so that an unknown identifier costs the same work as a known one.
+fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
     let name = state.pseudonymizer.name(&[b"nobody", identifier.key().as_bytes()]);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&name.as_bytes()[..16]);
@@ -270,8 +270,8 @@ pub(super) async fn find_link_about(
     Ok(None)
 }
 
-/// Consumes a token, for the account as it is under its lock. None if another request was faster, or if the account has
-/// changed since the token was found.
+/// Consumes a token. `locked` is the account as read under its lock. `None` if another request consumed the token first, or if the
+/// account has changed since the token was found.
 pub(super) async fn take(
     state: &AppState,
     claim: &Claim,

@@ -1,4 +1,4 @@
-//! Readiness: whether Redis and the database work, and what their operator should fix.
+//! Readiness: checks Redis and the database, and reports the problems that an operator should fix.
 
 use std::{
     collections::HashMap,

@@ -31,7 +31,7 @@ use crate::{
     store::redis::{StepUp, StepUpOutcome, UseOrigin},
 };
 
-/// The password, the code or the passkey that the user of a session shows.
+/// The password, the code or the passkey with which the user of a session authenticates again.
 #[derive(Clone, Debug)]
 pub struct Reauthenticate {
     /// The password.
@@ -161,7 +161,7 @@ pub async fn authenticate_again(
         let origin =
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
-        // The first factor of the session, unless that was a passkey, too.
+        // The session's own first factor counts, unless it was a passkey too.
         let first = if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor(caller) };
         let is_first = first != AuthenticationMethods::default();
         let verified =
@@ -250,7 +250,7 @@ async fn step_up(
         StepUpOutcome::Stale => {
             let source = anyhow::anyhow!("the account changed while its owner was authenticating again");
             let retry_after = Duration::from_secs(1);
-            Err(ServiceError::Unavailable { what: "account", retry_after, source }.into())
+            Err(ServiceError::Unavailable { dependency: "account", retry_after, source }.into())
         }
     }
 }

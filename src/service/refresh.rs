@@ -75,7 +75,7 @@ pub async fn refresh_for_client(
     from: &Origin,
 ) -> Result<(Tokens, Option<IdToken>), RefreshError> {
     let rotated = rotate(state, token, from, Accepted::Bearer, Some(client.id.as_str())).await;
-    let (mut grant, now) = count(state, rotated)?;
+    let (mut grant, now) = count_outcome(state, rotated)?;
     if let Some(resource) = resource {
         narrow(state, &mut grant, resource).ok_or(RefreshError::InvalidTarget)?;
     }
@@ -87,12 +87,12 @@ pub async fn refresh_for_client(
 
 async fn exchange(state: &AppState, token: &str, from: &Origin, accepted: Accepted) -> Result<Tokens, RefreshError> {
     let rotated = rotate(state, token, from, accepted, None).await;
-    let (grant, now) = count(state, rotated)?;
+    let (grant, now) = count_outcome(state, rotated)?;
     Ok(token_issuer::issue(state, &grant, now)?)
 }
 
-/// Counts the outcome of a rotation.
-fn count(
+/// Counts the outcome of a rotation in the metrics.
+fn count_outcome(
     state: &AppState,
     outcome: Result<(Grant, Timestamp, &'static str), RefreshError>,
 ) -> Result<(Grant, Timestamp), RefreshError> {
@@ -135,7 +135,7 @@ async fn rotate(
         let entry = event.account(claims.account).session(claims.session);
         state.audit.record(entry.by(Actor::Anyone).from(from.ip));
     };
-    let ended = |reason: &'static str| {
+    let refuse_reuse = |reason: &'static str| {
         tracing::warn!(account = %claims.account, session = %claims.session, reason, "refresh token reused: session ended");
         record(Entry::new(now, AuditEvent::RefreshReuse).refused(reason));
         Err(RefreshError::Reused)
@@ -154,11 +154,11 @@ async fn rotate(
         }
         Rotation::Reused => {
             notices::session_reuse(state, claims.account, from.ip).await;
-            ended("superseded")
+            refuse_reuse("superseded")
         }
         Rotation::SecondHolder => {
             notices::session_reuse(state, claims.account, from.ip).await;
-            ended("second_holder")
+            refuse_reuse("second_holder")
         }
         Rotation::Expired => Err(RefreshError::Expired),
         // Redis no longer has the session; the token says whether it has expired.
@@ -167,8 +167,8 @@ async fn rotate(
     }
 }
 
-/// Whether the account must have a second factor, the session began without one, and the grace period has expired (I14). The session of an app
-/// began with the sign-in of its browser.
+/// Whether the account must have a second factor, the session began without one, and the grace period has expired (I14). An app session
+/// counts from the sign-in of its browser.
 pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> bool {
     let began = if grant.client.is_some() { grant.authentication.at } else { grant.created_at };
     policy::lacks_factor(&state.config.factors, grant.authentication.acr, &grant.roles, began, now)

@@ -76,11 +76,11 @@ pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result
     Ok(account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN)))
 }
 
-/// Checks whether the caller, if any, may register accounts.
+/// Checks that the caller, if any, may register accounts.
 ///
 /// # Errors
 /// [`RegisterError::Closed`], [`RegisterError::Service`]
-pub async fn may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
+pub async fn check_may_register(state: &AppState, caller: Option<&AccessClaims>) -> Result<(), RegisterError> {
     if state.config.registration.open || is_admin(state, caller).await? { Ok(()) } else { Err(RegisterError::Closed) }
 }
 
@@ -118,7 +118,7 @@ pub async fn register_from(
         }
         Err((RegisterError::EmailTaken, Some(new))) if settings.conceal && caller.is_none() => {
             send_after_answer(state, email, origin);
-            Ok(as_registered(new))
+            Ok(as_if_registered(new))
         }
         Err((error, _)) => Err(error),
     }
@@ -148,8 +148,8 @@ fn send_after_answer(state: &Arc<AppState>, email: Email, origin: RequestOrigin)
     });
 }
 
-/// The account as the answer to a registration shows it.
-fn as_registered(new: NewAccount) -> Account {
+/// The account that the answer to a registration shows. The answer is the same if the address was taken (`registration.conceal`).
+fn as_if_registered(new: NewAccount) -> Account {
     Account {
         id: new.id,
         email: new.email,

@@ -72,7 +72,7 @@ async fn try_remember(
     let settings = &state.config.factors;
     let (Some(time), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };
     let binding = binding(account);
-    // A change that came between would have forgotten the device.
+    // A change since the account was read has invalidated the device.
     let change = state.sql.change_account(account.id).await?;
     let Some(mut change) = change.filter(|change| self::binding(&change.account) == binding) else { return Ok(()) };
     let device = RememberedDevice {
@@ -107,8 +107,8 @@ pub async fn list(
     Ok(devices.map(|device| DeviceEntry { is_current: Some(device.digest) == current, device }).collect())
 }
 
-/// Forgets a remembered device of the caller's account. Returns whether it had the device. No recent authentication is needed: the
-/// device asks for more from now on, not for less.
+/// Forgets a remembered device of the caller's account. Returns whether the account had the device. Needs no recent authentication,
+/// because the device needs the second factor from now on.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -118,7 +118,7 @@ pub async fn forget(
     id: RememberedDeviceId,
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
-    let entry = forgotten(state, caller, ip).detail(id.to_string());
+    let entry = forget_entry(state, caller, ip).detail(id.to_string());
     Ok(state.sql.forget_device(caller.sub, id, &entry).await?)
 }
 
@@ -127,15 +127,15 @@ pub async fn forget(
 /// # Errors
 /// [`ServiceError`]
 pub async fn forget_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
-    Ok(state.sql.forget_devices(caller.sub, forgotten(state, caller, ip)).await?)
+    Ok(state.sql.forget_devices(caller.sub, forget_entry(state, caller, ip)).await?)
 }
 
-fn forgotten(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
+fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
     let entry = Entry::new(state.clock.now(), AuditEvent::DeviceForgotten).account(caller.sub).session(caller.sid);
     entry.by(Actor::Account).from(ip)
 }
 
-/// The devices of an account that count now. None if no device may skip its second factor.
+/// The query for the devices of an account that may skip the second factor now; `None` if none may.
 fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
     let now = state.clock.now();
     let time = policy::remember_for(&state.config.factors, account)?;

@@ -12,8 +12,8 @@ use crate::{
     },
     service::{
         accounts::record_ended,
+        additional_claims,
         error::{ServiceError, from_store_errors},
-        further_claims,
         sign_in::policy,
         token_issuer::{self, Tokens},
     },
@@ -56,7 +56,7 @@ pub(super) async fn replace_sessions(
 ) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
     let epoch = change.bump_epoch().await?;
-    let further_claims = further_claims::of_change(state, change).await?;
+    let additional_claims = additional_claims::load_in_change(state, change).await?;
     let acr = Acr::parse(&caller.acr).unwrap_or_default();
     let longest = policy::longest_replacement(state, change, acr, now).await?;
     let replacement = Replacement {
@@ -65,7 +65,7 @@ pub(super) async fn replace_sessions(
         replaces: caller.sid,
         accepted,
         roles: change.account.roles.clone(),
-        further_claims,
+        additional_claims,
         claims_version: change.account.claims_version,
         epoch,
         authentication: None,

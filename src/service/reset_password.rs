@@ -85,13 +85,13 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
     let (id, now) = (change.account.id, state.clock.now());
-    // The reader of a secondary address, which was verified before, shows nothing about the primary one.
-    let verifies = claim.about.is_none() && !change.account.email_verified;
+    // A mail to a secondary address, which was verified before, proves nothing about the primary one.
+    let verifies_primary = claim.about.is_none() && !change.account.email_verified;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
-    if verifies {
+    if verifies_primary {
         change.verify_email(now).await.map_err(|error| match error {
             TakeAddressError::Taken => ResetPasswordError::InvalidToken,
             TakeAddressError::Sql(error) => error.into(),
@@ -101,11 +101,12 @@ async fn apply(
         let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     }
-    // The mailbox has set the password: a code by mail adds nothing to it (I14).
+    // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
     change.suspend_email_code(true).await?;
     let epoch = change.bump_epoch().await?;
     let owned = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
-    if !verifies && let Some(to) = owned.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
+    if !verifies_primary
+        && let Some(to) = owned.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
     {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;

@@ -15,9 +15,8 @@ use crate::{
 
 /// Ends the session of a refresh token or an access token, for the token's holder or for a service client.
 ///
-/// Everyone gets the same answer for a token that is invalid, whose session has ended (RFC 7009, section 2.2), that belongs to a
-/// service client, or that is for none of the calling client's audiences: nothing is done. So the response does not reveal
-/// whether a token is genuine.
+/// Does nothing, and answers alike, for an invalid token, a token whose session has ended (RFC 7009, section 2.2), the token of a service
+/// client, and a token for none of the calling client's audiences. The response therefore does not reveal whether a token is genuine.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -1,4 +1,4 @@
-//! "This wasn't me": the owner of an account reports an action that a notice told them about.
+//! Secures an account whose owner reports the action of a notice as not theirs (the link "this wasn't me").
 
 use crate::{
     domain::{

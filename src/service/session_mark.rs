@@ -47,7 +47,7 @@ pub async fn check_at_start(state: &AppState) -> Option<Timestamp> {
     known
 }
 
-/// Checks for ever. `known` is the last mark that this node knows.
+/// Checks at intervals, until the node stops. `known` is the last mark that this node knows.
 pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
     loop {
         let pause = match check(state, &mut known).await {

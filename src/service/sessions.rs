@@ -33,8 +33,8 @@ pub async fn list_of(state: &AppState, account: AccountId) -> Result<Vec<Session
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
-/// Ends a session of the caller's account. Returns whether there was such a session. Another one than the caller's own needs a
-/// recent authentication (ASVS 7.5.2).
+/// Ends a session of the caller's account. Returns whether there was such a session. Ending another session than the caller's own
+/// needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -51,8 +51,8 @@ pub async fn revoke(
     end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
 }
 
-/// Ends a session of the caller's account and the sessions beneath it: those of the apps that a browser has signed in to. Returns
-/// whether there was such a session. Another one than the caller's own needs a recent authentication (ASVS 7.5.2).
+/// Ends a session of the caller's account and the app sessions beneath it. Returns whether there was such a session. Ending another
+/// session than the caller's own needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -110,7 +110,7 @@ pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, 
 }
 
 async fn end(state: &AppState, account: AccountId, session: SessionId, entry: Entry) -> Result<bool, ServiceError> {
-    // With the sessions of the apps beneath, if it is a browser's.
+    // Also ends the app sessions beneath a browser session.
     let ended = state.redis.sessions.revoke_tree(account, session, Reason::Revoked, entry.at).await?;
     for session in &ended {
         state.audit.record(entry.clone().account(account).session(*session));

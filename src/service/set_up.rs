@@ -19,7 +19,7 @@ use crate::{
 
 /// A declared client. Everything but the secret and the state is as declared, also where a list is empty.
 #[derive(Clone, Debug)]
-pub struct WantedClient {
+pub struct ClientSpec {
     /// The `client_id`.
     pub id: ClientId,
     /// The kind.
@@ -38,7 +38,7 @@ pub struct WantedClient {
     pub secret: Option<ClientSecretHash>,
 }
 
-impl WantedClient {
+impl ClientSpec {
     /// Checks a declaration, and completes it with the defaults of a new client.
     ///
     /// # Errors
@@ -61,7 +61,7 @@ impl WantedClient {
 
 /// A declared account.
 #[derive(Clone, Debug)]
-pub struct WantedAccount {
+pub struct AccountSpec {
     /// The e-mail address, which identifies the account.
     pub email: Email,
     /// The username of a new account.
@@ -74,17 +74,17 @@ pub struct WantedAccount {
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The client does not exist.
-    AddClient(WantedClient),
+    AddClient(ClientSpec),
     /// The scopes, audiences, public keys or app settings of the client differ; the texts say how.
-    UpdateClient(WantedClient, Vec<String>),
+    UpdateClient(ClientSpec, Vec<String>),
     /// The client has another secret.
     SetSecret(ClientId, ClientSecretHash),
-    /// The client is enabled.
+    /// The client is enabled, and declared as disabled.
     DisableClient(ClientId),
-    /// The client is disabled.
+    /// The client is disabled, and declared as enabled.
     EnableClient(ClientId),
     /// The account does not exist.
-    AddAccount(WantedAccount),
+    AddAccount(AccountSpec),
     /// The account has other roles: its own, then the declared ones.
     SetRoles(Box<Account>, Roles),
 }
@@ -109,48 +109,48 @@ pub enum SetUpError {
 
 from_store_errors!(SetUpError);
 
-/// The differences, in the order in which they are made.
+/// Returns the changes that make the service match the declared set-up, in the order in which to apply them.
 ///
 /// # Errors
 /// [`SetUpError::Kind`], [`SetUpError::Service`]
 pub async fn plan(
     state: &AppState,
-    wanted_clients: &[WantedClient],
-    wanted_accounts: &[WantedAccount],
+    declared_clients: &[ClientSpec],
+    declared_accounts: &[AccountSpec],
 ) -> Result<Vec<Change>, SetUpError> {
     let existing = clients::list(&state.sql).await?;
     let mut changes = Vec::new();
-    for wanted in wanted_clients {
-        let Some(client) = existing.iter().find(|client| client.id == wanted.id) else {
-            changes.push(Change::AddClient(wanted.clone()));
-            if wanted.disabled == Some(true) {
-                changes.push(Change::DisableClient(wanted.id.clone()));
+    for declared in declared_clients {
+        let Some(client) = existing.iter().find(|client| client.id == declared.id) else {
+            changes.push(Change::AddClient(declared.clone()));
+            if declared.disabled == Some(true) {
+                changes.push(Change::DisableClient(declared.id.clone()));
             }
             continue;
         };
-        if client.kind != wanted.kind {
-            return Err(SetUpError::Kind(wanted.id.clone(), client.kind, wanted.kind));
+        if client.kind != declared.kind {
+            return Err(SetUpError::Kind(declared.id.clone(), client.kind, declared.kind));
         }
-        let differences = differences(client, wanted);
+        let differences = differences(client, declared);
         if !differences.is_empty() {
-            changes.push(Change::UpdateClient(wanted.clone(), differences));
+            changes.push(Change::UpdateClient(declared.clone(), differences));
         }
-        // The former secret is no match: declaring it again makes it the current one.
-        if let Some(secret) = wanted.secret.as_ref().filter(|secret| client.secret != **secret) {
-            changes.push(Change::SetSecret(wanted.id.clone(), secret.clone()));
+        // Compares with the current secret only: declaring the former secret again makes it the current one.
+        if let Some(secret) = declared.secret.as_ref().filter(|secret| client.secret != **secret) {
+            changes.push(Change::SetSecret(declared.id.clone(), secret.clone()));
         }
-        match (wanted.disabled, client.is_enabled()) {
-            (Some(true), true) => changes.push(Change::DisableClient(wanted.id.clone())),
-            (Some(false), false) => changes.push(Change::EnableClient(wanted.id.clone())),
+        match (declared.disabled, client.is_enabled()) {
+            (Some(true), true) => changes.push(Change::DisableClient(declared.id.clone())),
+            (Some(false), false) => changes.push(Change::EnableClient(declared.id.clone())),
             _ => {}
         }
     }
-    for wanted in wanted_accounts {
-        match accounts::find(&state.sql, &format!("email:{}", wanted.email.as_str())).await {
-            Err(ChangeAccountError::NotFound) => changes.push(Change::AddAccount(wanted.clone())),
+    for declared in declared_accounts {
+        match accounts::find(&state.sql, &format!("email:{}", declared.email.as_str())).await {
+            Err(ChangeAccountError::NotFound) => changes.push(Change::AddAccount(declared.clone())),
             Err(error) => return Err(error.into()),
             Ok(account) => {
-                if let Some(roles) = wanted.roles.as_ref().filter(|roles| **roles != account.roles) {
+                if let Some(roles) = declared.roles.as_ref().filter(|roles| **roles != account.roles) {
                     changes.push(Change::SetRoles(Box::new(account), roles.clone()));
                 }
             }
@@ -159,23 +159,23 @@ pub async fn plan(
     Ok(changes)
 }
 
-fn differences(client: &Client, wanted: &WantedClient) -> Vec<String> {
+fn differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
     let shown = |words: &SpaceSeparated| if words.is_empty() { "none".to_owned() } else { words.to_string() };
     let mut found = Vec::new();
     for (name, before, after) in
-        [("scopes", &client.scopes, &wanted.scopes), ("audiences", &client.audiences, &wanted.audiences)]
+        [("scopes", &client.scopes, &declared.scopes), ("audiences", &client.audiences, &declared.audiences)]
     {
         if before != after {
             found.push(format!("{name} {} → {}", shown(before), shown(after)));
         }
     }
-    match (&client.jwks, &wanted.jwks) {
+    match (&client.jwks, &declared.jwks) {
         (before, after) if before == after => {}
         (None, Some(_)) => found.push("public keys added".to_owned()),
         (Some(_), None) => found.push("public keys removed".to_owned()),
         _ => found.push("other public keys".to_owned()),
     }
-    found.extend(app_differences(&client.app, &wanted.app));
+    found.extend(app_differences(&client.app, &declared.app));
     found
 }
 
@@ -210,19 +210,19 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
 ///
 /// # Errors
 /// [`ClientError`]
-pub async fn add_client(state: &AppState, wanted: &WantedClient, secret: &ClientSecretHash) -> Result<(), ClientError> {
+pub async fn add_client(state: &AppState, declared: &ClientSpec, secret: &ClientSecretHash) -> Result<(), ClientError> {
     let new = NewClient {
-        name: wanted.id.to_string(),
-        scopes: wanted.scopes.words().to_vec(),
-        audiences: wanted.audiences.words().to_vec(),
-        jwks: wanted.jwks.clone(),
-        kind: wanted.kind,
-        app: wanted.app.clone(),
+        name: declared.id.to_string(),
+        scopes: declared.scopes.words().to_vec(),
+        audiences: declared.audiences.words().to_vec(),
+        jwks: declared.jwks.clone(),
+        kind: declared.kind,
+        app: declared.app.clone(),
     };
     clients::add_with_secret(&state.config.token, &state.clock, &state.sql, new, secret.clone()).await.map(drop)
 }
 
-/// Makes a change other than the creation of a client or an account, which need more than is declared.
+/// Applies a change. Ignores [`Change::AddClient`] and [`Change::AddAccount`], which need credentials that are not declared.
 ///
 /// # Errors
 /// [`SetUpError`]
@@ -230,8 +230,8 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
     let now = state.clock.now();
     match change {
         Change::AddClient(_) | Change::AddAccount(_) => {}
-        Change::UpdateClient(wanted, _) => {
-            let WantedClient { id, scopes, audiences, jwks, app, .. } = wanted;
+        Change::UpdateClient(declared, _) => {
+            let ClientSpec { id, scopes, audiences, jwks, app, .. } = declared;
             state.sql.update_client(id, scopes, audiences, jwks.as_deref(), app, now).await?;
         }
         Change::SetSecret(id, secret) => {
@@ -240,14 +240,14 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
         Change::DisableClient(id) => clients::disable(&state.clock, &state.sql, id.as_str()).await?,
         Change::EnableClient(id) => clients::enable(&state.clock, &state.sql, id.as_str()).await?,
         Change::SetRoles(account, roles) => {
-            accounts::change_roles(state, account.id, roles, &without(&account.roles, roles)).await?;
+            accounts::change_roles(state, account.id, roles, &except(&account.roles, roles)).await?;
         }
     }
     Ok(())
 }
 
 /// The roles that are not in `kept`.
-fn without(roles: &Roles, kept: &Roles) -> Roles {
+fn except(roles: &Roles, kept: &Roles) -> Roles {
     // The names are valid, and not more than before.
     Roles::parse(roles.names().iter().filter(|role| !kept.contains(role))).unwrap_or_default()
 }

@@ -72,14 +72,14 @@ pub(super) fn issue(state: &AppState, grant: &Grant, now: Timestamp) -> Result<T
     })
 }
 
-/// Issues an access token of a grant alone.
+/// Issues the access token of a grant, without a refresh token.
 pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> Result<IssuedAccessToken, ServiceError> {
     let (access_token, expires_in, _) = access_token(state, grant, now)?;
     Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
 }
 
-/// The access token, its lifetime and its scopes. It expires at the session's absolute end at the latest, and with the step-up whose
-/// level it has.
+/// Returns an access token, its lifetime and its scopes. The token expires at the session's absolute end at the latest, and no later
+/// than a step-up that raised its level.
 fn access_token(
     state: &AppState,
     grant: &Grant,
@@ -99,7 +99,7 @@ fn access_token(
         Some(client) => (client.client_id.clone(), client.scope.clone(), client.audiences.clone()),
         None => (settings.client_id.clone(), settings.scope.clone(), vec![settings.audience.clone()]),
     };
-    let further = &grant.further_claims;
+    let additional = &grant.additional_claims;
     let claims = AccessClaims {
         iss: state.config.issuer.clone(),
         sub: grant.account,
@@ -114,8 +114,8 @@ fn access_token(
         amr: authentication.methods.amr(),
         scope,
         roles: grant.roles.names().to_vec(),
-        email_verified: further.email_verified().filter(|_| settings.email_verified),
-        app_metadata: further.app_metadata().and_then(|members| configured(members, settings)),
+        email_verified: additional.email_verified().filter(|_| settings.email_verified),
+        app_metadata: additional.app_metadata().and_then(|members| configured(members, settings)),
         session_start: Some(grant.created_at.as_secs()),
         claims_version: Some(grant.claims_version),
     };
@@ -123,7 +123,7 @@ fn access_token(
     Ok((access_token, exp.saturating_since(now), claims.scope))
 }
 
-/// The members that the configuration still asks for: it may have changed since the session's account got them.
+/// The members that `token.app_metadata` still names. The setting may have changed since the members were stored with the session.
 fn configured(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
     let kept = members.iter().filter(|(name, _)| settings.app_metadata.contains(name));
     let kept: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();

@@ -10,7 +10,7 @@ use crate::{
     state::AppState,
 };
 
-/// Why nothing is revealed.
+/// Why no claims are returned.
 #[derive(Debug, thiserror::Error)]
 pub enum UserInfoError {
     /// The scope `openid` was not granted.
@@ -21,8 +21,8 @@ pub enum UserInfoError {
     Authenticate(#[from] AuthenticateError),
 }
 
-/// The account of an access token with the scope `openid`, and what its other scopes reveal. The session must be live, and the client
-/// enabled.
+/// Returns the account of an access token with the scope `openid`, and the claims that its other scopes reveal. The session must be live,
+/// and the client enabled.
 ///
 /// # Errors
 /// [`UserInfoError`]

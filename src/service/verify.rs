@@ -15,19 +15,19 @@ use crate::{
 /// [`AuthenticateError`]
 pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, AuthenticateError> {
     let verified = verify_issued_token(state, token).await?;
-    let valid = match &verified {
+    let is_valid = match &verified {
         IssuedToken::Session(session) => {
             let now = state.clock.now();
             check_session(session, state.redis.sessions.liveness(session.sub, session.sid, now).await?)?;
             true
         }
-        // For another service: this one's proxies must not let it pass.
+        // The token is for another service: the proxies in front of this one must refuse it.
         IssuedToken::App(_) => false,
         IssuedToken::Client(client) => {
             client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()
         }
     };
-    if valid {
+    if is_valid {
         Ok(verified)
     } else {
         tracing::debug!("access token refused: its client is disabled, or its audience is not accepted");

@@ -23,9 +23,9 @@ use crate::{
     service::{
         account_mail,
         accounts::record_ended,
-        background, change_email, emails,
+        additional_claims, background, change_email, emails,
         error::{ServiceError, from_store_errors},
-        further_claims, limits,
+        limits,
         one_time_tokens::{self, Claim, Presented},
         register::password_context,
         replace_sessions::ReplaceSessionsError,
@@ -103,7 +103,7 @@ pub struct VerifyEmail<'a> {
     pub origin: RequestOrigin,
 }
 
-/// Sends a link and a code that verify the primary address of an account, if it has not verified it. The mail is made after the
+/// Sends a link and a code that verify the primary address of an account, unless it is verified. The mail is composed after the
 /// answer (I12).
 ///
 /// # Errors
@@ -124,7 +124,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
     Ok(())
 }
 
-/// Sends the mail, within the limit of mails that strangers may cause.
+/// Sends the mail, within the limit of mails that clients without authentication can request.
 pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::VerifyEmail;
     if !limits::may_send_mail(state, purpose, account, &account.email).await? {
@@ -158,7 +158,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
     if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(&claim) {
         return Err(VerifyEmailError::ProofRequired);
     }
-    let new_hash = prove(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
+    let new_hash = check_proof(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
     let change = state.sql.change_account(claim.account.id).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     let change = change.ok_or(VerifyEmailError::InvalidToken)?;
@@ -190,7 +190,7 @@ fn accepts_new_password(claim: &Claim) -> bool {
     }
 }
 
-/// Finds the token. It is about the primary address, about the one that waits to become it, or about an unverified secondary one.
+/// Finds the token. Its address is the primary one, the pending new one, or an unverified secondary one.
 async fn find(
     state: &AppState,
     presented: &Presented,
@@ -227,7 +227,7 @@ async fn find(
     Ok(one_time_tokens::find(state, presented, &[VerifyEmail], None, &[]).await?)
 }
 
-/// The addresses of an account that wait for the links and codes of a purpose.
+/// The addresses of an account that a link or a code of a purpose can confirm.
 async fn unconfirmed(state: &AppState, id: AccountId, purpose: TokenPurpose) -> Result<Vec<Email>, VerifyEmailError> {
     if purpose == TokenPurpose::AddEmail {
         let emails = state.sql.secondary_emails(id).await?;
@@ -237,8 +237,8 @@ async fn unconfirmed(state: &AppState, id: AccountId, purpose: TokenPurpose) -> 
     Ok(pending.into_iter().map(|address| address.email).collect())
 }
 
-/// Checks that the caller set up the account. Returns the hash of a new password that replaces what was set up.
-async fn prove(
+/// Checks the proof that the caller set up the account. Returns the hash of the new password, if that is the proof.
+async fn check_proof(
     state: &AppState,
     account: &Account,
     proof: Proof,
@@ -278,7 +278,7 @@ async fn apply(
     origin: &RequestOrigin,
 ) -> Result<(), VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
-    let claims = further_claims::of_change(state, &mut change).await?;
+    let claims = additional_claims::load_in_change(state, &mut change).await?;
     change.verify_email(now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
@@ -291,17 +291,17 @@ async fn apply(
     let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(reason);
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     match new_hash {
-        // A sign-in after this reads the new claims.
-        Some(hash) => end_former(state, &mut change, &hash, origin).await?,
-        None => further_claims::update(state, &mut change, &claims).await?,
+        // All sessions end, and the next sign-in reads the new claims.
+        Some(hash) => replace_credentials(state, &mut change, &hash, origin).await?,
+        None => additional_claims::update(state, &mut change, &claims).await?,
     }
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address verified");
     Ok(())
 }
 
-/// Sets a new password and ends everything that was set up before.
-pub(super) async fn end_former(
+/// Sets a new password, and removes the sessions, factors and secondary addresses that were set up before.
+pub(super) async fn replace_credentials(
     state: &AppState,
     change: &mut AccountChange,
     hash: &PasswordHash,

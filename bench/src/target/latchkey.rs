@@ -23,7 +23,7 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::{AccountId, SessionId},
         secret::SecretText,
         session::{Grant, Origin, OriginTag, Transport},
@@ -328,7 +328,7 @@ impl Filler {
             id: SessionId::from_bytes(random()?),
             account,
             roles: Roles::default(),
-            further_claims: FurtherClaims::default(),
+            additional_claims: AdditionalClaims::default(),
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
             transport,

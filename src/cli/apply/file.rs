@@ -19,7 +19,7 @@ use crate::{
     },
     service::{
         clients::NewClient,
-        set_up::{WantedAccount, WantedClient},
+        set_up::{AccountSpec, ClientSpec},
     },
 };
 
@@ -85,7 +85,7 @@ struct UserTable {
 /// A declared client, and the file for a generated secret.
 #[derive(Debug)]
 pub(super) struct DeclaredClient {
-    pub(super) wanted: WantedClient,
+    pub(super) wanted: ClientSpec,
     /// A file that does not exist yet.
     pub(super) new_secret_file: Option<PathBuf>,
 }
@@ -93,7 +93,7 @@ pub(super) struct DeclaredClient {
 /// A declared account, and how its owner gets to sign in.
 #[derive(Debug)]
 pub(super) struct DeclaredAccount {
-    pub(super) wanted: WantedAccount,
+    pub(super) wanted: AccountSpec,
     pub(super) first: FirstPassword,
 }
 
@@ -162,7 +162,7 @@ impl ClientTable {
                 Some(to_jwks(&text).with_context(|| path.display().to_string())?)
             }
         };
-        let mut wanted = WantedClient::parse(settings, self.new_client(jwks)?)?;
+        let mut wanted = ClientSpec::parse(settings, self.new_client(jwks)?)?;
         wanted.disabled = self.disabled;
         if wanted.kind == ClientKind::Public && (self.secret_file.is_some() || self.secret_sha256.is_some()) {
             bail!("a public client has no secret: remove secret_file and secret_sha256, or declare kind = \"web\"");
@@ -234,7 +234,7 @@ impl UserTable {
             (None, false) => FirstPassword::None,
         };
         let username = self.username.as_deref().map(Username::parse).transpose();
-        let wanted = WantedAccount {
+        let wanted = AccountSpec {
             email: Email::parse(&self.email).map_err(|why| anyhow!("email {why}"))?,
             username: username.map_err(|why| anyhow!("username {why}"))?,
             roles: self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?,

@@ -16,7 +16,7 @@ use crate::{
         invite_account::{Delivery, Initiator, Invite, invite},
         register::{Register, register},
         request_origin::RequestOrigin,
-        set_up::{self, Change, WantedAccount},
+        set_up::{self, AccountSpec, Change},
     },
     state::AppState,
 };
@@ -91,7 +91,7 @@ impl Declared {
         client.with_context(|| format!("client {id} is not declared"))
     }
 
-    fn account(&self, wanted: &WantedAccount) -> anyhow::Result<&DeclaredAccount> {
+    fn account(&self, wanted: &AccountSpec) -> anyhow::Result<&DeclaredAccount> {
         let account = self.accounts.iter().find(|account| account.wanted.email == wanted.email);
         account.with_context(|| format!("user {} is not declared", visible(wanted.email.as_str())))
     }
@@ -196,7 +196,7 @@ fn write_secret(path: &Path, secret: &ClientSecret) -> anyhow::Result<()> {
 }
 
 async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Result<()> {
-    let WantedAccount { email, username, roles } = account.wanted.clone();
+    let AccountSpec { email, username, roles } = account.wanted.clone();
     let roles = roles.unwrap_or_default();
     let shown = format!("user {}", visible(email.as_str()));
     match &account.first {

@@ -180,7 +180,7 @@ impl AccountApi {
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
         let caller = caller.as_deref().map(|caller| &caller.claims);
-        register::may_register(state, caller).await?;
+        register::check_may_register(state, caller).await?;
         let RegisterRequest { email, username, password } = request;
         let input = parse_register(state, RegisterFields { email, username, password: password.0 })?;
         let account = register::register_from(state, input, caller, origin).await?;

@@ -34,7 +34,7 @@ enum KeysResponse {
     ),
 }
 
-/// The errors of reading the keys: none of its own.
+/// The errors of reading the keys: only those of every call.
 struct KeysProblems;
 
 impl Problems for KeysProblems {

@@ -140,8 +140,8 @@ pub(super) enum SignedInResponse {
         #[oai(header = "Set-Cookie")]
         Option<String>,
         /// After a sign-in: a token by which the account recognises this device. Send it in the same header with later
-        /// sign-ins, so that wrong passwords of strangers do not delay them. It grants no access. With the transport `cookie`
-        /// it is a second cookie instead.
+        /// sign-ins, so that failed attempts from other devices do not delay them. It grants no access. With the transport
+        /// `cookie` it is a second cookie instead.
         #[oai(header = "X-Device-Token")]
         Option<String>,
     ),

@@ -90,7 +90,7 @@ impl Example for AccountResponse {
 
 impl From<Account> for AccountResponse {
     fn from(account: Account) -> Self {
-        // A concealed registration has no account to tell about (I12).
+        // A concealed registration must not reveal whether the account has a password (I12).
         Self { has_password: None, ..Self::new(account, Profile::default()) }
     }
 }
@@ -281,11 +281,11 @@ pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<Acc
     let metadata = request.user_metadata.map(|object| Metadata::new(object.0)).transpose();
     let user_metadata = metadata.map_err(profile_error("user_metadata"));
     let update = AccountUpdate {
-        username: keep(username, &mut errors),
-        display_name: keep(display_name, &mut errors),
-        locale: keep(locale, &mut errors),
-        time_zone: keep(time_zone, &mut errors),
-        user_metadata: keep(user_metadata, &mut errors),
+        username: ok_or_collect(username, &mut errors),
+        display_name: ok_or_collect(display_name, &mut errors),
+        locale: ok_or_collect(locale, &mut errors),
+        time_zone: ok_or_collect(time_zone, &mut errors),
+        user_metadata: ok_or_collect(user_metadata, &mut errors),
     };
     if errors.is_empty() { Ok(update) } else { Err(ProblemError::fields(Code::InvalidFields, errors)) }
 }
@@ -302,8 +302,8 @@ fn optional<T>(
     }
 }
 
-/// The value, or none and one more error.
-fn keep<T>(value: Result<Option<T>, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
+/// Returns the value, or adds its error to `errors`.
+fn ok_or_collect<T>(value: Result<Option<T>, FieldError>, errors: &mut Vec<FieldError>) -> Option<T> {
     value.unwrap_or_else(|error| {
         errors.push(error);
         None

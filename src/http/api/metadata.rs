@@ -124,14 +124,14 @@ const CLAIMS: [&str; 18] = [
     "email_verified",
 ];
 
-/// The scopes of OpenID Connect, those of sessions of the first-party client, and those of apps that no operator has registered.
+/// The scopes of OpenID Connect, the scopes of first-party sessions, and the scopes of apps that no operator has registered.
 fn scopes(state: &AppState) -> Vec<String> {
     let own = state.config.token.scope.split(' ');
     let dynamic = &state.config.dynamic_clients;
     let is_used = dynamic.metadata_documents || dynamic.registration;
-    let theirs = dynamic.scopes.words().iter().filter(|_| is_used).map(String::as_str);
+    let dynamic_scopes = dynamic.scopes.words().iter().filter(|_| is_used).map(String::as_str);
     let mut scopes: Vec<String> = Vec::new();
-    for scope in SIGN_IN_SCOPES.into_iter().chain(own).chain(theirs) {
+    for scope in SIGN_IN_SCOPES.into_iter().chain(own).chain(dynamic_scopes) {
         if !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
@@ -139,7 +139,7 @@ fn scopes(state: &AppState) -> Vec<String> {
     scopes
 }
 
-/// The algorithm of the key that signs, and that of the next one if it is another.
+/// The algorithms of the signing key and of the next one.
 fn id_token_algorithms(state: &AppState) -> Vec<String> {
     let signs = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
     let mut algorithms: Vec<String> = signs.into_iter().map(|it| it.as_str().to_owned()).collect();
@@ -155,7 +155,7 @@ impl MetadataResponse {
         let at = |path: &str| format!("{}{path}", state.config.issuer);
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let authenticated = list(&CLIENT_AUTHENTICATION);
-        let or_not = list(&[&CLIENT_AUTHENTICATION[..], &["none"]].concat());
+        let with_none = list(&[&CLIENT_AUTHENTICATION[..], &["none"]].concat());
         let with_pages = state.pages.is_some();
         let algorithms = list(&Algorithm::ALL.map(Algorithm::as_str));
         Self {
@@ -188,11 +188,11 @@ impl MetadataResponse {
                 .map(|grant| grant.as_str().to_owned())
                 .collect(),
             subject_types_supported: list(&["public"]),
-            token_endpoint_auth_methods_supported: or_not.clone(),
+            token_endpoint_auth_methods_supported: with_none.clone(),
             token_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
             introspection_endpoint_auth_methods_supported: authenticated,
             introspection_endpoint_auth_signing_alg_values_supported: algorithms.clone(),
-            revocation_endpoint_auth_methods_supported: or_not,
+            revocation_endpoint_auth_methods_supported: with_none,
             revocation_endpoint_auth_signing_alg_values_supported: algorithms,
             service_documentation: state.config.http.docs.then(|| at("/docs")),
             latchkey_revocations_endpoint: at("/v1/revocations"),
@@ -219,7 +219,7 @@ impl MetadataAnswer {
     }
 }
 
-/// The errors of reading the metadata: none of its own.
+/// The errors of reading the metadata: only those of every call.
 struct MetadataProblems;
 
 impl Problems for MetadataProblems {

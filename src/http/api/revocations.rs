@@ -37,7 +37,7 @@ use crate::{
 
 /// The largest number of waiting events that are written at once.
 const MAX_BATCH: usize = 64;
-/// The size that no event exceeds but those of long key ids.
+/// The largest size of an event, except those with long key ids.
 const TYPICAL_BYTES: usize = 320;
 /// The `Retry-After` if this node is full or behind.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -150,7 +150,7 @@ impl RevocationsApi {
         let events = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
         let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
             let mut texts = events.iter().map(|event| event.encoded(|event| encode(event, retain)));
-            // One waits, unless a backlog is sent: all its subscribers share its text.
+            // Usually one event waits, and all subscribers share its text. Several events of a backlog are concatenated.
             let text = if texts.len() == 1 { texts.next() } else { None };
             Ok::<_, std::io::Error>(text.unwrap_or_else(|| Bytes::from(texts.collect::<Vec<_>>().concat())))
         });
@@ -227,22 +227,22 @@ impl<'a> EventData<'a> {
 /// An event in the format of server-sent events.
 fn encode(event: &FeedEvent, retain: Duration) -> Vec<u8> {
     let mut text = Vec::with_capacity(TYPICAL_BYTES);
-    let (name, place, data) = match event {
+    let (name, position, data) = match event {
         FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         FeedEvent::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         FeedEvent::Revocation(revocation) => {
             let (name, data) = EventData::of(revocation);
             (name, None, data)
         }
-        FeedEvent::Live(place) => ("live", Some(place), EventData::At { at: Rfc3339(place.time()) }),
-        FeedEvent::Heartbeat(place) => ("heartbeat", Some(place), EventData::At { at: Rfc3339(place.time()) }),
+        FeedEvent::Live(position) => ("live", Some(position), EventData::At { at: Rfc3339(position.time()) }),
+        FeedEvent::Heartbeat(position) => ("heartbeat", Some(position), EventData::At { at: Rfc3339(position.time()) }),
         FeedEvent::Gap(detail) => ("gap", None, EventData::Detail { detail }),
     };
     text.extend(b"event: ");
     text.extend(name.as_bytes());
-    if let Some(place) = place {
+    if let Some(position) = position {
         text.extend(b"\nid: ");
-        text.extend(place.to_string().as_bytes());
+        text.extend(position.to_string().as_bytes());
     }
     text.extend(b"\ndata: ");
     if let Err(error) = serde_json::to_writer(&mut text, &data) {
@@ -274,10 +274,10 @@ mod tests {
         assert_eq!(written(&FeedEvent::Snapshot), "event: snapshot\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&FeedEvent::Resumed), "event: resumed\ndata: {\"retain_seconds\":310}\n\n");
         assert_eq!(written(&FeedEvent::Gap("missed")), "event: gap\ndata: {\"detail\":\"missed\"}\n\n");
-        let place = FeedPosition::parse("1-1795406910325").unwrap();
+        let position = FeedPosition::parse("1-1795406910325").unwrap();
         let at = "id: 1-1795406910325\ndata: {\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
-        assert_eq!(written(&FeedEvent::Live(place)), format!("event: live\n{at}"));
-        assert_eq!(written(&FeedEvent::Heartbeat(place)), format!("event: heartbeat\n{at}"));
+        assert_eq!(written(&FeedEvent::Live(position)), format!("event: live\n{at}"));
+        assert_eq!(written(&FeedEvent::Heartbeat(position)), format!("event: heartbeat\n{at}"));
     }
 
     #[test]

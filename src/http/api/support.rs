@@ -97,7 +97,7 @@ impl Problems for RemoveProblems {
 impl From<RemoveEmailError> for ProblemError {
     fn from(error: RemoveEmailError) -> Self {
         match error {
-            RemoveEmailError::NoAccount => unknown(),
+            RemoveEmailError::NoAccount => unknown_account(),
             RemoveEmailError::Unknown => Self::new(Code::UnknownEmail, "The account has no such e-mail address."),
             RemoveEmailError::IsPrimary => {
                 Self::new(Code::PrimaryEmail, "This is the primary address of the account, which can't be removed.")
@@ -107,13 +107,13 @@ impl From<RemoveEmailError> for ProblemError {
     }
 }
 
-fn unknown() -> ProblemError {
+fn unknown_account() -> ProblemError {
     ProblemError::new(Code::UnknownAccount, "There is no such account.")
 }
 
 /// The account that a request names.
-async fn named(state: &AppState, account: &str) -> Result<Account, ProblemError> {
-    find_account(state, account).await?.ok_or_else(unknown)
+async fn require_account(state: &AppState, account: &str) -> Result<Account, ProblemError> {
+    find_account(state, account).await?.ok_or_else(unknown_account)
 }
 
 #[OpenApi]
@@ -132,9 +132,9 @@ impl SupportApi {
         Body(request): Body<ResetFactorsRequest>,
     ) -> Result<ResetResponse, Failed<ResetProblems>> {
         let (initiator, _) = authorise(state, &caller, None).await?;
-        let account = named(state, &request.account).await?;
+        let account = require_account(state, &request.account).await?;
         if !reset::reset(state, &account, &initiator, &origin).await? {
-            return Err(unknown().into());
+            return Err(unknown_account().into());
         }
         Ok(ResetResponse::Done)
     }
@@ -159,7 +159,7 @@ impl SupportApi {
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
         let (initiator, _) = authorise(state, &caller, None).await?;
         let email = parse_email("email", &request.email)?;
-        let account = named(state, &request.account).await?;
+        let account = require_account(state, &request.account).await?;
         support::remove(state, account.id, &email, &initiator, origin.ip).await?;
         Ok(RemovedResponse::Done)
     }

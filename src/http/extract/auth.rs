@@ -31,8 +31,8 @@ const MISSING_TOKEN: &str = "Send an access token as `Authorization: Bearer`.";
 /// A caller with a valid access token and a live session, checked in Redis.
 pub struct SignedIn(pub Arc<VerifiedToken>);
 
-/// A caller with a valid access token, checked against this node's caches ([`verify`]). For answers to others, not for changes to
-/// the account.
+/// A caller with a valid access token, checked against this node's caches ([`verify`]). For decisions about the caller, not for changes
+/// to the account.
 pub struct CachedAuth(pub IssuedToken);
 
 /// Like [`SignedIn`], or none if no access token was sent. An invalid one is refused.
@@ -68,18 +68,18 @@ pub struct PresentedCredentials {
 /// document: browsers send the cookie by themselves, and a page that offered to set it could not.
 pub struct RefreshCookie(pub Option<String>);
 
-/// The cookie of a session that a sign-in replaces. Not part of the OpenAPI document: nobody has to send it.
+/// The cookie of a session that a sign-in replaces. Not part of the OpenAPI document: no client has to send it.
 pub struct ReplacedCookie(pub Option<String>);
 
 /// Why a request must not set a cookie: a page of another site made it, and would sign its visitor in to another account.
 pub struct CsrfCheck(pub Option<ProblemError>);
 
-/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1), the only place where access tokens are accepted, but for the form of
+/// The token of `Authorization: Bearer …` (RFC 6750, section 2.1). Access tokens are accepted nowhere else, except in the form of
 /// `/oauth2/userinfo`.
 fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
     let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    // a proxy and the service might each read another one of several
+    // a proxy and the service might read different ones of several headers
     let only = Some(value).filter(|_| values.next().is_none());
     let token = only.and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
     match token {

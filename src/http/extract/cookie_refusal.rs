@@ -14,12 +14,12 @@ use crate::{
     state::AppState,
 };
 
-/// Why the response must not set the refresh cookie, if it must not: a page of another site made the request, and would sign its
-/// visitor in to another account; or the browser would not keep the cookie.
+/// The reason why the response must not set the refresh cookie, if there is one: a page of another site made the request, and would sign
+/// its visitor in to another account; or the browser would not keep the cookie.
 pub struct CookieRefusal(Option<ProblemError>);
 
 impl CookieRefusal {
-    /// The sessions in whose place the response can start a new one.
+    /// The kinds of session that the response can replace by a new one.
     pub const fn accepted(&self) -> Accepted {
         if self.0.is_some() { Accepted::Bearer } else { Accepted::Any }
     }
@@ -37,7 +37,7 @@ impl CookieRefusal {
         self.0.filter(|_| transport == Transport::Cookie).map_or(Ok(()), Err)
     }
 
-    /// The problem of an error. If the use case did not accept a cookie session, it is the reason of the refusal.
+    /// Converts an error to a problem. If the use case did not accept a cookie session, the problem is the reason of the refusal.
     pub fn explain<E>(self, error: E) -> ProblemError
     where
         ProblemError: From<E>,

@@ -64,7 +64,7 @@ pub(in crate::http) struct AuthorizationForm {
     request: Option<String>,
 }
 
-/// The errors of an authorization request that are no matter for its client.
+/// The errors of an authorization request that are not sent to its client.
 struct AuthorizeProblems;
 
 impl Problems for AuthorizeProblems {
@@ -82,7 +82,7 @@ fn page_of(step: &AuthorizeStep) -> &'static str {
     }
 }
 
-/// The URL to which the browser returns with the handle of a request, or that of a page that continues it. `ui_locales` keeps the language.
+/// The URL of the endpoint, or of a page, with the handle of a request. `ui_locales` keeps the language.
 fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales: Option<&str>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("request", handle.expose());
@@ -92,7 +92,7 @@ fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales:
     format!("{}{path}?{}", state.config.issuer, query.finish())
 }
 
-fn answer(
+fn respond(
     visit: &Visit,
     outcome: Result<AuthorizeOutcome, AuthorizeError>,
 ) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
@@ -126,7 +126,7 @@ impl AuthorizeApi {
         let Ok(parameters) = parameters.map(Parameters) else { return malformed(&visit) };
         let browser = &visit.browser;
         let outcome = authorize::authorize(&visit.state, &parameters, browser.session.as_ref(), &browser.origin).await;
-        answer(&visit, outcome)
+        respond(&visit, outcome)
     }
 
     /// Authorize an app (form)
@@ -142,7 +142,7 @@ impl AuthorizeApi {
         let Ok(parameters) = body.parameters.map(Parameters) else { return malformed(&visit) };
         match authorize::begin(&visit.state, &parameters, visit.client.ip).await {
             Ok(handle) => Ok(BrowserAnswer::redirect(&with_handle(&visit.state, PATH, &handle, None))),
-            Err(error) => answer(&visit, Err(error)),
+            Err(error) => respond(&visit, Err(error)),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Requests that an app sends the browser of its user with: their parameters, in a query or in a form, and the answers. The pages are those
-//! of [`crate::http::pages`].
+//! Requests to which an app redirects its user's browser: the parameters, in a query or in a form, and the responses.
+//! [`crate::http::pages`] renders the pages.
 //!
 //! A page's Content-Security-Policy must not limit `form-action` to this service: browsers apply it to the redirects that follow a
 //! submission, and the last one leads to the client.
@@ -75,7 +75,7 @@ impl BrowserAnswer {
         // A URI consists of ASCII characters.
         let location = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
         response.headers_mut().insert(header::LOCATION, location);
-        // The address of the page is of no concern to the client, and the code of none to the pages that it links to.
+        // A referrer would reveal the page's URL to the client, and the code to the pages that the client links to.
         response.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         Self(response)
     }
@@ -100,7 +100,7 @@ impl BrowserAnswer {
         }
     }
 
-    /// A message for the user: the request can't be answered to a client. `code` names its text, `detail` is the reason for developers.
+    /// An error page for the user, because the client can't be trusted. `code` names its text, `detail` is the reason for developers.
     ///
     /// # Errors
     /// See [`BrowserAnswer::page`].
@@ -157,7 +157,7 @@ impl ApiResponse for BrowserAnswer {
     fn register(_: &mut Registry) {}
 }
 
-/// The errors of the endpoints that browsers are sent to: those of the service itself.
+/// The errors of the endpoints for browsers: only those of every operation.
 pub(super) struct BrowserProblems;
 
 impl Problems for BrowserProblems {

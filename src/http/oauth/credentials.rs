@@ -84,7 +84,7 @@ impl ClientFields {
             Authorization::Basic { client_id: name, .. } if client_id.as_ref().is_some_and(|sent| *sent != name) => {
                 return Err(MISMATCH);
             }
-            // an empty secret is as good as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients
+            // an empty secret counts as an omitted one (RFC 6749, section 2.3.1): libraries send it for public clients
             Authorization::Basic { client_id, secret } if secret.expose().is_empty() => {
                 return Ok((None, Some(client_id)));
             }
@@ -139,11 +139,11 @@ impl Caller {
         }
     }
 
-    /// The service client, or an app, registered for this grant.
+    /// Returns the client, if it is registered for this grant type.
     ///
     /// # Errors
     /// `unauthorized_client`
-    pub(super) fn allowed(client: Arc<Client>, grant: GrantType) -> Result<Arc<Client>, OAuthError> {
+    pub(super) fn require_grant(client: Arc<Client>, grant: GrantType) -> Result<Arc<Client>, OAuthError> {
         if client.may_use(grant) {
             Ok(client)
         } else {

@@ -23,7 +23,7 @@ pub(super) const PATH: &str = "/oauth2/logout";
 /// The field of the confirmation with the anti-forgery token.
 const CSRF: &str = "csrf";
 
-/// The endpoint to which apps send the browser to sign out.
+/// The endpoint to which apps redirect the browser to sign its user out.
 pub struct EndSessionApi;
 
 /// A sign-out. `GET` takes the same parameters in the query.
@@ -44,30 +44,34 @@ pub(in crate::http) struct EndSessionForm {
     ui_locales: Option<String>,
 }
 
-/// Reads a request.
-fn read(parameters: &Pairs, is_confirmed: bool) -> EndSession {
-    let one = |name: &str| parameters.iter().find(|(it, value)| it == name && !value.is_empty());
-    let one = |name: &str| one(name).map(|(_, value)| value.clone());
+/// Reads the parameters of a request. An empty value counts as absent.
+fn parse_request(parameters: &Pairs, is_confirmed: bool) -> EndSession {
+    let value = |name: &str| {
+        let found = parameters.iter().find(|(it, value)| it == name && !value.is_empty());
+        found.map(|(_, value)| value.clone())
+    };
     EndSession {
-        id_token_hint: one("id_token_hint"),
-        client_id: one("client_id"),
-        post_logout_redirect_uri: one("post_logout_redirect_uri"),
-        state: one("state"),
+        id_token_hint: value("id_token_hint"),
+        client_id: value("client_id"),
+        post_logout_redirect_uri: value("post_logout_redirect_uri"),
+        state: value("state"),
         is_confirmed,
     }
 }
 
-async fn answer(
+async fn respond(
     visit: Visit,
     parameters: &Pairs,
     is_confirmed: bool,
 ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
     let (state, browser) = (&visit.state, &visit.browser);
-    match end_session(state, &read(parameters, is_confirmed), browser.session.as_ref(), browser.origin.ip).await {
+    match end_session(state, &parse_request(parameters, is_confirmed), browser.session.as_ref(), browser.origin.ip)
+        .await
+    {
         Ok(EndSessionOutcome::SignedOut(target)) => {
             let target = target.unwrap_or_else(|| format!("{}/account/signed-out", state.config.issuer));
             let mut response: Response = BrowserAnswer::redirect(&target).into_response();
-            // Without a session there is nothing to forget: a form of another site could clear the cookie otherwise.
+            // Only a request that came with the session's cookie clears it: otherwise a form of another site could clear it.
             if browser.session.is_some()
                 && let Ok(cookie) = HeaderValue::from_str(&cookie::clear_browser())
             {
@@ -102,7 +106,7 @@ impl EndSessionApi {
     #[oai(path = "/oauth2/logout", method = "get", operation_id = "end_session")]
     async fn get(&self, visit: Visit, Query(parameters): Query) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = parameters else { return malformed(&visit) };
-        answer(visit, &parameters, false).await
+        respond(visit, &parameters, false).await
     }
 
     /// Sign out of all apps (form)
@@ -119,11 +123,12 @@ impl EndSessionApi {
         let has = |name: &str| parameters.iter().find(|(it, value)| it == name && !value.is_empty());
         let is_confirmed =
             cross_site.is_none() && has(CSRF).is_some_and(|(_, token)| visit.browser.accepts_csrf(&visit.state, token));
-        // The browser sends its cookies only with the GET request that follows. A hint is no matter for a URL, and needs no cookie.
+        // A form of another site comes without cookies: the browser sends them with the GET request that follows. A request with a hint
+        // needs no cookie, and the ID token must not get into a URL.
         if visit.browser.session.is_none() && has("id_token_hint").is_none() {
             let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
             return Ok(BrowserAnswer::redirect(&format!("{}{PATH}?{query}", visit.state.config.issuer)));
         }
-        answer(visit, &parameters, is_confirmed).await
+        respond(visit, &parameters, is_confirmed).await
     }
 }

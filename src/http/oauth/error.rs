@@ -156,7 +156,7 @@ struct OAuthErrorBody {
 
 /// The errors of one endpoint.
 pub(super) trait OAuthErrors: Send + Sync + 'static {
-    /// Their codes.
+    /// The codes of the endpoint's errors.
     const CODES: &'static [OAuthCode];
     /// The endpoint's own problems, beside those of every endpoint.
     const PROBLEMS: &'static [Code] = &[];

@@ -26,7 +26,7 @@ pub(super) trait FormBody: Type + Sized {
 /// The handler argument.
 pub(super) struct Form<T>(pub(super) T);
 
-/// The parameters of a form. One without a value counts as absent (RFC 6749, section 3.2).
+/// The parameters of a form. A parameter without a value counts as absent (RFC 6749, section 3.2).
 pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>);
 
 const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");

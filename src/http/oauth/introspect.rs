@@ -185,7 +185,7 @@ impl IntrospectApi {
         let secret = authorization.authorization.secret().filter(|_| slot.is_available()).cloned();
         let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
-        // A step-up changes what the response says: it is not kept.
+        // A step-up changes the response later, so a response with one is not cached.
         let Introspection::Session(token, None) = &found else {
             return Ok(IntrospectResponse::Ok(RawJson::of(&describe(state, &found))));
         };
@@ -239,12 +239,12 @@ fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
             jti: Some(token.jti.clone()),
             ..IntrospectionResponse::default()
         },
-        Introspection::Refresh(claims, standing) => IntrospectionResponse {
+        Introspection::Refresh(claims, status) => IntrospectionResponse {
             active: true,
             scope: Some(state.config.token.scope.clone()),
             client_id: Some(state.config.token.client_id.clone()),
-            exp: Some(standing.expires_at.as_secs()),
-            iat: standing.issued_at.map(|issued_at| issued_at.as_secs()),
+            exp: Some(status.expires_at.as_secs()),
+            iat: status.issued_at.map(|issued_at| issued_at.as_secs()),
             sub: Some(claims.account.to_string()),
             iss: Some(state.config.issuer.clone()),
             sid: Some(claims.session.0),

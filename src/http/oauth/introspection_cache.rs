@@ -38,7 +38,7 @@ fn cache_key(cache: &ResponseCache, request: &Request, body: &[u8]) -> Option<Di
     Some(cache.digest(&[authorization.as_bytes(), body]))
 }
 
-/// The place in the cache for the response to a request; an argument of the endpoint.
+/// The slot in the cache for the response to a request; an argument of the endpoint.
 #[derive(Clone)]
 pub(super) struct CacheSlot(Option<(Arc<ResponseCache>, Digest)>);
 
@@ -63,7 +63,7 @@ impl<'a> FromRequest<'a> for CacheSlot {
     }
 }
 
-/// The middleware. It passes on every request that it can't answer.
+/// The middleware. Forwards every request that it can't answer from the cache.
 pub struct IntrospectionCache<E> {
     inner: E,
     state: Arc<AppState>,
@@ -85,7 +85,7 @@ impl<E> IntrospectionCache<E> {
 
     /// The cached response. On a miss, the request is given a [`CacheSlot`] for the endpoint.
     async fn respond(&self, cache: &Arc<ResponseCache>, request: &mut Request) -> Result<Option<Response>> {
-        // a body that has not arrived yet is waited for further inside, under the limits that hold there
+        // an incomplete body is left to the inner layers, which limit how long they wait for it
         let Some(body) = self.read.try_read_buffered(request).await? else { return Ok(None) };
         let key = cache_key(cache, request, &body);
         request.set_body(body);

@@ -75,7 +75,7 @@ impl Example for ClientMetadataForm {
     }
 }
 
-/// The metadata, with errors as RFC 7591 wants them (section 3.2.2).
+/// The metadata, with the errors of RFC 7591 (section 3.2.2).
 struct Metadata(Map<String, Value>);
 
 const NOT_JSON: OAuthError = OAuthError::new(

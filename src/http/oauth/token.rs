@@ -267,13 +267,13 @@ impl TokenApi {
         let caller = credentials::authenticate(state, authorization, form.client).await?;
         match form.grant_type {
             GrantTypeName::ClientCredentials => {
-                let client = Caller::allowed(caller.client()?, GrantType::ClientCredentials)?;
+                let client = Caller::require_grant(caller.client()?, GrantType::ClientCredentials)?;
                 Ok(TokenAnswer::of_client(client_token::issue(state, &client, form.scope.as_deref())?))
             }
             GrantTypeName::AuthorizationCode => {
                 let client = caller.client_or_app(state)?;
                 let client = client.ok_or(OAuthError::invalid_client("client_id is missing."))?;
-                let client = Caller::allowed(client, GrantType::AuthorizationCode)?;
+                let client = Caller::require_grant(client, GrantType::AuthorizationCode)?;
                 let exchange = CodeExchange {
                     code: form.code.ok_or(OAuthError::invalid_request("code is missing."))?.0,
                     redirect_uri: form.redirect_uri.ok_or(OAuthError::invalid_request("redirect_uri is missing."))?,
@@ -294,7 +294,7 @@ impl TokenApi {
                     let description = "The refresh token was issued to another client.";
                     return Err(OAuthError::new(OAuthCode::InvalidGrant, description).into());
                 }
-                let client = Caller::allowed(client, GrantType::RefreshToken)?;
+                let client = Caller::require_grant(client, GrantType::RefreshToken)?;
                 check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
                 let (resource, origin) = (form.resource.as_deref(), info.into_origin(None));
                 let refreshed = refresh::refresh_for_client(state, &client, token.0.expose(), resource, &origin).await;

@@ -102,7 +102,7 @@ struct UserInfoForm {
     access_token: Option<Secret>,
 }
 
-/// The access token in the body; none if the body is no form.
+/// The access token in the body; none if the body is not a form.
 struct FormToken(Option<String>);
 
 impl<'a> ApiExtractor<'a> for FormToken {
@@ -131,7 +131,7 @@ impl<'a> ApiExtractor<'a> for FormToken {
     }
 }
 
-async fn answer(state: &AppState, token: &str) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
+async fn respond(state: &AppState, token: &str) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
     let (account, user) = userinfo::userinfo(state, token).await?;
     Ok(UserInfoAnswer::Ok(Json(UserInfoResponse {
         sub: account.0,
@@ -149,15 +149,15 @@ async fn answer(state: &AppState, token: &str) -> Result<UserInfoAnswer, Failed<
 impl UserInfoApi {
     /// Get claims about the user
     ///
-    /// For apps: what the scopes of their access token reveal about its user (OpenID Connect Core 1.0, section 5.3). The scope `openid` is
-    /// required.
+    /// For apps: returns the claims about the user that the scopes of the access token reveal (OpenID Connect Core 1.0, section 5.3). The
+    /// scope `openid` is required.
     #[oai(path = "/oauth2/userinfo", method = "get", operation_id = "userinfo")]
     async fn get(
         &self,
         Data(state): Data<&Arc<AppState>>,
         BearerToken(token): BearerToken,
     ) -> Result<UserInfoAnswer, Failed<UserInfoProblems>> {
-        answer(state, &token).await
+        respond(state, &token).await
     }
 
     /// Get claims about the user (POST)
@@ -181,6 +181,6 @@ impl UserInfoApi {
                 return Err(Failed::new(Code::MalformedRequest, detail));
             }
         };
-        answer(state, &token).await
+        respond(state, &token).await
     }
 }

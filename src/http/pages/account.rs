@@ -32,7 +32,7 @@ pub(super) struct Owner {
     pub(super) profile: AccountProfile,
 }
 
-/// The signed-in user. None: the browser must sign in.
+/// Loads the signed-in user; `None` if the browser must sign in.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -59,13 +59,13 @@ macro_rules! require_owner {
     ($visit:ident, $page:literal) => {{
         match $crate::http::pages::account::owner(&mut $visit).await? {
             Some(owner) => owner,
-            None => return Ok($visit.reply().go(concat!("/sign-in?next=", $page))),
+            None => return Ok($visit.reply().redirect_to_page(concat!("/sign-in?next=", $page))),
         }
     }};
 }
 pub(super) use require_owner;
 
-/// The name of the signed-in account.
+/// Loads the signed-in account into the visit. Returns its e-mail address.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -74,7 +74,7 @@ pub(super) async fn name(visit: &mut Visit) -> Result<String, ProblemError> {
     Ok(owner.map(|owner| owner.account.email.as_str().to_owned()).unwrap_or_default())
 }
 
-/// The notice that a redirect has asked for.
+/// The notice that the parameter `done` of a redirect names.
 pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
     const NOTICES: [&str; 11] = [
         "notice.saved",
@@ -93,7 +93,7 @@ pub(super) fn notice(visit: &Visit) -> Option<&'static str> {
     NOTICES.into_iter().find(|notice| notice.strip_prefix("notice.") == Some(done))
 }
 
-/// Sends the browser to confirm that its user is present, if that is what the change needs; else the problem.
+/// Redirects to the step-up page if the change needs a more recent or stronger authentication. Otherwise returns the problem.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -101,7 +101,7 @@ pub(super) fn step_up(visit: &Visit, problem: ProblemError, page: &str) -> Resul
     if problem.code != Code::InsufficientUserAuthentication {
         return Err(problem);
     }
-    Ok(visit.reply().go(&format!("/reauthenticate?next={page}")))
+    Ok(visit.reply().redirect_to_page(&format!("/reauthenticate?next={page}")))
 }
 
 fn profile_view(owner: &Owner) -> Profile {
@@ -183,7 +183,7 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
         saved.map(drop).map_err(ProblemError::from)
     };
     match saved.await {
-        Ok(()) => Ok(visit.reply().go("?done=saved")),
+        Ok(()) => Ok(visit.reply().redirect_to_page("?done=saved")),
         Err(problem) => match step_up(&visit, problem, "") {
             Ok(response) => Ok(response),
             Err(problem) => visit.reply().error(&problem).page(&view),
@@ -214,7 +214,7 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
     match changed.await {
         Ok(tokens) => {
             let reply = signed_in(&visit, tokens.account, tokens.session);
-            Ok(reply.go("/password?done=password_changed"))
+            Ok(reply.redirect_to_page("/password?done=password_changed"))
         }
         Err(problem) => match step_up(&visit, problem, "/password") {
             Ok(response) => Ok(response),

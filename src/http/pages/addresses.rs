@@ -83,9 +83,9 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
     };
     let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
     match sent.await {
-        Ok(()) => Ok(visit.reply().cookie(kept).go("/address?done=mail_sent")),
+        Ok(()) => Ok(visit.reply().cookie(kept).redirect_to_page("/address?done=mail_sent")),
         Err(problem) if problem.code == Code::InsufficientUserAuthentication => {
-            Ok(visit.reply().cookie(kept).go("/reauthenticate?next=/address"))
+            Ok(visit.reply().cookie(kept).redirect_to_page("/reauthenticate?next=/address"))
         }
         Err(problem) => {
             let view = Address { email: typed, ..view(&visit, &owner).await? };
@@ -108,7 +108,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
         Ok(_) => {
             // the page that takes the code shows the address
             let kept = cookies::set(cookies::TYPED, &percent_encode(&typed), Some(cookies::TYPED_TTL));
-            Ok(visit.reply().cookie(kept).go("/address?done=mail_sent"))
+            Ok(visit.reply().cookie(kept).redirect_to_page("/address?done=mail_sent"))
         }
         Err(problem) => match step_up(&visit, problem, "/address") {
             Ok(response) => Ok(response),
@@ -130,7 +130,9 @@ pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Res
         emails::change::make_primary(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
     match changed.await {
-        Ok(tokens) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/address?done=primary_changed")),
+        Ok(tokens) => {
+            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=primary_changed"))
+        }
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -145,8 +147,10 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
         emails::change::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
     match removed.await {
-        Ok(Some(tokens)) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/address?done=address_removed")),
-        Ok(None) => Ok(visit.reply().go("/address?done=address_removed")),
+        Ok(Some(tokens)) => {
+            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/address?done=address_removed"))
+        }
+        Ok(None) => Ok(visit.reply().redirect_to_page("/address?done=address_removed")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }

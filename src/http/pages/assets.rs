@@ -12,7 +12,7 @@ use poem::{
 
 use crate::{http::openapi::pages::accepts_gzip, state::AppState};
 
-/// For ever: another content has another name.
+/// Cached forever, because the name changes with the content.
 const CACHE_CONTROL: &str = "public, max-age=31536000, immutable";
 
 /// A logo in SVG that is opened by itself must not run scripts.

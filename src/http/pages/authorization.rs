@@ -1,4 +1,4 @@
-//! The authorization request that a sign-in belongs to: the client of the page, and the way back to it.
+//! The authorization request that a sign-in belongs to: its client, its pages, and the URL at which it continues.
 
 use poem::{Response, Result, handler};
 
@@ -23,7 +23,7 @@ use crate::{
 pub(super) struct Authorization {
     /// The handle of the request.
     pub(super) handle: RequestHandle,
-    /// The request and what is missing.
+    /// The request, its client and the missing step.
     pub(super) pending: PendingAuthorization,
 }
 
@@ -91,10 +91,10 @@ pub(super) fn continuation(visit: &Visit) -> String {
 #[handler]
 pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
-        return Ok(visit.reply().go("/sign-in"));
+        return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     if authorization.pending.step != Some(AuthorizeStep::Consent) {
-        return Ok(visit.reply().leave(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
     let mut visit = visit;
     super::account::name(&mut visit).await?;
@@ -119,12 +119,12 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
     let decision = form.text("decision");
     visit.check(&mut form)?;
     let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
-        return Ok(visit.reply().go("/sign-in"));
+        return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     if decision == "allow" {
         let consented = authorize::consent(&visit.state, &authorization.handle, browser).await.map_err(refused);
         return match consented {
-            Ok(()) => Ok(visit.reply().leave(&continuation(&visit))),
+            Ok(()) => Ok(visit.reply().redirect_to(&continuation(&visit))),
             Err(problem) if problem.code == Code::TooManyApps => {
                 let mut visit = visit;
                 super::account::name(&mut visit).await?;
@@ -141,7 +141,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
 /// Sends a response to the client, by the response mode that it has requested.
 fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
     Ok(match response.mode {
-        ResponseMode::Query => visit.reply().leave(&response.to_url()),
+        ResponseMode::Query => visit.reply().redirect_to(&response.to_url()),
         ResponseMode::FormPost => form_post(visit, response)?,
     })
 }
@@ -150,7 +150,7 @@ fn send(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
 #[handler]
 pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
     let (Some(authorization), Some(_)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
-        return Ok(visit.reply().go("/sign-in"));
+        return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     let mut visit = visit;
     let current = super::account::name(&mut visit).await?;
@@ -164,11 +164,11 @@ pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Respo
     let choice = form.text("choice");
     visit.check(&mut form)?;
     let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
-        return Ok(visit.reply().go("/sign-in"));
+        return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     if choice == "current" {
         authorize::select_account(&visit.state, &authorization.handle, browser).await.map_err(refused)?;
-        return Ok(visit.reply().leave(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
-    Ok(visit.reply().go("/sign-in?again=1"))
+    Ok(visit.reply().redirect_to_page("/sign-in?again=1"))
 }

@@ -1,4 +1,4 @@
-//! `/account/devices`: the sessions of the account, those of apps included, and what apps were permitted.
+//! `/account/devices`: the sessions of the account, including those of apps, and the consents to apps.
 
 use poem::{Response, Result, handler};
 use uuid::Uuid;
@@ -85,8 +85,10 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
         Ok(id)
     };
     match ended.await {
-        Ok(id) if id == owner.caller.sid => Ok(visit.reply().cookie(cookie::clear_browser()).go("/signed-out")),
-        Ok(_) => Ok(visit.reply().go("/devices?done=session_ended")),
+        Ok(id) if id == owner.caller.sid => {
+            Ok(visit.reply().cookie(cookie::clear_browser()).redirect_to_page("/signed-out"))
+        }
+        Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=session_ended")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -112,12 +114,12 @@ pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Respo
         ended.map_err(ProblemError::from)
     };
     match ended.await {
-        Ok(_) => Ok(visit.reply().go("/devices?done=sessions_ended")),
+        Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=sessions_ended")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
 
-/// `POST /account/devices/revoke`: withdraws what an app was permitted, and ends its sessions.
+/// `POST /account/devices/revoke`: withdraws the consent to an app, and ends its sessions.
 #[handler]
 pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
@@ -128,7 +130,7 @@ pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response>
         revoked.map_err(ProblemError::from)
     };
     match revoked.await {
-        Ok(_) => Ok(visit.reply().go("/devices?done=consent_revoked")),
+        Ok(_) => Ok(visit.reply().redirect_to_page("/devices?done=consent_revoked")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }

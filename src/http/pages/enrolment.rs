@@ -8,7 +8,7 @@ use super::{
     form::Form,
     passkeys, problem_of,
     respond::Reply,
-    second_factor::{Waiting, expired, page, wrong_code},
+    second_factor::{PendingChallenge, expired, page, wrong_code},
     sign_in,
     visit::Visit,
 };
@@ -31,28 +31,30 @@ use crate::{
 /// `GET /account/sign-in/enrol`: the choice of a factor; with `method`, the page that sets it up.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return Ok(visit.reply().go("/sign-in?again=1")) };
-    if !waiting.has(FactorKind::Passkey) {
-        return show_totp(&visit, &waiting).await;
+    let Some(pending) = PendingChallenge::of(&visit) else {
+        return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
+    };
+    if !pending.has(FactorKind::Passkey) {
+        return show_totp(&visit, &pending).await;
     }
     match visit.parameter("method") {
-        Some("totp") => show_totp(&visit, &waiting).await,
-        Some("passkey") => show_passkey(&visit, visit.reply(), &waiting, String::new()).await,
+        Some("totp") => show_totp(&visit, &pending).await,
+        Some("passkey") => show_passkey(&visit, visit.reply(), &pending, String::new()).await,
         _ => page(&visit, visit.reply(), &Enrol::default()).await,
     }
 }
 
 /// Starts to set up an authenticator app.
-async fn show_totp(visit: &Visit, waiting: &Waiting) -> Result<Response> {
-    match enrolment::start_totp(&visit.state, &waiting.continuation(visit), None).await {
-        Ok(enrolment) => page(visit, visit.reply(), &required_totp(enrolment.uri.expose(), waiting)).await,
+async fn show_totp(visit: &Visit, pending: &PendingChallenge) -> Result<Response> {
+    match enrolment::start_totp(&visit.state, &pending.continuation(visit), None).await {
+        Ok(enrolment) => page(visit, visit.reply(), &required_totp(enrolment.uri.expose(), pending)).await,
         Err(error) => refuse(visit, error).await,
     }
 }
 
 /// Begins to register a passkey: the page has a form that creates it.
-async fn show_passkey(visit: &Visit, reply: Reply<'_>, waiting: &Waiting, name: String) -> Result<Response> {
-    let options = match enrolment::passkey_options(&visit.state, &waiting.continuation(visit)).await {
+async fn show_passkey(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, name: String) -> Result<Response> {
+    let options = match enrolment::passkey_options(&visit.state, &pending.continuation(visit)).await {
         Ok(options) => options,
         Err(EnrolPasskeyError::SignIn(error)) => return refuse(visit, error).await,
         Err(EnrolPasskeyError::Passkey(error)) => return Err(problem_of(error).into()),
@@ -65,18 +67,18 @@ async fn show_passkey(visit: &Visit, reply: Reply<'_>, waiting: &Waiting, name: 
 /// `POST /account/sign-in/enrol`: registers the passkey, or confirms the authenticator app.
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
+    let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     match form.text("method").as_str() {
-        "passkey" => register_passkey(&visit, &waiting, form).await,
-        _ => confirm_totp(&visit, &waiting, form).await,
+        "passkey" => register_passkey(&visit, &pending, form).await,
+        _ => confirm_totp(&visit, &pending, form).await,
     }
 }
 
-async fn confirm_totp(visit: &Visit, waiting: &Waiting, mut form: Form) -> Result<Response> {
+async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
     let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
     let confirmed = async {
         visit.check(&mut form)?;
-        Ok(enrolment::confirm_totp(&visit.state, &waiting.continuation(visit), &code, &visit.origin).await)
+        Ok(enrolment::confirm_totp(&visit.state, &pending.continuation(visit), &code, &visit.origin).await)
     };
     let problem = match confirmed.await {
         Ok(Ok(enrolled)) => return done(visit, enrolled).await,
@@ -85,15 +87,15 @@ async fn confirm_totp(visit: &Visit, waiting: &Waiting, mut form: Form) -> Resul
         Ok(Err(error)) => return refuse(visit, error).await,
         Err(problem) => problem,
     };
-    page(visit, visit.reply().error(&problem), &required_totp(&uri, waiting)).await
+    page(visit, visit.reply().error(&problem), &required_totp(&uri, pending)).await
 }
 
-async fn register_passkey(visit: &Visit, waiting: &Waiting, mut form: Form) -> Result<Response> {
+async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
     let typed = form.text("name");
     let registered = async {
         visit.check(&mut form)?;
         let (name, credential) = (passkeys::name(&typed)?, passkeys::credential(&mut form)?);
-        let input = waiting.continuation(visit);
+        let input = pending.continuation(visit);
         Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)
     };
     let problem = match registered.await {
@@ -103,7 +105,7 @@ async fn register_passkey(visit: &Visit, waiting: &Waiting, mut form: Form) -> R
         Ok(Err(EnrolPasskeyError::Service(error))) => error.into(),
         Err(problem) => problem,
     };
-    show_passkey(visit, visit.reply().error(&problem), waiting, typed).await
+    show_passkey(visit, visit.reply().error(&problem), pending, typed).await
 }
 
 /// The recovery codes, with the cookie of the session that has started.
@@ -128,8 +130,8 @@ async fn refuse(visit: &Visit, error: SecondFactorError) -> Result<Response> {
     }
 }
 
-fn required_totp(uri: &str, waiting: &Waiting) -> Totp {
-    Totp { is_enrolment: true, has_others: waiting.has(FactorKind::Passkey), ..totp_view(uri) }
+fn required_totp(uri: &str, pending: &PendingChallenge) -> Totp {
+    Totp { is_enrolment: true, has_others: pending.has(FactorKind::Passkey), ..totp_view(uri) }
 }
 
 /// The page that sets an authenticator app up, from the `otpauth:` URI of its secret.

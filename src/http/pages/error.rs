@@ -3,7 +3,7 @@
 use poem::{Request, Response, http::header};
 
 use super::{
-    respond::{bare, form_errors},
+    respond::{form_errors, render_bare},
     visit::languages,
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(in crate::http) fn error_page(
     };
     let path = super::respond::base_of(&state.config.issuer) + super::PREFIX;
     let frame = Frame { locale, errors, path, ..Frame::default() };
-    let mut response = bare(pages, &frame, code.status(), &view)?;
+    let mut response = render_bare(pages, &frame, code.status(), &view)?;
     let headers = response.headers_mut();
     if let Some(after) = problem.retry_after {
         headers.insert(header::RETRY_AFTER, after.as_secs().max(1).into());

@@ -61,7 +61,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = signed_in(visit, tokens.account, tokens.session);
     if codes.is_empty() {
-        return Ok(reply.go(&format!("/security?done={notice}")));
+        return Ok(reply.redirect_to_page(&format!("/security?done={notice}")));
     }
     let next = format!("{}{}/security?done={notice}", super::respond::base(visit), super::PREFIX);
     reply.page(&RecoveryCodes { codes: codes.iter().map(|code| code.expose().to_owned()).collect(), next })
@@ -147,7 +147,7 @@ pub(super) async fn disable_email_code(mut visit: Visit, mut form: Form) -> Resu
     }
 }
 
-/// `POST /account/security/recovery-codes`: new codes, in place of those that there were.
+/// `POST /account/security/recovery-codes`: replaces the recovery codes.
 #[handler]
 pub(super) async fn renew_recovery_codes(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");

@@ -1,4 +1,4 @@
-//! The pages for account owners: thin views of the use cases that the REST API has. [`crate::pages`] renders them.
+//! The pages for account owners: thin views of the same use cases as the REST API. [`crate::pages`] renders them.
 //!
 //! Every page passes [`endpoint`], which adds the language to errors; [`visit`] reads requests, [`respond`] builds responses and is
 //! the one place that sets their headers; [`form`] reads forms and checks that this browser's page sent them.
@@ -182,7 +182,7 @@ impl Problems for PageProblems {
     const CODES: &'static [Code] = Code::ALL;
 }
 
-/// The problem of an error that the API has.
+/// Converts an error of a use case to the same problem as the API.
 fn problem_of<E>(error: E) -> ProblemError
 where
     Failed<PageProblems>: From<E>,
@@ -190,7 +190,7 @@ where
     Failed::<PageProblems>::from(error).into_problem()
 }
 
-/// Whether passkeys sign in.
+/// Whether passkeys are enabled.
 const fn passkeys_are_on(state: &AppState) -> bool {
     state.passkeys.is_some()
 }

@@ -117,7 +117,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
         Ok(Registered { tokens, recovery_codes, .. }) => {
             let reply = signed_in(&visit, tokens.account, tokens.session);
             if recovery_codes.is_empty() {
-                return Ok(reply.go("/security?done=factor_added"));
+                return Ok(reply.redirect_to_page("/security?done=factor_added"));
             }
             let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
             reply.page(&RecoveryCodes { codes, next: format!("{}{}/security", respond::base(&visit), PREFIX) })
@@ -137,7 +137,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
         renamed.map_err(change_failed)
     };
     match renamed.await {
-        Ok(_) => Ok(visit.reply().go("/security?done=saved")),
+        Ok(_) => Ok(visit.reply().redirect_to_page("/security?done=saved")),
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }
@@ -152,7 +152,9 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
         removed.map_err(change_failed)
     };
     match removed.await {
-        Ok(tokens) => Ok(signed_in(&visit, tokens.account, tokens.session).go("/security?done=factor_removed")),
+        Ok(tokens) => {
+            Ok(signed_in(&visit, tokens.account, tokens.session).redirect_to_page("/security?done=factor_removed"))
+        }
         Err(problem) => failed(&visit, &owner, problem).await,
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     service::error::ServiceError,
 };
 
-/// A request that is answered to its user, since its client can't be trusted.
+/// A failed request whose error is shown to the user, because the client can't be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum Failure {
     /// An authorization request.
@@ -21,7 +21,7 @@ pub(in crate::http) enum Failure {
 
 impl Failure {
     const ALL: [Self; 2] = [Self::SignIn, Self::SignOut];
-    /// The codes of its texts.
+    /// The codes of the texts.
     const CODES: [&'static str; 7] = [
         "unknown_client",
         "client_document",
@@ -66,7 +66,7 @@ pub(in crate::http) fn failure(
     message(&visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
-/// `GET /account/error`: an authorization request or a sign-out that can't be answered to its client.
+/// `GET /account/error`: shows the error of an authorization request or a sign-out in another language.
 #[handler]
 pub(super) async fn show_error(visit: Visit) -> Result<Response> {
     let kind = visit.parameter("kind").unwrap_or_default();
@@ -88,7 +88,7 @@ pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse
     visit.reply().any_target().page(&view)
 }
 
-/// The question whether to sign out, which keeps what the app has sent.
+/// The page that asks whether to sign out. Its form keeps the app's parameters.
 ///
 /// # Errors
 /// [`crate::http::problem::ProblemError`], or a page that can't be rendered.

@@ -53,7 +53,7 @@ async fn page(
     let mut methods = methods(visit, owner);
     let at = methods.iter().position(|method| Some(*method) == wished).unwrap_or(0);
     if methods.is_empty() {
-        return Ok(visit.reply().go("/sign-in?again=1"));
+        return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     }
     let method = methods.remove(at);
     let passkey_options = if method == FactorKind::Passkey.as_str() {
@@ -77,12 +77,12 @@ async fn page(
 /// `GET /account/reauthenticate`
 #[handler]
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
-    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().go("/sign-in")) };
+    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let authorization = Authorization::of(&visit).await?;
     if let Some(Authorization { pending, .. }) = &authorization
         && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
     {
-        return Ok(visit.reply().leave(&continuation(&visit)));
+        return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
     page(&visit, &owner, authorization.as_ref(), visit.parameter("method"), visit.reply()).await
 }
@@ -90,7 +90,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
 /// `POST /account/reauthenticate`
 #[handler]
 pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response> {
-    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().go("/sign-in")) };
+    let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let method = form.text("method");
     let done = async {
         visit.check(&mut form)?;
@@ -99,7 +99,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         done.map_err(reauthentication::problem)
     };
     let problem = match done.await {
-        Ok(_) => return Ok(visit.reply().leave(&continuation(&visit))),
+        Ok(_) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
         Err(problem) => problem,
     };
     let reply = match problem.code {

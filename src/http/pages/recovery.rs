@@ -42,7 +42,7 @@ pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
         return visit.reply().error(&problem).page(&view);
     }
     let typed = cookies::set(cookies::TYPED, &percent_encode(&view.identifier), Some(cookies::TYPED_TTL));
-    Ok(visit.reply().cookie(typed).go("/reset-password?sent=1"))
+    Ok(visit.reply().cookie(typed).redirect_to_page("/reset-password?sent=1"))
 }
 
 fn reset_view(visit: &Visit) -> ResetPassword {
@@ -94,7 +94,7 @@ pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Respons
     let link = form.link("token");
     let undone = async {
         visit.check(&mut form)?;
-        let token = given(link.as_ref())?;
+        let token = require_link(link.as_ref())?;
         change_email::undo(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };
     finish_link(&visit, "undo_address", "address_undone", link.as_ref(), undone.await)
@@ -106,7 +106,7 @@ pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link("token");
     let secured = async {
         visit.check(&mut form)?;
-        let token = given(link.as_ref())?;
+        let token = require_link(link.as_ref())?;
         secure_account::secure_account(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };
     finish_link(&visit, "not_me", "secured", link.as_ref(), secured.await)
@@ -128,7 +128,7 @@ fn finish_link(
     }
 }
 
-fn given(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
+fn require_link(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> {
     link.ok_or_else(invalid_code)
 }
 

@@ -18,7 +18,7 @@ use crate::{
     service::register,
 };
 
-/// The refusal.
+/// The detail of the problem while registration is closed.
 const DETAIL: &str = "Only an admin may register accounts.";
 
 #[handler]
@@ -35,7 +35,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         Register { email: form.text("email"), username: form.text("username"), with_username: with_username(&visit) };
     let registered = async {
         visit.check(&mut form)?;
-        register::may_register(&visit.state, None).await.map_err(ProblemError::from)?;
+        register::check_may_register(&visit.state, None).await.map_err(ProblemError::from)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
         let fields = RegisterFields {
             email: view.email.clone(),
@@ -53,9 +53,9 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         Ok(Some(password)) => match sign_in::with_password(&visit, &view.email, password).await {
             Ok(response) => Ok(response),
             // the account exists: its owner signs in
-            Err(_) => Ok(visit.reply().cookie(typed(&view.email)).go("/sign-in")),
+            Err(_) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/sign-in")),
         },
-        Ok(None) => Ok(visit.reply().cookie(typed(&view.email)).go("/verify-address?sent=1")),
+        Ok(None) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/verify-address?sent=1")),
         Err(problem) => visit.reply().error(&problem).page(&view),
     }
 }

@@ -1,4 +1,4 @@
-//! Responses with pages. The one place that sets their headers.
+//! Builds the responses of pages, and sets all their headers.
 
 use poem::{
     Response, Result,
@@ -24,12 +24,12 @@ const HEADERS: [(&str, &str); 5] = [
     ("x-frame-options", "DENY"),
 ];
 
-/// The places that a submitted form may lead to (`form-action`). Browsers check the redirects after the submission as well, up to the last.
+/// The URLs to which a page may submit a form (`form-action`). Browsers also check every redirect that follows the submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Targets {
     /// This service.
     Own,
-    /// A client, and wherever its redirect URI sends the browser.
+    /// Any URL: a client, and the redirects that follow its redirect URI.
     Any,
 }
 
@@ -87,7 +87,7 @@ impl Reply<'_> {
     pub(super) fn error(mut self, problem: &ProblemError) -> Self {
         self.status = problem.code.status();
         if self.status == StatusCode::UNAUTHORIZED {
-            // a challenge makes no sense here
+            // 401 requires a `WWW-Authenticate` challenge, which a page has no use for
             self.status = StatusCode::UNPROCESSABLE_ENTITY;
         }
         self.errors = form_errors(problem);
@@ -106,7 +106,7 @@ impl Reply<'_> {
         self
     }
 
-    /// Sets the cookie by which the account knows the device.
+    /// Sets the cookie by which the account recognizes the device.
     pub(super) fn device(self, device: &DeviceToken) -> Self {
         let cookie = cookie::set_device(device.expose());
         self.cookie(cookie)
@@ -119,7 +119,7 @@ impl Reply<'_> {
         self
     }
 
-    /// Permits that the form leads to a client, if there is one.
+    /// Allows the form's submission to end at a client, if there is one.
     pub(super) fn target(self, client: Option<ClientTarget>) -> Self {
         match client {
             Some(ClientTarget) => self.any_target(),
@@ -127,7 +127,7 @@ impl Reply<'_> {
         }
     }
 
-    /// Permits that the form leads anywhere.
+    /// Allows the form's submission to end at any URL.
     pub(super) const fn any_target(mut self) -> Self {
         self.targets = Targets::Any;
         self
@@ -152,22 +152,22 @@ impl Reply<'_> {
             notice: self.notice,
             account: visit.account.clone(),
         };
-        let rendered = visit.pages()?.render(&frame, view).map_err(|error| broken(&error))?;
+        let rendered = visit.pages()?.render(&frame, view).map_err(|error| log_render_error(&error))?;
         let mut response = html(self.status, self.targets, rendered);
         append_cookies(&mut response, self.cookies);
         Ok(response)
     }
 
     /// A redirect to another page, with the query that links keep. The browser loads it with GET.
-    pub(super) fn go(self, page: &str) -> Response {
+    pub(super) fn redirect_to_page(self, page: &str) -> Response {
         let separator = if page.contains('?') { "&" } else { "?" };
         let query = self.visit.query.replacen('?', separator, 1);
         let location = format!("{}{}{page}{query}", base(self.visit), super::PREFIX);
-        self.leave(&location)
+        self.redirect_to(&location)
     }
 
     /// A redirect to a path of the service, or to a client.
-    pub(super) fn leave(self, location: &str) -> Response {
+    pub(super) fn redirect_to(self, location: &str) -> Response {
         let mut response = Response::builder().status(StatusCode::SEE_OTHER).finish();
         let headers = response.headers_mut();
         for (name, value) in HEADERS {
@@ -208,14 +208,14 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
     }
 }
 
-/// The error of a page that can't be rendered, which the check at start-up makes unlikely.
-fn broken(error: &PagesError) -> ProblemError {
+/// Logs that a page can't be rendered, and returns the problem. The check at start-up makes this unlikely.
+fn log_render_error(error: &PagesError) -> ProblemError {
     tracing::error!(%error, "a page can't be rendered");
     ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
 }
 
 /// Renders a page outside of a visit.
-pub(super) fn bare<V: View>(pages: &Pages, frame: &Frame, status: StatusCode, view: &V) -> Option<Response> {
-    let rendered = pages.render(frame, view).inspect_err(|error| drop(broken(error))).ok()?;
+pub(super) fn render_bare<V: View>(pages: &Pages, frame: &Frame, status: StatusCode, view: &V) -> Option<Response> {
+    let rendered = pages.render(frame, view).inspect_err(|error| drop(log_render_error(error))).ok()?;
     Some(html(status, Targets::Own, rendered))
 }

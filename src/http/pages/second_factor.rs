@@ -37,14 +37,14 @@ const METHODS: [FactorKind; 4] =
 const REMEMBER: &str = "remember";
 
 /// A challenge, and the names of the factors that answer it.
-pub(super) struct Waiting {
+pub(super) struct PendingChallenge {
     challenge: SecretText,
     methods: Vec<String>,
     can_remember: bool,
 }
 
-impl Waiting {
-    /// Reads the cookie. Passkeys that are off answer nothing.
+impl PendingChallenge {
+    /// Reads the cookie. Ignores passkeys while they are off.
     pub(super) fn of(visit: &Visit) -> Option<Self> {
         Self::parse(visit, visit.cookie(cookies::CHALLENGE)?)
     }
@@ -59,7 +59,7 @@ impl Waiting {
         Some(Self { challenge, methods, can_remember: parts.contains(&REMEMBER) })
     }
 
-    /// Whether a factor of the kind answers it.
+    /// Whether a factor of this kind answers the challenge.
     pub(super) fn has(&self, kind: FactorKind) -> bool {
         self.methods.iter().any(|name| name == kind.as_str())
     }
@@ -88,20 +88,20 @@ pub(super) fn cookie(issued: &IssuedChallenge) -> String {
     cookies::set(cookies::CHALLENGE, &value, Some(std::time::Duration::from_secs(issued.expires_in)))
 }
 
-/// The page that asks for a factor: for the one that the user wished, or for the first. None if the challenge does not work.
-async fn view(visit: &Visit, waiting: &Waiting, wished: Option<&str>) -> Result<Option<View>, ProblemError> {
-    let method = waiting.methods.iter().find(|name| Some(name.as_str()) == wished).or_else(|| waiting.methods.first());
+/// The page that asks for a factor: for the requested one, or for the first. `None` if the challenge does not work.
+async fn view(visit: &Visit, pending: &PendingChallenge, wished: Option<&str>) -> Result<Option<View>, ProblemError> {
+    let method = pending.methods.iter().find(|name| Some(name.as_str()) == wished).or_else(|| pending.methods.first());
     let method = method.cloned().unwrap_or_else(|| FactorKind::Totp.as_str().to_owned());
     let mut passkey_options = None;
     if method == FactorKind::Passkey.as_str() {
-        match second_factor::passkey_options(&visit.state, &waiting.continuation(visit)).await {
+        match second_factor::passkey_options(&visit.state, &pending.continuation(visit)).await {
             Ok(options) => passkey_options = Some(Value::Object(options.public_key).to_string()),
             Err(SecondFactorError::Service(error)) => return Err(error.into()),
             Err(_) => return Ok(None),
         }
     }
-    let others = waiting.methods.iter().filter(|other| **other != method).cloned().collect();
-    Ok(Some(View { method, others, passkey_options, can_remember: waiting.can_remember }))
+    let others = pending.methods.iter().filter(|other| **other != method).cloned().collect();
+    Ok(Some(View { method, others, passkey_options, can_remember: pending.can_remember }))
 }
 
 /// Continues a sign-in with the page of its second factor. A code by mail that the page asks for first is sent at once.
@@ -111,12 +111,14 @@ async fn view(visit: &Visit, waiting: &Waiting, wished: Option<&str>) -> Result<
 pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Response, ProblemError> {
     let reply = visit.reply().cookie(cookie(issued));
     if issued.methods.first() != Some(&FactorKind::EmailCode) {
-        return Ok(reply.go("/sign-in/second-factor"));
+        return Ok(reply.redirect_to_page("/sign-in/second-factor"));
     }
-    let Some(waiting) = Waiting::parse(visit, &cookie_value(issued)) else { return Ok(reply.go("/sign-in?again=1")) };
-    let shown = match second_factor::send_email_code(&visit.state, &waiting.continuation(visit), &visit.origin).await {
-        Ok(_) => return Ok(reply.go("/sign-in/second-factor")),
-        Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &waiting, None).await,
+    let Some(pending) = PendingChallenge::parse(visit, &cookie_value(issued)) else {
+        return Ok(reply.redirect_to_page("/sign-in?again=1"));
+    };
+    let shown = match second_factor::send_email_code(&visit.state, &pending.continuation(visit), &visit.origin).await {
+        Ok(_) => return Ok(reply.redirect_to_page("/sign-in/second-factor")),
+        Err(SecondFactorError::Service(error)) => ask(visit, reply.error(&error.into()), &pending, None).await,
         Err(_) => expired(visit).await,
     };
     shown.map_err(|error| {
@@ -128,23 +130,23 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
 /// `POST /account/sign-in/second-factor/send`: sends a code by mail, in place of the last one.
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
+    let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     let method = Some(FactorKind::EmailCode.as_str());
     if let Err(problem) = visit.check(&mut form) {
-        return ask(&visit, visit.reply().error(&problem), &waiting, method).await;
+        return ask(&visit, visit.reply().error(&problem), &pending, method).await;
     }
-    match second_factor::send_email_code(&visit.state, &waiting.continuation(&visit), &visit.origin).await {
-        Ok(_) => Ok(visit.reply().go("/sign-in/second-factor?method=email_code&done=mail_sent")),
+    match second_factor::send_email_code(&visit.state, &pending.continuation(&visit), &visit.origin).await {
+        Ok(_) => Ok(visit.reply().redirect_to_page("/sign-in/second-factor?method=email_code&done=mail_sent")),
         Err(SecondFactorError::Service(error)) => {
-            ask(&visit, visit.reply().error(&error.into()), &waiting, method).await
+            ask(&visit, visit.reply().error(&error.into()), &pending, method).await
         }
         Err(_) => expired(&visit).await,
     }
 }
 
 /// Replies with the page that asks for a factor.
-async fn ask(visit: &Visit, reply: Reply<'_>, waiting: &Waiting, wished: Option<&str>) -> Result<Response> {
-    match view(visit, waiting, wished).await? {
+async fn ask(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, wished: Option<&str>) -> Result<Response> {
+    match view(visit, pending, wished).await? {
         Some(view) => page(visit, reply, &view).await,
         None => expired(visit).await,
     }
@@ -157,20 +159,22 @@ pub(super) async fn page<V: crate::pages::View>(visit: &Visit, reply: Reply<'_>,
 
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return Ok(visit.reply().go("/sign-in?again=1")) };
+    let Some(pending) = PendingChallenge::of(&visit) else {
+        return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
+    };
     let reply = visit.reply().notice(notice(&visit));
-    let reply = if waiting.methods.is_empty() { reply.code(None, "no_method_left") } else { reply };
-    ask(&visit, reply, &waiting, visit.parameter("method")).await
+    let reply = if pending.methods.is_empty() { reply.code(None, "no_method_left") } else { reply };
+    ask(&visit, reply, &pending, visit.parameter("method")).await
 }
 
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
-    let Some(waiting) = Waiting::of(&visit) else { return expired(&visit).await };
+    let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     let (method, remember) = (form.text("method"), form.is_checked("remember"));
     let shown = async {
         visit.check(&mut form)?;
         let factor = factor(&mut form, &method)?;
-        let input = waiting.continuation(&visit);
+        let input = pending.continuation(&visit);
         match second_factor::continue_with(&visit.state, &input, &factor, remember).await {
             Ok(signed_in) => {
                 let grant = &signed_in.grant;
@@ -195,7 +199,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         Ok(None) => return expired(&visit).await,
         Err(problem) => problem,
     };
-    ask(&visit, visit.reply().error(&problem), &waiting, Some(&method)).await
+    ask(&visit, visit.reply().error(&problem), &pending, Some(&method)).await
 }
 
 /// The factor of a form.
@@ -211,14 +215,14 @@ fn factor(form: &mut Form, method: &str) -> Result<SecondFactor, ProblemError> {
     })
 }
 
-/// The problem of a code that is wrong.
+/// The problem of a wrong code.
 pub(super) fn wrong_code() -> ProblemError {
     let (field, code) = ("code".to_owned(), "wrong_code".to_owned());
     let field = FieldError { field, code, detail: "The code is wrong or was used.".to_owned() };
     ProblemError::fields(Code::InvalidCode, vec![field])
 }
 
-/// The sign-in page, after a challenge that works no longer.
+/// The sign-in page after a challenge that has expired or does not work.
 pub(super) async fn expired(visit: &Visit) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
     let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).code(None, "invalid_challenge");

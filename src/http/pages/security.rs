@@ -102,7 +102,7 @@ pub(super) async fn forget_devices(mut visit: Visit, mut form: Form) -> Result<R
 
 async fn reply(visit: &Visit, owner: &Owner, forgotten: Result<(), ProblemError>) -> Result<Response> {
     match forgotten {
-        Ok(()) => Ok(visit.reply().go("/security?done=devices_forgotten")),
+        Ok(()) => Ok(visit.reply().redirect_to_page("/security?done=devices_forgotten")),
         Err(problem) => visit.reply().error(&problem).page(&view(visit, owner).await?),
     }
 }

@@ -55,13 +55,15 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
     let authorization = Authorization::of(&visit).await?;
     let is_again = visit.parameter("again").is_some();
     match &authorization {
-        None if visit.browser.session.is_some() && !is_again => return Ok(visit.reply().leave(&continuation(&visit))),
+        None if visit.browser.session.is_some() && !is_again => {
+            return Ok(visit.reply().redirect_to(&continuation(&visit)));
+        }
         Some(Authorization { pending, .. }) if !is_again => match pending.step {
-            None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().leave(&continuation(&visit))),
-            Some(AuthorizeStep::Consent) => return Ok(visit.reply().go("/consent")),
-            Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().go("/select-account")),
+            None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
+            Some(AuthorizeStep::Consent) => return Ok(visit.reply().redirect_to_page("/consent")),
+            Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().redirect_to_page("/select-account")),
             Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)) => {
-                return Ok(visit.reply().go("/reauthenticate"));
+                return Ok(visit.reply().redirect_to_page("/reauthenticate"));
             }
             Some(AuthorizeStep::SignIn | AuthorizeStep::CreateAccount) => {}
         },
@@ -115,7 +117,7 @@ pub(super) async fn with_password(
             if let Ok(email) = Email::parse(identifier) {
                 verify_email::request(&visit.state, email.as_str(), visit.origin.clone()).await?;
                 let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), Some(cookies::TYPED_TTL));
-                return Ok(visit.reply().cookie(typed).go("/verify-address?sent=1"));
+                return Ok(visit.reply().cookie(typed).redirect_to_page("/verify-address?sent=1"));
             }
             Err(problem(LoginError::EmailNotVerified))
         }
@@ -125,8 +127,8 @@ pub(super) async fn with_password(
     }
 }
 
-/// The level that a sign-in with a password is for. A browser that is signed in authenticates its user again because something needs
-/// that: a remembered device does not do.
+/// The level that a sign-in with a password must reach. A browser that is signed in authenticates its user again for a step-up, for which
+/// a remembered device is not enough.
 async fn wanted_acr(visit: &Visit) -> Acr {
     if visit.browser.session.is_some() {
         return Acr::Aal2;
@@ -145,7 +147,7 @@ pub(super) async fn ask_second_factor(visit: &Visit, challenge: &IssuedChallenge
 
 /// Continues with the page that sets a second factor up.
 pub(super) fn ask_enrolment(visit: &Visit, challenge: &IssuedChallenge) -> Response {
-    visit.reply().cookie(second_factor::cookie(challenge)).go("/sign-in/enrol")
+    visit.reply().cookie(second_factor::cookie(challenge)).redirect_to_page("/sign-in/enrol")
 }
 
 fn problem(error: LoginError) -> ProblemError {
@@ -182,7 +184,7 @@ pub(super) async fn finish(
     device: Option<&DeviceToken>,
 ) -> Result<Response, ProblemError> {
     let reply = finish_reply(visit, account, session, device).await?;
-    Ok(reply.leave(&continuation(visit)))
+    Ok(reply.redirect_to(&continuation(visit)))
 }
 
 /// A reply that sets the cookie of a session that has started, in place of the browser's former one.
@@ -224,5 +226,5 @@ pub(super) async fn sign_out(visit: Visit, mut form: Form) -> Result<Response> {
     if let Some(session) = &visit.browser.session {
         browser_session::end(&visit.state, session, visit.client.ip).await.map_err(ProblemError::from)?;
     }
-    Ok(visit.reply().cookie(cookie::clear_browser()).go("/signed-out"))
+    Ok(visit.reply().cookie(cookie::clear_browser()).redirect_to_page("/signed-out"))
 }

@@ -54,7 +54,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
         Ok(secret) => {
             let kept = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), Some(TokenPurpose::Login.ttl()));
             let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
-            Ok(visit.reply().cookie(kept).cookie(typed).go("/sign-in-code"))
+            Ok(visit.reply().cookie(kept).cookie(typed).redirect_to_page("/sign-in-code"))
         }
         Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: false, email }).await,
     }

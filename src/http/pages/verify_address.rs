@@ -1,4 +1,4 @@
-//! `/account/verify-address` and `/account/confirm-address`: the link or the code of a mail, and what shows that the visitor set up
+//! `/account/verify-address` and `/account/confirm-address`: the link or the code of a mail, and the proof that the visitor set up
 //! the account. Opening the link does not consume it.
 
 use poem::{Response, Result, handler};
@@ -32,7 +32,7 @@ fn view(visit: &Visit) -> VerifyAddress {
         token: String::new(),
         proof: match visit.parameter("proof") {
             Some("new_password") => "new_password".to_owned(),
-            // the browser's session shows it
+            // the browser's session is the proof
             None if visit.browser.session.is_some() => "none".to_owned(),
             _ => "password".to_owned(),
         },
@@ -114,5 +114,5 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
         return visit.reply().error(&problem).page(&VerifyAddress { email, ..view(&visit) });
     }
     let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
-    Ok(visit.reply().cookie(typed).go("/verify-address?sent=1"))
+    Ok(visit.reply().cookie(typed).redirect_to_page("/verify-address?sent=1"))
 }

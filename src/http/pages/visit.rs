@@ -64,7 +64,7 @@ impl Visit {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The languages that the user has chosen, or that the authorization request wishes.
+    /// The languages that the user has chosen, or those of the authorization request.
     pub(super) fn ui_locales(&self) -> Option<&str> {
         self.parameter("ui_locales").filter(|text| text.len() <= MAX_KEPT)
     }
@@ -105,7 +105,7 @@ impl Visit {
     }
 }
 
-/// Whether the text is the path of a page of the account: nothing that another site could be reached by.
+/// Whether the text is the path of an account page, which can't lead to another site.
 fn is_account_page(text: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
     text.strip_prefix('/').is_some_and(|name| name.len() < 32 && name.bytes().all(allowed))

@@ -13,7 +13,7 @@ use super::{CONTENT_TYPE, Code, Problem, ProblemError};
 
 /// The errors of one operation, in addition to [`ALWAYS`].
 pub trait Problems: Send + Sync + 'static {
-    /// Their codes.
+    /// The codes of the operation's errors.
     const CODES: &'static [Code];
 }
 

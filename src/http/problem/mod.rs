@@ -196,10 +196,10 @@ impl From<InsufficientAuthentication> for ProblemError {
 impl From<ServiceError> for ProblemError {
     fn from(error: ServiceError) -> Self {
         match error {
-            ServiceError::Unavailable { what, retry_after, source } => {
-                tracing::warn!(what, error = format!("{source:#}"), "dependency unavailable");
-                let what = if what == "redis" { "session store" } else { what };
-                let detail = format!("The {what} is temporarily unavailable. Nothing was changed; try again.");
+            ServiceError::Unavailable { dependency, retry_after, source } => {
+                tracing::warn!(dependency, error = format!("{source:#}"), "dependency unavailable");
+                let name = if dependency == "redis" { "session store" } else { dependency };
+                let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
             ServiceError::Busy { retry_after } => {

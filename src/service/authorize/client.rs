@@ -14,25 +14,25 @@ use crate::{
     },
 };
 
-/// How a request comes.
+/// The stage of an authorization request.
 #[derive(Clone, Copy)]
-pub(super) enum Arrival {
-    /// From a browser at this address. A fetch of the client's document counts against its limits.
+pub(super) enum RequestStage {
+    /// A new request of a browser at this address. Fetching the client's document counts against the limits of the address.
     New(Option<IpAddr>),
-    /// From one of the pages: the client was found before.
+    /// Continued from one of the pages: the client was found before.
     Continued,
 }
 
-/// The enabled client with this id, if responses may go to `redirect_uri`.
+/// Finds the enabled client with this id, if responses may go to `redirect_uri`.
 pub(super) async fn trusted_client(
     state: &AppState,
     client_id: &str,
     redirect_uri: &str,
-    arrival: Arrival,
+    stage: RequestStage,
 ) -> Result<Arc<Client>, AuthorizeError> {
     let found = match ClientRegistry::dynamic_source(client_id) {
         None => state.clients.find(client_id).await?.ok_or(UntrustedRequest::UnknownClient)?,
-        Some(source) => Box::pin(dynamic(state, client_id, source, arrival)).await?,
+        Some(source) => Box::pin(find_dynamic(state, client_id, source, stage)).await?,
     };
     if !found.client.app.allows_redirect(redirect_uri) {
         return Err(UntrustedRequest::RedirectUri.into());
@@ -40,12 +40,12 @@ pub(super) async fn trusted_client(
     Ok(found.client)
 }
 
-/// The client that no operator has registered. Unlike at other endpoints, no account need have allowed it yet.
-async fn dynamic(
+/// Finds a client that no operator has registered. Unlike at other endpoints, it is found before an account has allowed it.
+async fn find_dynamic(
     state: &AppState,
     client_id: &str,
     source: DynamicSource,
-    arrival: Arrival,
+    stage: RequestStage,
 ) -> Result<RegisteredClient, AuthorizeError> {
     if !state.clients.accepts(source) {
         return Err(UntrustedRequest::UnknownClient.into());
@@ -56,7 +56,7 @@ async fn dynamic(
             let outcome = match state.clients.cached_document(client_id) {
                 Some(outcome) => outcome,
                 None => {
-                    if let Arrival::New(ip) = arrival {
+                    if let RequestStage::New(ip) = stage {
                         limits::client_document(state, ip)?;
                     }
                     state.clients.fetch_document(client_id).await
@@ -71,8 +71,8 @@ async fn dynamic(
     Ok(found)
 }
 
-/// The reason that the page shows. The cause of a failed fetch is in the log only: the page must not reveal to strangers which
-/// hosts the service can reach.
+/// The reason that the page shows. The cause of a failed fetch is in the log only: the page must not reveal which hosts the service
+/// can reach.
 fn untrusted(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Fetch(_) => "it can't be fetched",

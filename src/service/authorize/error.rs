@@ -1,4 +1,4 @@
-//! Why an authorization request fails: an error for the client, or a message for the user.
+//! The errors of authorization requests: a response for the client, or a message for the user.
 
 use crate::{
     domain::authorization::{AuthorizationRequest, AuthorizationResponse, ResponseMode},
@@ -18,7 +18,7 @@ pub enum AuthorizationError {
     AccessDenied,
     /// Only `code` is supported.
     UnsupportedResponseType,
-    /// None of the scopes is the client's.
+    /// The client has none of the requested scopes.
     InvalidScope,
     /// A resource is malformed, or not among the client's.
     InvalidTarget,
@@ -34,7 +34,7 @@ pub enum AuthorizationError {
     RequestNotSupported,
     /// Request objects are not supported.
     RequestUriNotSupported,
-    /// Registration by the request is not supported.
+    /// Registration by the parameter `registration` is not supported.
     RegistrationNotSupported,
 }
 
@@ -77,12 +77,12 @@ impl AuthorizationError {
         }
     }
 
-    /// The response for the client of a request.
+    /// The error response for the client of a request.
     pub fn response(self, state: &AppState, request: &AuthorizationRequest) -> AuthorizationResponse {
         self.respond(state, &request.redirect_uri, request.response_mode, request.state.clone())
     }
 
-    /// The response for a trusted redirect URI.
+    /// The error response for a trusted redirect URI.
     pub(super) fn respond(
         self,
         state: &AppState,
@@ -98,7 +98,7 @@ impl AuthorizationError {
     }
 }
 
-/// Why a request can't be answered to its client: a page shows the error to the user, without a redirect (RFC 6749, section 4.1.2.1).
+/// Why a request gets no redirect to its client: a page shows the error to the user (RFC 6749, section 4.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UntrustedRequest {
     /// `client_id` is missing or repeated, or names no enabled client.
@@ -116,7 +116,7 @@ pub enum UntrustedRequest {
 }
 
 impl UntrustedRequest {
-    /// The code of its text on the page.
+    /// The code of the error's text on the page.
     pub const fn code(self) -> &'static str {
         match self {
             Self::UnknownClient => "unknown_client",
@@ -130,13 +130,13 @@ impl UntrustedRequest {
 /// Why an authorization request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorizeError {
-    /// For the user only.
+    /// The client or its redirect URI can't be trusted: a page shows the error to the user.
     #[error(transparent)]
     Untrusted(#[from] UntrustedRequest),
-    /// The account has allowed as many clients that no operator has registered as `dynamic_clients.max_per_account`.
+    /// The account has allowed the maximum number of dynamic clients (`dynamic_clients.max_per_account`).
     #[error("the account has allowed too many apps that are not registered")]
     TooManyApps,
-    /// For the client.
+    /// The request is refused with an error response for the client.
     #[error("refused, with an error for the client")]
     Refused(Box<AuthorizationResponse>),
     /// See [`ServiceError`].

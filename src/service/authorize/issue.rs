@@ -31,10 +31,10 @@ pub(crate) struct CodePayload {
     pub(crate) resources: Vec<String>,
 }
 
-/// The digest of all that the exchange must present again.
+/// The digest of the values that the token request must repeat.
 pub(crate) fn binding(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
-    // None of them contains a line break.
+    // None of the three values contains a line break.
     let text = [client_id, redirect_uri, code_challenge].join("\n");
     bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     bytes

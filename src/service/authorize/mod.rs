@@ -1,10 +1,11 @@
-//! Authorization requests: an app sends its user to Latchkey, and gets a code (RFC 6749, section 4.1; OpenID Connect Core 1.0, section 3.1).
+//! Decides authorization requests: an app redirects its user to Latchkey, and receives a code (RFC 6749, section 4.1; OpenID Connect
+//! Core 1.0, section 3.1).
 //!
 //! `/oauth2/authorize` calls [`authorize`]. Its outcome is a response for the client, or a page to show, with the handle of the request.
 //! The page gets the handle as its parameter `request` and
 //!
 //! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing;
-//! 2. lets its user do that: sign in (`service::browser_session`), confirm the account ([`select_account`]), consent ([`consent`]) or
+//! 2. lets the user complete that step: sign in (`service::browser_session`), confirm the account ([`select_account`]), consent ([`consent`]) or
 //!    refuse ([`deny`], whose response it sends as `/oauth2/authorize` does);
 //! 3. sends the browser to `/oauth2/authorize?request=HANDLE`, which checks everything again and shows the next page or responds.
 //!
@@ -17,7 +18,7 @@ mod validate;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use self::client::Arrival;
+use self::client::RequestStage;
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
 pub(crate) use issue::{CodePayload, binding};
 pub use validate::Parameters;
@@ -51,17 +52,17 @@ pub enum AuthorizeStep {
     Reauthenticate,
     /// The browser's session has a lower level than the client accepts.
     StepUp(Acr),
-    /// The user has to allow what the client asks for.
+    /// The user has to consent to the requested scopes.
     Consent,
     /// The user has to choose the account.
     SelectAccount,
     /// The user has to create an account.
     CreateAccount,
-    /// Nothing: the response.
+    /// No step is missing: the browser returns to the client with this response.
     Redirect(AuthorizationResponse),
 }
 
-/// A request that waits for its user, and what is missing.
+/// A request that waits for its user, and the missing step.
 #[derive(Clone, Debug)]
 pub struct PendingAuthorization {
     /// The client: its name, its links.
@@ -72,7 +73,7 @@ pub struct PendingAuthorization {
     pub step: Option<AuthorizeStep>,
 }
 
-/// The answer of `/oauth2/authorize`.
+/// The result of a request to `/oauth2/authorize`.
 #[derive(Clone, Debug)]
 pub enum AuthorizeOutcome {
     /// The response for the client.
@@ -88,7 +89,7 @@ pub enum AuthorizeOutcome {
     },
 }
 
-/// Validates a request, or continues one that a page sends back, and decides.
+/// Validates a new request, or resumes a stored one. Returns the response for the client, or the page of the missing step.
 ///
 /// # Errors
 /// [`AuthorizeError`]: a response for the client, or a message for the user if the client or its redirect URI can't be trusted.
@@ -109,7 +110,7 @@ pub async fn authorize(
             (None, request, client)
         }
     };
-    if let Some(step) = missing(state, &request, &client, browser).await? {
+    if let Some(step) = missing_step(state, &request, &client, browser).await? {
         if let AuthorizeStep::Redirect(response) = step {
             if let Some(handle) = handle {
                 state.redis.authorizations.remove_request(handle.digest()).await?;
@@ -120,7 +121,7 @@ pub async fn authorize(
         return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await?, ui_locales });
     }
     let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
-    // Of several tabs that return with the same handle, one gets the code.
+    // If several tabs return with the same handle, one of them gets the code.
     if let Some(handle) = &handle
         && !state.redis.authorizations.remove_request(handle.digest()).await?
     {
@@ -143,7 +144,7 @@ pub async fn begin(
     store(state, None, &request).await
 }
 
-/// The request of a handle, with its client and the step that is missing in this browser.
+/// Returns the request of a handle, its client, and the step that is missing in this browser.
 ///
 /// # Errors
 /// [`AuthorizeError::Untrusted`] if the handle is unknown or has expired
@@ -153,11 +154,11 @@ pub async fn pending(
     browser: Option<&BrowserSession>,
 ) -> Result<PendingAuthorization, AuthorizeError> {
     let (request, client) = load(state, handle).await?;
-    let step = missing(state, &request, &client, browser).await?;
+    let step = missing_step(state, &request, &client, browser).await?;
     Ok(PendingAuthorization { client, request, step })
 }
 
-/// Notes that the user continues with the account of the browser's session (`prompt=select_account`).
+/// Records that the user continues with the account of the browser's session (`prompt=select_account`).
 ///
 /// # Errors
 /// [`AuthorizeError`]
@@ -171,7 +172,7 @@ pub async fn select_account(
     store(state, Some(handle.clone()), &request).await.map(drop)
 }
 
-/// Notes that the user allows the client what it asks for, and keeps that for its next requests.
+/// Records that the user consents to the request, and stores the consent for the client's later requests.
 ///
 /// # Errors
 /// [`AuthorizeError`]
@@ -187,7 +188,7 @@ pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &Browser
     store(state, Some(handle.clone()), &request).await.map(drop)
 }
 
-/// Stores a client that no operator has registered with the consent to it: from now on the other endpoints know it.
+/// Stores a dynamic client together with the account's consent, so that the other endpoints find the client.
 async fn allow_dynamic(
     state: &AppState,
     account: AccountId,
@@ -204,7 +205,7 @@ async fn allow_dynamic(
     if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
 }
 
-/// The response for a client whose user has refused, or can't do what it asks for. Ends the request.
+/// Ends a request whose user has refused, or can't meet its requirements. Returns the error response for the client.
 ///
 /// # Errors
 /// [`AuthorizeError`]
@@ -224,7 +225,8 @@ async fn load(state: &AppState, handle: &RequestHandle) -> Result<(Authorization
     let stored = stored.ok_or(UntrustedRequest::Expired)?;
     let request: AuthorizationRequest =
         serde_json::from_str(&stored).map_err(|error| ServiceError::Internal(error.into()))?;
-    let client = client::trusted_client(state, &request.client_id, &request.redirect_uri, Arrival::Continued).await?;
+    let client =
+        client::trusted_client(state, &request.client_id, &request.redirect_uri, RequestStage::Continued).await?;
     Ok((request, client))
 }
 
@@ -244,14 +246,14 @@ async fn store(
     Ok(handle)
 }
 
-/// The step that is missing before the client gets its code. With `prompt=none`, the error for the client instead.
-async fn missing(
+/// Returns the step that is missing before the client gets its code. With `prompt=none`, returns the error response for the client.
+async fn missing_step(
     state: &AppState,
     request: &AuthorizationRequest,
     client: &Client,
     browser: Option<&BrowserSession>,
 ) -> Result<Option<AuthorizeStep>, ServiceError> {
-    let (step, error) = match check(state, request, client, browser).await? {
+    let (step, error) = match find_missing_step(state, request, client, browser).await? {
         None => return Ok(None),
         Some(step) => {
             let error = match &step {
@@ -266,7 +268,7 @@ async fn missing(
     Ok(Some(if request.prompt.none { AuthorizeStep::Redirect(error.response(state, request)) } else { step }))
 }
 
-async fn check(
+async fn find_missing_step(
     state: &AppState,
     request: &AuthorizationRequest,
     client: &Client,
@@ -305,7 +307,7 @@ async fn check(
     if request.consented == Some(session.id) {
         return Ok(None);
     }
-    // No operator answers for such a client, so its user consents each time.
+    // No operator has vetted a dynamic client, so its user consents each time.
     if prompt.consent || client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri) {
         return Ok(Some(AuthorizeStep::Consent));
     }

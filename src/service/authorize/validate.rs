@@ -1,12 +1,12 @@
-//! Validates the parameters of an authorization request. First the client and the redirect URI: only when both can be trusted, the client is
-//! told what is wrong (RFC 6749, section 4.1.2.1; RFC 9700, section 4.11).
+//! Validates the parameters of an authorization request. Checks the client and the redirect URI first: an error is sent to the client
+//! only if both can be trusted (RFC 6749, section 4.1.2.1; RFC 9700, section 4.11).
 
 use std::{net::IpAddr, sync::Arc};
 
 use url::Url;
 
 use super::{
-    client::{Arrival, trusted_client},
+    client::{RequestStage, trusted_client},
     error::{AuthorizationError, AuthorizeError, UntrustedRequest},
 };
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     store::redis::Authorizations,
 };
 
-/// The scopes of OpenID Connect that no client has unless it asks for them.
+/// The scopes that are granted only if they are requested.
 const ON_REQUEST_ONLY: [&str; 2] = ["openid", "offline_access"];
 
 /// The longest value of a parameter that is stored.
@@ -32,12 +32,12 @@ const MAX_VALUE: usize = 2048;
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(pub Vec<(String, String)>);
 
-/// A parameter that must not be repeated is.
+/// A parameter is repeated that may occur only once.
 struct Repeated;
 
 impl Parameters {
-    /// The value of a parameter. One without a value counts as absent (RFC 6749, section 3.1).
-    fn one<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, Repeated> {
+    /// The single value of a parameter. An empty value counts as absent (RFC 6749, section 3.1).
+    fn single<'a>(&'a self, name: &'a str) -> Result<Option<&'a str>, Repeated> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
             (value, None) => Ok(value),
@@ -49,7 +49,8 @@ impl Parameters {
         self.0.iter().filter(move |(it, value)| it == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// The handle with which one of Latchkey's pages sends the browser back. A request object in the same parameter has another form.
+    /// The handle of a stored request, with which a page of Latchkey returns the browser. A request object in the same parameter has another
+    /// form.
     pub(super) fn handle(&self) -> Result<Option<RequestHandle>, UntrustedRequest> {
         let mut others = self.0.iter().filter(|(name, _)| name != "ui_locales");
         match (others.next(), others.next()) {
@@ -62,7 +63,7 @@ impl Parameters {
 
     /// The languages of the pages.
     pub(super) fn ui_locales(&self) -> Option<&str> {
-        self.one("ui_locales").ok().flatten()
+        self.single("ui_locales").ok().flatten()
     }
 }
 
@@ -72,16 +73,16 @@ pub(super) async fn validate(
     parameters: &Parameters,
     ip: Option<IpAddr>,
 ) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
-    let client_id = parameters.one("client_id").ok().flatten().ok_or(UntrustedRequest::UnknownClient)?;
-    // The client decides which message is right, so it is looked up first.
-    let redirect_uri = parameters.one("redirect_uri").ok().flatten().unwrap_or_default();
-    let client = trusted_client(state, client_id, redirect_uri, Arrival::New(ip)).await?;
-    let mode = match parameters.one("response_mode") {
+    let client_id = parameters.single("client_id").ok().flatten().ok_or(UntrustedRequest::UnknownClient)?;
+    // The client is looked up first, so that an unknown client is not reported as an unregistered redirect URI.
+    let redirect_uri = parameters.single("redirect_uri").ok().flatten().unwrap_or_default();
+    let client = trusted_client(state, client_id, redirect_uri, RequestStage::New(ip)).await?;
+    let mode = match parameters.single("response_mode") {
         Ok(Some("form_post")) => ResponseMode::FormPost,
         _ => ResponseMode::Query,
     };
-    let client_state = parameters.one("state").ok().flatten().filter(|text| text.len() <= MAX_VALUE);
-    let request = read(state, parameters, &client, redirect_uri, mode, client_state);
+    let client_state = parameters.single("state").ok().flatten().filter(|text| text.len() <= MAX_VALUE);
+    let request = parse_request(state, parameters, &client, redirect_uri, mode, client_state);
     match request {
         Ok(request) => Ok((request, client)),
         Err(error) => {
@@ -97,7 +98,7 @@ impl From<Repeated> for AuthorizationError {
     }
 }
 
-fn read(
+fn parse_request(
     state: &AppState,
     parameters: &Parameters,
     client: &Client,
@@ -109,21 +110,21 @@ fn read(
     if parameters.0.iter().any(|(name, value)| name != "id_token_hint" && value.len() > MAX_VALUE) {
         return Err(Error::InvalidRequest("A parameter is longer than 2048 bytes."));
     }
-    let one = |name: &'static str| -> Result<Option<&str>, Error> { Ok(parameters.one(name)?) };
+    let single = |name: &'static str| -> Result<Option<&str>, Error> { Ok(parameters.single(name)?) };
     for (name, error) in [
         ("request", Error::RequestNotSupported),
         ("request_uri", Error::RequestUriNotSupported),
         ("registration", Error::RegistrationNotSupported),
     ] {
-        if one(name)?.is_some() {
+        if single(name)?.is_some() {
             return Err(error);
         }
     }
-    one("state")?;
-    if !matches!(one("response_mode")?, None | Some("query" | "form_post")) {
+    single("state")?;
+    if !matches!(single("response_mode")?, None | Some("query" | "form_post")) {
         return Err(Error::InvalidRequest("The supported values of response_mode are query and form_post."));
     }
-    match one("response_type")? {
+    match single("response_type")? {
         Some("code") => {}
         Some(_) => return Err(Error::UnsupportedResponseType),
         None => return Err(Error::InvalidRequest("response_type is missing.")),
@@ -131,20 +132,20 @@ fn read(
     if !client.may_use(GrantType::AuthorizationCode) {
         return Err(Error::UnauthorizedClient);
     }
-    let code_challenge = match (one("code_challenge_method")?, one("code_challenge")?) {
+    let code_challenge = match (single("code_challenge_method")?, single("code_challenge")?) {
         (None, None) if client.app.without_pkce => "",
         (Some("S256"), Some(text)) if is_s256_challenge(text) => text,
         (Some("S256"), _) => return Err(Error::InvalidRequest("code_challenge must be a SHA-256 in base64url.")),
         _ => return Err(Error::InvalidRequest("PKCE is required: code_challenge_method must be S256.")),
     };
-    let prompt = Prompt::parse(one("prompt")?.unwrap_or_default());
+    let prompt = Prompt::parse(single("prompt")?.unwrap_or_default());
     let prompt = prompt.ok_or(Error::InvalidRequest("prompt has an unknown value, or none beside another one."))?;
-    let max_age = match one("max_age")? {
+    let max_age = match single("max_age")? {
         None => None,
         Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => Some(text.parse().unwrap_or(u64::MAX)),
         Some(_) => return Err(Error::InvalidRequest("max_age must be a number of seconds.")),
     };
-    let acr = match one("acr_values")? {
+    let acr = match single("acr_values")? {
         None => 0,
         Some(text) => text.split(' ').filter_map(Acr::parse).map(Acr::level).min().unwrap_or(0),
     };
@@ -152,16 +153,16 @@ fn read(
     if acr > Acr::Aal2.level() {
         return Err(Error::UnmetAuthenticationRequirements);
     }
-    let subject = match one("id_token_hint")? {
+    let subject = match single("id_token_hint")? {
         None => None,
         Some(token) => {
             let hint = state.tokens.verify_id_token_hint(token, state.clock.now());
             Some(hint.ok_or(Error::InvalidRequest("id_token_hint is no ID token of this issuer."))?.sub)
         }
     };
-    let scope = scope(client, one("scope")?)?;
+    let scope = scope(client, single("scope")?)?;
     // Without PKCE, the app must recognize an injected code by the nonce in the ID token (RFC 9700, sections 2.1.1 and 4.5.3.2).
-    if code_challenge.is_empty() && !(one("nonce")?.is_some() && scope.contains("openid")) {
+    if code_challenge.is_empty() && !(single("nonce")?.is_some() && scope.contains("openid")) {
         return Err(Error::InvalidRequest("Without PKCE, the scope openid and a nonce are required."));
     }
     let resources = resources(client, parameters)?;
@@ -172,13 +173,13 @@ fn read(
         state: client_state.map(str::to_owned),
         scope: scope.to_string(),
         resources,
-        nonce: one("nonce")?.map(str::to_owned),
+        nonce: single("nonce")?.map(str::to_owned),
         code_challenge: code_challenge.to_owned(),
         prompt,
         max_age,
         acr,
-        login_hint: one("login_hint")?.map(str::to_owned),
-        ui_locales: one("ui_locales")?.map(str::to_owned),
+        login_hint: single("login_hint")?.map(str::to_owned),
+        ui_locales: single("ui_locales")?.map(str::to_owned),
         subject,
         created_at: state.clock.now(),
         selected: None,
@@ -213,8 +214,8 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
     Ok(resources)
 }
 
-/// The one of these audiences that a resource parameter names. An empty path and `/` are the same (RFC 3986, section 6.2.3), and libraries
-/// write the one or the other.
+/// Finds the audience that a resource parameter names. An empty path and `/` are equivalent (RFC 3986, section 6.2.3), and libraries
+/// write either.
 pub(crate) fn named_resource<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
     let same = |audience: &&String| match resource.strip_suffix('/') {
         _ if *audience == resource => true,
@@ -229,9 +230,9 @@ fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
 }
 
-/// The grant of a request: the audiences of its access tokens are the requested resources, or all of the client's if it requested none. With
-/// `openid`, and where there are none, the issuer itself is one, for `/oauth2/userinfo`. A client that no operator has registered gets only
-/// what it names: one of its resources must not be able to use its tokens at another.
+/// The grant of a request. The audiences of its access tokens are the requested resources, or all audiences of the client if it requested
+/// none. With `openid`, or without any audience, the issuer is an audience too, for `/oauth2/userinfo`. A dynamic client gets only the
+/// resources that it names, so that one resource can't use the client's token at another.
 pub(super) fn grant_of(state: &AppState, client: &Client, request: &AuthorizationRequest) -> ClientGrant {
     let by_default = request.resources.is_empty() && client.dynamic.is_none();
     let mut audiences = if by_default { client.audiences.words().to_vec() } else { request.resources.clone() };

@@ -81,12 +81,12 @@ pub async fn authenticate(
             }
         }
         Credentials::Assertion { client_id, assertion } => {
-            Box::pin(by_assertion(state, client_id.as_deref(), assertion.expose(), ip)).await
+            Box::pin(authenticate_by_assertion(state, client_id.as_deref(), assertion.expose(), ip)).await
         }
     }
 }
 
-async fn by_assertion(
+async fn authenticate_by_assertion(
     state: &AppState,
     client_id: Option<&str>,
     assertion: &str,

@@ -1,4 +1,4 @@
-//! Operators create, list, disable, enable and delete clients, and rotate their secrets.
+//! Creates, lists, disables, enables and deletes clients for operators, and rotates their secrets.
 
 mod authenticate;
 
@@ -131,7 +131,7 @@ pub async fn add_with_secret(
     Ok(client)
 }
 
-/// The client that would be created.
+/// Validates a new client and completes it with defaults, without storing it.
 ///
 /// # Errors
 /// [`ClientError`]

@@ -66,7 +66,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     Ok(entry.into())
 }
 
-/// Sends the mail again, if the text is an address of the caller's account that waits for its verification. Returns whether it is.
+/// Sends the mail again, if the text is an unverified secondary address of the caller's account. Returns whether it is.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -80,8 +80,8 @@ pub async fn request_again(state: &AppState, caller: &Caller<'_>, text: &str) ->
     Ok(true)
 }
 
-/// Verifies an address whose link or code was used: from now on the account can be found by it. All sessions end; that of a caller
-/// who is signed in is replaced by a new one, whose tokens are returned (I5).
+/// Verifies an address whose link or code was used: from now on the account can be found by it. All sessions end. A new session replaces
+/// the session of a caller who is signed in, and its tokens are returned (I5).
 pub(in crate::service) async fn apply(
     state: &AppState,
     mut change: AccountChange,
@@ -92,8 +92,8 @@ pub(in crate::service) async fn apply(
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
     let emails = change.secondary_emails().await?;
-    let waiting = emails.into_iter().find(|it| it.verified_at.is_none() && it.email.key() == address.key());
-    let email = waiting.ok_or(VerifyEmailError::InvalidToken)?;
+    let unverified = emails.into_iter().find(|it| it.verified_at.is_none() && it.email.key() == address.key());
+    let email = unverified.ok_or(VerifyEmailError::InvalidToken)?;
     change.verify_secondary_email(&email, now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),

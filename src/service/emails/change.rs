@@ -43,8 +43,9 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
     Ok(Some(tokens))
 }
 
-/// Makes a verified secondary address the primary one; the former primary address becomes a secondary one. Its owner can undo that
-/// within `account.undo_window`. All sessions end; the tokens are those of the session that takes the place of the caller's (I5).
+/// Makes a verified secondary address the primary one; the former primary address becomes a secondary one. The owner of the former
+/// address can undo the change within `account.undo_window`. All sessions end. A new session replaces the caller's, and its tokens are
+/// returned (I5).
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -68,7 +69,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     Ok(tokens)
 }
 
-/// Locks the account and finds its address. None: it is the primary one. The caller must have authenticated recently.
+/// Locks the account and finds its secondary address; `None` for the primary one. The caller must have authenticated recently.
 async fn begin(
     state: &AppState,
     caller: &Caller<'_>,
@@ -92,14 +93,14 @@ pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<Acco
     change.ok_or(ChangeEmailsError::NoAccount)
 }
 
-/// Tells the owner of a change of a secondary address: at the primary address, if that is verified, and at `besides`. Without an
-/// `origin`, the change is not the owner's but an operator's.
+/// Notifies the owner of a change of a secondary address, at the primary address if it is verified, and at `also_to`. Without an
+/// `origin`, an operator made the change.
 pub(super) async fn notify(
     state: &AppState,
     change: &mut AccountChange,
     kind: AddressChange,
     address: &Email,
-    besides: Option<&Email>,
+    also_to: Option<&Email>,
     origin: Option<&RequestOrigin>,
 ) -> Result<(), ServiceError> {
     let template = Template::SecondaryAddressChanged;
@@ -107,10 +108,10 @@ pub(super) async fn notify(
         return Ok(());
     }
     let primary = Some(change.account.email.clone()).filter(|_| change.account.email_verified);
-    for to in primary.iter().chain(besides) {
+    for to in primary.iter().chain(also_to) {
         let notice = match origin {
             Some(origin) => account_mail::notice(state, &change.account, origin, state.clock.now()).await?,
-            None => account_mail::notice_of_operator(state.clock.now()),
+            None => account_mail::operator_notice(state.clock.now()),
         };
         let data = MailData::SecondaryAddressChanged { change: kind, secondary: address.as_str().to_owned(), notice };
         account_mail::enqueue(state, change, to, origin.unwrap_or(&RequestOrigin::default()), data).await?;

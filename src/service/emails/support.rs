@@ -1,4 +1,4 @@
-//! Removes a secondary address for the owner of an account: a decision of an operator, an admin or a service client.
+//! Removes a secondary address on behalf of the account's owner, by an operator, an admin or a service client.
 
 use std::net::IpAddr;
 

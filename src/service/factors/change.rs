@@ -14,8 +14,8 @@ use crate::{
     service::{
         account_mail,
         accounts::record_ended,
+        additional_claims,
         error::{ServiceError, from_store_errors},
-        further_claims,
         recent_authentication::{self, required_acr},
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -45,7 +45,7 @@ pub enum ChangeFactorsError {
     /// The account has the maximum number of factors of this kind.
     #[error("the account has the maximum number of factors of this kind")]
     TooMany,
-    /// The code is wrong, or nothing was started that it could confirm.
+    /// The code is wrong, or there is no authenticator app to confirm.
     #[error("the code is wrong")]
     WrongCode,
     /// The account must have a second factor, and this is the last one.
@@ -60,10 +60,10 @@ pub enum ChangeFactorsError {
     /// Codes by mail are on already.
     #[error("codes by mail are on already")]
     EmailCodeOn,
-    /// The account's address is not verified: its mails may reach a stranger.
+    /// The account's address is not verified: its mails may reach another person.
     #[error("the account's e-mail address is not verified")]
     EmailNotVerified,
-    /// The account has no password, which a code by mail would be the second factor for.
+    /// The account has no password. A code by mail is a second factor only after a password.
     #[error("the account has no password")]
     NoPassword,
     /// See [`ServiceError`].
@@ -75,7 +75,7 @@ from_store_errors!(ChangeFactorsError);
 
 /// A change, for the audit log and the notice.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::service) struct Subject {
+pub(in crate::service) struct ChangeSummary {
     /// The event.
     pub(in crate::service) event: AuditEvent,
     /// Whether a factor is added or removed.
@@ -84,7 +84,7 @@ pub(in crate::service) struct Subject {
     pub(in crate::service) factor: MailFactor,
 }
 
-impl Subject {
+impl ChangeSummary {
     const fn detail(self) -> &'static str {
         match self.factor {
             MailFactor::Passkey => "passkey",
@@ -102,7 +102,7 @@ pub struct Caller<'a> {
     pub claims: &'a AccessClaims,
     /// Where the request comes from.
     pub origin: &'a RequestOrigin,
-    /// The sessions whose place a new one can take.
+    /// The kinds of session that may be replaced.
     pub accepted: Accepted,
 }
 
@@ -120,27 +120,27 @@ pub(in crate::service) async fn begin(
     Ok(change)
 }
 
-/// Stores a change of factors: ends all sessions of the account, starts the one that takes the place of the caller's, and commits.
-/// `shown` are the methods of a factor that the caller has shown for it: they raise the new session's level.
+/// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
+/// `shown` are the authentication methods of a factor that the caller has shown for the change: they raise the new session's level.
 pub(in crate::service) async fn commit(
     state: &AppState,
     mut change: AccountChange,
     caller: &Caller<'_>,
-    subject: Subject,
+    summary: ChangeSummary,
     shown: Option<AuthenticationMethods>,
 ) -> Result<Tokens, ChangeFactorsError> {
     let (claims, now, ip) = (caller.claims, state.clock.now(), caller.origin.ip);
-    record_and_notify(state, &mut change, subject, Some(claims), caller.origin, now).await?;
+    record_and_notify(state, &mut change, summary, Some(claims), caller.origin, now).await?;
     let epoch = change.bump_epoch().await?;
     let (reason, settings) = (Reason::FactorsChanged, &state.config.session);
-    let further_claims = further_claims::of_change(state, &mut change).await?;
+    let additional_claims = additional_claims::load_in_change(state, &mut change).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
         account: claims.sub,
         replaces: claims.sid,
         accepted: caller.accepted,
         roles: change.account.roles.clone(),
-        further_claims,
+        additional_claims,
         claims_version: change.account.claims_version,
         epoch,
         authentication: shown.map(|shown| authentication(claims, shown)),
@@ -156,7 +156,7 @@ pub(in crate::service) async fn commit(
     change.record(&replaced.account(claims.sub).session(claims.sid).by(Actor::Account).from(ip)).await?;
     record_ended(&mut change, reason, ended, now).await?;
     change.commit().await?;
-    tracing::info!(account = %claims.sub, event = subject.event.as_str(), factor = subject.detail(), "second factors changed");
+    tracing::info!(account = %claims.sub, event = summary.event.as_str(), factor = summary.detail(), "second factors changed");
     Ok(token_issuer::issue(state, &grant, now)?)
 }
 
@@ -164,18 +164,18 @@ pub(in crate::service) async fn commit(
 pub(in crate::service) async fn record_and_notify(
     state: &AppState,
     change: &mut AccountChange,
-    subject: Subject,
+    summary: ChangeSummary,
     claims: Option<&AccessClaims>,
     origin: &RequestOrigin,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let entry = Entry::new(now, subject.event).account(change.account.id).detail(subject.detail());
+    let entry = Entry::new(now, summary.event).account(change.account.id).detail(summary.detail());
     let entry = claims.map_or(entry.clone(), |claims| entry.session(claims.sid));
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
-    if account_mail::wants(state, &change.account, Template::FactorChanged) {
+    if account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         let to = change.account.email.clone();
-        let data = MailData::FactorChanged { change: subject.change, factor: subject.factor, notice };
+        let data = MailData::FactorChanged { change: summary.change, factor: summary.factor, notice };
         account_mail::enqueue(state, change, &to, origin, data).await?;
     }
     Ok(())

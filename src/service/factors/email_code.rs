@@ -1,7 +1,7 @@
 //! Switches codes by mail on and off as a second factor of an account (`factors.email_code`).
 
 use super::{
-    change::{self, Caller, ChangeFactorsError, Subject},
+    change::{self, Caller, ChangeFactorsError, ChangeSummary},
     recovery_codes,
     totp::Confirmed,
 };
@@ -37,10 +37,10 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, 
     }
     change.set_factor(FactorKind::EmailCode, true, now).await?;
     let had_codes = factors.contains(FactorKind::RecoveryCode);
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
-    let subject =
-        Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::EmailCode };
-    let tokens = change::commit(state, change, caller, subject, None).await?;
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let summary =
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::EmailCode };
+    let tokens = change::commit(state, change, caller, summary, None).await?;
     Ok(Confirmed { tokens, recovery_codes })
 }
 
@@ -56,7 +56,10 @@ pub async fn disable(state: &AppState, caller: &Caller<'_>) -> Result<Tokens, Ch
     }
     change.set_factor(FactorKind::EmailCode, false, now).await?;
     recovery_codes::remove_unless_needed(&mut change, now).await?;
-    let subject =
-        Subject { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::EmailCode };
-    change::commit(state, change, caller, subject, None).await
+    let summary = ChangeSummary {
+        event: AuditEvent::FactorRemoved,
+        change: FactorChange::Removed,
+        factor: MailFactor::EmailCode,
+    };
+    change::commit(state, change, caller, summary, None).await
 }

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::change::{self, Caller, ChangeFactorsError, Subject};
+use super::change::{self, Caller, ChangeFactorsError, ChangeSummary};
 use crate::{
     crypto::recovery_code::{COUNT, RecoveryCode, RecoveryKey},
     domain::{
@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// The owner gets a mail that recommends new codes when this many are left.
-pub const FEW: u32 = 3;
+pub const LOW_COUNT: u32 = 3;
 
-/// A code that is right.
+/// A recovery code of the account, which may have been used.
 #[derive(Clone, Debug)]
 pub(in crate::service) struct MatchedCode {
     digest: String,
@@ -43,18 +43,18 @@ pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, C
     if !change.account.factors.any() {
         return Err(ChangeFactorsError::NoFactor);
     }
-    let recovery_codes = make(state, &mut change, state.clock.now()).await?;
-    let subject = Subject {
+    let recovery_codes = generate(state, &mut change, state.clock.now()).await?;
+    let summary = ChangeSummary {
         event: AuditEvent::RecoveryCodesMade,
         change: FactorChange::Added,
         factor: MailFactor::RecoveryCodes,
     };
-    let tokens = change::commit(state, change, caller, subject, None).await?;
+    let tokens = change::commit(state, change, caller, summary, None).await?;
     Ok(Confirmed { tokens, recovery_codes })
 }
 
 /// Replaces the recovery codes of an account, as part of a change. Returns the new ones: they are never shown again.
-pub(in crate::service) async fn make(
+pub(in crate::service) async fn generate(
     state: &AppState,
     change: &mut AccountChange,
     now: Timestamp,
@@ -68,7 +68,7 @@ pub(in crate::service) async fn make(
     Ok(codes.iter().map(RecoveryCode::to_text).collect())
 }
 
-/// Removes the recovery codes of an account that has no factor left which they could replace, as part of a change.
+/// Removes the recovery codes of an account that has no factor left that they could replace, as part of a change.
 pub(in crate::service) async fn remove_unless_needed(
     change: &mut AccountChange,
     now: Timestamp,
@@ -96,18 +96,18 @@ pub(in crate::service) async fn find(
     Ok(exists.then_some(MatchedCode { digest }))
 }
 
-/// Uses a code up, and sends the owner a notice. False if another request was faster (I11).
-pub(in crate::service) async fn use_up(
+/// Consumes a code, and sends the owner a notice. Returns false if another request consumed it first (I11).
+pub(in crate::service) async fn consume(
     state: &AppState,
     account: &Account,
     code: &MatchedCode,
     origin: &Origin,
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
-    let Some(left) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };
-    let entry = Entry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(left.to_string());
+    let Some(remaining) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };
+    let entry = Entry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(remaining.to_string());
     state.audit.record(entry.by(Actor::Account).from(origin.ip));
     let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
-    notices::recovery_code_used(state, account, &origin, left).await;
+    notices::recovery_code_used(state, account, &origin, remaining).await;
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! Removes all factors of an account whose owner has lost them: a decision of an operator, an admin or a service client.
+//! Removes all factors of an account whose owner has lost them, by an operator, an admin or a service client.
 
 use crate::{
     domain::{
@@ -36,9 +36,9 @@ pub async fn reset(
     let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
     entry.what.actor = initiator.actor();
     change.record(&entry.from(origin.ip)).await?;
-    if had != Factors::NONE && account_mail::wants(state, &change.account, Template::FactorChanged) {
+    if had != Factors::NONE && account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let origin = RequestOrigin::default();
-        let notice = account_mail::notice_of_operator(now);
+        let notice = account_mail::operator_notice(now);
         let factor = match had {
             had if had.contains(FactorKind::Totp) => MailFactor::Totp,
             had if had.contains(FactorKind::Passkey) => MailFactor::Passkey,

@@ -1,7 +1,7 @@
-//! Removes the factors that a thief of a session may have added, when the owner reports an action as not theirs.
+//! Removes the factors that an attacker with a stolen session may have added, when the owner reports an action as not theirs.
 //!
-//! Such a factor would open the account after the password was reset, and keep its owner out. Factors of before stay: a reader of the
-//! owner's mails must not get around them (I14).
+//! An attacker's factor would sign in to the account after the password was reset, and lock its owner out. Earlier factors stay: access
+//! to the owner's mailbox must not bypass them (I14).
 
 use std::net::IpAddr;
 

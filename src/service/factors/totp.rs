@@ -6,7 +6,7 @@ use qrcode::{QrCode, render::svg};
 use zeroize::Zeroizing;
 
 use super::{
-    change::{self, Caller, ChangeFactorsError, Subject},
+    change::{self, Caller, ChangeFactorsError, ChangeSummary},
     recovery_codes,
 };
 use crate::{
@@ -52,7 +52,7 @@ pub struct TotpEnrolment {
     pub uri: SecretText,
     /// The URI as a QR code: an SVG image.
     pub qr_code: SecretText,
-    /// When the first code must have arrived.
+    /// The deadline for the first code.
     pub expires_at: Timestamp,
 }
 
@@ -65,7 +65,7 @@ pub struct Confirmed {
     pub recovery_codes: Vec<SecretText>,
 }
 
-/// A code that is right.
+/// A code that an authenticator app of the account shows now.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct MatchedCode {
     /// The authenticator app.
@@ -159,7 +159,7 @@ pub async fn confirm(
 ) -> Result<Confirmed, ChangeFactorsError> {
     let (account, ip) = (caller.claims.sub, caller.origin.ip);
     let attempt = Attempt::recognize(state, account, ip, device).await?;
-    let counted = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
+    let factor_attempt = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
     // Codes that replace a code by mail do not replace a stronger factor.
@@ -169,11 +169,12 @@ pub async fn confirm(
         return Err(ChangeFactorsError::WrongCode);
     }
     change.set_factor_required(None).await?;
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
-    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let summary =
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
-    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
-    counted.settle(state, true).await;
+    let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
+    factor_attempt.refund(state, true).await;
     Ok(Confirmed { tokens, recovery_codes })
 }
 
@@ -229,8 +230,9 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
-    let subject = Subject { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::Totp };
-    change::commit(state, change, caller, subject, None).await
+    let summary =
+        ChangeSummary { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::Totp };
+    change::commit(state, change, caller, summary, None).await
 }
 
 /// Finds the authenticator app that shows a code now. A code that was used is not found.

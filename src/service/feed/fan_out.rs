@@ -1,4 +1,4 @@
-//! Fan-out: passes the revocations and heartbeats of the node on to the subscribers of one core.
+//! Fan-out: forwards the revocations and heartbeats of the node to the subscribers of one core.
 //!
 //! The node's broadcast has one receiver per core and not one per subscriber: waking a task of another core costs a system
 //! call, and each event would wake every subscriber so. The subscribers of a core share one encoded text of each event.
@@ -29,7 +29,7 @@ use crate::{
 pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
     let core = current_core();
     state.feed_subscribers.subscribe(core, |sender| {
-        // Before the subscriber reads anything from Redis, so that it misses nothing in between.
+        // Subscribes before the subscriber reads from Redis, so that it misses nothing in between.
         let messages = state.redis.revocation_log.subscribe();
         let fan_out = FanOut { state: Arc::downgrade(state), core, messages, sender };
         tokio::spawn(fan_out.run(state.config.feed.heartbeat));
@@ -40,7 +40,7 @@ struct FanOut {
     state: Weak<AppState>,
     core: Option<usize>,
     messages: Receiver<FeedMessage>,
-    /// Dropped when the fan-out ends, which its subscribers notice.
+    /// Dropped when the fan-out ends; that closes the channels of its subscribers.
     sender: Sender<FanOutMessage>,
 }
 
@@ -55,17 +55,17 @@ impl FanOut {
         loop {
             tokio::select! {
                 message = self.messages.recv() => match message {
-                    Ok(message) => self.pass_on(message),
+                    Ok(message) => self.forward(message),
                     Err(RecvError::Lagged(_) | RecvError::Closed) => return,
                 },
-                _ = heartbeats.tick() => if self.beat().is_err() {
+                _ = heartbeats.tick() => if self.send_heartbeat().is_err() {
                     return;
                 },
             }
         }
     }
 
-    fn pass_on(&self, message: FeedMessage) {
+    fn forward(&self, message: FeedMessage) {
         self.send(match message {
             FeedMessage::Revoked(revocation) => {
                 FanOutMessage::Event(Arc::new(SharedEvent::new(FeedEvent::Revocation(revocation))))
@@ -75,7 +75,7 @@ impl FanOut {
     }
 
     /// Sends a heartbeat, after the messages that were queued before its position was read.
-    fn beat(&mut self) -> Result<(), Ended> {
+    fn send_heartbeat(&mut self) -> Result<(), Ended> {
         let state = self.state.upgrade().ok_or(Ended)?;
         if state.feed_subscribers.end_if_unused(self.core, &self.sender) {
             return Err(Ended);
@@ -83,7 +83,7 @@ impl FanOut {
         let position = state.redis.revocation_log.synced_at();
         loop {
             match self.messages.try_recv() {
-                Ok(message) => self.pass_on(message),
+                Ok(message) => self.forward(message),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return Err(Ended),
             }

@@ -1,7 +1,7 @@
 //! The revocation feed: a snapshot of the revocations that can still affect a valid token, or those missed since a position,
 //! then each revocation as it happens.
 //!
-//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). One that reads too slowly to keep that
+//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). A subscriber that reads too slowly to keep its
 //! position is disconnected, and resumes from its last event when it reconnects.
 
 mod fan_out;
@@ -287,9 +287,9 @@ impl Backlog {
             let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(Ended::NotSynced)?;
             let from = since.unwrap_or(position - retention(&self.state));
             for first in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
-                let (revocations, whole) = self.read(first, from).await?;
-                if !whole && since.is_some() {
-                    // A snapshot has all that Redis still holds.
+                let (revocations, is_complete) = self.read(first, from).await?;
+                if !is_complete && since.is_some() {
+                    // A snapshot contains every revocation that Redis still holds.
                     since = self.start_snapshot(Some(LOST)).await?;
                     continue 'restart;
                 }
@@ -318,8 +318,8 @@ impl Backlog {
             try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });
         let read = reading.await.map_err(|_| Ended::Closed)??;
-        let whole = read.iter().all(|(_, whole)| *whole);
-        Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), whole))
+        let is_complete = read.iter().all(|(_, is_complete)| *is_complete);
+        Ok((read.into_iter().flat_map(|(revocations, _)| revocations).collect(), is_complete))
     }
 
     /// Sends the queued messages.

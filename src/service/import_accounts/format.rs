@@ -1,4 +1,4 @@
-//! The export files of other systems, read as they come.
+//! Reads the export files of other systems, without prior conversion.
 
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};

@@ -31,7 +31,7 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
     let mut given = FIELDS.map(|_| None);
     for (name, value) in fields {
         let Some(index) = FIELDS.iter().position(|field| *field == name) else {
-            return Err(BadRecord::UnknownField(presentable(&name)));
+            return Err(BadRecord::UnknownField(quote_name(&name)));
         };
         if given[index].replace(value).is_some() {
             return Err(BadRecord::RepeatedField(FIELDS[index]));
@@ -69,8 +69,8 @@ pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     })
 }
 
-/// A field's name, if it looks like one: a value may stand in its place by mistake.
-fn presentable(name: &str) -> String {
+/// Quotes a field's name for a message. Hides a text that does not look like a name: it may be a misplaced value.
+fn quote_name(name: &str) -> String {
     let ok = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
     if ok { format!("`{name}`") } else { "(name not shown)".to_owned() }
 }

@@ -157,10 +157,10 @@ impl Record {
         secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
     }
 
-    /// The secondary addresses, validated: none is the primary one, and none stands there twice. `most` is the highest number of
-    /// addresses of an account.
-    pub(super) fn secondary_emails(&self, most: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
-        if self.secondary_emails.len() >= most.max(1) && !self.secondary_emails.is_empty() {
+    /// Validates the secondary addresses: each differs from the primary one and occurs once. `max` is the highest number of addresses of
+    /// an account.
+    pub(super) fn secondary_emails(&self, max: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
+        if self.secondary_emails.len() >= max.max(1) && !self.secondary_emails.is_empty() {
             return Err(BadRecord::TooManyEmails);
         }
         let mut keys: Vec<String> = self.email.iter().map(|email| Email::from_stored(email.clone()).key()).collect();

@@ -1,8 +1,8 @@
 //! Brute-force protection of second factors: wrong codes make further codes of the same kind and account wait.
 //!
 //! Wrong codes are counted in buckets: one for each device and network where the owner has logged in before, and one for all other
-//! callers. So a stranger who knows the password can try few codes a day, whatever their number of addresses, and can't make the
-//! owner wait. docs/factors.md has the calculation.
+//! callers. So an attacker who knows the password can try few codes a day, from any number of addresses, and can't make the owner
+//! wait. docs/factors.md has the calculation.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::{
     store::redis::ThrottleBucket,
 };
 
-/// An admitted code. Counts as a wrong one until it is settled.
+/// An admitted code. Counts as a wrong one until it is refunded.
 #[derive(Debug)]
 #[must_use]
 pub struct FactorAttempt {
@@ -29,7 +29,7 @@ pub struct FactorAttempt {
 }
 
 impl FactorAttempt {
-    /// Counts a code before it is checked. `attempt` says whether the account knows the device or the network.
+    /// Counts a code before it is checked. `attempt` says whether the account recognizes the device or the network.
     ///
     /// # Errors
     /// [`ServiceError`]
@@ -42,7 +42,7 @@ impl FactorAttempt {
     ) -> Result<Self, ServiceError> {
         let subject = state.pseudonymizer.name(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
         let Some(backoff) = state.config.limits.factor_backoff else { return Ok(Self { subject, bucket: None }) };
-        let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
+        let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
         let now = state.clock.now();
         match state.redis.rate_limits.admit_factor(&subject, &bucket, backoff, now).await? {
             None => Ok(Self { subject, bucket: Some(bucket) }),
@@ -52,15 +52,15 @@ impl FactorAttempt {
                     Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
                 let quota = Quota { count: backoff.free, window: backoff.kept() };
-                Err(refused(state, TooMany { policy, quota, retry_after }))
+                Err(count_refusal(state, TooMany { policy, quota, retry_after }))
             }
         }
     }
 
-    /// Removes the attempt from the wrong codes: the code was right, or was not checked.
-    pub(in crate::service) async fn settle(self, state: &AppState, was_right: bool) {
+    /// Removes the attempt from the wrong codes: the code was right (`was_right`), or was not checked.
+    pub(in crate::service) async fn refund(self, state: &AppState, was_right: bool) {
         let Some(bucket) = self.bucket else { return };
-        if let Err(error) = state.redis.rate_limits.settle_factor(&self.subject, &bucket, was_right).await {
+        if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, was_right).await {
             tracing::debug!(%error, "an attempt at a second factor could not be refunded");
         }
     }

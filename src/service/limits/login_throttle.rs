@@ -1,10 +1,10 @@
 //! Brute-force protection of logins: failed attempts make further attempts at the same account wait.
 //!
 //! Failures are counted by the account's id, whichever of its names was typed, in buckets: one for each device and network
-//! where the owner has logged in before, and one for all other callers. Strangers can't make the owner wait. A device proves
-//! that it is known with a token from an earlier login; Redis holds a keyed hash of it. Clients without a token are known by
-//! their network. A name without an account is counted by its keyed digest, with the same commands, so that nothing can be
-//! learned from the throttle (I7).
+//! where the owner has logged in before, and one for all other callers. So other callers can't make the owner wait. An account
+//! recognizes a device by its token from an earlier login, of which Redis holds a keyed hash, and a client without a token by its
+//! network. A name without an account is counted by its keyed digest, with the same commands, so that the throttle does not
+//! reveal whether an account exists (I7).
 
 use std::{fmt, net::IpAddr};
 
@@ -28,8 +28,8 @@ use crate::{
 /// Prefix of every device token.
 const PREFIX: &str = "lk_dt_";
 
-/// Identifies a device to an account whose owner logged in there, and exempts it from waits that strangers cause. It
-/// authenticates nobody. 256 random bits; `Debug` does not print them.
+/// Identifies a device to an account whose owner logged in there, so that failures of other callers don't delay its logins. It
+/// authenticates no user. 256 random bits; `Debug` does not print them.
 #[derive(Clone)]
 pub struct DeviceToken(SecretText);
 
@@ -75,16 +75,16 @@ pub struct Attempt {
     /// The bucket it was counted in; none if the throttle is off.
     bucket: Option<ThrottleBucket>,
     network: Network,
-    /// The device's token, if the account knows it.
-    known_device: Option<DeviceToken>,
-    /// Whether the account knows neither the device nor the network.
+    /// The device's token, if the account recognizes the device.
+    recognized_device: Option<DeviceToken>,
+    /// Whether the account recognizes neither the device nor the network.
     is_unrecognized: bool,
-    /// The bucket of the device or network, if the account knows it.
-    recognized: Option<ThrottleBucket>,
+    /// The bucket of the device or network, if the account recognizes one of them.
+    recognized_bucket: Option<ThrottleBucket>,
 }
 
 impl Attempt {
-    /// Finds out whether an account knows a device or its network, where no attempt at a password was counted.
+    /// Checks whether an account recognizes a device or its network, for a sign-in without a counted password attempt.
     ///
     /// # Errors
     /// [`ServiceError`]
@@ -95,16 +95,22 @@ impl Attempt {
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
         let (network, subject) = (Network::of(ip), subject_of(state, account));
-        let mut attempt =
-            Self { subject, bucket: None, network, known_device: None, is_unrecognized: false, recognized: None };
+        let mut attempt = Self {
+            subject,
+            bucket: None,
+            network,
+            recognized_device: None,
+            is_unrecognized: false,
+            recognized_bucket: None,
+        };
         if state.config.limits.backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
             let address_bucket = address_bucket(state, &attempt.subject, network);
             let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
             let known = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
             attempt.is_unrecognized = known.is_none();
-            attempt.known_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
-            attempt.recognized = known;
+            attempt.recognized_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
+            attempt.recognized_bucket = known;
         }
         Ok(attempt)
     }
@@ -124,9 +130,9 @@ impl Attempt {
                     subject: String::new(),
                     bucket: None,
                     network,
-                    known_device: None,
+                    recognized_device: None,
                     is_unrecognized: false,
-                    recognized: None,
+                    recognized_bucket: None,
                 },
                 AccountLookup::Deferred,
             ));
@@ -151,7 +157,7 @@ impl Attempt {
     }
 
     /// Counts an attempt at an account, before the password is checked.
-    pub(super) async fn begin_of(
+    pub(super) async fn begin_for_account(
         state: &AppState,
         account: AccountId,
         ip: Option<IpAddr>,
@@ -163,9 +169,9 @@ impl Attempt {
                 subject,
                 bucket: None,
                 network,
-                known_device: None,
+                recognized_device: None,
                 is_unrecognized: false,
-                recognized: None,
+                recognized_bucket: None,
             }),
             Some(backoff) => Self::admit(state, (Some(account), subject), backoff, (ip, network), device).await,
         }
@@ -183,10 +189,17 @@ impl Attempt {
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         match limiter.admit(&subject, device_bucket.as_ref(), &address_bucket, backoff, now).await? {
             ThrottleDecision::Admitted(bucket) => {
-                let known_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
+                let recognized_device = device.filter(|_| device_bucket.as_ref() == Some(&bucket)).cloned();
                 let is_unrecognized = bucket.is_unrecognized();
-                let recognized = Some(bucket.clone()).filter(|_| !is_unrecognized);
-                Ok(Self { subject, bucket: Some(bucket), network, known_device, is_unrecognized, recognized })
+                let recognized_bucket = Some(bucket.clone()).filter(|_| !is_unrecognized);
+                Ok(Self {
+                    subject,
+                    bucket: Some(bucket),
+                    network,
+                    recognized_device,
+                    is_unrecognized,
+                    recognized_bucket,
+                })
             }
             ThrottleDecision::Wait(retry_after) => {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit)
@@ -194,7 +207,7 @@ impl Attempt {
                     .detail(LimitPolicy::LoginAccount.as_str());
                 entry.what.account = id;
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
-                Err(refused(
+                Err(count_refusal(
                     state,
                     TooMany { policy: LimitPolicy::LoginAccount, quota: quota_of(backoff), retry_after },
                 ))
@@ -202,33 +215,32 @@ impl Attempt {
         }
     }
 
-    /// The bucket of the device or the network, if the account knows one of them.
-    pub(in crate::service) fn recognized(&self) -> Option<&ThrottleBucket> {
-        self.recognized.as_ref()
+    /// The bucket of the device or the network, if the account recognizes one of them.
+    pub(in crate::service) fn recognized_bucket(&self) -> Option<&ThrottleBucket> {
+        self.recognized_bucket.as_ref()
     }
 
     /// The same attempt with a new token for its device: the former token may have copies, which must not skip a second factor.
     pub(in crate::service) fn with_new_device_token(self) -> Self {
-        Self { known_device: None, ..self }
+        Self { recognized_device: None, ..self }
     }
 
-    /// Removes the attempt from the failures and marks the device and the network as known to the account, after a correct
-    /// password. Returns the device's token. A token that the account did not know is replaced by a new one, since an
-    /// attacker may have chosen it, unless it is that of a `remembered` device. While Redis does not answer, device and network stay
-    /// unknown.
+    /// Removes the attempt from the failures, and makes the account recognize the device and the network, after a correct password.
+    /// Returns the device's token. A token that the account did not recognize is replaced by a new one, since an attacker may have
+    /// chosen it, unless it belongs to a `remembered` device. If Redis does not answer, the device and the network stay unrecognized.
     ///
-    /// Also returns whether the login came from a new device: the account knows others, but neither this device nor its network.
+    /// Also returns whether the login came from a new device: the account recognizes others, but neither this device nor its network.
     pub async fn trust_device(
         &self,
         state: &AppState,
         account: &Account,
         remembered: Option<&DeviceToken>,
     ) -> (DeviceToken, bool) {
-        let known = remembered.or(self.known_device.as_ref()).cloned();
+        let known = remembered.or(self.recognized_device.as_ref()).cloned();
         let device = known.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
         let Some(backoff) = state.config.limits.backoff else { return (device, false) };
         let subject = subject_of(state, account.id);
-        // An account that was registered after the look-up was counted by its name.
+        // An attempt before the account was registered is counted by its name.
         let used = self.bucket.as_ref().filter(|_| subject == self.subject);
         let device_bucket = device_bucket(state, &subject, &device);
         let address_bucket = address_bucket(state, &subject, self.network);
@@ -237,7 +249,7 @@ impl Attempt {
         let is_new = match trusted {
             Ok(known_before) => known_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
-                tracing::warn!(%error, "a device could not be marked as known to its account");
+                tracing::warn!(%error, "marking a device as recognized failed; its next login counts as one of an unrecognized device");
                 false
             }
         };

@@ -102,7 +102,7 @@ pub async fn reauthentication(
 ) -> Result<Attempt, ServiceError> {
     let limits = &state.config.limits;
     shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
-    let attempt = Attempt::begin_of(state, account, ip, device).await?;
+    let attempt = Attempt::begin_for_account(state, account, ip, device).await?;
     if let Err(refused) = shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
@@ -166,8 +166,8 @@ pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
     shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
 }
 
-/// Checks whether a mail with a code as a second factor may be sent to an account. Counted apart for each device and network that the
-/// account knows, so that a stranger who knows the password does not use up the owner's mails.
+/// Checks whether a mail with a code as a second factor may be sent to an account. Each device and network that the account recognizes
+/// has a limit of its own, so that an attacker who knows the password does not use up the owner's mails.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -179,16 +179,16 @@ pub(super) async fn factor_mail(
 ) -> Result<(), ServiceError> {
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
     let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
-    let bucket = attempt.recognized().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
+    let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
     let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
     let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
     state.audit.record(entry.by(Actor::Anyone).from(ip));
-    Err(refused(state, TooMany { policy, quota, retry_after }))
+    Err(count_refusal(state, TooMany { policy, quota, retry_after }))
 }
 
-/// Whether a mail of this purpose may be sent to an address of an account, which a stranger may have asked for. Each address counts
-/// by itself: a flood of mails to one does not keep the owner from another.
+/// Whether a mail of this purpose, which clients without authentication can request, may be sent to an address of an account. Each
+/// address has a limit of its own: a flood of mails to one address does not block mails to another.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -212,7 +212,7 @@ pub async fn may_send_mail(
     Ok(refused.is_none())
 }
 
-/// Checks whether a browser may bring an authorization request of an app: it may wait in Redis for its user, or start a session.
+/// Checks whether a browser may send an authorization request of an app, which may be stored in Redis or start a session.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -281,7 +281,7 @@ fn local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &
         None => Ok(()),
         Some(retry_after) => {
             record(state, policy, subject);
-            Err(refused(state, TooMany { policy, quota, retry_after }))
+            Err(count_refusal(state, TooMany { policy, quota, retry_after }))
         }
     }
 }
@@ -315,7 +315,7 @@ async fn shared(
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             record(state, policy, subject);
-            Err(refused(state, TooMany { policy, quota: limit, retry_after }))
+            Err(count_refusal(state, TooMany { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
             tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
@@ -349,7 +349,7 @@ fn wide(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Ne
 }
 
 /// Counts a refusal in the metrics.
-fn refused(state: &AppState, too_many: TooMany) -> ServiceError {
+fn count_refusal(state: &AppState, too_many: TooMany) -> ServiceError {
     state.metrics.rate_limited.with_label_values(&[too_many.policy.as_str()]).inc();
     too_many.into()
 }

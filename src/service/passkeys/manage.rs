@@ -11,7 +11,7 @@ use crate::{
     service::{
         error::ServiceError,
         factors::{
-            change::{self, Caller, ChangeFactorsError, Subject},
+            change::{self, Caller, ChangeFactorsError, ChangeSummary},
             recovery_codes,
         },
         limits,
@@ -64,6 +64,6 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
     let (event, factor) = (AuditEvent::FactorRemoved, MailFactor::Passkey);
-    let subject = Subject { event, change: FactorChange::Removed, factor };
-    change::commit(state, change, caller, subject, None).await
+    let summary = ChangeSummary { event, change: FactorChange::Removed, factor };
+    change::commit(state, change, caller, summary, None).await
 }

@@ -23,7 +23,7 @@ use crate::{
     service::{
         error::{ServiceError, from_store_errors},
         factors::{
-            change::{self, Caller, ChangeFactorsError, Subject},
+            change::{self, Caller, ChangeFactorsError, ChangeSummary},
             recovery_codes,
         },
         limits,
@@ -93,7 +93,7 @@ fn binding(caller: &AccessClaims) -> ChallengeBinding {
     }
 }
 
-/// The options of a registration. Their challenge works for the caller's session only.
+/// Returns the options of a registration. Their challenge works for the caller's session only.
 ///
 /// # Errors
 /// [`RegisterPasskeyError`]
@@ -125,10 +125,11 @@ pub async fn register(
     let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = made.user_verified;
     let passkey = store(state, &mut change, made, name, now).await?;
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::make(state, &mut change, now).await? };
-    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
+    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let summary =
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
     let shown = passkey.methods(user_verified);
-    let tokens = change::commit(state, change, caller, subject, Some(shown)).await?;
+    let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
     Ok(Registered { passkey, tokens, recovery_codes })
 }
 
@@ -141,13 +142,13 @@ pub(in crate::service) struct Sender {
     pub(in crate::service) ip: Option<IpAddr>,
 }
 
-/// Admits a call of a registration: passkeys are on, and the rate limit is not reached.
+/// Checks that passkeys are on, and that the rate limit is not exceeded.
 pub(in crate::service) async fn admit(state: &AppState, ip: Option<IpAddr>) -> Result<(), RegisterPasskeyError> {
     ceremonies(state)?;
     Ok(limits::passkey(state, ip).await?)
 }
 
-/// The options of a registration for the account of a change, which ends without a change.
+/// Begins a registration for the account of a change, and drops the change. Returns the options.
 pub(in crate::service) async fn begin(
     state: &AppState,
     mut change: AccountChange,
@@ -227,11 +228,12 @@ pub(in crate::service) async fn store(
 }
 
 fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {
-    let most = state.config.passkeys.max_per_account;
-    if existing < most { Ok(()) } else { Err(RegisterPasskeyError::TooMany(most)) }
+    let max = state.config.passkeys.max_per_account;
+    if existing < max { Ok(()) } else { Err(RegisterPasskeyError::TooMany(max)) }
 }
 
-/// The identifier that authenticators show. Never empty, as an address that another person has verified leaves it.
+/// The identifier that authenticators show. Never empty: an account whose address another account has verified has none, and shows
+/// its username or its id.
 fn name_of(account: &Account) -> String {
     let email = Some(account.email.as_str()).filter(|email| !email.is_empty());
     let username = account.username.as_ref().map(|name| name.as_str());

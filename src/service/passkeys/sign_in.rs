@@ -43,7 +43,7 @@ pub struct PasskeySignIn {
 /// # Errors
 /// [`PasskeyError`]
 pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
-    let outcome = admit(state, input).await;
+    let outcome = try_sign_in(state, input).await;
     let label = match &outcome {
         Ok(SignInStep::SignedIn(_)) => "success",
         Ok(SignInStep::EmailVerificationRequired) => "email_not_verified",
@@ -58,7 +58,7 @@ pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     outcome
 }
 
-async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
+async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
     let origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     let credential = input.credential.clone();
@@ -70,7 +70,7 @@ async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, Pa
     let (id, factors) = (verified.account.id, verified.account.factors_version);
     let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let mut account = verified.account;
-    // Twice at most: an account that changed meanwhile is read once more. The passkey is still there if no factor changed.
+    // Twice at most: an account that changed meanwhile is read once more. The passkey still exists if no factor changed.
     for is_last in [false, true] {
         let proved = Authenticated {
             account: account.clone(),
@@ -98,5 +98,5 @@ async fn admit(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, Pa
         }
     }
     let source = anyhow::anyhow!("the account changed twice while its owner was signing in");
-    Err(ServiceError::Unavailable { what: "account", retry_after: Duration::from_secs(1), source }.into())
+    Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
 }

@@ -19,7 +19,7 @@ use crate::{
     store::redis::ChallengeBinding,
 };
 
-/// The purpose of an authentication with a passkey. A challenge of one works for no other (I11).
+/// The purpose of an authentication with a passkey. A challenge for one purpose works for no other (I11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PasskeyTask {
     /// To sign in without a username, with any passkey of any account.
@@ -46,7 +46,7 @@ impl PasskeyTask {
     }
 }
 
-/// A passkey whose holder has shown to be there.
+/// A passkey whose response was verified.
 #[derive(Clone, Debug)]
 pub struct VerifiedPasskey {
     /// The passkey.
@@ -59,7 +59,7 @@ pub struct VerifiedPasskey {
     pub methods: AuthenticationMethods,
 }
 
-/// The options of an authentication with a passkey. For a sign-in they name no account (I12).
+/// Returns the options of an authentication with a passkey. For a sign-in they name no account (I12).
 ///
 /// # Errors
 /// [`PasskeyError`]

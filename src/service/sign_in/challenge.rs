@@ -1,5 +1,5 @@
-//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its flow, the account, its epoch and the version of
-//! its factors, what was proved, the device and the transport.
+//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its purpose, the account, its epoch and the version
+//! of its factors, the first factor, the device and the transport.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -47,7 +47,7 @@ pub(super) async fn issue(
     Ok(IssuedChallenge { challenge: token.to_text(), methods, expires_in: lifetime.as_secs(), remember_for })
 }
 
-/// A challenge that its holder presents and that works.
+/// A presented challenge that is valid.
 #[derive(Debug)]
 pub(in crate::service) struct OpenChallenge {
     /// The account, as it is now: nothing that the challenge is bound to has changed.
@@ -56,8 +56,8 @@ pub(in crate::service) struct OpenChallenge {
     found: FoundChallenge,
 }
 
-/// Opens a challenge without consuming it. None if it belongs to another flow or device, was used, has expired, or the account has
-/// changed.
+/// Opens a challenge without consuming it. `None` if the challenge has another purpose or device, was used, has expired, or the account
+/// has changed.
 pub(in crate::service) async fn open(
     state: &AppState,
     text: &SecretText,
@@ -77,7 +77,7 @@ pub(in crate::service) async fn open(
 }
 
 impl OpenChallenge {
-    /// The sign-in that waits.
+    /// The pending sign-in.
     pub(in crate::service) fn pending(&self) -> &PendingSignIn {
         &self.found.pending
     }
@@ -87,7 +87,7 @@ impl OpenChallenge {
         short_digest(self.name.as_bytes())
     }
 
-    /// Consumes the challenge. However many requests try, one gets true.
+    /// Consumes the challenge. Returns true to exactly one of several concurrent requests.
     pub(in crate::service) async fn take(&self, state: &AppState) -> Result<bool, ServiceError> {
         Ok(state.redis.challenges.take(&self.name, &self.found).await?)
     }

@@ -1,6 +1,6 @@
 //! Codes by mail as the second factor of a sign-in (`factors.email_code`).
 //!
-//! A code works with the challenge that it was sent for, and only wrong codes for that challenge count against it: a stranger who
+//! A code works with the challenge that it was sent for, and only wrong codes for that challenge count against it: an attacker who
 //! knows the password can neither use the owner's code nor make it expire.
 
 use super::{challenge::OpenChallenge, policy};
@@ -53,7 +53,7 @@ pub(super) async fn send(
     Ok(issued.expires_at)
 }
 
-/// Finds a code that was sent for a challenge, without consuming it. Also none if the sign-in can't continue with a code by
+/// Finds a code that was sent for a challenge, without consuming it. `None` also if the sign-in can't continue with a code by
 /// mail.
 pub(super) async fn find(
     state: &AppState,

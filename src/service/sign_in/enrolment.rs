@@ -25,7 +25,7 @@ use crate::{
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         factors::{
-            change::{Subject, record_and_notify},
+            change::{ChangeSummary, record_and_notify},
             recovery_codes,
             totp::{self, TotpEnrolment},
         },
@@ -40,7 +40,7 @@ use crate::{
     store::{redis::ChallengeBinding, sql::AccountChange},
 };
 
-/// A sign-in that is complete, with the factor that it waited for.
+/// A completed sign-in, after its missing factor was set up.
 #[derive(Debug)]
 pub struct Enrolled {
     /// The session.
@@ -98,7 +98,7 @@ pub async fn confirm_totp(
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     let id = open.account.id;
     let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
-    let counted = FactorAttempt::begin(state, id, FactorKind::Totp, &attempt, input.origin.ip).await?;
+    let factor_attempt = FactorAttempt::begin(state, id, FactorKind::Totp, &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let mut change = lock(state, &open).await?;
     if !totp::confirm_pending(state, &mut change, code, now).await? {
@@ -106,7 +106,7 @@ pub async fn confirm_totp(
     }
     change.set_factor_required(None).await?;
     let (account, recovery_codes) = commit(state, &open, change, MailFactor::Totp, origin, now).await?;
-    counted.settle(state, true).await;
+    factor_attempt.refund(state, true).await;
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
     Ok(Enrolled { signed_in, recovery_codes })
@@ -150,7 +150,7 @@ pub async fn register_passkey(
     Ok(Enrolled { signed_in, recovery_codes })
 }
 
-/// The challenge of a passkey belongs to the challenge of the sign-in: the response of an authenticator works in no other
+/// Binds the challenge of a passkey to the challenge of the sign-in: the response of an authenticator works in no other
 /// sign-in.
 fn binding(open: &OpenChallenge) -> ChallengeBinding {
     ChallengeBinding { purpose: PasskeyPurpose::Enrolment, account: Some(open.account.id), context: open.context() }
@@ -160,8 +160,8 @@ fn binding(open: &OpenChallenge) -> ChallengeBinding {
 async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, SecondFactorError> {
     let change = state.sql.change_account(open.account.id).await?;
     let is_same = |change: &AccountChange| {
-        let (now, then) = (&change.account, &open.account);
-        (now.factors_version, now.epoch) == (then.factors_version, then.epoch) && !now.factors.protect()
+        let (current, opened) = (&change.account, &open.account);
+        (current.factors_version, current.epoch) == (opened.factors_version, opened.epoch) && !current.factors.protect()
     };
     change.filter(is_same).ok_or(SecondFactorError::InvalidChallenge)
 }
@@ -179,9 +179,9 @@ async fn commit(
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
-    let codes = recovery_codes::make(state, &mut change, now).await?;
-    let subject = Subject { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
-    record_and_notify(state, &mut change, subject, None, origin, now).await?;
+    let codes = recovery_codes::generate(state, &mut change, now).await?;
+    let summary = ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
+    record_and_notify(state, &mut change, summary, None, origin, now).await?;
     let epoch = change.bump_epoch().await?;
     let (reason, account) = (Reason::FactorsChanged, change.account.clone());
     let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), reason, now).await?;

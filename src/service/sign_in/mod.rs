@@ -1,5 +1,5 @@
-//! Finishes every sign-in, whatever was proved: by password, by mail, by passkey, on a page. Decides what is still required, and
-//! starts the session once nothing is. Until then nothing exists: no session and no trusted device.
+//! Completes every sign-in: by password, by mail, by passkey, or on a page. Decides which steps are still required, and starts the
+//! session after the last one. Before that, no session exists and no device is trusted.
 
 mod challenge;
 mod email_code;
@@ -39,7 +39,7 @@ use crate::{
 pub struct Authenticated<'a> {
     /// The account, as it was when its owner authenticated.
     pub account: Account,
-    /// How and when.
+    /// How and when the owner authenticated.
     pub authentication: Authentication,
     /// How the refresh token travels.
     pub transport: Transport,
@@ -77,7 +77,7 @@ pub enum SignInStep {
 pub struct SignedIn {
     /// The session.
     pub grant: Grant,
-    /// The token by which the account knows the device from now on.
+    /// The token that identifies the device to the account from now on.
     pub device: DeviceToken,
 }
 
@@ -104,10 +104,10 @@ pub struct IssuedChallenge {
     pub remember_for: Option<Duration>,
 }
 
-/// Continues a sign-in whose caller has authenticated as [`Authenticated`] says.
+/// Continues a sign-in after an authentication. Returns the next step.
 ///
 /// # Errors
-/// [`ServiceError`]. No session was started, or nobody has its tokens.
+/// [`ServiceError`]. No session was started, or its tokens were not issued.
 pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignInStep, ServiceError> {
     let now = state.clock.now();
     if input.account.is_closed(now) {
@@ -131,11 +131,12 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         }
         Requirement::SecondFactor => {
             let methods = policy::methods(&state.config.factors, &input.account, &input.authentication);
-            let challenge = wait(state, &input, ChallengePurpose::SecondFactor, methods).await?;
+            let challenge = issue_challenge(state, &input, ChallengePurpose::SecondFactor, methods).await?;
             return Ok(SignInStep::SecondFactorRequired(Box::new(challenge)));
         }
         Requirement::Enrolment => {
-            let challenge = wait(state, &input, ChallengePurpose::Enrolment, enrolment::methods(state)).await?;
+            let challenge =
+                issue_challenge(state, &input, ChallengePurpose::Enrolment, enrolment::methods(state)).await?;
             return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
         }
         Requirement::Password => {
@@ -153,7 +154,8 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         }
     }
     let because = remembered.map(|_| "remembered_device");
-    let start = session::start(state, &account, session::Begin { authentication, transport, origin, ends_by, because });
+    let start =
+        session::start(state, &account, session::SessionStart { authentication, transport, origin, ends_by, because });
     let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
@@ -169,7 +171,7 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
 
 /// Issues the challenge of a sign-in that can't be finished yet. The attempt at the password no longer counts as a failure: the
 /// password is right.
-async fn wait(
+async fn issue_challenge(
     state: &AppState,
     input: &Authenticated<'_>,
     purpose: ChallengePurpose,

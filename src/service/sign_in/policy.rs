@@ -30,7 +30,7 @@ pub(super) enum Requirement {
     Password,
 }
 
-/// Decides what an authentication lacks.
+/// Decides which further step an authentication requires.
 pub(super) fn requirement(
     settings: &FactorSettings,
     account: &Account,
@@ -43,12 +43,12 @@ pub(super) fn requirement(
     if account.factors.protect() {
         return Requirement::SecondFactor;
     }
-    if asks_email_code(settings, account) {
+    if requires_email_code(settings, account) {
         let shown = authentication.methods;
         match (shown.contains(AuthenticationMethod::Password), shown.contains(AuthenticationMethod::OneTimePassword)) {
             (false, _) => return Requirement::Password,
             (true, false) => return Requirement::SecondFactor,
-            // The code was shown. It is not a factor of the level that `factors.required` asks for.
+            // The code was shown. It does not reach the level that `factors.required` needs.
             (true, true) => {}
         }
     }
@@ -59,12 +59,12 @@ pub(super) fn requirement(
     if now < until { Requirement::EnrolmentUntil(until) } else { Requirement::Enrolment }
 }
 
-/// Whether codes by mail are the account's second factor. Where there is a stronger one, a code by mail does not stand in for it.
-fn asks_email_code(settings: &FactorSettings, account: &Account) -> bool {
+/// Whether codes by mail are the account's second factor. A code by mail never replaces a stronger factor.
+fn requires_email_code(settings: &FactorSettings, account: &Account) -> bool {
     settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.protect()
 }
 
-/// The factors with which the account's owner can continue, recovery codes last. A factor that was shown already is none of them.
+/// The factors with which the account's owner can continue, recovery codes last. Excludes a factor that was shown already.
 pub(super) fn methods(
     settings: &FactorSettings,
     account: &Account,
@@ -76,10 +76,10 @@ pub(super) fn methods(
         FactorKind::Passkey => {
             !shown.contains(AuthenticationMethod::HardwareKey) && !shown.contains(AuthenticationMethod::SoftwareKey)
         }
-        // An address that is not verified may be a stranger's. A mailbox that has signed in, or has set the password, is no
-        // second factor.
+        // An unverified address may belong to another person. A mailbox that was the first factor, or that was enough to set
+        // the password, is not a second factor.
         FactorKind::EmailCode => {
-            asks_email_code(settings, account)
+            requires_email_code(settings, account)
                 && account.email_verified
                 && !account.factors.is_email_code_suspended()
                 && shown.contains(AuthenticationMethod::Password)
@@ -115,7 +115,7 @@ pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Acco
     settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
 }
 
-/// Whether the account of a live session must have a second factor, the session began without one, and the grace period is over
+/// Whether the account of a live session must have a second factor, the session began without one, and the grace period has expired
 /// (I14): the session ends. The policy or the roles may have changed since the session began.
 pub(in crate::service) fn lacks_factor(
     settings: &FactorSettings,
@@ -127,8 +127,8 @@ pub(in crate::service) fn lacks_factor(
     acr < Acr::Aal2 && settings.required.applies_to(roles) && now >= created_at + settings.grace
 }
 
-/// The longest lifetime of a session with this level that takes the place of another one of the account: it ends with the grace
-/// period, as the replaced one does. Starts the grace period if it has not begun.
+/// The longest lifetime of a session with this level that replaces another one of the account. Both end with the grace period. Starts
+/// the grace period if it has not begun.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -125,8 +125,8 @@ impl From<PasskeyError> for SecondFactorError {
     }
 }
 
-/// Continues a sign-in with a second factor. A wrong code leaves the challenge as it is, and counts. `remember_device` says whether
-/// the device shall skip the second factor from now on, if it may.
+/// Continues a sign-in with a second factor. After a wrong code, which counts as a failed attempt, the challenge still works. With
+/// `remember_device`, the device skips the second factor from now on, if the policy allows it.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -136,7 +136,7 @@ pub async fn continue_with(
     factor: &SecondFactor,
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
-    let outcome = check(state, input, factor, remember_device).await;
+    let outcome = try_continue(state, input, factor, remember_device).await;
     let label = match &outcome {
         Ok(_) | Err(SecondFactorError::EnrolmentRequired(_)) => "success",
         Err(SecondFactorError::InvalidChallenge) => "invalid_challenge",
@@ -152,7 +152,7 @@ pub async fn continue_with(
     outcome
 }
 
-async fn check(
+async fn try_continue(
     state: &AppState,
     input: &Continuation,
     factor: &SecondFactor,
@@ -164,7 +164,7 @@ async fn check(
     }
     let account = &open.account;
     let attempt = Attempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
-    let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
+    let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let found = match factor {
         SecondFactor::EmailCode(code) => {
@@ -176,16 +176,16 @@ async fn check(
         Ok(Some(matched)) => matched,
         Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
         Err(error) => {
-            counted.settle(state, false).await;
+            factor_attempt.refund(state, false).await;
             return Err(error.into());
         }
     };
     if !open.take(state).await? {
-        counted.settle(state, false).await;
+        factor_attempt.refund(state, false).await;
         return Err(SecondFactorError::InvalidChallenge);
     }
-    match use_up(state, account, &matched, &input.origin, now).await {
-        Ok(true) => counted.settle(state, true).await,
+    match consume(state, account, &matched, &input.origin, now).await {
+        Ok(true) => factor_attempt.refund(state, true).await,
         Ok(false) => {
             open.restore(state).await;
             return Err(wrong_code(state, account, factor, "code_used", &input.origin, now));
@@ -213,11 +213,11 @@ async fn finish_remembering(
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let account = &open.account;
-    let remembers = remember_device && remembered_devices::can_remember(state, account, &open.pending().proved);
-    let attempt = if remembers { attempt.with_new_device_token() } else { attempt };
+    let should_remember = remember_device && remembered_devices::can_remember(state, account, &open.pending().proved);
+    let attempt = if should_remember { attempt.with_new_device_token() } else { attempt };
     let signed_in = finish(state, open, account.clone(), input, &attempt, shown).await?;
     email_code::resume(state, account, open.pending().proved.methods, shown).await;
-    if remembers {
+    if should_remember {
         let origin = Origin { device: open.pending().device_name.clone(), ..input.origin.clone() };
         remembered_devices::remember(state, account, &signed_in.device, &origin).await;
     }
@@ -241,7 +241,7 @@ pub async fn send_email_code(
     Ok(email_code::send(state, &open, &attempt, origin).await?)
 }
 
-/// The options for a passkey of the account whose sign-in waits. Their challenge works for this sign-in only.
+/// Returns the options for a passkey of the account of a pending sign-in. Their challenge works for this sign-in only.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -259,7 +259,7 @@ fn task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
     Ok(PasskeyTask::SecondFactor(open.account.id, open.context()))
 }
 
-/// Completes a sign-in with a passkey. Its response is not counted as a guess: nobody can guess a signature.
+/// Completes a sign-in with a passkey. A refused response does not count as a failed attempt: signatures can't be guessed.
 async fn check_passkey(
     state: &AppState,
     open: &OpenChallenge,
@@ -292,20 +292,20 @@ pub(in crate::service) async fn verify(
 ) -> Result<(), SecondFactorError> {
     limits::second_factor(state, origin.ip).await?;
     let attempt = Attempt::recognize(state, account.id, origin.ip, device).await?;
-    let counted = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, origin.ip).await?;
+    let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, origin.ip).await?;
     let now = state.clock.now();
     let matched = match find(state, account, factor, now).await {
         Ok(Some(matched)) => matched,
         Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
         Err(error) => {
-            counted.settle(state, false).await;
+            factor_attempt.refund(state, false).await;
             return Err(error.into());
         }
     };
-    if !use_up(state, account, &matched, origin, now).await? {
+    if !consume(state, account, &matched, origin, now).await? {
         return Err(wrong_code(state, account, factor, "code_used", origin, now));
     }
-    counted.settle(state, true).await;
+    factor_attempt.refund(state, true).await;
     Ok(())
 }
 
@@ -366,7 +366,7 @@ pub(super) async fn finish(
     }
 }
 
-/// A code that is right, and was not used before as far as is known.
+/// A code that matches and is not consumed yet.
 #[derive(Debug)]
 enum Matched {
     Totp(totp::MatchedCode),
@@ -374,7 +374,7 @@ enum Matched {
     EmailCode(Box<Claim>),
 }
 
-/// Checks a factor without using it up.
+/// Finds the matching code of an account, without consuming it.
 async fn find(
     state: &AppState,
     account: &Account,
@@ -391,8 +391,8 @@ async fn find(
     })
 }
 
-/// Uses a code up. False if another request was faster (I11).
-async fn use_up(
+/// Consumes a code. Returns false if another request consumed it first (I11).
+async fn consume(
     state: &AppState,
     account: &Account,
     matched: &Matched,
@@ -401,7 +401,7 @@ async fn use_up(
 ) -> Result<bool, ServiceError> {
     match matched {
         Matched::Totp(code) => Ok(state.sql.use_totp(code.factor, code.step, now).await?),
-        Matched::RecoveryCode(code) => recovery_codes::use_up(state, account, code, origin, now).await,
+        Matched::RecoveryCode(code) => recovery_codes::consume(state, account, code, origin, now).await,
         Matched::EmailCode(claim) => Ok(one_time_tokens::take(state, claim, account).await?.is_some()),
     }
 }

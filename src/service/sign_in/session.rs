@@ -11,14 +11,14 @@ use crate::{
         event::Reason,
         session::{Grant, Origin, Transport},
     },
-    service::{error::ServiceError, further_claims},
+    service::{additional_claims, error::ServiceError},
     state::AppState,
     store::redis::{Create, NewSession, SessionBasis},
 };
 
 /// A session to start.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Begin<'a> {
+pub(super) struct SessionStart<'a> {
     /// How and when the owner has authenticated.
     pub(super) authentication: Authentication,
     /// How the refresh token travels.
@@ -35,9 +35,9 @@ pub(super) struct Begin<'a> {
 pub(super) async fn start(
     state: &AppState,
     account: &Account,
-    begin: Begin<'_>,
+    input: SessionStart<'_>,
 ) -> Result<Option<Grant>, ServiceError> {
-    let Begin { authentication, transport, origin, ends_by, because } = begin;
+    let SessionStart { authentication, transport, origin, ends_by, because } = input;
     let now = state.clock.now();
     let settings = &state.config.session;
     let longest = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
@@ -50,7 +50,7 @@ pub(super) async fn start(
         id: session_id,
         account: account.id,
         roles: account.roles.clone(),
-        further_claims: further_claims::of(state, account).await?,
+        additional_claims: additional_claims::load(state, account).await?,
         claims_version: account.claims_version,
         epoch: account.epoch,
         transport,

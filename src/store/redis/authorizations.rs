@@ -230,7 +230,7 @@ impl Authorizations {
                     let position = position_of("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
-                let (roles, further) = claims_of(parts.get(3))?;
+                let (roles, additional) = claims_of(parts.get(3))?;
                 let claims = record::decode_claims(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
                 // As it was stored: with the end of the browser's session.
@@ -239,7 +239,7 @@ impl Authorizations {
                 let client = client_of(&record, parts.get(6))?;
                 let payload = String::from_utf8_lossy(payload).into_owned();
                 let grant =
-                    record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client);
+                    record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
                 Ok(Exchanged::Created { grant, payload, evicted })
             }
             Some("reused") => {

@@ -158,7 +158,7 @@ impl RateLimiter {
     }
 
     /// Admits or delays the check of a code of a second factor. Returns the time until it is admitted, if it is not; else it counts
-    /// as a failure in the bucket until it is settled.
+    /// as a failure in the bucket until it is refunded.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -187,7 +187,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn settle_factor(
+    pub async fn refund_factor(
         &self,
         factor: &str,
         bucket: &ThrottleBucket,
@@ -195,7 +195,7 @@ impl RateLimiter {
     ) -> Result<(), RedisError> {
         let keys = vec![self.connection.keys.factor_throttle(factor)];
         let arguments = vec![bucket.0.as_str().into(), if was_right { "1".into() } else { "0".into() }];
-        script::run(&self.connection.scripts.factor_settle, &self.connection, keys, arguments).await.map(drop)
+        script::run(&self.connection.scripts.factor_refund, &self.connection, keys, arguments).await.map(drop)
     }
 
     /// Takes back an attempt whose password was not checked.

@@ -37,9 +37,9 @@ use fred::bytes::Bytes;
 use super::{last_use::LastUse, user_agent};
 use crate::domain::{
     account::{ClaimsStamp, ClaimsVersion, Roles},
+    additional_claims::AdditionalClaims,
     authentication::Authentication,
     clock::Timestamp,
-    further_claims::FurtherClaims,
     ids::{AccountId, SessionId},
     session::{ClientGrant, Generation, Grant, Origin, RepeatRule, Session, Transport},
 };
@@ -186,7 +186,7 @@ impl Record {
         self,
         account: AccountId,
         session: SessionId,
-        (roles, further_claims, claims_version): (Roles, FurtherClaims, ClaimsVersion),
+        (roles, additional_claims, claims_version): (Roles, AdditionalClaims, ClaimsVersion),
         last_use: Option<&LastUse>,
         client: Option<Box<ClientGrant>>,
     ) -> Grant {
@@ -202,7 +202,7 @@ impl Record {
             ends_at: self.ends_at,
             transport: self.transport,
             roles,
-            further_claims,
+            additional_claims,
             claims_version,
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Scripts {
     pub(super) adopt: Script,
     pub(super) take_challenge: Script,
     pub(super) factor_throttle: Script,
-    pub(super) factor_settle: Script,
+    pub(super) factor_refund: Script,
 }
 
 impl Scripts {
@@ -95,7 +95,7 @@ impl Scripts {
             adopt: with_tree("adopt", include_str!("lua/adopt.lua")),
             take_challenge: standalone("take_challenge", include_str!("lua/take_challenge.lua")),
             factor_throttle: standalone("factor_throttle", include_str!("lua/factor_throttle.lua")),
-            factor_settle: standalone("factor_settle", include_str!("lua/factor_settle.lua")),
+            factor_refund: standalone("factor_refund", include_str!("lua/factor_refund.lua")),
         }
     }
 }

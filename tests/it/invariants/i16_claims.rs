@@ -14,7 +14,7 @@ use latchkey::{
     crypto::access_token::AccessClaims,
     domain::{
         account::{ClaimsVersion, Roles},
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::AccountId,
     },
     service::accounts,
@@ -292,7 +292,7 @@ async fn i16_change_by_a_command_is_applied_as_it_is_published() {
     let now = fixture.cluster.clock.now();
     command
         .sessions
-        .set_claims(fixture.account, &Roles::default(), &FurtherClaims::default(), ClaimsVersion(2), epoch, now)
+        .set_claims(fixture.account, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(2), epoch, now)
         .await
         .unwrap();
     for node in &fixture.nodes {
@@ -314,7 +314,7 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     let (roles, epoch, now) = (Roles::parse(["owner"]).unwrap(), account.epoch.next(), fixture.cluster.clock.now());
     let sessions = &node.state.redis.sessions;
     let version = sessions
-        .set_claims(fixture.account, &roles, &FurtherClaims::default(), account.claims_version.next(), epoch, now)
+        .set_claims(fixture.account, &roles, &AdditionalClaims::default(), account.claims_version.next(), epoch, now)
         .await
         .unwrap();
     assert_eq!(version, ClaimsVersion(2));

@@ -8,7 +8,7 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         clock::{Clock, Timestamp},
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         session::{Generation, Origin, OriginTag, Rotation, Transport},
     },
     store::redis::{Create, NewSession, SessionBasis},
@@ -283,7 +283,7 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             id: node.state.entropy.session_id(),
             account,
             roles: Roles::default(),
-            further_claims: FurtherClaims::default(),
+            additional_claims: AdditionalClaims::default(),
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,

@@ -8,7 +8,7 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         event::Reason,
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::AccountId,
         session::{Origin, OriginTag, Transport},
     },
@@ -287,7 +287,7 @@ fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
         id: node.state.entropy.session_id(),
         account,
         roles: Roles::default(),
-        further_claims: FurtherClaims::default(),
+        additional_claims: AdditionalClaims::default(),
         epoch: Epoch(epoch),
         claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,

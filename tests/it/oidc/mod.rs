@@ -103,7 +103,7 @@ impl Browser {
             id: node.state.entropy.session_id(),
             account: account.id,
             roles: account.roles.clone(),
-            further_claims: Default::default(),
+            additional_claims: Default::default(),
             claims_version: account.claims_version,
             epoch: account.epoch,
             transport: Transport::Browser,

@@ -7,7 +7,7 @@ use latchkey::domain::{
     account::{ClaimsVersion, Epoch, Roles},
     clock::Timestamp,
     event::{Reason, Revocation, RevocationTarget},
-    further_claims::FurtherClaims,
+    additional_claims::AdditionalClaims,
     session::{Generation, Rotation},
 };
 
@@ -38,7 +38,7 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     store.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
     store
         .sessions
-        .set_claims(ada, &Roles::default(), &FurtherClaims::default(), ClaimsVersion(1), Epoch(0), late)
+        .set_claims(ada, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(1), Epoch(0), late)
         .await
         .unwrap();
     peer.sessions.revoke_all(ada, None, None, Reason::FactorsChanged, late).await.unwrap();

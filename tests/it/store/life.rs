@@ -7,7 +7,7 @@ use latchkey::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         event::Reason,
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         session::{Accepted, ClientGrant, Generation, Grant, Origin, OriginTag, RepeatRule, Rotation, Transport},
     },
     store::redis::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, UseOrigin},
@@ -99,7 +99,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         replaces: id,
         accepted: Accepted::Any,
         roles: Roles::default(),
-        further_claims: FurtherClaims::default(),
+        additional_claims: AdditionalClaims::default(),
         claims_version: ClaimsVersion(0),
         epoch: Epoch(1),
         authentication: None,
@@ -264,7 +264,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     let set = async |names: &[&str], version| {
         store
             .sessions
-            .set_claims(ada, &roles(names), &FurtherClaims::default(), ClaimsVersion(version), Epoch(1), now)
+            .set_claims(ada, &roles(names), &AdditionalClaims::default(), ClaimsVersion(version), Epoch(1), now)
             .await
             .unwrap()
     };

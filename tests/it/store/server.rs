@@ -16,7 +16,7 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         clock::Timestamp,
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::{AccountId, SessionId},
         session::{Grant, Origin, OriginTag, Transport},
     },
@@ -161,7 +161,7 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
         id,
         account,
         roles: Roles::default(),
-        further_claims: FurtherClaims::default(),
+        additional_claims: AdditionalClaims::default(),
         epoch: Epoch(0),
         claims_version: ClaimsVersion(0),
         transport: Transport::Bearer,

@@ -9,7 +9,7 @@ use latchkey::{
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::{AccountId, SessionId},
         session::{Accepted, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
@@ -84,7 +84,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
     let version = store
         .sessions
-        .set_claims(ada(), &roles, &FurtherClaims::default(), ClaimsVersion(1), Epoch(0), now)
+        .set_claims(ada(), &roles, &AdditionalClaims::default(), ClaimsVersion(1), Epoch(0), now)
         .await
         .unwrap();
 
@@ -115,7 +115,7 @@ async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
     let store = server.store();
     store
         .sessions
-        .set_claims(ada(), &Roles::default(), &FurtherClaims::default(), ClaimsVersion(7), Epoch(0), NOW)
+        .set_claims(ada(), &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(7), Epoch(0), NOW)
         .await
         .unwrap();
     let [[account, session, reason, at]] = server.events().try_into().unwrap();

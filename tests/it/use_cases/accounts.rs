@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{
     domain::{
         account::{Email, Roles},
-        further_claims::FurtherClaims,
+        additional_claims::AdditionalClaims,
         ids::AccountId,
     },
     service::{
@@ -93,7 +93,7 @@ async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
         id: node.state.entropy.session_id(),
         account,
         roles: before.roles,
-        further_claims: FurtherClaims::default(),
+        additional_claims: AdditionalClaims::default(),
         epoch: before.epoch,
         claims_version: before.claims_version,
         transport: latchkey::domain::session::Transport::Bearer,

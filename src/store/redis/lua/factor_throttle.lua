@@ -1,5 +1,5 @@
 -- Admits or delays the check of a second factor's code. Counts it as a failure in advance, so that concurrent attempts are limited
--- too; factor_settle.lua takes it back.
+-- too; factor_refund.lua takes it back.
 -- The key is a hash of buckets: 's' for unrecognized devices and addresses, and one per recognized device and address. A bucket
 -- holds 'failures, not before, forgotten at' (times in ms).
 -- KEYS  1 the throttle of an account's kind of factor

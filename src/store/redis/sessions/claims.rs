@@ -6,8 +6,8 @@ use super::{FENCE, SessionStore};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         clock::Timestamp,
-        further_claims::FurtherClaims,
         ids::AccountId,
     },
     store::redis::{
@@ -29,14 +29,14 @@ impl SessionStore {
         &self,
         account: AccountId,
         roles: &Roles,
-        further: &FurtherClaims,
+        additional: &AdditionalClaims,
         version: ClaimsVersion,
         epoch: Epoch,
         now: Timestamp,
     ) -> Result<ClaimsVersion, RedisError> {
         let pending = self.log.acks.open();
         let arguments = [
-            further.encode_with(roles).into(),
+            additional.encode_with(roles).into(),
             millis(now),
             Value::Integer(epoch.0.into()),
             millis(now + FENCE),

@@ -11,9 +11,9 @@ use super::{MAX_U48, SessionStore, evicted, new_record, session_arg_prefix, too_
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         authentication::Authentication,
         clock::Timestamp,
-        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{ClientGrant, Grant, Origin, OriginTag, Transport},
     },
@@ -35,7 +35,7 @@ pub struct NewSession {
     /// The account's roles.
     pub roles: Roles,
     /// The account's other claims.
-    pub further_claims: FurtherClaims,
+    pub additional_claims: AdditionalClaims,
     /// The version of the account's claims that has these roles.
     pub claims_version: ClaimsVersion,
     /// The account's epoch when its credentials were checked.
@@ -101,7 +101,7 @@ impl SessionStore {
         all.put_u32(new.epoch.0);
         all.put_u32(new.claims_version.0);
         all.extend_from_slice(&record.encode());
-        let mut arguments = vec![Value::Bytes(all.freeze()), new.further_claims.encode_with(&new.roles).into()];
+        let mut arguments = vec![Value::Bytes(all.freeze()), new.additional_claims.encode_with(&new.roles).into()];
         let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
@@ -121,7 +121,7 @@ impl SessionStore {
                     self.confirm_ended("create", new.account, position).await?;
                 }
                 let client = client.map(Box::new);
-                let claims = (new.roles, new.further_claims, new.claims_version);
+                let claims = (new.roles, new.additional_claims, new.claims_version);
                 let grant = record.into_grant(new.account, new.id, claims, Some(&last_use), client);
                 Ok(Create::Created { grant, evicted })
             }

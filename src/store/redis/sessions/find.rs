@@ -12,8 +12,8 @@ use super::{SessionStore, bytes};
 use crate::{
     domain::{
         account::{ClaimsVersion, Roles},
+        additional_claims::AdditionalClaims,
         clock::Timestamp,
-        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{Liveness, Session},
     },
@@ -61,7 +61,7 @@ impl SessionStore {
         }
         let roles = match roles {
             Some(text) => {
-                FurtherClaims::decode_with_roles(&String::from_utf8_lossy(text))
+                AdditionalClaims::decode_with_roles(&String::from_utf8_lossy(text))
                     .map_err(|error| RedisError::Unexpected(error.to_string()))?
                     .0
             }

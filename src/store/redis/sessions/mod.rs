@@ -32,9 +32,9 @@ use super::{
 use crate::{
     domain::{
         account::Roles,
+        additional_claims::AdditionalClaims,
         clock::Timestamp,
         event::Reason,
-        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{ClientGrant, Generation, Transport},
     },
@@ -136,11 +136,11 @@ pub(super) fn new_record(
 }
 
 /// The roles and the other claims of an account, from the field `r`.
-pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, FurtherClaims), RedisError> {
+pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, AdditionalClaims), RedisError> {
     match field.and_then(Value::as_str) {
-        None => Ok((Roles::default(), FurtherClaims::default())),
+        None => Ok((Roles::default(), AdditionalClaims::default())),
         Some(text) => {
-            FurtherClaims::decode_with_roles(&text).map_err(|error| RedisError::Unexpected(error.to_string()))
+            AdditionalClaims::decode_with_roles(&text).map_err(|error| RedisError::Unexpected(error.to_string()))
         }
     }
 }

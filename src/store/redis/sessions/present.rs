@@ -110,11 +110,11 @@ impl SessionStore {
         let grant = || -> Result<Grant, RedisError> {
             let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
             let record = Record::decode(record)?;
-            let (roles, further) = claims_of(parts.get(2))?;
+            let (roles, additional) = claims_of(parts.get(2))?;
             let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
             let client = client_of(&record, parts.get(5))?;
-            Ok(record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client))
+            Ok(record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client))
         };
         match outcome.as_deref() {
             Some("rotated") => Ok(Rotation::Rotated(grant()?)),

@@ -8,10 +8,10 @@ use super::{SessionStore, bytes, client_of, new_record};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         authentication::Authentication,
         clock::Timestamp,
         event::Reason,
-        further_claims::FurtherClaims,
         ids::{AccountId, SessionId},
         session::{Accepted, Grant, Transport},
     },
@@ -37,7 +37,7 @@ pub struct Replacement {
     /// The account's roles.
     pub roles: Roles,
     /// The account's other claims.
-    pub further_claims: FurtherClaims,
+    pub additional_claims: AdditionalClaims,
     /// The version of the account's claims that has these roles.
     pub claims_version: ClaimsVersion,
     /// The account's new epoch.
@@ -85,7 +85,7 @@ impl SessionStore {
             replaces,
             accepted,
             roles,
-            further_claims,
+            additional_claims,
             claims_version,
             epoch,
             authentication,
@@ -97,7 +97,7 @@ impl SessionStore {
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
             script::duration(ttl),
-            further_claims.encode_with(&roles).into(),
+            additional_claims.encode_with(&roles).into(),
             if accepted == Accepted::Bearer { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
@@ -118,7 +118,7 @@ impl SessionStore {
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = client_of(&record, parts.get(4))?;
-        let claims = (roles, further_claims, claims.version);
+        let claims = (roles, additional_claims, claims.version);
         let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
         Ok(Replace::Replaced { grant, ended })
     }

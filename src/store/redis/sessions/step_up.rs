@@ -77,11 +77,11 @@ impl SessionStore {
         let Value::Array(parts) = &answer else { return Err(unexpected("step_up", &answer)) };
         let record = parts.first().and_then(Value::as_bytes).ok_or_else(|| unexpected("step_up", &answer))?;
         let record = Record::decode(record)?;
-        let (roles, further) = claims_of(parts.get(1))?;
+        let (roles, additional) = claims_of(parts.get(1))?;
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = client_of(&record, parts.get(4))?;
-        let grant = record.into_grant(account, session, (roles, further, claims.version), last_use.as_ref(), client);
+        let grant = record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
 

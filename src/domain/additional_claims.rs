@@ -12,7 +12,7 @@ pub const MAX_TOKEN_METADATA: usize = 1024;
 /// The claims of an account beside its roles. Empty unless the configuration asks for them (`token.email_verified`,
 /// `token.app_metadata`); an empty one costs a session nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FurtherClaims(Option<Box<Members>>);
+pub struct AdditionalClaims(Option<Box<Members>>);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Members {
@@ -30,10 +30,10 @@ pub enum ClaimsTextError {
     Roles(#[from] RolesError),
     /// The claims beside the roles are not JSON.
     #[error("the claims beside the roles are not JSON of the expected form")]
-    Further,
+    Additional,
 }
 
-impl FurtherClaims {
+impl AdditionalClaims {
     /// The claims: `email_verified` if tokens contain it, and the members of the metadata that tokens contain.
     pub fn new(email_verified: Option<bool>, app_metadata: Map<String, Value>) -> Self {
         let is_empty = email_verified.is_none() && app_metadata.is_empty();
@@ -60,13 +60,15 @@ impl FurtherClaims {
         text
     }
 
-    /// Decodes the text of [`FurtherClaims::encode_with`].
+    /// Decodes the text of [`AdditionalClaims::encode_with`].
     ///
     /// # Errors
     /// [`ClaimsTextError`]
     pub fn decode_with_roles(text: &str) -> Result<(Roles, Self), ClaimsTextError> {
-        let Some((roles, further)) = text.split_once('\n') else { return Ok((Roles::from_spaced(text)?, Self(None))) };
-        let members = serde_json::from_str(further).map_err(|_| ClaimsTextError::Further)?;
+        let Some((roles, additional)) = text.split_once('\n') else {
+            return Ok((Roles::from_spaced(text)?, Self(None)));
+        };
+        let members = serde_json::from_str(additional).map_err(|_| ClaimsTextError::Additional)?;
         Ok((Roles::from_spaced(roles)?, Self(Some(members))))
     }
 }
@@ -81,17 +83,17 @@ mod tests {
     fn claims_round_trip_beside_roles_and_empty_ones_add_nothing() {
         let Value::Object(plan) = json!({ "plan": "gold\n", "seats": [1, { "a": null }] }) else { panic!() };
         for roles in [Roles::default(), Roles::parse(["admin", "editor"]).unwrap()] {
-            assert_eq!(FurtherClaims::default().encode_with(&roles), roles.to_string());
+            assert_eq!(AdditionalClaims::default().encode_with(&roles), roles.to_string());
             for claims in [
-                FurtherClaims::default(),
-                FurtherClaims::new(Some(false), Map::new()),
-                FurtherClaims::new(None, plan.clone()),
-                FurtherClaims::new(Some(true), plan.clone()),
+                AdditionalClaims::default(),
+                AdditionalClaims::new(Some(false), Map::new()),
+                AdditionalClaims::new(None, plan.clone()),
+                AdditionalClaims::new(Some(true), plan.clone()),
             ] {
                 let text = claims.encode_with(&roles);
-                assert_eq!(FurtherClaims::decode_with_roles(&text), Ok((roles.clone(), claims)), "{text}");
+                assert_eq!(AdditionalClaims::decode_with_roles(&text), Ok((roles.clone(), claims)), "{text}");
             }
         }
-        assert_eq!(FurtherClaims::decode_with_roles("admin\n{"), Err(ClaimsTextError::Further));
+        assert_eq!(AdditionalClaims::decode_with_roles("admin\n{"), Err(ClaimsTextError::Additional));
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     config::TokenSettings,
     domain::{
         account::Account,
-        further_claims::{FurtherClaims, MAX_TOKEN_METADATA},
+        additional_claims::{AdditionalClaims, MAX_TOKEN_METADATA},
         profile::Metadata,
     },
     service::error::ServiceError,
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// [`SqlError`]
-pub(super) async fn of(state: &AppState, account: &Account) -> Result<FurtherClaims, SqlError> {
+pub(super) async fn load(state: &AppState, account: &Account) -> Result<AdditionalClaims, SqlError> {
     let settings = &state.config.token;
     let metadata = match settings.app_metadata[..] {
         [] => Metadata::default(),
@@ -30,7 +30,7 @@ pub(super) async fn of(state: &AppState, account: &Account) -> Result<FurtherCla
 ///
 /// # Errors
 /// [`SqlError`]
-pub(super) async fn of_change(state: &AppState, change: &mut AccountChange) -> Result<FurtherClaims, SqlError> {
+pub(super) async fn load_in_change(state: &AppState, change: &mut AccountChange) -> Result<AdditionalClaims, SqlError> {
     let settings = &state.config.token;
     let metadata = match settings.app_metadata[..] {
         [] => Metadata::default(),
@@ -44,7 +44,7 @@ pub(super) fn token_metadata_bytes(settings: &TokenSettings, metadata: &Metadata
     metadata.only(&settings.app_metadata).to_json().len()
 }
 
-fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> FurtherClaims {
+fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> AdditionalClaims {
     let mut members = metadata.only(&settings.app_metadata);
     if members.to_json().len() > MAX_TOKEN_METADATA {
         // The configuration has grown since the metadata was written.
@@ -54,7 +54,7 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> F
         );
         members = Metadata::default();
     }
-    FurtherClaims::new(settings.email_verified.then_some(account.email_verified), members.into_members())
+    AdditionalClaims::new(settings.email_verified.then_some(account.email_verified), members.into_members())
 }
 
 /// Stores the claims of a changed account under a new version, so that no older token is accepted (I16). Does nothing if tokens
@@ -65,9 +65,9 @@ fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> F
 pub(super) async fn update(
     state: &AppState,
     change: &mut AccountChange,
-    before: &FurtherClaims,
+    before: &AdditionalClaims,
 ) -> Result<(), ServiceError> {
-    if of_change(state, change).await? == *before {
+    if load_in_change(state, change).await? == *before {
         return Ok(());
     }
     let now = state.clock.now();
