@@ -17,7 +17,7 @@ use crate::{
         remembered_devices::{self, DeviceEntry},
     },
     state::AppState,
-    store::sql::{AuditFilter, AuditRow, Consent, FurtherAddress, SecondaryEmail, TotpFactor},
+    store::sql::{AddressRecord, AuditFilter, AuditRow, Consent, SecondaryEmail, TotpFactor},
 };
 
 /// The most security events of an export: the newest ones.
@@ -33,9 +33,9 @@ pub struct AccountExport {
     /// The secondary addresses.
     pub secondary_emails: Vec<SecondaryEmail>,
     /// The address that waits for its confirmation.
-    pub pending_address: Option<FurtherAddress>,
+    pub pending_address: Option<AddressRecord>,
     /// The former addresses of changes that can be undone.
-    pub former_addresses: Vec<FurtherAddress>,
+    pub former_addresses: Vec<AddressRecord>,
     /// The authenticator apps that were confirmed.
     pub totp_factors: Vec<TotpFactor>,
     /// The passkeys.

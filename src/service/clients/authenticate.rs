@@ -120,7 +120,7 @@ async fn authenticate_by_assertion(
     };
     let accepted = accepted.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
     let ttl = accepted.until.saturating_since(now);
-    if state.redis.replay_guard.first_use(name, &accepted.jti, ttl).await? {
+    if state.redis.replay_guard.record_first_use(name, &accepted.jti, ttl).await? {
         Ok(found.client)
     } else {
         Err(refuse(Some(found.client), "the assertion was used before"))

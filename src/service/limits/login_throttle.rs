@@ -267,7 +267,7 @@ impl Attempt {
 
 /// The backoff as a quota, for the `RateLimit-Policy` header.
 fn quota_of(backoff: Backoff) -> Quota {
-    Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_KEPT }
+    Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_RETENTION }
 }
 
 /// The keyed digest of a name.

@@ -72,7 +72,7 @@ impl Address {
 
 impl Label {
     fn new(server: &ServerConfig, is_private: bool) -> Self {
-        let place = match server {
+        let location = match server {
             ServerConfig::Unix { path } => path.display().to_string(),
             ServerConfig::Centralized { server } => format!("{}:{}", server.host, server.port),
             ServerConfig::Clustered { hosts, .. } => format!("cluster at {}", list(hosts)),
@@ -80,7 +80,7 @@ impl Label {
                 format!("master {service_name} of the Sentinels at {}", list(hosts))
             }
         };
-        Self(if is_private { format!("private Redis, {place}") } else { format!("redis.url, {place}") })
+        Self(if is_private { format!("private Redis, {location}") } else { format!("redis.url, {location}") })
     }
 }
 

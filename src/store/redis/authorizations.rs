@@ -13,7 +13,7 @@
 //! | 3 times 1, and 0 to 64 | the parts of the session's details, with their lengths (record.rs) |
 //! | the rest | what the service needs to answer, as JSON |
 //!
-//! A used code is `U`, the binding, and the session that it was exchanged for. Its key is kept for [`USED_KEPT`].
+//! A used code is `U`, the binding, and the session that it was exchanged for. Its key is kept for [`USED_CODE_RETENTION`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,7 +38,7 @@ use crate::domain::{
 };
 
 /// How long a used code is recognised, so that a second use ends what the first one started (RFC 6749, section 4.1.2).
-const USED_KEPT: Duration = Duration::from_mins(10);
+const USED_CODE_RETENTION: Duration = Duration::from_mins(10);
 
 /// A code to store.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct NewCode<'a> {
     pub account: AccountId,
     /// The SHA-256 of the code.
     pub digest: [u8; 32],
-    /// A digest of the client, the redirect URI and the PKCE challenge: all that the exchange must present again.
+    /// A digest of the client, the redirect URI and the PKCE challenge, which the token request must match.
     pub binding: [u8; 32],
     /// The browser's session.
     pub browser: SessionId,
@@ -93,12 +93,12 @@ pub enum Exchanged {
         grant: Grant,
         /// See [`NewCode::payload`].
         payload: String,
-        /// The sessions that the cap has ended for it.
+        /// The sessions that were ended because of the account's session limit.
         evicted: Vec<SessionId>,
     },
     /// The code was used before. The session that it was exchanged for has ended, if it was live.
     Reused {
-        /// That session, if it ended now.
+        /// The session, if this call has ended it.
         ended: Option<SessionId>,
     },
     /// The code is unknown or has expired, was issued for another client, redirect URI or verifier, or the browser's session has
@@ -126,7 +126,7 @@ impl Authorizations {
         let key = self.connection.keys.authorization_request(digest);
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let answer = Box::pin(self.connection.client().set(key, request, Some(ttl), None, false)).await;
-        answer.inspect_err(|error| self.connection.note(error)).map_err(RedisError::from)
+        answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
     /// Reads a request; none if there is none, or it has expired.
@@ -138,14 +138,14 @@ impl Authorizations {
         Ok(Box::pin(self.connection.client().get(key)).await?)
     }
 
-    /// Removes a request. Of any number of callers, one learns that there was one (I11).
+    /// Removes a request. Returns true to exactly one of several concurrent callers (I11).
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn remove_request(&self, digest: [u8; 32]) -> Result<bool, RedisError> {
         let key = self.connection.keys.authorization_request(digest);
         let answer = Box::pin(self.connection.client().del(key)).await;
-        let removed: i64 = answer.inspect_err(|error| self.connection.note(error))?;
+        let removed: i64 = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(removed > 0)
     }
 
@@ -177,7 +177,7 @@ impl Authorizations {
         let ttl = code.expires_at.saturating_since(now).as_millis();
         let ttl = Expiration::PX(i64::try_from(ttl).unwrap_or(i64::MAX).max(1));
         let answer = Box::pin(self.connection.client().set(key, Bytes::from(value), Some(ttl), None, false)).await;
-        answer.inspect_err(|error| self.connection.note(error)).map_err(RedisError::from)
+        answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
     /// Exchanges a code for a session, in one atomic step: of any number of callers one gets it (I11). The session has the
@@ -209,7 +209,7 @@ impl Authorizations {
             Value::Integer(exchange.max_per_account.into()),
             Value::Bytes(record.encode().into()),
             Value::Bytes(origin.into()),
-            duration(USED_KEPT),
+            duration(USED_CODE_RETENTION),
         ];
         let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
         let Value::Array(parts) = &answer else { return Err(unexpected("exchange", &answer)) };
@@ -233,7 +233,7 @@ impl Authorizations {
                 let (roles, additional) = claims_of(parts.get(3))?;
                 let claims = record::decode_claims(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
-                // As it was stored: with the end of the browser's session.
+                // The stored record, with the end of the browser session.
                 let record = bytes_at(7).ok_or_else(|| unexpected("exchange", &answer))?;
                 let record = Record::decode(record)?;
                 let client = client_of(&record, parts.get(6))?;

@@ -38,7 +38,7 @@ pub(super) struct ScriptBatcher {
 }
 
 /// Selects a batched script.
-pub(super) type Which = fn(&Scripts) -> &ScriptBatcher;
+pub(super) type BatcherSelector = fn(&Scripts) -> &ScriptBatcher;
 
 /// One operation and its caller.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ impl ScriptBatcher {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Vec<Operation>> {
-        let here = runtime::current_core().unwrap_or_default() % self.waiting.len();
-        self.waiting[here].lock().unwrap_or_else(PoisonError::into_inner)
+        let index = runtime::current_core().unwrap_or_default() % self.waiting.len();
+        self.waiting[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -64,11 +64,11 @@ impl RedisConnection {
     /// Runs an operation on an account's sessions in one round trip, batched with concurrent ones.
     pub(super) async fn run_batched(
         self: &Arc<Self>,
-        which: Which,
+        select: BatcherSelector,
         account: AccountId,
         arguments: Vec<Value>,
     ) -> Result<Value, RedisError> {
-        let batcher = which(&self.scripts);
+        let batcher = select(&self.scripts);
         let (answer, answered) = oneshot::channel();
         // In a cluster, how the operations split into batches is decided when they are sent.
         let per_slot = self.per_slot.load(Ordering::Relaxed);
@@ -84,29 +84,29 @@ impl RedisConnection {
             tokio::spawn(async move {
                 // Lets the other ready tasks of this core add their operations.
                 tokio::task::yield_now().await;
-                let waiting = mem::take(&mut *which(&connection.scripts).waiting());
-                connection.send(which, waiting).await;
+                let waiting = mem::take(&mut *select(&connection.scripts).waiting());
+                connection.send(select, waiting).await;
             });
         }
         if let Some(full) = full {
             let connection = Arc::clone(self);
-            tokio::spawn(async move { connection.send(which, full).await });
+            tokio::spawn(async move { connection.send(select, full).await });
         }
         let answered = async { answered.await.unwrap_or_else(|_| Err(shutting_down())) };
         script::watch(&batcher.script, answered).await
     }
 
-    async fn send(self: &Arc<Self>, which: Which, mut waiting: Vec<Operation>) {
+    async fn send(self: &Arc<Self>, select: BatcherSelector, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
             let calls = batches(waiting, self.per_slot.load(Ordering::Relaxed));
-            let refused = join_all(calls.into_iter().map(|operations| self.call(which, operations))).await;
+            let refused = join_all(calls.into_iter().map(|operations| self.call(select, operations))).await;
             waiting = refused.into_iter().flatten().collect();
         }
     }
 
     /// Runs operations in one call and delivers the answers. Returns operations that were refused, and not run, because
     /// they may not share a call.
-    async fn call(self: &Arc<Self>, which: Which, operations: Vec<Operation>) -> Vec<Operation> {
+    async fn call(self: &Arc<Self>, select: BatcherSelector, operations: Vec<Operation>) -> Vec<Operation> {
         let names = &self.keys;
         let mut keys = Vec::with_capacity(3 * operations.len());
         let mut arguments = vec![self.event_trim_args()];
@@ -115,11 +115,11 @@ impl RedisConnection {
             keys.extend([names.sessions(*account), names.events_of_bucket(bucket), names.position_of_bucket(bucket)]);
             arguments.extend_from_slice(own);
         }
-        let error = match script::call(&which(&self.scripts).script, self, keys, arguments).await {
+        let error = match script::call(&select(&self.scripts).script, self, keys, arguments).await {
             Ok(Value::Array(answers)) if answers.len() == operations.len() => {
                 for (operation, answer) in operations.into_iter().zip(answers) {
                     let answer = operation_result(answer).map_err(|error| {
-                        self.note(&error);
+                        self.reconnect_if_demoted(&error);
                         error.into()
                     });
                     // A caller that is gone needs no answer.

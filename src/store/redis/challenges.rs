@@ -41,7 +41,7 @@ const FIXED: usize = 58;
 /// A challenge as it was found, to be consumed and to be stored again.
 #[derive(Clone, Debug)]
 pub struct FoundChallenge {
-    /// The sign-in that waits.
+    /// The pending sign-in.
     pub pending: PendingSignIn,
     value: Bytes,
 }
@@ -80,7 +80,7 @@ impl ChallengeStore {
         }
         let key = self.connection.keys.challenge(pending.account, name);
         let set = self.connection.client().set(key, value, Some(Expiration::PX(ttl)), None, false).await;
-        let (): () = set.inspect_err(|error| self.connection.note(error))?;
+        let (): () = set.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }
 
@@ -95,7 +95,7 @@ impl ChallengeStore {
         now: Timestamp,
     ) -> Result<Option<FoundChallenge>, RedisError> {
         let found = self.connection.client().get(self.connection.keys.challenge(account, name)).await;
-        let found: Option<Bytes> = found.inspect_err(|error| self.connection.note(error))?;
+        let found: Option<Bytes> = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         let found = found.and_then(|value| Some(FoundChallenge { pending: decode(&value)?, value }));
         Ok(found.filter(|found| found.pending.account == account && now < found.pending.expires_at))
     }

@@ -223,7 +223,7 @@ impl RedisConnection {
     }
 
     /// Reconnects if a command failed because its server is no master any more.
-    pub(super) fn note(self: &Arc<Self>, error: &FredError) {
+    pub(super) fn reconnect_if_demoted(self: &Arc<Self>, error: &FredError) {
         if failure::is_demoted(error.details()) {
             self.reconnect();
         }

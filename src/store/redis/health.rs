@@ -240,18 +240,18 @@ impl RedisHealth {
             return Ok(None);
         }
         let before = own.now();
-        let theirs = match redis_clock::server_time(self.connection.client()).await {
+        let redis_time = match redis_clock::server_time(self.connection.client()).await {
             Ok(time) => time,
             Err(error) if is_denied(&error) => return Ok(None),
             Err(error) => return Err(self.connection.explain(error)),
         };
-        Ok(skew(before, theirs, own.now()))
+        Ok(skew(before, redis_time, own.now()))
     }
 }
 
-/// The finding for this machine's clock, which showed `before` and `after` around the moment when Redis' showed `theirs`.
-fn skew(before: Timestamp, theirs: Timestamp, after: Timestamp) -> Option<Finding> {
-    let (ahead, behind) = (theirs.saturating_since(after), before.saturating_since(theirs));
+/// The finding for this machine's clock, which showed `before` and `after` around the moment at which the clock of Redis showed `redis_time`.
+fn skew(before: Timestamp, redis_time: Timestamp, after: Timestamp) -> Option<Finding> {
+    let (ahead, behind) = (redis_time.saturating_since(after), before.saturating_since(redis_time));
     let (apart, which) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
     (apart > SKEW).then(|| Finding {
         code: "clock",
@@ -350,17 +350,17 @@ mod tests {
     }
 
     #[test]
-    fn findings_durable_master_has_none() {
+    fn findings_of_durable_master_are_empty() {
         let info = "redis_version:6.0.16\r\nrole:master\r\naof_enabled:1\r\nmaxmemory_policy:noeviction\r\n";
         assert_eq!(codes(info, Some("always")), []);
         assert_eq!(codes(info, None), []);
     }
 
     #[test]
-    fn skew_clock_difference_is_reported() {
-        let of = |before, theirs, after| {
+    fn clock_skew_above_the_limit_is_a_finding() {
+        let of = |before, redis_time, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
-            skew(at(before), at(theirs), at(after)).map(|finding| finding.detail)
+            skew(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
         };
         assert_eq!((of(0, 0, 1), of(0, 2000, 0), of(2000, 0, 2100)), (None, None, None));
         // A slow answer proves nothing.
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_each_problem_is_reported() {
+    fn each_problem_of_the_server_is_a_finding() {
         let info = "redis_version:5.0.7\r\nrole:slave\r\naof_enabled:0\r\nmaxmemory_policy:allkeys-lru\r\n";
         assert_eq!(
             codes(info, Some("everysec")),

@@ -124,23 +124,23 @@ impl LastUse {
             [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
             _ => Some(IpAddr::from(<[u8; 16]>::try_from(ip).ok()?)),
         };
-        let mut use_ = Self::new(UseOrigin { tag: OriginTag(*tag), ip }, None, None);
+        let mut last_use = Self::new(UseOrigin { tag: OriginTag(*tag), ip }, None, None);
         if rest.is_empty() {
-            return Some(use_);
+            return Some(last_use);
         }
         let (&[a, b, c, d, counted], rest) = rest.split_first_chunk::<5>()?;
-        (use_.counted_at, use_.counted) = (Generation(u32::from_be_bytes([a, b, c, d])), counted);
+        (last_use.counted_at, last_use.counted) = (Generation(u32::from_be_bytes([a, b, c, d])), counted);
         if rest.is_empty() {
-            return Some(use_);
+            return Some(last_use);
         }
         let (authentication, mut rest) = take_authentication(rest)?;
-        use_.authentication = Some(authentication);
+        last_use.authentication = Some(authentication);
         if let Some((parent, after)) = rest.split_first_chunk::<16>() {
-            use_.parent = Some(SessionId::from_bytes(*parent));
+            last_use.parent = Some(SessionId::from_bytes(*parent));
             rest = after;
         }
-        use_.step_up = take_authentication(rest).map(|(step_up, _)| step_up);
-        Some(use_)
+        last_use.step_up = take_authentication(rest).map(|(step_up, _)| step_up);
+        Some(last_use)
     }
 
     /// The number of the last eight generations, up to `current`, that holders of counted repeats lacked.

@@ -47,7 +47,7 @@ pub use self::{
         StepUpOutcome,
     },
 };
-pub(crate) use rate_limits::FEW_FAILURES_KEPT;
+pub(crate) use rate_limits::FEW_FAILURES_RETENTION;
 
 use crate::{
     config::{CacheSettings, RedisSettings},
@@ -63,7 +63,7 @@ pub struct RedisStores {
     pub sessions: SessionStore,
     /// Rate limits and login throttling shared by all nodes.
     pub rate_limits: RateLimiter,
-    /// The replicated log of revocations, and the session cache that it keeps true.
+    /// The replicated log of revocations, and the session cache that it keeps up to date.
     pub revocation_log: Arc<RevocationLog>,
     /// Identifiers that are accepted once.
     pub replay_guard: ReplayGuard,
@@ -81,7 +81,7 @@ pub struct RedisStores {
 }
 
 impl RedisStores {
-    /// Starts to connect, in the background and for as long as it takes: while Redis is down, commands fail after at most
+    /// Starts to connect, in the background until it succeeds: while Redis is down, commands fail after at most
     /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
     ///
     /// # Errors
@@ -108,9 +108,9 @@ impl RedisStores {
         })
     }
 
-    /// Returns a clock that follows Redis', from a node's own clock, after a first measurement: the nodes that share a Redis have the
-    /// same time. While Redis can't be reached, or denies `TIME`, it is the node's own. A clock that is not the system's follows
-    /// `instead`, or nothing.
+    /// Measures the clock of Redis and returns a clock that follows it, so that all nodes that share a Redis have the same time.
+    /// While Redis can't be reached, or denies `TIME`, the returned clock shows the time of `own`. If `own` is not the system
+    /// clock, the returned clock follows `instead`, or is `own` if that is `None`.
     pub async fn follow_clock(&self, own: &Clock, instead: Option<Clock>) -> Clock {
         let clock = self.connection.clock.follow(own, instead);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {

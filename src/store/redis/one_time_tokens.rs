@@ -10,7 +10,7 @@
 //! | 16 | binding: a digest of the state that the token was issued for |
 //! | 32 | keyed digest of the link's token |
 //! | 32 | keyed digest of the code |
-//! | 1 | wrong codes that are left |
+//! | 1 | remaining wrong codes |
 
 use std::sync::Arc;
 
@@ -35,10 +35,10 @@ pub enum PresentedToken {
     Code(Vec<[u8; 32]>),
 }
 
-/// The tokens that a presented one can be. A wrong code counts against all of them.
+/// The stored tokens that a presented token is compared with. A wrong code counts against all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenGroup {
-    /// All of a purpose.
+    /// All tokens of a purpose.
     Purpose(TokenPurpose),
     /// The token of a challenge, whose id it has. Wrong codes for other challenges don't count against it.
     Challenge(TokenPurpose, [u8; 16]),
@@ -129,7 +129,7 @@ impl OneTimeTokens {
         script::run(&self.connection.scripts.issue_token, &self.connection, keys, arguments).await.map(drop)
     }
 
-    /// Finds a live token without using it up. A wrong code counts.
+    /// Finds a live token without consuming it. Counts a wrong code.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -144,7 +144,7 @@ impl OneTimeTokens {
         self.look_up(account, group, presented, binding, "0", now).await
     }
 
-    /// Uses a live token up: of any number of callers one gets it (I11).
+    /// Consumes a live token. Exactly one of several concurrent callers receives it (I11).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -165,7 +165,7 @@ impl OneTimeTokens {
     /// [`RedisError`]
     pub async fn clear(&self, account: AccountId) -> Result<(), RedisError> {
         let answer = self.connection.client().del(self.connection.keys.one_time_tokens(account)).await;
-        let _: i64 = answer.inspect_err(|error| self.connection.note(error))?;
+        let _: i64 = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }
 

@@ -15,10 +15,10 @@ use crate::domain::{
 };
 
 /// How long Redis keeps failures that are too few for a wait. Short, since attempts for made-up names leave many of them.
-pub(crate) const FEW_FAILURES_KEPT: Duration = Duration::from_hours(1);
+pub(crate) const FEW_FAILURES_RETENTION: Duration = Duration::from_hours(1);
 
 /// How long Redis keeps failures that cause waits, unless a wait is longer.
-const MANY_FAILURES_KEPT: Duration = Duration::from_hours(24);
+const MANY_FAILURES_RETENTION: Duration = Duration::from_hours(24);
 
 /// The bucket of unrecognized devices and addresses.
 const UNRECOGNIZED: &str = "s";
@@ -59,7 +59,7 @@ impl RateLimiter {
         Self { connection }
     }
 
-    /// Takes a place of a quota. Returns the time until one is free if there was none.
+    /// Takes a request from a quota. If the quota is exhausted, returns the time until the next request is allowed.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -90,16 +90,16 @@ impl RateLimiter {
             Value::Integer(backoff.free.into()),
             duration(backoff.first),
             duration(backoff.most),
-            duration(FEW_FAILURES_KEPT),
-            duration(MANY_FAILURES_KEPT.max(2 * backoff.most)),
+            duration(FEW_FAILURES_RETENTION),
+            duration(MANY_FAILURES_RETENTION.max(2 * backoff.most)),
             Value::Integer(backoff.free_where_known().into()),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
         let answer = script::run(&self.connection.scripts.login_throttle, &self.connection, keys, arguments).await?;
         let parts = if let Value::Array(parts) = &answer { parts.as_slice() } else { &[] };
         match parts {
-            [lane, wait] => match (lane.as_str(), wait.as_u64()) {
-                (Some(lane), Some(0)) => Ok(ThrottleDecision::Admitted(ThrottleBucket(lane.to_string()))),
+            [bucket, wait] => match (bucket.as_str(), wait.as_u64()) {
+                (Some(bucket), Some(0)) => Ok(ThrottleDecision::Admitted(ThrottleBucket(bucket.to_string()))),
                 (Some(_), Some(wait)) => Ok(ThrottleDecision::Wait(Duration::from_millis(wait))),
                 _ => Err(unexpected("attempt", &answer)),
             },
@@ -122,7 +122,7 @@ impl RateLimiter {
         let fields: Vec<&str> = buckets.iter().map(|bucket| bucket.0.as_str()).collect();
         let key = self.connection.keys.login_throttle(account);
         let found: Result<Vec<Option<String>>, _> = self.connection.client().hmget(key, fields).await;
-        let found = found.inspect_err(|error| self.connection.note(error))?;
+        let found = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         let is_trusted = |state: &Option<String>| {
             let until = state.as_deref().and_then(|state| state.rsplit(' ').next()?.parse().ok());
             until.is_some_and(|until| now < Timestamp::from_millis(until))

@@ -269,12 +269,12 @@ pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
 
 /// The relation of a presented generation to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum GenerationStatus {
     /// The current generation.
     Current,
-    /// Superseded, and answered with the current one.
+    /// Superseded, and answered with the current generation.
     Repeatable,
-    /// Superseded; to present it ends the session.
+    /// Superseded; presenting it ends the session.
     Superseded,
 }
 
@@ -283,18 +283,18 @@ pub enum Standing {
 ///
 /// # Errors
 /// [`RecordError`]
-pub fn standing(
+pub fn classify_generation(
     bytes: &[u8],
     presented: Generation,
     rule: &RepeatRule,
     now: Timestamp,
-) -> Result<(Record, Standing), RecordError> {
+) -> Result<(Record, GenerationStatus), RecordError> {
     let record = Record::decode(bytes)?;
     if presented.0 == u32::MAX {
-        return Ok((record, Standing::Superseded));
+        return Ok((record, GenerationStatus::Superseded));
     }
     if presented >= record.generation {
-        return Ok((record, Standing::Current));
+        return Ok((record, GenerationStatus::Current));
     }
     let mut oldest = i64::from(record.generation.0);
     let single_run = [0, 1, 0, 0];
@@ -307,10 +307,10 @@ pub fn standing(
             let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
             let (grace, retry) = (millis(rule.grace), millis(rule.retry_window));
             let is_repeat = grace > 0 && elapsed + age < grace || retry > 0 && elapsed <= retry;
-            return Ok((record, if is_repeat { Standing::Repeatable } else { Standing::Superseded }));
+            return Ok((record, if is_repeat { GenerationStatus::Repeatable } else { GenerationStatus::Superseded }));
         }
     }
-    Ok((record, Standing::Superseded))
+    Ok((record, GenerationStatus::Superseded))
 }
 
 /// Encodes a client grant, which begins the details of a session of version 2: each text with its length (u8), the audiences

@@ -1,5 +1,5 @@
-//! The clock of Redis, which all nodes follow: a node's own clock with the measured offset. Sessions, tokens and events of nodes
-//! whose clocks differ have the same time.
+//! The clock of Redis, which all nodes follow: a node's own clock plus the measured offset. Sessions, tokens and events therefore
+//! have consistent times although the clocks of the nodes differ.
 
 use std::sync::OnceLock;
 
@@ -15,14 +15,14 @@ use crate::domain::clock::{Clock, ClockOffset, Timestamp};
 /// The clock of Redis, as far as this node has measured it.
 #[derive(Debug, Default)]
 pub(super) struct RedisClock {
-    /// The node's own clock, and Redis' if that is not the server's.
+    /// The node's own clock, and the clock that replaces the Redis server's, if any.
     clocks: OnceLock<(Clock, Option<Clock>)>,
     offset: ClockOffset,
 }
 
 impl RedisClock {
-    /// Returns a clock that follows Redis', from a node's own clock. Later measurements correct it. A manual clock has nothing to do
-    /// with the server's: it follows `instead` if there is one.
+    /// Returns `own` plus the measured offset to the clock of Redis. Later measurements correct it. A manual clock does not follow
+    /// the Redis server: it follows `instead`, if any.
     pub(super) fn follow(&self, own: &Clock, instead: Option<Clock>) -> Clock {
         if !own.is_system() && instead.is_none() {
             return own.clone();
@@ -37,8 +37,8 @@ impl RedisClock {
         let before = clocks.map(|(own, _)| own.now());
         let time = server_time(client).await?;
         if let (Some((own, instead)), Some(before)) = (clocks, before) {
-            let theirs = instead.as_ref().map_or(time, Clock::now);
-            self.offset.measure(before, theirs, own.now());
+            let redis_time = instead.as_ref().map_or(time, Clock::now);
+            self.offset.measure(before, redis_time, own.now());
         }
         Ok(time)
     }

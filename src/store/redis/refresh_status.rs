@@ -4,7 +4,7 @@ use fred::{bytes::Bytes, interfaces::HashesInterface};
 
 use super::{
     RedisError, SessionStore,
-    record::{self, Standing},
+    record::{self, GenerationStatus},
 };
 use crate::domain::{
     clock::Timestamp,
@@ -40,10 +40,10 @@ impl SessionStore {
         let found: Option<Bytes> =
             self.look_ups.watch(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
-        let (record, standing) = record::standing(&bytes, presented, rule, now)?;
+        let (record, status) = record::classify_generation(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
-        let issued_at = (standing == Standing::Current).then_some(record.last_used_at);
-        let accepted = !record.has_grant && now < expires_at && standing != Standing::Superseded;
+        let issued_at = (status == GenerationStatus::Current).then_some(record.last_used_at);
+        let accepted = !record.has_grant && now < expires_at && status != GenerationStatus::Superseded;
         Ok(accepted.then_some(RefreshStatus { issued_at, expires_at }))
     }
 }

@@ -119,7 +119,7 @@ pub(super) async fn call(
 ) -> Result<Value, FredError> {
     // Boxed: fred's futures are several kilobytes, and would be moved with those of all callers.
     let answer = Box::pin(script.script.evalsha_with_reload(connection.client(), keys, arguments)).await;
-    answer.inspect_err(|error| connection.note(error))
+    answer.inspect_err(|error| connection.reconnect_if_demoted(error))
 }
 
 /// Waits for a script's answer, with metrics and a trace span.

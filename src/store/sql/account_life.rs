@@ -9,9 +9,9 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// An address of an account beside its primary one.
+/// A pending or former address of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FurtherAddress {
+pub struct AddressRecord {
     /// The address.
     pub email: Email,
     /// When it was stored.
@@ -63,11 +63,11 @@ impl Sql {
         rows.iter().map(|row| id(row.try_get("id")?)).collect()
     }
 
-    /// The address of an account that waits for its confirmation.
+    /// The pending address of an account: it becomes the primary one when it is confirmed.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn pending_address(&self, id: AccountId, now: Timestamp) -> Result<Option<FurtherAddress>, SqlError> {
+    pub async fn pending_address(&self, id: AccountId, now: Timestamp) -> Result<Option<AddressRecord>, SqlError> {
         let mut tx = self.begin_read().await?;
         let found = addresses(&mut tx, id, PENDING, now).await?;
         tx.commit().await?;
@@ -78,7 +78,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn former_addresses(&self, id: AccountId, now: Timestamp) -> Result<Vec<FurtherAddress>, SqlError> {
+    pub async fn former_addresses(&self, id: AccountId, now: Timestamp) -> Result<Vec<AddressRecord>, SqlError> {
         let mut tx = self.begin_read().await?;
         let found = addresses(&mut tx, id, FORMER, now).await?;
         tx.commit().await?;
@@ -211,15 +211,15 @@ impl AccountChange {
         self.insert_address(PENDING, email, now, expires_at).await
     }
 
-    /// The address that waits for its confirmation.
+    /// The pending address.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn pending_address(&mut self, now: Timestamp) -> Result<Option<FurtherAddress>, SqlError> {
+    pub async fn pending_address(&mut self, now: Timestamp) -> Result<Option<AddressRecord>, SqlError> {
         Ok(addresses(&mut self.tx, self.account.id, PENDING, now).await?.into_iter().next())
     }
 
-    /// Forgets the address that waits for its confirmation.
+    /// Deletes the pending address.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -255,7 +255,7 @@ impl AccountChange {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn former_addresses(&mut self, now: Timestamp) -> Result<Vec<FurtherAddress>, SqlError> {
+    pub async fn former_addresses(&mut self, now: Timestamp) -> Result<Vec<AddressRecord>, SqlError> {
         addresses(&mut self.tx, self.account.id, FORMER, now).await
     }
 
@@ -302,13 +302,13 @@ async fn addresses(
     id: AccountId,
     state: &str,
     now: Timestamp,
-) -> Result<Vec<FurtherAddress>, SqlError> {
+) -> Result<Vec<AddressRecord>, SqlError> {
     let sql = "SELECT email, created_at, expires_at FROM addresses \
                WHERE account_id = $1 AND state = $2 AND expires_at > $3 ORDER BY created_at DESC";
     let rows =
         query(sql).bind(id.to_string()).bind(state.to_owned()).bind(now.as_millis()).fetch_all(&mut **tx).await?;
     let read = |row: &AnyRow| {
-        Ok(FurtherAddress {
+        Ok(AddressRecord {
             email: Email::from_stored(row.try_get("email")?),
             created_at: Timestamp::from_millis(row.try_get("created_at")?),
             expires_at: Timestamp::from_millis(row.try_get("expires_at")?),

@@ -44,7 +44,7 @@ impl Sql {
     /// Inserts an account and records it in the audit log as an operator's action.
     ///
     /// # Errors
-    /// [`InsertError`]. Of any number of concurrent callers with the same address or name exactly one succeeds.
+    /// [`InsertError`]. Exactly one of several concurrent callers with the same address or name succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
         self.insert_account_as(new, &Entry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
     }

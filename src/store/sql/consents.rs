@@ -67,7 +67,7 @@ impl Sql {
         Ok(())
     }
 
-    /// Adds scopes as [`Sql::add_consent`] does. The audit log shows the text beside the client.
+    /// Adds scopes as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if given, the text.
     pub(super) async fn write_consent(
         &self,
         tx: &mut Transaction<'_, Any>,

@@ -101,7 +101,7 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
-        // A registration's is long and says nothing.
+        // The `client_id` of a registration is long and not readable.
         let shown = (client.source == DynamicSource::Document).then_some(client.client_id);
         self.write_consent(&mut tx, account, (client.id, shown), scope, now).await?;
         tx.commit().await?;

@@ -75,10 +75,10 @@ impl From<sqlx::Error> for SqlError {
             E::Database(inner) if inner.message().starts_with(UNSUPPORTED_PARAMETER) => {
                 Self::StartupParameter(inner.message()[UNSUPPORTED_PARAMETER.len()..].trim().to_owned())
             }
-            E::Database(inner) => match Verdict::of(inner.as_ref()) {
-                Verdict::Unavailable => Self::Unavailable(error),
-                Verdict::Corrupt => Self::Corrupt(inner.message().to_owned()),
-                Verdict::Other => Self::Other(error),
+            E::Database(inner) => match ErrorClass::of(inner.as_ref()) {
+                ErrorClass::Unavailable => Self::Unavailable(error),
+                ErrorClass::Corrupt => Self::Corrupt(inner.message().to_owned()),
+                ErrorClass::Other => Self::Other(error),
             },
             // Half an answer: the connection broke, or a proxy in between lost track of it.
             E::Protocol(_) => Self::Unavailable(error),
@@ -122,13 +122,13 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
-enum Verdict {
+enum ErrorClass {
     Unavailable,
     Corrupt,
     Other,
 }
 
-impl Verdict {
+impl ErrorClass {
     /// By the error's code: five characters on Postgres (its manual, appendix A), a number on SQLite
     /// (<https://www.sqlite.org/rescode.html>).
     fn of(error: &dyn sqlx::error::DatabaseError) -> Self {

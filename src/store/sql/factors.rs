@@ -58,8 +58,8 @@ impl Sql {
         Ok(found)
     }
 
-    /// Marks a code of an authenticator app as used. Of any number of callers with the same time step, or an earlier one, one gets
-    /// true (I11). False too if the factor was removed.
+    /// Marks the time step of an authenticator app's code as used. Returns whether it is later than every used one: true to exactly
+    /// one of several concurrent callers (I11), and false if the factor was removed.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -100,8 +100,8 @@ impl Sql {
         Ok(found.is_some())
     }
 
-    /// Deletes a recovery code that is used. Returns how many are left; none if another caller was faster (I11), or there is no
-    /// such code.
+    /// Deletes a used recovery code. Returns how many codes remain; `None` if the code does not exist or another caller has used it
+    /// (I11).
     ///
     /// # Errors
     /// [`SqlError`]

@@ -45,7 +45,7 @@ use sqlx::{
 
 pub use self::{
     account_change::{AccountChange, SetEmailError},
-    account_life::{FurtherAddress, SetUsernameError, TakeAddressError},
+    account_life::{AddressRecord, SetUsernameError, TakeAddressError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
     consents::Consent,
@@ -79,7 +79,7 @@ pub struct Sql {
     /// Where migrations run: past a pooler, if one is configured.
     direct: Arc<AnyConnectOptions>,
     /// The time limit for getting a connection.
-    patience: Duration,
+    acquire_timeout: Duration,
     begun: Arc<AtomicU64>,
     max_connections: u32,
     metrics: DatabaseMetrics,
@@ -138,16 +138,16 @@ impl Sql {
             None => options.clone(),
         };
         let label = dialect.label(&settings.url)?.into();
-        let patience = settings.acquire_timeout;
+        let acquire_timeout = settings.acquire_timeout;
         if dialect == Dialect::Sqlite {
-            sqlite::create(&settings.url, &options, patience).await?;
+            sqlite::create(&settings.url, &options, acquire_timeout).await?;
         }
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)
-            .acquire_timeout(patience)
+            .acquire_timeout(acquire_timeout)
             // A file does not disconnect, and each test is a round trip to its thread.
             .test_before_acquire(dialect != Dialect::Sqlite)
-            .after_connect(move |connection, _| Box::pin(dialect.greet(connection, patience)))
+            .after_connect(move |connection, _| Box::pin(dialect.prepare(connection, acquire_timeout)))
             .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
             .connect_lazy_with(options);
         Ok(Self {
@@ -155,7 +155,7 @@ impl Sql {
             dialect,
             label,
             direct: Arc::new(direct),
-            patience,
+            acquire_timeout,
             begun: Arc::default(),
             max_connections: settings.max_connections,
             metrics: DatabaseMetrics::default(),
@@ -192,7 +192,7 @@ impl Sql {
     async fn connection_error(&self) -> SqlError {
         let options = self.pool.connect_options();
         let connecting = AnyConnection::connect_with(&options);
-        match tokio::time::timeout(self.patience.min(Duration::from_secs(2)), connecting).await {
+        match tokio::time::timeout(self.acquire_timeout.min(Duration::from_secs(2)), connecting).await {
             Ok(Err(error)) => error.into(),
             Ok(Ok(_)) => sqlx::Error::PoolTimedOut.into(),
             Err(_) => sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer in time")).into(),
@@ -269,8 +269,8 @@ impl Sql {
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
         let connecting = AnyConnection::connect_with(&self.direct);
         let mut connection =
-            tokio::time::timeout(self.patience, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        self.dialect.greet(&mut connection, self.patience).await?;
+            tokio::time::timeout(self.acquire_timeout, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        self.dialect.prepare(&mut connection, self.acquire_timeout).await?;
         Ok(connection)
     }
 }
@@ -312,19 +312,19 @@ impl Dialect {
             Self::Sqlite => format!("database.url, {}", sqlite::path(url)?.display()),
             Self::Postgres => {
                 let options: PgConnectOptions = store_url::with_host(url.expose()).parse()?;
-                let place = match options.get_socket() {
+                let location = match options.get_socket() {
                     Some(folder) => folder.display().to_string(),
                     None => format!("{}:{}", options.get_host(), options.get_port()),
                 };
-                format!("database.url, {place}/{}", options.get_database().unwrap_or_default())
+                format!("database.url, {location}/{}", options.get_database().unwrap_or_default())
             }
         })
     }
 
     /// Prepares a new connection.
-    async fn greet(self, connection: &mut AnyConnection, patience: Duration) -> Result<(), sqlx::Error> {
+    async fn prepare(self, connection: &mut AnyConnection, acquire_timeout: Duration) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite => connection.execute(sqlite::pragmas(patience)).await.map(drop),
+            Self::Sqlite => connection.execute(sqlite::pragmas(acquire_timeout)).await.map(drop),
             Self::Postgres => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use crate::domain::{
     audit::Entry, clock::Timestamp, ids::AccountId, ids::RememberedDeviceId, remembered_device::RememberedDevice,
 };
 
-/// The devices that count: those of an account in this state that were remembered after `since` and have not expired.
+/// The devices that may skip the second factor: those of an account in this state that were remembered after `since` and have not expired.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveDevices {
     /// The account.
@@ -45,7 +45,7 @@ impl Sql {
         row.map(|row| parse(&row.try_get::<String, _>("id")?)).transpose()
     }
 
-    /// The remembered devices that count, the newest first.
+    /// The remembered devices that may skip the second factor, the newest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -102,11 +102,11 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Remembers a device. Removes those that count no longer, and the oldest ones above `most`.
+    /// Remembers a device. Removes devices that may no longer skip the second factor, and the oldest ones above `max`.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn remember_device(&mut self, device: &RememberedDevice, most: u32) -> Result<(), SqlError> {
+    pub async fn remember_device(&mut self, device: &RememberedDevice, max: u32) -> Result<(), SqlError> {
         let account = self.account.id.to_string();
         query("DELETE FROM remembered_devices WHERE account_id = $1 AND (binding <> $2 OR expires_at <= $3)")
             .bind(account.clone())
@@ -116,7 +116,7 @@ impl AccountChange {
             .await?;
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id NOT IN (\
                    SELECT id FROM remembered_devices WHERE account_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2)";
-        query(sql).bind(account.clone()).bind(i64::from(most.saturating_sub(1))).execute(&mut *self.tx).await?;
+        query(sql).bind(account.clone()).bind(i64::from(max.saturating_sub(1))).execute(&mut *self.tx).await?;
         let sql = "INSERT INTO remembered_devices \
                    (id, account_id, digest, binding, name, user_agent, created_at, expires_at, last_used_at) \
                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";

@@ -2,7 +2,7 @@
 //!
 //! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, in either
 //! table. A unique index of each table guarantees it within the table, and the lock of [`AccountChange::lock_address`] across
-//! both. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
+//! both. An unverified address belongs to no account (I13): several accounts may have it in `secondary_emails`, and the account that
 //! has it as its unverified primary one loses it to the account that verifies it.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,7 +15,7 @@ use crate::domain::{
     ids::{AccountId, EmailId},
 };
 
-/// An address of an account beside its primary one.
+/// A secondary address of an account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SecondaryEmail {
     /// The id.
@@ -24,7 +24,7 @@ pub struct SecondaryEmail {
     pub account: AccountId,
     /// The address.
     pub email: Email,
-    /// When it was verified. An address that is not verified belongs to nobody (I13).
+    /// When it was verified. An address that is not verified belongs to no account (I13).
     pub verified_at: Option<Timestamp>,
     /// When it was added.
     pub created_at: Timestamp,
@@ -49,9 +49,9 @@ impl Sql {
         Ok(found)
     }
 
-    /// The address of an account that an identifier names, as it is stored: the verified secondary address with this key, else the
-    /// primary one. A mail goes there, and never to the text that was typed. None if the address was removed since the account was
-    /// found by it.
+    /// The stored address of an account that an identifier names: the verified secondary address with this key, else the primary
+    /// one. Mails are sent to this address, never to the text that was typed. `None` if the address was removed after the account
+    /// had been found by it.
     ///
     /// # Errors
     /// [`SqlError`]

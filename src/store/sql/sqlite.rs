@@ -31,12 +31,16 @@ pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
 
 /// Creates the file, for its owner only (SQLite gives the files beside it the same permissions), and turns on the write-ahead
 /// log, which stays on.
-pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patience: Duration) -> Result<(), SqlError> {
+pub(super) async fn create(
+    url: &SecretText,
+    options: &AnyConnectOptions,
+    acquire_timeout: Duration,
+) -> Result<(), SqlError> {
     let path = path(url)?;
     let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
-    connection.execute(pragmas(patience)).await?;
+    connection.execute(pragmas(acquire_timeout)).await?;
     // Of processes that start at once, one turns the log on. The others get an error immediately, whatever busy_timeout says,
     // and retry.
     let turned_on = async {
@@ -48,17 +52,17 @@ pub(super) async fn create(url: &SecretText, options: &AnyConnectOptions, patien
         }
         Ok(())
     };
-    tokio::time::timeout(patience, turned_on).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+    tokio::time::timeout(acquire_timeout, turned_on).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
     Ok(connection.close().await?)
 }
 
 /// The settings of every connection. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
-pub(super) fn pragmas(patience: Duration) -> SqlStr {
+pub(super) fn pragmas(acquire_timeout: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};
          PRAGMA synchronous = FULL;
          PRAGMA foreign_keys = ON;",
-        patience.as_millis()
+        acquire_timeout.as_millis()
     ))
     .into_sql_str()
 }

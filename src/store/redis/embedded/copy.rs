@@ -1,4 +1,4 @@
-//! Copies of the private server's data while it runs, and how a server starts from one.
+//! Copies the private server's data while it runs, and starts a server from a copy.
 
 use std::{
     fs::{self, OpenOptions},

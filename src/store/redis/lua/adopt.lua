@@ -1,5 +1,5 @@
--- Moves the sessions beneath a browser's session to the one that takes its place after its user has authenticated again, and ends the
--- former.
+-- Moves the sessions beneath a browser session to the session that replaces it after the user has authenticated again, and ends the
+-- former session.
 -- ARGV  3 id of the former session  4 id of the new session  5 reason  6 now, ms  7 the node that waits for acknowledgements, or ''
 -- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended. Moves nothing unless the new one is live.
 

@@ -47,9 +47,9 @@ if #authentication == 18 then
   record = string.sub(record, 1, 1) .. string.char(string.byte(record, 2) + 8) .. string.sub(record, 3)
 end
 
--- It ends with the browser's session at the latest, as that session's own timeout ends nothing beneath it, and keeps that session from
--- ending by its idle timeout before. With `offline_access`, it ends with the browser's session only if that was to be a shorter one,
--- since the account must set up a second factor by then.
+-- Without `offline_access`, the new session expires with the browser session at the latest, since the expiry of a browser session does
+-- not end the sessions beneath it, and extends the idle timeout of the browser session to its own end. With `offline_access`, it
+-- expires with the browser session only if that one was shortened because the account must set up a second factor.
 local new_record = read_record(record)
 if offline == 0 or parent.ends - parent.created < new_record.ends - new_record.created then
   new_record.ends = math.min(new_record.ends, parent.ends)

@@ -1,5 +1,5 @@
 -- Takes back an attempt at a second factor's code. A success on a recognized device or address empties its bucket; in the
--- bucket of strangers only the attempt itself is taken back, so that the owner's sign-ins give nobody further attempts.
+-- bucket of unrecognized callers only the attempt itself is taken back, so that the owner's sign-ins give an attacker no attempts.
 -- KEYS  1 the throttle of an account's kind of factor (factor_throttle.lua)
 -- ARGV  1 bucket  2 '1' after a success, '0' if the code was not checked
 

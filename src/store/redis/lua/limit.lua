@@ -1,7 +1,7 @@
--- Takes a place of a quota (GCRA, as in domain/limit.rs). The key, a string, holds the time when all places are free, in µs.
+-- Takes a request from a quota (GCRA, as in domain/limit.rs). The key, a string, holds the time when the quota is full again, in µs.
 -- KEYS  1 the limit
--- ARGV  1 now (ms)  2 time in which one place becomes free (µs)  3 number of places
--- Returns 0, or the time until a place is free (µs) and changes nothing.
+-- ARGV  1 now (ms)  2 time in which one request is regained (µs)  3 requests of a full quota
+-- Returns 0; if the quota is exhausted, changes nothing and returns the time until the next request is allowed (µs).
 
 local now, interval = tonumber(ARGV[1]) * 1000, tonumber(ARGV[2])
 local before = math.max(now, tonumber(redis.call('GET', KEYS[1]) or now))

@@ -6,8 +6,8 @@ local function is_browser(session)
   return session.flags % 8 >= 4
 end
 
--- The authentications of a last use, with another session that its session belongs to, '' for none: that of the sign-in, 9 bytes, the
--- session, 16 or none, and that of a step-up, 9 or none.
+-- Replaces the parent in the authentications of a last use: the sign-in (9 bytes), the parent's id (16 bytes, or '' for no parent) and
+-- the step-up (9 bytes, or none).
 local function child_authentication(authentication, parent)
   local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
   return string.sub(authentication, 1, 9) .. parent .. step_up

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn node_without_peers_waits_for_nobody() {
+    fn node_without_peers_does_not_wait() {
         let mut node = Node::established();
         assert_eq!(node.state.open(node.now), None);
         assert_eq!(node.wait(None, node.now), Duration::ZERO);
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn node_that_does_not_replicate_waits_for_nobody() {
+    fn node_that_does_not_replicate_does_not_wait() {
         let mut state = AckState::default();
         assert_eq!(state.open(Instant::now()), None);
     }
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_beyond_the_limit_are_waited_for_all_the_same() {
+    fn peers_beyond_the_limit_are_still_waited_for() {
         let mut node = Node::established();
         for peer in 0..=MAX_PEERS {
             node.heartbeat(&peer.to_string(), LEASE);

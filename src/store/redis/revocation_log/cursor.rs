@@ -60,17 +60,17 @@ impl Cursor {
         Applied::New
     }
 
-    /// Compares this cursor, which was at `before` when Redis was read, with the position `there` in Redis. Returns whether
+    /// Compares this cursor, which was at `before` when Redis was read, with the position `redis_position` in Redis. Returns whether
     /// Redis no longer has entries that were applied, because it lost them or they expired.
-    pub(super) fn reconcile(&mut self, before: Option<Position>, there: Position) -> bool {
+    pub(super) fn reconcile(&mut self, before: Option<Position>, redis_position: Position) -> bool {
         match before {
             None => {
-                self.position = Some(there);
+                self.position = Some(redis_position);
                 false
             }
-            Some(before) if there < before => {
+            Some(before) if redis_position < before => {
                 if self.position == Some(before) {
-                    self.position = Some(there);
+                    self.position = Some(redis_position);
                 }
                 true
             }
@@ -78,9 +78,9 @@ impl Cursor {
         }
     }
 
-    /// Whether entries up to `there` are missing.
-    pub(super) fn is_behind(self, there: Position) -> bool {
-        self.position.is_none_or(|position| position < there)
+    /// Whether entries up to `redis_position` are missing.
+    pub(super) fn is_behind(self, redis_position: Position) -> bool {
+        self.position.is_none_or(|position| position < redis_position)
     }
 }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn redis_that_went_back_is_noticed_unless_the_cursor_moved_since() {
+    fn reconcile_detects_lost_entries_unless_the_cursor_moved_since() {
         let mut cursor = Cursor::default();
         cursor.reconcile(None, at(5));
         assert!(!cursor.reconcile(Some(at(5)), at(5)));

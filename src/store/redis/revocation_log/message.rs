@@ -54,7 +54,7 @@ pub(super) fn heartbeat(node: &str, lease: Duration) -> String {
     format!("here {node} {}", lease.as_millis())
 }
 
-/// Asks every node to confirm.
+/// A message that asks every node to confirm a position of a bucket.
 pub(super) fn confirm(Confirmation { origin, number, bucket, position }: &Confirmation) -> String {
     format!("confirm {origin} {number} {bucket} {position}")
 }
@@ -71,12 +71,12 @@ pub(super) enum Direct {
         node: NodeName,
         numbers: Vec<u64>,
     },
-    /// Sent so long after the start of this node.
+    /// The time from the start of this node until it sent the ping.
     Ping(Duration),
 }
 
 impl Direct {
-    /// None for anything else.
+    /// Parses a message; `None` if it is neither kind.
     pub(super) fn parse(message: &str) -> Option<Self> {
         let (node, rest) = message.split_once(' ')?;
         if node == "ping" {
@@ -92,7 +92,7 @@ pub(super) fn ping(after_start: Duration) -> String {
     format!("ping {}", after_start.as_micros())
 }
 
-/// Parses the sender field of a revocation: the node that waits for acknowledgements, and the number of the revocation there.
+/// Parses the sender field of a revocation: the node that waits for acknowledgements, and that node's number of the revocation.
 /// None if no node waits.
 pub(super) fn parse_origin(from: &str) -> Option<(&str, u64)> {
     let (origin, number) = from.split_once(' ')?;

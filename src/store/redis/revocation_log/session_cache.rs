@@ -193,13 +193,13 @@ impl SessionCache {
     }
 
     /// See [`Cursor::reconcile`].
-    pub(super) fn reconcile(&self, bucket: usize, before: Option<Position>, there: Position) -> bool {
-        self.bucket(bucket).cursor.reconcile(before, there)
+    pub(super) fn reconcile(&self, bucket: usize, before: Option<Position>, redis_position: Position) -> bool {
+        self.bucket(bucket).cursor.reconcile(before, redis_position)
     }
 
     /// See [`Cursor::is_behind`].
-    pub(super) fn is_behind(&self, bucket: usize, there: Position) -> bool {
-        self.bucket(bucket).cursor.is_behind(there)
+    pub(super) fn is_behind(&self, bucket: usize, redis_position: Position) -> bool {
+        self.bucket(bucket).cursor.is_behind(redis_position)
     }
 
     /// Applies an entry whose predecessor is `previous`; none if nothing is missing before it. After a gap the entry takes

@@ -97,18 +97,18 @@ impl Synchronizer {
         let before: Vec<_> = (0..BUCKETS).map(|bucket| self.cache.position(bucket)).collect();
         let began = Instant::now();
         let watermark = self.connection.clock.measure(client).await?;
-        let there = self.positions(client).await?;
+        let redis_positions = self.positions(client).await?;
 
         let mut lost = false;
-        for (bucket, (before, there)) in before.iter().zip(&there).enumerate() {
-            if self.cache.reconcile(bucket, *before, *there) {
-                lost |= !before.is_some_and(|before| self.has_expired(before, *there, watermark));
+        for (bucket, (before, redis_position)) in before.iter().zip(&redis_positions).enumerate() {
+            if self.cache.reconcile(bucket, *before, *redis_position) {
+                lost |= !before.is_some_and(|before| self.has_expired(before, *redis_position, watermark));
             }
         }
-        let mut behind = self.behind(&there);
+        let mut behind = self.buckets_behind(&redis_positions);
         if !behind.is_empty() {
             tokio::time::sleep(IN_FLIGHT).await;
-            behind = self.behind(&there);
+            behind = self.buckets_behind(&redis_positions);
         }
         for bucket in behind {
             lost |= !self.fill(client, bucket).await?;
@@ -141,13 +141,14 @@ impl Synchronizer {
     }
 
     /// Whether a bucket is empty because its entries have expired.
-    fn has_expired(&self, before: Position, there: Position, now: Timestamp) -> bool {
+    fn has_expired(&self, before: Position, redis_position: Position, now: Timestamp) -> bool {
         let appended = Timestamp::from_millis(i64::try_from(before.millis).unwrap_or(i64::MAX));
-        there.is_none() && now + EXPIRY_SLACK >= appended + self.event_retention
+        redis_position.is_none() && now + EXPIRY_SLACK >= appended + self.event_retention
     }
 
-    fn behind(&self, there: &[Position]) -> Vec<usize> {
-        (0..BUCKETS).filter(|bucket| self.cache.is_behind(*bucket, there[*bucket])).collect()
+    /// The buckets whose cursor is behind Redis.
+    fn buckets_behind(&self, redis_positions: &[Position]) -> Vec<usize> {
+        (0..BUCKETS).filter(|bucket| self.cache.is_behind(*bucket, redis_positions[*bucket])).collect()
     }
 
     /// The positions of all buckets in Redis.

@@ -74,7 +74,7 @@ pub enum Create {
     Created {
         /// The new session.
         grant: Grant,
-        /// The sessions that the cap has ended for it.
+        /// The sessions that were ended because of the account's session limit.
         evicted: Vec<SessionId>,
     },
     /// The account or its claims have changed since its credentials were checked (I5, I16): check them again.

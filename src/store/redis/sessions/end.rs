@@ -32,10 +32,10 @@ impl SessionStore {
     ) -> Result<bool, RedisError> {
         let pending = self.log.acks.open();
         let from = pending.origin();
-        let mut which = session_arg_prefix(account, session, from.len());
-        which.extend_from_slice(from.as_bytes());
+        let mut argument = session_arg_prefix(account, session, from.len());
+        argument.extend_from_slice(from.as_bytes());
         let event = session_ended(account, session, reason, now);
-        let arguments = vec![Value::Bytes(which.freeze()), event.into()];
+        let arguments = vec![Value::Bytes(argument.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
         // On success and on failure: the next lookup reads Redis.
         self.log.session_cache.remove_session(account, session);
@@ -83,7 +83,7 @@ impl SessionStore {
         Ok(ended)
     }
 
-    /// Moves the sessions beneath a browser's session `former` to `new`, which takes its place, and ends the former (I3). If the new one is
+    /// Moves the sessions beneath the browser session `former` to its replacement `new`, and ends `former` (I3). If the new one is
     /// not live, ends all of them. Returns whether `former` existed.
     ///
     /// # Errors
@@ -136,7 +136,7 @@ impl SessionStore {
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
-    /// Runs `revoke_all.lua`, with the arguments of a session that takes the place of another one, if any.
+    /// Runs `revoke_all.lua`, with the arguments of a replacement session, if any.
     pub(super) async fn run_revoke_all(
         &self,
         account: AccountId,

@@ -83,21 +83,21 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
         let Presentation { account, session, generation, accepted, origin } = *presentation;
-        let mut words = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
-        words.put_u32(generation.0);
+        let mut argument = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
+        argument.put_u32(generation.0);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
-            words.put_uint(time.min(MAX_U48), 6);
+            argument.put_uint(time.min(MAX_U48), 6);
         }
-        words.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
-        words.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
-        words.put_u8(rule.counted_repeats_limit);
+        argument.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
+        argument.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
+        argument.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
             // No client has a longer id.
-            words.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
-            words.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
+            argument.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
+            argument.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
         }
-        origin.encode(&mut words);
-        let arguments = vec![Value::Bytes(words.freeze())];
+        origin.encode(&mut argument);
+        let arguments = vec![Value::Bytes(argument.freeze())];
         let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
         if let Some(record) = answer.as_bytes() {
             // the common case: rotated, and there are no roles, no other version of the claims and no client grant

@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-/// A session that takes the place of another one when all sessions of the account end.
+/// A session that replaces another one when all sessions of the account end.
 #[derive(Clone, Debug)]
 pub struct Replacement {
     /// The id of the new session.
     pub id: SessionId,
     /// The account it belongs to.
     pub account: AccountId,
-    /// The session whose place it takes.
+    /// The session that it replaces.
     pub replaces: SessionId,
     /// The sessions that may be replaced.
     pub accepted: Accepted,
@@ -42,7 +42,7 @@ pub struct Replacement {
     pub claims_version: ClaimsVersion,
     /// The account's new epoch.
     pub epoch: Epoch,
-    /// The authentication of the new session; none for that of the replaced one.
+    /// The authentication of the new session; `None` keeps the authentication of the replaced session.
     pub authentication: Option<Authentication>,
     /// The idle timeout.
     pub idle_timeout: Duration,
@@ -67,7 +67,7 @@ pub enum Replace {
 }
 
 impl SessionStore {
-    /// Ends every session of an account and starts the one that takes the place of `replacement.replaces` (I5), with its
+    /// Ends every session of an account and starts the session that replaces `replacement.replaces` (I5), with its
     /// transport and its details. Does nothing if the session to replace has ended (I3) or is not accepted. Returns once no
     /// other node can call an ended session active.
     ///
