@@ -14,7 +14,8 @@ use super::{
     Verification, check, duration, dynamic_clients, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
 use crate::domain::{
-    account::Roles, audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, text::comparison_key,
+    account::Roles, audit::AddressPrecision, factor::FactorPolicy, key::Algorithm, secret::SecretText,
+    text::comparison_key,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -449,9 +450,9 @@ fn audit(read: &mut Reader<'_>) -> AuditSettings {
     AuditSettings {
         retention: Some(retention).filter(|retention| !retention.is_zero()),
         addresses: read.one("audit.addresses", |text| match text {
-            "full" => Ok(Addresses::Full),
-            "truncated" => Ok(Addresses::Truncated),
-            "none" => Ok(Addresses::None),
+            "full" => Ok(AddressPrecision::Full),
+            "truncated" => Ok(AddressPrecision::Truncated),
+            "none" => Ok(AddressPrecision::None),
             _ => Err("must be one of full, truncated, none".into()),
         }),
         queue: read.number("audit.queue", 100..=1_000_000),

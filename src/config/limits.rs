@@ -127,11 +127,11 @@ fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
         }
     });
     let first = read.duration("limits.factor_backoff_first", SECOND, DAY);
-    let most = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
-    read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first <= most, |read| {
+    let max = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
+    read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first <= max, |read| {
         format!("must not be longer than {}", read.mention("limits.factor_backoff_max"))
     });
-    free.map(|free| FactorBackoff { free, first, most })
+    free.map(|free| FactorBackoff { free, first, max })
 }
 
 fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
@@ -155,13 +155,13 @@ fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
         }
     });
     let first = read.duration("limits.login_backoff_first", SECOND / 10, DAY);
-    let most = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
+    let max = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
     let known_for = read.duration("limits.known_for", DAY, 3650 * DAY);
     let max_known = read.number("limits.max_known", 2..=1000);
-    read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first <= most, |read| {
+    read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first <= max, |read| {
         format!("must not be longer than {}", read.mention("limits.login_backoff_max"))
     });
-    free.map(|free| Backoff { free, first, most, known_for, max_known })
+    free.map(|free| Backoff { free, first, max, known_for, max_known })
 }
 
 /// Parses `300/5m`, or `off`.

@@ -26,7 +26,9 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
-use crate::domain::{audit::Addresses, factor::FactorPolicy, key::Algorithm, secret::SecretText, session::RepeatRule};
+use crate::domain::{
+    audit::AddressPrecision, factor::FactorPolicy, key::Algorithm, secret::SecretText, session::RepeatRule,
+};
 
 pub use self::{
     dynamic_clients::DynamicClientSettings,
@@ -414,7 +416,7 @@ pub struct AuditSettings {
     /// Retention of events. None for unlimited.
     pub retention: Option<Duration>,
     /// Recorded part of client addresses.
-    pub addresses: Addresses,
+    pub addresses: AddressPrecision,
     /// Maximum number of events that wait to be written.
     pub queue: usize,
     /// Maximum number of rows about refusals of unknown accounts and clients that a node writes a minute, for each kind of

@@ -122,7 +122,7 @@ fn defaults_are_those_of_the_reference() {
     let quota = |count, window| Some(Quota { count, window: secs(window) });
     assert_eq!((limits.login_per_address, limits.login_service), (quota(300, 300), quota(60_000, 60)));
     let known_for = secs(90 * 86_400);
-    let backoff = Backoff { free: 5, first: secs(1), most: secs(900), known_for, max_known: 32 };
+    let backoff = Backoff { free: 5, first: secs(1), max: secs(900), known_for, max_known: 32 };
     assert_eq!(limits.backoff, Some(backoff));
     assert_eq!((limits.refresh_service, limits.introspection_service), (None, None));
 
@@ -141,7 +141,7 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(link.expose(), "http://127.0.0.1:8080/account/reset-password#token=abc");
 
     let audit = config.audit;
-    assert_eq!((audit.retention, audit.addresses), (Some(secs(90 * 86_400)), Addresses::Full));
+    assert_eq!((audit.retention, audit.addresses), (Some(secs(90 * 86_400)), AddressPrecision::Full));
     assert_eq!((audit.queue, audit.max_refusals), (10_000, 600));
     assert_eq!((config.log.format, config.log.filter.as_str()), (LogFormat::Auto, "info"));
 }
@@ -371,8 +371,8 @@ fn every_key_can_be_set_by_its_variable() {
              metrics: MetricsSettings {{ listen: None }}, \
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
-             backoff: Some(Backoff {{ free: 3, first: 4s, most: 5s, known_for: 518400s, max_known: 7 }}), \
-             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ free: 26, first: 27s, most: 28s }}), \
+             backoff: Some(Backoff {{ free: 3, first: 4s, max: 5s, known_for: 518400s, max_known: 7 }}), \
+             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ free: 26, first: 27s, max: 28s }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \

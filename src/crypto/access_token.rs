@@ -159,7 +159,7 @@ impl SigningKey {
     /// # Errors
     /// [`EncodeError`]
     pub fn encode(&self, claims: &AccessClaims) -> Result<AccessToken, EncodeError> {
-        bounded(self.encode_claims(claims)?)
+        check_length(self.encode_claims(claims)?)
     }
 
     /// Encodes and signs a service client's own access token.
@@ -167,11 +167,11 @@ impl SigningKey {
     /// # Errors
     /// [`EncodeError`]
     pub fn encode_client(&self, claims: &ClientClaims) -> Result<AccessToken, EncodeError> {
-        bounded(self.encode_claims(claims)?)
+        check_length(self.encode_claims(claims)?)
     }
 }
 
-fn bounded(token: String) -> Result<AccessToken, EncodeError> {
+fn check_length(token: String) -> Result<AccessToken, EncodeError> {
     if token.len() > MAX_TOKEN_BYTES { Err(EncodeError::TooLong) } else { Ok(AccessToken(token)) }
 }
 

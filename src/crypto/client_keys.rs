@@ -60,8 +60,8 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
     serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
 }
 
-/// Converts a JWK set that a stranger has published to the one to store: without the keys that can't verify a signature here, which the set
-/// may have for other purposes (RFC 7517, section 5).
+/// Converts a JWK set that a dynamic client has published to the one to store. Omits keys that can't verify a signature here, which the
+/// set may have for other purposes (RFC 7517, section 5).
 ///
 /// # Errors
 /// [`ClientKeysError`] if no key is left, or one is private.
@@ -179,7 +179,7 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
         let crv = Some("Ed25519".to_owned());
         return Ok(Jwk { kty: "OKP".to_owned(), crv, x: encode(x), ..Jwk::default() });
     }
-    let (n, e) = rsa_numbers(&der).ok_or(ClientKeysError::Unusable)?;
+    let (n, e) = extract_rsa_numbers(&der).ok_or(ClientKeysError::Unusable)?;
     Ok(Jwk { kty: "RSA".to_owned(), n: encode(n), e: encode(e), ..Jwk::default() })
 }
 
@@ -188,20 +188,20 @@ const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 
 /// Extracts the modulus and the exponent from an RSA `SubjectPublicKeyInfo`.
-fn rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (info, []) = element(der, SEQUENCE)? else { return None };
-    let (algorithm, rest) = element(info, SEQUENCE)?;
-    let (bits, []) = element(rest, BIT_STRING)? else { return None };
-    let (numbers, []) = element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
-    let (n, rest) = element(numbers, INTEGER)?;
-    let (e, []) = element(rest, INTEGER)? else { return None };
+fn extract_rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (info, []) = split_element(der, SEQUENCE)? else { return None };
+    let (algorithm, rest) = split_element(info, SEQUENCE)?;
+    let (bits, []) = split_element(rest, BIT_STRING)? else { return None };
+    let (numbers, []) = split_element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
+    let (n, rest) = split_element(numbers, INTEGER)?;
+    let (e, []) = split_element(rest, INTEGER)? else { return None };
     // DER puts a zero before a number whose first bit is set
     let zeros = |number: &[u8]| number.iter().take_while(|byte| **byte == 0).count();
     (algorithm == RSA_ALGORITHM).then_some((&n[zeros(n)..], &e[zeros(e)..]))
 }
 
 /// Splits off the first DER element, which must have this tag, and returns its contents and the rest (X.690, section 8.1).
-fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+fn split_element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let [found, first, rest @ ..] = der else { return None };
     let (length, rest) = match *first {
         short @ 0..=0x7f => (usize::from(short), rest),

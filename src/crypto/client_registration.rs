@@ -29,14 +29,14 @@ use crate::{
     },
 };
 
-/// The prefix of every such client id.
+/// The prefix of the client id of every registered app.
 pub const PREFIX: &str = "lk_dc_";
 /// The longest client id, in bytes. It must fit into the query of an authorization request.
 pub const MAX_BYTES: usize = 2000;
 /// 128 bits of HMAC-SHA256.
 const MAC_BYTES: usize = 16;
 
-/// The reference to a client by its `client_id`: 192 bits of SHA-256, so that nobody finds two ids with one reference.
+/// The reference to a client by its `client_id`: 192 bits of SHA-256, so that finding two ids with the same reference is infeasible.
 pub fn reference(source: DynamicSource, client_id: &str) -> ClientId {
     let hash = digest(&SHA256, client_id.as_bytes());
     DynamicClient::reference(source, &BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..24]))
@@ -68,7 +68,7 @@ pub struct Registration {
     pub secret: ClientSecret,
 }
 
-/// Issues and reads such client ids. Keys of previous secrets are accepted, so that the service's secret can be rotated.
+/// Issues and reads the client ids of registered apps. Accepts keys of previous secrets, so that the service's secret can be rotated.
 pub struct ClientRegistrations {
     /// The current keys, then those of previous secrets.
     keys: Vec<Keys>,

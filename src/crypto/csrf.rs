@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn csrf_token_is_of_one_browser_and_its_session() {
+    fn csrf_token_is_valid_for_its_own_browser_only() {
         let entropy = Entropy::system();
         let (one, other) = (VisitorToken::generate(&entropy), VisitorToken::generate(&entropy));
         assert_eq!(VisitorToken::parse(one.expose()), Some(one.clone()));

@@ -11,30 +11,30 @@ use std::sync::{
 static OFF: AtomicBool = AtomicBool::new(false);
 static SWITCHING: Mutex<()> = Mutex::new(());
 
-/// Disables huge pages except inside `with`. To be called by `main` before it starts threads.
-pub fn off() {
+/// Disables huge pages except inside `enable_during`. To be called by `main` before it starts threads.
+pub fn disable() {
     OFF.store(true, Ordering::Relaxed);
-    disable(true);
+    set_disabled(true);
 }
 
 /// Runs `allocate`, which allocates memory and touches all of it, with huge pages enabled.
-pub(crate) fn with<T>(allocate: impl FnOnce() -> T) -> T {
+pub(crate) fn enable_during<T>(allocate: impl FnOnce() -> T) -> T {
     if !OFF.load(Ordering::Relaxed) {
         return allocate();
     }
     let _guard = SWITCHING.lock().unwrap_or_else(PoisonError::into_inner);
-    disable(false);
+    set_disabled(false);
     let allocated = allocate();
-    disable(true);
+    set_disabled(true);
     allocated
 }
 
 #[cfg(target_os = "linux")]
-fn disable(disable: bool) {
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(disable) {
+fn set_disabled(disabled: bool) {
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(disabled) {
         tracing::debug!(%error, "setting transparent huge pages failed; the kernel's default stays in effect");
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn disable(_: bool) {}
+fn set_disabled(_: bool) {}

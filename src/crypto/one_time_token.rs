@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn digest_depends_on_key_purpose_account_secret_and_asker() {
+    fn digest_depends_on_key_purpose_account_secret_and_request_secret() {
         let digests = TokenDigests::new(&[1; 32], [&[2; 32]]);
         let (entropy, account) = (Entropy::system(), AccountId::from_bytes([7; 16]));
         let code = Code::generate(&entropy);

@@ -9,20 +9,20 @@ use siphasher::sip::SipHasher24;
 use super::derive::{self, derive};
 use crate::{
     config::Secrets,
-    domain::{audit::Addresses, session::OriginTag},
+    domain::{audit::AddressPrecision, session::OriginTag},
 };
 
 /// Computes the tags of request origins.
 pub struct OriginTagger(SipHasher24);
 
 impl OriginTagger {
-    /// Derives the key from the least of the configured secrets' keys: nodes that have the same secrets in another order, as during
-    /// a change of the secret, compute the same tags.
+    /// Uses the lexicographically smallest of the keys that the configured secrets derive, so that nodes with the same secrets in
+    /// another order, as during a rotation of the secret, compute the same tags.
     pub fn new(secrets: &Secrets) -> Self {
         let all = std::iter::once(&secrets.current).chain(&secrets.previous);
         let keys = all.map(|secret| derive(secret, derive::ORIGIN_TAGS));
-        let least = keys.min_by(|one, other| one.as_slice().cmp(other.as_slice()));
-        let key = least.unwrap_or_else(|| derive(&secrets.current, derive::ORIGIN_TAGS));
+        let smallest = keys.min_by(|one, other| one.as_slice().cmp(other.as_slice()));
+        let key = smallest.unwrap_or_else(|| derive(&secrets.current, derive::ORIGIN_TAGS));
         let mut half = [0; 16];
         half.copy_from_slice(&key[..16]);
         Self(SipHasher24::new_with_key(&half))
@@ -31,7 +31,7 @@ impl OriginTagger {
     /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.
     pub fn tag(&self, ip: Option<IpAddr>, user_agent: Option<&str>) -> OriginTag {
         let mut hasher = self.0;
-        match ip.and_then(|ip| Addresses::Truncated.keep(ip)) {
+        match ip.and_then(|ip| AddressPrecision::Truncated.apply(ip)) {
             None => hasher.write(&[0]),
             Some(IpAddr::V4(ip)) => {
                 hasher.write(&[4]);

@@ -200,7 +200,7 @@ impl PresentedAssertion {
         &self.credential
     }
 
-    /// The account that the authenticator stored with the credential; none if it stored none.
+    /// The account that the authenticator stored with the credential; `None` if it stored no account.
     pub fn user_handle(&self) -> Option<&[u8]> {
         // clients send an empty handle for credentials that have none
         self.response.get_user_unique_id().filter(|handle| !handle.is_empty())
@@ -320,7 +320,7 @@ impl PasskeyCeremonies {
     ) -> Result<NewCredential, PasskeyRefusal> {
         let state: RegistrationState = serde_json::from_slice(state).map_err(|_| PasskeyRefusal::Malformed)?;
         let registered = self.core.register_credential(&presented.response, &state, None)?;
-        let (aaguid, public_key) = attested(&presented.response.response.attestation_object)?;
+        let (aaguid, public_key) = read_attested_data(&presented.response.response.attestation_object)?;
         if !self.allowed_aaguids.is_empty() && !self.allowed_aaguids.contains(&aaguid) {
             return Err(PasskeyRefusal::Model);
         }
@@ -417,7 +417,7 @@ fn credential(passkey: &Passkey) -> Result<Credential, WebauthnError> {
 }
 
 /// The model and the public key in an attestation object that the core has checked (WebAuthn, section 6.5.1).
-fn attested(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), PasskeyRefusal> {
+fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), PasskeyRefusal> {
     /// The part of an attestation object that this module reads.
     #[derive(serde::Deserialize)]
     struct AttestationObject<'a> {

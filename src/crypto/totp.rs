@@ -87,9 +87,10 @@ impl TotpSecret {
     /// The URI that a QR code shows to an app. `service` and `account` are names for people.
     pub fn uri(&self, service: &str, account: &str) -> SecretText {
         let encode = |text: &str| -> String {
-            let kept = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
+            let is_unreserved =
+                |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'@');
             text.bytes()
-                .map(|byte| if kept(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+                .map(|byte| if is_unreserved(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
                 .collect()
         };
         // A colon separates the service from the account.
@@ -102,13 +103,13 @@ impl TotpSecret {
         .into()
     }
 
-    /// The time step of a code, if the code is valid at `now`. Codes of `last_used` and earlier steps are refused: a code works
+    /// Finds the time step of a code, if the code is valid at `now`. Codes of `last_used` and earlier steps are refused: a code works
     /// once (RFC 6238, section 5.2).
-    pub fn step_of(&self, code: &TotpCode, now: Timestamp, last_used: u64) -> Option<u64> {
+    pub fn find_step(&self, code: &TotpCode, now: Timestamp, last_used: u64) -> Option<u64> {
         let totp = self.totp();
         let current = now.as_secs().max(0).unsigned_abs() / STEP_SECONDS;
         let mut found = None;
-        // All steps are compared, so that the time says nothing about the code.
+        // All steps are compared, so that the running time reveals nothing about the code.
         for step in current.saturating_sub(DRIFT)..=current + DRIFT {
             let expected = totp.generate(step * STEP_SECONDS).to_string();
             let equal: bool = expected.as_bytes().ct_eq(code.0.expose().as_bytes()).into();
@@ -170,7 +171,7 @@ mod tests {
             [(59, "287082"), (1_111_111_109, "081804"), (1_234_567_890, "005924"), (2_000_000_000, "279037")]
         {
             let now = Timestamp::from_millis(seconds * 1000);
-            let step = secret.step_of(&TotpCode::parse(code).unwrap(), now, 0);
+            let step = secret.find_step(&TotpCode::parse(code).unwrap(), now, 0);
             assert_eq!(step, Some(seconds.unsigned_abs() / 30), "{code}");
         }
     }
@@ -180,10 +181,10 @@ mod tests {
         let secret = TotpSecret::generate(&Entropy::system());
         let at = |step: i64| Timestamp::from_millis((60_000_000 + step) * 30_000);
         let code = TotpCode::parse(&secret.totp().generate(60_000_000 * 30).to_string()).unwrap();
-        let accepted = [-2, -1, 0, 1, 2].map(|step| secret.step_of(&code, at(step), 0).is_some());
+        let accepted = [-2, -1, 0, 1, 2].map(|step| secret.find_step(&code, at(step), 0).is_some());
         assert_eq!(accepted, [false, true, true, true, false]);
-        assert_eq!(secret.step_of(&code, at(0), 60_000_000), None, "was used");
-        assert_eq!(secret.step_of(&code, at(0), 59_999_999), Some(60_000_000));
+        assert_eq!(secret.find_step(&code, at(0), 60_000_000), None, "was used");
+        assert_eq!(secret.find_step(&code, at(0), 59_999_999), Some(60_000_000));
     }
 
     #[test]

@@ -193,7 +193,7 @@ pub fn check_redirect_uri(kind: ClientKind, uri: &str) -> Result<(), RedirectUri
     }
     let allowed = match url.scheme() {
         "https" => url.host().is_some(),
-        "http" => loopback(uri).is_some(),
+        "http" => split_loopback(uri).is_some(),
         scheme => kind == ClientKind::Public && scheme.contains('.'),
     };
     if allowed { Ok(()) } else { Err(RedirectUriError::Scheme) }
@@ -214,12 +214,14 @@ pub fn is_owned_by_a_server(uri: &str) -> bool {
 }
 
 fn matches_any(registered: &[String], uri: &str) -> bool {
-    registered.iter().any(|known| known == uri || loopback(known).is_some_and(|known| loopback(uri) == Some(known)))
+    registered
+        .iter()
+        .any(|known| known == uri || split_loopback(known).is_some_and(|known| split_loopback(uri) == Some(known)))
 }
 
 /// The host and, after the port, the rest of an http URI on a loopback address. Compares texts, so that no two parsers can
 /// disagree.
-fn loopback(uri: &str) -> Option<(&str, &str)> {
+fn split_loopback(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.strip_prefix("http://")?;
     let (host, rest) =
         ["127.0.0.1", "[::1]", "localhost"].into_iter().find_map(|host| Some((host, rest.strip_prefix(host)?)))?;

@@ -10,8 +10,8 @@ use super::{
 };
 
 /// Declares an enum with a stable text for each variant.
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
+macro_rules! named_enum {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum $name { $($(#[$variant_doc])* $variant,)* }
@@ -22,18 +22,18 @@ macro_rules! words {
 
             /// The stable text.
             pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word,)* }
+                match self { $(Self::$variant => $text,)* }
             }
 
             /// Parses the text of [`Self::as_str`].
             pub fn parse(text: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|word| word.as_str() == text)
+                Self::ALL.iter().copied().find(|variant| variant.as_str() == text)
             }
         }
     };
 }
 
-words! {
+named_enum! {
     /// The kind of a security event.
     AuditEvent {
         /// A user logged in, or a login was refused. The reason `remembered_device` means that the device has skipped the second
@@ -140,7 +140,7 @@ words! {
     }
 }
 
-words! {
+named_enum! {
     /// The outcome of an event.
     Outcome {
         /// The action was done.
@@ -190,7 +190,7 @@ impl fmt::Display for Actor {
 
 /// The part of an address that the audit log stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addresses {
+pub enum AddressPrecision {
     /// The full address.
     Full,
     /// The network: the /24 of an IPv4 address, the /48 of an IPv6 address.
@@ -199,9 +199,9 @@ pub enum Addresses {
     None,
 }
 
-impl Addresses {
-    /// Truncates an address accordingly.
-    pub fn keep(self, ip: IpAddr) -> Option<IpAddr> {
+impl AddressPrecision {
+    /// Reduces an address to the part that is stored.
+    pub fn apply(self, ip: IpAddr) -> Option<IpAddr> {
         match (self, ip.to_canonical()) {
             (Self::Full, ip) => Some(ip),
             (Self::Truncated, IpAddr::V4(ip)) => {
@@ -224,13 +224,13 @@ pub struct Entry {
     pub at: Timestamp,
     /// The number of identical events.
     pub count: u64,
-    /// Everything else; identical for events that share an entry.
-    pub what: What,
+    /// The facts, which are identical for all events that share an entry.
+    pub facts: EventFacts,
 }
 
 /// The event, its outcome, its subject and its actor.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct What {
+pub struct EventFacts {
     /// The kind of event.
     pub event: AuditEvent,
     /// The outcome of an event.
@@ -254,7 +254,7 @@ pub struct What {
 impl Entry {
     /// An action that was done at `at`.
     pub const fn new(at: Timestamp, event: AuditEvent) -> Self {
-        let what = What {
+        let facts = EventFacts {
             event,
             outcome: Outcome::Success,
             reason: None,
@@ -265,63 +265,63 @@ impl Entry {
             actor: None,
             address: None,
         };
-        Self { at, count: 1, what }
+        Self { at, count: 1, facts }
     }
 
     /// Marks the action as refused.
     #[must_use]
     pub const fn refused(mut self, reason: &'static str) -> Self {
-        self.what.outcome = Outcome::Refused;
-        self.what.reason = Some(reason);
+        self.facts.outcome = Outcome::Refused;
+        self.facts.reason = Some(reason);
         self
     }
 
     /// Sets the reason.
     #[must_use]
     pub const fn because(mut self, reason: &'static str) -> Self {
-        self.what.reason = Some(reason);
+        self.facts.reason = Some(reason);
         self
     }
 
     /// Sets the account.
     #[must_use]
     pub const fn account(mut self, account: AccountId) -> Self {
-        self.what.account = Some(account);
+        self.facts.account = Some(account);
         self
     }
 
     /// Sets the session.
     #[must_use]
     pub const fn session(mut self, session: SessionId) -> Self {
-        self.what.session = Some(session);
+        self.facts.session = Some(session);
         self
     }
 
     /// Sets the service client.
     #[must_use]
     pub fn client(mut self, client: ClientId) -> Self {
-        self.what.client = Some(client);
+        self.facts.client = Some(client);
         self
     }
 
     /// Sets the detail.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
-        self.what.detail = Some(detail.into());
+        self.facts.detail = Some(detail.into());
         self
     }
 
     /// Sets the actor.
     #[must_use]
     pub fn by(mut self, actor: Actor) -> Self {
-        self.what.actor = Some(actor);
+        self.facts.actor = Some(actor);
         self
     }
 
     /// Sets the address.
     #[must_use]
     pub const fn from(mut self, address: Option<IpAddr>) -> Self {
-        self.what.address = address;
+        self.facts.address = address;
         self
     }
 
@@ -339,11 +339,12 @@ mod tests {
 
     #[test]
     fn addresses_are_truncated_as_configured() {
-        let keep = |how: Addresses, text: &str| how.keep(text.parse().unwrap()).map(|ip| ip.to_string());
-        assert_eq!(keep(Addresses::Full, "::ffff:192.0.2.77").as_deref(), Some("192.0.2.77"));
-        assert_eq!(keep(Addresses::Truncated, "192.0.2.77").as_deref(), Some("192.0.2.0"));
-        assert_eq!(keep(Addresses::Truncated, "2001:db8:1:2::3").as_deref(), Some("2001:db8:1::"));
-        assert_eq!(keep(Addresses::None, "192.0.2.77"), None);
+        let apply =
+            |precision: AddressPrecision, text: &str| precision.apply(text.parse().unwrap()).map(|ip| ip.to_string());
+        assert_eq!(apply(AddressPrecision::Full, "::ffff:192.0.2.77").as_deref(), Some("192.0.2.77"));
+        assert_eq!(apply(AddressPrecision::Truncated, "192.0.2.77").as_deref(), Some("192.0.2.0"));
+        assert_eq!(apply(AddressPrecision::Truncated, "2001:db8:1:2::3").as_deref(), Some("2001:db8:1::"));
+        assert_eq!(apply(AddressPrecision::None, "192.0.2.77"), None);
     }
 
     #[test]

@@ -159,10 +159,10 @@ pub struct Authentication {
 }
 
 impl Authentication {
-    /// The authentication of a session at `now`, from that of its sign-in (`self`) and its user's last step-up.
+    /// The effective authentication of a session at `now`: combines the authentication at sign-in (`self`) with the last step-up.
     ///
-    /// The step-up counts for `ttl`. After that the level is the lower of the two: a strong sign-in long ago and a weak step-up
-    /// later are no strong recent authentication. The time stays that of the step-up.
+    /// Within `ttl`, the step-up is the result. Afterwards, the result has the lower of the two levels, because a strong sign-in long
+    /// ago and a weak step-up later are no strong recent authentication, and keeps the time of the step-up.
     #[must_use]
     pub fn with_step_up(self, step_up: Option<Self>, ttl: Duration, now: Timestamp) -> Self {
         match step_up {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn step_up_counts_for_its_time_and_its_end_never_raises_the_level() {
+    fn step_up_counts_for_its_ttl_and_its_end_never_raises_the_level() {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
         let (ttl, password) = (Duration::from_secs(100), Authentication::by_password(at(0)));
         let strong = |seconds| Authentication {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn acr_unknown_level_is_the_lowest() {
+    fn unknown_acr_level_is_read_as_the_lowest() {
         for acr in Acr::ALL {
             assert_eq!((Acr::from_level(acr.level()), Acr::parse(acr.as_str())), (acr, Some(acr)));
         }

@@ -73,7 +73,7 @@ pub struct AuthorizationRequest {
     pub resources: Vec<String>,
     /// The parameter `nonce`, returned in the ID token.
     pub nonce: Option<String>,
-    /// The S256 challenge (RFC 7636); empty for a client that may leave it out, and did.
+    /// The S256 challenge (RFC 7636); empty if the client may omit PKCE and has omitted it.
     pub code_challenge: String,
     /// The parameter `prompt`.
     pub prompt: Prompt,

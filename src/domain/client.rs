@@ -91,7 +91,7 @@ impl SpaceSeparated {
     }
 
     /// The items.
-    pub fn words(&self) -> &[String] {
+    pub fn items(&self) -> &[String] {
         &self.0
     }
 
@@ -102,7 +102,7 @@ impl SpaceSeparated {
 
     /// Whether the list contains `item`.
     pub fn contains(&self, item: &str) -> bool {
-        self.0.iter().any(|it| it == item)
+        self.0.iter().any(|own| own == item)
     }
 
     /// Whether the list contains every item of `other`.
@@ -215,12 +215,12 @@ impl Client {
         }
     }
 
-    /// The name for people.
+    /// The name to show to users.
     pub fn display_name(&self) -> &str {
         self.app.name.as_deref().unwrap_or(self.id.as_str())
     }
 
-    /// Whether `hash` is that of the current secret, or of the previous one within its grace period.
+    /// Whether `hash` is the hash of the current secret, or of the previous secret within its grace period.
     pub fn has_secret(&self, hash: &ClientSecretHash, now: Timestamp) -> bool {
         let former = self.former_secret.as_ref().is_some_and(|former| former.hash == *hash && now < former.until);
         self.secret == *hash || former

@@ -83,13 +83,13 @@ impl ClockOffset {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Corrects the difference by a measurement: the other clock showed `theirs` when this machine's showed a time from `before` to
-    /// `after`. The difference changes no more than the measurement proves, so that the corrected time does not jitter.
-    pub fn measure(&self, before: Timestamp, theirs: Timestamp, after: Timestamp) {
-        let (least, most) = (theirs.0.saturating_sub(after.0), theirs.0.saturating_sub(before.0));
-        // The clock was set in between: the measurement proves nothing.
-        if least <= most {
-            self.0.store(self.as_millis().clamp(least, most), Ordering::Relaxed);
+    /// Corrects the difference by a measurement: the other clock showed `other` at a moment between `before` and `after` of this
+    /// machine's clock. The difference changes no more than the measurement proves, so that the corrected time does not jitter.
+    pub fn measure(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
+        let (min, max) = (other.0.saturating_sub(after.0), other.0.saturating_sub(before.0));
+        // If this machine's clock was set back between the two readings, the measurement proves nothing.
+        if min <= max {
+            self.0.store(self.as_millis().clamp(min, max), Ordering::Relaxed);
         }
     }
 }
@@ -155,8 +155,8 @@ mod tests {
     fn offset_follows_a_measurement_only_as_far_as_it_proves() {
         let at = Timestamp::from_millis;
         let offset = ClockOffset::default();
-        let measured = |before, theirs, after| {
-            offset.measure(at(before), at(theirs), at(after));
+        let measured = |before, other, after| {
+            offset.measure(at(before), at(other), at(after));
             offset.as_millis()
         };
         assert_eq!(measured(1000, 1002, 1005), 0, "the clocks may be equal");

@@ -54,7 +54,7 @@ impl Factors {
     pub const fn set(self, kind: FactorKind, present: bool) -> Self {
         let bit = 1 << kind as u8;
         let bits = if present { self.0 | bit } else { self.0 & !bit };
-        // A further switch ends the suspension.
+        // Switching codes by mail on or off ends their suspension.
         Self(if matches!(kind, FactorKind::EmailCode) { bits & !EMAIL_CODE_SUSPENDED } else { bits })
     }
 
@@ -80,13 +80,13 @@ impl Factors {
 
     /// Whether the account has a factor of the level `aal2`: an authenticator app or a passkey. Recovery codes only replace
     /// another factor, and codes by mail are weaker than both.
-    pub const fn protect(self) -> bool {
+    pub const fn has_aal2_factor(self) -> bool {
         self.contains(FactorKind::Totp) || self.contains(FactorKind::Passkey)
     }
 
     /// Whether the account has a factor of any level, which recovery codes can replace.
-    pub const fn any(self) -> bool {
-        self.protect() || self.contains(FactorKind::EmailCode)
+    pub const fn has_any(self) -> bool {
+        self.has_aal2_factor() || self.contains(FactorKind::EmailCode)
     }
 
     /// The kinds.
@@ -179,9 +179,9 @@ mod tests {
     #[test]
     fn recovery_codes_alone_require_no_second_factor() {
         let of = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
-        assert!(!of(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).protect());
-        assert!(of(&[FactorKind::Totp]).protect() && of(&[FactorKind::Passkey]).protect());
-        assert!(of(&[FactorKind::EmailCode]).any() && !of(&[FactorKind::RecoveryCode]).any());
+        assert!(!of(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).has_aal2_factor());
+        assert!(of(&[FactorKind::Totp]).has_aal2_factor() && of(&[FactorKind::Passkey]).has_aal2_factor());
+        assert!(of(&[FactorKind::EmailCode]).has_any() && !of(&[FactorKind::RecoveryCode]).has_any());
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(factors.with_email_code_suspended(true), factors, "there is nothing to suspend");
         let suspended = factors.set(FactorKind::EmailCode, true).with_email_code_suspended(true);
         let read = Factors::from_bits(suspended.bits());
-        assert!(read.is_email_code_suspended() && read.any());
+        assert!(read.is_email_code_suspended() && read.has_any());
         assert_eq!(read.kinds().count(), 2);
         assert!(read.set(FactorKind::Totp, true).is_email_code_suspended());
         assert!(!read.with_email_code_suspended(false).is_email_code_suspended());

@@ -165,7 +165,7 @@ impl fmt::Display for LimitPolicy {
 /// A request exceeded a rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: {policy}")]
-pub struct TooMany {
+pub struct LimitExceeded {
     /// The limit that was reached.
     pub policy: LimitPolicy,
     /// The requests that it allows.
@@ -182,7 +182,7 @@ pub struct Backoff {
     /// The wait after the first failure beyond those; doubles with each further one.
     pub first: Duration,
     /// The longest wait.
-    pub most: Duration,
+    pub max: Duration,
     /// How long an account knows a device or a network after a login from it.
     pub known_for: Duration,
     /// The maximum number of devices and networks that an account knows; the least recently seen one is forgotten first.
@@ -192,7 +192,7 @@ pub struct Backoff {
 impl Backoff {
     /// Failures without a wait at a known device or network: twenty times as many. Logins in progress count as failures until
     /// they succeed, and a known network may belong to a busy program.
-    pub fn free_where_known(self) -> u32 {
+    pub fn free_where_recognized(self) -> u32 {
         self.free.saturating_mul(20)
     }
 }
@@ -206,13 +206,13 @@ pub struct FactorBackoff {
     /// The wait after the first wrong code beyond those; doubles with each further one.
     pub first: Duration,
     /// The longest wait.
-    pub most: Duration,
+    pub max: Duration,
 }
 
 impl FactorBackoff {
     /// How long wrong codes are remembered: a day, or twice the longest wait.
-    pub fn kept(self) -> Duration {
-        Duration::from_hours(24).max(2 * self.most)
+    pub fn retention(self) -> Duration {
+        Duration::from_hours(24).max(2 * self.max)
     }
 
     /// How many codes can be tried within `window`, by an attacker who waits only as long as required.
@@ -220,7 +220,7 @@ impl FactorBackoff {
         let (mut attempts, mut elapsed) = (self.free.saturating_add(1), Duration::ZERO);
         loop {
             let doubled = self.first.saturating_mul(1 << (attempts - self.free - 1).min(31));
-            elapsed += doubled.min(self.most);
+            elapsed += doubled.min(self.max);
             if elapsed >= window || doubled.is_zero() {
                 return attempts;
             }
@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn guessing_a_code_within_a_day_succeeds_less_often_than_once_in_ten_thousand() {
         let minutes = |count| Duration::from_mins(count);
-        let backoff = FactorBackoff { free: 5, first: minutes(5), most: minutes(12 * 60) };
+        let backoff = FactorBackoff { free: 5, first: minutes(5), max: minutes(12 * 60) };
         let attempts = backoff.attempts_within(minutes(24 * 60));
         assert_eq!(attempts, 14);
         assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);

@@ -7,7 +7,7 @@ use super::{clock::Timestamp, ids::AccountId};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Wrong codes after which the code of a mail stops working. Its link still works: strangers who guess codes do not lock
+/// Wrong codes after which the code of a mail stops working. Its link still works, so that attackers who guess codes do not lock
 /// the owner out.
 pub const CODE_ATTEMPTS: u8 = 5;
 
@@ -99,7 +99,7 @@ impl TokenPurpose {
         match self {
             // each belongs to another mail about another event or address
             Self::UndoEmailChange | Self::SecureAccount | Self::AddEmail => 8,
-            // One for each pending sign-in, so that a stranger who knows the password does not replace the owner's token. The
+            // One for each pending sign-in, so that an attacker who knows the password does not replace the owner's token. The
             // mails are limited (`limits.factor_mail_per_account`).
             Self::SecondFactor => 64,
             _ => 3,

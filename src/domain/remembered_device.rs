@@ -15,9 +15,9 @@ pub struct RememberedDevice {
     pub name: Option<String>,
     /// The user agent with which the device was remembered.
     pub user_agent: Option<String>,
-    /// When the device showed a second factor.
+    /// When the user passed a second factor on the device.
     pub created_at: Timestamp,
-    /// When the device has to show one again.
+    /// When the device stops skipping the second factor.
     pub expires_at: Timestamp,
     /// When the device last skipped the second factor.
     pub last_used_at: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! Decides which addresses are public: the service connects to no other when a stranger names their host.
+//! Decides which addresses are public. For hosts that dynamic clients name, the service connects to public addresses only.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

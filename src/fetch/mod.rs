@@ -1,5 +1,5 @@
-//! HTTPS requests to hosts that strangers name, with protection against server-side request forgery (OWASP, "Server-Side Request Forgery
-//! Prevention"):
+//! HTTPS requests to hosts that dynamic clients name, with protection against server-side request forgery (OWASP, "Server-Side Request
+//! Forgery Prevention"):
 //!
 //! - The host is resolved once, all of its addresses must be public, and the connection goes to one of the addresses that were checked. A name
 //!   that resolves to another address a moment later changes nothing.
@@ -34,7 +34,7 @@ use crate::config::DynamicClientSettings;
 
 pub use self::tls::FetcherError;
 
-/// The most requests at a time.
+/// The maximum number of concurrent requests.
 const MAX_CONCURRENT: usize = 32;
 /// The maximum number of addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 3;
@@ -128,7 +128,7 @@ impl Fetcher {
     /// [`FetcherError`]
     pub fn new(settings: &DynamicClientSettings) -> Result<Self, FetcherError> {
         Ok(Self {
-            tls: tls::connector(settings.ca_file.as_deref())?,
+            tls: tls::build_connector(settings.ca_file.as_deref())?,
             private_networks: settings.private_networks.clone(),
             max_bytes: settings.max_document_bytes,
             timeout: settings.fetch_timeout,
@@ -154,21 +154,21 @@ impl Fetcher {
             .await
             .map_err(|_| FetchError::Http)?;
         let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
-        let request = request(url).ok_or(FetchError::Http)?;
+        let request = build_request(url).ok_or(FetchError::Http)?;
         let response = sender.send_request(request).await.map_err(|_| FetchError::Http)?;
-        check(&response)?;
+        check_response(&response)?;
         let freshness = caching::freshness(response.headers());
-        Ok(Fetched { body: self.read(response).await?, freshness })
+        Ok(Fetched { body: self.read_body(response).await?, freshness })
     }
 
-    /// Connects to an address of the host that was checked, and verifies the host's certificate.
+    /// Connects to a checked address of the host and verifies the host's certificate.
     async fn connect(&self, url: &Url) -> Result<TlsStream<TcpStream>, FetchError> {
         let (Some(Host::Domain(host)), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(FetchError::Resolve);
         };
         let server = ServerName::try_from(host.to_owned()).map_err(|_| FetchError::Resolve)?;
         let found = tokio::net::lookup_host((host, port)).await.map_err(|_| FetchError::Resolve)?;
-        let addresses = self.checked(found)?;
+        let addresses = self.check_addresses(found)?;
         for address in addresses {
             if let Ok(stream) = TcpStream::connect(address).await {
                 return self.tls.connect(server, stream).await.map_err(|_| FetchError::Tls);
@@ -177,8 +177,8 @@ impl Fetcher {
         Err(FetchError::Connect)
     }
 
-    /// The first addresses of a host. One that is not public makes the host suspect, and all are refused.
-    fn checked(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
+    /// Returns the first addresses of a host. Refuses all of them if one is not public, since the host may then be an attacker's.
+    fn check_addresses(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
         let mut addresses = Vec::new();
         for address in found {
             if !self.is_allowed(address.ip()) {
@@ -197,7 +197,7 @@ impl Fetcher {
     }
 
     /// Reads the body up to the limit.
-    async fn read(&self, response: Response<Incoming>) -> Result<Vec<u8>, FetchError> {
+    async fn read_body(&self, response: Response<Incoming>) -> Result<Vec<u8>, FetchError> {
         let mut body = response.into_body();
         let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -211,7 +211,7 @@ impl Fetcher {
     }
 }
 
-fn request(url: &Url) -> Option<Request<Empty<Bytes>>> {
+fn build_request(url: &Url) -> Option<Request<Empty<Bytes>>> {
     let host = match url.port() {
         Some(port) => format!("{}:{port}", url.host_str()?),
         None => url.host_str()?.to_owned(),
@@ -230,7 +230,7 @@ fn request(url: &Url) -> Option<Request<Empty<Bytes>>> {
 }
 
 /// Checks the status and the headers of a response.
-fn check(response: &Response<Incoming>) -> Result<(), FetchError> {
+fn check_response(response: &Response<Incoming>) -> Result<(), FetchError> {
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status().as_u16()));
     }

@@ -34,8 +34,8 @@ pub enum FetcherError {
     Tls(#[from] rustls::Error),
 }
 
-/// A connector that trusts the authorities in a PEM file, or those of the system.
-pub(super) fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, FetcherError> {
+/// Builds a connector that trusts the authorities in a PEM file, or the authorities of the system.
+pub(super) fn build_connector(ca_file: Option<&Path>) -> Result<TlsConnector, FetcherError> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(path) => {

@@ -16,7 +16,7 @@ impl CacheMetrics {
     /// Metrics of the cache called `name` (the label `cache`).
     pub fn new(name: &str) -> Self {
         let opts = Opts::new("latchkey_cache_lookups_total", "Lookups in this node's in-memory caches.");
-        let lookups = super::valid(IntCounterVec::new(opts.const_label("cache", name), &["outcome"]));
+        let lookups = super::expect_valid(IntCounterVec::new(opts.const_label("cache", name), &["outcome"]));
         Self { hits: lookups.with_label_values(&["hit"]), misses: lookups.with_label_values(&["miss"]), lookups }
     }
 

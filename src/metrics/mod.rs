@@ -119,7 +119,7 @@ impl Metrics {
     }
 
     /// Counts a request and the time until its response began.
-    pub fn request(&self, route: &str, method: &str, status: &str, took: Duration) {
+    pub fn count_request(&self, route: &str, method: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[route, method, status]).observe(took.as_secs_f64());
     }
 
@@ -134,36 +134,36 @@ impl Metrics {
 
 /// A histogram of durations with labels.
 pub(crate) fn durations(name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    valid(HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels))
+    expect_valid(HistogramVec::new(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec()), labels))
 }
 
 /// A histogram of durations.
 pub(crate) fn duration(name: &str, help: &str) -> Histogram {
-    valid(Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec())))
+    expect_valid(Histogram::with_opts(HistogramOpts::new(name, help).buckets(BUCKETS.to_vec())))
 }
 
 /// A counter with labels.
 pub(crate) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    valid(IntCounterVec::new(Opts::new(name, help), labels))
+    expect_valid(IntCounterVec::new(Opts::new(name, help), labels))
 }
 
 /// A counter.
 pub(crate) fn counter(name: &str, help: &str) -> IntCounter {
-    valid(IntCounter::new(name, help))
+    expect_valid(IntCounter::new(name, help))
 }
 
 /// A gauge of whole numbers.
 pub(crate) fn gauge(name: &str, help: &str) -> IntGauge {
-    valid(IntGauge::new(name, help))
+    expect_valid(IntGauge::new(name, help))
 }
 
 /// A gauge of fractions.
 pub(crate) fn float_gauge(name: &str, help: &str) -> Gauge {
-    valid(Gauge::new(name, help))
+    expect_valid(Gauge::new(name, help))
 }
 
 /// Unwraps a metric whose name and labels are constants.
 #[expect(clippy::panic, reason = "names and labels are constants; a test creates every metric")]
-pub(crate) fn valid<T>(made: prometheus::Result<T>) -> T {
+pub(crate) fn expect_valid<T>(made: prometheus::Result<T>) -> T {
     made.unwrap_or_else(|error| panic!("a metric's name or label is invalid: {error}"))
 }

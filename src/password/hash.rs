@@ -172,11 +172,11 @@ fn argon2_into(
     let argon2 = argon2.map_err(|_| BadHash::Malformed)?;
     let password = password.expose().as_bytes();
     let blocks = params.block_count();
-    let done = if blocks <= memory.len() {
+    let result = if blocks <= memory.len() {
         argon2.hash_password_into_with_memory(password, salt, output, &mut memory[..blocks])
     } else {
         // An imported hash that needs more than the thread's buffer gets its own, for this call only.
         argon2.hash_password_into_with_memory(password, salt, output, vec![Block::default(); blocks])
     };
-    done.map_err(|_| BadHash::Malformed)
+    result.map_err(|_| BadHash::Malformed)
 }

@@ -64,10 +64,10 @@ impl LegacyHash {
     /// Parses the stored form of a hash.
     pub(super) fn parse(text: &str, limits: Limits) -> Result<Self, BadHash> {
         if text.starts_with("$2") {
-            return bcrypt_hash(text, limits).map(Self::Bcrypt);
+            return check_bcrypt_hash(text, limits).map(Self::Bcrypt);
         }
         if let Some(hash) = text.strip_prefix("bcrypt_sha256$") {
-            return Ok(Self::BcryptSha256 { digest: PreDigest::Hex, hash: bcrypt_hash(hash, limits)? });
+            return Ok(Self::BcryptSha256 { digest: PreDigest::Hex, hash: check_bcrypt_hash(hash, limits)? });
         }
         if let Some(rest) = text.strip_prefix("$bcrypt-sha256$") {
             return passlib_bcrypt_sha256(rest, limits);
@@ -134,7 +134,7 @@ impl PreDigest {
 }
 
 /// Checks a bcrypt hash: `$2a$`, `$2b$` or `$2y$`. `$2x$` marks hashes of a faulty implementation.
-fn bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
+fn check_bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| text.starts_with(version)) {
         return Err(BadHash::UnknownScheme("bcrypt of a version other than 2a, 2b and 2y"));
     }
@@ -160,18 +160,18 @@ fn passlib_bcrypt_sha256(text: &str, limits: Limits) -> Result<LegacyHash, BadHa
         _ => return Err(BadHash::Malformed),
     };
     let cost: u32 = cost.parse().map_err(|_| BadHash::Malformed)?;
-    let hash = bcrypt_hash(&format!("${kind}${cost:02}${salt}{sum}"), limits)?;
+    let hash = check_bcrypt_hash(&format!("${kind}${cost:02}${salt}{sum}"), limits)?;
     Ok(LegacyHash::BcryptSha256 { digest, hash })
 }
 
 fn parse_scrypt(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
-    phc.only(&["ln", "r", "p"])?;
+    phc.allow_only(&["ln", "r", "p"])?;
     let params = scrypt_params(phc.number("ln")?, phc.number("r")?, phc.number("p")?, limits)?;
     Ok(LegacyHash::Scrypt { params, salt: phc.salt.clone(), expected: phc.hash.clone() })
 }
 
 fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> {
-    phc.only(&["ln", "r", "k"])?;
+    phc.allow_only(&["ln", "r", "k"])?;
     let params = scrypt_params(phc.number("ln")?, phc.number("r")?, 1, limits)?;
     let signer_key = phc.bytes("k")?;
     if signer_key.is_empty() || signer_key.len() != phc.hash.len() {
@@ -203,7 +203,7 @@ fn parse_pbkdf2(
     rounds_per_unit: u64,
     limits: Limits,
 ) -> Result<LegacyHash, BadHash> {
-    phc.only(&["i", "l"])?;
+    phc.allow_only(&["i", "l"])?;
     let rounds = NonZeroU32::new(phc.number("i")?).ok_or(BadHash::Malformed)?;
     if phc.has("l") && usize::try_from(phc.number("l")?) != Ok(phc.hash.len()) {
         return Err(BadHash::Malformed);

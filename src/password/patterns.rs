@@ -15,7 +15,7 @@ const STRONG_ENOUGH: f64 = 10.0;
 /// The shortest run of letters that counts as a word, in characters.
 const MIN_WORD: usize = 4;
 
-/// Words that are guessed first, although dictionaries of general English rank them low or lack them.
+/// Words that attackers guess first, although dictionaries of general English rank them low or lack them.
 const WORDS: [&str; 23] = [
     "latchkey", "summer", "winter", "spring", "autumn", "company", "welcome", "letmein", "changeme", "password",
     "passwort", "qwerty", "azerty", "qwertz", "admin", "login", "secret", "default", "office", "user", "guest", "test",
@@ -28,14 +28,14 @@ pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[Str
     if guesses_log10 >= STRONG_ENOUGH {
         return false;
     }
-    let Some(word) = only_word(password) else { return false };
+    let Some(word) = find_only_word(password) else { return false };
     let listed = WORDS.contains(&word.as_str()) || words.contains(&word);
     listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= GUESSABLE_WORD
 }
 
 /// The only word of a password, in lower case and with `0`, `4`, `$` and the like read as letters where they stand between
 /// letters. None if the password has no word or several different ones.
-fn only_word(password: &str) -> Option<Zeroizing<String>> {
+fn find_only_word(password: &str) -> Option<Zeroizing<String>> {
     let lower = Zeroizing::new(password.to_lowercase());
     let characters: Vec<char> = lower.chars().collect();
     let mut words: Vec<Zeroizing<String>> = Vec::new();
@@ -44,7 +44,7 @@ fn only_word(password: &str) -> Option<Zeroizing<String>> {
         let between = index > 0
             && characters[index - 1].is_alphabetic()
             && characters[index + 1..].iter().take(1).any(|next| next.is_alphabetic());
-        match letter(c).filter(|_| between).or(Some(c).filter(|c| c.is_alphabetic())) {
+        match read_as_letter(c).filter(|_| between).or(Some(c).filter(|c| c.is_alphabetic())) {
             Some(letter) => word.push(letter),
             None => words.push(std::mem::take(&mut word)),
         }
@@ -57,7 +57,7 @@ fn only_word(password: &str) -> Option<Zeroizing<String>> {
 }
 
 /// The letter that a digit or symbol commonly stands for.
-fn letter(c: char) -> Option<char> {
+fn read_as_letter(c: char) -> Option<char> {
     Some(match c {
         '0' => 'o',
         '1' | '!' => 'i',

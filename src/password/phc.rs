@@ -44,7 +44,7 @@ impl<'a> Phc<'a> {
     }
 
     /// Refuses unknown parameters, which could change the hash, and repeated ones.
-    pub(super) fn only(&self, names: &[&str]) -> Result<(), BadHash> {
+    pub(super) fn allow_only(&self, names: &[&str]) -> Result<(), BadHash> {
         let mut given = self.params.iter().map(|(name, _)| name).enumerate();
         let ok = given.all(|(index, name)| {
             names.contains(name) && !self.params[..index].iter().any(|(earlier, _)| earlier == name)

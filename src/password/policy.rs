@@ -83,7 +83,7 @@ impl Policy {
         }
     }
 
-    /// The checks that cost nothing: the length and the list of common passwords.
+    /// Checks the length and the list of common passwords, which takes almost no time.
     pub(super) fn check_new(&self, password: SecretText) -> Result<NewPassword, WeakPassword> {
         let length = password.expose().chars().count();
         if length < self.min_length {
@@ -97,37 +97,37 @@ impl Policy {
         if common { Err(WeakPassword::Common) } else { Ok(NewPassword(password)) }
     }
 
-    /// The checks that take as long as a hash: the account's names and the estimated strength.
+    /// Checks the account's names and the estimated strength, which takes about as long as a hash.
     pub(super) fn check_strength(&self, password: &NewPassword, context: &[String]) -> Result<(), WeakPassword> {
         let password = password.0.expose();
         let length = password.chars().count();
         let lower = Zeroizing::new(password.to_lowercase());
-        let words = self.words(context);
+        let words = self.forbidden_words(context);
         let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
         if rest.len() < lower.len() && rest.chars().count() < OWN_CHARACTERS {
             return Err(WeakPassword::BannedWord);
         }
         let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut verdict = Ok(());
+        let mut result = Ok(());
         for characters in ESTIMATED_CHARACTERS {
-            let start = estimated(password, characters);
+            let start = shorten(password, characters);
             let estimate = zxcvbn::zxcvbn(&start, &inputs);
             if u8::from(estimate.score()) >= self.min_score {
                 let decorated = self.min_score >= PATTERN_SCORE
                     && patterns::is_decorated_word(&start, estimate.guesses_log10(), &words);
                 return if decorated { Err(WeakPassword::Guessable { advice: ONE_WORD.to_owned() }) } else { Ok(()) };
             }
-            verdict = Err(WeakPassword::Guessable { advice: advice(&estimate) });
+            result = Err(WeakPassword::Guessable { advice: advice(&estimate) });
             if length <= characters {
                 break;
             }
         }
-        verdict
+        result
     }
 
     /// The banned words, the context and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
     /// longest come first, so that replacing a word doesn't leave the rest of a longer one.
-    fn words(&self, context: &[String]) -> Vec<String> {
+    fn forbidden_words(&self, context: &[String]) -> Vec<String> {
         let mut words = Vec::new();
         for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
             let word = word.trim().to_lowercase();
@@ -141,8 +141,8 @@ impl Policy {
     }
 }
 
-/// The part of a password that is given to zxcvbn.
-fn estimated(password: &str, characters: usize) -> Zeroizing<String> {
+/// The start of a password that is given to zxcvbn, with few different letter-like characters.
+fn shorten(password: &str, characters: usize) -> Zeroizing<String> {
     let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
     let shown = password.chars().take(characters).map(|c| {
         if !LETTER_LIKE.contains(c) || different.contains(&c) {
@@ -244,8 +244,8 @@ mod tests {
 
     #[test]
     fn letter_like_symbols_given_to_zxcvbn_are_limited() {
-        assert_eq!(*estimated("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
-        assert_eq!(*estimated(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
+        assert_eq!(*shorten("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
+        assert_eq!(*shorten(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
         assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
         assert_eq!(verdict(&LETTER_LIKE.repeat(2), &[]), "good");
     }

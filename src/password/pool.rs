@@ -27,7 +27,7 @@ use crate::crypto::huge_pages;
 /// A thread's argon2 buffer, allocated once.
 pub(super) type Memory = Vec<Block>;
 
-/// A job. It returns the delivery of its result, or `None` if nobody waits for it.
+/// A job. It returns the delivery of its result, or `None` if the caller no longer waits.
 type Job = Box<dyn FnOnce(&mut Memory) -> Option<Delivery> + Send>;
 
 /// Sends a job's result to the caller.
@@ -84,7 +84,7 @@ impl Pool {
         for number in 0..threads {
             let (queued, stats, monitor) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&monitor));
             // Allocated here, while this thread allocates nothing else.
-            let memory = huge_pages::with(|| vec![Block::default(); blocks]);
+            let memory = huge_pages::enable_during(|| vec![Block::default(); blocks]);
             thread::Builder::new().name(format!("password-{number}")).spawn(move || {
                 let pause = || {
                     while number % 2 == 1 && monitor.is_high() {
@@ -161,17 +161,17 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
-        let done = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
+        let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
             tracing::error!("a password thread caught a panic");
             None
         });
-        if done.is_some() {
+        if delivery.is_some() {
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             let average = stats.job_micros.load(Ordering::Relaxed);
             let average = if average == 0 { micros } else { average - average / 8 + micros / 8 };
             stats.job_micros.store(average, Ordering::Relaxed);
         }
-        stats.deliver(done);
+        stats.deliver(delivery);
     }
 }
 
@@ -181,10 +181,10 @@ impl Stats {
     }
 
     /// Delivers the held back results, or holds this one back too. Must be called after every job, even without a result.
-    fn deliver(&self, done: Option<Delivery>) {
+    fn deliver(&self, delivery: Option<Delivery>) {
         let batch = {
             let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
-            undelivered.extend(done);
+            undelivered.extend(delivery);
             // Read under the lock, so that a thread which finishes later sees the results held back here.
             let held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
             if undelivered.len() > held_back { mem::take(&mut *undelivered) } else { Vec::new() }
@@ -241,11 +241,11 @@ mod tests {
         let (sender, receiver) = channel();
         for _ in 0..40 {
             let sender = sender.clone();
-            let who = move |_: &mut Memory| -> Option<Delivery> {
+            let report_thread = move |_: &mut Memory| -> Option<Delivery> {
                 sender.send(thread::current().name().map(str::to_owned)).unwrap();
                 None
             };
-            assert!(pool.submit(Box::new(who)).is_ok());
+            assert!(pool.submit(Box::new(report_thread)).is_ok());
         }
         assert!(receiver.iter().take(40).all(|name| name.as_deref() == Some("password-0")));
         pool.monitor.clear();

@@ -79,6 +79,8 @@ impl Limits {
         Self { memory_kib: import.memory_kib.max(settings.memory_kib), milli_units: import.milli_units.max(own) }
     }
 
+    /// Checks an amount of memory.
+    ///
     /// # Errors
     /// [`BadHash::TooCostly`]
     pub(super) fn check_memory(self, kib: u64) -> Result<(), BadHash> {
@@ -89,10 +91,10 @@ impl Limits {
     ///
     /// # Errors
     /// [`BadHash::TooCostly`]
-    pub(super) fn check_work(self, work: u64, per_unit: u64, what: &'static str) -> Result<(), BadHash> {
+    pub(super) fn check_work(self, work: u64, per_unit: u64, limit_name: &'static str) -> Result<(), BadHash> {
         let milli_units = u128::from(work) * 1000;
         let limit = u128::from(self.milli_units) * u128::from(per_unit);
-        if milli_units > limit { Err(BadHash::TooCostly(what)) } else { Ok(()) }
+        if milli_units > limit { Err(BadHash::TooCostly(limit_name)) } else { Ok(()) }
     }
 }
 
@@ -129,7 +131,7 @@ impl StoredHash {
 
 fn parse_argon2(text: &str, algorithm: Algorithm, limits: Limits) -> Result<StoredHash, BadHash> {
     let phc = phc::PasswordHash::new(text).map_err(|_| BadHash::Malformed)?;
-    only(&phc, &["m", "t", "p", "keyid", "data"])?;
+    allow_only(&phc, &["m", "t", "p", "keyid", "data"])?;
     // The crate would use its own defaults for missing parameters.
     for name in ["m", "t", "p"] {
         phc.params.get_decimal(name).ok_or(BadHash::Malformed)?;
@@ -144,7 +146,7 @@ fn parse_argon2(text: &str, algorithm: Algorithm, limits: Limits) -> Result<Stor
 }
 
 /// Refuses unknown parameters, which could change the hash, and repeated ones.
-fn only(phc: &phc::PasswordHash, names: &[&str]) -> Result<(), BadHash> {
+fn allow_only(phc: &phc::PasswordHash, names: &[&str]) -> Result<(), BadHash> {
     let given: Vec<_> = phc.params.iter().map(|(name, _)| name).collect();
     let expected = given.iter().all(|name| names.contains(&name.as_str()));
     let once = given.iter().enumerate().all(|(index, name)| !given[..index].contains(name));

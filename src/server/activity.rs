@@ -31,7 +31,7 @@ impl Activity {
     }
 
     /// Whether a request is in flight.
-    pub(super) fn busy(&self) -> bool {
+    pub(super) fn is_busy(&self) -> bool {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 

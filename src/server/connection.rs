@@ -48,7 +48,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would make the kernel
 /// send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
-/// The most that is read and dropped, in bytes.
+/// The maximum number of bytes that are read and dropped.
 const LINGER_BYTES: usize = 1024 * 1024;
 
 /// The state that all connections share.
@@ -77,10 +77,10 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let Ok(local) = stream.local_addr() else { return };
     let first = tokio::select! {
         biased;
-        first = first_bytes(&mut stream, &context.settings) => first,
-        () = stopped_for(&context, STOP_GRACE) => return,
+        first = read_first_bytes(&mut stream, &context.settings) => first,
+        () = wait_after_stop(&context, STOP_GRACE) => return,
     };
-    let (protocol, prefix, headers_by) = match first {
+    let (protocol, prefix, header_deadline) = match first {
         Ok(first) => first,
         Err(error) => {
             tracing::debug!(%remote, %error, "a connection sent no request");
@@ -91,8 +91,14 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
     let ended = match protocol {
         Protocol::Http1 => {
-            let io =
-                TimeoutStream::http1(stream, prefix, activity, headers_by, &context.settings, context.stop.watch());
+            let io = TimeoutStream::http1(
+                stream,
+                prefix,
+                activity,
+                header_deadline,
+                &context.settings,
+                context.stop.watch(),
+            );
             serve_http1(&context, io, service).await
         }
         Protocol::Http2 => {
@@ -106,27 +112,27 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
 }
 
 /// Completes `time` after the stop signal, or when connections are cut off.
-async fn stopped_for<E>(context: &Context<E>, time: Duration) {
+async fn wait_after_stop<E>(context: &Context<E>, time: Duration) {
     context.stop.watch().await;
     let _ = timeout(time, context.cut.watch()).await;
 }
 
 /// Reads until the HTTP version is known. Returns what was read, and the deadline of the headers.
-async fn first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
+async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
     let mut prefix = Prefix { bytes: [0; 24], len: 0 };
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
-    let headers_by = Instant::now() + settings.header_timeout;
+    let header_deadline = Instant::now() + settings.header_timeout;
     loop {
         if prefix.len == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if !HTTP2_PREFACE.starts_with(&prefix.bytes[..prefix.len]) {
-            return Ok((Protocol::Http1, prefix, headers_by));
+            return Ok((Protocol::Http1, prefix, header_deadline));
         }
         if prefix.len == HTTP2_PREFACE.len() {
-            return Ok((Protocol::Http2, prefix, headers_by));
+            return Ok((Protocol::Http2, prefix, header_deadline));
         }
-        match timeout_at(headers_by, stream.read(&mut prefix.bytes[prefix.len..])).await?? {
+        match timeout_at(header_deadline, stream.read(&mut prefix.bytes[prefix.len..])).await?? {
             0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             more => prefix.len += more,
         }
@@ -151,8 +157,8 @@ async fn serve_http1<E: Endpoint + 'static>(
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = context.cut.watch() => return Ok(()),
     };
-    let (mut stream, unread) = connection.into_parts().io.into_inner().into_parts();
-    if unread {
+    let (mut stream, has_unread_bytes) = connection.into_parts().io.into_inner().into_parts();
+    if has_unread_bytes {
         tokio::select! {
             _ = timeout(LINGER, linger(&mut stream)) => {}
             () = context.cut.watch() => {}
@@ -196,28 +202,28 @@ async fn serve_http2<E: Endpoint + 'static>(
         .keep_alive_timeout(ping_timeout)
         .serve_connection(TokioIo::new(io), service);
 
-    let notice = tokio::select! {
+    let goaway_grace = tokio::select! {
         biased;
         ended = &mut connection => return ended,
         () = context.stop.watch() => None,
-        () = idle(activity, context.settings.idle_timeout) => Some(context.settings.header_timeout),
+        () = wait_until_idle(activity, context.settings.idle_timeout) => Some(context.settings.header_timeout),
     };
     Pin::new(&mut connection).graceful_shutdown();
     tokio::select! {
         biased;
         ended = &mut connection => ended,
         () = context.cut.watch() => Ok(()),
-        // an idle client has had its notice
-        () = tokio::time::sleep(notice.unwrap_or_default()), if notice.is_some() => Ok(()),
+        // an idle client has received GOAWAY and had time to send a request that was on its way
+        () = tokio::time::sleep(goaway_grace.unwrap_or_default()), if goaway_grace.is_some() => Ok(()),
     }
 }
 
 /// Completes when no request was in flight for `limit`, at the latest after twice that time.
-async fn idle(activity: &Activity, limit: Duration) {
+async fn wait_until_idle(activity: &Activity, limit: Duration) {
     loop {
         let before = activity.changes();
         tokio::time::sleep(limit).await;
-        if !activity.busy() && activity.changes() == before {
+        if !activity.is_busy() && activity.changes() == before {
             return;
         }
     }

@@ -21,7 +21,7 @@ use super::{activity::Activity, progress::WriteStall, refusal, signal::Watch};
 use crate::config::HttpSettings;
 
 /// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens have less.
-const SMALL: usize = 2048;
+const JOINED_WRITE_BYTES: usize = 2048;
 
 /// The bytes that were read to detect the HTTP version. hyper reads them first.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub(super) struct TimeoutStream {
     prefix: Prefix,
     /// How many bytes of the prefix have been read.
     prefix_read: usize,
-    ended: bool,
+    has_ended: bool,
     reading: Option<Reading>,
     writing: WriteStall,
     /// The unsent rest of a response that replaces one of hyper's.
@@ -44,13 +44,13 @@ pub(super) struct TimeoutStream {
 }
 
 impl TimeoutStream {
-    /// HTTP/1: the headers of the first request must arrive by `headers_by`. A later request must begin within `idle_timeout`
+    /// HTTP/1: the headers of the first request must arrive by `header_deadline`. A later request must begin within `idle_timeout`
     /// of the previous response and before `stop`, and its headers must arrive within `header_timeout` of their first byte.
     pub(super) fn http1(
         stream: TcpStream,
         prefix: Prefix,
         activity: Arc<Activity>,
-        headers_by: Instant,
+        header_deadline: Instant,
         settings: &HttpSettings,
         stop: Watch,
     ) -> Self {
@@ -58,7 +58,7 @@ impl TimeoutStream {
         let reading = Reading {
             phase: Phase::Headers(activity.changes()),
             activity,
-            sleep: Box::pin(tokio::time::sleep_until(headers_by)),
+            sleep: Box::pin(tokio::time::sleep_until(header_deadline)),
             header_timeout,
             idle_timeout,
             stop,
@@ -69,13 +69,13 @@ impl TimeoutStream {
     /// HTTP/2, where frames may arrive at any time: only writes have a timeout.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
         let writing = WriteStall::new(write_timeout);
-        Self { stream, prefix, prefix_read: 0, ended: false, reading: None, writing, replacement: Vec::new() }
+        Self { stream, prefix, prefix_read: 0, has_ended: false, reading: None, writing, replacement: Vec::new() }
     }
 
     /// The stream, and whether its peer may still be sending.
     pub(super) fn into_parts(self) -> (TcpStream, bool) {
         let idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
-        (self.stream, !self.ended && !idle)
+        (self.stream, !self.has_ended && !idle)
     }
 
     fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -90,7 +90,7 @@ impl TimeoutStream {
     }
 
     /// Replaces an error response that hyper wrote by itself. Returns whether `written` was one.
-    fn replace(&mut self, written: &[u8]) -> bool {
+    fn replace_hyper_error(&mut self, written: &[u8]) -> bool {
         if self.reading.is_some()
             && let Some(answer) = refusal::rewrite_hyper_error(written)
         {
@@ -102,7 +102,7 @@ impl TimeoutStream {
 
     /// Checks the result of a write for a stalled peer. If the peer is too slow, the kernel drops its send buffer with the connection; otherwise
     /// it would keep the buffer for as long as the peer reads a byte now and then.
-    fn written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn check_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = self.writing.check(cx, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
@@ -116,7 +116,7 @@ impl TimeoutStream {
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.replacement.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.replacement);
-            match ready!(self.written(cx, written))? {
+            match ready!(self.check_written(cx, written))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 some => drop(self.replacement.drain(..some)),
             }
@@ -132,14 +132,14 @@ impl AsyncRead for TimeoutStream {
         match this.poll_read_any(cx, buf) {
             Poll::Ready(Ok(())) => {
                 if buf.filled().len() == before {
-                    this.ended = true;
+                    this.has_ended = true;
                 } else if let Some(reading) = &mut this.reading {
                     reading.received();
                 }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => {
-                this.ended = true;
+                this.has_ended = true;
                 Poll::Ready(Err(error))
             }
             Poll::Pending => match &mut this.reading {
@@ -154,11 +154,11 @@ impl AsyncWrite for TimeoutStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
-        if this.replace(buf) {
+        if this.replace_hyper_error(buf) {
             return Poll::Ready(Ok(buf.len()));
         }
         let written = Pin::new(&mut this.stream).poll_write(cx, buf);
-        this.written(cx, written)
+        this.check_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -169,14 +169,14 @@ impl AsyncWrite for TimeoutStream {
         let this = self.get_mut();
         ready!(this.poll_replacement(cx))?;
         if let [only] = bufs
-            && this.replace(only)
+            && this.replace_hyper_error(only)
         {
             return Poll::Ready(Ok(only.len()));
         }
         let length: usize = bufs.iter().map(|buf| buf.len()).sum();
-        let written = if length <= SMALL {
-            // To copy a small response costs less than a system call with a list of its parts.
-            let (mut joined, mut end) = ([0; SMALL], 0);
+        let written = if length <= JOINED_WRITE_BYTES {
+            // Copying a small response costs less than a system call with a list of its parts.
+            let (mut joined, mut end) = ([0; JOINED_WRITE_BYTES], 0);
             for buf in bufs {
                 joined[end..end + buf.len()].copy_from_slice(buf);
                 end += buf.len();
@@ -185,7 +185,7 @@ impl AsyncWrite for TimeoutStream {
         } else {
             Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
         };
-        this.written(cx, written)
+        this.check_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -232,7 +232,7 @@ impl Reading {
     /// Called when bytes arrive. Between requests they begin the headers of the next one; later bytes do not extend its deadline.
     fn received(&mut self) {
         let headers = Phase::Headers(self.activity.changes());
-        if !self.activity.busy() && self.phase != headers {
+        if !self.activity.is_busy() && self.phase != headers {
             self.phase = headers;
             self.sleep.as_mut().reset(Instant::now() + self.header_timeout);
         }
@@ -241,7 +241,7 @@ impl Reading {
     /// Called when no bytes are available. Pending until the deadline; then an error, or the end of the stream if no request had
     /// begun.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.activity.busy() {
+        if self.activity.is_busy() {
             return Poll::Pending;
         }
         let changes = self.activity.changes();

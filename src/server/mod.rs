@@ -193,11 +193,11 @@ fn serve<E>(
 /// Sets TCP_NODELAY, since responses are small and written at once, and TCP_USER_TIMEOUT (RFC 5482), which ends a connection
 /// whose peer is gone or does not read.
 fn prepare(stream: &TcpStream, settings: &HttpSettings) -> io::Result<()> {
-    let patience = settings.idle_timeout.max(settings.write_timeout).as_millis();
+    let user_timeout = settings.idle_timeout.max(settings.write_timeout).as_millis();
     #[cfg(target_os = "linux")]
-    rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(patience).unwrap_or(u32::MAX))?;
+    rustix::net::sockopt::set_tcp_user_timeout(stream, u32::try_from(user_timeout).unwrap_or(u32::MAX))?;
     #[cfg(not(target_os = "linux"))]
-    let _ = patience;
+    let _ = user_timeout;
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER)?;
     stream.set_nodelay(true)
 }

@@ -82,19 +82,19 @@ impl StreamStall {
         tokio::select! {
             biased;
             _ = CURRENT.scope(self.clone(), task) => true,
-            () = self.stalled(timeout) => false,
+            () = self.wait_until_stalled(timeout) => false,
         }
     }
 
     /// Completes when a piece has waited for too long.
-    async fn stalled(&self, timeout: Duration) {
+    async fn wait_until_stalled(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
-            let by = self.since().unwrap_or(now) + timeout;
-            if by <= now {
+            let deadline = self.since().unwrap_or(now) + timeout;
+            if deadline <= now {
                 return;
             }
-            tokio::time::sleep_until(by).await;
+            tokio::time::sleep_until(deadline).await;
         }
     }
 

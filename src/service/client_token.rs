@@ -52,7 +52,7 @@ pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<C
     let claims = ClientClaims {
         iss: state.config.issuer.clone(),
         sub: client.id.to_string(),
-        aud: client.audiences.words().to_vec(),
+        aud: client.audiences.items().to_vec(),
         client_id: client.id.to_string(),
         iat: now.as_secs(),
         exp: (now + expires_in).as_secs(),

@@ -44,7 +44,7 @@ impl AuthorizedApp {
 
     /// Whether a consent or a session of the app contains the scope `email`.
     fn has_email_scope(&self) -> bool {
-        let consented = self.consent.iter().any(|consent| consent.scope.words().iter().any(|scope| scope == "email"));
+        let consented = self.consent.iter().any(|consent| consent.scope.items().iter().any(|scope| scope == "email"));
         let granted = self.sessions.iter().filter_map(|session| session.client.as_ref());
         consented || granted.into_iter().any(|grant| has_scope(&grant.scope, "email"))
     }

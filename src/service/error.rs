@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
-    domain::limit::TooMany,
+    domain::limit::LimitExceeded,
     password::PasswordError,
     service::recent_authentication::InsufficientAuthentication,
     state::{error::StateError, mailer::PrepareError},
@@ -35,7 +35,7 @@ pub enum ServiceError {
     InsufficientAuthentication(#[from] InsufficientAuthentication),
     /// A rate limit was exceeded; nothing was done.
     #[error(transparent)]
-    Limited(#[from] TooMany),
+    Limited(#[from] LimitExceeded),
     /// A bug, or data that this release can't read.
     #[error(transparent)]
     Internal(anyhow::Error),

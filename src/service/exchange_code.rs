@@ -96,7 +96,7 @@ pub async fn exchange_code(
         Exchanged::Reused { ended } => {
             tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
             let mut entry = audit(AuditEvent::CodeReuse).refused("used_before").by(Actor::Client(client.id.clone()));
-            entry.what.session = ended;
+            entry.facts.session = ended;
             state.audit.record(entry);
             return Err(ExchangeCodeError::InvalidCode);
         }

@@ -145,7 +145,7 @@ pub async fn invite(
                 updated_at: now,
             };
             let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(origin.ip);
-            entry.what.actor = initiator.actor();
+            entry.facts.actor = initiator.actor();
             state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
                 InsertError::UsernameTaken => InviteError::UsernameTaken,
@@ -198,7 +198,7 @@ async fn start(
     let now = state.clock.now();
     let issued = one_time_tokens::issue(state, &account, purpose, &account.email, &[]).await?;
     let mut entry = Entry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
-    entry.what.actor = initiator.actor();
+    entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;
     change.record(&entry.from(origin.ip)).await?;
     let returned = match delivery {

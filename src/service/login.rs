@@ -158,7 +158,7 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
             Some(_) => "wrong_password",
         };
         let mut entry = Entry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
-        entry.what.account = id;
+        entry.facts.account = id;
         state.audit.record(entry.from(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };

@@ -49,7 +49,7 @@ pub(super) fn require_recent_besides_password(
 
 /// The level that sensitive changes of an account need.
 pub(super) const fn required_acr(account: &Account) -> Acr {
-    if account.factors.protect() { Acr::Aal2 } else { Acr::Aal1 }
+    if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
 
 /// Checks the level and the age of the authentication that an access token names.

@@ -204,7 +204,7 @@ async fn create(
         updated_at: now,
     };
     let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(ip);
-    entry.what.actor = actor;
+    entry.facts.actor = actor;
     let inserted = state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
         InsertError::EmailTaken => RegisterError::EmailTaken,
         InsertError::UsernameTaken => RegisterError::UsernameTaken,

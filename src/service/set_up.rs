@@ -213,8 +213,8 @@ fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
 pub async fn add_client(state: &AppState, declared: &ClientSpec, secret: &ClientSecretHash) -> Result<(), ClientError> {
     let new = NewClient {
         name: declared.id.to_string(),
-        scopes: declared.scopes.words().to_vec(),
-        audiences: declared.audiences.words().to_vec(),
+        scopes: declared.scopes.items().to_vec(),
+        audiences: declared.audiences.items().to_vec(),
         jwks: declared.jwks.clone(),
         kind: declared.kind,
         app: declared.app.clone(),

@@ -184,7 +184,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
 /// owner: a new password would replace both (I14). The reader of a secondary address has no claim to the account.
 fn accepts_new_password(claim: &Claim) -> bool {
     match claim.purpose {
-        TokenPurpose::ChangeEmail => !claim.account.factors.any(),
+        TokenPurpose::ChangeEmail => !claim.account.factors.has_any(),
         TokenPurpose::AddEmail => false,
         _ => true,
     }

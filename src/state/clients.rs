@@ -49,7 +49,7 @@ pub struct ClientRegistry {
     clock: Clock,
 }
 
-/// A client as people and programs know it.
+/// The public names of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLabel {
     /// The `client_id` that it sends.
@@ -115,7 +115,7 @@ impl ClientRegistry {
         Ok(ClientLabel { client_id: id.to_owned(), name: id.to_owned(), client: None })
     }
 
-    /// The kind of client that no operator has registered, by the form of its `client_id`; none for a registered one.
+    /// The source of a dynamic client, by the form of its `client_id`; `None` for a client that an operator has registered.
     pub fn dynamic_source(client_id: &str) -> Option<DynamicSource> {
         DynamicClients::source(client_id)
     }
@@ -138,7 +138,7 @@ impl ClientRegistry {
         self.dynamic.registered(client_id)
     }
 
-    /// The outcome of the last fetch of a client's metadata document, while it holds.
+    /// The outcome of the last fetch of a client's metadata document, while it is fresh.
     pub fn cached_document(&self, client_id: &str) -> Option<Result<RegisteredClient, DocumentError>> {
         self.dynamic.cached(client_id)
     }
@@ -151,7 +151,7 @@ impl ClientRegistry {
         self.dynamic.fetch(client_id).await
     }
 
-    /// The keys by which a client authenticates. Fetches those at a `jwks_uri` if they are not in memory.
+    /// Returns the keys by which a client authenticates. Fetches the keys at a `jwks_uri` if they are not in memory.
     ///
     /// # Errors
     /// [`DocumentError`]
@@ -159,8 +159,8 @@ impl ClientRegistry {
         self.dynamic.keys(found).await
     }
 
-    /// The keys at the `jwks_uri` of a client, fetched again if that was more than a minute ago: for a signature that [`Self::keys`] do not
-    /// verify. None if there are no others.
+    /// Returns the keys at the `jwks_uri` of a client. Fetches them again if the last fetch was more than a minute ago: for a signature
+    /// that the result of [`Self::keys`] does not verify. `None` if the client has no `jwks_uri`, or the fetch fails.
     pub async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
         self.dynamic.newer_keys(found).await
     }
@@ -174,7 +174,7 @@ impl ClientRegistry {
         Ok(stored.is_some_and(|stored| stored.disabled_at.is_some()))
     }
 
-    /// Reads a stored client from the database the next time.
+    /// Removes a stored client from memory, so that its next use reads it from the database.
     pub fn forget(&self, client: &Client) {
         self.dynamic.forget(client.id.as_str());
     }
@@ -211,7 +211,7 @@ impl ClientRegistry {
     /// # Errors
     /// [`StateError`]; the clients in memory then stay as they are.
     pub async fn reload(&self) -> Result<(), StateError> {
-        // Boxed: rare, and of kilobytes that every caller would move.
+        // Boxed: it runs rarely, and would add kilobytes to the future of every caller.
         let clients = Arc::new(Box::pin(read(&self.sql, &self.current())).await?);
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         Ok(())

@@ -1,4 +1,4 @@
-//! The limits that all subscribers of a node's revocation feed share, and a broadcast for those of each core.
+//! The subscribers of a node's revocation feed: their limits, and a broadcast for the subscribers of each core.
 
 use std::{
     collections::HashMap,
@@ -22,7 +22,7 @@ const CONCURRENT_READERS: usize = 4;
 /// Counts the subscribers of a node and limits how many of them read from Redis at the same time.
 #[derive(Debug)]
 pub struct FeedSubscribers {
-    seats: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     readers: Semaphore,
     max_subscribers: usize,
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
@@ -75,16 +75,16 @@ pub(crate) enum NotAdmitted {
     ClientFull,
 }
 
-/// The seat of a subscriber, free again when dropped.
+/// The admission of a subscriber, which ends when it is dropped.
 #[derive(Debug)]
-pub(crate) struct FeedSeat {
+pub(crate) struct SubscriberPermit {
     _node: OwnedSemaphorePermit,
-    _client: ClientSeat,
+    _client: ClientPermit,
 }
 
-/// A client's subscriber in the count of its client.
+/// One subscriber in the count of its client.
 #[derive(Debug)]
-struct ClientSeat {
+struct ClientPermit {
     client: ClientId,
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
 }
@@ -94,7 +94,7 @@ impl FeedSubscribers {
     /// (`feed.max_subscribers_per_client`).
     pub fn new(max_subscribers: usize, max_per_client: usize) -> Self {
         Self {
-            seats: Arc::new(Semaphore::new(max_subscribers)),
+            permits: Arc::new(Semaphore::new(max_subscribers)),
             readers: Semaphore::new(CONCURRENT_READERS),
             max_subscribers,
             per_client: Arc::default(),
@@ -105,24 +105,24 @@ impl FeedSubscribers {
 
     /// The number of subscribers.
     pub fn count(&self) -> usize {
-        self.max_subscribers - self.seats.available_permits().min(self.max_subscribers)
+        self.max_subscribers - self.permits.available_permits().min(self.max_subscribers)
     }
 
-    /// Admits a subscriber of the client until the seat is dropped.
-    pub(crate) fn admit(&self, client: &ClientId) -> Result<FeedSeat, NotAdmitted> {
+    /// Admits a subscriber of the client until the result is dropped.
+    pub(crate) fn admit(&self, client: &ClientId) -> Result<SubscriberPermit, NotAdmitted> {
         let client = self.admit_client(client).ok_or(NotAdmitted::ClientFull)?;
-        let node = Arc::clone(&self.seats).try_acquire_owned().map_err(|_| NotAdmitted::NodeFull)?;
-        Ok(FeedSeat { _node: node, _client: client })
+        let node = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| NotAdmitted::NodeFull)?;
+        Ok(SubscriberPermit { _node: node, _client: client })
     }
 
-    fn admit_client(&self, client: &ClientId) -> Option<ClientSeat> {
+    fn admit_client(&self, client: &ClientId) -> Option<ClientPermit> {
         let mut counts = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.get(client).copied().unwrap_or_default();
         if count >= self.max_per_client {
             return None;
         }
         counts.insert(client.clone(), count + 1);
-        Some(ClientSeat { client: client.clone(), per_client: Arc::clone(&self.per_client) })
+        Some(ClientPermit { client: client.clone(), per_client: Arc::clone(&self.per_client) })
     }
 
     /// Subscribes to the broadcast of a core. If there is none, `start` gets the sender of a new one, which lives until the
@@ -142,14 +142,14 @@ impl FeedSubscribers {
         receiver
     }
 
-    /// Forgets a core's broadcast if it has no subscribers. Returns whether it had none: its sender must be dropped.
+    /// Removes a core's broadcast if it has no subscribers. Returns whether it was removed: the caller must then drop the sender.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, sender: &Sender<FanOutMessage>) -> bool {
         let mut fan_outs = self.fan_outs();
-        let unused = sender.receiver_count() == 0;
-        if unused {
+        let is_unused = sender.receiver_count() == 0;
+        if is_unused {
             fan_outs.remove(&core);
         }
-        unused
+        is_unused
     }
 
     fn fan_outs(&self) -> MutexGuard<'_, HashMap<Option<usize>, WeakSender<FanOutMessage>>> {
@@ -157,12 +157,12 @@ impl FeedSubscribers {
     }
 
     /// Waits until a subscriber may read from Redis.
-    pub(crate) async fn reader(&self) -> Option<SemaphorePermit<'_>> {
+    pub(crate) async fn acquire_reader(&self) -> Option<SemaphorePermit<'_>> {
         self.readers.acquire().await.ok()
     }
 }
 
-impl Drop for ClientSeat {
+impl Drop for ClientPermit {
     fn drop(&mut self) {
         let mut counts = self.per_client.lock().unwrap_or_else(PoisonError::into_inner);
         match counts.get_mut(&self.client) {
@@ -230,10 +230,10 @@ mod tests {
     #[test]
     fn client_without_subscribers_is_not_remembered() {
         let subscribers = FeedSubscribers::new(1, 1);
-        let seat = subscribers.admit(&client("billing")).unwrap();
+        let permit = subscribers.admit(&client("billing")).unwrap();
         assert!(subscribers.admit(&client("billing")).is_err());
         assert!(subscribers.admit(&client("search")).is_err(), "the node is full");
-        drop(seat);
+        drop(permit);
         assert!(subscribers.per_client.lock().unwrap().is_empty());
     }
 }

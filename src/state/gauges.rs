@@ -35,7 +35,7 @@ impl Gauges {
             metrics.register(gauge.clone());
             gauge
         };
-        let build: IntGaugeVec = metrics::valid(IntGaugeVec::new(
+        let build: IntGaugeVec = metrics::expect_valid(IntGaugeVec::new(
             Opts::new("latchkey_build_info", "Always 1; the label has the release."),
             &["version"],
         ));

@@ -64,7 +64,7 @@ impl SigningKeys {
         let mut stored = sql.keys().await?;
         if stored.is_empty() {
             let key = generate(algorithm).await?;
-            // Of several nodes that start together, one inserts its key; all of them read that one.
+            // If several nodes start together, one of them inserts its key, and all of them use that key.
             if sql.insert_first_key(&seal_key(&key, &sealer, entropy, now)?).await? {
                 tracing::info!(kid = key.kid(), algorithm = %key.algorithm(), "first signing key generated");
             }
@@ -85,7 +85,7 @@ impl SigningKeys {
         })
     }
 
-    /// The place of the key ring, for the token verifier.
+    /// The handle to the current key ring, for the token verifier.
     pub(super) fn shared(&self) -> Arc<SharedKeyRing> {
         Arc::clone(&self.ring)
     }
@@ -112,7 +112,7 @@ impl SigningKeys {
         if last.is_some_and(|last| now.saturating_since(last) < MISS_INTERVAL) {
             return;
         }
-        // Boxed: rare, and of kilobytes that every caller would move.
+        // Boxed: it runs rarely, and would add kilobytes to the future of every caller.
         if let Err(error) = Box::pin(self.refresh()).await {
             tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed");
         }
@@ -128,7 +128,7 @@ impl SigningKeys {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = key_retired(&mut feed) => {}
+                () = wait_for_retired_key(&mut feed) => {}
             }
             if let Err(error) = self.reload().await {
                 tracing::warn!(%error, "reloading the signing keys failed; the keys in memory stay in use");
@@ -136,8 +136,8 @@ impl SigningKeys {
         }
     }
 
-    /// Whether another node uses a secret that this node does not have: after its start, that node has resealed the keys.
-    /// Reloads the keys first, at most once a second.
+    /// Whether another node uses a secret that this node does not have, and has therefore resealed the keys at its start. Reloads
+    /// the keys first, at most once a second.
     pub(crate) async fn lacks_secret(&self) -> bool {
         self.reload_on_miss().await;
         self.lacks_secret.load(Ordering::Relaxed)
@@ -159,8 +159,8 @@ impl SigningKeys {
     }
 }
 
-/// Completes when a signing key was retired, or may have been because feed messages were lost.
-async fn key_retired(feed: &mut broadcast::Receiver<FeedMessage>) {
+/// Waits until a signing key is retired, or until feed messages are lost, which may have reported it.
+async fn wait_for_retired_key(feed: &mut broadcast::Receiver<FeedMessage>) {
     loop {
         match feed.recv().await {
             Ok(FeedMessage::Revoked(revocation)) if !matches!(revocation.target, RevocationTarget::Key { .. }) => {}

@@ -102,9 +102,9 @@ impl Mailer {
         })
     }
 
-    /// Encrypts a mail for the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). `None` if the mail is a notice that is
-    /// switched off (`mail.notices_off`), or the queue is full and the mail is a notice: a notice must not keep a change from
-    /// being made.
+    /// Encrypts a mail for the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). Returns `None` for a notice that is switched
+    /// off (`mail.notices_off`), and for a notice while the queue is full: a full queue must not fail the change that the notice
+    /// reports.
     ///
     /// # Errors
     /// [`PrepareError`]

@@ -90,7 +90,7 @@ pub struct AppState {
     pub(crate) login_subjects: LoginSubjects,
     /// The subscribers of this node's revocation feed.
     pub(crate) feed_subscribers: FeedSubscribers,
-    /// Work that continues after its request was answered.
+    /// Tasks that continue after their request was answered.
     pub background: TaskTracker,
     /// Counters and histograms.
     pub metrics: Metrics,
@@ -101,11 +101,10 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Waits for work that continues after its request was answered, for at most `patience`. The node must no longer serve
-    /// requests.
-    pub async fn finish_background(&self, patience: Duration) {
+    /// Waits at most `timeout` for tasks that continue after their request was answered. The node must no longer serve requests.
+    pub async fn finish_background(&self, timeout: Duration) {
         self.background.close();
-        if tokio::time::timeout(patience, self.background.wait()).await.is_err() {
+        if tokio::time::timeout(timeout, self.background.wait()).await.is_err() {
             tracing::warn!(
                 tasks = self.background.len(),
                 "stopping: background work of answered requests is abandoned, and mails may be missing"

@@ -48,7 +48,7 @@ pub(crate) struct ReadinessCache {
 }
 
 impl ReadinessCache {
-    /// The last result if it is fresh, else that of `check`. Callers that arrive while it runs wait for its result.
+    /// The last result if it is fresh, else the result of `check`. Callers that arrive while `check` runs wait for its result.
     pub(crate) async fn get_or_check(&self, check: impl Future<Output = Vec<Check>>) -> Arc<[Check]> {
         let mut last = self.last.lock().await;
         if let Some((at, checks)) = &*last
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn get_or_check_fresh_result_is_reused() {
+    async fn fresh_readiness_result_is_reused() {
         let (cache, runs) = (ReadinessCache::default(), Cell::new(0));
         let check = || async {
             runs.set(runs.get() + 1);

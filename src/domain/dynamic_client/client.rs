@@ -20,7 +20,7 @@ impl ClientMetadata {
         created_at: Timestamp,
     ) -> Client {
         let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());
-        let granted = scopes.words().iter().filter(|scope| requested.as_ref().is_none_or(|own| own.contains(scope)));
+        let granted = scopes.items().iter().filter(|scope| requested.as_ref().is_none_or(|own| own.contains(scope)));
         let method = self.method();
         let jwks = self.jwks.clone();
         let dynamic = DynamicClient { client_id, source, metadata: self };
@@ -86,11 +86,11 @@ mod tests {
                 Timestamp::from_millis(0),
             )
         };
-        let greedy = client(json!("openid admin"));
-        assert_eq!(greedy.scopes.to_string(), "openid");
+        let overreaching = client(json!("openid admin"));
+        assert_eq!(overreaching.scopes.to_string(), "openid");
         assert_eq!(client(Value::Null).scopes, allowed);
-        assert!(greedy.app.asks_consent);
-        assert_eq!((greedy.client_id(), greedy.display_name()), (URL, "app.example.com"));
-        assert!(DynamicClient::is_reference(greedy.id.as_str()) && !DynamicClient::is_reference("grafana"));
+        assert!(overreaching.app.asks_consent);
+        assert_eq!((overreaching.client_id(), overreaching.display_name()), (URL, "app.example.com"));
+        assert!(DynamicClient::is_reference(overreaching.id.as_str()) && !DynamicClient::is_reference("grafana"));
     }
 }

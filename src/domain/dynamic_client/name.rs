@@ -5,9 +5,9 @@ use crate::domain::text::{is_deceptive, mixes_lookalike_scripts};
 /// The longest name that is shown, in characters.
 const MAX_NAME: usize = 64;
 
-/// A name that can be shown to users: one line without invisible or reordering characters, at most 64 characters. None for a name that
-/// imitates others by mixing scripts, or has nothing to show.
-pub(super) fn presentable(name: &str) -> Option<String> {
+/// Reduces a name to what can be shown to users: one line without invisible or reordering characters, at most 64 characters. Returns
+/// `None` if the name mixes look-alike scripts, or nothing of it can be shown.
+pub(super) fn sanitize(name: &str) -> Option<String> {
     if mixes_lookalike_scripts(name) {
         return None;
     }
@@ -24,9 +24,9 @@ mod tests {
 
     #[test]
     fn name_that_deceives_is_not_shown() {
-        assert_eq!(presentable("  A\n nice\u{202e} App\u{200b} "), Some("A nice App".to_owned()));
-        assert_eq!(presentable("\u{200b}\u{202e} "), None);
-        assert_eq!(presentable("Сlaude"), None, "a Cyrillic letter");
-        assert_eq!(presentable(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
+        assert_eq!(sanitize("  A\n nice\u{202e} App\u{200b} "), Some("A nice App".to_owned()));
+        assert_eq!(sanitize("\u{200b}\u{202e} "), None);
+        assert_eq!(sanitize("Сlaude"), None, "a Cyrillic letter");
+        assert_eq!(sanitize(&"x".repeat(200)).map(|name| name.len()), Some(MAX_NAME));
     }
 }

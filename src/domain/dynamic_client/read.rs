@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::{Origin, Url};
 
-use super::{ClientMetadata, client::kind_of, document_url::check_document_url, name::presentable};
+use super::{ClientMetadata, client::kind_of, document_url::check_document_url, name::sanitize};
 use crate::domain::{
     app_client::{ClientAuthMethod, GrantType, RedirectUriError, check_link_uri, check_redirect_uri},
     client::SpaceSeparated,
@@ -128,7 +128,7 @@ impl ClientMetadata {
         let client_uri = members.text("client_uri", "client_uri must be a text of at most 1024 bytes.")?;
         let owned = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect();
         Ok(Self {
-            name: name.and_then(presentable),
+            name: name.and_then(sanitize),
             redirect_uris: owned(redirect_uris),
             post_logout_redirect_uris: owned(post_logout_redirect_uris),
             refreshes: grant_types.contains(&GrantType::RefreshToken.as_str()),
@@ -232,7 +232,7 @@ mod tests {
     use super::{testing::document, *};
 
     #[test]
-    fn document_of_an_honest_app_is_accepted() {
+    fn valid_document_is_accepted() {
         let metadata = document(&[]).unwrap();
         assert_eq!(metadata.name.as_deref(), Some("An App"));
         assert_eq!(metadata.method(), ClientAuthMethod::None);
@@ -240,14 +240,14 @@ mod tests {
         let json = serde_json::to_string(&metadata).unwrap();
         assert_eq!(serde_json::from_str::<ClientMetadata>(&json).unwrap(), metadata);
         // A document without a method is for a public client; without grant types, the client does not refresh.
-        let least = document(&[("token_endpoint_auth_method", Value::Null), ("grant_types", Value::Null)]).unwrap();
-        assert_eq!((least.method(), least.refreshes), (ClientAuthMethod::None, false));
+        let minimal = document(&[("token_endpoint_auth_method", Value::Null), ("grant_types", Value::Null)]).unwrap();
+        assert_eq!((minimal.method(), minimal.refreshes), (ClientAuthMethod::None, false));
         let own_scheme = json!(["com.example.app:/callback"]);
         assert!(document(&[("redirect_uris", own_scheme)]).is_ok());
     }
 
     #[test]
-    fn document_that_lies_is_refused() {
+    fn invalid_document_is_refused() {
         for change in [
             ("client_id", json!("https://other.example/client.json")),
             ("client_id", json!("https://app.example.com/client.json/")),

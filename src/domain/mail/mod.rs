@@ -1,6 +1,6 @@
 //! Mails to account owners: templates with their data, recipients, and rows of the outbox.
 //!
-//! Mails contain no text that another person chose, such as a display name, because strangers can cause a mail to any address. The
+//! Mails contain no text that another person chose, such as a display name, because anyone can cause a mail to any address. The
 //! notices of changed addresses name an address: they go to verified addresses of the account only.
 
 mod device;

@@ -129,7 +129,7 @@ fn scopes(state: &AppState) -> Vec<String> {
     let own = state.config.token.scope.split(' ');
     let dynamic = &state.config.dynamic_clients;
     let is_used = dynamic.metadata_documents || dynamic.registration;
-    let dynamic_scopes = dynamic.scopes.words().iter().filter(|_| is_used).map(String::as_str);
+    let dynamic_scopes = dynamic.scopes.items().iter().filter(|_| is_used).map(String::as_str);
     let mut scopes: Vec<String> = Vec::new();
     for scope in SIGN_IN_SCOPES.into_iter().chain(own).chain(dynamic_scopes) {
         if !scopes.iter().any(|known| known == scope) {

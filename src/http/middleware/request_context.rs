@@ -84,7 +84,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         // most responses are about one caller, and many hold tokens; cacheable ones have set their own value
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         let took = started.elapsed();
-        self.state.metrics.request(route, method, response.status().as_str(), took);
+        self.state.metrics.count_request(route, method, response.status().as_str(), took);
         let status = response.status().as_u16();
         if !span.is_disabled() {
             telemetry::rename_span(&span, format!("{method} {route}"));

@@ -34,7 +34,7 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
             view.consents.push(ClientConsent {
                 name: app.name,
                 client_id: consent.client_id,
-                scopes: consent.scope.words().to_vec(),
+                scopes: consent.scope.items().to_vec(),
                 granted_at: consent.updated_at.as_millis(),
                 // an app that is signed in has the link in the list above
                 open_url: app.open_url.filter(|_| app.sessions.is_empty()),

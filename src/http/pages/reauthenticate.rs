@@ -31,7 +31,7 @@ const PASSWORD: &str = "password";
 /// password.
 fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     let account = &owner.account;
-    if !account.factors.protect() {
+    if !account.factors.has_aal2_factor() {
         return account.password_hash.iter().map(|_| PASSWORD).collect();
     }
     let is_usable = |kind: &FactorKind| match kind {

@@ -45,7 +45,7 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
     let list = factors::list(&visit.state, account.id).await?;
     view.with_factors = true;
     view.recovery_codes = list.recovery_codes;
-    view.has_factor = account.factors.any() || !view.passkeys.is_empty();
+    view.has_factor = account.factors.has_any() || !view.passkeys.is_empty();
     view.with_email_code = list.email_code.is_some();
     view.has_email_code = list.email_code == Some(true);
     view.email_verified = account.email_verified;

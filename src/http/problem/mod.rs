@@ -18,7 +18,7 @@ pub(super) use failed::responses;
 pub use failed::{ALWAYS, Failed, Problems};
 
 use crate::{
-    domain::limit::TooMany,
+    domain::limit::LimitExceeded,
     service::{error::ServiceError, recent_authentication::InsufficientAuthentication, sign_in::IssuedChallenge},
 };
 
@@ -40,7 +40,7 @@ pub struct ProblemError {
     /// The value of `Allow`.
     pub allow: Option<String>,
     /// The rate limit that was reached.
-    pub limit: Option<Box<TooMany>>,
+    pub limit: Option<Box<LimitExceeded>>,
     /// How recent and how strong the authentication must be (RFC 9470).
     pub step_up: Option<Box<InsufficientAuthentication>>,
     /// The challenge with which a sign-in continues.
@@ -123,7 +123,7 @@ impl ProblemError {
         }
         if let Some(limit) = self.limit {
             // draft-ietf-httpapi-ratelimit-headers-10: both are lists of strings with parameters (RFC 9651)
-            let TooMany { policy, quota, retry_after } = *limit;
+            let LimitExceeded { policy, quota, retry_after } = *limit;
             let (count, window) = (quota.count, whole_seconds(quota.window));
             response = response
                 .header("RateLimit-Policy", format!("\"{policy}\";q={count};w={window}"))

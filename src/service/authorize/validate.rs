@@ -192,7 +192,7 @@ fn parse_request(
 fn scope(client: &Client, requested: Option<&str>) -> Result<SpaceSeparated, AuthorizationError> {
     let scope = match requested {
         None => {
-            let by_default = client.scopes.words().iter().filter(|word| !ON_REQUEST_ONLY.contains(&word.as_str()));
+            let by_default = client.scopes.items().iter().filter(|word| !ON_REQUEST_ONLY.contains(&word.as_str()));
             SpaceSeparated::parse(by_default)
         }
         Some(text) => SpaceSeparated::parse(text.split(' ').filter(|word| client.scopes.contains(word))),
@@ -205,7 +205,7 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
     let mut resources: Vec<String> = Vec::new();
     for resource in parameters.all("resource") {
         let is_absolute = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
-        let named = named_resource(client.audiences.words(), resource).filter(|_| is_absolute);
+        let named = named_resource(client.audiences.items(), resource).filter(|_| is_absolute);
         let named = named.ok_or(AuthorizationError::InvalidTarget)?;
         if !resources.contains(named) {
             resources.push(named.clone());
@@ -235,7 +235,7 @@ fn is_origin(text: &str) -> bool {
 /// resources that it names, so that one resource can't use the client's token at another.
 pub(super) fn grant_of(state: &AppState, client: &Client, request: &AuthorizationRequest) -> ClientGrant {
     let by_default = request.resources.is_empty() && client.dynamic.is_none();
-    let mut audiences = if by_default { client.audiences.words().to_vec() } else { request.resources.clone() };
+    let mut audiences = if by_default { client.audiences.items().to_vec() } else { request.resources.clone() };
     if audiences.is_empty() || request.has_scope("openid") {
         audiences.push(state.config.issuer.clone());
     }

@@ -57,7 +57,7 @@ pub async fn remove(
     let email = found.ok_or(RemoveEmailError::Unknown)?;
     change.remove_secondary_email(email.id, now).await?;
     let mut entry = Entry::new(now, AuditEvent::EmailRemoved).account(account).from(ip);
-    entry.what.actor = initiator.actor();
+    entry.facts.actor = initiator.actor();
     let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
     change.record(&entry).await?;
     let mut ended = 0;

@@ -40,7 +40,7 @@ pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
 /// [`ChangeFactorsError`]
 pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
     let mut change = change::begin(state, caller).await?;
-    if !change.account.factors.any() {
+    if !change.account.factors.has_any() {
         return Err(ChangeFactorsError::NoFactor);
     }
     let recovery_codes = generate(state, &mut change, state.clock.now()).await?;
@@ -73,7 +73,7 @@ pub(in crate::service) async fn remove_unless_needed(
     change: &mut AccountChange,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    if change.account.factors.any() {
+    if change.account.factors.has_any() {
         return Ok(());
     }
     change.set_recovery_codes(&[], &[], now).await?;

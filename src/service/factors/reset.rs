@@ -34,7 +34,7 @@ pub async fn reset(
     clear(&mut change, now).await?;
     change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
     let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
-    entry.what.actor = initiator.actor();
+    entry.facts.actor = initiator.actor();
     change.record(&entry.from(origin.ip)).await?;
     if had != Factors::NONE && account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let origin = RequestOrigin::default();

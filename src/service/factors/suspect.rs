@@ -40,7 +40,7 @@ pub(in crate::service) async fn remove_since(
         removed.push(FactorKind::Totp);
     }
     let made_at = change.recovery_codes_made_at().await?;
-    if made_at.is_some_and(|at| at >= since || !change.account.factors.any()) {
+    if made_at.is_some_and(|at| at >= since || !change.account.factors.has_any()) {
         change.set_recovery_codes(&[], &[], now).await?;
         change.set_factor(FactorKind::RecoveryCode, false, now).await?;
         removed.push(FactorKind::RecoveryCode);

@@ -164,7 +164,7 @@ pub async fn confirm(
     let mut change = change::begin(state, caller).await?;
     // Codes that replace a code by mail do not replace a stronger factor.
     let factors = change.account.factors;
-    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
+    let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     if !confirm_pending(state, &mut change, code, now).await? {
         return Err(ChangeFactorsError::WrongCode);
     }
@@ -189,7 +189,7 @@ pub(in crate::service) async fn confirm_pending(
     let factors = change.totp_factors().await?;
     let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
     let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
-    let Some(step) = open(state, pending)?.step_of(&code, now, pending.last_step) else { return Ok(false) };
+    let Some(step) = open(state, pending)?.find_step(&code, now, pending.last_step) else { return Ok(false) };
     change.confirm_totp(pending.id, step, now).await?;
     change.set_factor(FactorKind::Totp, true, now).await?;
     Ok(true)
@@ -224,7 +224,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     }
     change.remove_totp(id).await?;
     change.set_factor(FactorKind::Totp, factors.len() > 1, now).await?;
-    if !change.account.factors.protect() {
+    if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
             return Err(ChangeFactorsError::MustKeep);
         }
@@ -244,7 +244,7 @@ pub(in crate::service) async fn find(
 ) -> Result<Option<MatchedCode>, ServiceError> {
     let Some(code) = TotpCode::parse(code.expose()) else { return Ok(None) };
     for factor in state.sql.totp_factors(account).await?.iter().filter(|factor| factor.confirmed_at.is_some()) {
-        if let Some(step) = open(state, factor)?.step_of(&code, now, factor.last_step) {
+        if let Some(step) = open(state, factor)?.find_step(&code, now, factor.last_step) {
             return Ok(Some(MatchedCode { factor: factor.id, step }));
         }
     }

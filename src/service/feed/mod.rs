@@ -35,7 +35,7 @@ use crate::{
     },
     state::{
         AppState,
-        feed::{FanOutMessage, FeedSeat, NotAdmitted, SharedEvent},
+        feed::{FanOutMessage, NotAdmitted, SharedEvent, SubscriberPermit},
     },
     store::redis::{RedisError, key::BUCKETS},
 };
@@ -97,11 +97,11 @@ pub async fn subscribe(
     client: &ClientId,
     last: Option<&str>,
 ) -> Result<impl Stream<Item = Arc<SharedEvent>> + Send + 'static, SubscribeError> {
-    let seat = state.feed_subscribers.admit(client)?;
+    let permit = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
     let start =
         last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
-    let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _seat: seat };
+    let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _permit: permit };
     subscription.catch_up(start);
     Ok(stream::poll_fn(move |cx| subscription.poll_next(cx)))
 }
@@ -111,7 +111,7 @@ struct Subscription {
     phase: Phase,
     state: Arc<AppState>,
     client: ClientId,
-    _seat: FeedSeat,
+    _permit: SubscriberPermit,
 }
 
 /// The phase of a subscription.
@@ -313,7 +313,7 @@ impl Backlog {
     async fn read(&self, first: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {
-            let _permit = state.feed_subscribers.reader().await;
+            let _permit = state.feed_subscribers.acquire_reader().await;
             let buckets = first..BUCKETS.min(first + CONCURRENT_STREAMS);
             try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });

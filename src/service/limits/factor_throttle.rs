@@ -12,7 +12,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         factor::FactorKind,
         ids::AccountId,
-        limit::{LimitPolicy, Quota, TooMany},
+        limit::{LimitExceeded, LimitPolicy, Quota},
     },
     service::error::ServiceError,
     state::AppState,
@@ -51,8 +51,8 @@ impl FactorAttempt {
                 let entry =
                     Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
-                let quota = Quota { count: backoff.free, window: backoff.kept() };
-                Err(count_refusal(state, TooMany { policy, quota, retry_after }))
+                let quota = Quota { count: backoff.free, window: backoff.retention() };
+                Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         entropy::Entropy,
         ids::AccountId,
-        limit::{Backoff, LimitPolicy, Quota, TooMany},
+        limit::{Backoff, LimitExceeded, LimitPolicy, Quota},
         secret::SecretText,
     },
     service::error::ServiceError,
@@ -205,11 +205,11 @@ impl Attempt {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit)
                     .refused("too_many")
                     .detail(LimitPolicy::LoginAccount.as_str());
-                entry.what.account = id;
+                entry.facts.account = id;
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
                 Err(count_refusal(
                     state,
-                    TooMany { policy: LimitPolicy::LoginAccount, quota: quota_of(backoff), retry_after },
+                    LimitExceeded { policy: LimitPolicy::LoginAccount, quota: quota_of(backoff), retry_after },
                 ))
             }
         }

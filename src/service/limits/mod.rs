@@ -21,7 +21,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         client::ClientId,
         ids::{AccountId, SessionId},
-        limit::{LimitPolicy, Quota, TooMany},
+        limit::{LimitExceeded, LimitPolicy, Quota},
         one_time_token::TokenPurpose,
     },
     service::error::ServiceError,
@@ -184,7 +184,7 @@ pub(super) async fn factor_mail(
     let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
     let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
     state.audit.record(entry.by(Actor::Anyone).from(ip));
-    Err(count_refusal(state, TooMany { policy, quota, retry_after }))
+    Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
 }
 
 /// Whether a mail of this purpose, which clients without authentication can request, may be sent to an address of an account. Each
@@ -281,7 +281,7 @@ fn local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &
         None => Ok(()),
         Some(retry_after) => {
             record(state, policy, subject);
-            Err(count_refusal(state, TooMany { policy, quota, retry_after }))
+            Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
         }
     }
 }
@@ -315,7 +315,7 @@ async fn shared(
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             record(state, policy, subject);
-            Err(count_refusal(state, TooMany { policy, quota: limit, retry_after }))
+            Err(count_refusal(state, LimitExceeded { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
             tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
@@ -349,23 +349,23 @@ fn wide(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Ne
 }
 
 /// Counts a refusal in the metrics.
-fn count_refusal(state: &AppState, too_many: TooMany) -> ServiceError {
-    state.metrics.rate_limited.with_label_values(&[too_many.policy.as_str()]).inc();
-    too_many.into()
+fn count_refusal(state: &AppState, exceeded: LimitExceeded) -> ServiceError {
+    state.metrics.rate_limited.with_label_values(&[exceeded.policy.as_str()]).inc();
+    exceeded.into()
 }
 
 /// Writes a refusal to the audit log, with the account, session, client or network that the limit counts by.
 fn record(state: &AppState, policy: LimitPolicy, subject: &[u8]) {
     let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy.as_str());
-    entry.what.actor = Some(Actor::Anyone);
+    entry.facts.actor = Some(Actor::Anyone);
     match policy {
-        LimitPolicy::RefreshAccount => entry.what.account = subject.try_into().ok().map(AccountId::from_bytes),
-        LimitPolicy::PasswordChangeAccount => entry.what.session = subject.try_into().ok().map(SessionId::from_bytes),
+        LimitPolicy::RefreshAccount => entry.facts.account = subject.try_into().ok().map(AccountId::from_bytes),
+        LimitPolicy::PasswordChangeAccount => entry.facts.session = subject.try_into().ok().map(SessionId::from_bytes),
         LimitPolicy::IntrospectionClient => {
-            entry.what.client = std::str::from_utf8(subject).ok().and_then(|name| ClientId::parse(name).ok());
+            entry.facts.client = std::str::from_utf8(subject).ok().and_then(|name| ClientId::parse(name).ok());
         }
         policy if policy.is_by_address() => {
-            entry.what.address = Network::address(subject);
+            entry.facts.address = Network::address(subject);
         }
         _ => {}
     }

@@ -57,7 +57,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
     if !change.remove_passkey(id, now).await? {
         return Err(ChangeFactorsError::UnknownFactor);
     }
-    if !change.account.factors.protect() {
+    if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
             return Err(ChangeFactorsError::MustKeep);
         }

@@ -122,7 +122,7 @@ pub async fn register(
     let mut change = change::begin(state, caller).await?;
     // Codes that replace a code by mail do not replace a stronger factor.
     let factors = change.account.factors;
-    let had_codes = factors.protect() && factors.contains(FactorKind::RecoveryCode);
+    let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = made.user_verified;
     let passkey = store(state, &mut change, made, name, now).await?;
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
@@ -174,7 +174,7 @@ pub(in crate::service) async fn check(
 ) -> Result<NewCredential, RegisterPasskeyError> {
     let refuse = |reason: &'static str| {
         let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason);
-        (entry.what.account, entry.what.session) = (binding.account, sender.session);
+        (entry.facts.account, entry.facts.session) = (binding.account, sender.session);
         let actor = if sender.session.is_some() { Actor::Account } else { Actor::Anyone };
         state.audit.record(entry.detail(binding.purpose.as_str()).by(actor).from(sender.ip));
     };

@@ -97,7 +97,7 @@ pub async fn verify(
             |passkey| format!("{} {}", binding.purpose.as_str(), passkey.id),
         );
         let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason).detail(detail);
-        entry.what.account = passkey.map(|passkey| passkey.account).or(binding.account);
+        entry.facts.account = passkey.map(|passkey| passkey.account).or(binding.account);
         state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
         PasskeyError::Refused
     };

@@ -161,7 +161,8 @@ async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, S
     let change = state.sql.change_account(open.account.id).await?;
     let is_same = |change: &AccountChange| {
         let (current, opened) = (&change.account, &open.account);
-        (current.factors_version, current.epoch) == (opened.factors_version, opened.epoch) && !current.factors.protect()
+        (current.factors_version, current.epoch) == (opened.factors_version, opened.epoch)
+            && !current.factors.has_aal2_factor()
     };
     change.filter(is_same).ok_or(SecondFactorError::InvalidChallenge)
 }

@@ -40,7 +40,7 @@ pub(super) fn requirement(
     if authentication.acr >= Acr::Aal2 {
         return Requirement::Nothing;
     }
-    if account.factors.protect() {
+    if account.factors.has_aal2_factor() {
         return Requirement::SecondFactor;
     }
     if requires_email_code(settings, account) {
@@ -61,7 +61,7 @@ pub(super) fn requirement(
 
 /// Whether codes by mail are the account's second factor. A code by mail never replaces a stronger factor.
 fn requires_email_code(settings: &FactorSettings, account: &Account) -> bool {
-    settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.protect()
+    settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.has_aal2_factor()
 }
 
 /// The factors with which the account's owner can continue, recovery codes last. Excludes a factor that was shown already.
@@ -93,7 +93,7 @@ pub(super) fn methods(
 /// The level that a second factor of the account reaches together with the first one. A code by mail, and a recovery code in its
 /// place, reach no level above that of the password (NIST SP 800-63B, section 5.1.3.1: no codes by mail).
 const fn level_of_factors(account: &Account) -> Acr {
-    if account.factors.protect() { Acr::Aal2 } else { Acr::Aal1 }
+    if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
 
 /// The methods and the level of a first factor (`proved`) together with a second one (`shown`).
@@ -139,7 +139,10 @@ pub(in crate::service) async fn longest_replacement(
     now: Timestamp,
 ) -> Result<Duration, ServiceError> {
     let (settings, longest) = (&state.config.factors, state.config.session.absolute_timeout);
-    if acr >= Acr::Aal2 || change.account.factors.protect() || !settings.required.applies_to(&change.account.roles) {
+    if acr >= Acr::Aal2
+        || change.account.factors.has_aal2_factor()
+        || !settings.required.applies_to(&change.account.roles)
+    {
         return Ok(longest);
     }
     let since = match change.account.factor_required_at {

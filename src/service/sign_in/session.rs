@@ -68,7 +68,7 @@ pub(super) async fn start(
                 state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
             }
             let mut entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
-            entry.what.reason = because;
+            entry.facts.reason = because;
             state.audit.record(entry.by(Actor::Account).from(origin.ip));
             Ok(Some(grant))
         }

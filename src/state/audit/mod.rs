@@ -57,7 +57,7 @@ struct Shared {
     /// The batch being written. Locked by one writer at a time, so that rows keep their order.
     writing: tokio::sync::Mutex<Vec<(Uuid, Entry)>>,
     closed: Notify,
-    /// Whether the last events were written, so that a failure of the writer, whose database closes, is no error.
+    /// Whether [`AuditLog::close`] has run. Later failures of the writer are not logged, because the database closes too.
     closing: AtomicBool,
     settings: AuditSettings,
     clock: Clock,
@@ -100,7 +100,7 @@ impl AuditLog {
 
     /// Queues an event; never waits. An event for which there is no room is counted, and the count is written.
     pub fn record(&self, entry: Entry) {
-        let event = entry.what.event;
+        let event = entry.facts.event;
         let lost = self.shared.pending().add(entry);
         if lost > 0 {
             self.shared.lost.with_label_values(&[event.as_str()]).inc_by(lost);
@@ -146,25 +146,25 @@ impl Shared {
         let mut writes = tokio::time::interval(WRITE_INTERVAL);
         writes.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut prunes = tokio::time::interval(PRUNE_INTERVAL);
-        let mut failing = false;
+        let mut is_failing = false;
         loop {
-            let done = tokio::select! {
+            let outcome = tokio::select! {
                 () = self.closed.notified() => return,
                 _ = writes.tick() => self.write().await,
                 _ = prunes.tick() => self.prune().await,
             };
-            self.report(done, &mut failing);
+            self.report(outcome, &mut is_failing);
         }
     }
 
     /// Logs the first of several failures of the writer, and none after [`AuditLog::close`].
-    fn report(&self, done: Result<(), SqlError>, failing: &mut bool) {
-        match done {
-            Ok(()) => *failing = false,
+    fn report(&self, outcome: Result<(), SqlError>, is_failing: &mut bool) {
+        match outcome {
+            Ok(()) => *is_failing = false,
             // Logged once, not every second.
-            Err(_) if *failing || self.closing.load(Ordering::Relaxed) => {}
+            Err(_) if *is_failing || self.closing.load(Ordering::Relaxed) => {}
             Err(error) => {
-                *failing = true;
+                *is_failing = true;
                 let count = self.pending().events();
                 tracing::error!(%error, count, "audit log: writing failed; events stay queued up to audit.queue");
             }
@@ -203,7 +203,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::{config::DatabaseSettings, domain::audit::Addresses};
+    use crate::{config::DatabaseSettings, domain::audit::AddressPrecision};
 
     /// Collects the log lines of the current thread.
     #[derive(Clone, Default)]
@@ -236,7 +236,7 @@ mod tests {
         };
         let settings = AuditSettings {
             retention: Some(Duration::from_hours(1)),
-            addresses: Addresses::Full,
+            addresses: AddressPrecision::Full,
             queue: 100,
             max_refusals: 100,
             max_refusals_per_account: 100,

@@ -2,7 +2,7 @@
 //!
 //! Identical refusals wait as one entry with a count. Rows about refusals have budgets by the minute, so that a flood can't
 //! fill the disk: one for each kind of event for refusals that name no account or client, and one for each kind of event and
-//! each account or client that is named. So a flood from strangers never hides the guessing at an account.
+//! each account or client that is named. A flood of anonymous refusals therefore never hides password guessing at an account.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry as Slot},
@@ -11,7 +11,7 @@ use std::{
 };
 
 use crate::domain::{
-    audit::{AuditEvent, Entry, Outcome, What},
+    audit::{AuditEvent, Entry, EventFacts, Outcome},
     client::ClientId,
     clock::Timestamp,
     ids::AccountId,
@@ -43,7 +43,7 @@ pub(super) struct Bounds {
 pub(super) struct Pending {
     entries: VecDeque<Entry>,
     /// The positions of refusals, counted from the first entry ever added.
-    refusals: HashMap<What, u64>,
+    refusals: HashMap<EventFacts, u64>,
     /// The number of entries taken so far.
     taken: u64,
     bounds: Bounds,
@@ -67,21 +67,21 @@ impl Pending {
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
     pub(super) fn add(&mut self, entry: Entry) -> u64 {
         // A reuse has ended a session, so that there are no more of them than sessions. A counted repeat may recur like a refusal.
-        let refused = match entry.what.event {
+        let is_refusal = match entry.facts.event {
             AuditEvent::RefreshReuse => false,
             AuditEvent::RefreshRepeat => true,
-            _ => entry.what.outcome == Outcome::Refused,
+            _ => entry.facts.outcome == Outcome::Refused,
         };
-        if refused && let Some(earlier) = self.identical(&entry.what) {
+        if is_refusal && let Some(earlier) = self.find_identical(&entry.facts) {
             earlier.count += entry.count;
             return 0;
         }
-        if self.entries.len() >= self.bounds.queue || refused && !self.budgets.take(&entry, self.bounds) {
-            *self.lost.entry(entry.what.event).or_default() += entry.count;
+        if self.entries.len() >= self.bounds.queue || is_refusal && !self.budgets.take(&entry, self.bounds) {
+            *self.lost.entry(entry.facts.event).or_default() += entry.count;
             return entry.count;
         }
-        if refused {
-            self.refusals.insert(entry.what.clone(), self.taken + self.entries.len() as u64);
+        if is_refusal {
+            self.refusals.insert(entry.facts.clone(), self.taken + self.entries.len() as u64);
         }
         self.entries.push_back(entry);
         0
@@ -93,7 +93,7 @@ impl Pending {
         let mut taken: Vec<Entry> = self.entries.drain(..count).collect();
         self.taken += count as u64;
         for entry in &taken {
-            self.refusals.remove(&entry.what);
+            self.refusals.remove(&entry.facts);
         }
         if self.entries.is_empty() {
             let lost = mem::take(&mut self.lost).into_iter();
@@ -109,8 +109,8 @@ impl Pending {
         self.entries.iter().map(|entry| entry.count).sum::<u64>() + self.lost.values().sum::<u64>()
     }
 
-    fn identical(&mut self, what: &What) -> Option<&mut Entry> {
-        let at = self.refusals.get(what)?.checked_sub(self.taken)?;
+    fn find_identical(&mut self, facts: &EventFacts) -> Option<&mut Entry> {
+        let at = self.refusals.get(facts)?.checked_sub(self.taken)?;
         self.entries.get_mut(usize::try_from(at).ok()?)
     }
 }
@@ -120,7 +120,7 @@ impl Pending {
 struct Budgets {
     since: Option<Timestamp>,
     /// Rows that name no account or client.
-    strangers: HashMap<AuditEvent, u64>,
+    anonymous: HashMap<AuditEvent, u64>,
     /// Rows of each account and client.
     subjects: HashMap<(AuditEvent, Subject), u64>,
     /// Rows of accounts and clients beyond their first.
@@ -140,10 +140,10 @@ impl Budgets {
         if self.since.is_none_or(|since| entry.at.saturating_since(since) >= MINUTE) {
             *self = Self { since: Some(entry.at), ..Self::default() };
         }
-        let What { event, account, client, .. } = &entry.what;
+        let EventFacts { event, account, client, .. } = &entry.facts;
         let account = account.map(Subject::Account);
         let Some(subject) = account.or_else(|| client.clone().map(Subject::Client)) else {
-            return take(self.strangers.entry(*event).or_default(), bounds.refusals);
+            return take(self.anonymous.entry(*event).or_default(), bounds.refusals);
         };
         let full = self.subjects.len() >= MAX_SUBJECTS;
         match self.subjects.entry((*event, subject)) {
@@ -181,7 +181,7 @@ mod tests {
     }
 
     /// A refusal that names no account, from the address `192.0.2.host`.
-    fn stranger(secs: i64, event: AuditEvent, host: u8) -> Entry {
+    fn anonymous_refusal(secs: i64, event: AuditEvent, host: u8) -> Entry {
         Entry::new(at(secs), event).refused("unknown").from(Some([192, 0, 2, host].into()))
     }
 
@@ -217,8 +217,8 @@ mod tests {
         let lost: u64 = (0..5).map(|_| pending.add(Entry::new(at(0), AuditEvent::SignIn))).sum();
         assert_eq!(lost, 3);
         let taken = pending.take(10, at(1));
-        assert_eq!((taken.len(), taken[2].what.event, taken[2].count), (3, AuditEvent::Lost, 3));
-        assert_eq!(taken[2].what.detail.as_deref(), Some("sign_in"));
+        assert_eq!((taken.len(), taken[2].facts.event, taken[2].count), (3, AuditEvent::Lost, 3));
+        assert_eq!(taken[2].facts.detail.as_deref(), Some("sign_in"));
         assert!(pending.take(10, at(1)).is_empty());
     }
 
@@ -226,20 +226,20 @@ mod tests {
     fn refusals_without_a_subject_have_a_budget_for_each_kind_of_event() {
         let mut pending = Pending::new(BOUNDS);
         for host in 0..5 {
-            pending.add(stranger(0, AuditEvent::ClientAuthentication, host));
+            pending.add(anonymous_refusal(0, AuditEvent::ClientAuthentication, host));
         }
-        assert_eq!(pending.add(stranger(0, AuditEvent::SignIn, 1)), 0);
+        assert_eq!(pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1)), 0);
         assert_eq!(pending.add(Entry::new(at(0), AuditEvent::SignIn)), 0);
         let taken = pending.take(100, at(1));
         assert_eq!((taken.len(), taken[4].count), (5, 3));
-        assert_eq!(pending.add(stranger(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
+        assert_eq!(pending.add(anonymous_refusal(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
     }
 
     #[test]
-    fn refusals_of_an_account_are_recorded_while_strangers_and_other_accounts_flood() {
+    fn refusals_of_an_account_are_recorded_during_floods_of_anonymous_and_of_other_accounts() {
         let mut pending = Pending::new(BOUNDS);
         for host in 0..200 {
-            pending.add(stranger(0, AuditEvent::SignIn, host));
+            pending.add(anonymous_refusal(0, AuditEvent::SignIn, host));
         }
         for round in 0..100 {
             pending.add(refusal(0, 1).from(Some([192, 0, 2, round].into())));
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(pending.add(refusal(0, 2)), 0);
         let of = |taken: &[Entry], account: u8| {
             let account = Some(AccountId::from_bytes([account; 16]));
-            taken.iter().filter(|entry| entry.what.account == account).count()
+            taken.iter().filter(|entry| entry.facts.account == account).count()
         };
         let taken = pending.take(1000, at(1));
         assert_eq!((of(&taken, 1), of(&taken, 2)), (3, 1), "refusals_per_subject rows, and the first row");

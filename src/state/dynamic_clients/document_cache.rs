@@ -16,7 +16,7 @@ use crate::domain::{
 /// The maximum number of documents that a node keeps.
 pub(super) const MAX_DOCUMENTS: usize = 2048;
 /// The shortest and the longest time for which a document is used, whatever its response says.
-const FRESH: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
+const FRESHNESS_BOUNDS: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
 /// The time for which a document is used if its response doesn't say.
 const FRESH_BY_DEFAULT: Duration = Duration::from_hours(1);
 /// The time after a failed fetch in which the document is not fetched again. Short, so that a developer who repairs it need not wait.
@@ -38,7 +38,7 @@ pub(super) struct DocumentCache<T> {
 #[derive(Clone)]
 struct Document<T> {
     outcome: Result<T, DocumentError>,
-    /// When a fetch succeeded; the time of the failure if none has.
+    /// When the last successful fetch was; if no fetch has succeeded, the time of the failure.
     fetched_at: Timestamp,
     /// The last attempt.
     tried_at: Timestamp,
@@ -57,7 +57,7 @@ impl<T: Clone> DocumentCache<T> {
         }
     }
 
-    /// The outcome of the last fetch, while it holds.
+    /// The outcome of the last fetch, while it is fresh.
     pub(super) fn get(&self, url: &str) -> Option<Result<T, DocumentError>> {
         self.get_tried_after(url, Timestamp::from_millis(i64::MIN))
     }
@@ -69,7 +69,7 @@ impl<T: Clone> DocumentCache<T> {
         found.map(|document| document.outcome.clone())
     }
 
-    /// The outcome of the last fetch, while it holds; else that of `fetch`.
+    /// The outcome of the last fetch, while it is fresh, else the outcome of `fetch`.
     ///
     /// # Errors
     /// [`DocumentError`]
@@ -81,8 +81,8 @@ impl<T: Clone> DocumentCache<T> {
         self.get_or_fetch_after(url, Timestamp::from_millis(i64::MIN), fetch).await
     }
 
-    /// As [`Self::get_or_fetch`], with a fetch that is older than the shortest time for which a document is used counting as none: for a
-    /// document that lacks something which its owner may have added just now.
+    /// As [`Self::get_or_fetch`], but also fetches a document again whose last fetch is more than a minute ago: for a document that lacks
+    /// something which its owner may have added just now.
     ///
     /// # Errors
     /// [`DocumentError`]
@@ -91,7 +91,7 @@ impl<T: Clone> DocumentCache<T> {
         url: &str,
         fetch: impl AsyncFnOnce() -> FetchOutcome<T>,
     ) -> Result<T, DocumentError> {
-        self.get_or_fetch_after(url, self.clock.now() - FRESH.0, fetch).await
+        self.get_or_fetch_after(url, self.clock.now() - FRESHNESS_BOUNDS.0, fetch).await
     }
 
     async fn get_or_fetch_after(
@@ -100,9 +100,9 @@ impl<T: Clone> DocumentCache<T> {
         after: Timestamp,
         fetch: impl AsyncFnOnce() -> FetchOutcome<T>,
     ) -> Result<T, DocumentError> {
-        let flight = Arc::clone(lock(&self.in_progress).entry(url.to_owned()).or_default());
+        let fetch_lock = Arc::clone(lock(&self.in_progress).entry(url.to_owned()).or_default());
         let outcome = {
-            let _turn = flight.lock().await;
+            let _guard = fetch_lock.lock().await;
             match self.get_tried_after(url, after) {
                 Some(outcome) => outcome,
                 None => self.store(url, fetch().await),
@@ -110,7 +110,7 @@ impl<T: Clone> DocumentCache<T> {
         };
         // Two owners: the map and this call.
         let mut in_progress = lock(&self.in_progress);
-        if Arc::strong_count(&flight) <= 2 {
+        if Arc::strong_count(&fetch_lock) <= 2 {
             in_progress.remove(url);
         }
         outcome
@@ -121,7 +121,7 @@ impl<T: Clone> DocumentCache<T> {
         let mut documents = lock(&self.documents);
         let document = match outcome {
             Ok((value, freshness)) => {
-                let lifetime = freshness.unwrap_or(FRESH_BY_DEFAULT).clamp(FRESH.0, FRESH.1);
+                let lifetime = freshness.unwrap_or(FRESH_BY_DEFAULT).clamp(FRESHNESS_BOUNDS.0, FRESHNESS_BOUNDS.1);
                 Document { outcome: Ok(value), fetched_at: now, tried_at: now, until: now + lifetime }
             }
             Err(error) => {
@@ -176,7 +176,7 @@ mod tests {
         let fetch = async || Ok((fetches.fetch_add(1, Ordering::Relaxed) + 1, Some(Duration::from_hours(24))));
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(1));
-        clock.advance(FRESH.0);
+        clock.advance(FRESHNESS_BOUNDS.0);
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         for _ in 0..3 {
             assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(2));

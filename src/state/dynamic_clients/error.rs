@@ -8,7 +8,7 @@ use crate::{
 /// Why the metadata document of a client can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// The URL can't be that of a document.
+    /// The `client_id` is no valid URL of a document.
     #[error("the client_id {0}")]
     Url(#[from] DocumentUrlError),
     /// The host is not among those that the operator allows.

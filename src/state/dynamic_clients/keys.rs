@@ -32,8 +32,8 @@ impl DynamicClients {
         self.keys.get_or_fetch(uri, async || self.fetch_keys(&url).await).await
     }
 
-    /// The keys of a client as of this minute, after they have not verified a signature: the client may have a new key. None if they are not
-    /// at a `jwks_uri`, or can't be fetched.
+    /// The keys at the `jwks_uri` of a client, fetched within the last minute: for a signature that older keys do not verify, since the
+    /// client may have a new key. `None` if the client has no `jwks_uri`, or the fetch fails.
     pub(in crate::state) async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
         let uri = jwks_uri(found)?;
         let url = self.check_url(uri).ok()?;
@@ -41,7 +41,7 @@ impl DynamicClients {
     }
 
     async fn fetch_keys(&self, url: &Url) -> FetchOutcome<Arc<ClientKeys>> {
-        self.fetch_json(url, read).await
+        self.fetch_json(url, parse_keys).await
     }
 }
 
@@ -49,7 +49,7 @@ fn jwks_uri(found: &RegisteredClient) -> Option<&str> {
     found.client.dynamic.as_ref()?.metadata.jwks_uri.as_deref()
 }
 
-fn read(body: &[u8]) -> Result<Arc<ClientKeys>, DocumentError> {
+fn parse_keys(body: &[u8]) -> Result<Arc<ClientKeys>, DocumentError> {
     let text = std::str::from_utf8(body).map_err(|_| DocumentError::Json)?;
     let jwks = usable_jwks(text).map_err(|_| DocumentError::Keys)?;
     Ok(Arc::new(ClientKeys::parse(&jwks).map_err(|_| DocumentError::Keys)?))

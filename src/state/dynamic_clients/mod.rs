@@ -103,7 +103,7 @@ impl DynamicClients {
         &self.fetches
     }
 
-    /// The kind of client that a `client_id` of this form names; none for that of a registered client.
+    /// The source of a dynamic client, by the form of its `client_id`; `None` for a client that an operator has registered.
     pub(super) fn source(client_id: &str) -> Option<DynamicSource> {
         if client_id.starts_with("https://") {
             Some(DynamicSource::Document)
@@ -155,7 +155,7 @@ impl DynamicClients {
         self.build(registration.metadata, client_id, source, secret, registration.issued_at).ok()
     }
 
-    /// The outcome of the last fetch of a document, while it holds.
+    /// The outcome of the last fetch of a document, while it is fresh.
     pub(super) fn cached(&self, url: &str) -> Option<Result<RegisteredClient, DocumentError>> {
         self.documents.get(url)
     }
@@ -166,7 +166,7 @@ impl DynamicClients {
     /// [`DocumentError`]
     pub(super) async fn fetch(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
         let url = self.check_url(client_id)?;
-        let fetch = async || self.fetch_json(&url, |body| self.read(body, &url)).await;
+        let fetch = async || self.fetch_json(&url, |body| self.parse_document(body, &url)).await;
         self.documents.get_or_fetch(client_id, fetch).await
     }
 
@@ -176,7 +176,7 @@ impl DynamicClients {
         if is_allowed { Ok(url) } else { Err(DocumentError::Host) }
     }
 
-    /// Fetches what a client has at a URL, and reads it.
+    /// Fetches the JSON document at a URL of a client and parses it.
     async fn fetch_json<T>(&self, url: &Url, read: impl FnOnce(&[u8]) -> Result<T, DocumentError>) -> FetchOutcome<T> {
         let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
         let fetched = fetcher.get_json(url).await.map_err(DocumentError::from);
@@ -190,7 +190,7 @@ impl DynamicClients {
         outcome
     }
 
-    fn read(&self, body: &[u8], url: &Url) -> Result<RegisteredClient, DocumentError> {
+    fn parse_document(&self, body: &[u8], url: &Url) -> Result<RegisteredClient, DocumentError> {
         let Some(Value::Object(members)) = strict_json::from_slice(body) else { return Err(DocumentError::Json) };
         let metadata = ClientMetadata::of_document(&members, url)?;
         self.check_jwks_uri(&metadata)?;
@@ -220,7 +220,7 @@ impl DynamicClients {
         Ok(RegisteredClient { client: Arc::new(client), keys: Arc::new(keys) })
     }
 
-    /// The enabled client with this `client_id`, if an account has allowed it. Fetches its document again when that has become stale.
+    /// The enabled client with this `client_id`, if an account has allowed it. Fetches its document again when the document is stale.
     ///
     /// # Errors
     /// [`StateError`]
@@ -244,7 +244,7 @@ impl DynamicClients {
             None => {
                 let outcome = self.fetch(client_id).await;
                 if let Ok(client) = &outcome {
-                    self.keep(&stored, client).await;
+                    self.update_stored(&stored, client).await;
                 }
                 outcome
             }
@@ -261,8 +261,8 @@ impl DynamicClients {
         })
     }
 
-    /// Replaces the stored metadata of a client by those that were fetched.
-    async fn keep(&self, stored: &StoredDynamicClient, fetched: &RegisteredClient) {
+    /// Replaces the stored metadata of a client by the fetched ones.
+    async fn update_stored(&self, stored: &StoredDynamicClient, fetched: &RegisteredClient) {
         let Some(metadata) = metadata_json(fetched) else { return };
         let now = self.clock.now();
         if metadata == stored.metadata && now.saturating_since(stored.fetched_at) < STORE_AGAIN {
@@ -313,7 +313,7 @@ impl DynamicClients {
 /// A hash that no secret has.
 const NO_SECRET: ClientSecretHash = ClientSecretHash::new([0; 32]);
 
-/// The metadata of a client in their stored form; none for a registered client.
+/// The metadata of a client in their stored form; `None` for a client that an operator has registered.
 pub fn metadata_json(client: &RegisteredClient) -> Option<String> {
     serde_json::to_string(&client.client.dynamic.as_ref()?.metadata).ok()
 }

@@ -89,10 +89,10 @@ impl RateLimiter {
             address.0.as_str().into(),
             Value::Integer(backoff.free.into()),
             duration(backoff.first),
-            duration(backoff.most),
+            duration(backoff.max),
             duration(FEW_FAILURES_RETENTION),
-            duration(MANY_FAILURES_RETENTION.max(2 * backoff.most)),
-            Value::Integer(backoff.free_where_known().into()),
+            duration(MANY_FAILURES_RETENTION.max(2 * backoff.max)),
+            Value::Integer(backoff.free_where_recognized().into()),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
         let answer = script::run(&self.connection.scripts.login_throttle, &self.connection, keys, arguments).await?;
@@ -175,8 +175,8 @@ impl RateLimiter {
             bucket.0.as_str().into(),
             Value::Integer(backoff.free.into()),
             duration(backoff.first),
-            duration(backoff.most),
-            duration(backoff.kept()),
+            duration(backoff.max),
+            duration(backoff.retention()),
         ];
         let answer = script::run(&self.connection.scripts.factor_throttle, &self.connection, keys, arguments).await?;
         let wait = answer.as_u64().ok_or_else(|| unexpected("factor_throttle", &answer))?;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Dialect, Sql, SqlError, query};
 use crate::domain::{
-    audit::{Actor, Addresses, AuditEvent, Entry},
+    audit::{Actor, AddressPrecision, AuditEvent, Entry},
     clock::Timestamp,
     ids::AccountId,
 };
@@ -71,7 +71,7 @@ impl Sql {
 
     /// This database, with this part of client addresses recorded.
     #[must_use]
-    pub const fn keeping_addresses(mut self, addresses: Addresses) -> Self {
+    pub const fn keeping_addresses(mut self, addresses: AddressPrecision) -> Self {
         self.addresses = addresses;
         self
     }
@@ -143,19 +143,19 @@ impl Sql {
             (dialect, rows) => query(AssertSqlSafe(insertion(rows, dialect))),
         };
         for (id, entry) in entries {
-            let what = &entry.what;
-            let address = what.address.and_then(|ip| self.addresses.keep(ip));
+            let facts = &entry.facts;
+            let address = facts.address.and_then(|ip| self.addresses.apply(ip));
             query = query
                 .bind(id.to_string())
                 .bind(entry.at.as_millis())
-                .bind(what.event.as_str())
-                .bind(what.outcome.as_str())
-                .bind(what.reason)
-                .bind(what.account.map(|id| id.to_string()))
-                .bind(what.session.map(|id| id.to_string()))
-                .bind(what.client.as_ref().map(ToString::to_string))
-                .bind(what.detail.clone())
-                .bind(what.actor.as_ref().unwrap_or(&self.actor).to_string())
+                .bind(facts.event.as_str())
+                .bind(facts.outcome.as_str())
+                .bind(facts.reason)
+                .bind(facts.account.map(|id| id.to_string()))
+                .bind(facts.session.map(|id| id.to_string()))
+                .bind(facts.client.as_ref().map(ToString::to_string))
+                .bind(facts.detail.clone())
+                .bind(facts.actor.as_ref().unwrap_or(&self.actor).to_string())
                 .bind(address.map(|ip| ip.to_string()))
                 .bind(i64::try_from(entry.count).unwrap_or(i64::MAX));
         }

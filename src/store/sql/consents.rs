@@ -80,7 +80,7 @@ impl Sql {
         let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut **tx).await?;
         let former = row.map(|row| row.try_get::<String, _>("scope")).transpose()?.unwrap_or_default();
         let words = former.split(' ').filter(|word| !word.is_empty());
-        let all = SpaceSeparated::parse(words.chain(scope.words().iter().map(String::as_str)));
+        let all = SpaceSeparated::parse(words.chain(scope.items().iter().map(String::as_str)));
         let all = all.map_err(|_| SqlError::Corrupt(format!("consents.scope of the account {account}")))?;
         let sql = "INSERT INTO consents (account_id, client_id, scope, created_at, updated_at) VALUES ($1, $2, $3, $4, $5) \
                    ON CONFLICT (account_id, client_id) DO UPDATE SET scope = excluded.scope, updated_at = excluded.updated_at";

@@ -62,7 +62,7 @@ pub use self::{
 use crate::{
     config::{DatabaseSettings, store_url},
     domain::{
-        audit::{Actor, Addresses},
+        audit::{Actor, AddressPrecision},
         entropy::Entropy,
         secret::SecretText,
     },
@@ -85,7 +85,7 @@ pub struct Sql {
     metrics: DatabaseMetrics,
     /// The author of changes, for the audit log.
     actor: Actor,
-    addresses: Addresses,
+    addresses: AddressPrecision,
     /// For the ids of the audit log's rows, and leases.
     entropy: Entropy,
     /// Notified when this process has added a mail to the outbox.
@@ -160,7 +160,7 @@ impl Sql {
             max_connections: settings.max_connections,
             metrics: DatabaseMetrics::default(),
             actor: Actor::Service,
-            addresses: Addresses::Full,
+            addresses: AddressPrecision::Full,
             entropy: Entropy::system(),
             mail_enqueued: Arc::default(),
         })

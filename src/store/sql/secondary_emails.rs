@@ -2,7 +2,7 @@
 //!
 //! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, in either
 //! table. A unique index of each table guarantees it within the table, and the lock of [`AccountChange::lock_address`] across
-//! both. An unverified address belongs to no account (I13): several accounts may have it in `secondary_emails`, and the account that
+//! both. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
 //! has it as its unverified primary one loses it to the account that verifies it.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -24,7 +24,7 @@ pub struct SecondaryEmail {
     pub account: AccountId,
     /// The address.
     pub email: Email,
-    /// When it was verified. An address that is not verified belongs to no account (I13).
+    /// When it was verified. An address that is not verified belongs to nobody (I13).
     pub verified_at: Option<Timestamp>,
     /// When it was added.
     pub created_at: Timestamp,

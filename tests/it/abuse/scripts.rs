@@ -19,7 +19,7 @@ use crate::store::server::{NOW, Redis};
 const BACKOFF: Backoff = Backoff {
     free: 3,
     first: Duration::from_secs(1),
-    most: Duration::from_secs(60),
+    max: Duration::from_secs(60),
     known_for: Duration::from_hours(24),
     max_known: 4,
 };
@@ -111,7 +111,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
     }
 
     // A known device waits for its own failures, and is unknown after `known_for`.
-    for _ in 0..=BACKOFF.free_where_known() {
+    for _ in 0..=BACKOFF.free_where_recognized() {
         assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
     }
     assert_eq!(attempt(&store, Some(&device), "afar", now).await, Err(Duration::from_secs(1)));

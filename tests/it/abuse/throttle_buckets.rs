@@ -17,7 +17,7 @@ use crate::store::server::{NOW, Redis};
 const BACKOFF: Backoff = Backoff {
     free: 1,
     first: Duration::from_secs(1),
-    most: Duration::from_secs(20),
+    max: Duration::from_secs(20),
     known_for: Duration::from_hours(30),
     max_known: 3,
 };
@@ -70,7 +70,7 @@ impl Model {
     fn attempt(&mut self, device: Option<&str>, address: &str, now: i64) -> Result<Name, Duration> {
         let mut known =
             device.into_iter().chain([address]).filter(|name| self.0.get(*name).is_some_and(|state| now < state.known));
-        let (name, free) = known.next().map_or(("s", BACKOFF.free), |name| (name, BACKOFF.free_where_known()));
+        let (name, free) = known.next().map_or(("s", BACKOFF.free), |name| (name, BACKOFF.free_where_recognized()));
         let mut state = self.0.get(name).copied().unwrap_or_default();
         if now >= state.over {
             (state.failures, state.start) = (0, 0);
@@ -83,7 +83,7 @@ impl Model {
         state.over = now + HOUR;
         if above > 0 {
             let wait = BACKOFF.first * 2_u32.pow(u32::try_from(above - 1).unwrap().min(20));
-            state.start = now + i64::try_from(wait.min(BACKOFF.most).as_millis()).unwrap();
+            state.start = now + i64::try_from(wait.min(BACKOFF.max).as_millis()).unwrap();
             state.over = now + 24 * HOUR;
         }
         self.0.insert(name.to_owned(), state);

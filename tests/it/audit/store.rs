@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use latchkey::{
     domain::{
-        audit::{Actor, Addresses, AuditEvent, Entry},
+        audit::{Actor, AddressPrecision, AuditEvent, Entry},
         clock::Timestamp,
         entropy::Entropy,
     },
@@ -61,7 +61,7 @@ async fn rows_are_added_once_and_found_by_each_filter() {
         assert_eq!(found(&sql, AuditFilter { address: Some(ip), ..Default::default() }).await, [2]);
         assert_eq!(sql.audit(&AuditFilter::default(), 1).await.unwrap()[0].count, 7);
 
-        let truncated = sql.clone().keeping_addresses(Addresses::Truncated).acting_as(Actor::operator("root"));
+        let truncated = sql.clone().keeping_addresses(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
         let entry = Entry::new(at(4), AuditEvent::SignIn).from(Some(ip));
         truncated.append_audit(&[(Entropy::system().uuid(), entry)]).await.unwrap();
         let newest = sql.audit(&AuditFilter::default(), 1).await.unwrap().remove(0);
