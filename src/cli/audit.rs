@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     Global, block_on,
     bootstrap::open_existing_database,
-    output::{json_line, visible},
+    output::{escape, write_json_line},
 };
 use crate::{
     config::parse_duration,
@@ -46,7 +46,7 @@ pub struct AuditArgs {
     #[arg(long, value_name = "TIME")]
     pub until: Option<When>,
     /// Only events of this kind: sign_in, session_ended, rate_limit, …
-    #[arg(long, value_name = "EVENT", value_parser = event)]
+    #[arg(long, value_name = "EVENT", value_parser = parse_event)]
     pub event: Option<AuditEvent>,
     /// Only events of this account (e-mail address, username or id; for a deleted account, the id)
     #[arg(long, value_name = "ACCOUNT")]
@@ -96,7 +96,7 @@ impl When {
     }
 }
 
-fn event(text: &str) -> Result<AuditEvent, String> {
+fn parse_event(text: &str) -> Result<AuditEvent, String> {
     let words = || AuditEvent::ALL.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ");
     AuditEvent::parse(text).ok_or_else(|| format!("must be one of {}", words()))
 }
@@ -121,7 +121,7 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             address: args.address,
         };
         // Read before the listing, so that events written in between are not missed by `follow`.
-        let mut seen = if args.follow { Some(recent(&sql, &mut filter.clone()).await?) } else { None };
+        let mut seen = if args.follow { Some(read_recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         rows.reverse();
         print(&rows, args.json, true)?;
@@ -139,7 +139,7 @@ async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bo
     let mut seen: HashSet<String> = seen.iter().map(|row| row.id.clone()).collect();
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let mut rows = recent(sql, filter).await?;
+        let mut rows = read_recent(sql, filter).await?;
         rows.reverse();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         rows.retain(|row| !seen.contains(&row.id));
@@ -149,7 +149,7 @@ async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bo
 }
 
 /// The events of the last moments, newest first.
-async fn recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
+async fn read_recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
     filter.since = Some(Clock::System.now() - LOOK_BACK);
     Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
 }
@@ -172,7 +172,7 @@ fn print(rows: &[AuditRow], json: bool, heading: bool) -> io::Result<()> {
     }
     for row in rows {
         if json {
-            json_line(&mut out, &RowJson::of(row))?;
+            write_json_line(&mut out, &RowJson::of(row))?;
         } else {
             writeln!(out, "{}", table_row(row))?;
         }
@@ -197,7 +197,7 @@ fn table_row(row: &AuditRow) -> String {
         &row.count.to_string(),
         &or_dash(&row.address),
         &row.actor,
-        &visible(&concerns.join(" ")),
+        &escape(&concerns.join(" ")),
     ])
 }
 
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn unknown_event_is_refused() {
-        assert_eq!(event("sign_in"), Ok(AuditEvent::SignIn));
-        assert!(event("signin").unwrap_err().contains("sign_in, "));
+        assert_eq!(parse_event("sign_in"), Ok(AuditEvent::SignIn));
+        assert!(parse_event("signin").unwrap_err().contains("sign_in, "));
     }
 }

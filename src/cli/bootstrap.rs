@@ -174,11 +174,11 @@ impl Outage {
     }
 }
 
-/// Connects to Redis alone, and starts the embedded one if no service runs it: for commands that must work without the rest.
+/// Connects to Redis only, and starts the embedded one if no service runs it: for commands that must work without the database.
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.
-pub async fn redis_alone(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
+pub async fn open_redis_only(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, embedded_redis) = redis_url(config, Sharing::Allow).await?;
     Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
 }

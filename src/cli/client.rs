@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
-use super::{Global, block_on, bootstrap::open_existing_database, output::json_line, prompt};
+use super::{Global, block_on, bootstrap::open_existing_database, output::write_json_line, prompt};
 use crate::{
     config::parse_duration,
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
@@ -312,7 +312,7 @@ impl AddArgs {
     }
 }
 
-/// Prints what the settings of most apps ask for.
+/// Prints the values that most apps need in their settings.
 fn print_addresses(issuer: &str, client: &Client) {
     println!("issuer: {issuer}");
     println!("discovery: {issuer}/.well-known/openid-configuration");
@@ -347,7 +347,7 @@ fn list(clients: &[Client], json: bool, now: Timestamp) -> io::Result<()> {
     for client in clients {
         let shown = ClientJson::of(client, now);
         if json {
-            json_line(&mut out, &shown)?;
+            write_json_line(&mut out, &shown)?;
         } else {
             let date = shown.created_at.split('T').next().unwrap_or_default();
             let (name, state) = (shown.client_id, state(client));
@@ -363,7 +363,7 @@ fn show(client: &Client, json: bool, now: Timestamp) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let shown = ClientJson::of(client, now);
     if json {
-        return json_line(&mut out, &shown);
+        return write_json_line(&mut out, &shown);
     }
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     let old_secret = client.former_secret.as_ref().filter(|former| now < former.until);

@@ -30,7 +30,7 @@ pub struct HealthcheckArgs {
 pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
     let address = local(config::load_listen(&global.sources()?)?);
     let path = if args.ready { "/readyz" } else { "/livez" };
-    let status = status(address, path).with_context(|| format!("no answer from http://{address}{path}"))?;
+    let status = request_status(address, path).with_context(|| format!("no answer from http://{address}{path}"))?;
     if status != "200" {
         bail!("http://{address}{path} answers {status}");
     }
@@ -48,7 +48,7 @@ fn local(listen: SocketAddr) -> SocketAddr {
 }
 
 /// The status code of the answer to a GET request.
-fn status(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+fn request_status(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    bootstrap::{open_existing_database, redis_alone},
+    bootstrap::{open_existing_database, open_redis_only},
 };
 use crate::{
     crypto::key_rotation::Start,
@@ -61,7 +61,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
                 println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
-                let (redis, embedded_redis) = redis_alone(&config).await?;
+                let (redis, embedded_redis) = open_redis_only(&config).await?;
                 let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
                 redis.close().await;
                 if let Some(embedded_redis) = embedded_redis {

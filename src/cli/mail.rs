@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{
     Global, block_on,
     bootstrap::open_existing_database,
-    output::{json_line, visible},
+    output::{escape, write_json_line},
 };
 use crate::{
     config::{Config, MailTransport, load_mail_settings},
@@ -140,7 +140,7 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<()> {
     }
     for row in &rows {
         if args.json {
-            json_line(&mut out, &MailJson::of(row, config))?;
+            write_json_line(&mut out, &MailJson::of(row, config))?;
             continue;
         }
         let note = file(row, config).or_else(|| row.error.clone()).unwrap_or_default();
@@ -153,8 +153,8 @@ fn list(args: &ListArgs, config: &Config) -> anyhow::Result<()> {
                 row.state.as_str(),
                 &row.attempts.to_string(),
                 row.template.as_str(),
-                &visible(&row.recipient),
-                &visible(&note),
+                &escape(&row.recipient),
+                &escape(&note),
             ])
         )?;
     }
@@ -177,7 +177,7 @@ fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<()> {
     let shown = MailJson::of(&row, config);
     let mut out = io::stdout().lock();
     if args.json {
-        return Ok(json_line(&mut out, &shown)?);
+        return Ok(write_json_line(&mut out, &shown)?);
     }
     let optional = [
         ("Account", shown.account_id.clone()),
@@ -198,7 +198,7 @@ fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<()> {
     ];
     let optional = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
     for (name, value) in required.into_iter().chain(optional) {
-        writeln!(out, "{name:<13} {}", visible(&value))?;
+        writeln!(out, "{name:<13} {}", escape(&value))?;
     }
     Ok(out.flush()?)
 }

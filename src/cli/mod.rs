@@ -198,8 +198,8 @@ pub fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Healthcheck(args) => healthcheck::run(*args, global),
         Command::Audit(args) => audit::run(args, global),
         Command::Config(args) => config::run(args, global),
-        Command::Completions(args) => reference::completions(*args),
-        Command::Man(args) => reference::man(args),
+        Command::Completions(args) => reference::print_completions(*args),
+        Command::Man(args) => reference::print_man(args),
     }
 }
 

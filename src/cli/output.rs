@@ -10,13 +10,13 @@ use crate::domain::text::Printable;
 ///
 /// # Errors
 /// If standard output can't be written.
-pub fn json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+pub fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     writeln!(out)
 }
 
 /// Escapes characters that a terminal interprets or that hide what a name is, as `\u{…}`.
-pub fn visible(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     Printable(text).to_string()
 }
 
@@ -26,8 +26,8 @@ mod tests {
 
     #[test]
     fn control_and_format_characters_are_escaped() {
-        assert_eq!(visible("a\u{202e}moc.live@x"), "a\\u{202e}moc.live@x");
-        assert_eq!(visible("a\u{1b}[31m\n"), "a\\u{1b}[31m\\u{a}");
-        assert_eq!(visible("josé \u{1F600} 中文"), "josé \u{1F600} 中文");
+        assert_eq!(escape("a\u{202e}moc.live@x"), "a\\u{202e}moc.live@x");
+        assert_eq!(escape("a\u{1b}[31m\n"), "a\\u{1b}[31m\\u{a}");
+        assert_eq!(escape("josé \u{1F600} 中文"), "josé \u{1F600} 中文");
     }
 }

@@ -16,7 +16,7 @@ const MAX_BYTES: u64 = 4096;
 ///
 /// # Errors
 /// If there is no terminal, the two entries differ, or the input is not UTF-8.
-pub fn new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
+pub fn read_new_password(from_stdin: bool) -> anyhow::Result<SecretText> {
     let stdin = io::stdin();
     if from_stdin {
         return read_all(stdin.lock());

@@ -35,7 +35,7 @@ pub struct ManArgs {
 ///
 /// # Errors
 /// If standard output can't be written.
-pub fn completions(args: CompletionsArgs) -> anyhow::Result<()> {
+pub fn print_completions(args: CompletionsArgs) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "latchkey", &mut script);
     Ok(io::stdout().lock().write_all(&script)?)
@@ -45,7 +45,7 @@ pub fn completions(args: CompletionsArgs) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If standard output or the directory can't be written.
-pub fn man(args: &ManArgs) -> anyhow::Result<()> {
+pub fn print_man(args: &ManArgs) -> anyhow::Result<()> {
     if args.markdown {
         return Ok(io::stdout().lock().write_all(markdown().as_bytes())?);
     }
@@ -67,13 +67,13 @@ fn markdown() -> String {
     let mut root = Cli::command();
     root.build();
     text += "\n## Options of every command\n";
-    options(&mut text, root.get_arguments().filter(|argument| argument.is_global_set()));
-    root.get_subcommands().for_each(|command| section(&mut text, "latchkey", command));
+    append_options(&mut text, root.get_arguments().filter(|argument| argument.is_global_set()));
+    root.get_subcommands().for_each(|command| append_section(&mut text, "latchkey", command));
     text
 }
 
 /// Appends the section of a command, or those of its subcommands.
-fn section(text: &mut String, parent: &str, command: &Command) {
+fn append_section(text: &mut String, parent: &str, command: &Command) {
     let name = format!("{parent} {}", command.get_name());
     let is_group = command.has_subcommands();
     if !is_group || command.get_positionals().next().is_some() || command.get_arguments().any(is_own) {
@@ -81,9 +81,9 @@ fn section(text: &mut String, parent: &str, command: &Command) {
         let usage = usage.trim_start_matches("Usage: ").to_owned();
         let about = command.get_about().map(ToString::to_string).unwrap_or_default();
         let _ = write!(text, "\n## {name}\n\n{about}.\n\n```console\n$ {usage}\n```\n");
-        options(text, command.get_arguments().filter(|argument| is_own(argument)));
+        append_options(text, command.get_arguments().filter(|argument| is_own(argument)));
     }
-    command.get_subcommands().for_each(|command| section(text, &name, command));
+    command.get_subcommands().for_each(|command| append_section(text, &name, command));
 }
 
 fn is_own(argument: &Arg) -> bool {
@@ -91,7 +91,7 @@ fn is_own(argument: &Arg) -> bool {
 }
 
 /// Appends a table of arguments; nothing if there are none.
-fn options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
+fn append_options<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     let mut heading = "\n| argument | meaning |\n| --- | --- |\n";
     for argument in arguments {
         let value = argument.get_value_names().unwrap_or_default().first().map(|name| name.to_string());

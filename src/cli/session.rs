@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Global, block_on,
-    output::{json_line, visible},
+    output::{escape, write_json_line},
     prompt,
     user::{find, sessions_ended, with_services},
 };
@@ -82,10 +82,10 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
     for session in &sessions::list_of(state, account.id).await? {
         let shown = SessionJson::of(session);
         if args.json {
-            json_line(&mut out, &shown)?;
+            write_json_line(&mut out, &shown)?;
         } else {
             let address = shown.address.as_deref().unwrap_or("-");
-            let device = visible(shown.device.or(shown.user_agent).unwrap_or("-"));
+            let device = escape(shown.device.or(shown.user_agent).unwrap_or("-"));
             let (id, created, last_used) = (&shown.id, &shown.created_at, &shown.last_used_at);
             writeln!(out, "{}", row([id, created, last_used, &shown.expires_at, address, &device]))?;
         }
@@ -102,13 +102,13 @@ async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
     let account = find(state, account).await?;
     let Some(session) = args.session else {
         let ended = sessions::revoke_all_of(state, account.id).await?;
-        println!("Revoked all sessions of {}. {}", visible(account.email.as_str()), sessions_ended(ended));
+        println!("Revoked all sessions of {}. {}", escape(account.email.as_str()), sessions_ended(ended));
         return Ok(());
     };
     if !sessions::revoke_of(state, account.id, session).await? {
-        bail!("{session}: {} has no such session", visible(account.email.as_str()));
+        bail!("{session}: {} has no such session", escape(account.email.as_str()));
     }
-    println!("Revoked the session {session} of {}.", visible(account.email.as_str()));
+    println!("Revoked the session {session} of {}.", escape(account.email.as_str()));
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub struct LimitSettings {
     pub password_change_service: Option<Quota>,
     /// Requests for links and codes, and uses of these, from one address.
     pub recovery_per_address: Option<Quota>,
-    /// Mails of one kind to one account that strangers can cause.
+    /// Mails of one kind to one account that anyone can cause.
     pub mail_per_account: Option<Quota>,
     /// Requests for links and codes, and uses of these, in total.
     pub recovery_service: Option<Quota>,
@@ -78,7 +78,7 @@ pub struct LimitSettings {
 pub struct Ipv6Network {
     /// The length of its prefix in bits, 16 to 63.
     pub prefix: u8,
-    /// The quota, as a multiple of that of one address.
+    /// The quota, as a multiple of the quota of one address.
     pub factor: u32,
 }
 

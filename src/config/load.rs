@@ -105,7 +105,7 @@ pub fn load_listen(sources: &Sources) -> Result<SocketAddr, ConfigError> {
 
 /// The checked configuration, without the secrets.
 fn parse(sources: &Sources) -> Result<Config, ConfigError> {
-    Ok(load_places(sources)?.0)
+    Ok(load_data_locations(sources)?.0)
 }
 
 /// Reads and checks the configuration for the settings of mail and the issuer, which need no service.
@@ -117,12 +117,12 @@ pub fn load_mail_settings(sources: &Sources) -> Result<(MailSettings, String), C
     Ok((config.mail, config.issuer))
 }
 
-/// Reads and checks the configuration for the places where a service keeps its data. Creates nothing, and needs no service.
-/// The second result is the file of the secret if that is kept in the data directory.
+/// Reads and checks the configuration for the locations of a service's data. Creates nothing, and needs no service. The second
+/// result is the file of the secret, if the secret is kept in the data directory.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
-pub fn load_places(sources: &Sources) -> Result<(Config, Option<PathBuf>), ConfigError> {
+pub fn load_data_locations(sources: &Sources) -> Result<(Config, Option<PathBuf>), ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
@@ -132,7 +132,7 @@ pub fn load_places(sources: &Sources) -> Result<(Config, Option<PathBuf>), Confi
     if problems.is_empty() { Ok((config, secret)) } else { Err(ConfigError { problems }) }
 }
 
-/// `entropy` generates the secret if that is missing; without it nothing is created.
+/// Loads the configuration. A missing secret is generated with `entropy`; if that is `None`, nothing is created.
 fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
@@ -152,19 +152,20 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
         let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
         let directory = keeps_something.then(|| config.data_dir.clone());
-        let wanted = [("database", database), ("secret", secret), ("data directory", directory)];
-        let missing = wanted.iter().find_map(|(what, path)| Some((what, path.as_ref().filter(|path| !path.exists())?)));
-        if let Some((what, path)) = missing {
+        let required = [("database", database), ("secret", secret), ("data directory", directory)];
+        let missing =
+            required.iter().find_map(|(kind, path)| Some((kind, path.as_ref().filter(|path| !path.exists())?)));
+        if let Some((kind, path)) = missing {
             let path = path.display();
             let text = format!(
-                "there is no {what} at {path}; name the service's data directory with --data-dir, or create the service \
+                "there is no {kind} at {path}; name the service's data directory with --data-dir, or create the service \
                  with `latchkey serve` or `latchkey migrate`"
             );
             return Err(about("data_dir", text));
         }
     }
     if keeps_something || matches!(secrets_from, SecretsFrom::DataDir) {
-        let is_open = secret_file::make_data_dir(&config.data_dir);
+        let is_open = secret_file::create_data_dir(&config.data_dir);
         let folder = config.data_dir.display();
         if is_open.map_err(|why| about("data_dir", format!("{folder} {why}")))? {
             config
@@ -184,7 +185,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         }
         SecretsFrom::DataDir => {
             let system = Entropy::system();
-            secret_file::read_or_make(&config.data_dir.join("secret"), entropy.unwrap_or(&system))
+            secret_file::read_or_create(&config.data_dir.join("secret"), entropy.unwrap_or(&system))
                 .map_err(|text| about("secret", format!("none is configured, and {text}")))?
         }
     };

@@ -34,7 +34,7 @@ pub use self::{
     dynamic_clients::DynamicClientSettings,
     error::{ConfigError, Origin, Problem},
     limits::{Ipv6Network, LimitSettings},
-    load::{Sources, load, load_existing, load_listen, load_log_settings, load_mail_settings, load_places},
+    load::{Sources, load, load_data_locations, load_existing, load_listen, load_log_settings, load_mail_settings},
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
     pages::{Colour, PagesSettings},
     passkeys::{PasskeySettings, RelyingParty, UserVerification},
@@ -61,7 +61,7 @@ pub struct Config {
     pub registration: Registration,
     /// Further ways to sign in.
     pub login: LoginSettings,
-    /// The life of accounts.
+    /// Deletion, e-mail addresses and changes of accounts.
     pub account: AccountSettings,
     /// Second factors and step-up.
     pub factors: FactorSettings,
@@ -150,13 +150,13 @@ pub struct LoginSettings {
 pub struct FactorSettings {
     /// The accounts that must have a second factor.
     pub required: FactorPolicy,
-    /// Time in which such an account can sign in without one, from its first sign-in that lacks one.
+    /// Time in which such an account can sign in without a second factor, from its first sign-in that lacks one.
     pub grace: Duration,
     /// Time to show or set up the second factor of a sign-in.
     pub challenge_ttl: Duration,
     /// Whether account owners can switch on codes by mail as a second factor.
     pub email_code: bool,
-    /// Time during which a device that has shown a second factor may skip it; none if every sign-in needs one.
+    /// Time during which a device that has passed a second factor may skip it; `None` if every sign-in needs a second factor.
     pub remember_device: Option<Duration>,
     /// Maximum number of remembered devices of an account.
     pub max_remembered_devices: u32,
@@ -164,7 +164,7 @@ pub struct FactorSettings {
     pub step_up_ttl: Duration,
 }
 
-/// The life of accounts.
+/// Deletion of accounts, and their e-mail addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct AccountSettings {
     /// Time between the request to delete an account and its deletion.

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn contrast_is_that_of_the_guidelines() {
+    fn contrast_matches_the_guidelines() {
         let black = Colour::parse("#000000").unwrap();
         assert!((CARDS[0].contrast(black) - 21.0).abs() < 1e-9);
         assert!((CARDS[0].contrast(Colour::parse("#777777").unwrap()) - 4.48).abs() < 0.005);

@@ -72,20 +72,20 @@ impl<'a> Reader<'a> {
     }
 
     /// A duration. The message shows the limits in the units of the reference.
-    pub(super) fn duration(&mut self, key: &'static str, least: Duration, most: Duration) -> Duration {
+    pub(super) fn duration(&mut self, key: &'static str, min: Duration, max: Duration) -> Duration {
         self.one(key, |text| {
             let value = duration::parse(text)?;
-            let range = || format!("must be {} to {}", duration::show(least), duration::show(most));
-            Some(value).filter(|value| (least..=most).contains(value)).ok_or_else(range)
+            let range = || format!("must be {} to {}", duration::show(min), duration::show(max));
+            Some(value).filter(|value| (min..=max).contains(value)).ok_or_else(range)
         })
     }
 
     /// A number of bytes.
-    pub(super) fn size(&mut self, key: &'static str, least: u64, most: u64) -> usize {
+    pub(super) fn size(&mut self, key: &'static str, min: u64, max: u64) -> usize {
         self.one(key, |text| {
-            let range = || format!("must be {} to {}", duration::show_size(least), duration::show_size(most));
+            let range = || format!("must be {} to {}", duration::show_size(min), duration::show_size(max));
             let value = duration::parse_size(text)?;
-            let value = Some(value).filter(|value| (least..=most).contains(value)).ok_or_else(range)?;
+            let value = Some(value).filter(|value| (min..=max).contains(value)).ok_or_else(range)?;
             usize::try_from(value).map_err(|_| range())
         })
     }

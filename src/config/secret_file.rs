@@ -14,7 +14,7 @@ use super::{Secrets, check};
 use crate::domain::{entropy::Entropy, secret::SecretText};
 
 /// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others can read it.
-pub(super) fn make_data_dir(path: &Path) -> Result<bool, String> {
+pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     let metadata = made.and_then(|()| fs::metadata(path));
     let metadata = metadata.map_err(|error| format!("can't be created: {error}"))?;
@@ -35,9 +35,9 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
 }
 
 /// Reads the generated secret file, or creates it. It must be readable by its owner only.
-pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
+pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
-        make(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
+        create(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
     }
     // Another user who placed the file would know the secret.
     let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
@@ -54,7 +54,7 @@ pub(super) fn read_or_make(path: &Path, entropy: &Entropy) -> Result<Secrets, St
 }
 
 /// Creates the file atomically. If another process created it in the meantime, that file stays.
-fn make(path: &Path, entropy: &Entropy) -> io::Result<()> {
+fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     let secret = Zeroizing::new(URL_SAFE_NO_PAD.encode(entropy.bytes::<32>()));
     let temporary = path.with_extension(format!("{}.new", entropy.uuid().simple()));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
@@ -95,9 +95,9 @@ mod tests {
     fn secret_behind_a_link_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
-        read_or_make(&file, &Entropy::system()).unwrap();
+        read_or_create(&file, &Entropy::system()).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
-        let refused = read_or_make(&link, &Entropy::system()).unwrap_err();
+        let refused = read_or_create(&link, &Entropy::system()).unwrap_err();
         assert!(refused.ends_with("is a link or belongs to another user; name it as secret_file if that is right"));
     }
 
@@ -105,14 +105,14 @@ mod tests {
     fn secret_is_created_once_for_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("a/data");
-        assert_eq!(make_data_dir(&data), Ok(false));
+        assert_eq!(create_data_dir(&data), Ok(false));
         assert_eq!(mode(&data), 0o700);
 
         let path = data.join("secret");
-        let made = read_or_make(&path, &Entropy::system()).unwrap();
+        let made = read_or_create(&path, &Entropy::system()).unwrap();
         assert_eq!(mode(&path), 0o600);
         assert_eq!(made.current.expose().len(), 43);
-        assert_eq!(read_or_make(&path, &Entropy::system()).unwrap().current, made.current);
+        assert_eq!(read_or_create(&path, &Entropy::system()).unwrap().current, made.current);
         assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing is left behind");
     }
 
@@ -120,10 +120,10 @@ mod tests {
     fn secret_readable_by_others_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        read_or_make(&path, &Entropy::system()).unwrap();
+        read_or_create(&path, &Entropy::system()).unwrap();
         for open in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
-            let error = read_or_make(&path, &Entropy::system()).unwrap_err();
+            let error = read_or_create(&path, &Entropy::system()).unwrap_err();
             assert_eq!(error, format!("others can read {0}; run `chmod 600 {0}`", path.display()));
         }
     }
@@ -138,7 +138,7 @@ mod tests {
                 .map(|_| {
                     scope.spawn(|| {
                         start.wait();
-                        read_or_make(&path, &Entropy::system()).unwrap().current
+                        read_or_create(&path, &Entropy::system()).unwrap().current
                     })
                 })
                 .collect();

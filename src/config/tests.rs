@@ -67,7 +67,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 #[test]
-fn defaults_are_those_of_the_reference() {
+fn defaults_match_the_reference() {
     let folder = Folder::new();
     let config = folder.load(&[]).unwrap();
 

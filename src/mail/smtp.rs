@@ -56,9 +56,9 @@ impl SmtpClient {
     pub(super) async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
         let text = message.formatted();
         let sending = async {
-            let mut connection = self.connection().await?;
+            let mut connection = self.acquire_connection().await?;
             connection.send(message.envelope(), &text).await?;
-            self.park(connection);
+            self.release(connection);
             Ok(())
         };
         // A connection whose use ends here or with an error is closed.
@@ -72,7 +72,7 @@ impl SmtpClient {
     pub(super) async fn check(&self) -> Result<String, DeliveryError> {
         match tokio::time::timeout(self.settings.timeout, self.connect()).await {
             Ok(Ok(connection)) => {
-                self.park(connection);
+                self.release(connection);
                 let user = if self.settings.credentials.is_some() { " and the user" } else { "" };
                 Ok(format!("{} accepts connections{user}", self.label))
             }
@@ -81,8 +81,8 @@ impl SmtpClient {
         }
     }
 
-    /// An idle connection that still works, or a new one.
-    async fn connection(&self) -> Result<AsyncSmtpConnection, Error> {
+    /// Returns an idle connection that still works, or a new one.
+    async fn acquire_connection(&self) -> Result<AsyncSmtpConnection, Error> {
         while let Some((mut connection, since)) = self.take_idle() {
             if since.elapsed() < IDLE_TIMEOUT && connection.test_connected().await {
                 return Ok(connection);
@@ -107,7 +107,7 @@ impl SmtpClient {
         Ok(connection)
     }
 
-    fn park(&self, connection: AsyncSmtpConnection) {
+    fn release(&self, connection: AsyncSmtpConnection) {
         let mut idle = self.idle();
         if idle.len() < self.max_idle && !connection.has_broken() {
             idle.push((connection, Instant::now()));

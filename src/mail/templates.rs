@@ -105,7 +105,7 @@ impl Templates {
         });
         environment.add_filter("wrap", |text: String| wrap(&text));
         for (name, source) in LAYOUTS {
-            add(&mut environment, name, source)?;
+            add_template(&mut environment, name, source)?;
         }
         let mut catalogs = Vec::new();
         for locale in Locale::ALL {
@@ -119,7 +119,7 @@ impl Templates {
         for (locale, catalog) in &catalogs {
             for (key, source) in catalog.messages() {
                 for part in [Part::Text, Part::Html] {
-                    add(&mut environment, &message_name(*locale, &key, part), source)?;
+                    add_template(&mut environment, &message_name(*locale, &key, part), source)?;
                 }
             }
         }
@@ -162,15 +162,15 @@ impl Templates {
         data: &MailData,
     ) -> Result<Rendered, TemplateError> {
         let texts = self.catalog(locale).texts();
-        let facts = self.facts(&texts, zone, recipient, data);
+        let facts = self.collect_facts(&texts, zone, recipient, data);
         let template = data.template();
-        let subject = self.message(locale, &format!("{template}.subject"), Part::Text, &facts)?;
-        let text = self.part(locale, template, Part::Text, &facts)?;
-        let html = self.part(locale, template, Part::Html, &facts)?;
+        let subject = self.render_message(locale, &format!("{template}.subject"), Part::Text, &facts)?;
+        let text = self.render_part(locale, template, Part::Text, &facts)?;
+        let html = self.render_part(locale, template, Part::Html, &facts)?;
         Ok(Rendered {
             subject: subject.trim().to_owned(),
-            text: format!("{}\n", squeeze(&text)),
-            html: squeeze_all(&html),
+            text: format!("{}\n", collapse_blank_lines(&text)),
+            html: remove_blank_lines(&html),
         })
     }
 
@@ -180,7 +180,13 @@ impl Templates {
     }
 
     /// The values that texts and layouts can use.
-    fn facts(&self, texts: &Texts<'_>, zone: &TimeZone, recipient: &str, data: &MailData) -> BTreeMap<String, Value> {
+    fn collect_facts(
+        &self,
+        texts: &Texts<'_>,
+        zone: &TimeZone,
+        recipient: &str,
+        data: &MailData,
+    ) -> BTreeMap<String, Value> {
         let mut facts = Facts { values: BTreeMap::new(), texts, zone };
         facts.set("product", &self.product);
         facts.set("issuer", &self.issuer);
@@ -196,23 +202,23 @@ impl Templates {
             facts.set("code", code.expose());
         }
         if let Some(at) = data.expires_at() {
-            facts.time("expires", at);
+            facts.set_time("expires", at);
         }
         match data {
             MailData::VerifyAddress { .. } | MailData::ConfirmAddress { .. } | MailData::Invitation { .. } => {}
             MailData::PasswordReset { origin, .. }
             | MailData::SignInCode { origin, .. }
-            | MailData::SecondFactorCode { origin, .. } => facts.origin(origin),
+            | MailData::SecondFactorCode { origin, .. } => facts.set_origin(origin),
             MailData::AddressTaken { origin, sign_in } => {
-                facts.origin(origin);
+                facts.set_origin(origin);
                 facts.set("link", sign_in);
             }
             MailData::AddressChanged { new_address, origin, .. } => {
-                facts.origin(origin);
+                facts.set_origin(origin);
                 facts.set("new_address", new_address);
             }
             MailData::DeletionScheduled { deletes_at, sign_in } => {
-                facts.time("deletes_at", *deletes_at);
+                facts.set_time("deletes_at", *deletes_at);
                 facts.set("link", sign_in);
             }
             MailData::PasswordChanged { notice }
@@ -222,12 +228,12 @@ impl Templates {
             | MailData::FactorChanged { notice, .. }
             | MailData::SecondaryAddressChanged { notice, .. }
             | MailData::PasskeyCopied { notice } => {
-                facts.origin(&notice.origin);
+                facts.set_origin(&notice.origin);
                 if let Some(link) = &notice.not_me {
                     facts.set("not_me", link.expose());
                 }
             }
-            MailData::AccountDisabled { at } | MailData::Test { at } => facts.time("at", *at),
+            MailData::AccountDisabled { at } | MailData::Test { at } => facts.set_time("at", *at),
             MailData::RecoveryCodesLow { remaining } => {
                 facts.values.insert("remaining".to_owned(), Value::from(*remaining));
             }
@@ -268,7 +274,7 @@ impl Templates {
     }
 
     /// Renders one part: the file of the template, else the layout.
-    fn part(
+    fn render_part(
         &self,
         locale: Locale,
         template: Template,
@@ -278,7 +284,7 @@ impl Templates {
         let mut values = facts.clone();
         values.insert("locale".to_owned(), Value::from(locale.as_str()));
         let mut put = |name: &str, key: &str| -> Result<(), TemplateError> {
-            let text = self.message(locale, key, part, facts)?;
+            let text = self.render_message(locale, key, part, facts)?;
             let text = match part {
                 Part::Text => Value::from(text),
                 Part::Html => Value::from_safe_string(text),
@@ -313,7 +319,7 @@ impl Templates {
             }
         }
         let mut intro = Vec::new();
-        for paragraph in self.message(locale, &format!("{template}.intro"), part, facts)?.split("\n\n") {
+        for paragraph in self.render_message(locale, &format!("{template}.intro"), part, facts)?.split("\n\n") {
             let paragraph = paragraph.trim().replace('\n', " ");
             intro.push(match part {
                 Part::Text => Value::from(paragraph),
@@ -328,7 +334,7 @@ impl Templates {
         self.render_named(&name, &values)
     }
 
-    fn message(
+    fn render_message(
         &self,
         locale: Locale,
         key: &str,
@@ -362,13 +368,13 @@ impl Facts<'_> {
         self.values.insert(name.to_owned(), Value::from(value));
     }
 
-    fn time(&mut self, name: &str, at: Timestamp) {
+    fn set_time(&mut self, name: &str, at: Timestamp) {
         let shown = self.texts.time(at, self.zone);
         self.set(name, &shown);
     }
 
-    fn origin(&mut self, origin: &ActionOrigin) {
-        self.time("at", origin.at);
+    fn set_origin(&mut self, origin: &ActionOrigin) {
+        self.set_time("at", origin.at);
         if let Some(address) = origin.address {
             self.set("address", &address.to_canonical().to_string());
         }
@@ -382,7 +388,7 @@ fn message_name(locale: Locale, key: &str, part: Part) -> String {
     format!("{locale}.toml: {key}.{}", part.extension())
 }
 
-fn add(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), TemplateError> {
+fn add_template(environment: &mut Environment<'static>, name: &str, source: &str) -> Result<(), TemplateError> {
     let added = environment.add_template_owned(name.to_owned(), source.to_owned());
     added.map_err(|error| TemplateError::render(name, &error))
 }
@@ -420,7 +426,7 @@ fn read_folder(
                 let (_, catalog) = catalog.unwrap_or_else(|| unreachable!("every language has a catalog"));
                 catalog.merge(&source).map_err(failed)?;
             }
-            ("txt" | "html", _) if is_template => add(environment, &name, &source)?,
+            ("txt" | "html", _) if is_template => add_template(environment, &name, &source)?,
             _ => {
                 return Err(failed(
                     "is neither layout.txt, layout.html, a template such as password_reset.html, nor texts such as en.toml"
@@ -467,12 +473,12 @@ fn wrap(text: &str) -> String {
 }
 
 /// Removes blank lines.
-fn squeeze_all(text: &str) -> String {
+fn remove_blank_lines(text: &str) -> String {
     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// Removes blanks at line ends, and more than one blank line in succession.
-fn squeeze(text: &str) -> String {
+fn collapse_blank_lines(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim().lines().map(str::trim_end) {
         if !(line.is_empty() && lines.last().is_some_and(|last| last.is_empty())) {

@@ -173,7 +173,7 @@ impl Pages {
                 style::with_colours(&stylesheet, settings).into(),
             ),
             script: Asset::new("script", "js", "text/javascript; charset=utf-8", SCRIPT.into()),
-            logo: settings.logo.as_deref().map(logo).transpose()?,
+            logo: settings.logo.as_deref().map(load_logo).transpose()?,
         };
         let product = settings.product_name.clone();
         let defaults: BTreeMap<&'static str, String> = [
@@ -185,7 +185,7 @@ impl Pages {
         let mut environments = Vec::new();
         for (locale, catalog) in catalogs {
             let catalog = Arc::new(catalog);
-            environments.push((locale, environment(locale, &catalog, &sources, &defaults)?, catalog));
+            environments.push((locale, build_environment(locale, &catalog, &sources, &defaults)?, catalog));
         }
         let asset = |asset: &Asset| format!("{base}{PREFIX}/assets/{}", asset.name);
         let monogram: String = product.chars().next().into_iter().flat_map(char::to_uppercase).collect();
@@ -219,8 +219,8 @@ impl Pages {
     /// The language of a visitor: of `ui_locales` (OpenID Connect Core, section 3.1.2.1), the account's, the best of
     /// `Accept-Language`, or the default.
     pub fn locale(&self, ui_locales: Option<&str>, account: Option<&str>, accept_language: Option<&str>) -> Locale {
-        let wished = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
-        wished.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
+        let requested = ui_locales.and_then(|tags| tags.split(' ').take(16).find_map(Locale::from_tag));
+        requested.unwrap_or_else(|| Locale::choose(account, accept_language, self.default_locale))
     }
 
     /// Renders a page.
@@ -228,8 +228,8 @@ impl Pages {
     /// # Errors
     /// [`PagesError`], which the check at start-up makes unlikely.
     pub fn render<V: View>(&self, frame: &Frame, view: &V) -> Result<String, PagesError> {
-        let (environment, catalog) = self.of(frame.locale);
-        let text = |code: &str| self.message(catalog, code, frame.errors.retry_after);
+        let (environment, catalog) = self.language(frame.locale);
+        let text = |code: &str| self.error_text(catalog, code, frame.errors.retry_after);
         let fields: BTreeMap<&str, String> =
             frame.errors.fields.iter().map(|(field, code)| (field.as_str(), text(code))).collect();
         let general = frame.errors.general.as_deref();
@@ -247,17 +247,17 @@ impl Pages {
         let template =
             environment.get_template(V::TEMPLATE).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
         let rendered = template.render(values).map_err(|error| PagesError::render(V::TEMPLATE, &error))?;
-        Ok(without_empty_lines(&rendered))
+        Ok(remove_empty_lines(&rendered))
     }
 
-    fn of(&self, locale: Locale) -> (&Environment<'static>, &Catalog) {
+    fn language(&self, locale: Locale) -> (&Environment<'static>, &Catalog) {
         let found = self.environments.iter().find(|(known, ..)| *known == locale);
         let found = found.map(|(_, environment, catalog)| (environment, &**catalog));
         found.unwrap_or_else(|| unreachable!("every language has an environment"))
     }
 
-    /// The text of an error. One that has no text of its own gets a general one.
-    fn message(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
+    /// The text of an error; a general text if the error has no text of its own.
+    fn error_text(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
         let filled = |key: &str, name: &str, value: &str| {
             let value = |wanted: &str| {
                 if wanted == name { Some(value.to_owned()) } else { self.defaults.get(wanted).cloned() }
@@ -271,21 +271,21 @@ impl Pages {
 
     /// Whether there is a text for the error with this code.
     pub fn has_error_text(&self, locale: Locale, code: &str) -> bool {
-        self.of(locale).1.get(&format!("errors.{code}")).is_some()
+        self.language(locale).1.get(&format!("errors.{code}")).is_some()
     }
 
     /// Whether this is the key of a text.
     pub fn has_text(&self, locale: Locale, key: &str) -> bool {
-        self.of(locale).1.get(key).is_some()
+        self.language(locale).1.get(key).is_some()
     }
 
     /// The keys of the texts of a language.
     pub fn keys(&self, locale: Locale) -> BTreeSet<String> {
-        self.of(locale).1.keys().map(str::to_owned).collect()
+        self.language(locale).1.keys().map(str::to_owned).collect()
     }
 }
 
-/// The path of all pages below that of the issuer.
+/// The path of all pages, below the path of the issuer.
 const PREFIX: &str = "/account";
 
 impl std::fmt::Debug for Pages {
@@ -314,7 +314,7 @@ const fn name_of(locale: Locale) -> &'static str {
     }
 }
 
-fn environment(
+fn build_environment(
     locale: Locale,
     catalog: &Arc<Catalog>,
     sources: &BTreeMap<String, String>,
@@ -345,7 +345,7 @@ fn environment(
         let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
         times.time(Timestamp::from_millis(millis), &zone)
     });
-    environment.add_filter("with", |query: &str, parameter: &str| with_parameter(query, parameter));
+    environment.add_filter("with", |query: &str, parameter: &str| append_parameter(query, parameter));
     environment.add_filter("in_language", |query: &str, tag: &str| {
         let kept: Vec<&str> = query
             .trim_start_matches('?')
@@ -353,7 +353,7 @@ fn environment(
             .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
             .collect();
         let kept = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-        with_parameter(&kept, &format!("ui_locales={tag}"))
+        append_parameter(&kept, &format!("ui_locales={tag}"))
     });
     for (name, source) in sources {
         let added = environment.add_template_owned(name.clone(), source.clone());
@@ -363,7 +363,7 @@ fn environment(
 }
 
 /// The text without the empty lines that the tags of templates leave.
-fn without_empty_lines(text: &str) -> String {
+fn remove_empty_lines(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         kept.push_str(line);
@@ -373,7 +373,7 @@ fn without_empty_lines(text: &str) -> String {
 }
 
 /// A query with one more parameter.
-fn with_parameter(query: &str, parameter: &str) -> String {
+fn append_parameter(query: &str, parameter: &str) -> String {
     let separator = if query.is_empty() { '?' } else { '&' };
     format!("{query}{separator}{parameter}")
 }
@@ -395,7 +395,7 @@ fn escape_html(text: &str) -> String {
 }
 
 /// Reads the configured logo.
-fn logo(path: &Path) -> Result<Asset, PagesError> {
+fn load_logo(path: &Path) -> Result<Asset, PagesError> {
     let failed = |text: String| PagesError::new(format!("pages.logo: {}", path.display()), text);
     let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
     if size > MAX_FILE {

@@ -5,7 +5,7 @@ use crate::config::{Colour, PagesSettings};
 const WHITE: Colour = Colour { red: 255, green: 255, blue: 255 };
 const INK: Colour = Colour { red: 16, green: 18, blue: 22 };
 
-/// The stylesheet with the configured colours, which replace those that it starts with.
+/// The stylesheet with the configured colours, which replace the default ones.
 pub(super) fn with_colours(style: &str, settings: &PagesSettings) -> String {
     let mut text = style.to_owned();
     if let Some(accent) = settings.accent {

@@ -85,15 +85,15 @@ struct UserTable {
 /// A declared client, and the file for a generated secret.
 #[derive(Debug)]
 pub(super) struct DeclaredClient {
-    pub(super) wanted: ClientSpec,
+    pub(super) spec: ClientSpec,
     /// A file that does not exist yet.
     pub(super) new_secret_file: Option<PathBuf>,
 }
 
-/// A declared account, and how its owner gets to sign in.
+/// A declared account, and the source of its first password.
 #[derive(Debug)]
 pub(super) struct DeclaredAccount {
-    pub(super) wanted: AccountSpec,
+    pub(super) spec: AccountSpec,
     pub(super) first: FirstPassword,
 }
 
@@ -135,15 +135,16 @@ pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Decl
     let folder = path.parent().unwrap_or(Path::new(""));
     let (mut clients, mut accounts) = (Vec::<DeclaredClient>::new(), Vec::<DeclaredAccount>::new());
     for table in &file.client {
-        let client = table.declared(folder, settings).with_context(|| format!("{shown}: client {:?}", table.name))?;
-        if clients.iter().any(|other| other.wanted.id == client.wanted.id) {
+        let client =
+            table.to_declared(folder, settings).with_context(|| format!("{shown}: client {:?}", table.name))?;
+        if clients.iter().any(|other| other.spec.id == client.spec.id) {
             bail!("{shown}: client {:?} is declared twice", table.name);
         }
         clients.push(client);
     }
     for table in &file.user {
-        let account = table.declared(folder).with_context(|| format!("{shown}: user {:?}", table.email))?;
-        if accounts.iter().any(|other| other.wanted.email.key() == account.wanted.email.key()) {
+        let account = table.to_declared(folder).with_context(|| format!("{shown}: user {:?}", table.email))?;
+        if accounts.iter().any(|other| other.spec.email.key() == account.spec.email.key()) {
             bail!("{shown}: user {:?} is declared twice", table.email);
         }
         accounts.push(account);
@@ -152,7 +153,7 @@ pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Decl
 }
 
 impl ClientTable {
-    fn declared(&self, folder: &Path, settings: &TokenSettings) -> anyhow::Result<DeclaredClient> {
+    fn to_declared(&self, folder: &Path, settings: &TokenSettings) -> anyhow::Result<DeclaredClient> {
         let jwks = match (&self.jwks_file, &self.public_key_file) {
             (Some(_), Some(_)) => bail!("jwks_file and public_key_file exclude each other"),
             (None, None) => None,
@@ -162,13 +163,13 @@ impl ClientTable {
                 Some(to_jwks(&text).with_context(|| path.display().to_string())?)
             }
         };
-        let mut wanted = ClientSpec::parse(settings, self.new_client(jwks)?)?;
-        wanted.disabled = self.disabled;
-        if wanted.kind == ClientKind::Public && (self.secret_file.is_some() || self.secret_sha256.is_some()) {
+        let mut spec = ClientSpec::parse(settings, self.new_client(jwks)?)?;
+        spec.disabled = self.disabled;
+        if spec.kind == ClientKind::Public && (self.secret_file.is_some() || self.secret_sha256.is_some()) {
             bail!("a public client has no secret: remove secret_file and secret_sha256, or declare kind = \"web\"");
         }
         let mut new_secret_file = None;
-        wanted.secret = match (&self.secret_file, &self.secret_sha256) {
+        spec.secret = match (&self.secret_file, &self.secret_sha256) {
             (Some(_), Some(_)) => bail!("secret_file and secret_sha256 exclude each other"),
             (None, None) => None,
             (None, Some(hash)) => Some(parse_hash(hash)?),
@@ -182,7 +183,7 @@ impl ClientTable {
                 }
             }
         };
-        Ok(DeclaredClient { wanted, new_secret_file })
+        Ok(DeclaredClient { spec, new_secret_file })
     }
 }
 
@@ -226,7 +227,7 @@ impl ClientTable {
 }
 
 impl UserTable {
-    fn declared(&self, folder: &Path) -> anyhow::Result<DeclaredAccount> {
+    fn to_declared(&self, folder: &Path) -> anyhow::Result<DeclaredAccount> {
         let first = match (&self.password_file, self.invite) {
             (Some(_), true) => bail!("password_file and invite exclude each other"),
             (Some(path), false) => FirstPassword::File(folder.join(path)),
@@ -234,12 +235,12 @@ impl UserTable {
             (None, false) => FirstPassword::None,
         };
         let username = self.username.as_deref().map(Username::parse).transpose();
-        let wanted = AccountSpec {
+        let spec = AccountSpec {
             email: Email::parse(&self.email).map_err(|why| anyhow!("email {why}"))?,
             username: username.map_err(|why| anyhow!("username {why}"))?,
             roles: self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?,
         };
-        Ok(DeclaredAccount { wanted, first })
+        Ok(DeclaredAccount { spec, first })
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use self::file::{Declared, DeclaredAccount, DeclaredClient, FirstPassword};
-use super::{Global, block_on, output::visible, user::with_services};
+use super::{Global, block_on, output::escape, user::with_services};
 use crate::{
     crypto::client_secret::ClientSecret,
     domain::app_client::ClientKind,
@@ -43,14 +43,14 @@ pub fn run(args: &ApplyArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::Result<()> {
-    let clients: Vec<_> = declared.clients.iter().map(|client| client.wanted.clone()).collect();
-    let accounts: Vec<_> = declared.accounts.iter().map(|account| account.wanted.clone()).collect();
+    let clients: Vec<_> = declared.clients.iter().map(|client| client.spec.clone()).collect();
+    let accounts: Vec<_> = declared.accounts.iter().map(|account| account.spec.clone()).collect();
     let changes = set_up::plan(state, &clients, &accounts).await?;
     // All problems that can be seen beforehand, before the first change.
     for change in &changes {
         match change {
-            Change::AddClient(wanted) => declared.client(wanted.id.as_str())?.check_secret()?,
-            Change::AddAccount(wanted) => declared.account(wanted)?.check_password()?,
+            Change::AddClient(spec) => declared.client(spec.id.as_str())?.check_secret()?,
+            Change::AddAccount(spec) => declared.account(spec)?.check_password()?,
             _ => {}
         }
     }
@@ -60,20 +60,20 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
             continue;
         }
         match change {
-            Change::AddClient(wanted) => add_client(state, declared.client(wanted.id.as_str())?).await?,
-            Change::AddAccount(wanted) => add_account(state, declared.account(wanted)?).await?,
+            Change::AddClient(spec) => add_client(state, declared.client(spec.id.as_str())?).await?,
+            Change::AddAccount(spec) => add_account(state, declared.account(spec)?).await?,
             other => set_up::apply(state, other).await?,
         }
     }
     for client in &declared.clients {
-        let is_new = changes.iter().any(|it| matches!(it, Change::AddClient(wanted) if wanted.id == client.wanted.id));
+        let is_new = changes.iter().any(|it| matches!(it, Change::AddClient(spec) if spec.id == client.spec.id));
         if let Some(path) = client.new_secret_file.as_ref().filter(|_| !is_new) {
             println!(
                 "! client {}: {} is missing, and a secret is stored as a hash only: `latchkey client rotate-secret {}` \
                  gives it a new one",
-                client.wanted.id,
+                client.spec.id,
                 path.display(),
-                client.wanted.id
+                client.spec.id
             );
         }
     }
@@ -87,59 +87,55 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
 
 impl Declared {
     fn client(&self, id: &str) -> anyhow::Result<&DeclaredClient> {
-        let client = self.clients.iter().find(|client| client.wanted.id.as_str() == id);
+        let client = self.clients.iter().find(|client| client.spec.id.as_str() == id);
         client.with_context(|| format!("client {id} is not declared"))
     }
 
-    fn account(&self, wanted: &AccountSpec) -> anyhow::Result<&DeclaredAccount> {
-        let account = self.accounts.iter().find(|account| account.wanted.email == wanted.email);
-        account.with_context(|| format!("user {} is not declared", visible(wanted.email.as_str())))
+    fn account(&self, spec: &AccountSpec) -> anyhow::Result<&DeclaredAccount> {
+        let account = self.accounts.iter().find(|account| account.spec.email == spec.email);
+        account.with_context(|| format!("user {} is not declared", escape(spec.email.as_str())))
     }
 
     /// The line that is printed for a difference: `+` for new, `~` for changed.
     fn describe(&self, change: &Change) -> anyhow::Result<String> {
         let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         Ok(match change {
-            Change::AddClient(wanted) => {
-                let audiences = or_none(wanted.audiences.to_string());
-                let mut line = match wanted.kind {
-                    ClientKind::Service => format!("+ client {}: audiences {audiences}", wanted.id),
+            Change::AddClient(spec) => {
+                let audiences = or_none(spec.audiences.to_string());
+                let mut line = match spec.kind {
+                    ClientKind::Service => format!("+ client {}: audiences {audiences}", spec.id),
                     kind => {
-                        let uris = wanted.app.redirect_uris.join(" ");
-                        format!(
-                            "+ client {} ({}): redirect URIs {uris}, audiences {audiences}",
-                            wanted.id,
-                            kind.as_str()
-                        )
+                        let uris = spec.app.redirect_uris.join(" ");
+                        format!("+ client {} ({}): redirect URIs {uris}, audiences {audiences}", spec.id, kind.as_str())
                     }
                 };
-                line += &format!(", scopes {}", or_none(wanted.scopes.to_string()));
-                if wanted.jwks.is_some() {
+                line += &format!(", scopes {}", or_none(spec.scopes.to_string()));
+                if spec.jwks.is_some() {
                     line += ", public keys";
                 }
-                match &self.client(wanted.id.as_str())?.new_secret_file {
+                match &self.client(spec.id.as_str())?.new_secret_file {
                     Some(path) => line + &format!(", a new secret in {}", path.display()),
-                    None if wanted.secret.is_some() => line + ", the declared secret",
+                    None if spec.secret.is_some() => line + ", the declared secret",
                     None => line,
                 }
             }
-            Change::UpdateClient(wanted, differences) => format!("~ client {}: {}", wanted.id, differences.join(", ")),
+            Change::UpdateClient(spec, differences) => format!("~ client {}: {}", spec.id, differences.join(", ")),
             Change::SetSecret(id, _) => {
                 format!("~ client {id}: the declared secret replaces the current one, which stays valid for a day")
             }
             Change::DisableClient(id) => format!("~ client {id}: disabled"),
             Change::EnableClient(id) => format!("~ client {id}: enabled"),
-            Change::AddAccount(wanted) => {
-                let roles = wanted.roles.as_ref().map(ToString::to_string).unwrap_or_default();
-                let how = match &self.account(wanted)?.first {
+            Change::AddAccount(spec) => {
+                let roles = spec.roles.as_ref().map(ToString::to_string).unwrap_or_default();
+                let how = match &self.account(spec)?.first {
                     FirstPassword::File(path) => format!("the password in {}", path.display()),
                     _ => "an invitation by mail".to_owned(),
                 };
-                format!("+ user {}: roles {}, {how}", visible(wanted.email.as_str()), or_none(roles))
+                format!("+ user {}: roles {}, {how}", escape(spec.email.as_str()), or_none(roles))
             }
             Change::SetRoles(account, roles) => {
                 let (before, after) = (or_none(account.roles.to_string()), or_none(roles.to_string()));
-                format!("~ user {}: roles {before} → {after}", visible(account.email.as_str()))
+                format!("~ user {}: roles {before} → {after}", escape(account.email.as_str()))
             }
         })
     }
@@ -147,12 +143,11 @@ impl Declared {
 
 impl DeclaredClient {
     fn check_secret(&self) -> anyhow::Result<()> {
-        let can_authenticate =
-            self.wanted.secret.is_some() || self.wanted.jwks.is_some() || self.new_secret_file.is_some();
-        if self.wanted.kind != ClientKind::Public && !can_authenticate {
+        let can_authenticate = self.spec.secret.is_some() || self.spec.jwks.is_some() || self.new_secret_file.is_some();
+        if self.spec.kind != ClientKind::Public && !can_authenticate {
             bail!(
                 "client {} is new and could not authenticate: declare secret_file, secret_sha256 or public_key_file",
-                self.wanted.id
+                self.spec.id
             );
         }
         Ok(())
@@ -161,7 +156,7 @@ impl DeclaredClient {
 
 impl DeclaredAccount {
     fn check_password(&self) -> anyhow::Result<()> {
-        let email = visible(self.wanted.email.as_str());
+        let email = escape(self.spec.email.as_str());
         match &self.first {
             FirstPassword::None => {
                 bail!("there is no account {email}: declare password_file or `invite = true` to create it")
@@ -174,18 +169,18 @@ impl DeclaredAccount {
 
 async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result<()> {
     let generated = ClientSecret::generate(&state.entropy);
-    let secret = client.wanted.secret.clone().unwrap_or_else(|| generated.hash());
+    let secret = client.spec.secret.clone().unwrap_or_else(|| generated.hash());
     // Before the client exists: its secret could not be written later.
     if let Some(path) = &client.new_secret_file {
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }
-    let added = set_up::add_client(state, &client.wanted, &secret).await;
+    let added = set_up::add_client(state, &client.spec, &secret).await;
     if added.is_err()
         && let Some(path) = &client.new_secret_file
     {
         fs::remove_file(path)?;
     }
-    added.with_context(|| format!("client {}", client.wanted.id))
+    added.with_context(|| format!("client {}", client.spec.id))
 }
 
 /// Writes a secret to a new file that only its owner can read.
@@ -196,9 +191,9 @@ fn write_secret(path: &Path, secret: &ClientSecret) -> anyhow::Result<()> {
 }
 
 async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Result<()> {
-    let AccountSpec { email, username, roles } = account.wanted.clone();
+    let AccountSpec { email, username, roles } = account.spec.clone();
     let roles = roles.unwrap_or_default();
-    let shown = format!("user {}", visible(email.as_str()));
+    let shown = format!("user {}", escape(email.as_str()));
     match &account.first {
         FirstPassword::File(path) => {
             let password = state.passwords.check_new(FirstPassword::read(path)?).context(shown.clone())?;

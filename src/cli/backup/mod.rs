@@ -16,7 +16,7 @@ use self::manifest::{DATABASE, Manifest, SECRET, SESSIONS, new_file};
 pub use self::restore::{RestoreArgs, run as restore};
 use super::{Global, block_on, bootstrap::private_redis};
 use crate::{
-    config::{Config, load_existing, load_places},
+    config::{Config, load_data_locations, load_existing},
     domain::clock::Clock,
     logging,
     store::{
@@ -43,20 +43,20 @@ pub struct BackupArgs {
 pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.config_sources()?;
     let config = load_existing(&sources)?;
-    let (_, secret) = load_places(&sources)?;
+    let (_, secret) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;
     let database = sqlite_path(&config.database)?;
     let is_private = config.redis.url.is_none();
     if database.is_none() && secret.is_none() && !is_private {
         bail!(
             "there is nothing to copy: this service keeps all its data elsewhere.\n{}",
-            elsewhere(&config, false, false)
+            describe_external_data(&config, false, false)
         );
     }
     if let Some(path) = database.as_ref().filter(|path| !path.exists()) {
         bail!("there is no database at {}", path.display());
     }
-    create(&args.dir).with_context(|| args.dir.display().to_string())?;
+    create_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
 
     let created_at = Clock::System.now().to_string();
     let mut names = Vec::new();
@@ -97,7 +97,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     if secret.is_some() {
         println!("It contains the secret: anyone who has it can forge tokens. Keep it encrypted.");
     }
-    let elsewhere = elsewhere(&config, database.is_some(), is_private);
+    let elsewhere = describe_external_data(&config, database.is_some(), is_private);
     if !elsewhere.is_empty() {
         println!("Not included, back it up too:\n{elsewhere}");
     }
@@ -105,7 +105,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// Lists the data that a service keeps elsewhere, and how to back it up.
-fn elsewhere(config: &Config, has_database: bool, has_redis: bool) -> String {
+fn describe_external_data(config: &Config, has_database: bool, has_redis: bool) -> String {
     let mut lines = Vec::new();
     if !has_database {
         lines.push(
@@ -127,7 +127,7 @@ fn elsewhere(config: &Config, has_database: bool, has_redis: bool) -> String {
 }
 
 /// Creates a directory for its owner only, or accepts an empty one.
-fn create(dir: &std::path::Path) -> anyhow::Result<()> {
+fn create_dir(dir: &std::path::Path) -> anyhow::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     if fs::read_dir(dir)?.next().is_some() {
         bail!("the directory is not empty: name a new one for each backup");

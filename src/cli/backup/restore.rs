@@ -15,7 +15,7 @@ use clap::Args;
 use super::manifest::{DATABASE, Manifest, SECRET, SESSIONS, new_file};
 use crate::{
     cli::Global,
-    config::load_places,
+    config::load_data_locations,
     store::{redis::embedded, sql::sqlite_path},
 };
 
@@ -35,7 +35,7 @@ pub struct RestoreArgs {
 /// # Errors
 /// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
 pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
-    let (config, secret) = load_places(&global.config_sources()?)?;
+    let (config, secret) = load_data_locations(&global.config_sources()?)?;
     let manifest = Manifest::read(&args.dir)?;
     let database = sqlite_path(&config.database)?;
     let redis = config.redis.url.is_none().then(|| config.data_dir.join("redis"));

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::{
-    cli::output::{json_line, visible},
+    cli::output::{escape, write_json_line},
     domain::dynamic_client::ClientMetadata,
     store::sql::StoredDynamicClient,
 };
@@ -36,7 +36,7 @@ impl<'a> DynamicClientJson<'a> {
     }
 }
 
-/// Prints the clients. Names and ids come from strangers, so characters that could move the cursor are escaped.
+/// Prints the clients. Their names and ids are untrusted, so characters that could move the cursor are escaped.
 pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if !json {
@@ -45,16 +45,16 @@ pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()
     for client in clients {
         let shown = DynamicClientJson::of(client);
         if json {
-            json_line(&mut out, &shown)?;
+            write_json_line(&mut out, &shown)?;
             continue;
         }
         let date = shown.created_at.split('T').next().unwrap_or_default();
         let state = if shown.disabled_at.is_some() { "disabled" } else { "enabled" };
-        let name = visible(shown.name.as_deref().unwrap_or("-"));
-        // The `client_id` of an app that registered itself is long, and its beginning tells apps apart badly. The reference in
-        // the first column names the app as well.
+        let name = escape(shown.name.as_deref().unwrap_or("-"));
+        // The `client_id` of an app that registered itself is long, and those of different apps begin alike. The reference in
+        // the first column identifies the app.
         let client_id = if shown.client_id.starts_with("https://") { shown.client_id } else { "(registered itself)" };
-        writeln!(out, "{:<36}  {state:<8}  {date:<10}  {name:<24}  {}", shown.reference, visible(client_id))?;
+        writeln!(out, "{:<36}  {state:<8}  {date:<10}  {name:<24}  {}", shown.reference, escape(client_id))?;
     }
     out.flush()
 }

@@ -10,7 +10,7 @@ use crate::{
     store::sql::{Sql, SqlError},
 };
 
-/// The recommended cryptoperiod: far below that of NIST SP 800-57 (1 to 3 years), so that rotation stays routine.
+/// The recommended cryptoperiod: far below the 1 to 3 years of NIST SP 800-57, so that rotation stays routine.
 const MAX_AGE: Duration = Duration::from_hours(24 * 180);
 
 const CHECK: &str = "keys";
@@ -31,10 +31,10 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
         return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);
     };
     let record = stored.iter().find(|key| key.kid == signer.kid());
-    Ok(record.map(|record| of_signer(record, &stored, now)).into_iter().collect())
+    Ok(record.map(|record| check_signer(record, &stored, now)).into_iter().collect())
 }
 
-fn of_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Finding {
+fn check_signer(signer: &StoredKey, stored: &[StoredKey], now: Timestamp) -> Finding {
     let kid = &signer.kid;
     let days = |duration: Duration| duration.as_secs() / 86_400;
     let age = now.saturating_since(signer.signs_from);

@@ -17,13 +17,14 @@ const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let limit = cgroup_limit().into_iter().chain(physical()).min();
-    let mut findings = vec![memory(config, limit), descriptors(config, getrlimit(Resource::Nofile).current)];
-    findings.extend(file_system(config));
+    let limit = cgroup_limit().into_iter().chain(physical_memory()).min();
+    let mut findings =
+        vec![check_memory(config, limit), check_descriptors(config, getrlimit(Resource::Nofile).current)];
+    findings.extend(check_file_system(config));
     findings
 }
 
-fn memory(config: &Config, limit: Option<u64>) -> Finding {
+fn check_memory(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "memory";
     let password = &config.password;
     let hashing = u64::from(password.memory_kib) * 1024 * password.threads as u64;
@@ -61,13 +62,13 @@ fn cgroup_limit() -> Option<u64> {
     limits.min()
 }
 
-fn physical() -> Option<u64> {
+fn physical_memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-fn descriptors(config: &Config, limit: Option<u64>) -> Finding {
+fn check_descriptors(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "descriptors";
     let http = config.http.max_connections as u64;
     let needed = http + u64::from(config.database.max_connections) + config.redis.pool_size as u64 + OTHER_FILES;
@@ -85,7 +86,7 @@ fn descriptors(config: &Config, limit: Option<u64>) -> Finding {
 }
 
 /// SQLite's write-ahead log needs shared memory, which network file systems lack (<https://www.sqlite.org/wal.html>).
-fn file_system(config: &Config) -> Option<Finding> {
+fn check_file_system(config: &Config) -> Option<Finding> {
     let path = config.database.url.expose().strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
     let folder = Path::new(path).parent()?;
     // The low 32 bits: the others differ by platform.
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn memory_compares_budget_with_limit() {
         let (_folder, config) = config();
-        let status = |mib: Option<u64>| memory(&config, mib.map(|mib| mib << 20)).status;
+        let status = |mib: Option<u64>| check_memory(&config, mib.map(|mib| mib << 20)).status;
         assert_eq!(
             [None, Some(1024), Some(200), Some(100)].map(status),
             [Status::Ok, Status::Ok, Status::Warn, Status::Fail]
@@ -126,8 +127,8 @@ mod tests {
     #[test]
     fn descriptors_below_need_warns() {
         let (_folder, config) = config();
-        assert_eq!(descriptors(&config, Some(1024)).status, Status::Warn);
-        assert_eq!(descriptors(&config, Some(2048)).status, Status::Ok);
-        assert_eq!(descriptors(&config, None).status, Status::Ok);
+        assert_eq!(check_descriptors(&config, Some(1024)).status, Status::Warn);
+        assert_eq!(check_descriptors(&config, Some(2048)).status, Status::Ok);
+        assert_eq!(check_descriptors(&config, None).status, Status::Ok);
     }
 }

@@ -19,8 +19,8 @@ use crate::{
 
 const CHECK: &str = "mail";
 
-/// An older mail that waits is a warning.
-const OLD: Duration = Duration::from_mins(15);
+/// The age of a waiting mail above which there is a warning.
+const MAX_QUEUE_AGE: Duration = Duration::from_mins(15);
 
 /// Checks templates and transport. `test`: the address to send a test mail to.
 pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) -> Vec<Finding> {
@@ -29,7 +29,7 @@ pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) 
         Ok(mailer) => mailer,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string())],
     };
-    let mut findings = vec![transport(config, &mailer).await];
+    let mut findings = vec![check_transport(config, &mailer).await];
     if config.pages.enabled
         && let Err(error) = Pages::load(config)
     {
@@ -41,7 +41,7 @@ pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) 
     findings
 }
 
-async fn transport(config: &Config, mailer: &Mailer) -> Finding {
+async fn check_transport(config: &Config, mailer: &Mailer) -> Finding {
     if let MailTransport::Files(folder) = &config.mail.transport {
         // checked without creating the folder: the doctor changes nothing
         let detail = format!("no SMTP server is configured: mails become files in {}", folder.display());
@@ -76,11 +76,11 @@ async fn send_test(mailer: &Mailer, address: &Email, config: &Config, clock: &Cl
 ///
 /// # Errors
 /// [`crate::store::sql::SqlError`]
-pub(super) async fn queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>, crate::store::sql::SqlError> {
+pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>, crate::store::sql::SqlError> {
     let queue = sql.mail_queue().await?;
     let mut findings = Vec::new();
     let age = queue.oldest.map(|oldest| clock.now().saturating_since(oldest));
-    if let Some(age) = age.filter(|age| *age > OLD) {
+    if let Some(age) = age.filter(|age| *age > MAX_QUEUE_AGE) {
         let minutes = age.as_secs() / 60;
         let detail = format!(
             "{} mails wait, the oldest for {minutes} minutes; `latchkey mail list --state waiting` shows why",

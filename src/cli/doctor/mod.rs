@@ -99,7 +99,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
             error.problems.iter().map(|problem| Finding::fail("configuration", problem.to_string())).collect()
         }
         Ok(config) => {
-            let mut findings = configuration(&config);
+            let mut findings = check_configuration(&config);
             findings.extend(machine::check(&config));
             findings.extend(proxy::check(&config));
             findings.extend(block_on(async {
@@ -116,7 +116,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 /// The warnings of the configuration: clear text, weak hashing, files that others can read.
-fn configuration(config: &Config) -> Vec<Finding> {
+fn check_configuration(config: &Config) -> Vec<Finding> {
     if config.warnings.is_empty() {
         return vec![Finding::ok("configuration", format!("for {}", config.issuer))];
     }

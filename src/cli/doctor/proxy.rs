@@ -18,7 +18,7 @@ use crate::{
 const CHECK: &str = "proxy";
 
 /// The time limit for connecting to the node, and for each read.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The largest page of metrics that is read.
 const MAX_PAGE: u64 = 1 << 20;
@@ -32,7 +32,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     }
     findings.extend(match config.metrics.listen {
         None => vec![not_compared("metrics.listen is \"off\"")],
-        Some(address) => match page(address).map(|page| Counts::read(&page)) {
+        Some(address) => match fetch_metrics(address).map(|page| Counts::read(&page)) {
             Ok(Some(counts)) => compare(&counts, config),
             Ok(None) => vec![not_compared(&format!("metrics.listen ({address}) is not a node of this release"))],
             Err(error) => {
@@ -59,7 +59,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Reads a page of metrics. None if it is not a node's.
+    /// Parses a page of metrics. `None` if it is not from a node of this release.
     fn read(page: &str) -> Option<Self> {
         let count = |result: &str| {
             let series = format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} ");
@@ -117,11 +117,11 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The metrics of the node at `address`.
-fn page(address: SocketAddr) -> io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+/// Fetches the metrics of the node at `address`.
+fn fetch_metrics(address: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut page = String::new();
     stream.take(MAX_PAGE).read_to_string(&mut page)?;

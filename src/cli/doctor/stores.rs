@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, keys, mail};
 use crate::{
-    cli::bootstrap::{redis_alone, sqlite_file},
+    cli::bootstrap::{open_redis_only, sqlite_file},
     config::Config,
     domain::clock::Clock,
     service::readiness,
@@ -14,15 +14,15 @@ use crate::{
     },
 };
 
-/// A longer round trip to Redis is a warning: each sign-in, refresh and sign-out takes one.
-const SLOW: Duration = Duration::from_millis(5);
+/// The duration of a round trip to Redis above which there is a warning: each sign-in, refresh and sign-out needs one.
+const SLOW_ROUND_TRIP: Duration = Duration::from_millis(5);
 
 /// The oldest tested PostgreSQL.
-const POSTGRES: u32 = 15;
+const OLDEST_POSTGRES: u32 = 15;
 
 pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    match redis_alone(config).await {
+    match open_redis_only(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, private)) => {
             findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
@@ -35,13 +35,13 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
             }
         }
     }
-    findings.extend(database(config, clock).await.unwrap_or_else(|error| {
-        let todo = if error.is_unavailable() {
+    findings.extend(check_database(config, clock).await.unwrap_or_else(|error| {
+        let remedy = if error.is_unavailable() {
             "; start the database, or correct database.url (LATCHKEY_DATABASE_URL)"
         } else {
             ""
         };
-        vec![Finding::fail("database", format!("{error}{todo}"))]
+        vec![Finding::fail("database", format!("{error}{remedy}"))]
     }));
     Ok(findings)
 }
@@ -66,7 +66,7 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
         let detail = format!("{}, {kind}, round trip {trip}; persistent, without eviction", description.server);
         findings.push(Finding::ok(CHECK, detail));
     }
-    if description.round_trip > SLOW {
+    if description.round_trip > SLOW_ROUND_TRIP {
         let detail = format!(
             "a round trip takes {trip}, and each sign-in, refresh and sign-out needs one: move {} closer",
             description.server
@@ -80,7 +80,7 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
     Ok(findings)
 }
 
-async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
+async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     const CHECK: &str = "database";
     // Connecting would create the file.
     if let Some(path) = sqlite_file(config).filter(|path| !path.exists()) {
@@ -99,9 +99,10 @@ async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlErr
         Description::Sqlite { version } => format!("SQLite {version}"),
         Description::Postgres { version } => {
             let major = version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
-            if major.is_some_and(|major| major < POSTGRES) {
-                let detail =
-                    format!("PostgreSQL {version} is older than {POSTGRES}, the oldest tested release: upgrade it");
+            if major.is_some_and(|major| major < OLDEST_POSTGRES) {
+                let detail = format!(
+                    "PostgreSQL {version} is older than {OLDEST_POSTGRES}, the oldest tested release: upgrade it"
+                );
                 findings.push(Finding::warn(CHECK, detail));
             }
             format!("PostgreSQL {version}")
@@ -110,7 +111,7 @@ async fn database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlErr
     if missing == 0 {
         findings.push(Finding::ok(CHECK, format!("{name}, up to date")));
         findings.extend(keys::check(config, &sql, clock.now()).await?);
-        findings.extend(mail::queue(&sql, clock).await?);
+        findings.extend(mail::check_queue(&sql, clock).await?);
     } else {
         let detail =
             format!("{name}: {missing} migrations are missing; `latchkey serve` or `latchkey migrate` runs them");

@@ -23,7 +23,7 @@ pub(super) struct Endpoints {
 }
 
 /// Logs one line with everything that an operator needs to tell nodes and releases apart.
-pub(super) fn started(config: &Config, endpoints: Endpoints) {
+pub(super) fn log_start(config: &Config, endpoints: Endpoints) {
     let Endpoints { api, metrics } = endpoints;
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     let data_dir = uses_data_dir(config).then(|| config.data_dir.display().to_string());
@@ -45,7 +45,7 @@ pub(super) fn started(config: &Config, endpoints: Endpoints) {
 /// Prints the banner if standard output is a terminal, then logs problems for as long as the service runs.
 pub(super) async fn report_readiness(state: &AppState, endpoints: Endpoints) {
     let checks = readiness::check(state).await;
-    systemd::ready(&checks);
+    systemd::notify_ready(&checks);
     if io::stdout().is_terminal() {
         print_banner(&state.config, endpoints, &checks);
     }

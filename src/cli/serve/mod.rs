@@ -75,7 +75,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let metrics = listen_for_metrics(&state.config)?;
     let endpoints =
         Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
-    announce::started(&state.config, endpoints);
+    announce::log_start(&state.config, endpoints);
 
     let draining = Draining::default();
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
@@ -130,7 +130,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     });
     let stopped = async {
         stop.wait().await;
-        systemd::stopping();
+        systemd::notify_stopping();
         draining.0.cancel();
         tokio::spawn(async move {
             stop.wait().await;

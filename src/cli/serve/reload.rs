@@ -19,7 +19,7 @@ pub(super) struct Reloader {
 
 impl Reloader {
     pub(super) fn new(global: Global, log_filter: LogFilter) -> Self {
-        let running = read(&global).ok();
+        let running = inspect(&global).ok();
         Self { global, log_filter, running }
     }
 
@@ -34,8 +34,8 @@ impl Reloader {
     fn try_reload(&mut self) -> Result<(), ConfigError> {
         let sources = self.global.config_sources()?;
         let log = config::load_log_settings(&sources)?;
-        let found = read(&self.global)?;
-        let changed = changed(self.running.as_deref().unwrap_or_default(), &found);
+        let found = inspect(&self.global)?;
+        let changed = changed_keys(self.running.as_deref().unwrap_or_default(), &found);
         let applied = changed.contains(&RELOADABLE);
         if applied {
             self.log_filter.replace(&log)?;
@@ -59,13 +59,13 @@ impl Reloader {
     }
 }
 
-fn read(global: &Global) -> Result<Vec<Shown>, ConfigError> {
+fn inspect(global: &Global) -> Result<Vec<Shown>, ConfigError> {
     let sources = global.config_sources()?;
     Ok(config::inspect(&sources)?.0)
 }
 
 /// The keys whose values differ. Secrets are masked, so that a changed secret is not seen.
-fn changed<'a>(old: &'a [Shown], new: &'a [Shown]) -> Vec<&'a str> {
+fn changed_keys<'a>(old: &'a [Shown], new: &'a [Shown]) -> Vec<&'a str> {
     let differs = |(old, new): &(&Shown, &Shown)| old.value != new.value;
     old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()
 }

@@ -28,7 +28,7 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Reports that the node serves requests, and what its first checks found. A node whose stores are down counts as started:
 /// it answers 503 and recovers by itself.
-pub(super) fn ready(checks: &[Check]) {
+pub(super) fn notify_ready(checks: &[Check]) {
     let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
     let problems: Vec<&str> = problems.map(|problem| problem.text.as_str()).collect();
     let status = if worst(checks) == Status::Failed {
@@ -40,7 +40,7 @@ pub(super) fn ready(checks: &[Check]) {
 }
 
 /// Reports that the node is shutting down.
-pub(super) fn stopping() {
+pub(super) fn notify_stopping() {
     notify(&[NotifyState::Stopping, NotifyState::Status("stopping: serving the requests in flight")]);
 }
 

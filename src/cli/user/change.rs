@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 
 use super::{UserCommand, emails, factors, invite, metadata, show};
 use crate::{
-    cli::{output::visible, prompt},
+    cli::{output::escape, prompt},
     domain::account::{Account, Email, Roles},
     service::accounts,
     state::AppState,
@@ -28,7 +28,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
         }
         UserCommand::SetPassword(args) => {
             let account = find(state, &args.account.account).await?;
-            let password = prompt::new_password(args.password_stdin)?;
+            let password = prompt::read_new_password(args.password_stdin)?;
             let ended = accounts::set_password(state, account.id, password).await?;
             println!("Set a new password for {}. {}", name(&account), sessions_ended(ended));
             Ok(())
@@ -37,7 +37,7 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             let email = Email::parse(&args.email).map_err(|why| anyhow!("{:?} {why}", args.email))?;
             let account = find(state, &args.account.account).await?;
             accounts::set_email(state, account.id, &email).await.with_context(|| format!("{:?}", args.email))?;
-            println!("Changed the e-mail address of {} to {}.", name(&account), visible(email.as_str()));
+            println!("Changed the e-mail address of {} to {}.", name(&account), escape(email.as_str()));
             Ok(())
         }
         UserCommand::Metadata(args) => metadata::run(state, &find(state, &args.account.account).await?, args).await,
@@ -77,7 +77,7 @@ pub(in crate::cli) async fn find(state: &AppState, account: &str) -> anyhow::Res
 }
 
 fn name(account: &Account) -> String {
-    visible(account.email.as_str())
+    escape(account.email.as_str())
 }
 
 pub(in crate::cli) fn sessions_ended(count: u64) -> String {

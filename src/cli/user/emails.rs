@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{EmailsAction, EmailsArgs, sessions_ended};
 use crate::{
     cli::{
-        output::{json_line, visible},
+        output::{escape, write_json_line},
         prompt,
     },
     domain::account::{Account, Email},
@@ -25,7 +25,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &EmailsArgs) 
         EmailsAction::List { json } => list(state, account, *json).await,
         EmailsAction::Remove { email: text, yes } => {
             let email = Email::parse(text).map_err(|why| anyhow!("{text:?} {why}"))?;
-            let (shown, id) = (visible(email.as_str()), account.id);
+            let (shown, id) = (escape(email.as_str()), account.id);
             prompt::confirm(&format!("Remove {shown} from the account {id}?"), *yes)?;
             let removed = support::remove(state, id, &email, &Initiator::Operator, None).await;
             let ended = removed.with_context(|| format!("{text:?}"))?;
@@ -61,11 +61,11 @@ async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result
     let mut out = io::stdout().lock();
     for email in emails::list_of(state, account).await?.into_iter().map(EmailJson::from) {
         if json {
-            json_line(&mut out, &email)?;
+            write_json_line(&mut out, &email)?;
         } else {
             let kind = if email.primary { "primary" } else { "secondary" };
             let verified = if email.verified { "" } else { "  (not verified)" };
-            writeln!(out, "{kind:<9}  {}{verified}", visible(&email.email))?;
+            writeln!(out, "{kind:<9}  {}{verified}", escape(&email.email))?;
         }
     }
     Ok(out.flush()?)

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{FactorsAction, FactorsArgs};
 use crate::{
     cli::{
-        output::{json_line, visible},
+        output::{escape, write_json_line},
         prompt,
     },
     domain::account::Account,
@@ -19,7 +19,7 @@ use crate::{
 
 /// Runs a command about the factors of an account.
 pub(super) async fn run(state: &AppState, account: &Account, args: &FactorsArgs) -> anyhow::Result<()> {
-    let name = visible(account.email.as_str());
+    let name = escape(account.email.as_str());
     match &args.action {
         FactorsAction::List { json } => list(state, account, *json).await,
         FactorsAction::Reset { yes } => {
@@ -59,10 +59,10 @@ async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result
     let mut out = io::stdout().lock();
     for factor in list.factors.iter().map(FactorJson::from) {
         if json {
-            json_line(&mut out, &factor)?;
+            write_json_line(&mut out, &factor)?;
         } else {
             let used = factor.last_used_at.as_deref().unwrap_or("never");
-            writeln!(out, "{}  {:<8}  used {used}  {}", factor.id, factor.kind, visible(&factor.label))?;
+            writeln!(out, "{}  {:<8}  used {used}  {}", factor.id, factor.kind, escape(&factor.label))?;
         }
     }
     if !json {

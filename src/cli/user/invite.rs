@@ -5,7 +5,7 @@ use anyhow::{Context, anyhow};
 
 use super::{InviteArgs, ResetArgs};
 use crate::{
-    cli::output::visible,
+    cli::output::escape,
     domain::account::{Account, Email, Roles, Username},
     service::{
         invite_account::{self, Delivery, Initiator, Invite, Started},
@@ -42,12 +42,12 @@ const fn delivery(print: bool) -> Delivery {
     if print { Delivery::Return } else { Delivery::Mail }
 }
 
-fn report(started: &Started, what: &str) {
-    let name = visible(started.account.email.as_str());
+fn report(started: &Started, action: &str) {
+    let name = escape(started.account.email.as_str());
     match &started.returned {
-        None => println!("{what} {name}. A running node sends the mail."),
+        None => println!("{action} {name}. A running node sends the mail."),
         Some(returned) => {
-            println!("{what} {name}. Works once, until {}:", returned.expires_at);
+            println!("{action} {name}. Works once, until {}:", returned.expires_at);
             println!("link  {}", returned.link.expose());
             println!("code  {}", returned.code.expose());
         }

@@ -1,16 +1,16 @@
-//! `latchkey user list`: reads accounts page by page, so that any number of them fits.
+//! `latchkey user list`: reads accounts page by page, so that the memory use does not depend on their number.
 
 use std::io::{self, BufWriter, Write};
 
 use super::{AccountState, ListArgs, show::AccountJson};
 use crate::{
-    cli::output::{json_line, visible},
+    cli::output::{escape, write_json_line},
     domain::account::{Account, Username},
     store::sql::Sql,
 };
 
 /// Number of accounts per query.
-const PAGE: u32 = 500;
+const PAGE_SIZE: u32 = 500;
 
 /// Prints the accounts that match, ordered by id, which is by age.
 pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
@@ -22,7 +22,7 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
     let mut left = args.limit.unwrap_or(u64::MAX);
     let mut after = args.after;
     loop {
-        let page = sql.list_accounts(after, PAGE).await?;
+        let page = sql.list_accounts(after, PAGE_SIZE).await?;
         let Some(last) = page.last() else { return Ok(out.flush()?) };
         for account in page.iter().filter(|account| args.matches(account)) {
             if left == 0 {
@@ -34,7 +34,7 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
                 return Ok(());
             }
             if args.json {
-                json_line(&mut out, &AccountJson::of(account))?;
+                write_json_line(&mut out, &AccountJson::of(account))?;
             } else {
                 writeln!(out, "{}", table_row(account))?;
             }
@@ -66,8 +66,8 @@ fn table_row(account: &Account) -> String {
     let state = if account.disabled_at.is_some() { "disabled" } else { "active" };
     let created = account.created_at.to_string();
     let date = created.split('T').next().unwrap_or_default();
-    let username = visible(account.username.as_ref().map_or("-", Username::as_str));
-    let email = visible(account.email.as_str());
+    let username = escape(account.username.as_ref().map_or("-", Username::as_str));
+    let email = escape(account.email.as_str());
     row([&account.id.to_string(), state, date, &username, &email, &account.roles.to_string()])
 }
 

@@ -300,7 +300,7 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
             Ok(())
         }),
         UserCommand::Add(args) => {
-            let (names, password) = (args.names()?, prompt::new_password(args.password_stdin)?);
+            let (names, password) = (args.names()?, prompt::read_new_password(args.password_stdin)?);
             block_on(with_services(config, async |state| add(state, names, password).await))
         }
         other => block_on(with_services(config, async |state| change::run(state, other).await)),
@@ -342,6 +342,6 @@ async fn add(state: &AppState, names: Names, password: SecretText) -> anyhow::Re
     let Names { email, username, roles } = names;
     let password = state.passwords.check_new(password)?;
     let account = register(state, Register { email, username, password, roles }).await?;
-    println!("Added {} with the id {}.", super::output::visible(account.email.as_str()), account.id);
+    println!("Added {} with the id {}.", super::output::escape(account.email.as_str()), account.id);
     Ok(())
 }

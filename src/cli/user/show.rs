@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::factors::FactorJson;
 use crate::{
-    cli::output::{json_line, visible},
+    cli::output::{escape, write_json_line},
     domain::{
         account::{Account, Email, Username},
         clock::Timestamp,
@@ -35,7 +35,7 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
             recovery_codes_left: factors.recovery_codes,
             sessions,
         };
-        json_line(&mut out, &shown)?;
+        write_json_line(&mut out, &shown)?;
         return Ok(());
     }
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
@@ -45,9 +45,9 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
         ("id", account.id.to_string()),
         ("e-mail", with_state(&account.email, account.email_verified)),
         ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
-        ("username", or_dash(account.username.as_ref().map(|name| visible(name.as_str())))),
+        ("username", or_dash(account.username.as_ref().map(|name| escape(name.as_str())))),
         ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),
-        ("second factors", or_dash(list_of(&factors))),
+        ("second factors", or_dash(describe_factors(&factors))),
         ("state", account.disabled_at.map_or_else(|| "active".to_owned(), |at| format!("disabled since {at}"))),
         ("sessions", sessions.to_string()),
         ("created", account.created_at.to_string()),
@@ -62,12 +62,12 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
 /// An address, and whether it is verified.
 fn with_state(email: &Email, is_verified: bool) -> String {
     let state = if is_verified { "" } else { " (not verified)" };
-    format!("{}{state}", visible(email.as_str()))
+    format!("{}{state}", escape(email.as_str()))
 }
 
-/// The second factors in words; none if there are none.
-fn list_of(list: &FactorList) -> Option<String> {
-    let factors = list.factors.iter().map(|factor| format!("{} {}", factor.kind.as_str(), visible(&factor.label)));
+/// Describes the second factors; `None` if the account has none.
+fn describe_factors(list: &FactorList) -> Option<String> {
+    let factors = list.factors.iter().map(|factor| format!("{} {}", factor.kind.as_str(), escape(&factor.label)));
     let by_mail = list.email_code.filter(|is_on| *is_on).map(|_| "codes by mail".to_owned());
     let all: Vec<String> = factors.chain(by_mail).collect();
     (!all.is_empty()).then(|| format!("{} ({} recovery codes left)", all.join(", "), list.recovery_codes))

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 
 #[test]
-fn secret_with_too_little_entropy_is_warned_about() {
+fn secret_with_too_little_entropy_causes_a_warning() {
     let folder = Folder::new();
     let warnings = |secret: &str| folder.load(&[("LATCHKEY_SECRET", secret)]).unwrap().warnings;
     assert_eq!(warnings(SECRET), [""; 0]);

@@ -13,7 +13,7 @@ pub struct Profile {
     pub email_verified: bool,
     /// The username.
     pub username: String,
-    /// The name for people.
+    /// The display name.
     pub display_name: String,
     /// The language of mails and pages.
     pub locale_tag: String,
@@ -60,7 +60,7 @@ pub struct Address {
     pub email_verified: bool,
     /// The typed new address.
     pub email: String,
-    /// The address that waits for its confirmation.
+    /// The pending address, which is not confirmed yet.
     pub pending: Option<String>,
     /// The secondary addresses.
     pub addresses: Vec<SecondaryAddress>,

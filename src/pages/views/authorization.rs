@@ -47,7 +47,7 @@ pub struct Consent {
     pub scopes: Vec<ScopeView>,
     /// Whether an operator registered the client; if not, it is unverified.
     pub is_registered: bool,
-    /// The host that answers for an unverified client: that of its metadata document.
+    /// The host of an unverified client's metadata document, which answers for the client.
     pub publisher: Option<String>,
     /// Whether the response goes to a program on the user's device, where others can pose as the client.
     pub is_on_device: bool,
@@ -123,7 +123,7 @@ impl FormPost {
     }
 }
 
-/// The question whether to sign out, which an app has sent the browser for.
+/// Asks whether to sign out, after an app has sent the browser to the sign-out.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SignOut {
     /// The parameters of the app.

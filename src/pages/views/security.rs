@@ -74,7 +74,7 @@ pub struct RememberedDeviceView {
     pub name: Option<String>,
     /// When the device last signed in without the second factor, or was remembered.
     pub last_used_at: i64,
-    /// When the device has to show a second factor again.
+    /// When the device stops skipping the second factor.
     pub expires_at: i64,
     /// Whether it is this device.
     pub is_current: bool,
@@ -139,7 +139,7 @@ pub struct Totp {
     pub qr_code: String,
     /// The `otpauth:` URI again, for the page after a wrong code.
     pub state: String,
-    /// Whether the sign-in waits for it.
+    /// Whether a sign-in waits for the enrolment.
     pub is_enrolment: bool,
     /// Whether the user can choose another factor instead.
     pub has_others: bool,

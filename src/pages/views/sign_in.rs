@@ -120,7 +120,7 @@ pub struct Reauthenticate {
     pub next: String,
     /// The options of a passkey request, as JSON.
     pub passkey_options: Option<String>,
-    /// The client that requests it; none for a change of the account.
+    /// The client that requests the authentication; `None` for a change of the account.
     pub client: Option<ClientView>,
 }
 
