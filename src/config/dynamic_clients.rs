@@ -32,7 +32,7 @@ pub struct DynamicClientSettings {
     pub fetch_timeout: Duration,
     /// Private networks whose hosts may serve metadata documents.
     pub private_networks: Vec<IpNet>,
-    /// PEM file of certificate authorities; none for those of the system.
+    /// PEM file of certificate authorities; `None` for the system's authorities.
     pub ca_file: Option<PathBuf>,
 }
 

@@ -86,7 +86,7 @@ pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
     load_with(sources, None)
 }
 
-/// Reads and checks the configuration for the settings that a running service can take over: those of the log.
+/// Reads and checks the configuration for the log settings, which a running service can take over.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.

@@ -126,7 +126,7 @@ fn domain(text: &str) -> Result<String, String> {
     }
 }
 
-/// The origin of a page, or that of an Android app: the digest of the certificate that signed it.
+/// The origin of a page, or of an Android app: the digest of the certificate that signed the app.
 fn origin(text: &str) -> Result<String, String> {
     let Some(hash) = text.strip_prefix("android:apk-key-hash:") else { return check::origin(text) };
     let is_digest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

@@ -55,7 +55,7 @@ id! {
     FactorId
 }
 id! {
-    /// The id of an e-mail address of an account. A version 7 UUID; that of the primary address is the account's id.
+    /// The id of an e-mail address of an account. A version 7 UUID; the primary address has the account's id.
     EmailId
 }
 id! {

@@ -174,7 +174,7 @@ pub enum Rotation {
     Counted(Grant),
     /// The superseded token must not be repeated: the session was revoked.
     Reused,
-    /// The superseded token was repeated by another client than that of the last rotation, as in the generations before: the
+    /// The superseded token was repeated by another client than in the last rotation, as in the generations before: the
     /// session has two holders and was revoked.
     SecondHolder,
     /// The session has expired.

@@ -72,7 +72,7 @@ impl Limits {
         Self { memory_kib: settings.max_import_memory_kib, milli_units }
     }
 
-    /// The limits of stored hashes: those of [`Limits::import`], or the configured parameters if they exceed them.
+    /// The limits of stored hashes: [`Limits::import`], raised to the configured parameters if these are higher.
     pub(super) fn stored(settings: &PasswordSettings) -> Self {
         let import = Self::import(settings);
         let own = argon2_work(settings.memory_kib, settings.iterations).saturating_mul(1000).div_ceil(ARGON2_UNIT);

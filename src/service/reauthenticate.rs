@@ -127,7 +127,7 @@ pub async fn reauthenticate(
 /// Authenticates the user of the caller's session again.
 ///
 /// A second factor raises the level together with the session's own first factor. A password alone is not enough for an account
-/// that has a second factor: its level would be that of one factor.
+/// that has a second factor: it would reach the level of one factor only.
 ///
 /// # Errors
 /// [`ReauthenticateError`]

@@ -35,7 +35,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RegisteredClient {
     /// The client.
     pub client: Arc<Client>,
-    /// The public keys that are registered or in its document; empty if it has none. [`ClientRegistry::keys`] has those of a `jwks_uri` too.
+    /// The public keys that are registered or in its document; empty if it has none. [`ClientRegistry::keys`] also returns the keys of a `jwks_uri`.
     pub keys: Arc<ClientKeys>,
 }
 

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl ClientMetadata {
-    /// The client with these metadata. It gets those of its scopes that are in `scopes`, may request tokens for `resources`, and its users always consent.
+    /// The client with these metadata. Its scopes are limited to `scopes`, it may request tokens for `resources`, and its users always consent.
     pub fn into_client(
         self,
         id: ClientId,

@@ -59,7 +59,7 @@ impl DynamicClient {
     /// The reference with this digest.
     ///
     /// # Panics
-    /// If the digest has other characters than those of base64url.
+    /// If the digest is not base64url.
     pub fn reference(source: DynamicSource, digest: &str) -> ClientId {
         ClientId::parse(&format!("{}{digest}", source.prefix())).expect("a prefix and base64url are a client id")
     }

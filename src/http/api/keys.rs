@@ -34,7 +34,7 @@ enum KeysResponse {
     ),
 }
 
-/// The errors of reading the keys: only those of every call.
+/// The errors of reading the keys: only the errors that every call can have.
 struct KeysProblems;
 
 impl Problems for KeysProblems {

@@ -219,7 +219,7 @@ impl MetadataAnswer {
     }
 }
 
-/// The errors of reading the metadata: only those of every call.
+/// The errors of reading the metadata: only the errors that every call can have.
 struct MetadataProblems;
 
 impl Problems for MetadataProblems {

@@ -157,7 +157,7 @@ impl ApiResponse for BrowserAnswer {
     fn register(_: &mut Registry) {}
 }
 
-/// The errors of the endpoints for browsers: only those of every operation.
+/// The errors of the endpoints for browsers: only the errors that every operation can have.
 pub(super) struct BrowserProblems;
 
 impl Problems for BrowserProblems {

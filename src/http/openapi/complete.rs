@@ -39,7 +39,7 @@ pub(super) fn complete(document: &mut Value, limits: &Limits) {
     }
 }
 
-/// Lists the parameters of a GET request that takes those of the form in its query.
+/// Lists the parameters of a GET request that takes the form's parameters in its query.
 fn describe_queries(document: &mut Value, schemas: &Value) {
     for (path, form) in oauth::QUERY_FORMS {
         let properties = schemas[form]["properties"].as_object();

@@ -45,7 +45,7 @@ impl Form {
         self.parameters.take(name).is_some()
     }
 
-    /// Checks the token of the form against that of the browser.
+    /// Compares the token of the form with the browser's token.
     ///
     /// # Errors
     /// [`Code::CrossSiteRequest`], [`Code::FormExpired`]

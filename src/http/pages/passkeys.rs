@@ -1,4 +1,4 @@
-//! Passkeys on pages: sign-in, and those of the account. The script of the pages talks to the authenticator and submits what it
+//! Passkeys on pages: sign-in with a passkey, and the account's passkeys. The script of the pages talks to the authenticator and submits what it
 //! returns as a field of a form.
 
 use poem::{Response, Result, handler};

@@ -286,7 +286,7 @@ fn local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &
     }
 }
 
-/// Takes a request from the quota of an address, and from that of its wider IPv6 network.
+/// Takes a request from the quotas of an address and of its wider IPv6 network.
 fn local_by_address(
     state: &AppState,
     policy: AddressPolicy,
@@ -325,7 +325,7 @@ async fn shared(
     }
 }
 
-/// Takes a request from the shared quota of an address, and from that of its wider IPv6 network.
+/// Takes a request from the shared quotas of an address and of its wider IPv6 network.
 async fn shared_by_address(
     state: &AppState,
     policy: AddressPolicy,

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Length in bytes of the name of an IPv6 /64, which a household or a server is assigned.
 const HOST_PREFIX_BYTES: usize = 8;
 
-/// The name of a network: the bytes of an IPv4 address, or those of an IPv6 prefix. Empty for requests without an address,
+/// The name of a network: the bytes of an IPv4 address or of an IPv6 prefix. Empty for requests without an address,
 /// which arrive over a Unix socket and count as one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Network {

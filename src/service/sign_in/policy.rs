@@ -91,7 +91,7 @@ pub(super) fn methods(
 }
 
 /// The level that a second factor of the account reaches together with the first one. A code by mail, and a recovery code in its
-/// place, reach no level above that of the password (NIST SP 800-63B, section 5.1.3.1: no codes by mail).
+/// place, reach no higher level than the password (NIST SP 800-63B, section 5.1.3.1: no codes by mail).
 const fn level_of_factors(account: &Account) -> Acr {
     if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }

@@ -189,7 +189,7 @@ impl Sql {
         Ok(mails)
     }
 
-    /// A transaction of the dispatcher, which is not counted among those of requests.
+    /// A transaction of the dispatcher, which is not counted as a transaction of a request.
     async fn begin_background_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
     }

@@ -27,7 +27,7 @@ const OUTBOX: usize = 4096;
 /// Acknowledgements sent at a time, at most.
 const BATCH: usize = 256;
 
-/// Tracks the acknowledgements of this node's revocations, and sends those of its peers' revocations.
+/// Tracks the acknowledgements of this node's revocations, and acknowledges the revocations of its peers.
 pub(in crate::store::redis) struct AckTracker {
     node: NodeName,
     /// The zero of the times in pings.

@@ -12,7 +12,7 @@ use crate::{
     store::redis::{connection::RedisError, key},
 };
 
-/// The id of a stream entry: when it was appended by Redis' clock, in milliseconds, and a number among those of the same
+/// The id of a stream entry: when it was appended by Redis' clock, in milliseconds, and its number among the entries of the same
 /// millisecond. Zero for a stream without entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::store::redis) struct Position {
