@@ -22,8 +22,8 @@ use latchkey::{
     },
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
-        clock::Timestamp,
         additional_claims::AdditionalClaims,
+        clock::Timestamp,
         ids::{AccountId, SessionId},
         secret::SecretText,
         session::{Grant, Origin, OriginTag, Transport},

@@ -7,8 +7,8 @@ use futures_util::future::join_all;
 use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
-        clock::{Clock, Timestamp},
         additional_claims::AdditionalClaims,
+        clock::{Clock, Timestamp},
         session::{Generation, Origin, OriginTag, Rotation, Transport},
     },
     store::redis::{Create, NewSession, SessionBasis},

@@ -7,8 +7,8 @@ use futures_util::future::{join, join_all};
 use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
-        event::Reason,
         additional_claims::AdditionalClaims,
+        event::Reason,
         ids::AccountId,
         session::{Origin, OriginTag, Transport},
     },

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use latchkey::domain::{
     account::{ClaimsVersion, Epoch, Roles},
+    additional_claims::AdditionalClaims,
     clock::Timestamp,
     event::{Reason, Revocation, RevocationTarget},
-    additional_claims::AdditionalClaims,
     session::{Generation, Rotation},
 };
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use latchkey::{
     domain::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         event::Reason,
-        additional_claims::AdditionalClaims,
         session::{Accepted, ClientGrant, Generation, Grant, Origin, OriginTag, RepeatRule, Rotation, Transport},
     },
     store::redis::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, UseOrigin},

@@ -5,9 +5,9 @@ use std::{collections::HashMap, time::Duration};
 use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         clock::Timestamp,
         event::Reason,
-        additional_claims::AdditionalClaims,
         ids::{AccountId, SessionId},
         session::{Accepted, Generation, RepeatRule, Rotation},
     },

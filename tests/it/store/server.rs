@@ -15,8 +15,8 @@ use latchkey::{
     config::RedisSettings,
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
-        clock::Timestamp,
         additional_claims::AdditionalClaims,
+        clock::Timestamp,
         ids::{AccountId, SessionId},
         session::{Grant, Origin, OriginTag, Transport},
     },

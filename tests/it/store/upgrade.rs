@@ -6,10 +6,10 @@ use fred::{clients::Client, types::Value};
 use latchkey::{
     domain::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
-        additional_claims::AdditionalClaims,
         ids::{AccountId, SessionId},
         session::{Accepted, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
