@@ -64,7 +64,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let login =
         service.client.request(Method::POST, "/v1/login").json(&json!({ "identifier": "ada", "password": PASSWORD }));
     let login = login.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
-    let tokens = Tokens::spans_of(&service.client.send(login).await.expect(200));
+    let tokens = Tokens::of(&service.client.send(login).await.expect(200));
     service.client.refresh(&tokens.refresh).await.expect(200);
     service.client.get("/v1/me", &tokens.refresh).await.expect(401);
     // the queue is flushed before the process ends
@@ -74,13 +74,13 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     collector.await.unwrap().unwrap();
 
     let spans = spans(&received);
-    let spans_of =
+    let span_named =
         |name: &str| spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}"));
     let attribute = |span: &Span, key: &str| {
         let found = span.attributes.iter().find(|attribute| attribute.key == key);
         format!("{:?}", found.unwrap_or_else(|| panic!("no {key} in {span:#?}")).value)
     };
-    let login = spans_of("POST login");
+    let login = span_named("POST login");
     assert_eq!(login.kind(), SpanKind::Server);
     assert_eq!(hex(&login.trace_id), trace);
     assert_eq!(hex(&login.parent_span_id), "00f067aa0ba902b7");
@@ -94,10 +94,10 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     inside("check password", login);
     let create = spans.iter().find(|span| span.trace_id == login.trace_id && span.name == "redis script").unwrap();
     assert_eq!(create.kind(), SpanKind::Client);
-    let refresh = spans_of("POST refresh");
+    let refresh = span_named("POST refresh");
     assert_ne!(refresh.trace_id, login.trace_id);
     inside("redis script", refresh);
-    assert!(attribute(spans_of("GET me"), "http.response.status_code").contains("401"));
+    assert!(attribute(span_named("GET me"), "http.response.status_code").contains("401"));
 
     // I6
     let all = format!("{spans:?}{log}");

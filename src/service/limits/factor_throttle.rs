@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Attempt, refused};
+use super::{Attempt, count_refusal};
 use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},

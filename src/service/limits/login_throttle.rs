@@ -10,7 +10,7 @@ use std::{fmt, net::IpAddr};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{network::Network, refused};
+use super::{count_refusal, network::Network};
 use crate::{
     domain::{
         account::{Account, Identifier},

@@ -60,7 +60,7 @@ fn backoff() -> Option<Backoff> {
     Some(Backoff {
         free: 1,
         first: Duration::from_secs(30),
-        most: Duration::from_secs(300),
+        max: Duration::from_secs(300),
         known_for: Duration::from_hours(24),
         max_known: 10,
     })
