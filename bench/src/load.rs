@@ -42,6 +42,8 @@ pub struct Plan {
 pub struct Outcome {
     /// Latencies in microseconds by class, unsorted, of responses within the measured time.
     pub latencies: Vec<Vec<u32>>,
+    /// Right responses, warm-up included.
+    pub answered: u64,
     /// Wrong responses, warm-up included.
     pub errors: u64,
     /// The first error.
@@ -132,6 +134,7 @@ pub fn drive(
             if let Err(error) = verdict {
                 outcome.failed(error);
             }
+            outcome.answered += u64::from(is_right);
             if is_right && started.is_some() && ended.is_none() {
                 if outcome.latencies.len() <= class {
                     outcome.latencies.resize(class + 1, Vec::new());

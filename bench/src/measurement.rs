@@ -1,6 +1,6 @@
 //! One measurement: a target, a scenario, a number of connections.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, thread, time::Duration};
 
 use anyhow::Context;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::{
     code_flow::{CodeFlow, PER_BROWSER},
     load::{self, Plan, Workload},
     passkeys::PasskeyLogin,
-    procfs,
+    procfs::{self, Usage},
     target::{Name, Target},
     workload::{DuringFlood, Get, Hello, Introspect, Login, Logout, Mix, Refresh, RefreshEnded},
 };
@@ -93,6 +93,9 @@ pub struct Sample {
     pub errors: u64,
 }
 
+/// How long after the last sign-out its row of the audit log has been written.
+const AUDIT_WRITTEN: Duration = Duration::from_millis(1500);
+
 /// Durations of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
@@ -138,8 +141,11 @@ pub fn measure(
         warm_up: timing.warm_up,
         measured: timing.measured,
     };
+    let usage = || (process.usage(), procfs::usage(stores).cpu_micros);
     let mut edges = Vec::with_capacity(2);
-    let edge = || edges.push((process.usage(), procfs::usage(stores).cpu_micros));
+    let edge = || edges.push(usage());
+    // of all requests, with the work that the service does after the last response
+    let mut whole = None;
     let introspect = |n| Introspect::new(access, authorization, n);
     let outcome = {
         let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
@@ -161,7 +167,10 @@ pub fn measure(
             Scenario::Page => drive(&mut Get::sign_in_page()),
             Scenario::Logout => {
                 let mut logout = Logout::new(ending);
+                let before = usage();
                 let outcome = drive(&mut logout);
+                thread::sleep(AUDIT_WRITTEN);
+                whole = Some((before, usage()));
                 load::exhaust(*address, 1, &mut RefreshEnded(logout.ended)).context("after logout")?;
                 outcome
             }
@@ -190,9 +199,11 @@ pub fn measure(
     let count = outcome.count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();
     sorted.sort_unstable();
-    let (server, store) = match edges[..] {
-        [(a, a_redis), (b, b_redis)] => (b.cpu_micros - a.cpu_micros, b_redis - a_redis),
-        _ => (0.0, 0.0),
+    #[expect(clippy::cast_precision_loss, reason = "less than millions")]
+    let (server, store) = match (whole, &edges[..]) {
+        (Some((before, after)), _) => per_request(before, after, outcome.answered as f64),
+        (None, &[begin, end]) => per_request(begin, end, count),
+        (None, _) => (0.0, 0.0),
     };
     #[expect(clippy::cast_precision_loss, reason = "no more than the machine has")]
     let resident_mib = edges.last().map_or(0, |(usage, _)| usage.resident) as f64 / f64::from(1 << 20);
@@ -201,11 +212,16 @@ pub fn measure(
         p50: millis_at(&sorted, 0.5),
         p99: millis_at(&sorted, 0.99),
         p999: millis_at(&sorted, 0.999),
-        server_micros: server / count,
-        redis_micros: store / count,
+        server_micros: server,
+        redis_micros: store,
         resident_mib,
         errors: outcome.errors,
     })
+}
+
+/// The processor time of the server and of Redis per request, in microseconds.
+fn per_request(before: (Usage, f64), after: (Usage, f64), requests: f64) -> (f64, f64) {
+    ((after.0.cpu_micros - before.0.cpu_micros) / requests, (after.1 - before.1) / requests)
 }
 
 #[expect(
