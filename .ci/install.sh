@@ -31,9 +31,9 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # Prints the first of the named programs that exists, in PATH or an sbin folder; fails if none does.
 find_program() {
     for program in "$@"; do
-        for found in "$(command -v "$program" || true)" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
-            # The links of target/tools/bin, if that folder is in PATH, would point to themselves.
-            case $found in "$tools"/*) continue ;; esac
+        # Without target/tools/bin, if that folder is in PATH: its links would point to themselves.
+        installed=$(PATH=$(printf ':%s:' "$PATH" | sed "s|:$tools/bin:|:|g"); command -v "$program" || true)
+        for found in "$installed" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
             if [ -n "$found" ] && [ -x "$found" ]; then
                 echo "$found"
                 return 0
