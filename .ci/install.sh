@@ -32,7 +32,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 find_program() {
     for program in "$@"; do
         # Without target/tools/bin, if that folder is in PATH: its links would point to themselves.
-        installed=$(PATH=$(printf ':%s:' "$PATH" | sed "s|:$tools/bin:|:|g"); command -v "$program" || true)
+        installed=$(PATH=$(printf ':%s:' "$PATH" | sed "s|:$tools/bin:|:|g; s|^:||; s|:\$||"); command -v "$program" || true)
         for found in "$installed" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
             if [ -n "$found" ] && [ -x "$found" ]; then
                 echo "$found"
