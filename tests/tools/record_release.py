@@ -139,7 +139,6 @@ def record(binary, folder, database_url):
         call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
         version = command("--version").split()[1]
         features = Features(base, PASSWORD, command).record() if version != "0.1.0" else {}
-        time.sleep(1.5)  # the audit log is written once a second
         recorded = {
             "version": version,
             "at": int(time.time() * 1000),
@@ -153,6 +152,7 @@ def record(binary, folder, database_url):
             **features,
         }
     finally:
+        # the node writes its audit log before it stops
         node.terminate()
         node.wait()
         commands = list(redis.commands())
@@ -181,9 +181,13 @@ def record_postgres(binary, folder):
         [*as_user, f"{programs}/postgres", "-D", data, "-p", str(port), "-k", data, "-h", "127.0.0.1"],
         stderr=subprocess.DEVNULL,
     )
+
+    def accepts_queries():
+        if subprocess.run([f"{programs}/pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]).returncode:
+            raise ConnectionRefusedError
+
     try:
-        wait_for(lambda: socket.create_connection(("127.0.0.1", port)).close())
-        time.sleep(1)
+        wait_for(accepts_queries)
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
         recorded = record(binary, folder, url)
         dump = subprocess.run(["pg_dump", "--no-owner", "--no-acl", "--inserts", url], check=True, capture_output=True, text=True)
