@@ -210,7 +210,7 @@ pub fn check_link_uri(uri: &str) -> Result<(), RedirectUriError> {
 /// Whether only one web server can receive what is sent to `uri`. Any program of the device may listen on a loopback address or
 /// claim a scheme of its own (RFC 8252, section 8.6).
 pub fn is_owned_by_a_server(uri: &str) -> bool {
-    uri.starts_with("https://")
+    Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
 }
 
 fn matches_any(registered: &[String], uri: &str) -> bool {
@@ -293,6 +293,16 @@ mod tests {
             "https://app.example.com/start?tenant=1&iss=https%3A%2F%2Fauth.example.com&login_hint=ada%2Bx%40example.com\
              &target_link_uri=https%3A%2F%2Fapp.example.com%2F%3Fa%3Db%26c"
         );
+    }
+
+    #[test]
+    fn https_uri_is_owned_by_a_server_however_it_is_written() {
+        for uri in ["https://app.example.com/cb", "HTTPS://app.example.com/cb", "https:app.example.com/cb"] {
+            assert!(is_owned_by_a_server(uri), "{uri}");
+        }
+        for uri in ["http://127.0.0.1/cb", "http://localhost:3000/cb", "com.example.app:/cb", "/cb"] {
+            assert!(!is_owned_by_a_server(uri), "{uri}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::{
         ids::{AccountId, SessionId},
     },
     service::{
+        authorize::may_redirect,
         browser_session::{self, BrowserSession},
         error::{ServiceError, from_store_errors},
     },
@@ -23,7 +24,8 @@ pub struct EndSession {
     pub id_token_hint: Option<String>,
     /// The `client_id`.
     pub client_id: Option<String>,
-    /// Where the browser goes afterwards: one of the client's registered URIs.
+    /// Where the browser goes afterwards: one of the client's registered URIs. A client without registration needs the consent of the
+    /// browser's user.
     pub post_logout_redirect_uri: Option<String>,
     /// The parameter `state` of the redirect to the client.
     pub state: Option<String>,
@@ -88,7 +90,8 @@ pub async fn end_session(
             if !client.app.allows_post_logout_redirect(uri) {
                 return Err(EndSessionError::RedirectUri);
             }
-            Some(with_state(uri, request.state.as_deref()))
+            let is_trusted = may_redirect(state, &client, uri, browser).await?;
+            is_trusted.then(|| with_state(uri, request.state.as_deref()))
         }
     };
     match (browser, hint) {

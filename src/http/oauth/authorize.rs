@@ -8,7 +8,7 @@ use crate::{
     crypto::authorization_code::RequestHandle,
     http::{
         api::Tag,
-        pages::{Failure, Visit},
+        pages::{self, Failure, Visit},
         problem::{Code, Failed, ProblemError, Problems},
     },
     service::authorize::{self, AuthorizeError, AuthorizeOutcome, AuthorizeStep, Parameters},
@@ -102,6 +102,7 @@ fn respond(
             BrowserAnswer::redirect(&with_handle(&visit.state, page_of(&step), &handle, ui_locales.as_deref()))
         }
         Err(AuthorizeError::Refused(response)) => BrowserAnswer::of(visit, &response)?,
+        Err(AuthorizeError::Unconfirmed(response)) => BrowserAnswer::page(pages::unconfirmed(visit, &response))?,
         Err(AuthorizeError::Untrusted(why)) => {
             BrowserAnswer::failure(visit, Failure::SignIn, why.code(), Some(why.to_string()))?
         }

@@ -4,7 +4,7 @@ use poem::{Response, Result, handler};
 
 use super::{
     form::Form,
-    provider::form_post,
+    provider::{form_post, unconfirmed},
     respond::{ClientTarget, base},
     visit::Visit,
 };
@@ -52,7 +52,7 @@ impl Authorization {
 }
 
 /// The host of a redirect URI, or its scheme, which names an app on the user's device.
-fn host(redirect_uri: &str) -> String {
+pub(super) fn host(redirect_uri: &str) -> String {
     let url = url::Url::parse(redirect_uri);
     url.map(|url| url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned)).unwrap_or_default()
 }
@@ -63,7 +63,7 @@ fn expired() -> ProblemError {
 
 fn refused(error: AuthorizeError) -> ProblemError {
     match error {
-        AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) => expired(),
+        AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) | AuthorizeError::Unconfirmed(_) => expired(),
         AuthorizeError::TooManyApps => {
             ProblemError::new(Code::TooManyApps, "The account allows too many apps that no operator has registered.")
         }
@@ -102,14 +102,14 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
 }
 
 fn consent_view(authorization: &Authorization) -> Consent {
-    let PendingAuthorization { client, request, .. } = &authorization.pending;
+    let PendingAuthorization { client, request, resources, .. } = &authorization.pending;
     Consent {
         client: authorization.client(),
         scopes: request.scope.split(' ').filter(|it| !it.is_empty()).map(ScopeView::new).collect(),
         is_registered: client.dynamic.is_none(),
         publisher: client.dynamic.as_ref().and_then(|dynamic| dynamic.host()),
         is_on_device: !is_owned_by_a_server(&request.redirect_uri),
-        resources: request.resources.clone(),
+        resources: resources.items().to_vec(),
     }
 }
 
@@ -135,7 +135,9 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
         };
     }
     let denied = authorize::deny(&visit.state, &authorization.handle, AuthorizationError::AccessDenied).await;
-    send(&visit, &denied.map_err(refused)?)
+    let (client, denied) = (&authorization.pending.client, denied.map_err(refused)?);
+    let is_trusted = authorize::may_redirect(&visit.state, client, &denied.redirect_uri, Some(browser)).await;
+    if is_trusted.map_err(ProblemError::from)? { send(&visit, &denied) } else { unconfirmed(&visit, &denied) }
 }
 
 /// Sends a response to the client, by the response mode that it has requested.

@@ -32,7 +32,7 @@ use poem::{Endpoint, IntoResponse, Request, Response, Result, Route, get, post};
 
 pub(super) use self::{
     error::{VisitorLocale, error_page},
-    provider::{Failure, confirm_sign_out, failure, form_post},
+    provider::{Failure, confirm_sign_out, failure, form_post, unconfirmed},
     visit::Visit,
 };
 use super::problem::{Code, Failed, ProblemError, Problems};

@@ -2,13 +2,16 @@
 
 use poem::{Response, Result, handler, http::StatusCode};
 
-use super::{PREFIX, account, visit::Visit};
+use super::{PREFIX, account, authorization::host, visit::Visit};
 use crate::{
-    domain::authorization::AuthorizationResponse,
+    domain::authorization::{AuthorizationResponse, ResponseMode},
     http::problem::ProblemError,
-    pages::views::{Field, FormPost, Message, SignOut},
+    pages::views::{ClientLink, Field, FormPost, Message, SignOut},
     service::error::ServiceError,
 };
+
+/// The code of the text of [`unconfirmed`].
+const UNCONFIRMED: &str = "unconfirmed_app";
 
 /// A failed request whose error is shown to the user, because the client can't be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +25,7 @@ pub(in crate::http) enum Failure {
 impl Failure {
     const ALL: [Self; 2] = [Self::SignIn, Self::SignOut];
     /// The codes of the texts.
-    const CODES: [&'static str; 7] = [
+    const CODES: [&'static str; 8] = [
         "unknown_client",
         "client_document",
         "unregistered_redirect_uri",
@@ -30,6 +33,7 @@ impl Failure {
         "malformed_request",
         "invalid_hint",
         "too_many_apps",
+        UNCONFIRMED,
     ];
 
     const fn kind(self) -> &'static str {
@@ -64,6 +68,22 @@ pub(in crate::http) fn failure(
     let query = format!("?kind={}&code={code}", failure.kind());
     let visit = visit.shown_as(&format!("{PREFIX}/error"), query);
     message(&visit, failure, code, detail, StatusCode::BAD_REQUEST)
+}
+
+/// The message that the browser was not redirected to a client that its user has not allowed. It shows the error and the host of the
+/// redirect URI. The user may follow a link to it, unless the client expects a form.
+///
+/// # Errors
+/// A page that can't be rendered.
+pub(in crate::http) fn unconfirmed(visit: &Visit, response: &AuthorizationResponse) -> Result<Response> {
+    let failure = Failure::SignIn;
+    let visit = visit.shown_as(&format!("{PREFIX}/error"), format!("?kind={}&code={UNCONFIRMED}", failure.kind()));
+    let reasons = response.parameters.iter().filter(|(name, _)| name.starts_with("error"));
+    let detail = reasons.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(": ");
+    let url = (response.mode == ResponseMode::Query).then(|| response.to_url());
+    let client = ClientLink { host: host(&response.redirect_uri), url };
+    let view = Message { action: None, detail: Some(detail), client: Some(client), ..Message::new(failure.kind(), "") };
+    visit.reply().code(None, UNCONFIRMED).status(StatusCode::BAD_REQUEST).page(&view)
 }
 
 /// `GET /account/error`: shows the error of an authorization request or a sign-out in another language.

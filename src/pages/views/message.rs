@@ -4,6 +4,15 @@ use serde::Serialize;
 
 use super::text;
 
+/// A client that the user has not allowed.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClientLink {
+    /// The host of its redirect URI.
+    pub host: String,
+    /// The redirect URI with the response. None: the client expects a form, and there is no link.
+    pub url: Option<String>,
+}
+
 /// A message with at most one action.
 #[derive(Clone, Debug, Serialize)]
 pub struct Message {
@@ -15,6 +24,8 @@ pub struct Message {
     pub request_id: Option<String>,
     /// A reason for developers, in English.
     pub detail: Option<String>,
+    /// The client to which the user may continue.
+    pub client: Option<ClientLink>,
     /// The page of its action, below the path of pages: `sign-in`, or empty for the account. None: no action.
     pub action: Option<String>,
     /// A time that the message names, in milliseconds since the Unix epoch.
@@ -38,7 +49,15 @@ impl Message {
 
     /// A message with an action.
     pub fn new(kind: &str, action: &str) -> Self {
-        Self { kind: text(kind), code: None, request_id: None, detail: None, action: Some(text(action)), at: None }
+        Self {
+            kind: text(kind),
+            code: None,
+            request_id: None,
+            detail: None,
+            client: None,
+            action: Some(text(action)),
+            at: None,
+        }
     }
 
     pub(super) fn states() -> Vec<Self> {
@@ -49,6 +68,10 @@ impl Message {
                 state.action = None;
                 state.detail = Some(text("the request names no client of this service"));
             }
+        }
+        for url in [None, Some(text("https://app.example.com/callback?error=invalid_scope"))] {
+            let client = Some(ClientLink { host: text("app.example.com"), url });
+            states.push(Self { client, action: None, ..Self::new("sign_in_failed", "") });
         }
         for code in ["not_found", "other", "form_expired"] {
             let error = Self::new("error", "");

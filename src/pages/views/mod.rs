@@ -14,7 +14,7 @@ pub use self::{
     account::{Address, Data, Password, Profile, SecondaryAddress},
     authorization::{ClientView, Consent, Field, FormPost, ScopeView, SelectAccount, SignOut},
     devices::{ClientConsent, Devices, SessionView},
-    message::Message,
+    message::{ClientLink, Message},
     recovery::{ForgotPassword, Link, ResetPassword, VerifyAddress},
     security::{PasskeyView, RecoveryCodes, RememberedDeviceView, Security, Totp, TotpFactorView},
     sign_in::{Enrol, Reauthenticate, Register, SecondFactor, SignIn, SignInCode},

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::error::{AuthorizeError, UntrustedRequest};
 use crate::{
-    domain::{client::Client, dynamic_client::DynamicSource},
-    service::limits,
+    domain::{app_client::is_owned_by_a_server, client::Client, dynamic_client::DynamicSource},
+    service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::{
         AppState,
         clients::{ClientRegistry, RegisteredClient},
@@ -38,6 +38,31 @@ pub(super) async fn trusted_client(
         return Err(UntrustedRequest::RedirectUri.into());
     }
     Ok(found.client)
+}
+
+/// Whether an operator registered the client, or the user of this browser's session has allowed it.
+pub(super) async fn is_known(
+    state: &AppState,
+    client: &Client,
+    browser: Option<&BrowserSession>,
+) -> Result<bool, ServiceError> {
+    match (&client.dynamic, browser) {
+        (None, _) => Ok(true),
+        (Some(_), None) => Ok(false),
+        (Some(_), Some(browser)) => Ok(state.sql.consent(browser.session.account, client.id.as_str()).await?.is_some()),
+    }
+}
+
+/// Whether this browser may be redirected to the client without an action of its user. Anyone can describe a client that redirects
+/// users of this service to a page of an attacker (RFC 9700, section 4.11.2). A loopback address or a scheme of its own leads to the
+/// user's device.
+pub(crate) async fn may_redirect(
+    state: &AppState,
+    client: &Client,
+    uri: &str,
+    browser: Option<&BrowserSession>,
+) -> Result<bool, ServiceError> {
+    Ok(!is_owned_by_a_server(uri) || is_known(state, client, browser).await?)
 }
 
 /// Finds a client that no operator has registered. Unlike at other endpoints, it is found before an account has allowed it.

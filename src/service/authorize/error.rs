@@ -139,6 +139,10 @@ pub enum AuthorizeError {
     /// The request is refused with an error response for the client.
     #[error("refused, with an error for the client")]
     Refused(Box<AuthorizationResponse>),
+    /// As `Refused`, but the client is dynamic and the browser's user has not allowed it: a page shows the error, with a link to the
+    /// client (RFC 9700, section 4.11.2).
+    #[error("refused, with an error for a client that the user has not allowed")]
+    Unconfirmed(Box<AuthorizationResponse>),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),

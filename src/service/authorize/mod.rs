@@ -18,7 +18,8 @@ mod validate;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use self::client::RequestStage;
+use self::client::{RequestStage, is_known};
+pub(crate) use client::may_redirect;
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
 pub(crate) use issue::{CodePayload, binding};
 pub use validate::Parameters;
@@ -37,7 +38,7 @@ use crate::{
     },
     service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::AppState,
-    store::sql::AllowedClient,
+    store::sql::{AllowedClient, Consent, Permission},
 };
 
 /// How long a request waits for its user.
@@ -52,7 +53,7 @@ pub enum AuthorizeStep {
     Reauthenticate,
     /// The browser's session has a lower level than the client accepts.
     StepUp(Acr),
-    /// The user has to consent to the requested scopes.
+    /// The user has to consent to the requested scopes and resources.
     Consent,
     /// The user has to choose the account.
     SelectAccount,
@@ -69,6 +70,8 @@ pub struct PendingAuthorization {
     pub client: Arc<Client>,
     /// The request.
     pub request: AuthorizationRequest,
+    /// The resources that the client's tokens would be for (RFC 8707), without the issuer.
+    pub resources: SpaceSeparated,
     /// The missing step; none if nothing is missing, and the browser can go to `/oauth2/authorize`.
     pub step: Option<AuthorizeStep>,
 }
@@ -106,7 +109,7 @@ pub async fn authorize(
         }
         None => {
             limits::authorization(state, origin.ip)?;
-            let (request, client) = validate::validate(state, parameters, origin.ip).await?;
+            let (request, client) = validate::validate(state, parameters, browser, origin.ip).await?;
             (None, request, client)
         }
     };
@@ -114,6 +117,9 @@ pub async fn authorize(
         if let AuthorizeStep::Redirect(response) = step {
             if let Some(handle) = handle {
                 state.redis.authorizations.remove_request(handle.digest()).await?;
+            }
+            if !may_redirect(state, &client, &response.redirect_uri, browser).await? {
+                return Err(AuthorizeError::Unconfirmed(Box::new(response)));
             }
             return Ok(AuthorizeOutcome::Respond(response));
         }
@@ -140,7 +146,7 @@ pub async fn begin(
     ip: Option<IpAddr>,
 ) -> Result<RequestHandle, AuthorizeError> {
     limits::authorization(state, ip)?;
-    let (request, _) = validate::validate(state, parameters, ip).await?;
+    let (request, _) = validate::validate(state, parameters, None, ip).await?;
     store(state, None, &request).await
 }
 
@@ -155,7 +161,8 @@ pub async fn pending(
 ) -> Result<PendingAuthorization, AuthorizeError> {
     let (request, client) = load(state, handle).await?;
     let step = missing_step(state, &request, &client, browser).await?;
-    Ok(PendingAuthorization { client, request, step })
+    let resources = validate::resources_of(state, &client, &request)?;
+    Ok(PendingAuthorization { client, request, resources, step })
 }
 
 /// Records that the user continues with the account of the browser's session (`prompt=select_account`).
@@ -178,11 +185,12 @@ pub async fn select_account(
 /// [`AuthorizeError`]
 pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &BrowserSession) -> Result<(), AuthorizeError> {
     let (mut request, client) = load(state, handle).await?;
-    let scope = scope_of(&request)?;
+    let (scope, resources) = (scope_of(&request)?, validate::resources_of(state, &client, &request)?);
+    let allowed = Permission { scope: &scope, resources: &resources };
     let (account, now) = (browser.session.account, state.clock.now());
     match &client.dynamic {
-        None => state.sql.add_consent(account, &client.id, &scope, now).await?,
-        Some(dynamic) => allow_dynamic(state, account, &client, dynamic, &scope).await?,
+        None => state.sql.add_consent(account, &client.id, allowed, now).await?,
+        Some(dynamic) => allow_dynamic(state, account, &client, dynamic, allowed).await?,
     }
     request.consented = Some(browser.session.id);
     store(state, Some(handle.clone()), &request).await.map(drop)
@@ -194,13 +202,13 @@ async fn allow_dynamic(
     account: AccountId,
     client: &Client,
     dynamic: &DynamicClient,
-    scope: &SpaceSeparated,
+    permission: Permission<'_>,
 ) -> Result<(), AuthorizeError> {
     let metadata = serde_json::to_string(&dynamic.metadata).map_err(|error| ServiceError::Internal(error.into()))?;
     let allowed =
         AllowedClient { id: &client.id, client_id: &dynamic.client_id, metadata: &metadata, source: dynamic.source };
     let max = state.config.dynamic_clients.max_per_account;
-    let is_stored = state.sql.allow_dynamic_client(account, allowed, scope, max, state.clock.now()).await?;
+    let is_stored = state.sql.allow_dynamic_client(account, allowed, permission, max, state.clock.now()).await?;
     state.clients.forget(client);
     if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
 }
@@ -253,19 +261,21 @@ async fn missing_step(
     client: &Client,
     browser: Option<&BrowserSession>,
 ) -> Result<Option<AuthorizeStep>, ServiceError> {
-    let (step, error) = match find_missing_step(state, request, client, browser).await? {
-        None => return Ok(None),
-        Some(step) => {
-            let error = match &step {
-                AuthorizeStep::Consent => AuthorizationError::ConsentRequired,
-                AuthorizeStep::Redirect(_) => return Ok(Some(step)),
-                AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
-                _ => AuthorizationError::LoginRequired,
-            };
-            (step, error)
-        }
+    let Some(step) = find_missing_step(state, request, client, browser).await? else { return Ok(None) };
+    if !request.prompt.none {
+        return Ok(Some(step));
+    }
+    let mut error = match &step {
+        AuthorizeStep::Consent => AuthorizationError::ConsentRequired,
+        AuthorizeStep::Redirect(_) => AuthorizationError::UnmetAuthenticationRequirements,
+        AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
+        _ => AuthorizationError::LoginRequired,
     };
-    Ok(Some(if request.prompt.none { AuthorizeStep::Redirect(error.response(state, request)) } else { step }))
+    // The app of a stranger must not learn whether the browser is signed in, and how.
+    if !is_known(state, client, browser).await? {
+        error = AuthorizationError::LoginRequired;
+    }
+    Ok(Some(AuthorizeStep::Redirect(error.response(state, request))))
 }
 
 async fn find_missing_step(
@@ -313,8 +323,9 @@ async fn find_missing_step(
     }
     if needs_consent(client, &request.redirect_uri) {
         let given = state.sql.consent(session.account, client.id.as_str()).await?;
-        let scope = scope_of(request)?;
-        if !given.is_some_and(|given| given.scope.contains_all(&scope)) {
+        let (scope, resources) = (scope_of(request)?, validate::resources_of(state, client, request)?);
+        let covers = |given: Consent| given.scope.contains_all(&scope) && given.resources.contains_all(&resources);
+        if !given.is_some_and(covers) {
             return Ok(Some(AuthorizeStep::Consent));
         }
     }

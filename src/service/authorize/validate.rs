@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 use url::Url;
 
 use super::{
-    client::{RequestStage, trusted_client},
+    client::{RequestStage, may_redirect, trusted_client},
     error::{AuthorizationError, AuthorizeError, UntrustedRequest},
 };
 use crate::{
@@ -18,6 +18,7 @@ use crate::{
         client::{Client, SpaceSeparated},
         session::ClientGrant,
     },
+    service::{browser_session::BrowserSession, error::ServiceError},
     state::AppState,
     store::redis::Authorizations,
 };
@@ -71,6 +72,7 @@ impl Parameters {
 pub(super) async fn validate(
     state: &AppState,
     parameters: &Parameters,
+    browser: Option<&BrowserSession>,
     ip: Option<IpAddr>,
 ) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
     let client_id = parameters.single("client_id").ok().flatten().ok_or(UntrustedRequest::UnknownClient)?;
@@ -86,8 +88,9 @@ pub(super) async fn validate(
     match request {
         Ok(request) => Ok((request, client)),
         Err(error) => {
-            let response = error.respond(state, redirect_uri, mode, client_state.map(str::to_owned));
-            Err(AuthorizeError::Refused(Box::new(response)))
+            let response = Box::new(error.respond(state, redirect_uri, mode, client_state.map(str::to_owned)));
+            let is_trusted = may_redirect(state, &client, redirect_uri, browser).await?;
+            Err(if is_trusted { AuthorizeError::Refused(response) } else { AuthorizeError::Unconfirmed(response) })
         }
     }
 }
@@ -186,6 +189,17 @@ fn parse_request(
         consented: None,
     };
     if Authorizations::fits(&grant_of(state, client, &request)) { Ok(request) } else { Err(Error::InvalidScope) }
+}
+
+/// The resources that the access tokens of a request would be for, which its user allows: the audiences of its grant but for the issuer.
+pub(super) fn resources_of(
+    state: &AppState,
+    client: &Client,
+    request: &AuthorizationRequest,
+) -> Result<SpaceSeparated, ServiceError> {
+    let audiences = grant_of(state, client, request).audiences;
+    let resources = audiences.iter().filter(|audience| **audience != state.config.issuer);
+    SpaceSeparated::parse(resources).map_err(|error| ServiceError::Internal(error.into()))
 }
 
 /// The scopes of a request that the client may have. Others are ignored (OpenID Connect Core 1.0, section 3.1.2.1).

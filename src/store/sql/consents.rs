@@ -17,10 +17,21 @@ pub struct Consent {
     pub client_id: String,
     /// All scopes that were allowed.
     pub scope: SpaceSeparated,
+    /// All resources that the client's tokens may be for (RFC 8707), without the issuer.
+    pub resources: SpaceSeparated,
     /// When the first of them was allowed.
     pub created_at: Timestamp,
     /// When the last of them was allowed.
     pub updated_at: Timestamp,
+}
+
+/// The scopes and resources that an account's owner allows a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Permission<'a> {
+    /// The scopes.
+    pub scope: &'a SpaceSeparated,
+    /// The resources that the client's tokens may be for, without the issuer.
+    pub resources: &'a SpaceSeparated,
 }
 
 impl Sql {
@@ -30,8 +41,8 @@ impl Sql {
     /// [`SqlError`]
     pub async fn consent(&self, account: AccountId, client: &str) -> Result<Option<Consent>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let sql =
-            "SELECT client_id, scope, created_at, updated_at FROM consents WHERE account_id = $1 AND client_id = $2";
+        let sql = "SELECT client_id, scope, resources, created_at, updated_at FROM consents \
+                   WHERE account_id = $1 AND client_id = $2";
         let row = query(sql).bind(account.to_string()).bind(client.to_owned()).fetch_optional(&mut *tx).await?;
         tx.commit().await?;
         row.as_ref().map(read).transpose()
@@ -43,14 +54,14 @@ impl Sql {
     /// [`SqlError`]
     pub async fn consents(&self, account: AccountId) -> Result<Vec<Consent>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let sql =
-            "SELECT client_id, scope, created_at, updated_at FROM consents WHERE account_id = $1 ORDER BY client_id";
+        let sql = "SELECT client_id, scope, resources, created_at, updated_at FROM consents \
+                   WHERE account_id = $1 ORDER BY client_id";
         let rows = query(sql).bind(account.to_string()).fetch_all(&mut *tx).await?;
         tx.commit().await?;
         rows.iter().map(read).collect()
     }
 
-    /// Adds scopes to the consent of an account to a client.
+    /// Adds scopes and resources to the consent of an account to a client.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -58,41 +69,44 @@ impl Sql {
         &self,
         account: AccountId,
         client: &ClientId,
-        scope: &SpaceSeparated,
+        allowed: Permission<'_>,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
-        self.write_consent(&mut tx, account, (client, None), scope, now).await?;
+        self.write_consent(&mut tx, account, (client, None), allowed, now).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Adds scopes as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if given, the text.
+    /// Adds to a consent as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if given, the text.
     pub(super) async fn write_consent(
         &self,
         tx: &mut Transaction<'_, Any>,
         account: AccountId,
         (client, shown): (&ClientId, Option<&str>),
-        scope: &SpaceSeparated,
+        allowed: Permission<'_>,
         now: Timestamp,
     ) -> Result<(), SqlError> {
-        let sql = "SELECT scope FROM consents WHERE account_id = $1 AND client_id = $2";
+        let sql = "SELECT client_id, scope, resources, created_at, updated_at FROM consents \
+                   WHERE account_id = $1 AND client_id = $2";
         let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut **tx).await?;
-        let former = row.map(|row| row.try_get::<String, _>("scope")).transpose()?.unwrap_or_default();
-        let words = former.split(' ').filter(|word| !word.is_empty());
-        let all = SpaceSeparated::parse(words.chain(scope.items().iter().map(String::as_str)));
-        let all = all.map_err(|_| SqlError::Corrupt(format!("consents.scope of the account {account}")))?;
-        let sql = "INSERT INTO consents (account_id, client_id, scope, created_at, updated_at) VALUES ($1, $2, $3, $4, $5) \
-                   ON CONFLICT (account_id, client_id) DO UPDATE SET scope = excluded.scope, updated_at = excluded.updated_at";
+        let former = row.as_ref().map(read).transpose()?;
+        let scope = union(former.as_ref().map(|former| &former.scope), allowed.scope)?;
+        let resources = union(former.as_ref().map(|former| &former.resources), allowed.resources)?;
+        let sql = "INSERT INTO consents (account_id, client_id, scope, resources, created_at, updated_at) \
+                   VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, client_id) DO UPDATE SET \
+                   scope = excluded.scope, resources = excluded.resources, updated_at = excluded.updated_at";
         query(sql)
             .bind(account.to_string())
             .bind(client.to_string())
-            .bind(all.to_string())
+            .bind(scope.to_string())
+            .bind(resources.to_string())
             .bind(now.as_millis())
             .bind(now.as_millis())
             .execute(&mut **tx)
             .await?;
         let entry = Entry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
+        let scope = allowed.scope;
         let detail = shown.map_or_else(|| scope.to_string(), |shown| format!("{scope} ({shown})"));
         self.record(tx, &entry.by(Actor::Account).detail(detail)).await
     }
@@ -119,12 +133,23 @@ impl Sql {
     }
 }
 
+/// The former items and, after them, those that are added.
+fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<SpaceSeparated, SqlError> {
+    let former = former.map(SpaceSeparated::items).unwrap_or_default();
+    let all = SpaceSeparated::parse(former.iter().chain(added.items()));
+    all.map_err(|error| SqlError::Corrupt(format!("a consent: {error}")))
+}
+
 fn read(row: &AnyRow) -> Result<Consent, SqlError> {
     let client_id: String = row.try_get("client_id")?;
-    let scope: String = row.try_get("scope")?;
-    let scope = SpaceSeparated::from_spaced(&scope);
+    let items = |column: &str| -> Result<SpaceSeparated, SqlError> {
+        let text: String = row.try_get(column)?;
+        SpaceSeparated::from_spaced(&text)
+            .map_err(|_| SqlError::Corrupt(format!("consents.{column} of the client {client_id:?}")))
+    };
     Ok(Consent {
-        scope: scope.map_err(|_| SqlError::Corrupt(format!("consents.scope of the client {client_id:?}")))?,
+        scope: items("scope")?,
+        resources: items("resources")?,
         client_id,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
         updated_at: Timestamp::from_millis(row.try_get("updated_at")?),

@@ -2,10 +2,10 @@
 
 use sqlx::{Row, any::AnyRow};
 
-use super::{Sql, SqlError, query};
+use super::{Permission, Sql, SqlError, query};
 use crate::domain::{
     audit::{AuditEvent, Entry},
-    client::{ClientId, SpaceSeparated},
+    client::ClientId,
     clock::Timestamp,
     dynamic_client::DynamicSource,
     ids::AccountId,
@@ -68,7 +68,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Stores a dynamic client, and that an account allows it these scopes. Returns false, and stores nothing, if the account has
+    /// Stores a dynamic client, and what an account allows it. Returns false, and stores nothing, if the account has
     /// allowed `max` other dynamic clients.
     ///
     /// # Errors
@@ -77,7 +77,7 @@ impl Sql {
         &self,
         account: AccountId,
         client: AllowedClient<'_>,
-        scope: &SpaceSeparated,
+        allowed: Permission<'_>,
         max: u32,
         now: Timestamp,
     ) -> Result<bool, SqlError> {
@@ -103,7 +103,7 @@ impl Sql {
             .await?;
         // The `client_id` of a registration is long and not readable.
         let shown = (client.source == DynamicSource::Document).then_some(client.client_id);
-        self.write_consent(&mut tx, account, (client.id, shown), scope, now).await?;
+        self.write_consent(&mut tx, account, (client.id, shown), allowed, now).await?;
         tx.commit().await?;
         Ok(true)
     }

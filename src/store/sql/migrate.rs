@@ -85,12 +85,18 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/0018_initiate_login.sql"),
         own: None,
     },
+    Migration {
+        number: 19,
+        name: "consent_resources",
+        sql: include_str!("../../../migrations/0019_consent_resources.sql"),
+        own: None,
+    },
 ];
 
 /// Migrations that leave the schema usable for older releases, each with the newest migration that such a release must know:
 /// those that add tables, or columns that are nullable or have a default, and change nothing that an older release reads or
 /// writes. A release can be rolled back past them. Releases before 0.2 refuse every migration that they don't know.
-const ADDITIVE: &[(i64, i64)] = &[(15, 14), (16, 14), (17, 14), (18, 14)];
+const ADDITIVE: &[(i64, i64)] = &[(15, 14), (16, 14), (17, 14), (18, 14), (19, 14)];
 
 /// The applied migrations, with the SHA-256 of their text and, for information, the time.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\

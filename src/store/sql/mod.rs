@@ -48,7 +48,7 @@ pub use self::{
     account_life::{AddressRecord, SetUsernameError, TakeAddressError},
     accounts::InsertError,
     audit::{AuditFilter, AuditRow},
-    consents::Consent,
+    consents::{Consent, Permission},
     copy::sqlite_path,
     dynamic_clients::{AllowedClient, StoredDynamicClient},
     error::SqlError,

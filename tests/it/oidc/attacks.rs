@@ -9,12 +9,12 @@ use latchkey::{
 };
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_of, public, refresh,
-    response_of, shop, sign_in, text, token, web,
+    Browser, CALLBACK, Request, VERIFIER, claims, dynamic_clients, error_of, exchange, exchange_with, page_of, public,
+    refresh, response_of, shop, sign_in, text, token, web,
 };
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster},
-    pages::visitor::Visitor,
+    pages::visitor::{Visitor, actions},
 };
 
 /// Section 4.1: tricks with redirect URIs. Section 4.11: open redirection.
@@ -51,6 +51,106 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
             assert_eq!(answer.header("location"), "", "{uri}");
         }
     }
+    node.stop().await;
+}
+
+/// Section 4.11.2: anyone can describe an app that redirects to a page of an attacker, with an erroneous or a silent request or when
+/// its user refuses.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
+    let (cluster, server) = dynamic_clients::cluster().await;
+    let (node, ada) = dynamic_clients::node_with_browser(&cluster).await;
+    let client_id = server.app(dynamic_clients::PATH, &[]);
+    let valid = dynamic_clients::request(&server, &client_id);
+    let failing = [
+        valid.with("response_type", "x"),
+        valid.with("scope", "unknown"),
+        valid.with("acr_values", "aal3"),
+        valid.with("prompt", "none"),
+    ];
+    let visitor = Browser::default();
+    for request in &failing {
+        for browser in [&visitor, &ada] {
+            let page = browser.authorize(&node, request).await.expect(400);
+            assert_eq!(page.header("location"), "", "{request:?}");
+            // The page names the host, and has a link for the user.
+            assert!(page.text.contains("<span class=\"host\">localhost</span>"), "{}", page.text);
+            assert!(page.text.contains(&server.url("/callback?error=")), "{}", page.text);
+        }
+        let posted = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
+        let answer = node.send(ada.with_cookie(posted)).await;
+        assert!(!answer.header("location").starts_with(&server.origin()), "{answer:?}");
+    }
+    let form_post = ada.authorize(&node, &failing[0].with("response_mode", "form_post")).await.expect(400);
+    assert!(!form_post.text.contains(&server.url("/callback")), "{}", form_post.text);
+    let (page, handle) = page_of(&node, &ada.authorize(&node, &valid).await);
+    let mut pages = Visitor::new(&node);
+    let (name, value) = ada.cookie.as_ref().unwrap().split_once('=').unwrap();
+    pages.cookies.insert(name.to_owned(), value.to_owned());
+    let page = pages.open(&format!("{page}?request={handle}")).await.expect(200);
+    let action = actions(&page).into_iter().find(|action| action.starts_with("/account/consent")).unwrap();
+    let refused = pages.submit(&action, &[("decision", "deny")]).await.expect(400);
+    assert!(refused.text.contains("access_denied"), "{}", refused.text);
+    // A redirect URI on the user's device leads to no page of an attacker.
+    let on_device = failing[0].with("redirect_uri", "http://127.0.0.1:4711/callback");
+    let answer = visitor.authorize(&node, &on_device).await.expect(303);
+    assert!(answer.header("location").starts_with("http://127.0.0.1:4711/callback?error="), "{answer:?}");
+    dynamic_clients::allow(&node, &ada, &server, &valid).await;
+    for request in &failing {
+        let answer = ada.authorize(&node, request).await.expect(303);
+        assert!(answer.header("location").starts_with(&server.url("/callback?")), "{answer:?}");
+        visitor.authorize(&node, request).await.expect(400);
+    }
+    node.stop().await;
+}
+
+/// Section 4.11.2, at the sign-out.
+#[tokio::test(flavor = "multi_thread")]
+async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
+    let (cluster, server) = dynamic_clients::cluster().await;
+    let (node, ada) = dynamic_clients::node_with_browser(&cluster).await;
+    node.account("eve").await;
+    let eve = Browser::signed_in(&node, "eve").await;
+    let bye = server.url("/bye");
+    let client_id = server.app(dynamic_clients::PATH, &[("post_logout_redirect_uris", serde_json::json!([bye]))]);
+    let tokens = dynamic_clients::sign_in(&node, &eve, &server, &client_id).await;
+    let logout = |parameters: &[(&str, &str)]| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("post_logout_redirect_uri", &bye).extend_pairs(parameters);
+        format!("/oauth2/logout?{}", query.finish())
+    };
+    let (plain, hinted) =
+        (logout(&[("client_id", client_id.as_str())]), logout(&[("id_token_hint", text(&tokens, "id_token"))]));
+    let signed_out = format!("{}/account/signed-out", cluster.config.issuer);
+    let visitor = Browser::default();
+    assert_eq!(visitor.get(&node, &plain).await.expect(303).header("location"), signed_out);
+    ada.get(&node, &hinted).await.expect(200);
+    assert_eq!(eve.get(&node, &hinted).await.expect(303).header("location"), bye);
+    // An ID token proves nothing about the user of this browser.
+    assert_eq!(visitor.get(&node, &hinted).await.expect(303).header("location"), signed_out);
+    node.stop().await;
+}
+
+/// An app that anyone has described asks silently whether its visitor is signed in, and how.
+#[tokio::test(flavor = "multi_thread")]
+async fn silent_request_of_an_unregistered_app_reveals_no_session() {
+    let (cluster, server) = dynamic_clients::cluster().await;
+    let (node, ada) = dynamic_clients::node_with_browser(&cluster).await;
+    let client_id = server.app(dynamic_clients::PATH, &[]);
+    let valid = dynamic_clients::request(&server, &client_id);
+    let silent = valid.with("redirect_uri", "http://127.0.0.1:4711/callback").with("prompt", "none");
+    cluster.advance(Duration::from_secs(10));
+    let requests =
+        [silent.clone(), silent.with("max_age", "1"), silent.with("max_age", "99"), silent.with("acr_values", "aal2")];
+    for request in &requests {
+        for browser in [&Browser::default(), &ada] {
+            let answer = browser.authorize(&node, request).await.expect(303);
+            assert!(answer.header("location").contains("?error=login_required&"), "{request:?} {answer:?}");
+        }
+    }
+    dynamic_clients::allow(&node, &ada, &server, &valid).await;
+    let answer = ada.authorize(&node, &silent).await.expect(303);
+    assert!(answer.header("location").contains("?error=consent_required&"), "{answer:?}");
     node.stop().await;
 }
 

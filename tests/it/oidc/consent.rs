@@ -13,8 +13,8 @@ use latchkey::{
 };
 
 use super::{
-    Browser, Request, VERIFIER, exchange, exchange_with, page_of, public, refresh, response_of, shop, sign_in, text,
-    web,
+    Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, page_of, public, refresh, response_of, shop,
+    sign_in, text, web,
 };
 use crate::harness::test_cluster::{Node, ServiceClient, TestCluster};
 
@@ -65,6 +65,55 @@ async fn consent_is_asked_once_for_each_scope() {
     node.account("bob").await;
     let bob = Browser::signed_in(&node, "bob").await;
     assert_eq!(page_of(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
+    node.stop().await;
+}
+
+/// A token is only for the services that the page has shown (RFC 8707).
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_without_a_resource_covers_none() {
+    let (cluster, server) = dynamic_clients::cluster().await;
+    let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
+    let client_id = server.app(dynamic_clients::PATH, &[]);
+    let without = dynamic_clients::request(&server, &client_id);
+    dynamic_clients::allow(&node, &browser, &server, &without).await;
+    let with = without.and("resource", dynamic_clients::RESOURCE);
+    let silent = browser.authorize(&node, &with.with("prompt", "none")).await.expect(303);
+    assert!(silent.header("location").contains("?error=consent_required&"), "{silent:?}");
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &with).await);
+    let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
+    assert!(page.text.contains("mcp.example.com"), "{}", page.text);
+    dynamic_clients::allow(&node, &browser, &server, &with).await;
+    for request in [with, without] {
+        let silent = browser.authorize(&node, &request.with("prompt", "none")).await.expect(303);
+        assert!(silent.header("location").contains("?code="), "{silent:?}");
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let (orders, stock) = ("https://orders.example.com", "https://stock.example.com");
+    let audiences = vec![orders.to_owned(), stock.to_owned()];
+    cluster.service_client_with(NewClient { audiences, ..app_with_consent("forum") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let all = Request::of("forum");
+    let narrow = all.and("resource", orders);
+    let (_, handle) = page_of(&node, &browser.authorize(&node, &narrow).await);
+    consent(&node, &browser, &handle).await;
+    browser.code(&node, &narrow).await;
+    for wider in [all.and("resource", stock), all.clone()] {
+        assert_eq!(page_of(&node, &browser.authorize(&node, &wider).await).0, "/account/consent");
+    }
+    // Without `resource`, the tokens are for all of the app's audiences, which the page names.
+    let (page, handle) = page_of(&node, &browser.authorize(&node, &all).await);
+    let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
+    assert!(page.text.contains("orders.example.com") && page.text.contains("stock.example.com"), "{}", page.text);
+    consent(&node, &browser, &handle).await;
+    for request in [narrow, all.and("resource", stock), all] {
+        browser.code(&node, &request).await;
+    }
     node.stop().await;
 }
 

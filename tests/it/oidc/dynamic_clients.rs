@@ -25,7 +25,7 @@ use crate::{
     pages::visitor::{Visitor, actions},
 };
 
-const RESOURCE: &str = "https://mcp.example.com/mcp";
+pub(super) const RESOURCE: &str = "https://mcp.example.com/mcp";
 pub(super) const PATH: &str = "/apps/helper.json";
 
 /// A cluster whose nodes fetch documents from a server.

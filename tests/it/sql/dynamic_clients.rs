@@ -9,7 +9,7 @@ use latchkey::{
         dynamic_client::{DynamicClient, DynamicSource},
         ids::AccountId,
     },
-    store::sql::{AllowedClient, Sql},
+    store::sql::{AllowedClient, Permission, Sql},
 };
 
 use super::{LATER, NOW, new_id, on_every_backend};
@@ -25,8 +25,9 @@ async fn allow(sql: &Sql, account: AccountId, number: u8, max: u32) -> bool {
 async fn allow_at(sql: &Sql, account: AccountId, number: u8, max: u32, now: Timestamp) -> bool {
     let (id, client_id) = (id(number), format!("https://app{number}.example/client.json"));
     let client = AllowedClient { id: &id, client_id: &client_id, metadata: "{}", source: DynamicSource::Document };
-    let scope = SpaceSeparated::parse(["openid"]).unwrap();
-    sql.allow_dynamic_client(account, client, &scope, max, now).await.unwrap()
+    let (scope, resources) = (SpaceSeparated::parse(["openid"]).unwrap(), SpaceSeparated::default());
+    let allowed = Permission { scope: &scope, resources: &resources };
+    sql.allow_dynamic_client(account, client, allowed, max, now).await.unwrap()
 }
 
 #[tokio::test]
@@ -45,6 +46,24 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
         sql.update_dynamic_client(&id(1), "{\"n\":\"x\"}", LATER).await.unwrap();
         let updated = sql.dynamic_client(id(1).as_str()).await.unwrap().unwrap();
         assert_eq!((updated.metadata.as_str(), updated.fetched_at, updated.created_at), ("{\"n\":\"x\"}", LATER, NOW));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn consent_adds_to_the_scopes_and_resources_of_the_earlier_one() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let (ada, items) = (new_id(), |text: &str| SpaceSeparated::from_spaced(text).unwrap());
+        let orders = "https://orders.example https://stock.example";
+        for (scope, resources) in [("openid", ""), ("email", orders), ("openid", "https://orders.example")] {
+            let (scope, resources) = (items(scope), items(resources));
+            let allowed = Permission { scope: &scope, resources: &resources };
+            sql.add_consent(ada, &id(1), allowed, NOW).await.unwrap();
+        }
+        let given = sql.consent(ada, id(1).as_str()).await.unwrap().unwrap();
+        assert_eq!((given.scope, given.resources), (items("openid email"), items(orders)));
+        assert_eq!(sql.consents(ada).await.unwrap()[0].resources, items(orders));
     })
     .await;
 }
