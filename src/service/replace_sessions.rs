@@ -1,4 +1,5 @@
-//! Ends the sessions of an account whose owner changes its addresses or its password, and starts a new one in the place of the owner's (I5).
+//! Ends the sessions of an account whose owner changes its addresses, its password or its factors, and starts a new one in the place of the
+//! owner's (I5).
 
 use std::net::IpAddr;
 
@@ -6,7 +7,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         audit::{Actor, AuditEvent, Entry},
-        authentication::Acr,
+        authentication::{Acr, Authentication},
         event::Reason,
         session::Accepted,
     },
@@ -54,10 +55,27 @@ pub(super) async fn replace_sessions(
     reason: Reason,
     ip: Option<IpAddr>,
 ) -> Result<Tokens, ReplaceSessionsError> {
+    replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
+}
+
+/// Does what [`replace_sessions`] does. The new session has this authentication; with `None`, the one of the caller's session. A session
+/// that lacks the second factor that the account must have ends with the grace period, as the replaced one does (I14).
+///
+/// # Errors
+/// [`ReplaceSessionsError`]
+pub(super) async fn replace_sessions_with(
+    state: &AppState,
+    change: &mut AccountChange,
+    caller: &AccessClaims,
+    accepted: Accepted,
+    reason: Reason,
+    ip: Option<IpAddr>,
+    authentication: Option<Authentication>,
+) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
     let epoch = change.bump_epoch().await?;
     let additional_claims = additional_claims::load_in_change(state, change).await?;
-    let acr = Acr::parse(&caller.acr).unwrap_or_default();
+    let acr = authentication.map_or_else(|| Acr::parse(&caller.acr).unwrap_or_default(), |new| new.acr);
     let longest = policy::longest_replacement(state, change, acr, now).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
@@ -68,7 +86,7 @@ pub(super) async fn replace_sessions(
         additional_claims,
         claims_version: change.account.claims_version,
         epoch,
-        authentication: None,
+        authentication,
         idle_timeout: settings.idle_timeout.min(longest),
         absolute_timeout: longest,
     };

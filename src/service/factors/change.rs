@@ -13,18 +13,14 @@ use crate::{
     },
     service::{
         account_mail,
-        accounts::record_ended,
-        additional_claims,
         error::{ServiceError, from_store_errors},
         recent_authentication::{self, required_acr},
+        replace_sessions::{ReplaceSessionsError, replace_sessions_with},
         request_origin::RequestOrigin,
-        token_issuer::{self, Tokens},
+        token_issuer::Tokens,
     },
     state::AppState,
-    store::{
-        redis::{Replace, Replacement},
-        sql::AccountChange,
-    },
+    store::sql::AccountChange,
 };
 
 /// Why an account's factors were not changed.
@@ -72,6 +68,16 @@ pub enum ChangeFactorsError {
 }
 
 from_store_errors!(ChangeFactorsError);
+
+impl From<ReplaceSessionsError> for ChangeFactorsError {
+    fn from(error: ReplaceSessionsError) -> Self {
+        match error {
+            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
+            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
+            ReplaceSessionsError::Service(error) => error.into(),
+        }
+    }
+}
 
 /// A change, for the audit log and the notice.
 #[derive(Clone, Copy, Debug)]
@@ -129,35 +135,13 @@ pub(in crate::service) async fn commit(
     summary: ChangeSummary,
     shown: Option<AuthenticationMethods>,
 ) -> Result<Tokens, ChangeFactorsError> {
-    let (claims, now, ip) = (caller.claims, state.clock.now(), caller.origin.ip);
-    record_and_notify(state, &mut change, summary, Some(claims), caller.origin, now).await?;
-    let epoch = change.bump_epoch().await?;
-    let (reason, settings) = (Reason::FactorsChanged, &state.config.session);
-    let additional_claims = additional_claims::load_in_change(state, &mut change).await?;
-    let replacement = Replacement {
-        id: state.entropy.session_id(),
-        account: claims.sub,
-        replaces: claims.sid,
-        accepted: caller.accepted,
-        roles: change.account.roles.clone(),
-        additional_claims,
-        claims_version: change.account.claims_version,
-        epoch,
-        authentication: shown.map(|shown| authentication(claims, shown)),
-        idle_timeout: settings.idle_timeout,
-        absolute_timeout: settings.absolute_timeout,
-    };
-    let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
-        Replace::Replaced { grant, ended } => (grant, ended),
-        Replace::Gone => return Err(ChangeFactorsError::SessionEnded),
-        Replace::NotAccepted => return Err(ChangeFactorsError::CookieNotAccepted),
-    };
-    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
-    change.record(&replaced.account(claims.sub).session(claims.sid).by(Actor::Account).from(ip)).await?;
-    record_ended(&mut change, reason, ended, now).await?;
+    let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
+    record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
+    let (reason, raised) = (Reason::FactorsChanged, shown.map(|shown| authentication(claims, shown)));
+    let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, event = summary.event.as_str(), factor = summary.detail(), "second factors changed");
-    Ok(token_issuer::issue(state, &grant, now)?)
+    Ok(tokens)
 }
 
 /// Writes a change of factors to the audit log, and a notice to the owner.

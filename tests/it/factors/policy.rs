@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use latchkey::domain::{account::Roles, factor::FactorPolicy};
+use reqwest::Method;
 use serde_json::json;
 
 use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
 use crate::{
-    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, verify},
+    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -181,4 +182,40 @@ async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     cluster.advance(Duration::from_hours(25));
     node.refresh(&tokens.refresh).await.expect(401);
+}
+
+/// Changes of factors that yield no level `aal2` start new sessions in the place of the caller's, and no new grace period.
+#[tokio::test]
+async fn i14_session_of_the_grace_period_that_a_change_of_factors_replaces_ends_with_it() {
+    let grace = Duration::from_hours(48);
+    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, grace);
+    cluster.config.factors.email_code = true;
+    cluster.config.session.recent = grace;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let ends_at = cluster.clock.now() + grace;
+    let mut tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let changes = [
+        (Method::POST, "/v1/me/factors/email-code"),
+        (Method::POST, "/v1/me/recovery-codes"),
+        (Method::DELETE, "/v1/me/factors/email-code"),
+    ];
+    for (method, path) in changes {
+        cluster.advance(Duration::from_hours(15));
+        tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+        let answer = signed_in(&node, &tokens, method, path, json!({})).await.expect(200);
+        let left = ends_at.saturating_since(cluster.clock.now()).as_secs();
+        let expires_in = answer.json()["refresh_expires_in"].as_u64().unwrap();
+        assert!(expires_in <= left, "{path}: {expires_in} s, and {left} s are left");
+        tokens = Tokens::of(&answer);
+    }
+    cluster.advance(Duration::from_mins(3 * 60 - 2));
+    let answer = node.refresh(&tokens.refresh).await.expect(200);
+    assert!(answer.json()["expires_in"].as_u64().unwrap() <= 120, "{answer:?}");
+    tokens = Tokens::of(&answer);
+    cluster.advance(Duration::from_mins(2));
+    assert_eq!(node.get("/v1/me", &tokens.access).await.status, 401);
+    node.refresh(&tokens.refresh).await.expect(401);
+    enrolment_of(&node.try_login("ada", PASSWORD).await);
 }
