@@ -15,6 +15,7 @@ use crate::{
     service::{
         account_mail, additional_claims, change_email,
         error::{ServiceError, from_store_errors},
+        limits,
         register::password_context,
         request_origin::RequestOrigin,
     },
@@ -198,6 +199,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
     let ended = end_sessions(state, &mut change, Reason::PasswordChanged).await?;
+    limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "password of an account set by an operator");
     Ok(ended)

@@ -255,6 +255,7 @@ pub(super) async fn secure(
     let to = change.account.email.clone();
     account_mail::enqueue(state, change, &to, origin, data).await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    limits::forget_devices(state, id).await?;
     Ok(record_ended(change, reason, ended, now).await?)
 }
 

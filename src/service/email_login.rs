@@ -254,5 +254,6 @@ async fn claim_account(
     change.record(&entry.by(Actor::Account).from(ip)).await?;
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
-    Ok(record_ended(change, reason, ended, now).await?)
+    record_ended(change, reason, ended, now).await?;
+    Ok(limits::forget_devices(state, id).await?)
 }

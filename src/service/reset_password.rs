@@ -113,6 +113,7 @@ async fn apply(
     }
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
     record_ended(&mut change, Reason::PasswordChanged, ended, now).await?;
+    limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, purpose = claim.purpose.as_str(), "password reset");
     Ok(())

@@ -316,5 +316,6 @@ pub(super) async fn replace_credentials(
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
-    Ok(record_ended(change, Reason::PasswordChanged, ended, now).await?)
+    record_ended(change, Reason::PasswordChanged, ended, now).await?;
+    limits::forget_devices(state, id).await
 }

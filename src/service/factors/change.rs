@@ -14,6 +14,7 @@ use crate::{
     service::{
         account_mail,
         error::{ServiceError, from_store_errors},
+        limits,
         recent_authentication::{self, required_acr},
         replace_sessions::{ReplaceSessionsError, replace_sessions_with},
         request_origin::RequestOrigin,
@@ -127,6 +128,7 @@ pub(in crate::service) async fn begin(
 }
 
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
+/// With a new factor, the account also forgets the devices that it recognizes (see [`limits::FactorAttempt`]).
 /// `shown` are the authentication methods of a factor that the caller has shown for the change: they raise the new session's level.
 pub(in crate::service) async fn commit(
     state: &AppState,
@@ -139,6 +141,9 @@ pub(in crate::service) async fn commit(
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
     let (reason, raised) = (Reason::FactorsChanged, shown.map(|shown| authentication(claims, shown)));
     let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
+    if summary.event == AuditEvent::FactorAdded {
+        limits::forget_devices(state, claims.sub).await?;
+    }
     change.commit().await?;
     tracing::info!(account = %claims.sub, event = summary.event.as_str(), factor = summary.detail(), "second factors changed");
     Ok(tokens)

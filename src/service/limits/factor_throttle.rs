@@ -1,8 +1,9 @@
 //! Brute-force protection of second factors: wrong codes make further codes of the same kind and account wait.
 //!
-//! Wrong codes are counted in buckets: one for each device and network where the owner has logged in before, and one for all other
-//! callers. So an attacker who knows the password can try few codes a day, from any number of addresses, and can't make the owner
-//! wait. docs/factors.md has the calculation.
+//! Wrong codes are counted in buckets: one for each device and network where the owner has shown a second factor before, and one for
+//! all other callers. A change that adds a factor forgets the devices and networks of earlier logins, which an attacker with the
+//! password may have collected. So an attacker who knows the password can try few codes a day, from any number of addresses, and
+//! can't make the owner wait. docs/factors.md has the calculation.
 
 use std::net::IpAddr;
 

@@ -265,6 +265,14 @@ impl Attempt {
     }
 }
 
+/// Forgets the devices and networks that an account recognizes: until their next complete sign-in they count as unrecognized.
+///
+/// # Errors
+/// [`ServiceError`]
+pub(in crate::service) async fn forget_devices(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
+    Ok(state.redis.rate_limits.forget_devices(&subject_of(state, account)).await?)
+}
+
 /// The backoff as a quota, for the `RateLimit-Policy` header.
 fn quota_of(backoff: Backoff) -> Quota {
     Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_RETENTION }

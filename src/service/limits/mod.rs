@@ -12,6 +12,7 @@ mod network;
 use std::net::IpAddr;
 
 pub use factor_throttle::FactorAttempt;
+pub(in crate::service) use login_throttle::forget_devices;
 pub use login_throttle::{AccountLookup, Attempt, DeviceToken};
 
 use self::network::Network;

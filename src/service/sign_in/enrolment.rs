@@ -29,7 +29,7 @@ use crate::{
             recovery_codes,
             totp::{self, TotpEnrolment},
         },
-        limits::{Attempt, FactorAttempt},
+        limits::{self, Attempt, FactorAttempt},
         passkeys::{
             PasskeyOptions,
             register::{self, RegisterPasskeyError, Sender},
@@ -187,6 +187,7 @@ async fn commit(
     let (reason, account) = (Reason::FactorsChanged, change.account.clone());
     let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
+    limits::forget_devices(state, account.id).await?;
     change.commit().await?;
     Ok((account, codes))
 }

@@ -26,7 +26,7 @@ use crate::{
     service::{
         accounts, delete_account,
         error::ServiceError,
-        limits::{Attempt, DeviceToken},
+        limits::{self, Attempt, DeviceToken},
         notices, remembered_devices,
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -159,6 +159,8 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
     let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
+        // The change may have forgotten the devices before this one was trusted.
+        limits::forget_devices(state, account.id).await?;
         return Ok(SignInStep::AccountChanged);
     };
     session::end_replaced(state, replaces, origin).await;

@@ -157,6 +157,16 @@ impl RateLimiter {
         answer.as_u64().ok_or_else(|| unexpected("trust_device", &answer))
     }
 
+    /// Forgets the devices and addresses that an account recognizes. Failures of unrecognized ones stay, so that no change of the account
+    /// gives an attacker further attempts.
+    ///
+    /// # Errors
+    /// [`RedisError`]
+    pub async fn forget_devices(&self, account: &str) -> Result<(), RedisError> {
+        let keys = vec![self.connection.keys.login_throttle(account)];
+        script::run(&self.connection.scripts.forget_devices, &self.connection, keys, Vec::new()).await.map(drop)
+    }
+
     /// Admits or delays the check of a code of a second factor. Returns the time until it is admitted, if it is not; else it counts
     /// as a failure in the bucket until it is refunded.
     ///

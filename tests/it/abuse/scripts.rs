@@ -122,6 +122,22 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn forgotten_devices_count_as_strangers_whose_failures_stay() {
+    let server = Redis::start_with(&[]);
+    let store = server.store();
+    let (device, home) = (ThrottleBucket::device("d"), ThrottleBucket::address("home"));
+    store.rate_limits.forget_devices("x").await.unwrap();
+    store.rate_limits.trust_device("x", &device, &home, None, BACKOFF, NOW).await.unwrap();
+    for _ in 0..=BACKOFF.free {
+        assert!(attempt(&store, None, "afar", NOW).await.unwrap().is_unrecognized());
+    }
+    assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Ok(device.clone()));
+    store.rate_limits.forget_devices("x").await.unwrap();
+    assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Err(BACKOFF.first));
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn throttle_forgets_the_device_seen_longest_ago() {
     let server = Redis::start_with(&[]);
     let store = server.store();

@@ -394,7 +394,11 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     };
     let tokens = Tokens::of(&login(home).await.expect(200));
     verify(&cluster, &node, "ada", &tokens).await;
-    enable(&node, &tokens).await.expect(200);
+    let codes = codes_of(&enable(&node, &tokens).await.expect(200));
+    // The account recognizes the network at home after a second factor.
+    let first = challenge_of(&login(home).await);
+    let shown = super::factor_body(&first, "recovery_code", &codes[0]);
+    from(&node, home, "/v1/login/second-factor", shown).await.expect(200);
 
     let stranger = challenge_of(&login("192.0.2.1").await);
     let body = |challenge: &str| json!({ "challenge": challenge });

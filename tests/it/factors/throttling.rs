@@ -5,9 +5,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account, cluster, factor_body, wrong_code};
+use super::{App, STEP, account, cluster, factor_body, wrong_code};
 use crate::{
-    accounts::problem,
+    accounts::{NEW_PASSWORD, problem, request_reset, reset, verify},
     harness::{
         client::{Answer, Client, PASSWORD},
         test_cluster::TestCluster,
@@ -32,6 +32,17 @@ async fn challenge(node: &Client, address: &str) -> String {
 
 async fn show(node: &Client, address: &str, challenge: &str, method: &str, code: &str) -> Answer {
     from(node, address, "/v1/login/second-factor", factor_body(challenge, method, code)).await
+}
+
+async fn with_device(node: &Client, device: &str, path: &str, body: serde_json::Value) -> Answer {
+    node.send(node.request(Method::POST, path).json(&body).header("x-device-token", device)).await
+}
+
+/// Signs in with the second factor, so that the account recognizes the network. Advances the clock, so that the app shows another code.
+async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: &App) {
+    let sign_in = challenge(node, address).await;
+    show(node, address, &sign_in, "totp", &app.code(&cluster.clock)).await.expect(200);
+    cluster.advance(STEP);
 }
 
 /// Of 10,000 codes from 200 addresses in a day, 14 are checked.
@@ -71,10 +82,8 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     let node = cluster.node().await;
     node.account("ada").await;
     let home = "198.51.100.7";
-    // the owner has signed in at home before
-    let body = json!({ "identifier": "ada", "password": PASSWORD });
-    from(&node, home, "/v1/login", body).await.expect(200);
     let ada = super::enrol(&cluster, &node, "ada").await;
+    sign_in_from(&cluster, &node, home, &ada.app).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let stranger = challenge(&node, "192.0.2.1").await;
     for _ in 0..6 {
@@ -95,8 +104,8 @@ async fn known_device_is_throttled_by_itself_and_has_no_failures_after_a_success
     let node = cluster.node().await;
     node.account("ada").await;
     let home = "198.51.100.7";
-    from(&node, home, "/v1/login", json!({ "identifier": "ada", "password": PASSWORD })).await.expect(200);
     let ada = super::enrol(&cluster, &node, "ada").await;
+    sign_in_from(&cluster, &node, home, &ada.app).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let first = challenge(&node, home).await;
     for _ in 0..6 {
@@ -110,6 +119,54 @@ async fn known_device_is_throttled_by_itself_and_has_no_failures_after_a_success
     for _ in 0..6 {
         assert_eq!(show(&node, home, &second, "totp", &wrong).await.status, 401);
     }
+}
+
+/// An attacker who knows the password collects device tokens before the owner adds a factor.
+#[tokio::test]
+async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_strangers() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let login = json!({ "identifier": "ada", "password": PASSWORD });
+    let mut devices = Vec::new();
+    for _ in 0..12 {
+        let answer = node.post("/v1/login", login.clone()).await.expect(200);
+        devices.push(answer.header("x-device-token").to_owned());
+    }
+    let ada = super::enrol(&cluster, &node, "ada").await;
+    let wrong = wrong_code(&ada.app, &cluster.clock);
+    let mut checked = 0;
+    for device in &devices {
+        let challenged = with_device(&node, device, "/v1/login", login.clone()).await;
+        let challenge = super::challenge_of(&challenged);
+        for _ in 0..7 {
+            let body = factor_body(&challenge, "totp", &wrong);
+            let answer = with_device(&node, device, "/v1/login/second-factor", body).await;
+            if answer.status == 429 {
+                break;
+            }
+            assert_eq!(answer.problem(), problem(401, "invalid_code"));
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 6);
+}
+
+#[tokio::test]
+async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
+    let cluster = cluster();
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    let login = |password: &str| json!({ "identifier": "ada", "password": password });
+    let device = node.post("/v1/login", login(PASSWORD)).await.expect(200).header("x-device-token").to_owned();
+    let known = with_device(&node, &device, "/v1/login", login(PASSWORD)).await.expect(200);
+    assert_eq!(known.header("x-device-token"), device);
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let forgotten = with_device(&node, &device, "/v1/login", login(NEW_PASSWORD)).await.expect(200);
+    assert_ne!(forgotten.header("x-device-token"), device);
 }
 
 #[tokio::test]

@@ -1,0 +1,10 @@
+-- Forgets the devices and addresses that an account recognizes. The failures of unrecognized ones stay.
+-- KEYS  1 the account's throttle (login_throttle.lua)
+-- Returns how many buckets were removed.
+
+local buckets = {}
+for _, bucket in ipairs(redis.call('HKEYS', KEYS[1])) do
+  if bucket ~= 's' then buckets[#buckets + 1] = bucket end
+end
+if #buckets > 0 then redis.call('HDEL', KEYS[1], unpack(buckets)) end
+return #buckets
