@@ -49,9 +49,9 @@ pub struct LimitSettings {
     pub authorization_per_address: Option<Quota>,
     /// Authorization requests of apps in total, on one node.
     pub authorization_service: Option<Quota>,
-    /// Metadata documents of apps that are fetched because of requests from one address, on one node.
+    /// Metadata documents and keys of apps that are fetched because of requests from one address, on one node.
     pub client_document_per_address: Option<Quota>,
-    /// Metadata documents of apps that are fetched in total, on one node.
+    /// Metadata documents and keys of apps that are fetched in total, on one node.
     pub client_document_service: Option<Quota>,
     /// Apps that register themselves from one address, on one node.
     pub client_registration_per_address: Option<Quota>,

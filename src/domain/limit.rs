@@ -119,11 +119,11 @@ limit_policies! {
     AuthorizationNetwork = "authorization-network",
     /// Authorization requests at a node.
     AuthorizationService = "authorization-service",
-    /// Fetches of metadata documents for an address, or for its /64.
+    /// Fetches of metadata documents and keys for an address, or for its /64.
     ClientDocumentAddress = "client-document-address",
-    /// Fetches of metadata documents for a wider IPv6 network.
+    /// Fetches of metadata documents and keys for a wider IPv6 network.
     ClientDocumentNetwork = "client-document-network",
-    /// Fetches of metadata documents by a node.
+    /// Fetches of metadata documents and keys by a node.
     ClientDocumentService = "client-document-service",
     /// Registrations of apps from an address, or from its /64.
     ClientRegistrationAddress = "client-registration-address",

@@ -4,10 +4,12 @@
 //! - The host is resolved once, all of its addresses must be public, and the connection goes to one of the addresses that were checked. A name
 //!   that resolves to another address a moment later changes nothing.
 //! - Only https, with a verified certificate. No redirect is followed, no proxy is used, no cookie or credential is sent.
-//! - The time, the size of the response and its headers, and the number of concurrent requests are limited. Compressed responses are refused.
+//! - The time, the size of the response and its headers, and the number of concurrent requests, in total and to a host, are limited.
+//!   Compressed responses are refused.
 
 mod address;
 mod caching;
+mod slots;
 mod tls;
 
 use std::{
@@ -25,22 +27,30 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_util::task::AbortOnDropHandle;
 use url::{Host, Url};
 
 use crate::config::DynamicClientSettings;
 
+use self::slots::Slots;
 pub use self::tls::FetcherError;
 
-/// The maximum number of concurrent requests.
-const MAX_CONCURRENT: usize = 32;
 /// The maximum number of addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 3;
 /// The largest size of the headers of a response, and the largest number of them.
 const MAX_HEADER_BYTES: usize = 16 << 10;
 const MAX_HEADERS: usize = 64;
+
+/// The reason for a request. Each has concurrent requests of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FetchPurpose {
+    /// The authorization request of a browser needs the document of a client.
+    Authorization,
+    /// A client calls another endpoint: its keys, or its document again.
+    ClientAuthentication,
+}
 
 /// A JSON document that was fetched.
 #[derive(Clone, Debug)]
@@ -54,7 +64,7 @@ pub struct Fetched {
 /// Why a document was not fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// Too many documents are being fetched.
+    /// Too many documents are being fetched for this purpose, or from this host.
     #[error("too many documents are being fetched at the moment")]
     Busy,
     /// The request took too long.
@@ -118,7 +128,7 @@ pub struct Fetcher {
     private_networks: Vec<IpNet>,
     max_bytes: usize,
     timeout: Duration,
-    slots: Semaphore,
+    slots: Slots,
 }
 
 impl Fetcher {
@@ -132,7 +142,7 @@ impl Fetcher {
             private_networks: settings.private_networks.clone(),
             max_bytes: settings.max_document_bytes,
             timeout: settings.fetch_timeout,
-            slots: Semaphore::new(MAX_CONCURRENT),
+            slots: Slots::new(),
         })
     }
 
@@ -140,8 +150,9 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`FetchError`]
-    pub async fn get_json(&self, url: &Url) -> Result<Fetched, FetchError> {
-        let _slot = self.slots.try_acquire().map_err(|_| FetchError::Busy)?;
+    pub async fn get_json(&self, url: &Url, purpose: FetchPurpose) -> Result<Fetched, FetchError> {
+        let host = url.host_str().unwrap_or_default();
+        let _slot = self.slots.try_take(purpose, host).ok_or(FetchError::Busy)?;
         tokio::time::timeout(self.timeout, self.get(url)).await.unwrap_or(Err(FetchError::Timeout))
     }
 

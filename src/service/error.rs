@@ -17,7 +17,7 @@ pub enum ServiceError {
     /// A dependency does not answer. Whether a change was made is unknown; repeating the request is safe.
     #[error("{dependency} is unavailable: {source}")]
     Unavailable {
-        /// The dependency: `redis`, `database`, `mail` or `account`.
+        /// The dependency: `redis`, `database`, `mail`, `account` or `client's key set`.
         dependency: &'static str,
         /// When to retry.
         retry_after: Duration,

@@ -21,6 +21,7 @@ use crate::{
         dynamic_client::{ClientMetadata, DynamicClient, DynamicSource},
         entropy::Entropy,
     },
+    fetch::FetchPurpose,
     store::sql::Sql,
 };
 
@@ -143,12 +144,22 @@ impl ClientRegistry {
         self.dynamic.cached(client_id)
     }
 
-    /// Fetches the metadata document of a client.
+    /// Fetches the metadata document of a client for an authorization request.
     ///
     /// # Errors
     /// [`DocumentError`]
     pub async fn fetch_document(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
-        self.dynamic.fetch(client_id).await
+        self.dynamic.fetch(client_id, FetchPurpose::Authorization).await
+    }
+
+    /// Whether [`Self::keys`] fetches nothing.
+    pub fn has_keys(&self, found: &RegisteredClient) -> bool {
+        self.dynamic.has_keys(found)
+    }
+
+    /// Whether [`Self::newer_keys`] fetches nothing.
+    pub fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
+        self.dynamic.has_newer_keys(found)
     }
 
     /// Returns the keys by which a client authenticates. Fetches the keys at a `jwks_uri` if they are not in memory.

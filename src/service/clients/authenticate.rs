@@ -1,6 +1,6 @@
 //! Authenticates a service client by its secret or by a signed assertion (RFC 6749, section 2.3; RFC 7523).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
     crypto::{
@@ -14,11 +14,12 @@ use crate::{
         client::Client,
         secret::SecretText,
     },
+    fetch::FetchError,
     service::{
         error::{ServiceError, from_store_errors},
         limits,
     },
-    state::AppState,
+    state::{AppState, dynamic_clients::DocumentError},
 };
 
 /// The endpoints that the `aud` claim of an assertion may name, beside the issuer.
@@ -108,14 +109,29 @@ async fn authenticate_by_assertion(
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
     let now = state.clock.now();
     let verify = |keys: &ClientKeys| assertion.verify(keys, &audiences, state.config.token.leeway, now);
-    let keys = state.clients.keys(&found).await;
-    let keys = keys.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;
+    if !state.clients.has_keys(&found) {
+        limits::client_document(state, ip)?;
+    }
+    let keys = match state.clients.keys(&found).await {
+        Ok(keys) => keys,
+        // This node is busy; the client's credentials may be right.
+        Err(error @ DocumentError::Fetch(FetchError::Busy)) => {
+            let (dependency, retry_after) = ("client's key set", Duration::from_secs(1));
+            return Err(ServiceError::Unavailable { dependency, retry_after, source: error.into() }.into());
+        }
+        Err(error) => return Err(refuse(Some(Arc::clone(&found.client)), &error.to_string())),
+    };
     let accepted = match verify(&keys) {
         // The client may have a new key at its `jwks_uri`.
-        Err(AssertionError::BadSignature) => match state.clients.newer_keys(&found).await {
-            Some(newer) => verify(&newer),
-            None => Err(AssertionError::BadSignature),
-        },
+        Err(AssertionError::BadSignature) => {
+            if !state.clients.has_newer_keys(&found) {
+                limits::client_document(state, ip)?;
+            }
+            match state.clients.newer_keys(&found).await {
+                Some(newer) => verify(&newer),
+                None => Err(AssertionError::BadSignature),
+            }
+        }
         outcome => outcome,
     };
     let accepted = accepted.map_err(|error| refuse(Some(Arc::clone(&found.client)), &error.to_string()))?;

@@ -222,7 +222,7 @@ pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
     local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
 }
 
-/// Checks whether a browser may make this node fetch the metadata document of a client.
+/// Checks whether a caller may make this node fetch the metadata document or the keys of a client.
 ///
 /// # Errors
 /// [`ServiceError`]

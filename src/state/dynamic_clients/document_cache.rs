@@ -8,9 +8,12 @@ use std::{
 };
 
 use super::{error::DocumentError, lock};
-use crate::domain::{
-    bounded_map::BoundedMap,
-    clock::{Clock, Timestamp},
+use crate::{
+    domain::{
+        bounded_map::BoundedMap,
+        clock::{Clock, Timestamp},
+    },
+    fetch::FetchError,
 };
 
 /// The maximum number of documents that a node keeps.
@@ -60,6 +63,11 @@ impl<T: Clone> DocumentCache<T> {
     /// The outcome of the last fetch, while it is fresh.
     pub(super) fn get(&self, url: &str) -> Option<Result<T, DocumentError>> {
         self.get_tried_after(url, Timestamp::from_millis(i64::MIN))
+    }
+
+    /// The outcome of the last fetch, while it is fresh and at most a minute old.
+    pub(super) fn get_newer(&self, url: &str) -> Option<Result<T, DocumentError>> {
+        self.get_tried_after(url, self.clock.now() - FRESHNESS_BOUNDS.0)
     }
 
     fn get_tried_after(&self, url: &str, after: Timestamp) -> Option<Result<T, DocumentError>> {
@@ -127,6 +135,10 @@ impl<T: Clone> DocumentCache<T> {
             Err(error) => {
                 let former = documents.get(&url).filter(|it| it.outcome.is_ok() && !error.is_final());
                 let former = former.filter(|it| now.saturating_since(it.fetched_at) < self.stale).cloned();
+                // This node has refused the fetch, not the host: the next request tries again.
+                if error == DocumentError::Fetch(FetchError::Busy) {
+                    return former.map_or(Err(error), |former| former.outcome);
+                }
                 let failed = Document { outcome: Err(error), fetched_at: now, tried_at: now, until: now };
                 Document { tried_at: now, until: now + FAILURE_BACKOFF, ..former.unwrap_or(failed) }
             }
@@ -142,10 +154,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::fetch::FetchError;
 
     const URL: &str = "https://app.example.com/jwks";
     const UNREACHABLE: DocumentError = DocumentError::Fetch(FetchError::Connect);
+    const BUSY: DocumentError = DocumentError::Fetch(FetchError::Busy);
     const GONE: DocumentError = DocumentError::Fetch(FetchError::Status(410));
 
     #[tokio::test]
@@ -166,6 +178,19 @@ mod tests {
         assert_eq!(fetched().await, Ok("old"));
         clock.advance(Duration::from_hours(2));
         assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE), "too stale");
+    }
+
+    #[tokio::test]
+    async fn fetch_that_this_node_refuses_is_tried_again_at_once() {
+        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
+        let cache = DocumentCache::new(Duration::from_hours(2), &clock);
+        let busy = async || cache.get_or_fetch(URL, async || Err(BUSY)).await;
+        let fetched = async || cache.get_or_fetch(URL, async || Ok(("new", None))).await;
+        assert_eq!(busy().await, Err(BUSY));
+        assert_eq!(fetched().await, Ok("new"));
+        clock.advance(FRESH_BY_DEFAULT);
+        assert_eq!(busy().await, Ok("new"), "the former document");
+        assert_eq!(cache.get(URL), None);
     }
 
     #[tokio::test]

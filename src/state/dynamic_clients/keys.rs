@@ -8,6 +8,7 @@ use super::{DocumentError, DynamicClients, FetchOutcome};
 use crate::{
     crypto::client_keys::{ClientKeys, usable_jwks},
     domain::dynamic_client::{ClientMetadata, MetadataError},
+    fetch::FetchPurpose,
     state::clients::RegisteredClient,
 };
 
@@ -20,6 +21,16 @@ impl DynamicClients {
             return Err(MetadataError::Metadata("jwks_uri is not supported here: send jwks.").into());
         }
         self.check_url(uri).map(|_| ())
+    }
+
+    /// Whether [`Self::keys`] fetches nothing.
+    pub(in crate::state) fn has_keys(&self, found: &RegisteredClient) -> bool {
+        jwks_uri(found).is_none_or(|uri| self.keys.get(uri).is_some())
+    }
+
+    /// Whether [`Self::newer_keys`] fetches nothing.
+    pub(in crate::state) fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
+        jwks_uri(found).is_none_or(|uri| self.keys.get_newer(uri).is_some())
     }
 
     /// The keys of a client.
@@ -41,7 +52,7 @@ impl DynamicClients {
     }
 
     async fn fetch_keys(&self, url: &Url) -> FetchOutcome<Arc<ClientKeys>> {
-        self.fetch_json(url, parse_keys).await
+        self.fetch_json(url, FetchPurpose::ClientAuthentication, parse_keys).await
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh,
 //! within bounds. The other endpoints accept a client only if an account has allowed it, so that only a browser that has passed
-//! the rate limits of `/oauth2/authorize` can make the service fetch a document. The same holds for the keys at a `jwks_uri`.
+//! the rate limits of `/oauth2/authorize` can make the service fetch a new document. Those endpoints also fetch the keys at a `jwks_uri`,
+//! within the same limits, and documents again that are stale. Their requests don't keep those of authorization requests waiting.
 
 mod document_cache;
 mod error;
@@ -39,7 +40,7 @@ use crate::{
         dynamic_client::{ClientMetadata, DynamicSource, MetadataError, check_document_url},
         entropy::Entropy,
     },
-    fetch::Fetcher,
+    fetch::{FetchPurpose, Fetcher},
     metrics::counters,
     store::sql::{Sql, StoredDynamicClient},
 };
@@ -164,9 +165,13 @@ impl DynamicClients {
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub(super) async fn fetch(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
+    pub(super) async fn fetch(
+        &self,
+        client_id: &str,
+        purpose: FetchPurpose,
+    ) -> Result<RegisteredClient, DocumentError> {
         let url = self.check_url(client_id)?;
-        let fetch = async || self.fetch_json(&url, |body| self.parse_document(body, &url)).await;
+        let fetch = async || self.fetch_json(&url, purpose, |body| self.parse_document(body, &url)).await;
         self.documents.get_or_fetch(client_id, fetch).await
     }
 
@@ -177,9 +182,14 @@ impl DynamicClients {
     }
 
     /// Fetches the JSON document at a URL of a client and parses it.
-    async fn fetch_json<T>(&self, url: &Url, read: impl FnOnce(&[u8]) -> Result<T, DocumentError>) -> FetchOutcome<T> {
+    async fn fetch_json<T>(
+        &self,
+        url: &Url,
+        purpose: FetchPurpose,
+        read: impl FnOnce(&[u8]) -> Result<T, DocumentError>,
+    ) -> FetchOutcome<T> {
         let Some(fetcher) = &self.fetcher else { return Err(DocumentError::Host) };
-        let fetched = fetcher.get_json(url).await.map_err(DocumentError::from);
+        let fetched = fetcher.get_json(url, purpose).await.map_err(DocumentError::from);
         let outcome = fetched.and_then(|fetched| Ok((read(&fetched.body)?, fetched.freshness)));
         let label = outcome.as_ref().err().map_or("fetched", |error| error.label());
         self.fetches.with_label_values(&[label]).inc();
@@ -242,7 +252,7 @@ impl DynamicClients {
         let current = match self.cached(client_id) {
             Some(outcome) => outcome,
             None => {
-                let outcome = self.fetch(client_id).await;
+                let outcome = self.fetch(client_id, FetchPurpose::ClientAuthentication).await;
                 if let Ok(client) = &outcome {
                     self.update_stored(&stored, client).await;
                 }

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
+use futures_util::future::join_all;
+use latchkey::{
+    crypto::signing_key::SigningKey,
+    domain::{key::Algorithm, limit::Quota},
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -17,6 +21,7 @@ use crate::harness::{
     client::Answer,
     document_server::{DocumentServer, Reply},
     test_cluster::{Node, TestCluster},
+    wait,
 };
 
 const KEYS: &str = "/apps/keys.json";
@@ -273,5 +278,60 @@ async fn registered_app_has_its_keys_at_jwks_uri_if_documents_are_on() {
     let unreachable = refresh_with(&node, &cluster, &client_id, &own, &token).await;
     assert_eq!(error_of(&unreachable), unauthenticated());
     assert_eq!(server.requests(KEYS), 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_do_not() {
+    let (mut cluster, server) = cluster().await;
+    // One for the document, and one for the keys.
+    cluster.config.limits.client_document_per_address = Some(Quota { count: 2, window: Duration::from_mins(10) });
+    let (node, browser) = node_with_browser(&cluster).await;
+    let own = key();
+    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let client_id = app_with_jwks_uri(&server);
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
+    cluster.advance(Duration::from_mins(1));
+    // A signature that the keys do not verify would have them fetched again.
+    let forged = refresh_with(&node, &cluster, &client_id, &key(), &token).await;
+    assert_eq!(forged.status, 429, "{forged:?}");
+    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    assert_eq!(server.requests(KEYS), 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stalled_fetches_of_keys_are_four_of_a_host_at_most_and_do_not_delay_new_apps() {
+    let (mut cluster, server) = cluster().await;
+    cluster.config.dynamic_clients.fetch_timeout = Duration::from_mins(1);
+    let (node, browser) = node_with_browser(&cluster).await;
+    let own = key();
+    let mut apps = Vec::new();
+    for number in 0..5 {
+        let keys = format!("/keys{number}");
+        server.set(&keys, Reply { bytes: Vec::new(), stalls: true });
+        let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
+        let client_id = server.app(&format!("/app{number}"), &[method, ("jwks_uri", json!(server.url(&keys)))]);
+        allow(&node, &browser, &server, &request(&server, &client_id)).await;
+        apps.push(client_id);
+    }
+    let fifth = apps.pop().unwrap();
+    let stalled = join_all(apps.iter().map(|app| refresh_with(&node, &cluster, app, &own, "lk_rt_x")));
+    let others = async {
+        let documents = &server;
+        let started = || async { (0..4).all(|number| documents.requests(&format!("/keys{number}")) == 1) };
+        wait::until("four fetches are in progress", started).await;
+        let busy = refresh_with(&node, &cluster, &fifth, &own, "lk_rt_x").await;
+        assert_eq!((busy.status.as_u16(), busy.header("retry-after")), (503, "1"), "{busy:?}");
+        let new = server.app("/new", &[]);
+        browser.authorize(&node, &request(&server, &new)).await.expect(303);
+        // The stalled fetches fail.
+        drop(server);
+    };
+    let (refused, ()) = tokio::join!(stalled, others);
+    assert_eq!(refused.len(), 4);
+    for answer in &refused {
+        assert_eq!(error_of(answer), unauthenticated());
+    }
     node.stop().await;
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     config::DynamicClientSettings,
-    fetch::{FetchError, Fetcher},
+    fetch::{FetchError, FetchPurpose, Fetched, Fetcher},
 };
 use serde_json::json;
 use url::Url;
@@ -22,8 +22,12 @@ fn settings(server: &DocumentServer) -> DynamicClientSettings {
 }
 
 async fn fetch(settings: &DynamicClientSettings, url: &str) -> Result<Vec<u8>, FetchError> {
-    let fetched = Fetcher::new(settings).unwrap().get_json(&Url::parse(url).unwrap()).await;
-    fetched.map(|fetched| fetched.body)
+    fetch_whole(settings, url).await.map(|fetched| fetched.body)
+}
+
+async fn fetch_whole(settings: &DynamicClientSettings, url: &str) -> Result<Fetched, FetchError> {
+    let (url, purpose) = (Url::parse(url).unwrap(), FetchPurpose::Authorization);
+    Fetcher::new(settings).unwrap().get_json(&url, purpose).await
 }
 
 #[tokio::test]
@@ -34,7 +38,7 @@ async fn document_of_a_trusted_host_is_fetched() {
     server.set("/plus", Reply::with("200 OK", &headers, b"{}"));
     let settings = settings(&server);
     assert_eq!(fetch(&settings, &server.url("/c.json?v=1")).await.unwrap(), br#"{"a":1}"#);
-    let fetched = Fetcher::new(&settings).unwrap().get_json(&Url::parse(&server.url("/plus")).unwrap()).await.unwrap();
+    let fetched = fetch_whole(&settings, &server.url("/plus")).await.unwrap();
     assert_eq!(fetched.freshness, Some(Duration::from_secs(60)));
 }
 
