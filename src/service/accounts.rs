@@ -154,7 +154,8 @@ pub async fn change_roles(
     Ok(roles)
 }
 
-/// Changes the e-mail address of an account. Its sessions continue.
+/// Changes the e-mail address of an account. Its sessions continue. The replaced address may be an attacker's: it gets a notice without
+/// an undo link, and the undo links of all other addresses than the new one stop working.
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::EmailTaken`], [`ChangeAccountError::Service`]
@@ -167,7 +168,8 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
         SetEmailError::Taken => ChangeAccountError::EmailTaken,
         SetEmailError::Sql(error) => error.into(),
     })?;
-    change_email::notify_former(state, &mut change, &before, email, &RequestOrigin::default()).await?;
+    change.retain_former_address(email).await?;
+    change_email::notify_without_link(state, &mut change, &before, email, &RequestOrigin::default()).await?;
     change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
     additional_claims::update(state, &mut change, &claims).await?;
     change.commit().await?;

@@ -10,20 +10,19 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
-        mail::{MailData, Template},
+        mail::{AddressChange, MailData, Notice, Template},
         one_time_token::TokenPurpose,
         secret::{PasswordHash, SecretText},
         session::Accepted,
     },
     service::{
         account_mail,
-        accounts::record_ended,
         error::{ServiceError, from_store_errors},
-        factors::suspect,
         limits,
         one_time_tokens::{self, Presented},
         replace_sessions::{end_sessions, replace_sessions},
         request_origin::RequestOrigin,
+        secure_account,
         token_issuer::Tokens,
         verify_email::{self, VerifyEmailError},
     },
@@ -124,6 +123,10 @@ pub(super) async fn apply(
     origin: &RequestOrigin,
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (before, now) = (change.account.clone(), state.clock.now());
+    if new_hash.is_some() && before.email_verified {
+        // The address was verified after the link had been found.
+        return Err(VerifyEmailError::ProofRequired);
+    }
     if change.pending_address(now).await?.is_none_or(|pending| pending.email.key() != address.key()) {
         return Err(VerifyEmailError::InvalidToken);
     }
@@ -153,6 +156,9 @@ pub(super) async fn apply(
 
 /// Notifies the owner of the former address, with a link that undoes the change. An unverified former address gets no notice: it may
 /// belong to another person, who could take over the account with the link (I13).
+///
+/// While an earlier change can be undone, the former address gets a notice without a link: it may be the address of an attacker who
+/// made that change, and the link would be a way back into the account.
 pub(super) async fn notify_former(
     state: &AppState,
     change: &mut AccountChange,
@@ -164,6 +170,9 @@ pub(super) async fn notify_former(
         return Ok(());
     }
     let (purpose, now) = (TokenPurpose::UndoEmailChange, state.clock.now());
+    if change.former_addresses(now).await?.iter().any(|it| it.email.key() != before.email.key()) {
+        return notify_without_link(state, change, before, new, origin).await;
+    }
     change.add_former_address(&before.email, now, now + state.config.account.undo_window).await?;
     if !account_mail::should_notify(state, before, Template::AddressChanged) {
         return Ok(());
@@ -175,6 +184,37 @@ pub(super) async fn notify_former(
         origin: account_mail::action_origin(origin, now),
     };
     account_mail::enqueue(state, change, &before.email, origin, data).await
+}
+
+/// Notifies the owner of the former address, if it was verified, of a change that they can't undo.
+pub(super) async fn notify_without_link(
+    state: &AppState,
+    change: &mut AccountChange,
+    before: &Account,
+    new: &Email,
+    origin: &RequestOrigin,
+) -> Result<(), ServiceError> {
+    let is_same = before.email.key() == new.key();
+    if is_same || !account_mail::should_notify(state, before, Template::SecondaryAddressChanged) {
+        return Ok(());
+    }
+    let data = MailData::SecondaryAddressChanged {
+        change: AddressChange::MadePrimary,
+        secondary: new.as_str().to_owned(),
+        notice: Notice { origin: account_mail::action_origin(origin, state.clock.now()), not_me: None },
+    };
+    account_mail::enqueue(state, change, &before.email, origin, data).await
+}
+
+/// Deletes the former addresses that are not older than the account's primary one, if that is a former one itself: it is the primary
+/// address again, and the others replaced it meanwhile.
+pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
+    let primary = change.account.email.key();
+    let former = change.former_addresses(now).await?;
+    if let Some(own) = former.iter().find(|it| it.email.key() == primary) {
+        change.clear_former_addresses(Some(own.created_at)).await?;
+    }
+    Ok(())
 }
 
 /// Restores a former address as the primary one. An attacker who changed the address may know the password and have sessions, so the
@@ -221,42 +261,13 @@ async fn apply_undo(
     })?;
     if let Some(since) = since {
         // The owner did not make the later changes either.
-        change.clear_former_addresses(since).await?;
+        change.clear_former_addresses(Some(since)).await?;
     }
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
-    secure(state, &mut change, origin).await?;
+    secure_account::secure(state, &mut change, true, origin).await?;
     change.commit().await?;
     tracing::info!(account = %id, "change of e-mail address undone by the owner of the former one");
     Ok(())
-}
-
-/// Secures an account that an attacker may have used. Removes the password, ends all sessions, cancels pending changes, and removes what
-/// the attacker may have added: factors within the lifetime of a notice's link, and secondary addresses that were verified within
-/// `account.undo_window` or not at all. Sends a reset link to the account's primary address.
-pub(super) async fn secure(
-    state: &AppState,
-    change: &mut AccountChange,
-    origin: &RequestOrigin,
-) -> Result<(), ServiceError> {
-    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
-    change.remove_password(now).await?;
-    let window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
-    suspect::remove_since(change, now - window, now, origin.ip).await?;
-    change.clear_pending_address().await?;
-    change.clear_recent_secondary_emails(now - state.config.account.undo_window).await?;
-    change.set_deletion(None, now).await?;
-    let epoch = change.bump_epoch().await?;
-    let purpose = TokenPurpose::ResetPassword;
-    let issued = one_time_tokens::issue(state, &change.account, purpose, &change.account.email, &[]).await?;
-    let data = MailData::PasswordReset {
-        challenge: account_mail::challenge(state, purpose, &issued),
-        origin: account_mail::action_origin(origin, now),
-    };
-    let to = change.account.email.clone();
-    account_mail::enqueue(state, change, &to, origin, data).await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
-    limits::forget_devices(state, id).await?;
-    Ok(record_ended(change, reason, ended, now).await?)
 }
 
 async fn record(

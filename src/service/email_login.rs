@@ -235,7 +235,7 @@ async fn finish(
     }
 }
 
-/// Verifies the address, and removes the sessions, credentials and secondary addresses that were set up before.
+/// Verifies the address, and removes the sessions, credentials, secondary and former addresses and consents that were set up before.
 async fn claim_account(
     state: &AppState,
     change: &mut AccountChange,
@@ -250,6 +250,8 @@ async fn claim_account(
     change.clear_factors(now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
+    change.clear_former_addresses(None).await?;
+    change.withdraw_consents(None, now, ip).await?;
     let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.by(Actor::Account).from(ip)).await?;
     let epoch = change.bump_epoch().await?;

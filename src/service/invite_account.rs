@@ -13,7 +13,7 @@ use crate::{
         secret::SecretText,
     },
     service::{
-        account_mail,
+        account_mail, change_email,
         error::{ServiceError, from_store_errors},
         one_time_tokens,
         request_origin::RequestOrigin,
@@ -172,7 +172,8 @@ pub async fn by_identifier(state: &AppState, identifier: &Identifier) -> Result<
     Ok(state.sql.find_account(identifier).await?)
 }
 
-/// Sends the owner of an account a link and a code that set a new password. The current password works until then.
+/// Sends the owner of an account a link and a code that set a new password. The current password works until then. The undo links of
+/// addresses that replaced the account's address meanwhile stop working.
 ///
 /// # Errors
 /// [`InviteError`]
@@ -201,6 +202,7 @@ async fn start(
     entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;
     change.record(&entry.from(origin.ip)).await?;
+    change_email::forget_later_addresses(&mut change, now).await?;
     let returned = match delivery {
         Delivery::Return => Some(Returned {
             link: account_mail::link(state, purpose, &issued.token),

@@ -42,7 +42,8 @@ from_store_errors!(ResetPasswordError);
 const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
 
 /// Sets the password and ends all sessions. The reader of the mail owns the address: it is verified, and every password,
-/// session, factor, link, secondary address and pending change of the account that another person set up before stops working (I13).
+/// session, factor, link, consent, secondary address and change of address of the account that another person set up before stops
+/// working (I13).
 ///
 /// # Errors
 /// [`ResetPasswordError`]. Nothing was changed then, except that the account's sessions may have ended if the database failed
@@ -98,6 +99,8 @@ async fn apply(
         })?;
         change.clear_factors(now).await?;
         change.clear_secondary_emails().await?;
+        change.clear_former_addresses(None).await?;
+        change.withdraw_consents(None, now, origin.ip).await?;
         let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     }

@@ -155,7 +155,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         return Err(VerifyEmailError::InvalidToken);
     };
     let caller = caller.filter(|caller| caller.sub == claim.account.id);
-    if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(&claim) {
+    if matches!(proof, Proof::NewPassword(_)) && !accepts_new_password(state, &claim).await? {
         return Err(VerifyEmailError::ProofRequired);
     }
     let new_hash = check_proof(state, &claim.account, proof, caller.is_some(), origin.ip).await?;
@@ -180,13 +180,19 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
     outcome
 }
 
-/// Whether the reader of the mail may set a new password. The reader of a new address has shown no factor, and the account has an
-/// owner: a new password would replace both (I14). The reader of a secondary address has no claim to the account.
-fn accepts_new_password(claim: &Claim) -> bool {
+/// Whether the reader of the mail may set a new password. The reader of a new address has no claim to an account with a verified address
+/// or a factor: its owner may have mistyped the new one, or be an attacker who waits for the reader to use the account (I13, I14). The
+/// reader of a secondary address has no claim to the account.
+async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, ServiceError> {
+    let account = &claim.account;
     match claim.purpose {
-        TokenPurpose::ChangeEmail => !claim.account.factors.has_any(),
-        TokenPurpose::AddEmail => false,
-        _ => true,
+        TokenPurpose::ChangeEmail if account.email_verified || account.factors.has_any() => Ok(false),
+        TokenPurpose::ChangeEmail => {
+            let emails = state.sql.secondary_emails(account.id).await?;
+            Ok(emails.iter().all(|it| it.verified_at.is_none()))
+        }
+        TokenPurpose::AddEmail => Ok(false),
+        _ => Ok(true),
     }
 }
 
@@ -300,7 +306,7 @@ async fn apply(
     Ok(())
 }
 
-/// Sets a new password, and removes the sessions, factors and secondary addresses that were set up before.
+/// Sets a new password, and removes the sessions, factors, secondary and former addresses and consents that were set up before.
 pub(super) async fn replace_credentials(
     state: &AppState,
     change: &mut AccountChange,
@@ -311,7 +317,9 @@ pub(super) async fn replace_credentials(
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
+    change.clear_former_addresses(None).await?;
     change.clear_factors(now).await?;
+    change.withdraw_consents(None, now, origin.ip).await?;
     let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;

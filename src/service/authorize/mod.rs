@@ -192,6 +192,10 @@ pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &Browser
         None => state.sql.add_consent(account, &client.id, allowed, now).await?,
         Some(dynamic) => allow_dynamic(state, account, &client, dynamic, allowed).await?,
     }
+    // A recovery of the account ends its sessions before it commits: one that ran meanwhile did not see this consent (I13).
+    if state.redis.sessions.find(account, browser.session.id, now).await?.is_none() {
+        state.sql.delete_consent(account, &client.id, now).await?;
+    }
     request.consented = Some(browser.session.id);
     store(state, Some(handle.clone()), &request).await.map(drop)
 }

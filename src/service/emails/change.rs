@@ -44,8 +44,8 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
 }
 
 /// Makes a verified secondary address the primary one; the former primary address becomes a secondary one. The owner of the former
-/// address can undo the change within `account.undo_window`. All sessions end. A new session replaces the caller's, and its tokens are
-/// returned (I5).
+/// address can undo the change within `account.undo_window`, unless an earlier change can still be undone. All sessions end. A new session
+/// replaces the caller's, and its tokens are returned (I5).
 ///
 /// # Errors
 /// [`ChangeEmailsError`]

@@ -36,8 +36,9 @@ pub enum RemoveEmailError {
 
 from_store_errors!(RemoveEmailError);
 
-/// Removes a secondary address of an account. If it was verified, all sessions of the account end, so that links that were sent to
-/// the address stop working with them, and the owner gets a notice. Returns the number of sessions that ended.
+/// Removes a secondary address of an account, and its undo link if it was the primary one. If it was verified, all sessions of the
+/// account end, so that links that were sent to the address stop working with them, and the owner gets a notice. Returns the number of
+/// sessions that ended.
 ///
 /// # Errors
 /// [`RemoveEmailError`]
@@ -56,6 +57,7 @@ pub async fn remove(
     let found = change.secondary_emails().await?.into_iter().find(|it| it.email.key() == email.key());
     let email = found.ok_or(RemoveEmailError::Unknown)?;
     change.remove_secondary_email(email.id, now).await?;
+    change.remove_former_address(&email.email).await?;
     let mut entry = Entry::new(now, AuditEvent::EmailRemoved).account(account).from(ip);
     entry.facts.actor = initiator.actor();
     let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };

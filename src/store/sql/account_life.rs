@@ -232,7 +232,8 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Stores a verified address that was replaced, so that the change can be undone.
+    /// Stores a verified address that was replaced, so that the change can be undone. A former address that is stored again keeps the
+    /// time at which it was first stored.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -259,15 +260,43 @@ impl AccountChange {
         addresses(&mut self.tx, self.account.id, FORMER, now).await
     }
 
-    /// Forgets the former addresses that were stored at `since` or later.
+    /// Deletes the former addresses that were stored at `since` or later, or all of them: their changes can't be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn clear_former_addresses(&mut self, since: Timestamp) -> Result<(), SqlError> {
+    pub async fn clear_former_addresses(&mut self, since: Option<Timestamp>) -> Result<(), SqlError> {
         query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND created_at >= $3")
             .bind(self.account.id.to_string())
             .bind(FORMER.to_owned())
-            .bind(since.as_millis())
+            .bind(since.map_or(i64::MIN, Timestamp::as_millis))
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes every former address but `kept`.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn retain_former_address(&mut self, kept: &Email) -> Result<(), SqlError> {
+        query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND email_key <> $3")
+            .bind(self.account.id.to_string())
+            .bind(FORMER.to_owned())
+            .bind(kept.key())
+            .execute(&mut *self.tx)
+            .await?;
+        Ok(())
+    }
+
+    /// Deletes a former address: its change can't be undone any more.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn remove_former_address(&mut self, email: &Email) -> Result<(), SqlError> {
+        query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND email_key = $3")
+            .bind(self.account.id.to_string())
+            .bind(FORMER.to_owned())
+            .bind(email.key())
             .execute(&mut *self.tx)
             .await?;
         Ok(())
@@ -282,7 +311,7 @@ impl AccountChange {
     ) -> Result<(), SqlError> {
         let sql = "INSERT INTO addresses (account_id, email, email_key, state, created_at, expires_at) \
                    VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (account_id, state, email_key) DO UPDATE SET \
-                   email = excluded.email, created_at = excluded.created_at, expires_at = excluded.expires_at";
+                   email = excluded.email, expires_at = excluded.expires_at";
         query(sql)
             .bind(self.account.id.to_string())
             .bind(email.as_str().to_owned())

@@ -1,8 +1,10 @@
 //! The `consents` table: the consent of account owners to clients.
 
+use std::net::IpAddr;
+
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
-use super::{Sql, SqlError, query};
+use super::{AccountChange, Dialect, Sql, SqlError, query};
 use crate::domain::{
     audit::{Actor, AuditEvent, Entry},
     client::{ClientId, SpaceSeparated},
@@ -79,6 +81,9 @@ impl Sql {
     }
 
     /// Adds to a consent as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if given, the text.
+    ///
+    /// Waits for a concurrent change of the account, so that [`AccountChange::withdraw_consents`] sees every consent that was stored
+    /// before. On SQLite a write transaction is exclusive anyway.
     pub(super) async fn write_consent(
         &self,
         tx: &mut Transaction<'_, Any>,
@@ -87,6 +92,10 @@ impl Sql {
         allowed: Permission<'_>,
         now: Timestamp,
     ) -> Result<(), SqlError> {
+        if self.dialect == Dialect::Postgres {
+            let sql = "SELECT id FROM accounts WHERE id = $1 FOR SHARE";
+            query(sql).bind(account.to_string()).fetch_optional(&mut **tx).await?;
+        }
         let sql = "SELECT client_id, scope, resources, created_at, updated_at FROM consents \
                    WHERE account_id = $1 AND client_id = $2";
         let row = query(sql).bind(account.to_string()).bind(client.to_string()).fetch_optional(&mut **tx).await?;
@@ -138,6 +147,34 @@ fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<Spac
     let former = former.map(SpaceSeparated::items).unwrap_or_default();
     let all = SpaceSeparated::parse(former.iter().chain(added.items()));
     all.map_err(|error| SqlError::Corrupt(format!("a consent: {error}")))
+}
+
+impl AccountChange {
+    /// Withdraws the consents to which scopes were added at `since` or later, or all of them: another person may have given them (I13).
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn withdraw_consents(
+        &mut self,
+        since: Option<Timestamp>,
+        now: Timestamp,
+        ip: Option<IpAddr>,
+    ) -> Result<(), SqlError> {
+        let sql = "DELETE FROM consents WHERE account_id = $1 AND updated_at >= $2 RETURNING client_id";
+        let rows = query(sql)
+            .bind(self.account.id.to_string())
+            .bind(since.map_or(i64::MIN, Timestamp::as_millis))
+            .fetch_all(&mut *self.tx)
+            .await?;
+        for row in rows {
+            let client: String = row.try_get("client_id")?;
+            let client = ClientId::parse(&client)
+                .map_err(|_| SqlError::Corrupt(format!("consents.client_id {client:?} of an account")))?;
+            let entry = Entry::new(now, AuditEvent::ConsentWithdrawn).account(self.account.id).because("suspect");
+            self.record(&entry.client(client).by(Actor::Account).from(ip)).await?;
+        }
+        Ok(())
+    }
 }
 
 fn read(row: &AnyRow) -> Result<Consent, SqlError> {

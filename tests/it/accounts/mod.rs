@@ -12,6 +12,7 @@ mod password_reset;
 mod profile;
 mod registration;
 mod support;
+mod undo;
 mod verification;
 pub mod walk;
 mod without_password;

@@ -1,7 +1,15 @@
 //! I13: An unverified address belongs to nobody. The five classes of account pre-hijacking (Sudhodanan and Paverd, USENIX
 //! Security 2022): an attacker sets up an account with the address of a victim, and waits for the victim to use it.
 
-use latchkey::{domain::account::NewAccount, service::clients::NewClient};
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        account::{Email, NewAccount},
+        client::{ClientId, SpaceSeparated},
+    },
+    service::clients::NewClient,
+};
 use reqwest::Method;
 use serde_json::json;
 
@@ -90,12 +98,57 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     let attacker = node.login("attacker").await;
     verify(&cluster, &node, "attacker", &attacker).await;
     let (token, code) = change_mail(&cluster, &node, &attacker, "other").await;
-    for body in [json!({ "token": token }), json!({ "email": email("other"), "code": code })] {
+    for body in [
+        json!({ "token": token }),
+        json!({ "token": token, "new_password": NEW_PASSWORD }),
+        json!({ "email": email("other"), "code": code }),
+        json!({ "email": email("other"), "code": code, "new_password": NEW_PASSWORD }),
+    ] {
         let answer = node.post("/v1/email/verify", body).await;
         assert!([problem(403, "proof_required"), problem(401, "invalid_code")].contains(&answer.problem()));
     }
     let me = node.get("/v1/me", &attacker.access).await.json();
     assert_eq!(me["email"], email("attacker"), "the victim's click alone gives the account no address");
+}
+
+/// Unexpired consent, and trojan identifier: the attacker has allowed an app, and the account has a former address.
+#[tokio::test]
+async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
+    for way in ["reset", "verification", "code"] {
+        let mut cluster = TestCluster::new();
+        without_limits(&mut cluster);
+        cluster.config.login.email_code = true;
+        let node = cluster.node().await;
+        let id = node.account("victim").await.text_of("id").parse().unwrap();
+        let now = cluster.clock.now();
+        let (app, scope) = (ClientId::parse("trojan").unwrap(), SpaceSeparated::parse(["openid"]).unwrap());
+        node.state.sql.add_consent(id, &app, &scope, now).await.unwrap();
+        let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
+        let former = Email::parse(&email("trojan")).unwrap();
+        change.add_former_address(&former, now, now + Duration::from_hours(72)).await.unwrap();
+        change.commit().await.unwrap();
+        match way {
+            "reset" => {
+                let (token, _) = request_reset(&cluster, &node, "victim").await;
+                reset(&node, &token, NEW_PASSWORD).await.expect(204);
+            }
+            "verification" => {
+                node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
+                let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
+                let body = json!({ "token": token, "new_password": NEW_PASSWORD });
+                node.post("/v1/email/verify", body).await.expect(204);
+            }
+            _ => {
+                let body = json!({ "email": email("victim") });
+                let request = node.post("/v1/login/code", body).await.expect(202).text_of("request");
+                let (token, _) = next_mail(&cluster, "victim", 0, "sign_in_code").await;
+                let body = json!({ "request": request, "token": token });
+                node.post("/v1/login/code/verify", body).await.expect(200);
+            }
+        }
+        assert!(node.state.sql.consents(id).await.unwrap().is_empty(), "{way}");
+        assert!(node.state.sql.former_addresses(id, now).await.unwrap().is_empty(), "{way}");
+    }
 }
 
 /// Unexpired change of address: the attacker starts a change to an own address, and confirms it after the victim's recovery.

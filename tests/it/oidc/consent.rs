@@ -10,13 +10,20 @@ use latchkey::{
         browser_session::{self, BrowserSession},
         clients::NewClient,
     },
+    store::sql::AuditFilter,
 };
 
 use super::{
     Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, page_of, public, refresh, response_of, shop,
     sign_in, text, web,
 };
-use crate::harness::test_cluster::{Node, ServiceClient, TestCluster};
+use crate::{
+    accounts::{NEW_PASSWORD, email, request_reset, reset, verify},
+    harness::{
+        client::PASSWORD,
+        test_cluster::{Node, ServiceClient, TestCluster},
+    },
+};
 
 fn app_with_consent(name: &str) -> NewClient {
     let new = web(name);
@@ -157,6 +164,71 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     assert_eq!(page_of(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
     let missing = node.delete("/v1/me/consents/forum", &own.access).await;
     assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
+    node.stop().await;
+}
+
+/// Unexpired consent (I13): an attacker registers the address of a victim and allows an own app, which then needs no page.
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    cluster.service_client_with(app_with_consent("trojan")).await;
+    let squatter = Browser::signed_in(&node, "ada").await;
+    let request = Request::of("trojan");
+    let (_, handle) = page_of(&node, &squatter.authorize(&node, &request).await);
+    consent(&node, &squatter, &handle).await;
+    let silent = request.with("prompt", "none");
+    squatter.code(&node, &silent).await;
+
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let victim = Browser::signed_in(&node, "ada").await;
+    let response = response_of(&victim.authorize(&node, &silent).await);
+    assert_eq!(response.get("error").map(String::as_str), Some("consent_required"), "{response:?}");
+    assert_eq!(page_of(&node, &victim.authorize(&node, &request).await).0, "/account/consent");
+    node.stop().await;
+}
+
+/// The request has read the session before the victim's reset ends it, and stores the consent afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    cluster.service_client_with(app_with_consent("trojan")).await;
+    let squatter = Browser::signed_in(&node, "ada").await;
+    let (_, handle) = page_of(&node, &squatter.authorize(&node, &Request::of("trojan")).await);
+    let read = session(&node, &squatter).await;
+    let (token, _) = request_reset(&cluster, &node, "ada").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &read).await.unwrap();
+    assert!(node.state.sql.consents(read.session.account).await.unwrap().is_empty());
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn report_of_an_action_withdraws_recent_consents_and_keeps_older_ones() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let tokens = node.login("ada").await;
+    verify(&cluster, &node, "ada", &tokens).await;
+    for (app, hours) in [("forum", 80), ("trojan", 1)] {
+        cluster.service_client_with(app_with_consent(app)).await;
+        let browser = Browser::signed_in(&node, "ada").await;
+        let (_, handle) = page_of(&node, &browser.authorize(&node, &Request::of(app)).await);
+        consent(&node, &browser, &handle).await;
+        cluster.advance(Duration::from_hours(hours));
+    }
+    let thief = node.login("ada").await;
+    node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
+    let not_me = cluster.mail_to(&email("ada"), "password_changed").await.token().to_owned();
+    node.post("/v1/account/secure", serde_json::json!({ "token": not_me })).await.expect(204);
+    let owner = Browser::signed_in(&node, "ada").await;
+    owner.code(&node, &Request::of("forum")).await;
+    assert_eq!(page_of(&node, &owner.authorize(&node, &Request::of("trojan")).await).0, "/account/consent");
+    node.state.audit.flush().await.unwrap();
+    let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
+    let withdrawn: Vec<_> = rows.iter().filter(|row| row.event == "consent_withdrawn").collect();
+    assert_eq!(withdrawn.len(), 1, "{withdrawn:?}");
     node.stop().await;
 }
 

@@ -1,6 +1,8 @@
 //! Changes to an account: committed as a whole, or not at all.
 
-use latchkey::domain::account::{Account, ClaimsVersion, Epoch, Identifier, Roles};
+use std::time::Duration;
+
+use latchkey::domain::account::{Account, ClaimsVersion, Email, Epoch, Identifier, Roles};
 
 use super::{LATER, hash, new_account, new_id, on_every_backend, with_username};
 
@@ -55,6 +57,36 @@ async fn dropped_change_is_undone() {
             drop(change);
         }
         assert_eq!(sql.account(before.id).await.unwrap(), Some(before));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn former_address_that_is_stored_again_keeps_its_time_and_gets_the_later_end() {
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
+        let email = |text: &str| Email::parse(text).unwrap();
+        let at = |hours: u64| LATER + Duration::from_hours(hours);
+        let stored = [("ann@example.com", 0), ("eve@example.com", 1), ("Ann@example.com", 2)];
+        for (address, hours) in stored {
+            let mut change = sql.change_account(id).await.unwrap().unwrap();
+            change.add_former_address(&email(address), at(hours), at(hours + 72)).await.unwrap();
+            change.commit().await.unwrap();
+        }
+        let found = sql.former_addresses(id, at(2)).await.unwrap();
+        let found: Vec<_> = found.into_iter().map(|it| (it.email.key(), it.created_at, it.expires_at)).collect();
+        let expected = |key: &str, from, until| (key.to_owned(), at(from), at(until));
+        assert_eq!(found, [expected("eve@example.com", 1, 73), expected("ann@example.com", 0, 74)]);
+
+        let mut change = sql.change_account(id).await.unwrap().unwrap();
+        change.retain_former_address(&email("ANN@example.com")).await.unwrap();
+        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1);
+        change.remove_former_address(&email("eve@example.com")).await.unwrap();
+        change.clear_former_addresses(Some(at(1))).await.unwrap();
+        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "it is older");
+        change.clear_former_addresses(None).await.unwrap();
+        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 0);
     })
     .await;
 }

@@ -1,0 +1,244 @@
+//! Undo links after several changes of address: those of the owner work, and an attacker's address gets none.
+
+use std::time::Duration;
+
+use latchkey::{
+    domain::{
+        account::{Email, Identifier},
+        ids::AccountId,
+    },
+    service::{
+        accounts::set_email,
+        emails::support,
+        invite_account::{self, Delivery, Initiator},
+        request_origin::RequestOrigin,
+    },
+};
+use reqwest::Method;
+use serde_json::json;
+
+use super::{
+    NEW_PASSWORD, change_mail, count, email,
+    emails::{add_verified, join_lines, list, verified, wait_until_settled},
+    next_mail, problem, reset, signed_in,
+};
+use crate::harness::{
+    client::{Answer, Client, PASSWORD, Tokens},
+    test_cluster::{Node, TestCluster},
+};
+
+/// The id of an address of the account.
+async fn id_of(node: &Client, tokens: &Tokens, name: &str) -> String {
+    let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
+    let found = emails.as_array().unwrap().iter().find(|it| it["email"] == json!(email(name)));
+    found.unwrap_or_else(|| panic!("no {name} in {emails}"))["id"].as_str().unwrap().to_owned()
+}
+
+/// Makes a secondary address the primary one.
+async fn promote(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
+    let path = format!("/v1/me/emails/{}/primary", id_of(node, tokens, name).await);
+    Tokens::of(&signed_in(node, tokens, Method::POST, &path, json!({})).await.expect(200))
+}
+
+/// Removes a secondary address.
+async fn remove(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
+    let path = format!("/v1/me/emails/{}", id_of(node, tokens, name).await);
+    Tokens::of(&node.delete(&path, &tokens.access).await.expect(200))
+}
+
+async fn undo(node: &Client, token: &str) -> Answer {
+    node.post("/v1/email/undo", json!({ "token": token })).await
+}
+
+/// The tokens of the undo links to an address, oldest first.
+async fn undo_links(cluster: &TestCluster, node: &Node, name: &str) -> Vec<String> {
+    wait_until_settled(node).await;
+    let mails = cluster.mails_to(&email(name)).into_iter();
+    mails.filter(|mail| mail.file.ends_with(".address_changed.eml")).map(|mail| mail.token().to_owned()).collect()
+}
+
+/// The token of the link "this wasn't me" in the notice to an address that has a text.
+async fn not_me(cluster: &TestCluster, node: &Node, name: &str, text: &str) -> String {
+    wait_until_settled(node).await;
+    let mails = cluster.mails_to(&email(name));
+    let found = mails.iter().rev().find(|mail| join_lines(&mail.text).contains(text));
+    found.unwrap_or_else(|| panic!("{name} has no notice {text:?}")).token().to_owned()
+}
+
+async fn account(node: &Node) -> AccountId {
+    node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap().id
+}
+
+/// The former addresses whose changes can be undone.
+async fn former(node: &Node) -> Vec<String> {
+    let found = node.state.sql.former_addresses(account(node).await, node.state.clock.now()).await.unwrap();
+    found.into_iter().map(|it| it.email.as_str().to_owned()).collect()
+}
+
+/// Asserts that the owner resets the password with the mail to `ada`, and that the attacker's address has no part in the account.
+async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
+    let (token, _) = next_mail(cluster, "ada", 0, "password_reset").await;
+    reset(node, &token, NEW_PASSWORD).await.expect(204);
+    let owner = node.login_with(&email("ada"), NEW_PASSWORD).await;
+    assert_eq!(list(node, &owner).await, json!([["ada", true, true]]));
+    node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
+    assert_eq!(undo_links(cluster, node, "thief").await, Vec::<String>::new());
+    assert_eq!(count(cluster, "thief", "password_reset"), 0);
+}
+
+/// A thief with the owner's session makes an own address the primary one, then the owner's, then the own one again.
+async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
+    let (cluster, node, tokens) = verified().await;
+    let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
+    for name in ["thief", "ada", "thief"] {
+        cluster.advance(Duration::from_secs(1));
+        thief = promote(&node, &thief, name).await;
+    }
+    (cluster, node, thief)
+}
+
+#[tokio::test]
+async fn repeated_changes_of_a_thief_leave_the_owners_undo_links_and_give_the_thief_none() {
+    let (cluster, node, thief) = changes_of_a_thief().await;
+    remove(&node, &thief, "ada").await;
+    let links = undo_links(&cluster, &node, "ada").await;
+    assert_eq!((links.len(), former(&node).await), (2, vec![email("ada")]));
+    assert_eq!(undo_links(&cluster, &node, "thief").await, Vec::<String>::new());
+    let notices = cluster.mails_to(&email("thief"));
+    let notice = notices.iter().find(|mail| join_lines(&mail.text).contains("ada@example.com is now the primary"));
+    let notice = notice.expect("a notice without a link");
+    assert!(!notice.text.contains("lk_ot_"), "{}", notice.text);
+
+    undo(&node, &links[0]).await.expect(204);
+    assert_eq!(undo(&node, &links[1]).await.problem(), problem(401, "invalid_code"), "nothing is left to undo");
+    assert_owner_recovers(&cluster, &node).await;
+    assert_eq!(former(&node).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn report_after_repeated_changes_restores_the_earliest_address_and_mails_the_reset_there() {
+    let (cluster, node, thief) = changes_of_a_thief().await;
+    remove(&node, &thief, "ada").await;
+    let report = not_me(&cluster, &node, "ada", "ada@example.com was removed").await;
+    node.post("/v1/account/secure", json!({ "token": report })).await.expect(204);
+    assert_owner_recovers(&cluster, &node).await;
+    assert_eq!(former(&node).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() {
+    let (cluster, node, thief) = changes_of_a_thief().await;
+    promote(&node, &thief, "ada").await;
+    let report = not_me(&cluster, &node, "ada", "ada@example.com is now the primary").await;
+    node.post("/v1/account/secure", json!({ "token": report })).await.expect(204);
+    assert_owner_recovers(&cluster, &node).await;
+    assert_eq!(former(&node).await, Vec::<String>::new());
+}
+
+/// The link of the first change covers the second one, too.
+#[tokio::test]
+async fn second_change_within_the_window_is_undone_by_the_address_before_the_first() {
+    let (cluster, node, tokens) = verified().await;
+    let (token, _) = change_mail(&cluster, &node, &tokens, "work").await;
+    let body = json!({ "token": token });
+    let changed = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
+    let tokens = Tokens::of(&changed);
+    cluster.advance(Duration::from_mins(1));
+    let (token, _) = change_mail(&cluster, &node, &tokens, "thief").await;
+    let body = json!({ "token": token });
+    signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
+    assert_eq!(undo_links(&cluster, &node, "work").await, Vec::<String>::new());
+    undo(&node, &undo_links(&cluster, &node, "ada").await[0]).await.expect(204);
+    assert_owner_recovers(&cluster, &node).await;
+}
+
+#[tokio::test]
+async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    promote(&node, &tokens, "work").await;
+    wait_until_settled(&node).await;
+    cluster.advance(Duration::from_hours(73));
+    let thief = node.login("ada").await;
+    let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
+    promote(&node, &thief, "thief").await;
+    undo(&node, &undo_links(&cluster, &node, "work").await[0]).await.expect(204);
+    let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    reset(&node, &token, NEW_PASSWORD).await.expect(204);
+    let owner = node.login_with(&email("work"), NEW_PASSWORD).await;
+    assert_eq!(list(&node, &owner).await, json!([["work", true, true], ["ada", false, true]]));
+}
+
+#[tokio::test]
+async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() {
+    let (cluster, node, thief) = verified().await;
+    let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
+    let body = json!({ "token": token });
+    signed_in(&node, &thief, Method::POST, "/v1/email/verify", body).await.expect(200);
+    let id = account(&node).await;
+    set_email(&node.state, id, &Email::parse(&email("ada")).unwrap()).await.unwrap();
+    assert_eq!(former(&node).await, [email("ada")], "the owner's link still ends what the thief has");
+    wait_until_settled(&node).await;
+    let notice = cluster.mail_to(&email("thief"), "secondary_address_changed").await;
+    assert!(!notice.text.contains("lk_ot_"), "{}", notice.text);
+    node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
+    assert_owner_recovers(&cluster, &node).await;
+    assert_eq!(former(&node).await, Vec::<String>::new(), "the reset verified the address");
+}
+
+#[tokio::test]
+async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_undo_link() {
+    for is_removed in [false, true] {
+        let (cluster, node, tokens) = verified().await;
+        let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+        promote(&node, &tokens, "work").await;
+        let links = undo_links(&cluster, &node, "ada").await;
+        let id = account(&node).await;
+        let address = |name: &str| Email::parse(&email(name)).unwrap();
+        if is_removed {
+            support::remove(&node.state, id, &address("ada"), &Initiator::Operator, None).await.unwrap();
+        } else {
+            set_email(&node.state, id, &address("other")).await.unwrap();
+        }
+        assert_eq!(former(&node).await, Vec::<String>::new());
+        assert_eq!(undo(&node, &links[0]).await.problem(), problem(401, "invalid_code"), "removed: {is_removed}");
+    }
+}
+
+/// An earlier release gave each replaced address an undo link.
+#[tokio::test]
+async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the_primary_one() {
+    let (cluster, node, _) = verified().await;
+    let id = account(&node).await;
+    for name in ["older", "ada", "thief"] {
+        let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
+        let now = cluster.clock.now();
+        let address = Email::parse(&email(name)).unwrap();
+        change.add_former_address(&address, now, now + Duration::from_hours(72)).await.unwrap();
+        change.commit().await.unwrap();
+        cluster.advance(Duration::from_mins(1));
+    }
+    let found = node.state.sql.account(id).await.unwrap();
+    let origin = RequestOrigin::default();
+    invite_account::start_reset(&node.state, found, Delivery::Mail, &Initiator::Operator, &origin).await.unwrap();
+    assert_eq!(former(&node).await, [email("older")]);
+}
+
+#[tokio::test]
+async fn later_changes_of_a_thief_do_not_shorten_the_owners_time_to_undo() {
+    let (cluster, node, tokens) = verified().await;
+    let (_, thief) = add_verified(&cluster, &node, &tokens, "thief").await;
+    promote(&node, &thief, "thief").await;
+    let first = undo_links(&cluster, &node, "ada").await.remove(0);
+    cluster.advance(Duration::from_hours(71));
+    let mut thief = node.login_with(&email("thief"), PASSWORD).await;
+    for name in ["ada", "thief"] {
+        thief = promote(&node, &thief, name).await;
+    }
+    let links = undo_links(&cluster, &node, "ada").await;
+    let second = links.iter().find(|link| **link != first).expect("a link of the second change");
+    cluster.advance(Duration::from_hours(71));
+    assert_eq!(undo(&node, &first).await.problem(), problem(401, "invalid_code"), "the link has expired");
+    undo(&node, second).await.expect(204);
+    assert_owner_recovers(&cluster, &node).await;
+}
