@@ -243,7 +243,8 @@ async fn unconfirmed(state: &AppState, id: AccountId, purpose: TokenPurpose) -> 
     Ok(pending.into_iter().map(|address| address.email).collect())
 }
 
-/// Checks the proof that the caller set up the account. Returns the hash of the new password, if that is the proof.
+/// Checks the proof that the caller set up the account. Returns the hash of the new password, if that is the proof. The account's
+/// password is verified under the throttle of sign-ins.
 async fn check_proof(
     state: &AppState,
     account: &Account,
@@ -262,13 +263,20 @@ async fn check_proof(
         }
         _ if is_signed_in => Ok(None),
         Proof::Password(password) => {
-            let stored = account.password_hash.clone();
-            match state.passwords.verify(password, stored).await.map_err(ServiceError::from)? {
-                Verified::Match { .. } => Ok(None),
-                Verified::Mismatch | Verified::Unusable(_) => {
+            let attempt = limits::reauthentication(state, account.id, ip, None).await?;
+            match state.passwords.verify(password, account.password_hash.clone()).await {
+                Ok(Verified::Match { .. }) => {
+                    attempt.refund(state).await;
+                    Ok(None)
+                }
+                Ok(Verified::Mismatch | Verified::Unusable(_)) => {
                     let entry = Entry::new(state.clock.now(), AuditEvent::EmailVerified).account(account.id);
                     state.audit.record(entry.refused("wrong_password").by(Actor::Anyone).from(ip));
                     Err(VerifyEmailError::WrongPassword)
+                }
+                Err(error) => {
+                    attempt.refund(state).await;
+                    Err(ServiceError::from(error).into())
                 }
             }
         }

@@ -91,7 +91,7 @@ pub async fn login(
     Ok((attempt, account))
 }
 
-/// Checks whether a signed-in user may try the password again (step-up): as a sign-in to the account.
+/// Checks whether a signed-in user (step-up) or the holder of a link may try the password of an account: as a sign-in to it.
 ///
 /// # Errors
 /// [`ServiceError`]

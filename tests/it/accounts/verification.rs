@@ -1,5 +1,8 @@
 //! `POST /v1/email/verification`, `POST /v1/email/verify`.
 
+use std::time::Duration;
+
+use latchkey::domain::limit::Backoff;
 use reqwest::Method;
 use serde_json::json;
 
@@ -33,6 +36,40 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
     call(json!({ "email": email("ada"), "code": code, "password": PASSWORD })).await.expect(204);
     let again = json!({ "token": token, "password": PASSWORD });
     assert_eq!(call(again).await.problem(), problem(401, "invalid_code"));
+}
+
+/// The holder of a link must not find out the account's password with it.
+#[tokio::test]
+async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    cluster.config.limits.backoff = Some(Backoff {
+        free: 1,
+        first: Duration::from_secs(30),
+        max: Duration::from_secs(300),
+        known_for: Duration::from_hours(24),
+        max_known: 10,
+    });
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+    // Each purpose of a link has the same throttle.
+    let (change, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    let (_, added, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
+    let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
+    assert_eq!(guess(&change).await.problem(), problem(403, "wrong_password"));
+    // A known network has twenty times as many free failures.
+    for _ in 0..20 {
+        guess(&added).await;
+    }
+    for token in [&change, &added] {
+        let answer = guess(token).await;
+        assert_eq!(answer.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
+        assert!(!answer.header("retry-after").is_empty());
+    }
+    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "the same failures");
+    cluster.advance(Duration::from_mins(6));
+    node.post("/v1/email/verify", json!({ "token": added, "password": PASSWORD })).await.expect(204);
 }
 
 #[tokio::test]
@@ -89,7 +126,7 @@ async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones(
     for sent in 0..4 {
         node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
         links.push(next_mail(&cluster, "ada", sent, "verify_address").await.0);
-        cluster.advance(std::time::Duration::from_secs(1));
+        cluster.advance(Duration::from_secs(1));
     }
     for (sent, link) in links.iter().enumerate() {
         let expected = if sent == 0 { problem(401, "invalid_code") } else { problem(403, "proof_required") };
