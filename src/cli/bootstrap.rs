@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 
+use super::serve::systemd;
 use crate::{
     config::Config,
     domain::{audit::Actor, clock::Clock, entropy::Entropy, secret::SecretText},
@@ -135,7 +136,7 @@ pub(super) fn migration_label(config: &Config, sql: &Sql) -> String {
 /// If the database is unreachable, has no schema of Latchkey, or lacks migrations of this release.
 pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
     const SETTING: &str = "database.url (LATCHKEY_DATABASE_URL)";
-    if let Some(path) = sqlite_file(config).filter(|path| !path.exists()) {
+    if let Some(path) = missing_sqlite_file(config)? {
         bail!("there is no database at {}; correct {SETTING}, or run `latchkey migrate` first", path.display());
     }
     let sql = Sql::connect(&config.database).await.context(SETTING)?;
@@ -146,10 +147,22 @@ pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
 }
 
 /// The path of the SQLite file, if the database is one and the path needs no decoding.
-pub(super) fn sqlite_file(config: &Config) -> Option<PathBuf> {
+fn sqlite_file(config: &Config) -> Option<PathBuf> {
     let url = config.database.url.expose().strip_prefix("sqlite:")?;
     let path = url.trim_start_matches("//").split('?').next()?;
     (!path.contains('%')).then(|| path.into())
+}
+
+/// The path of the SQLite file if the database is one and the file does not exist.
+///
+/// # Errors
+/// If the folder can't be read.
+pub(super) fn missing_sqlite_file(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let Some(path) = sqlite_file(config) else { return Ok(None) };
+    let exists = path.try_exists().with_context(|| {
+        format!("the database {} can't be read; run the command as the user of the service", path.display())
+    })?;
+    Ok((!exists).then_some(path))
 }
 
 /// The person at the command line, by the name that the environment has for them.
@@ -166,6 +179,7 @@ struct Outage {
 
 impl Outage {
     async fn wait(&mut self, error: &SqlError, label: &str) {
+        systemd::notify_waiting(&format!("waiting for the database: {error}"));
         if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             tracing::error!(%error, "database unreachable, retrying every second ({label})");
             self.logged = Some(Instant::now());

@@ -185,7 +185,17 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         }
         SecretsFrom::DataDir => {
             let system = Entropy::system();
-            secret_file::read_or_create(&config.data_dir.join("secret"), entropy.unwrap_or(&system))
+            let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));
+            if database.exists() && !path.exists() {
+                let text = format!(
+                    "none is configured, and {} is missing, although {} exists. Restore the file from a backup, or configure the secret \
+                     that the service used before",
+                    path.display(),
+                    database.display()
+                );
+                return Err(about("secret", text));
+            }
+            secret_file::read_or_create(&path, entropy.unwrap_or(&system))
                 .map_err(|text| about("secret", format!("none is configured, and {text}")))?
         }
     };

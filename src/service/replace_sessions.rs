@@ -8,6 +8,7 @@ use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},
         authentication::{Acr, Authentication},
+        clock::Timestamp,
         event::Reason,
         session::Accepted,
     },
@@ -73,6 +74,8 @@ pub(super) async fn replace_sessions_with(
     authentication: Option<Authentication>,
 ) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
+    let authentication =
+        authentication.or_else(|| (reason != Reason::PasswordChanged).then(|| plain(caller)).flatten());
     let epoch = change.bump_epoch().await?;
     let additional_claims = additional_claims::load_in_change(state, change).await?;
     let acr = authentication.map_or_else(|| Acr::parse(&caller.acr).unwrap_or_default(), |new| new.acr);
@@ -99,6 +102,13 @@ pub(super) async fn replace_sessions_with(
     change.record(&replaced.account(change.account.id).session(caller.sid).by(Actor::Account).from(ip)).await?;
     record_ended(change, reason, ended, now).await?;
     Ok(token_issuer::issue(state, &grant, now)?)
+}
+
+/// The authentication of a session that began with a password alone. Such a session stores none: it authenticated when it began. Its
+/// replacement begins now, and only a change of the password, which verifies the former one, is a new authentication.
+fn plain(caller: &AccessClaims) -> Option<Authentication> {
+    let is_plain = caller.amr == ["pwd"] && Acr::parse(&caller.acr) == Some(Acr::Aal1);
+    is_plain.then(|| Authentication::by_password(Timestamp::from_millis(caller.auth_time.saturating_mul(1000))))
 }
 
 /// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in. Returns the number of sessions

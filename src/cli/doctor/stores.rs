@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, keys, mail};
 use crate::{
-    cli::bootstrap::{open_redis_only, sqlite_file},
+    cli::bootstrap::{missing_sqlite_file, open_redis_only},
     config::Config,
     domain::clock::Clock,
     service::readiness,
@@ -83,12 +83,16 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
 async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     const CHECK: &str = "database";
     // Connecting would create the file.
-    if let Some(path) = sqlite_file(config).filter(|path| !path.exists()) {
-        let detail = format!(
-            "there is no database at {}; correct database.url (LATCHKEY_DATABASE_URL), or run `latchkey migrate`",
-            path.display()
-        );
-        return Ok(vec![Finding::fail(CHECK, detail)]);
+    match missing_sqlite_file(config) {
+        Ok(None) => {}
+        Ok(Some(path)) => {
+            let detail = format!(
+                "there is no database at {}; correct database.url (LATCHKEY_DATABASE_URL), or run `latchkey migrate`",
+                path.display()
+            );
+            return Ok(vec![Finding::fail(CHECK, detail)]);
+        }
+        Err(error) => return Ok(vec![Finding::fail(CHECK, format!("{error:#}"))]),
     }
     let sql = Sql::connect(&config.database).await?;
     sql.ping().await?;

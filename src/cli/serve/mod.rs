@@ -2,7 +2,7 @@
 
 mod announce;
 mod reload;
-mod systemd;
+pub(super) mod systemd;
 
 use std::{
     io,
@@ -68,8 +68,9 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         () = stop.wait() => return Ok(()),
     };
     let state = Arc::clone(&services.state);
-    let listener = systemd::listen(state.config.listen)
-        .with_context(|| format!("listen: can't listen on {} (LATCHKEY_LISTEN)", state.config.listen))?;
+    let listener = systemd::listen(state.config.listen).with_context(|| {
+        format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
+    })?;
     state.redis.revocation_log.start_replication();
     let session_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
@@ -167,9 +168,11 @@ fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
             );
             Ok(None)
         }
-        Err(error) => {
-            Err(error).with_context(|| format!("metrics.listen: can't listen on {address} (LATCHKEY_METRICS_LISTEN)"))
-        }
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "metrics.listen: can't listen on {address}; choose another address or port (LATCHKEY_METRICS_LISTEN)"
+            )
+        }),
     }
 }
 

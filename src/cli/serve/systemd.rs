@@ -1,7 +1,7 @@
 //! systemd: the socket that it passes (sd_listen_fds(3)), and the messages to it: state and heartbeat (sd_notify(3)).
 //! Without systemd only [`listen`] does anything.
 
-use std::{future, io, net::SocketAddr};
+use std::{future, io, net::SocketAddr, time::Duration};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -37,6 +37,16 @@ pub(super) fn notify_ready(checks: &[Check]) {
         "ready".to_owned()
     };
     notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
+}
+
+/// Extension of the time in which the node must start, for each report that it waits.
+const START_EXTENSION: Duration = Duration::from_secs(10);
+
+/// Reports what the node waits for before it can start. It must be called once in [`START_EXTENSION`] at least: otherwise systemd ends
+/// the node after `TimeoutStartSec=`.
+pub(in crate::cli) fn notify_waiting(status: &str) {
+    let extension = u32::try_from(START_EXTENSION.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::ExtendTimeoutUsec(extension), NotifyState::Status(&single_line(status))]);
 }
 
 /// Reports that the node is shutting down.

@@ -69,7 +69,9 @@ pub enum ClientError {
     )]
     Reference,
     /// A client has this name, perhaps a disabled one.
-    #[error("a client of this name exists")]
+    #[error(
+        "a client of this name exists; choose another name, or get a new secret by `latchkey client rotate-secret`"
+    )]
     Taken,
     /// No client has this name.
     #[error("there is no client of this name")]

@@ -128,6 +128,22 @@ async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
     assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, true]]));
 }
 
+#[tokio::test]
+async fn change_of_addresses_does_not_renew_the_authentication() {
+    let (cluster, node, tokens) = verified().await;
+    let begin = node.verified(&tokens.access).auth_time;
+    cluster.advance(Duration::from_mins(2));
+    let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    assert_eq!(node.verified(&tokens.access).auth_time, begin);
+    cluster.advance(Duration::from_mins(2));
+    let tokens = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
+    let claims = node.verified(&tokens.access);
+    assert_eq!(
+        (claims.auth_time, claims.amr.as_slice(), claims.acr.as_str()),
+        (begin, &["pwd".to_owned()][..], "aal1")
+    );
+}
+
 /// The mail goes to the address that was typed, if the account has verified it.
 #[tokio::test]
 async fn reset_mail_goes_to_the_verified_address_that_was_typed() {

@@ -1,6 +1,11 @@
 //! The messages to systemd, and the socket that it passes.
 
-use std::{net::TcpListener, os::unix::net::UnixDatagram, process::Command};
+use std::{
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -45,6 +50,24 @@ async fn node_without_redis_is_started_with_its_problem_as_status() {
     let _service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     let message = receive(&socket, "READY=1");
     assert!(message.contains("STATUS=serving, not ready: "), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_without_database_extends_its_start_and_reports_why() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("database.url=postgres://latchkey:secret@{}/latchkey", unused.local_addr().unwrap());
+    drop(unused);
+    let mut serve = command(folder.path(), &["serve", "--set", &url]);
+    let mut node = serve.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let message = receive(&socket, "EXTEND_TIMEOUT_USEC=10000000");
+    node.kill().unwrap();
+    node.wait().unwrap();
+    assert!(message.contains("STATUS=waiting for the database: "), "{message}");
+    assert!(!message.contains("secret"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
