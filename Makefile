@@ -40,9 +40,12 @@ site: ## build the documentation as a static site into target/site/VERSION, and 
 	PATH="$(TOOLS)/bin:$$PATH" mdbook build target/site/stage --dest-dir "$(CURDIR)/$(SITE)"
 	python3 packaging/site/site.py check "$(SITE)"
 
+# Tests wait for servers and browsers most of the time: three at once for two cores.
+TEST_THREADS = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
+
 test: ## install what the tests need and run all of them
 	@sh .ci/install.sh test
-	TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
+	RUST_TEST_THREADS=$(TEST_THREADS) TEST_TOOLS_DIR="$(TOOLS)" cargo test --workspace --locked $(ARGS)
 
 test-unit: ## run the tests that need no server, browser or installation
 	cargo test --workspace --locked --lib --bins $(ARGS)

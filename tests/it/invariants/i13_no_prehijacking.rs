@@ -9,6 +9,7 @@ use latchkey::{
         client::{ClientId, SpaceSeparated},
     },
     service::clients::NewClient,
+    store::sql::Permission,
 };
 use reqwest::Method;
 use serde_json::json;
@@ -122,7 +123,8 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
         let id = node.account("victim").await.text_of("id").parse().unwrap();
         let now = cluster.clock.now();
         let (app, scope) = (ClientId::parse("trojan").unwrap(), SpaceSeparated::parse(["openid"]).unwrap());
-        node.state.sql.add_consent(id, &app, &scope, now).await.unwrap();
+        let allowed = Permission { scope: &scope, resources: &SpaceSeparated::default() };
+        node.state.sql.add_consent(id, &app, allowed, now).await.unwrap();
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let former = Email::parse(&email("trojan")).unwrap();
         change.add_former_address(&former, now, now + Duration::from_hours(72)).await.unwrap();
