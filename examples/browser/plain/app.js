@@ -6,6 +6,7 @@ const auth = new LatchkeyClient({
   baseUrl: parameters.get("api") ?? "http://localhost:8080",
   transport: parameters.get("transport") ?? "cookie",
 });
+globalThis.latchkey = auth; // for the developer console
 
 const find = (id) => document.getElementById(id);
 const say = (text) => (find("message").textContent = text);
@@ -208,4 +209,3 @@ auth.onChange((session) => {
   show(session).catch(() => {});
 });
 await attempt(async () => show(await auth.resume()))();
-globalThis.latchkey = auth; // for the developer console
