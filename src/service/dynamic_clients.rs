@@ -10,7 +10,7 @@ const RETENTION: Duration = Duration::from_hours(24);
 /// The interval of [`run_pruning`].
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes dynamic clients that no account has allowed for [`RETENTION`]. Returns their number.
+/// Deletes dynamic clients that no account has allowed for `RETENTION`. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]
