@@ -300,3 +300,30 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     service.client.get("/livez", "").await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));
 }
+
+#[test]
+fn missing_secret_file_beside_a_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("latchkey-data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("latchkey.db"), "").unwrap();
+    let output = command(folder.path(), &["serve"]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("secret is missing, although") && error.contains("Restore the file from a backup"),
+        "{error}"
+    );
+    assert!(!data.join("secret").exists());
+}
+
+#[test]
+fn database_in_an_unreadable_folder_is_not_reported_as_missing() {
+    // root reads every folder: a file in the place of the folder can't be entered by anyone
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let url = "database.url=sqlite:file/latchkey.db";
+    let output = command(folder.path(), &["user", "list", "--set", url]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && !error.contains("there is no database"), "{error}");
+}
