@@ -6,6 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use jsonwebtoken::errors::ErrorKind;
 use latchkey_verify::jose::{
     access_token::{HeaderError, RawClaims, UnverifiedToken},
     strict_json,
@@ -112,12 +113,15 @@ impl TokenVerifier {
         if jws.header.alg != key.algorithm().as_str() {
             return Err(TokenError::WrongAlgorithm);
         }
-        if !key.key().verify_encoded(jws.message, jws.signature) {
-            return Err(if jws.signature().is_some() { TokenError::BadSignature } else { TokenError::Malformed });
+        let claims: RawClaims = key.key().decode(token).map_err(|error| match error.kind() {
+            ErrorKind::InvalidSignature => TokenError::BadSignature,
+            ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
+            _ => TokenError::Malformed,
+        })?;
+        // jsonwebtoken accepts duplicate members.
+        if !jws.payload().is_some_and(|payload| strict_json::is_unambiguous(&payload)) {
+            return Err(TokenError::Malformed);
         }
-        // jsonwebtoken would decode the header and the payload once more, and accept duplicate members.
-        let claims: RawClaims =
-            jws.payload().and_then(|payload| strict_json::from_slice(&payload)).ok_or(TokenError::Malformed)?;
         let not_before = claims.not_before();
         Ok(if claims.sid.is_none() && claims.names_client_as_subject() {
             let claims = self.rules.client_claims(claims)?;
