@@ -171,7 +171,7 @@ impl Global {
 fn start_logging(config: &Config, telemetry: Option<&Telemetry>) -> Result<LogFilter, ConfigError> {
     let log_filter = logging::init(&config.log, telemetry.map(Telemetry::tracer))?;
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("configuration: {warning}");
     }
     Ok(log_filter)
 }

@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 pub struct ClientClaims {
     /// The issuer, compared as a string.
     pub iss: String,
-    /// The client's name.
+    /// The client identifier (`client_id`).
     pub sub: String,
     /// The audiences.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
-    /// The client's name, equal to `sub`.
+    /// The client identifier, equal to `sub`.
     pub client_id: String,
     /// The time of issue.
     pub iat: i64,

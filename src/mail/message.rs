@@ -52,9 +52,9 @@ macro_rules! header {
     };
 }
 
-// RFC 3834, section 5: no vacation responder answers.
+// Asks vacation responders not to reply (RFC 3834, section 5).
 header!(AutoSubmitted, "Auto-Submitted");
-// Exchange's own name for the same request.
+// Asks Microsoft Exchange the same, with its own header.
 header!(AutoResponseSuppress, "X-Auto-Response-Suppress");
 // RFC 2369, section 3.2
 header!(ListUnsubscribe, "List-Unsubscribe");
@@ -62,7 +62,7 @@ header!(ListUnsubscribe, "List-Unsubscribe");
 /// The message of a mail. The same mail gives the same `Message-ID` and `Date` at every attempt.
 ///
 /// # Errors
-/// If an address can't be used. [`Recipient`] permits none of those.
+/// If lettre refuses an address. [`Recipient`] validates addresses, so this does not happen in practice.
 pub fn message(
     settings: &MailSettings,
     id: MailId,

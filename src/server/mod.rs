@@ -31,7 +31,7 @@ use connection::Context;
 use per_address::PerAddress;
 use signal::Signal;
 
-/// Time in which connections that were closed by the server must end. They no longer wait for the network.
+/// How long to wait for tasks of connections that the server has cut. Short, because such a task no longer waits for its peer.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listen backlog: connections that are established but not yet accepted. Linux limits it to `net.core.somaxconn`.

@@ -41,8 +41,8 @@ pub struct CodeExchange {
 /// Why a code was not exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeCodeError {
-    /// The code is unknown, used or expired, was issued to another client or for another redirect URI or verifier, or the sign-in behind it
-    /// has ended.
+    /// The code is unknown, used, expired, or bound to another client, redirect URI or verifier; or the browser session has ended,
+    /// the consent was withdrawn, or the account now needs a second factor that the sign-in lacked.
     #[error("the authorization code is not valid")]
     InvalidCode,
     /// The resource was not among those of the authorization request.
@@ -65,7 +65,7 @@ pub async fn exchange_code(
     input: CodeExchange,
     from: &Origin,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
-    limits::refresh_from(state, from.ip)?;
+    limits::check_refresh_by_address(state, from.ip)?;
     let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
     let challenge = match &input.code_verifier {
         None => String::new(),
@@ -103,7 +103,7 @@ pub async fn exchange_code(
         Exchanged::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The session exists: a later refusal ends it.
+    // The session now exists, so an error from here on must revoke it.
     match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
             state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
@@ -135,14 +135,14 @@ async fn issue_tokens(
     if let Some(resource) = input.resource.as_deref() {
         narrow(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
     }
-    name_client(&mut grant, client);
+    set_public_client_id(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
     let id_token = id_tokens::issue(state, &grant, payload.nonce, &tokens.access_token, now).await?;
     Ok((tokens, id_token))
 }
 
-/// Replaces the internal id of a dynamic client in a grant by the `client_id` that the client sends, for its tokens.
-pub(super) fn name_client(grant: &mut Grant, client: &Client) {
+/// Sets the client of a grant to the `client_id` that a dynamic client sends, because its tokens must not show its internal id.
+pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
     if let Some(dynamic) = &client.dynamic
         && let Some(granted) = grant.client.as_deref_mut()
     {

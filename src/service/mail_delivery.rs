@@ -214,7 +214,9 @@ fn log(mail: &ClaimedMail, result: &Attempt) {
             tracing::warn!(%id, %template, attempts, next_attempt = %due, "mail not sent yet: {error}");
         }
         Attempt::GivenUp(error) => tracing::error!(%id, %template, attempts, "mail rejected: {error}"),
-        Attempt::Expired(error) => tracing::error!(%id, %template, attempts, "mail expired: {error}"),
+        Attempt::Expired(error) => {
+            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: {error}")
+        }
     }
 }
 
@@ -224,7 +226,7 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
         match state.sql.finish_mail(mail, result, state.clock.now()).await {
             Ok(_) => return,
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(id = %mail.row.id, %error, "mail: storing the result of an attempt failed, retrying");
+                tracing::warn!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed, retrying");
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => {

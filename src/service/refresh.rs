@@ -12,7 +12,7 @@ use crate::{
     service::{
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
-        exchange_code::{name_client, narrow},
+        exchange_code::{narrow, set_public_client_id},
         id_tokens, limits, notices,
         sign_in::policy,
         token_issuer::{self, Tokens},
@@ -79,7 +79,7 @@ pub async fn refresh_for_client(
     if let Some(resource) = resource {
         narrow(state, &mut grant, resource).ok_or(RefreshError::InvalidTarget)?;
     }
-    name_client(&mut grant, client);
+    set_public_client_id(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
     let id_token = id_tokens::issue(state, &grant, None, &tokens.access_token, now).await?;
     Ok((tokens, id_token))
@@ -115,9 +115,9 @@ async fn rotate(
     accepted: Accepted,
     client: Option<&str>,
 ) -> Result<(Grant, Timestamp, &'static str), RefreshError> {
-    limits::refresh_from(state, from.ip)?;
+    limits::check_refresh_by_address(state, from.ip)?;
     let claims = decode_refresh_token(state, token).await?.ok_or(RefreshError::InvalidToken)?;
-    limits::refresh_of(state, claims.account)?;
+    limits::check_refresh_by_account(state, claims.account)?;
     let now = state.clock.now();
     let settings = &state.config.session;
     let tag = state.origin_tags.tag(from.ip, from.user_agent.as_deref());

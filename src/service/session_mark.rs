@@ -80,8 +80,8 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
         tracing::error!(
             found = found.map(|mark| mark.to_string()),
             expected = known.map(|mark| mark.to_string()),
-            "Redis was restored from an old copy, or lost writes: its mark is older than that of the database. All sessions \
-             end, because ended sessions would be live again"
+            "Redis was restored from an old copy or lost writes: its session mark is missing, or older than that of the database. Ending \
+             all sessions, because sessions that ended since then would be live again"
         );
         let ended = end_all(state, "redis_restored").await?;
         tracing::warn!(ended, "all sessions ended: users sign in again");

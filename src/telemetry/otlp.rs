@@ -1,4 +1,4 @@
-//! The exporter: OTLP over HTTP, protobuf.
+//! Exports traces with OTLP over HTTP (protobuf).
 
 use std::collections::HashMap;
 
@@ -50,7 +50,7 @@ impl Telemetry {
             .with_service_name(settings.service_name.clone())
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .build();
-        // a sampled parent decides for its children; root spans are sampled here
+        // a child span follows its parent's sampling decision; `sample_ratio` applies to root spans
         let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
@@ -68,7 +68,7 @@ impl Telemetry {
     /// Exports the queued spans and stops the thread.
     pub fn close(self) {
         if let Err(error) = self.provider.shutdown() {
-            tracing::warn!(%error, "failed to export all traces before the shutdown");
+            tracing::warn!(%error, "telemetry: flushing spans at shutdown failed, the last traces may be incomplete");
         }
     }
 }

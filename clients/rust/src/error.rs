@@ -12,7 +12,7 @@ pub enum VerifyError {
     #[error("the token was revoked")]
     Revoked,
     /// The account's claims, such as its roles, have changed since the token was issued. The client's next refresh returns a
-    /// token with the current ones. Clients learn it as `reason="claims_changed"` beside `invalid_token`.
+    /// token with the current claims. The response has `error="invalid_token"` and `reason="claims_changed"`.
     #[error("the claims of the account have changed since the token was issued")]
     ClaimsChanged,
     /// The issuer is unreachable and the local state is stale, so the token can be neither accepted nor refused. Answer
@@ -22,7 +22,7 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// Whether a retry may succeed: the token itself was not found to be invalid.
+    /// Whether the issuer was unreachable. The token may be valid, so a retry may succeed.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
     }
@@ -110,9 +110,9 @@ impl Invalid {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// The issuer is not an `https` URL without query and fragment (RFC 8414, section 2). Plain `http` is accepted for
+    /// The issuer must be an `https` URL that has no query or fragment (RFC 8414, section 2). Plain `http` is accepted for
     /// loopback addresses, and for others after [`crate::Builder::allow_plain_http`].
-    #[error("the issuer {0} is not an https URL without query, fragment and trailing slash")]
+    #[error("the issuer {0} must be an https URL with no query, fragment or trailing slash")]
     Issuer(String),
     /// No audience was configured. The verifier would accept every token of the issuer, whatever service it is for.
     #[error("no audience is configured")]

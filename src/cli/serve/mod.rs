@@ -144,7 +144,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     state.finish_background(MAIL_STOP_TIMEOUT).await;
     drop(stop_mail);
     if tokio::time::timeout(MAIL_STOP_TIMEOUT, mail).await.is_err() {
-        tracing::warn!("mail: attempts in progress are abandoned; they are repeated after their lease");
+        tracing::warn!("mail: delivery attempts abandoned at shutdown; a node repeats them when their lease ends");
     }
     drop(stop_metrics);
     if let Some(metrics_server) = metrics_server {

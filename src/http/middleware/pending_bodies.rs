@@ -99,7 +99,7 @@ impl PendingBodies {
         &self.evicted
     }
 
-    /// Takes a slot for a body, which it holds until the result is dropped. Evicts the oldest bodies that exceed a bound.
+    /// Takes a slot for a body; dropping the returned [`PendingBody`] frees the slot. Evicts the oldest bodies that exceed a bound.
     pub fn admit(self: &Arc<Self>, sender: Sender) -> PendingBody {
         let (evict, evicted) = oneshot::channel();
         let slot = Slot { connection: sender.connection, network: sender.address.map(network), evict };
@@ -187,7 +187,7 @@ impl PendingBody {
     pub async fn evicted(&mut self) -> Bound {
         match (&mut self.evicted).await {
             Ok(bound) => bound,
-            // only `remove` drops the sender of a slot, and only after sending or when this is dropped
+            // unreachable: the sender is dropped only after it has sent, or when this `PendingBody` is dropped
             Err(_) => std::future::pending().await,
         }
     }

@@ -1,4 +1,4 @@
-//! Removes all factors of an account whose owner has lost them, by an operator, an admin or a service client.
+//! Lets an operator, an admin or a service client remove all factors of an account whose owner has lost them.
 
 use crate::{
     domain::{
@@ -17,8 +17,8 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// Removes all factors and recovery codes of an account, and ends its sessions. Returns whether there was such an account. If the
-/// account must have a second factor, its next sign-in sets one up at once, without a grace period.
+/// Removes all factors and recovery codes of an account, and ends its sessions. Returns false if the account does not exist. If the
+/// account must have a second factor, its owner must set one up at the next sign-in, without a grace period.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -31,7 +31,8 @@ pub async fn reset(
     let now = state.clock.now();
     let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(false) };
     let had = change.account.factors;
-    clear(&mut change, now).await?;
+    change.clear_factors(now).await?;
+    // A requirement since 1970 leaves no grace period.
     change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
     let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
     entry.facts.actor = initiator.actor();
@@ -54,10 +55,4 @@ pub async fn reset(
     change.commit().await?;
     tracing::info!(account = %account.id, ended, "second factors reset");
     Ok(true)
-}
-
-/// Removes all factors of an account, as part of a change: nothing that another person set up survives the verification of the
-/// address (I13).
-pub(in crate::service) async fn clear(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
-    Ok(change.clear_factors(now).await?)
 }

@@ -1,9 +1,9 @@
 //! Brute-force protection of second factors: wrong codes make further codes of the same kind and account wait.
 //!
 //! Wrong codes are counted in buckets: one for each device and network where the owner has shown a second factor before, and one for
-//! all other callers. A change that adds a factor forgets the devices and networks of earlier logins, which an attacker with the
-//! password may have collected. So an attacker who knows the password can try few codes a day, from any number of addresses, and
-//! can't make the owner wait. docs/factors.md has the calculation.
+//! all other callers. Adding a factor makes the account forget all recognized devices and networks: an attacker who already had
+//! the password may have made their own recognized. So such an attacker can try only a few codes a day, from any number of
+//! addresses, and does not delay the owner on a recognized device or network. docs/factors.md has the calculation.
 
 use std::net::IpAddr;
 
@@ -58,7 +58,7 @@ impl FactorAttempt {
         }
     }
 
-    /// Removes the attempt from the wrong codes: the code was right (`was_right`), or was not checked.
+    /// Stops counting the attempt as a wrong code, because the code was right (`was_right` is true) or was not checked (false).
     pub(in crate::service) async fn refund(self, state: &AppState, was_right: bool) {
         let Some(bucket) = self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, was_right).await {

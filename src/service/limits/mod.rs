@@ -244,7 +244,7 @@ pub fn client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), S
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn refresh_from(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
 }
 
@@ -252,7 +252,7 @@ pub fn refresh_from(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceE
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn refresh_of(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
+pub fn check_refresh_by_account(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
     local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
     local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
 }

@@ -97,11 +97,11 @@ impl Sql {
         self.one(select!("WHERE id = $1"), id.to_string()).await
     }
 
-    /// Finds the account that has an identifier as its primary e-mail address, verified secondary address or username, with one
-    /// query. Of an address that one account has verified and another has not, the account that has verified it (I13).
+    /// Finds the account whose primary e-mail address, verified secondary address or username is the identifier, with one query.
+    /// If two accounts have the address, the one that has verified it wins (I13).
     ///
-    /// An account whose name was stored before Unicode normalization, and whose normalized name another account has,
-    /// keeps its old key: it is found by its name exactly as it was typed at registration.
+    /// Releases before Unicode normalization stored names as typed. Where the normalized name already belonged to another account,
+    /// the old name stayed: such an account is found only by its name exactly as typed at registration.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -196,16 +196,16 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -
             } else if taken.contains(&row.email.key()) {
                 ImportOutcome::EmailTaken
             } else {
-                insert_taken(tx, row, following).await?
+                resolve_conflict(tx, row, following).await?
             });
         }
     }
     Ok(outcomes)
 }
 
-/// Finds out which value of `row` was taken before the rows `following` it were inserted. If the conflicting account was
-/// deleted in the meantime, the row is inserted after all.
-async fn insert_taken(
+/// Finds the value of `row` that another account already has; accounts inserted from the rows `following` it do not count. If
+/// that account was deleted in the meantime, the row is inserted after all.
+async fn resolve_conflict(
     tx: &mut Transaction<'_, Any>,
     row: &NewAccount,
     following: &[NewAccount],

@@ -84,7 +84,7 @@ async fn attempt(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttle_backs_off_strangers_and_not_known_devices() {
+async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let (device, mut now) = (ThrottleBucket::device("d"), NOW);
@@ -122,7 +122,7 @@ async fn throttle_backs_off_strangers_and_not_known_devices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn forgotten_devices_count_as_strangers_whose_failures_stay() {
+async fn forgotten_device_is_throttled_with_unrecognized_callers() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let (device, home) = (ThrottleBucket::device("d"), ThrottleBucket::address("home"));
@@ -138,7 +138,7 @@ async fn forgotten_devices_count_as_strangers_whose_failures_stay() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttle_forgets_the_device_seen_longest_ago() {
+async fn login_throttle_evicts_least_recently_seen_device() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     for number in 0..20_u64 {
