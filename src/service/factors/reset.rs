@@ -14,7 +14,6 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::sql::AccountChange,
 };
 
 /// Removes all factors and recovery codes of an account, and ends its sessions. Returns false if the account does not exist. If the
