@@ -152,15 +152,19 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
         let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
         let directory = keeps_something.then(|| config.data_dir.clone());
-        let required = [("database", database), ("secret", secret), ("data directory", directory)];
-        let missing =
-            required.iter().find_map(|(kind, path)| Some((kind, path.as_ref().filter(|path| !path.exists())?)));
-        if let Some((kind, path)) = missing {
-            let path = path.display();
-            let text = format!(
-                "there is no {kind} at {path}; name the service's data directory with --data-dir, or create the service \
-                 with `latchkey serve` or `latchkey migrate`"
-            );
+        for (kind, path) in [("database", database), ("secret", secret), ("data directory", directory)] {
+            let Some(path) = path else { continue };
+            let (exists, path) = (path.try_exists(), path.display());
+            let text = match exists {
+                Ok(true) => continue,
+                Ok(false) => format!(
+                    "there is no {kind} at {path}; name the service's data directory with --data-dir, or create the service \
+                     with `latchkey serve` or `latchkey migrate`"
+                ),
+                Err(error) => {
+                    format!("the {kind} {path} can't be read: {error}; run the command as the user of the service")
+                }
+            };
             return Err(about("data_dir", text));
         }
     }

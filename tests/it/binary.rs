@@ -322,8 +322,13 @@ fn database_in_an_unreadable_folder_is_not_reported_as_missing() {
     // root reads every folder: a file in the place of the folder can't be entered by anyone
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
-    let url = "database.url=sqlite:file/latchkey.db";
-    let output = command(folder.path(), &["user", "list", "--set", url]).output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && !error.contains("there is no database"), "{error}");
+    for arguments in [["--set", "database.url=sqlite:file/latchkey.db"], ["--data-dir", "file"]] {
+        let mut list = command(folder.path(), &[&["user", "list"], &arguments[..]].concat());
+        list.env("LATCHKEY_SECRET", "a secret of more than thirty-two bytes")
+            .env("LATCHKEY_REDIS_URL", "redis://localhost");
+        let output = list.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && error.contains("can't be read"), "{error}");
+        assert!(!error.contains("there is no "), "{error}");
+    }
 }

@@ -53,8 +53,11 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
             describe_external_data(&config, false, false)
         );
     }
-    if let Some(path) = database.as_ref().filter(|path| !path.exists()) {
-        bail!("there is no database at {}", path.display());
+    if let Some(path) = &database {
+        let exists = path.try_exists().with_context(|| format!("the database {} can't be read", path.display()))?;
+        if !exists {
+            bail!("there is no database at {}", path.display());
+        }
     }
     create_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
 
