@@ -35,13 +35,13 @@ impl fmt::Debug for LogFilter {
 }
 
 impl LogFilter {
-    /// Replaces the filter by `log.filter` of these settings.
+    /// Replaces the filter with `log.filter` of these settings.
     ///
     /// # Errors
     /// If the filter can't be parsed; [`config::load`] checks that too.
     pub fn replace(&self, settings: &LogSettings) -> Result<(), ConfigError> {
         let filter = parse(settings)?;
-        // fails only if the subscriber is gone, and then nothing is logged
+        // fails only if the subscriber no longer exists; then nothing is logged anyway
         let _ = (self.replace)(filter);
         Ok(())
     }
@@ -77,11 +77,11 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(parse(settings)?);
-    // with a hint, since without one every event of every level would be evaluated at run time
+    // Without the hint, tracing would assume that this filter may enable every level, and would evaluate each event.
     let filter = filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE));
     let traces = tracer.map(|tracer| {
-        let ours = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
-        telemetry::layer(tracer).with_filter(ours)
+        let only_spans = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
+        telemetry::layer(tracer).with_filter(only_spans)
     });
     let registry = registry().with(traces);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
@@ -89,7 +89,7 @@ where
         // in colour, unless NO_COLOR is set
         LogFormat::Auto | LogFormat::Text if is_terminal => Box::new(registry.with(layer.with_filter(filter))),
         LogFormat::Text => Box::new(registry.with(layer.with_ansi(false).with_filter(filter))),
-        // fields beside the message, so that log stores index them by their names
+        // flattened: the fields are beside the message, so that log stores index them by their names
         LogFormat::Auto | LogFormat::Json => {
             Box::new(registry.with(layer.json().flatten_event(true).with_filter(filter)))
         }
@@ -98,10 +98,10 @@ where
 }
 
 fn may_be_logged(event: &Metadata<'_>) -> bool {
-    let is_of = |target: &&str| {
+    let has_target = |target: &&str| {
         event.target().strip_prefix(*target).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     };
-    !NEVER_LOGGED.iter().any(is_of)
+    !NEVER_LOGGED.iter().any(has_target)
 }
 
 #[cfg(test)]
@@ -158,7 +158,10 @@ mod tests {
             let line = request_line(format, is_terminal);
             assert!(line.contains("answered") && !line.starts_with('{'), "{line}");
         }
-        assert!(!request_line(LogFormat::Text, false).contains('\u{1b}'), "no colours in a file");
+        assert!(
+            !request_line(LogFormat::Text, false).contains('\u{1b}'),
+            "a log that is not on a terminal has colour codes"
+        );
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // before the first thread and the first large allocation
     latchkey::crypto::huge_pages::disable();
-    // One TLS provider for Redis and PostgreSQL. Installing fails only if there is one already, and nothing ran before.
+    // The connections to Redis and PostgreSQL use the default TLS provider of the process. The result is ignored: the
+    // installation fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     latchkey::cli::main()
 }

@@ -19,16 +19,16 @@ use tokio::{
     sync::oneshot,
 };
 
-/// Maximum number of tasks polled before a core checks its sockets and timers. Tokio's default of 61 is about 4 ms of
-/// refreshes, during which Redis would sit idle.
+/// Maximum number of tasks that a core polls before it checks its sockets and timers. With tokio's default of 61, a core could
+/// work on refreshes for about 4 ms before it reads the next answers of Redis, and Redis would be idle meanwhile.
 const EVENT_INTERVAL: u32 = 16;
 
 thread_local! {
-    /// Index of the core that this thread runs, if it is one of [`Cores::start`].
+    /// Index of the core that this thread runs. `None` on threads that [`Cores::start`] did not create.
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
-/// The runtimes that serve connections. Dropping it stops their tasks.
+/// The runtimes that serve connections. Dropping `Cores` stops the tasks of the runtimes that [`Cores::start`] created.
 pub struct Cores {
     cores: Vec<Core>,
 }
@@ -37,7 +37,7 @@ struct Core {
     runtime: Handle,
     /// Number of connections assigned to this core.
     load: Arc<AtomicUsize>,
-    /// Dropping it stops the runtime, unless the runtime belongs to the caller.
+    /// Dropping the sender stops the runtime. `None` for a runtime that belongs to the caller.
     _stop: Option<oneshot::Sender<()>>,
 }
 
@@ -58,7 +58,7 @@ impl Cores {
         Ok(Self { cores })
     }
 
-    /// Uses only the runtime that this is called in: for commands, metrics and tests.
+    /// Uses only the runtime of the caller: for commands, metrics and tests.
     ///
     /// # Panics
     /// Outside a runtime.
@@ -79,7 +79,7 @@ impl Cores {
     }
 }
 
-/// Index of the core that the current thread runs, if it is one of [`Cores::start`].
+/// Index of the core that the current thread runs. `None` on threads that [`Cores::start`] did not create.
 pub fn current_core() -> Option<usize> {
     CURRENT.get()
 }
@@ -91,7 +91,7 @@ impl Core {
         let (stop, stopped) = oneshot::channel::<()>();
         thread::Builder::new().name(format!("core-{index}")).spawn(move || {
             CURRENT.set(Some(index));
-            // an error means that the sender was dropped
+            // completes with an error when the sender is dropped
             let _ = runtime.block_on(stopped);
             runtime.shutdown_background();
         })?;

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address belongs to the public Internet (IANA's registries of special-purpose addresses). IPv6 addresses that contain an
-/// IPv4 address count as that address where the path may lead through a translator; addresses of tunnels are refused.
+/// Whether an address belongs to the public Internet (IANA's registries of special-purpose addresses). An IPv4-mapped address
+/// and one of NAT64 are public if the IPv4 address in them is. Addresses of tunnels (6to4, Teredo) are not public.
 pub(super) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

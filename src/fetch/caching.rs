@@ -1,10 +1,10 @@
-//! How long a response may be used again (RFC 9111, section 4.2).
+//! The freshness of responses (RFC 9111, section 4.2).
 
 use std::time::{Duration, SystemTime};
 
 use hyper::header::{self, HeaderMap};
 
-/// The remaining freshness of a response: the freshness lifetime that it states, less its age. None if it states no
+/// The remaining freshness of a response: the freshness lifetime that it states, less its age. `None` if it states no
 /// lifetime. Zero if it must not be stored, or not be used without validation.
 pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let mut lifetime = None;
@@ -26,7 +26,7 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     }
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let lifetime = lifetime.or_else(|| {
-        // An unreadable date is one in the past.
+        // An unreadable `Expires` is in the past (RFC 9111, section 5.3).
         let expires = httpdate::parse_http_date(text(header::EXPIRES)?).unwrap_or(SystemTime::UNIX_EPOCH);
         let date = text(header::DATE).and_then(|date| httpdate::parse_http_date(date).ok())?;
         Some(expires.duration_since(date).unwrap_or_default())
@@ -39,7 +39,7 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    fn of(pairs: &[(&'static str, &str)]) -> Option<u64> {
+    fn freshness_secs(pairs: &[(&'static str, &str)]) -> Option<u64> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, value.parse().unwrap());
@@ -50,20 +50,24 @@ mod tests {
     #[test]
     fn freshness_is_the_lifetime_less_the_age() {
         let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&[("cache-control", "public, max-age=300")]), Some(300));
-        assert_eq!(of(&[("cache-control", "max-age=300"), ("age", "100")]), Some(200));
-        assert_eq!(of(&[("cache-control", "max-age=300"), ("age", "400")]), Some(0));
-        assert_eq!(of(&[("cache-control", "s-maxage=60, max-age=300")]), Some(60));
-        assert_eq!(of(&[("cache-control", "max-age=300, s-maxage=60")]), Some(60));
-        assert_eq!(of(&[("cache-control", "max-age=\"300\"")]), Some(300));
-        assert_eq!(of(&[("cache-control", "max-age=-1")]), Some(0));
-        assert_eq!(of(&[("cache-control", "No-Store, max-age=300")]), Some(0));
-        assert_eq!(of(&[("cache-control", "max-age=300"), ("cache-control", "no-cache")]), Some(0));
-        assert_eq!(of(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date)]), Some(600));
-        assert_eq!(of(&[("expires", "0"), ("date", date)]), Some(0));
+        assert_eq!(freshness_secs(&[]), None);
+        assert_eq!(freshness_secs(&[("cache-control", "public, max-age=300")]), Some(300));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("age", "100")]), Some(200));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("age", "400")]), Some(0));
+        assert_eq!(freshness_secs(&[("cache-control", "s-maxage=60, max-age=300")]), Some(60));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=300, s-maxage=60")]), Some(60));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=\"300\"")]), Some(300));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=-1")]), Some(0));
+        assert_eq!(freshness_secs(&[("cache-control", "No-Store, max-age=300")]), Some(0));
+        assert_eq!(freshness_secs(&[("cache-control", "max-age=300"), ("cache-control", "no-cache")]), Some(0));
+        assert_eq!(freshness_secs(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date)]), Some(600));
+        assert_eq!(freshness_secs(&[("expires", "0"), ("date", date)]), Some(0));
         assert_eq!(
-            of(&[("expires", "Sun, 06 Nov 1994 08:59:37 GMT"), ("date", date), ("cache-control", "max-age=5")]),
+            freshness_secs(&[
+                ("expires", "Sun, 06 Nov 1994 08:59:37 GMT"),
+                ("date", date),
+                ("cache-control", "max-age=5")
+            ]),
             Some(5)
         );
     }

@@ -1,11 +1,11 @@
-//! HTTPS requests to hosts that dynamic clients name, with protection against server-side request forgery (OWASP, "Server-Side Request
-//! Forgery Prevention"):
+//! HTTPS requests to hosts that dynamic clients name, with protection against server-side request forgery (OWASP, "Server-Side
+//! Request Forgery Prevention"):
 //!
-//! - The host is resolved once, all of its addresses must be public, and the connection goes to one of the addresses that were checked. A name
-//!   that resolves to another address a moment later changes nothing.
+//! - The host is resolved once, all of its addresses must be public, and the connection goes to one of these addresses. A name
+//!   that resolves to another address afterwards (DNS rebinding) has no effect.
 //! - Only https, with a verified certificate. No redirect is followed, no proxy is used, no cookie or credential is sent.
-//! - The time, the size of the response and its headers, and the number of concurrent requests, in total and to a host, are limited.
-//!   Compressed responses are refused.
+//! - Limits apply to the time, to the size of the response and of its headers, and to the concurrent requests, in total and to
+//!   a host. Compressed responses are refused.
 
 mod address;
 mod caching;
@@ -39,16 +39,17 @@ pub use self::tls::FetcherError;
 
 /// The maximum number of addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 3;
-/// The largest size of the headers of a response, and the largest number of them.
+/// The maximum size of the headers of a response, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
+/// The maximum number of headers of a response.
 const MAX_HEADERS: usize = 64;
 
-/// The reason for a request. Each has concurrent requests of its own.
+/// The reason for a request. Each reason has its own limit of concurrent requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FetchPurpose {
     /// The authorization request of a browser needs the document of a client.
     Authorization,
-    /// A client calls another endpoint: its keys, or its document again.
+    /// A client calls another endpoint, which needs the client's keys or its document.
     ClientAuthentication,
 }
 
@@ -57,7 +58,7 @@ pub enum FetchPurpose {
 pub struct Fetched {
     /// The bytes.
     pub body: Vec<u8>,
-    /// How long the response may be used again; none if it does not say.
+    /// How long the response may be reused; `None` if its headers do not say.
     pub freshness: Option<Duration>,
 }
 
@@ -76,16 +77,16 @@ pub enum FetchError {
     /// An address of the host is not public.
     #[error("the host has an address that is not public; dynamic_clients.private_networks allows private ones")]
     PrivateAddress,
-    /// No connection.
+    /// No address of the host accepts a connection.
     #[error("no address of the host accepts a connection")]
     Connect,
     /// The TLS handshake failed.
     #[error("the TLS handshake failed, or the certificate is not trusted")]
     Tls,
-    /// The connection broke, or the response is no HTTP.
+    /// The connection broke, or the response is not valid HTTP.
     #[error("the connection broke, or the response is malformed or has headers of more than 16 KiB")]
     Http,
-    /// Another status than 200. Redirects are not followed.
+    /// The status is not 200. Redirects are not followed.
     #[error("the status is {0} and not 200; redirects are not followed")]
     Status(u16),
     /// The response is not JSON.
@@ -122,7 +123,7 @@ impl FetchError {
     }
 }
 
-/// Fetches documents.
+/// Fetches JSON documents over https.
 pub struct Fetcher {
     tls: TlsConnector,
     private_networks: Vec<IpNet>,
@@ -132,7 +133,7 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Reads the certificate authorities.
+    /// Creates a fetcher. Reads the certificate authorities.
     ///
     /// # Errors
     /// [`FetcherError`]
@@ -188,7 +189,7 @@ impl Fetcher {
         Err(FetchError::Connect)
     }
 
-    /// Returns the first addresses of a host. Refuses all of them if one is not public, since the host may then be an attacker's.
+    /// Returns the first addresses of a host. Refuses all of them if one is not allowed, because the host may be an attacker's.
     fn check_addresses(&self, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, FetchError> {
         let mut addresses = Vec::new();
         for address in found {
@@ -202,12 +203,12 @@ impl Fetcher {
     }
 
     fn is_allowed(&self, address: IpAddr) -> bool {
-        // The network routes an IPv4-mapped IPv6 address as the IPv4 address.
+        // The kernel connects to an IPv4-mapped IPv6 address over IPv4.
         let address = address.to_canonical();
         address::is_public(address) || self.private_networks.iter().any(|network| network.contains(&address))
     }
 
-    /// Reads the body up to the limit.
+    /// Reads the body, up to `dynamic_clients.max_document`.
     async fn read_body(&self, response: Response<Incoming>) -> Result<Vec<u8>, FetchError> {
         let mut body = response.into_body();
         let mut bytes = Vec::new();

@@ -11,10 +11,10 @@ use super::FetchPurpose;
 
 /// The maximum number of concurrent requests for a purpose.
 const MAX_CONCURRENT: usize = 16;
-/// The maximum number of concurrent requests for a purpose to a host.
+/// The maximum number of concurrent requests to a host for one purpose.
 const MAX_PER_HOST: usize = 4;
 
-/// The requests in progress.
+/// Counts the requests in progress.
 pub(super) struct Slots {
     authorization: Semaphore,
     client_authentication: Semaphore,

@@ -1,4 +1,4 @@
-//! The certificate authorities that are trusted.
+//! The certificate authorities that the fetcher trusts.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use rustls::{
 use rustls_native_certs::load_native_certs;
 use tokio_rustls::TlsConnector;
 
-/// Why no documents can be fetched.
+/// Why a fetcher can't be created.
 #[derive(Debug, thiserror::Error)]
 pub enum FetcherError {
     /// The file of `dynamic_clients.ca_file` can't be used.

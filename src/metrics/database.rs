@@ -13,7 +13,7 @@ pub struct DatabaseMetrics {
     in_use: IntGauge,
     max: IntGauge,
     wait: Histogram,
-    queries: Histogram,
+    lookups: Histogram,
     errors: IntCounter,
 }
 
@@ -30,7 +30,7 @@ impl Default for DatabaseMetrics {
                 "latchkey_database_wait_seconds",
                 "Time until a transaction had its connection and had begun.",
             ),
-            queries: duration(
+            lookups: duration(
                 "latchkey_database_lookup_duration_seconds",
                 "Duration of single-row lookups, such as the account of a login, including the wait for a connection.",
             ),
@@ -50,12 +50,12 @@ impl DatabaseMetrics {
             Box::new(self.in_use.clone()),
             Box::new(self.max.clone()),
             Box::new(self.wait.clone()),
-            Box::new(self.queries.clone()),
+            Box::new(self.lookups.clone()),
             Box::new(self.errors.clone()),
         ]
     }
 
-    /// Sets the gauges of the pool; called when the metrics are read.
+    /// Sets the gauges of the pool. Called when the metrics are read.
     pub fn set_pool(&self, connections: usize, idle: usize, max: u32) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.connections.set(number(connections));
@@ -76,14 +76,14 @@ impl DatabaseMetrics {
     /// # Errors
     /// The error of `lookup`.
     pub async fn time_lookup<T, E>(&self, lookup: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-        self.time(&self.queries, lookup).await
+        self.time(&self.lookups, lookup).await
     }
 
-    async fn time<T, E>(&self, took: &Histogram, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    async fn time<T, E>(&self, duration: &Histogram, call: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let started = Instant::now();
         let result = call.await;
         match &result {
-            Ok(_) => took.observe(started.elapsed().as_secs_f64()),
+            Ok(_) => duration.observe(started.elapsed().as_secs_f64()),
             Err(_) => self.errors.inc(),
         }
         result

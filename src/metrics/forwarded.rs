@@ -2,19 +2,20 @@
 
 use prometheus::{IntCounter, IntCounterVec};
 
-/// `latchkey_forwarded_requests_total` of a request from a trusted proxy with the configured header.
+/// Result of a request from a trusted proxy that sent the header of `http.forwarded_header`.
 pub const READ: &str = "read";
-/// `latchkey_forwarded_requests_total` of a request from a local address that is not a trusted proxy's, with a proxy's header.
+/// Result of a request with a proxy's header from a local address that is not in `http.trusted_proxies`.
 pub const UNTRUSTED_PEER: &str = "untrusted_peer";
-/// `latchkey_forwarded_requests_total` of a request from a trusted proxy with the other header.
+/// Result of a request from a trusted proxy that sent the other header only: `Forwarded` in place of `X-Forwarded-For`, or the
+/// reverse.
 pub const OTHER_HEADER: &str = "other_header";
-/// `latchkey_forwarded_requests_total` of a request from a trusted proxy without either header.
+/// Result of a request from a trusted proxy that sent neither header.
 pub const ABSENT: &str = "absent";
 
 /// The name of the metric, which `latchkey doctor` reads.
 pub const FORWARDED_REQUESTS: &str = "latchkey_forwarded_requests_total";
 
-/// How requests through proxies named their clients.
+/// Counts requests through proxies by result: how they named their client.
 pub struct ForwardedMetrics {
     /// Counts [`READ`].
     pub read: IntCounter,
@@ -27,6 +28,7 @@ pub struct ForwardedMetrics {
 }
 
 impl ForwardedMetrics {
+    /// Creates the counters. Also returns the collector to register.
     pub(super) fn new() -> (Self, IntCounterVec) {
         let help =
             "Requests from trusted proxies, and requests with a proxy's header from other local addresses, by result.";

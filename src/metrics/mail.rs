@@ -22,6 +22,7 @@ pub struct MailMetrics {
     /// 1 while the last attempt reached the SMTP server or the folder.
     pub reachable: IntGauge,
     queued: IntGauge,
+    /// Age of the oldest mail that waits, in seconds.
     oldest: Gauge,
 }
 
@@ -69,9 +70,9 @@ impl MailMetrics {
         ]
     }
 
-    /// Sets the gauges of the queue.
-    pub fn set_queue(&self, waiting: u64, age: Duration) {
+    /// Sets the gauges of the outbox: the number of mails that wait, and the age of the oldest.
+    pub fn set_queue(&self, waiting: u64, oldest_age: Duration) {
         self.queued.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.oldest.set(age.as_secs_f64());
+        self.oldest.set(oldest_age.as_secs_f64());
     }
 }

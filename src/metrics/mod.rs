@@ -26,7 +26,7 @@ pub use self::{
     redis::{RedisMetrics, Timed},
 };
 
-/// Upper bounds of the duration buckets, in seconds: from a response out of memory to a time-out.
+/// Upper bounds of the duration buckets, in seconds: from a cached response to a timeout.
 const BUCKETS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
@@ -119,8 +119,8 @@ impl Metrics {
     }
 
     /// Counts a request and the time until its response began.
-    pub fn count_request(&self, route: &str, method: &str, status: &str, took: Duration) {
-        self.requests.with_label_values(&[route, method, status]).observe(took.as_secs_f64());
+    pub fn count_request(&self, route: &str, method: &str, status: &str, until_response: Duration) {
+        self.requests.with_label_values(&[route, method, status]).observe(until_response.as_secs_f64());
     }
 
     /// Renders all metrics in Prometheus' text format (version 0.0.4).
@@ -164,6 +164,6 @@ pub(crate) fn float_gauge(name: &str, help: &str) -> Gauge {
 
 /// Unwraps a metric whose name and labels are constants.
 #[expect(clippy::panic, reason = "names and labels are constants; a test creates every metric")]
-pub(crate) fn expect_valid<T>(made: prometheus::Result<T>) -> T {
-    made.unwrap_or_else(|error| panic!("a metric's name or label is invalid: {error}"))
+pub(crate) fn expect_valid<T>(metric: prometheus::Result<T>) -> T {
+    metric.unwrap_or_else(|error| panic!("a metric's name or label is invalid: {error}"))
 }

@@ -22,7 +22,7 @@ pub struct RedisMetrics {
 /// Duration and errors of one command or script.
 #[derive(Clone, Debug)]
 pub struct Timed {
-    took: Histogram,
+    duration: Histogram,
     errors: IntCounter,
 }
 
@@ -67,12 +67,15 @@ impl RedisMetrics {
 
     /// A handle for a command or script.
     pub fn timed(&self, command: &str) -> Timed {
-        Timed { took: self.commands.with_label_values(&[command]), errors: self.errors.with_label_values(&[command]) }
+        Timed {
+            duration: self.commands.with_label_values(&[command]),
+            errors: self.errors.with_label_values(&[command]),
+        }
     }
 }
 
 impl Timed {
-    /// Waits for an answer and records it.
+    /// Waits for the answer of Redis, and records its duration or its error.
     ///
     /// # Errors
     /// The error of `answer`.
@@ -80,7 +83,7 @@ impl Timed {
         let start = Instant::now();
         let answer = answer.await;
         match &answer {
-            Ok(_) => self.took.observe(start.elapsed().as_secs_f64()),
+            Ok(_) => self.duration.observe(start.elapsed().as_secs_f64()),
             Err(_) => self.errors.inc(),
         }
         answer

@@ -1,12 +1,12 @@
-//! The pauses and log lines while accepting connections fails.
+//! Pauses and log lines for failures to accept connections.
 
 use std::{io, time::Duration};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Doubles the pause between attempts to accept while they fail. Out of file descriptors, `accept` fails at once every time, and
-/// the loop would burn a core.
+/// Doubles the pause between attempts to accept while they fail. When the process has no file descriptor left, each `accept`
+/// fails at once, and a loop without pauses would keep a core busy.
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
     failures: u32,
@@ -24,7 +24,7 @@ impl Backoff {
     /// Called when accepting failed. Returns the pause before the next attempt, or none if the error is about a single
     /// connection. Logs the first failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
-        if is_of_one_connection(error) {
+        if concerns_one_connection(error) {
             tracing::debug!(%error, "a connection closed before it was accepted");
             return None;
         }
@@ -38,7 +38,7 @@ impl Backoff {
 }
 
 /// Linux reports errors of the new connection through `accept`; see "Error handling" in accept(2).
-fn is_of_one_connection(error: &io::Error) -> bool {
+fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

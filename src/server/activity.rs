@@ -35,7 +35,7 @@ impl Activity {
         self.in_flight.load(Ordering::Acquire) > 0
     }
 
-    /// The number of requests that have begun or ended. If it is unchanged, nothing happened in between.
+    /// The number of times that a request has begun or ended. If two reads are equal, no request began or ended in between.
     pub(super) fn changes(&self) -> u64 {
         self.changes.load(Ordering::Acquire)
     }
@@ -52,19 +52,20 @@ impl Drop for InFlight {
     }
 }
 
-/// A response body, which keeps its request in flight until it is sent or dropped. Over HTTP/2 it is sent in pieces, so that
+/// A response body. Its request is in flight until the body is sent or dropped. Over HTTP/2 the body is sent in pieces, so that
 /// a stalled stream can be detected.
 pub(super) struct TrackedBody {
     body: BoxBody<Bytes, io::Error>,
-    sending: Option<StreamStall>,
-    /// The unsent rest of a frame.
+    /// Detects that the HTTP/2 stream stalls; none over HTTP/1.
+    stall: Option<StreamStall>,
+    /// The rest of a frame that has not been sent.
     rest: Bytes,
     _request: InFlight,
 }
 
 impl TrackedBody {
     pub(super) fn new(body: BoxBody<Bytes, io::Error>, request: InFlight) -> Self {
-        Self { body, sending: StreamStall::of_current_stream(), rest: Bytes::new(), _request: request }
+        Self { body, stall: StreamStall::of_current_stream(), rest: Bytes::new(), _request: request }
     }
 }
 
@@ -74,8 +75,8 @@ impl Body for TrackedBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
-        let Some(sending) = &this.sending else { return Pin::new(&mut this.body).poll_frame(cx) };
-        sending.end();
+        let Some(stall) = &this.stall else { return Pin::new(&mut this.body).poll_frame(cx) };
+        stall.end();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)).transpose()?.map(Frame::into_data) {
                 Some(Ok(data)) => this.rest = data,
@@ -83,7 +84,7 @@ impl Body for TrackedBody {
                 None => return Poll::Ready(None),
             }
         }
-        sending.begin();
+        stall.begin();
         let piece = this.rest.split_to(this.rest.len().min(PIECE));
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -93,7 +94,7 @@ impl Body for TrackedBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // hyper asks before the first piece
+        // hyper reads the hint before the first piece only, when there is no rest
         self.body.size_hint()
     }
 }

@@ -1,9 +1,10 @@
 //! Closes the listener without losing established connections.
 //!
 //! The kernel resets connections that a closing listener has not accepted, and those in the middle of a handshake. A proxy
-//! that had already sent a request there can't know whether it was processed and won't repeat it. So new handshakes are
-//! blocked first, those in progress are waited for, and every established connection is accepted. A client that connects
-//! during that time gets no answer, retries after a second, is refused, and has not sent anything.
+//! that has already sent a request on such a connection can't know whether the request was processed, and doesn't repeat it.
+//! The server therefore blocks new handshakes first, then waits for the handshakes in progress, and then accepts every
+//! established connection. A client that connects meanwhile gets no answer. It retries after a second and is refused, before
+//! it has sent a request.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -14,11 +15,11 @@ use tokio::{
 };
 
 /// How long to wait for handshakes in progress: longer than a round trip within a data centre takes.
-pub(super) const HANDSHAKES: Duration = Duration::from_millis(250);
+pub(super) const HANDSHAKE_WAIT: Duration = Duration::from_millis(250);
 
 /// Makes the kernel drop the first packet of every new handshake. Returns whether that succeeded.
 #[cfg(target_os = "linux")]
-pub(super) fn refuse_new(listener: &TcpListener) -> bool {
+pub(super) fn block_new_handshakes(listener: &TcpListener) -> bool {
     use socket2::SockFilter;
 
     // Instructions of the classic packet filter (Linux, Documentation/networking/filter.rst). A listener's filter sees the
@@ -29,23 +30,26 @@ pub(super) fn refuse_new(listener: &TcpListener) -> bool {
     const RETURN: u16 = 0x06;
     const SYN: u32 = 0x02;
     const ACK: u32 = 0x10;
-    let only_syn_is_dropped = [
+    // Arguments: instruction, instructions to skip if equal, instructions to skip if not, operand.
+    let drop_first_packets = [
         SockFilter::new(LOAD_BYTE, 0, 0, 13),
         SockFilter::new(AND, 0, 0, SYN | ACK),
         SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        // SYN without ACK: keep 0 bytes of the packet, which drops it
         SockFilter::new(RETURN, 0, 0, 0),
+        // any other packet: keep all of it
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ];
-    let attached = SockRef::from(listener).attach_filter(&only_syn_is_dropped);
+    let attached = SockRef::from(listener).attach_filter(&drop_first_packets);
     if let Err(error) = &attached {
-        tracing::debug!(%error, "new handshakes can't be blocked: connections may be reset");
+        tracing::debug!(%error, "failed to block new handshakes: connections may be reset when the listener closes");
     }
     attached.is_ok()
 }
 
-/// Not implemented for this system.
+/// Blocks nothing: this is implemented on Linux only.
 #[cfg(not(target_os = "linux"))]
-pub(super) fn refuse_new(_: &TcpListener) -> bool {
+pub(super) fn block_new_handshakes(_: &TcpListener) -> bool {
     false
 }
 
@@ -55,7 +59,7 @@ pub(super) fn close(
     permits: &Arc<Semaphore>,
     mut serve: impl FnMut(OwnedSemaphorePermit, TcpStream, SocketAddr),
 ) {
-    // tokio's reactor may not have reported them yet
+    // without tokio, whose reactor may not have reported all of the connections yet
     let Ok(listener) = listener.into_std() else { return };
     while let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
         let Ok((stream, remote)) = listener.accept() else { return };

@@ -1,4 +1,4 @@
-//! One connection: its HTTP version, its limits, its end.
+//! Serves one connection: detects the HTTP version, sets the limits, and ends the connection.
 
 use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
@@ -25,28 +25,30 @@ use crate::config::HttpSettings;
 /// The client preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Concurrent streams of an HTTP/2 connection.
+/// The maximum number of concurrent streams of an HTTP/2 connection.
 const HTTP2_STREAMS: u32 = 128;
-/// Streams that a client may reset before they are answered ("rapid reset", CVE-2023-44487).
+/// The maximum number of streams that a client may reset before they are answered ("rapid reset", CVE-2023-44487).
 const HTTP2_PENDING_RESETS: usize = 20;
-/// Streams that may be reset because of the client's protocol errors before the connection closes.
+/// The number of streams that may be reset because of the client's protocol errors before the connection closes.
 const HTTP2_ERROR_RESETS: usize = 128;
 /// The flow-control window of a stream, in bytes.
 const HTTP2_STREAM_WINDOW: u32 = 64 * 1024;
 /// The flow-control window of a connection, in bytes.
 const HTTP2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// The interval and the timeout of keep-alive pings on silent HTTP/2 connections.
-const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
+/// The interval of keep-alive pings on silent HTTP/2 connections.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// The time for a client to answer a keep-alive ping.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of an HTTP/1 request that hyper may buffer in addition to its headers.
+/// How much of an HTTP/1 request hyper may buffer in addition to its headers, in bytes.
 const HTTP1_BUFFER: usize = 64 * 1024;
 
-/// Period after the stop signal in which a new connection may still send its first byte: it may have been established just before, with
-/// the request on its way.
+/// Period after the stop signal in which a new connection may still send its first byte. A client may have connected just
+/// before the signal, and its request may be on the way.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would make the kernel
-/// send a reset, and the client would lose the response (RFC 9112, section 9.6).
+/// Period in which the server reads and drops bytes that a client still sends after the last response. Closing at once would
+/// make the kernel send a reset, and the client would lose the response (RFC 9112, section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 /// The maximum number of bytes that are read and dropped.
 const LINGER_BYTES: usize = 1024 * 1024;
@@ -55,11 +57,11 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(super) struct Context<E> {
     pub(super) endpoint: E,
     pub(super) settings: HttpSettings,
-    /// Draining: readiness fails, requests are still served.
+    /// Triggered when the node starts to drain: readiness fails, requests are still served.
     pub(super) drain: Signal,
-    /// Stopping: no new requests.
+    /// Triggered when the listener has closed: connections end after their requests in flight.
     pub(super) stop: Signal,
-    /// Cut off: end now.
+    /// Triggered when `http.shutdown_timeout` has passed: connections end at once.
     pub(super) cut: Signal,
     /// The tasks of connections and of HTTP/2 streams.
     pub(super) tasks: TaskTracker,
@@ -117,7 +119,7 @@ async fn wait_after_stop<E>(context: &Context<E>, time: Duration) {
     let _ = timeout(time, context.cut.watch()).await;
 }
 
-/// Reads until the HTTP version is known. Returns what was read, and the deadline of the headers.
+/// Reads until the HTTP version is known. Returns the version, the bytes that were read, and the deadline of the headers.
 async fn read_first_bytes(stream: &mut TcpStream, settings: &HttpSettings) -> io::Result<(Protocol, Prefix, Instant)> {
     let mut prefix = Prefix { bytes: [0; 24], len: 0 };
     prefix.len = timeout(settings.first_byte_timeout, stream.read(&mut prefix.bytes)).await??;
@@ -146,7 +148,7 @@ async fn serve_http1<E: Endpoint + 'static>(
 ) -> hyper::Result<()> {
     let max_header_bytes = context.settings.max_header_bytes;
     let mut connection = http1::Builder::new()
-        .header_read_timeout(None) // TimeoutStream has it
+        .header_read_timeout(None) // TimeoutStream has this timeout
         .max_header_size(max_header_bytes)
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
@@ -157,8 +159,8 @@ async fn serve_http1<E: Endpoint + 'static>(
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
         () = context.cut.watch() => return Ok(()),
     };
-    let (mut stream, has_unread_bytes) = connection.into_parts().io.into_inner().into_parts();
-    if has_unread_bytes {
+    let (mut stream, peer_may_be_sending) = connection.into_parts().io.into_inner().into_parts();
+    if peer_may_be_sending {
         tokio::select! {
             _ = timeout(LINGER, linger(&mut stream)) => {}
             () = context.cut.watch() => {}
@@ -187,9 +189,11 @@ async fn serve_http2<E: Endpoint + 'static>(
     service: Service<E>,
     activity: &Activity,
 ) -> hyper::Result<()> {
-    let (ping_interval, ping_timeout) = HTTP2_PING;
-    let executor =
-        Tasks { tasks: context.tasks.clone(), cut: context.cut.clone(), write_timeout: context.settings.write_timeout };
+    let executor = StreamExecutor {
+        tasks: context.tasks.clone(),
+        cut: context.cut.clone(),
+        write_timeout: context.settings.write_timeout,
+    };
     let mut connection = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
@@ -198,10 +202,11 @@ async fn serve_http2<E: Endpoint + 'static>(
         .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
-        .keep_alive_interval(ping_interval)
-        .keep_alive_timeout(ping_timeout)
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .serve_connection(TokioIo::new(io), service);
 
+    // How long the client may still send requests after GOAWAY. None after the stop signal: `cut` is the limit then.
     let goaway_grace = tokio::select! {
         biased;
         ended = &mut connection => return ended,
@@ -218,7 +223,7 @@ async fn serve_http2<E: Endpoint + 'static>(
     }
 }
 
-/// Completes when no request was in flight for `limit`, at the latest after twice that time.
+/// Completes when no request has been in flight for `limit` or longer, and at most for twice `limit`.
 async fn wait_until_idle(activity: &Activity, limit: Duration) {
     loop {
         let before = activity.changes();
@@ -229,16 +234,16 @@ async fn wait_until_idle(activity: &Activity, limit: Duration) {
     }
 }
 
-/// Runs the streams of an HTTP/2 connection. A shutdown waits for them and cuts them off like connections, and a stream whose
-/// response is not read is reset.
+/// Runs the streams of an HTTP/2 connection as tasks. A shutdown waits for the tasks and cuts them off, like those of
+/// connections. A stream whose response is not read is reset.
 #[derive(Clone)]
-struct Tasks {
+struct StreamExecutor {
     tasks: TaskTracker,
     cut: Signal,
     write_timeout: Duration,
 }
 
-impl<F> hyper::rt::Executor<F> for Tasks
+impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
     F: Future<Output: Send> + Send + 'static,
 {

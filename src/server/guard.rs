@@ -1,6 +1,6 @@
 //! A TCP stream with timeouts for headers, idle keep-alive and unread responses.
 //!
-//! hyper's header timeout also runs while the connection is idle, so one value would have to serve both.
+//! hyper's own header timeout also runs while the connection is idle, so the two could not have different values.
 
 use std::{
     io,
@@ -78,7 +78,8 @@ impl TimeoutStream {
         (self.stream, !self.has_ended && !idle)
     }
 
-    fn poll_read_any(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    /// Reads the rest of the prefix first, and then the stream.
+    fn poll_read_with_prefix(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let left = &self.prefix.bytes[self.prefix_read..self.prefix.len];
         if left.is_empty() {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -100,14 +101,14 @@ impl TimeoutStream {
         false
     }
 
-    /// Checks the result of a write for a stalled peer. If the peer is too slow, the kernel drops its send buffer with the connection; otherwise
-    /// it would keep the buffer for as long as the peer reads a byte now and then.
+    /// Returns the result of a write, or an error if the peer is too slow. After the error, the kernel drops its send buffer
+    /// with the connection. By default the kernel would keep the buffer for as long as the peer reads a byte now and then.
     fn check_written(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let written = self.writing.check(cx, written);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == io::ErrorKind::TimedOut
         {
-            // the close sends a reset
+            // a linger time of zero: the close sends a reset
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
         }
         written
@@ -129,7 +130,7 @@ impl AsyncRead for TimeoutStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        match this.poll_read_any(cx, buf) {
+        match this.poll_read_with_prefix(cx, buf) {
             Poll::Ready(Ok(())) => {
                 if buf.filled().len() == before {
                     this.has_ended = true;
@@ -221,10 +222,13 @@ struct Reading {
     stop: Watch,
 }
 
-/// Holds [`Activity::changes`] at the start of the phase; the phase has ended once it differs.
+/// The bytes that an HTTP/1 connection waits for, with [`Activity::changes`] at the start of the phase. The phase has ended
+/// once the connection's value differs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
+    /// The rest of the headers of a request.
     Headers(u64),
+    /// The first byte of the next request.
     Idle(u64),
 }
 
@@ -238,8 +242,8 @@ impl Reading {
         }
     }
 
-    /// Called when no bytes are available. Pending until the deadline; then an error, or the end of the stream if no request had
-    /// begun.
+    /// Called when no bytes are available. Pending until the deadline, and between requests at most until the stop signal. Then
+    /// an error, or the end of the stream if no request had begun.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.activity.is_busy() {
             return Poll::Pending;

@@ -31,14 +31,14 @@ use connection::Context;
 use per_address::PerAddress;
 use signal::Signal;
 
-/// How long to wait for tasks of connections that the server has cut. Short, because such a task no longer waits for its peer.
+/// How long to wait for the tasks of connections that were cut off. Short, because such a task does not wait for its peer.
 const CUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listen backlog: connections that are established but not yet accepted. Linux limits it to `net.core.somaxconn`.
 const BACKLOG: u32 = 4096;
 
-/// The kernel's send buffer per connection, in bytes; it may take twice as much. Linux would let it grow to megabytes for every
-/// peer that does not read.
+/// The kernel's send buffer per connection, in bytes; Linux allocates up to twice this size. Without a size, Linux lets the
+/// buffer grow to megabytes for every peer that does not read.
 const SEND_BUFFER: usize = 64 * 1024;
 
 /// Listens on an address.
@@ -99,8 +99,8 @@ where
     if !settings.drain_delay.is_zero() {
         tracing::info!(%address, delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
-        if closing::refuse_new(&listener) {
-            accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKES)).await;
+        if closing::block_new_handshakes(&listener) {
+            accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKE_WAIT)).await;
         }
     }
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
@@ -180,7 +180,7 @@ fn serve<E>(
     let (context, tasks, slot) = (Arc::clone(context), context.tasks.clone(), cores.assign());
     let runtime = slot.runtime().clone();
     let serving = async move {
-        // registered here, with the reactor of the core's own runtime
+        // here, so that the reactor of the core's own runtime has the stream
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => tracing::warn!(%error, "a connection could not be registered with the reactor"),

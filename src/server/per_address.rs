@@ -20,7 +20,8 @@ pub(super) struct PerAddress {
     limit: usize,
     addresses: ClientAddress,
     open: Mutex<HashMap<IpAddr, usize>>,
-    logged: AtomicBool,
+    /// Whether a refusal has been logged at WARN.
+    has_warned: AtomicBool,
 }
 
 impl PerAddress {
@@ -29,11 +30,11 @@ impl PerAddress {
             limit: settings.max_connections_per_address,
             addresses: ClientAddress::new(settings),
             open: Mutex::default(),
-            logged: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         }
     }
 
-    /// Counts a connection until the result is dropped. None if the network is at its limit.
+    /// Counts a connection until the result is dropped. `None` if the network is at its limit.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
         if self.addresses.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });
@@ -53,7 +54,7 @@ impl PerAddress {
     /// Logs the first refusal at WARN and the others at DEBUG, since there may be thousands a second.
     fn log(&self, address: IpAddr) {
         let limit = self.limit;
-        if self.logged.swap(true, Ordering::Relaxed) {
+        if self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");
         } else {
             tracing::warn!(
@@ -66,16 +67,17 @@ impl PerAddress {
     }
 }
 
-/// An open connection that is counted.
+/// An admitted connection. It counts until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
+    /// The counters and the client network; `None` for a trusted proxy.
     counted: Option<(Arc<PerAddress>, IpAddr)>,
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let Some((all, network)) = &self.counted else { return };
-        let mut open = all.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((per_address, network)) = &self.counted else { return };
+        let mut open = per_address.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = open.get_mut(network) {
             *count -= 1;
             if *count == 0 {

@@ -1,5 +1,5 @@
-//! Write timeouts. A client must read [`PIECE`] bytes of a response, or the rest of it, within `http.write_timeout`; a few bytes
-//! a minute would otherwise hold a connection for days.
+//! Write timeouts. A client must read [`PIECE`] bytes of a response, or the rest of it, within `http.write_timeout`. Otherwise a
+//! client that reads a few bytes a minute could hold a connection for days.
 //!
 //! HTTP/1 is checked at the socket ([`WriteStall`]). Over HTTP/2 the socket may be active while a stream has no window
 //! (RFC 9113, section 5.2), so each stream is checked as well ([`StreamStall`]).
@@ -29,7 +29,7 @@ impl WriteStall {
         Self { timeout, waiting: None }
     }
 
-    /// Returns the result of a write, or an error if it has waited too long.
+    /// Returns the result of a write, or an error if writes have waited for too long.
     pub(super) fn check(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if let Poll::Ready(written) = written {
             if let (Some((_, total)), Ok(some)) = (&mut self.waiting, &written) {
@@ -46,13 +46,14 @@ impl WriteStall {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Called when everything is written.
+    /// Called when a flush has written everything.
     pub(super) fn done(&mut self) {
         self.waiting = None;
     }
 }
 
-/// Detects stalled writes on one HTTP/2 stream.
+/// Detects stalled writes on one HTTP/2 stream. Holds the time at which hyper took the last piece of the response, until hyper
+/// requests the next one. Clones share the state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct StreamStall(Arc<Mutex<Option<Instant>>>);
 
@@ -67,12 +68,12 @@ impl StreamStall {
         CURRENT.try_with(Self::clone).ok()
     }
 
-    /// Called when a piece is handed over.
+    /// Called when hyper takes a piece.
     pub(super) fn begin(&self) {
         self.set(Some(Instant::now()));
     }
 
-    /// Called when the next piece is requested: the window had room for the previous one.
+    /// Called when hyper requests the next piece: the window had room for the previous one.
     pub(super) fn end(&self) {
         self.set(None);
     }
@@ -124,7 +125,7 @@ mod tests {
             poll_fn(|cx| writing.check(cx, Poll::Ready(Ok(10)))).await.unwrap();
             match poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))) {
                 Poll::Pending => tokio::time::sleep(SHORT / 30).await,
-                Poll::Ready(given_up) => break assert_eq!(given_up.unwrap_err().kind(), io::ErrorKind::TimedOut),
+                Poll::Ready(result) => break assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut),
             }
         }
     }
@@ -144,14 +145,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stream_may_wait_for_its_data_but_not_for_its_reader() {
+    async fn stream_stalls_while_its_piece_is_unread_but_not_while_its_task_runs() {
         let ended = StreamStall::default().watch(tokio::time::sleep(3 * SHORT), SHORT).await;
-        assert!(ended, "nothing was waiting to be read");
-        let ended = async {
+        assert!(ended, "a stream without an unread piece stalled");
+        let stalled = async {
             StreamStall::of_current_stream().unwrap().begin();
             std::future::pending::<()>().await;
         };
-        assert!(!StreamStall::default().watch(ended, SHORT).await);
+        assert!(!StreamStall::default().watch(stalled, SHORT).await);
         assert!(StreamStall::of_current_stream().is_none());
     }
 }

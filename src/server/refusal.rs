@@ -9,8 +9,8 @@ use crate::{
     },
 };
 
-/// The response to send instead, if `written` is a response of hyper's own: one of these statuses, and empty. Responses of the
-/// endpoint with these statuses are never empty.
+/// Returns the response to send in place of `written` if hyper made that response itself: an empty one with the status 400,
+/// 414 or 431. Responses of the endpoint with these statuses are never empty.
 pub(super) fn rewrite_hyper_error(written: &[u8]) -> Option<Vec<u8>> {
     let head = str::from_utf8(written.strip_prefix(b"HTTP/1.1 ")?.strip_suffix(b"\r\n\r\n")?).ok()?;
     let problem = match head.get(..4)? {
@@ -41,17 +41,17 @@ mod tests {
 
     #[test]
     fn only_empty_error_responses_are_replaced() {
-        let of = |status: &str, length: u32| {
+        let rewrite = |status: &str, length: u32| {
             let head =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\ndate: today\r\n\r\n");
             rewrite_hyper_error(head.as_bytes()).map(|answer| String::from_utf8(answer).unwrap())
         };
-        let large = of("431 Request Header Fields Too Large", 0).unwrap();
+        let large = rewrite("431 Request Header Fields Too Large", 0).unwrap();
         assert!(large.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{large}");
         assert!(large.contains("\r\ndate: today\r\n\r\n{") && large.contains("headers_too_large"), "{large}");
-        assert!(of("400 Bad Request", 0).unwrap().contains("malformed_request"));
-        assert_eq!(of("400 Bad Request", 17), None);
-        assert_eq!(of("200 OK", 0), None);
+        assert!(rewrite("400 Bad Request", 0).unwrap().contains("malformed_request"));
+        assert_eq!(rewrite("400 Bad Request", 17), None);
+        assert_eq!(rewrite("200 OK", 0), None);
         assert_eq!(rewrite_hyper_error(b"HTTP/1.1 400 Bad"), None);
         assert_eq!(rewrite_hyper_error(b""), None);
     }

@@ -41,14 +41,14 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {
             let answer = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
-            // hyper would close the connection without a response
+            // If a handler panics, hyper alone would close the connection without a response.
             let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!("a handler panicked");
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut answer: Response<_> = answer.into();
-            let last = leaves_a_body_unread(answer.status()) || context.drain.is_triggered();
-            if version < Version::HTTP_2 && last {
+            let is_last = leaves_a_body_unread(answer.status()) || context.drain.is_triggered();
+            if version < Version::HTTP_2 && is_last {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok(answer.map(|body| TrackedBody::new(body, in_flight)))

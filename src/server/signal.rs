@@ -1,5 +1,5 @@
-//! A one-shot signal to all connections. Every request checks it on every core, so a check must not take a lock: a
-//! [`CancellationToken`] alone would make the cores contend for its mutex.
+//! A one-shot signal to all connections. Every request on every core checks the signal, so a check must not take a lock: with
+//! a [`CancellationToken`] alone, the cores would contend for the token's mutex.
 
 use std::{
     pin::Pin,
@@ -31,7 +31,7 @@ impl Signal {
         self.triggered.load(Ordering::Acquire)
     }
 
-    /// A token that is cancelled by the trigger, for code outside the server.
+    /// A token that the trigger cancels, for code outside the server.
     pub(super) fn token(&self) -> &CancellationToken {
         &self.token
     }

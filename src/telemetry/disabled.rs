@@ -24,7 +24,10 @@ impl Telemetry {
     /// # Errors
     /// If `telemetry.otlp_endpoint` is set: this build cannot export.
     pub fn start(settings: &TelemetrySettings) -> anyhow::Result<Option<Self>> {
-        anyhow::ensure!(settings.otlp_endpoint.is_none(), "this binary was built without the feature `otel`");
+        anyhow::ensure!(
+            settings.otlp_endpoint.is_none(),
+            "telemetry.otlp_endpoint is set, but this binary was built without the feature `otel`: remove the setting, or use another build"
+        );
         Ok(None)
     }
 
