@@ -4,11 +4,11 @@
 SHELL = /bin/sh
 TOOLS = $(CURDIR)/target/tools
 
-# Further arguments of the command that a target ends with: make run ARGS="--help", make test ARGS="--test it sessions".
+# Arguments that a target passes to its last command: make run ARGS="--help", make test ARGS="--test it sessions".
 ARGS =
 
 .DEFAULT_GOAL = help
-# Duration of `make soak`, and the seed to repeat; empty for a new seed.
+# Duration of `make soak` in seconds, and the seed of a run to repeat. Empty: a new seed.
 SECONDS = 600
 SEED =
 
@@ -40,7 +40,7 @@ site: ## build the documentation as a static site into target/site/VERSION, and 
 	PATH="$(TOOLS)/bin:$$PATH" mdbook build target/site/stage --dest-dir "$(CURDIR)/$(SITE)"
 	python3 packaging/site/site.py check "$(SITE)"
 
-# Tests wait for servers and browsers most of the time: three at once for two cores.
+# Tests wait for servers and browsers most of the time, so three tests run at once for every two cores.
 TEST_THREADS = $(shell echo $$(( ($$(getconf _NPROCESSORS_ONLN) * 3 + 1) / 2 )))
 
 test: ## install what the tests need and run all of them
@@ -50,7 +50,7 @@ test: ## install what the tests need and run all of them
 test-unit: ## run the tests that need no server, browser or installation
 	cargo test --workspace --locked --lib --bins $(ARGS)
 
-bench: bench-build ## compare with the floor, FastAPI, Fastify and node-oidc-provider: make bench ROUNDS=1 ONLY=refresh
+bench: bench-build ## compare with the floor (the bare operation), FastAPI, Fastify and node-oidc-provider: make bench ROUNDS=1 ONLY=refresh
 	target/release/latchkey-bench $(ARGS)
 
 bench-growth: bench-build ## measure costs with more sessions, more nodes and a Redis Cluster
@@ -82,7 +82,7 @@ soak: ## check random histories under random faults: make soak SECONDS=600 SEED=
 	TEST_TOOLS_DIR="$(TOOLS)" HISTORY_SECONDS="$(SECONDS)" $(if $(SEED),HISTORY_SEED="$(SEED)") \
 	  cargo test --workspace --locked --test it history::random_history_with_faults_matches_the_session_model -- --nocapture
 
-# Coverage instrumentation for libFuzzer with a stable compiler; built into a folder of its own.
+# Instruments the code for libFuzzer, which works with the stable compiler. The build has a folder of its own, target/fuzz.
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
 FUZZ_TARGETS = refresh_token session_record jwt forwarded config

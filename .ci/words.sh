@@ -10,7 +10,7 @@ found=$(mktemp)
 trap 'rm -f "$found" "$found.files"' EXIT
 tab=$(printf '\t')
 
-# Tracked text that people write; generated and vendored files are not in it.
+# Lists the tracked text files, without lock files.
 git ls-files -- '*.rs' '*.lua' '*.md' '*.toml' '*.sh' '*.sql' '*.py' '*.js' '*.mjs' '*.ts' '*.yml' '*.yaml' '*.html' 'Makefile' \
     ':!*.lock' ':!*/package-lock.json' ':!*/requirements.txt' >"$found.files"
 

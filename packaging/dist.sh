@@ -3,8 +3,8 @@
 #
 #   packaging/dist.sh                  builds the optimised binary, then everything
 #   packaging/dist.sh build            builds the optimised binary only, as the container image does
-#   packaging/dist.sh packages BINARY  everything, with a binary that exists
-#   packaging/dist.sh tarball BINARY   the tarball only, with a binary that exists
+#   packaging/dist.sh packages BINARY  everything, with an existing binary
+#   packaging/dist.sh tarball BINARY   the tarball only, with an existing binary
 #
 # The result depends on the sources alone: paths are remapped, times are those of the last commit, and archives are sorted.
 set -eu
@@ -52,12 +52,13 @@ packages() {
     gzip -9n "$files"/man/*
     cargo deb --no-build --no-strip --quiet --output "$dist/"
     cargo generate-rpm --output "$dist/"
+    # writes a file beside the Cargo.toml of each workspace member: keep the service's
     cargo cyclonedx --format json --override-filename "$name.cdx" --quiet
     find . -name "$name.cdx.json" -path "./$name.cdx.json" -exec mv {} "$dist/" \;
     find . -path ./target -prune -o -name "$name.cdx.json" -exec rm {} +
 }
 
-# The binary of a release: without the paths of this machine, in Rust and in the C libraries.
+# Builds the binary of a release. It has no paths of this machine, in Rust code and in the C libraries, and no time of a commit.
 build() {
     CFLAGS="${CFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"
     CXXFLAGS="${CXXFLAGS-} -ffile-prefix-map=$root=/latchkey -ffile-prefix-map=$cargo_home=/cargo"

@@ -17,38 +17,42 @@ use super::take;
 /// A text decodes only if encoding its contents gives the same text. An encoded token decodes with its key only, and not
 /// after any change.
 pub fn refresh_token(bytes: &[u8]) {
-    let ours = RefreshTokens::new(&[7; 32], []);
-    let later = RefreshTokens::new(&[8; 32], [&[7; 32]]);
-    let others = RefreshTokens::new(&[9; 32], []);
+    let tokens = RefreshTokens::new(&[7; 32], []);
+    let after_rotation = RefreshTokens::new(&[8; 32], [&[7; 32]]);
+    let with_other_key = RefreshTokens::new(&[9; 32], []);
     if let Ok(text) = std::str::from_utf8(bytes) {
-        if let Ok(claims) = ours.decode(text) {
-            assert_eq!(ours.encode(&claims).expose(), text);
+        if let Ok(claims) = tokens.decode(text) {
+            assert_eq!(tokens.encode(&claims).expose(), text);
         }
-        assert!(others.decode(text).is_err());
+        assert!(with_other_key.decode(text).is_err());
     }
     let mut rest = bytes;
     let claims = RefreshClaims {
         account: AccountId::from_bytes(take(&mut rest)),
         session: SessionId::from_bytes(take(&mut rest)),
         generation: Generation(u32::from_be_bytes(take(&mut rest))),
+        // a token holds 48 bits of the time
         expires_at: Timestamp::from_millis((i64::from_be_bytes(take(&mut rest)) >> 17).abs()),
     };
-    let token = ours.encode(&claims);
+    let token = tokens.encode(&claims);
     let text = token.expose();
-    let read = ours.decode(text).expect("an encoded token decodes");
-    assert_eq!((read.account, read.session, read.generation), (claims.account, claims.session, claims.generation));
-    assert_eq!(ours.encode(&read).expose(), text);
-    assert_eq!(later.decode(text), Ok(read));
-    assert!(others.decode(text).is_err());
-    let [at, with] = take::<2>(&mut rest);
-    let at = usize::from(at) % text.len();
+    let decoded = tokens.decode(text).expect("an encoded token decodes");
+    assert_eq!(
+        (decoded.account, decoded.session, decoded.generation),
+        (claims.account, claims.session, claims.generation)
+    );
+    assert_eq!(tokens.encode(&decoded).expose(), text);
+    assert_eq!(after_rotation.decode(text), Ok(decoded));
+    assert!(with_other_key.decode(text).is_err());
+    let [position, replacement] = take::<2>(&mut rest);
+    let position = usize::from(position) % text.len();
     let mut changed = text.as_bytes().to_vec();
-    changed[at] = with & 0x7f;
+    changed[position] = replacement & 0x7f;
     if changed != text.as_bytes() {
-        assert!(ours.decode(std::str::from_utf8(&changed).expect("ASCII")).is_err());
+        assert!(tokens.decode(std::str::from_utf8(&changed).expect("ASCII")).is_err());
     }
-    assert!(ours.decode(&text[..at]).is_err());
-    assert!(ours.decode(&text[PREFIX.len()..]).is_err());
+    assert!(tokens.decode(&text[..position]).is_err());
+    assert!(tokens.decode(&text[PREFIX.len()..]).is_err());
 }
 
 /// Bytes decode as a record only if encoding the record gives the same bytes, except for fields that only Redis reads.
@@ -57,15 +61,16 @@ pub fn session_record(bytes: &[u8]) {
     if let Ok(record) = Record::decode(bytes) {
         let encoded = record.encode();
         assert_eq!(Record::decode(&encoded), Ok(record));
-        // two flags are defined
+        // the second byte has two flags; its other bits are ignored
         assert_eq!((encoded[0], encoded[1], &encoded[2..]), (bytes[0], bytes[1] & 3, &bytes[2..encoded.len()]));
     }
     let account = AccountId::from_bytes([1; 16]);
+    // fields of the account's hash: a name of at most 17 bytes, and a value with the 36 bytes of a record
     let fields: Vec<_> = bytes
         .chunks(53)
         .map(|chunk| {
             let (name, value) = chunk.split_at(chunk.len().min(17));
-            // the last byte chooses the name of a session or of a detail
+            // the last byte chooses whether the field has a session's name (16 bytes) or a detail's (17 bytes)
             let name = if name.last().is_some_and(|last| last % 2 == 0) { &name[..name.len() - 1] } else { name };
             (name.to_vec().into(), value.to_vec().into())
         })

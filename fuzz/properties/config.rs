@@ -4,10 +4,10 @@ use std::{fs, path::PathBuf};
 
 use latchkey::config::{Sources, inspect, to_toml};
 
-/// A file that is deleted when dropped.
-struct File(PathBuf);
+/// A file that is deleted when the value is dropped.
+struct TempFile(PathBuf);
 
-impl Drop for File {
+impl Drop for TempFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
@@ -18,7 +18,7 @@ impl Drop for File {
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let name = format!("latchkey-fuzz-{}-{:?}.toml", std::process::id(), std::thread::current().id());
-    let file = File(std::env::temp_dir().join(name));
+    let file = TempFile(std::env::temp_dir().join(name));
     let sources =
         Sources { working_dir: std::env::temp_dir(), config_file: Some(file.0.clone()), ..Sources::default() };
     fs::write(&file.0, text).expect("written");

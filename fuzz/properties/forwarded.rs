@@ -6,6 +6,8 @@ use latchkey::{config::ForwardedHeader, http::extract::client_address::client_ad
 use poem::http::{HeaderMap, HeaderValue, header};
 
 /// Only the configured header of trusted proxies is used, and elements before the client's address have no effect.
+///
+/// The first byte of the input selects the configured header. Each line is the value of one header field.
 pub fn forwarded(bytes: &[u8]) {
     let trusted = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
@@ -16,21 +18,24 @@ pub fn forwarded(bytes: &[u8]) {
         _ => (ForwardedHeader::XForwardedFor, x_forwarded_for, header::FORWARDED),
     };
     let forged: &[u8] = if setting == ForwardedHeader::Forwarded { b"for=6.6.6.6, " } else { b"6.6.6.6, " };
-    let (mut headers, mut preceded) = (HeaderMap::new(), HeaderMap::new());
+    let (mut headers, mut with_forged) = (HeaderMap::new(), HeaderMap::new());
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
-        let longer = if number == 0 { [forged, line].concat() } else { line.to_vec() };
-        let Ok(longer) = HeaderValue::from_bytes(&longer) else { return };
+        let with_forged_start = if number == 0 { [forged, line].concat() } else { line.to_vec() };
+        let Ok(with_forged_start) = HeaderValue::from_bytes(&with_forged_start) else { return };
         headers.append(name.clone(), value);
-        preceded.append(name.clone(), longer);
+        with_forged.append(name.clone(), with_forged_start);
     }
     assert_eq!(client_address(stranger, &headers, &trusted, setting), stranger);
-    let seen = client_address(proxy, &headers, &trusted, setting);
-    assert_eq!(seen, seen.to_canonical(), "an IPv4 address has two forms");
-    if !is_trusted(&seen) {
-        let preceded = client_address(proxy, &preceded, &trusted, setting);
-        assert_eq!(preceded, seen, "an element before the client's address has an effect");
+    let found = client_address(proxy, &headers, &trusted, setting);
+    assert_eq!(found, found.to_canonical(), "an IPv4 address is returned as an IPv6 address");
+    if !is_trusted(&found) {
+        assert_eq!(
+            client_address(proxy, &with_forged, &trusted, setting),
+            found,
+            "an element before the client's address has an effect"
+        );
     }
     headers.append(other, HeaderValue::from_static("6.6.6.6"));
-    assert_eq!(client_address(proxy, &headers, &trusted, setting), seen, "the other header has an effect");
+    assert_eq!(client_address(proxy, &headers, &trusted, setting), found, "the other header has an effect");
 }

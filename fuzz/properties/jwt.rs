@@ -62,31 +62,33 @@ fn signed(header: &str, payload: &str) -> String {
     format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
-/// No text verifies unless the trusted key signed it, whatever its header claims; and a text that the key signed verifies
-/// only with a complete header and complete claims.
+/// No text verifies unless the trusted key signed it, whatever its header claims. A text that the key signed verifies only
+/// with a complete header and complete claims.
+///
+/// `KID` in the input stands for the id of the trusted key.
 pub fn jwt(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     assert!(VERIFIER.verify(&signed(&valid_header(), CLAIMS), NOW).is_ok());
     assert!(VERIFIER.verify(text, NOW).is_err());
-    let named = text.replace("KID", KEY.kid());
+    let with_kid = text.replace("KID", KEY.kid());
     let (payload, signature) = text.rsplit_once('.').unwrap_or((text, ""));
-    for header in [&valid_header(), &named] {
+    for header in [&valid_header(), &with_kid] {
         for signature in
             [signature, "", &BASE64_URL_SAFE_NO_PAD.encode([0; 64]), &BASE64_URL_SAFE_NO_PAD.encode([255; 64])]
         {
             assert!(VERIFIER.verify(&format!("{}.{signature}", message(header, payload)), NOW).is_err());
         }
     }
-    for (header, payload) in [(valid_header(), text), (named, CLAIMS)] {
+    for (header, payload) in [(valid_header(), text), (with_kid, CLAIMS)] {
         let token = signed(&header, payload);
         let Ok(verified) = VERIFIER.verify(&token, NOW) else { continue };
         check_header(&header);
         check_claims(&verified, payload);
         // change one character, chosen by the input
-        let at = bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
-        let at = at % token.len();
-        let with = if token.as_bytes()[at] == b'A' { 'B' } else { 'A' };
-        let changed = format!("{}{with}{}", &token[..at], &token[at + 1..]);
+        let hash = bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add((*byte).into()));
+        let position = hash % token.len();
+        let replacement = if token.as_bytes()[position] == b'A' { 'B' } else { 'A' };
+        let changed = format!("{}{replacement}{}", &token[..position], &token[position + 1..]);
         assert!(VERIFIER.verify(&changed, NOW).is_err(), "a changed token is valid");
         let later = Timestamp::from_millis(i64::MAX);
         assert!(VERIFIER.verify(&token, later).is_err(), "a token never expires");
@@ -96,7 +98,7 @@ pub fn jwt(bytes: &[u8]) {
 fn check_header(header: &str) {
     let parsed: Value = serde_json::from_str(header).expect("a header is JSON");
     assert_eq!((parsed["alg"].as_str(), parsed["kid"].as_str()), (Some("ES256"), Some(KEY.kid())));
-    assert!(parsed.get("crit").is_none(), "an unknown extension is ignored");
+    assert!(parsed.get("crit").is_none(), "a header with an unknown critical extension is accepted");
     let typ = parsed["typ"].as_str().expect("a type").to_ascii_lowercase();
     assert!(typ == "at+jwt" || typ == "application/at+jwt");
 }
@@ -110,9 +112,10 @@ fn check_claims(verified: &IssuedToken, payload: &str) {
     assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY));
     match verified {
         IssuedToken::Session(token) | IssuedToken::App(token) => {
-            let is_ours = |audience: &Value| audience == AUDIENCE;
-            let ours = is_ours(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_ours));
-            assert_eq!(ours, matches!(verified, IssuedToken::Session(_)));
+            let is_service = |audience: &Value| audience == AUDIENCE;
+            let names_service =
+                is_service(&parsed["aud"]) || parsed["aud"].as_array().is_some_and(|all| all.iter().any(is_service));
+            assert_eq!(names_service, matches!(verified, IssuedToken::Session(_)));
             assert!(parsed["sid"].as_str().is_some_and(|sid| sid.parse() == Ok(token.sid)));
             assert!(parsed["sub"].as_str().is_some_and(|sub| sub.parse() == Ok(token.sub)));
             for name in ["client_id", "jti", "acr", "scope"] {
@@ -122,7 +125,10 @@ fn check_claims(verified: &IssuedToken, payload: &str) {
         }
         IssuedToken::Client(token) => {
             assert!(parsed["sub"] == parsed["client_id"] && parsed["sub"] == token.sub.as_str());
-            assert!(parsed.get("sid").is_none_or(Value::is_null), "a session's token is accepted as a client's own");
+            assert!(
+                parsed.get("sid").is_none_or(Value::is_null),
+                "the token of a session is accepted as a token of a client"
+            );
         }
     }
 }

@@ -1,7 +1,7 @@
-"""Stages the documents for mdBook, and checks the site that it makes.
+"""Stages the documents for mdBook, and checks the site that mdBook builds.
 
     site.py stage FOLDER     copies the documents, adds the API reference, and resolves links to folders
-    site.py check FOLDER     fails if a link or an anchor of the site leads nowhere, or a page loads something from elsewhere
+    site.py check FOLDER     fails if a link or an anchor is broken, or if a page loads a resource from another host
 """
 
 import html.parser
@@ -15,9 +15,10 @@ import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = pathlib.Path(__file__).resolve().parent
-# What documents link to.
+# Files and folders that documents link to.
 COPIED = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENSE", "docs", "clients", "examples", "monitoring",
           "packaging", "openapi", "bench/README.md"]
+# Files and folders of these names are not copied.
 LEFT_OUT = ["node_modules", "target", "dist", "venv", "__pycache__", "tests", "build", "public", "site"]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
@@ -48,7 +49,7 @@ def stage(target):
     (source / "docs/api.md").write_text(api_reference(json.loads((ROOT / "openapi/openapi.json").read_text())))
     summary = (HERE / "SUMMARY.md").read_text()
     chapters = set(re.findall(r"\]\(([^)]+)\)", summary))
-    # a document that has no place yet
+    # documents that SUMMARY.md does not list yet
     others = sorted({str(path.relative_to(source)) for path in (source / "docs").glob("*.md")} - chapters)
     if others:
         titles = {name: (source / name).read_text().split("\n", 1)[0].lstrip("# ") for name in others}
@@ -58,16 +59,16 @@ def stage(target):
     for path in sorted(source.rglob("*.md")):
         name = str(path.relative_to(source))
         if name != "SUMMARY.md" and name not in chapters:
-            path.unlink()  # mdBook would copy it as it is
+            path.unlink()  # mdBook would copy the file unchanged
             continue
         if name != "SUMMARY.md":
-            path.write_text(outside_code(path.read_text(), lambda line: LINK.sub(lambda it: relink(it, path, source, problems, chapters), line)))
+            path.write_text(outside_code(path.read_text(), lambda line: LINK.sub(lambda link: relink(link, path, source, problems, chapters), line)))
     if problems:
         raise SystemExit("\n".join(problems))
 
 
 def relink(link, page, source, problems, chapters):
-    """A link as the site has it: to the README of a folder, and as text only where the site has no such page."""
+    """Returns a link for the site. A link to a folder leads to its README; a link to a page that is not on the site becomes text."""
     mark, text, target = link.groups()
     if re.match(r"[a-z]+:|#", target):
         return link[0]
@@ -152,7 +153,7 @@ def fields(schema, schemas):
 
 
 def table(rows):
-    """A table; nothing if there is only its head."""
+    """A table as Markdown; an empty string if there is only the heading row."""
     if len(rows) == 1:
         return ""
     cell = lambda text: re.sub(r"\s*\n\s*", " ", str(text)).replace("|", "\\|")  # noqa: E731
@@ -171,7 +172,7 @@ class Page(html.parser.HTMLParser):
     def handle_starttag(self, tag, attributes):
         attributes = dict(attributes)
         if "playground" in (attributes.get("class") or "").split():
-            self.loaded.append("https://play.rust-lang.org")  # mdBook's script asks it for its list of crates
+            self.loaded.append("https://play.rust-lang.org")  # mdBook's script fetches a list of crates from there
         self.anchors |= {attributes.get("id"), attributes.get("name") if tag == "a" else None}
         if tag == "a" and attributes.get("href"):
             self.links.append(attributes["href"])
@@ -187,7 +188,7 @@ def check(site):
         if path.name in ("toc.html", "print.html", "404.html"):
             continue
         shown = path.relative_to(site)
-        problems += [f"{shown} loads {it}" for it in page.loaded if re.match(r"(https?:)?//", it)]
+        problems += [f"{shown} loads {url}" for url in page.loaded if re.match(r"(https?:)?//", url)]
         for link in [*page.links, *page.loaded]:
             url = urllib.parse.urlparse(link)
             if url.scheme or url.netloc:
@@ -198,10 +199,10 @@ def check(site):
             elif target in pages and urllib.parse.unquote(url.fragment) not in pages[target].anchors:
                 problems.append(f"{shown}: {link} has no such anchor")
     for path in site.rglob("*.css"):
-        problems += [f"{path.relative_to(site)} loads {it}" for it in re.findall(r"url\(['\"]?((?:https?:)?//[^)'\"]+)", path.read_text())]
+        problems += [f"{path.relative_to(site)} loads {url}" for url in re.findall(r"url\(['\"]?((?:https?:)?//[^)'\"]+)", path.read_text())]
     if problems:
         raise SystemExit("\n".join(problems))
-    print(f"{len(pages)} pages, no broken link, nothing loaded from elsewhere")
+    print(f"{len(pages)} pages, no broken links, no resources from other hosts")
 
 
 if __name__ == "__main__":
