@@ -10,7 +10,7 @@
 #
 # Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
 # left running or enabled. Everything else stays under target/tools, where target/tools/bin names the programs.
-# Quick if everything is installed.
+# Returns quickly if everything is installed.
 
 set -eu
 
@@ -31,7 +31,7 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # Prints the first of the named programs that exists, in PATH or an sbin folder; fails if none does.
 find_program() {
     for program in "$@"; do
-        # Without target/tools/bin, if that folder is in PATH: its links would point to themselves.
+        # Ignores target/tools/bin if it is in PATH: otherwise its links would point to themselves.
         installed=$(PATH=$(printf ':%s:' "$PATH" | sed "s|:$tools/bin:|:|g; s|^:||; s|:\$||"); command -v "$program" || true)
         for found in "$installed" "/usr/sbin/$program" "/usr/local/sbin/$program"; do
             if [ -n "$found" ] && [ -x "$found" ]; then
@@ -83,21 +83,21 @@ apt_install() {
 }
 
 # Debian starts a service when its package is installed, unless policy-rc.d denies it, and at the next boot, unless it is
-# disabled. Only the programs are needed, so both are prevented. Packages that were installed before are not touched.
+# disabled. Only the programs are needed, so this function prevents both. It does not touch packages that were installed before.
 apt_install_quietly() {
     policy=/usr/sbin/policy-rc.d
-    ours=''
-    # An existing policy is kept.
+    created_policy=''
+    # keeps an existing policy
     if [ ! -e "$policy" ]; then
-        ours=1
+        created_policy=1
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
     status=0
     trap 'exit 130' INT TERM
-    trap '[ -z "$ours" ] || as_root rm -f "$policy"' EXIT
+    trap '[ -z "$created_policy" ] || as_root rm -f "$policy"' EXIT
     apt_install "$@" || status=$?
-    [ -z "$ours" ] || as_root rm -f "$policy"
+    [ -z "$created_policy" ] || as_root rm -f "$policy"
     trap - EXIT INT TERM
     [ "$status" -eq 0 ] || return "$status"
     if have systemctl; then
@@ -111,7 +111,7 @@ apt_install_quietly() {
     fi
 }
 
-# system_install WHAT-FOR APT DNF APK BREW: installs the packages that this system's manager calls so.
+# system_install WHAT-FOR APT DNF APK BREW: installs the packages that have these names in this system's package manager.
 system_install() {
     purpose=$1
     manager=$(package_manager) ||
@@ -172,11 +172,11 @@ need_pgbouncer() {
     find_program pgbouncer >/dev/null || die "PgBouncer was installed, but pgbouncer is not in PATH."
 }
 
-# The independent implementation of one-time codes (RFC 6238).
+# oathtool is an independent implementation of one-time codes (RFC 6238), against which the tests compare Latchkey's.
 need_oathtool() {
     find_program oathtool >/dev/null && return
     system_install "oathtool" oathtool oathtool oath-toolkit-oathtool oath-toolkit
-    find_program oathtool >/dev/null || die "oathtool was installed, but is not in PATH."
+    find_program oathtool >/dev/null || die "oathtool was installed, but it is not in PATH."
 }
 
 need_nginx() {
@@ -252,9 +252,9 @@ need_python() {
 # link NAME PATH: creates the link target/tools/bin/NAME to the program at PATH.
 link() { ln -sf "$2" "$tools/bin/$1"; }
 
-# shim NAME COMMAND: creates target/tools/bin/NAME, which runs the command; $tools in it is the folder's current place.
+# shim NAME COMMAND: creates target/tools/bin/NAME, which runs the command. $tools in the command is the path of target/tools
+# at the time of the call, so that the folder can be moved.
 # shellcheck disable=SC2016 # the shim's shell expands the text in single quotes
-
 shim() {
     rm -f "$tools/bin/$1"
     {
@@ -275,7 +275,7 @@ link_servers() {
     for program in initdb postgres; do link "$program" "$folder/$program"; done
 }
 
-# shellcheck disable=SC2016 # as above
+# shellcheck disable=SC2016 # the shims' shell expands the text in single quotes
 install_pinned() {
     pinned=$(cat "$pins/requirements.txt" "$pins/package-lock.json" "$root/.ci/install.sh" | cksum)
     stamp=$tools/pinned
@@ -345,13 +345,13 @@ install_bench() {
     echo "$pinned" >"$bench/pinned"
 }
 
-# install_cargo_tool NAME VERSION OPTIONS…: cargo itself skips a version that is installed.
+# install_cargo_tool NAME VERSION OPTIONS…: builds a program with cargo, unless target/tools has that version of it.
 install_cargo_tool() {
     grep -q "\"$1 $2 " "$tools/.crates2.json" 2>/dev/null && return
     say "building $1 $2 into target/tools (some minutes)"
     name=$1 version=$2
     shift 2
-    # Optimised little: they build in a third of the time, and run for seconds.
+    # With little optimisation the programs build in a third of the time. They run for seconds only.
     CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_DEBUG=0 \
         cargo install --locked --root "$tools" --version "$version" "$@" "$name" </dev/null
 }
@@ -399,6 +399,6 @@ bench)
     install_bench
     ;;
 *)
-    die "say what for: install.sh run, test, audit, dist, site or bench"
+    die "usage: install.sh run, test, audit, dist, site or bench"
     ;;
 esac
