@@ -27,13 +27,13 @@ use crate::{
     store::sql::{AuditFilter, AuditRow, Sql},
 };
 
-/// How often `--follow` reads new events: nodes write theirs once a second.
+/// How often `--follow` reads new events. Nodes write events once a second.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How far `--follow` looks back for events that a node wrote late.
 const LOOK_BACK: Duration = Duration::from_secs(30);
 
-/// Number of events that `--follow` reads at once.
+/// The maximum number of events that `--follow` reads at once.
 const FOLLOW_LIMIT: u32 = 100_000;
 
 /// Arguments of `latchkey audit`.
@@ -97,8 +97,8 @@ impl When {
 }
 
 fn parse_event(text: &str) -> Result<AuditEvent, String> {
-    let words = || AuditEvent::ALL.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ");
-    AuditEvent::parse(text).ok_or_else(|| format!("must be one of {}", words()))
+    let names = || AuditEvent::ALL.iter().map(|event| event.as_str()).collect::<Vec<_>>().join(", ");
+    AuditEvent::parse(text).ok_or_else(|| format!("must be one of {}", names()))
 }
 
 /// Prints the newest matching events, oldest first.
@@ -120,11 +120,14 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             },
             address: args.address,
         };
-        // Read before the listing, so that events written in between are not missed by `follow`.
+        // Read before the rows are listed: `follow` then prints an event that a node writes in between, unless the rows have it.
         let mut seen = if args.follow { Some(read_recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         rows.reverse();
-        print(&rows, args.json, true)?;
+        if !args.json {
+            print_heading()?;
+        }
+        print_rows(&rows, args.json)?;
         if let Some(seen) = &mut seen {
             seen.extend(rows);
             follow(&sql, &mut filter, seen, args.json).await?;
@@ -143,18 +146,18 @@ async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bo
         rows.reverse();
         let ids = rows.iter().map(|row| row.id.clone()).collect();
         rows.retain(|row| !seen.contains(&row.id));
-        print(&rows, json, false)?;
+        print_rows(&rows, json)?;
         seen = ids;
     }
 }
 
-/// The events of the last moments, newest first.
+/// Reads the events of the last [`LOOK_BACK`], newest first.
 async fn read_recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
     filter.since = Some(Clock::System.now() - LOOK_BACK);
     Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
 }
 
-/// The id of an account. A UUID that no account has is the id of a deleted account.
+/// Returns the id of an account. A UUID that no account has is taken for the id of a deleted account.
 async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
     match accounts::find(sql, name).await {
         Ok(account) => Ok(account.id),
@@ -165,11 +168,13 @@ async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
     }
 }
 
-fn print(rows: &[AuditRow], json: bool, heading: bool) -> io::Result<()> {
+fn print_heading() -> io::Result<()> {
+    let heading = line(["TIME", "EVENT", "OUTCOME", "REASON", "COUNT", "ADDRESS", "ACTOR", "CONCERNS"]);
+    writeln!(io::stdout().lock(), "{heading}")
+}
+
+fn print_rows(rows: &[AuditRow], json: bool) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    if heading && !json {
-        writeln!(out, "{}", line(["TIME", "EVENT", "OUTCOME", "REASON", "COUNT", "ADDRESS", "ACTOR", "CONCERNS"]))?;
-    }
     for row in rows {
         if json {
             write_json_line(&mut out, &RowJson::of(row))?;
@@ -255,7 +260,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_is_absolute_or_relative() {
+    fn time_argument_is_a_point_in_time_or_an_age() {
         assert_eq!("2h".parse(), Ok(When::Ago(Duration::from_hours(2))));
         assert_eq!("2027-01-15T08:00:00Z".parse(), Ok(When::At(Timestamp::from_millis(1_800_000_000_000))));
         assert!("yesterday".parse::<When>().is_err());

@@ -44,15 +44,15 @@ impl Services {
     /// # Errors
     /// If a setting can't work, the embedded Redis can't start, or another service uses the data directory.
     pub async fn open(config: Config, cores: &Cores) -> anyhow::Result<Self> {
-        // first: memory that other parts allocate meanwhile would use huge pages too
+        // First: the hasher allocates its memory with huge pages enabled, which must not apply to memory of other parts.
         let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
         let sql = open_database(&config).await?;
         let (redis_url, embedded_redis) = redis_url(&config, Sharing::Refuse).await?;
         Self::assemble(config, passwords, sql, redis_url, embedded_redis, cores).await
     }
 
-    /// Opens an existing service for a command at the command line, beside the running nodes. Creates no database; the
-    /// audit log names the operator.
+    /// Opens an existing service for a command, while nodes may be running. Creates no database. The audit log names the
+    /// operator as the actor.
     ///
     /// # Errors
     /// If there is no such service, or it can't be reached.
@@ -122,7 +122,7 @@ async fn open_database(config: &Config) -> anyhow::Result<Sql> {
     }
 }
 
-/// The database that migrations use, in messages: the setting, and the address without the password.
+/// Names the database that migrations use, for messages.
 pub(super) fn migration_label(config: &Config, sql: &Sql) -> String {
     match config.database.migrate_url {
         Some(_) => "database.migrate_url (LATCHKEY_DATABASE_MIGRATE_URL)".to_owned(),
@@ -130,7 +130,8 @@ pub(super) fn migration_label(config: &Config, sql: &Sql) -> String {
     }
 }
 
-/// Opens the database of an existing service, without waiting and without migrating it. The audit log names the operator.
+/// Opens the database of an existing service, without waiting and without migrating it. The audit log names the
+/// operator as the actor.
 ///
 /// # Errors
 /// If the database is unreachable, has no schema of Latchkey, or lacks migrations of this release.
@@ -146,14 +147,14 @@ pub async fn open_existing_database(config: &Config) -> anyhow::Result<Sql> {
     }
 }
 
-/// The path of the SQLite file, if the database is one and the path needs no decoding.
+/// The path of the SQLite file, if the database is SQLite and the path needs no decoding.
 fn sqlite_file(config: &Config) -> Option<PathBuf> {
     let url = config.database.url.expose().strip_prefix("sqlite:")?;
     let path = url.trim_start_matches("//").split('?').next()?;
     (!path.contains('%')).then(|| path.into())
 }
 
-/// The path of the SQLite file if the database is one and the file does not exist.
+/// The path of the SQLite file, if the database is SQLite and the file does not exist.
 ///
 /// # Errors
 /// If the folder can't be read.
@@ -165,30 +166,30 @@ pub(super) fn missing_sqlite_file(config: &Config) -> anyhow::Result<Option<Path
     Ok((!exists).then_some(path))
 }
 
-/// The person at the command line, by the name that the environment has for them.
+/// The operator who runs the command, by the user name in the environment.
 fn operator() -> Actor {
     let name = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     Actor::operator(name.as_deref().unwrap_or("unknown"))
 }
 
-/// An outage of the database: logged at once, then once a minute.
+/// An outage of the database. It is logged at once, and then once a minute.
 #[derive(Default)]
 struct Outage {
-    logged: Option<Instant>,
+    last_logged: Option<Instant>,
 }
 
 impl Outage {
     async fn wait(&mut self, error: &SqlError, label: &str) {
         systemd::notify_waiting(&format!("waiting for the database: {error}"));
-        if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+        if self.last_logged.is_none_or(|time| time.elapsed() >= LOG_INTERVAL) {
             tracing::error!(%error, "database unreachable, retrying every second ({label})");
-            self.logged = Some(Instant::now());
+            self.last_logged = Some(Instant::now());
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }
 
-/// Connects to Redis only, and starts the embedded one if no service runs it: for commands that must work without the database.
+/// Connects to Redis only, and starts the embedded Redis if no service runs it. For commands that must work without the database.
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.
@@ -201,7 +202,7 @@ pub async fn open_redis_only(config: &Config) -> anyhow::Result<(RedisStores, Op
 ///
 /// # Errors
 /// If the embedded Redis can't start.
-pub(super) async fn private_redis(config: &Config) -> anyhow::Result<(PathBuf, Option<EmbeddedRedis>)> {
+pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(PathBuf, Option<EmbeddedRedis>)> {
     let folder = std::path::absolute(config.data_dir.join("redis")).context("data_dir")?;
     match EmbeddedRedis::start(&folder).await {
         Ok(redis) => Ok((redis.socket().to_owned(), Some(redis))),
@@ -225,7 +226,7 @@ async fn redis_url(config: &Config, sharing: Sharing) -> anyhow::Result<(SecretT
         return Ok((url.clone(), None));
     }
     if sharing == Sharing::Allow {
-        let (socket, redis) = private_redis(config).await?;
+        let (socket, redis) = embedded_redis_socket(config).await?;
         return Ok((socket_url(socket), redis));
     }
     let redis = EmbeddedRedis::start(&config.data_dir.join("redis")).await?;

@@ -24,7 +24,7 @@ use crate::{
 /// Subcommands of `latchkey client`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum ClientCommand {
-    /// Add a client, and print its secret, which cannot be shown again, and the addresses that it needs
+    /// Add a client; prints its secret, which cannot be shown again, and the addresses that an app needs
     Add(Box<AddArgs>),
     /// List all clients
     List(ListArgs),
@@ -32,9 +32,9 @@ pub enum ClientCommand {
     Show(ShowArgs),
     /// Disable a client; `latchkey client enable` undoes it
     Disable(NameArgs),
-    /// Enable a disabled client, with the secrets it had
+    /// Enable a disabled client; its secrets are valid again
     Enable(NameArgs),
-    /// Delete a client permanently; its name becomes free
+    /// Delete a client permanently; its name can be used again
     Delete(DeleteArgs),
     /// Print a new secret for a client; the old secret stays valid for --grace
     RotateSecret(RotateArgs),
@@ -49,10 +49,10 @@ pub struct AddArgs {
     /// without a secret
     #[arg(long, value_enum, default_value_t, hide_default_value = false)]
     pub kind: KindArg,
-    /// Scope that its tokens may have (repeatable) [default for apps: openid profile email offline_access]
+    /// Scope that the client's tokens may have (repeatable) [default for apps: openid profile email offline_access]
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Audience of its tokens; for a service, also of the tokens that it may introspect (repeatable) [default for services:
+    /// Audience of the client's tokens; for a service, also of the tokens that it may introspect (repeatable) [default for services:
     /// token.audience]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub audiences: Vec<String>,
@@ -65,16 +65,16 @@ pub struct AddArgs {
     /// Name that the pages show [default: the client_id]
     #[arg(long, value_name = "NAME")]
     pub display_name: Option<String>,
-    /// Ask users before their first sign-in to the app
+    /// Ask users for their consent before their first sign-in to the app
     #[arg(long)]
     pub consent: bool,
-    /// Accept requests without PKCE, from a program that does not know it
+    /// Accept requests without PKCE, for a program that does not support it
     #[arg(long)]
     pub without_pkce: bool,
-    /// The only accepted authentication method [default: any for which it has credentials]
+    /// The only accepted authentication method [default: any for which the client has credentials]
     #[arg(long, value_enum, value_name = "METHOD")]
     pub auth_method: Option<AuthMethodArg>,
-    /// Grant that it may exchange for tokens (repeatable) [default: those of its kind]
+    /// Grant that the client may exchange for tokens (repeatable) [default: those of its kind]
     #[arg(long = "grant-type", value_enum, value_name = "GRANT")]
     pub grant_types: Vec<GrantArg>,
     /// Address of a logo for the pages
@@ -92,10 +92,10 @@ pub struct AddArgs {
     /// Address at which an app starts a sign-in; the account page opens the app there (OpenID Connect Core, section 4)
     #[arg(long, value_name = "URI")]
     pub initiate_login_uri: Option<String>,
-    /// File with its public keys (JWK Set), to authenticate with private_key_jwt
+    /// File with the client's public keys (JWK Set), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE", conflicts_with = "public_key")]
     pub jwks: Option<PathBuf>,
-    /// File with its public key (PEM or JWK), to authenticate with private_key_jwt
+    /// File with the client's public key (PEM or JWK), to authenticate with private_key_jwt
     #[arg(long, value_name = "FILE")]
     pub public_key: Option<PathBuf>,
 }
@@ -126,11 +126,11 @@ impl From<KindArg> for ClientKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub enum AuthMethodArg {
-    /// Secret by HTTP Basic
+    /// The secret, with HTTP Basic
     ClientSecretBasic,
-    /// Secret in the form
+    /// The secret, in the form
     ClientSecretPost,
-    /// A JWT signed with its key
+    /// A JWT that is signed with the client's key
     PrivateKeyJwt,
 }
 
@@ -210,11 +210,11 @@ pub struct RotateArgs {
     /// client_id of the client
     pub name: String,
     /// How long the old secret stays valid, unless the secret is rotated again before [default: 24h]
-    #[arg(long, value_name = "DURATION", value_parser = grace)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_grace)]
     pub grace: Option<Duration>,
 }
 
-fn grace(text: &str) -> Result<Duration, String> {
+fn parse_grace(text: &str) -> Result<Duration, String> {
     let grace = parse_duration(text)?;
     if grace > MAX_GRACE { Err("must be at most a year".to_owned()) } else { Ok(grace) }
 }
@@ -226,15 +226,15 @@ fn grace(text: &str) -> Result<Duration, String> {
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start_existing()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
-    let new = match command {
-        ClientCommand::Add(args) => Some(args.read()?),
+    let new_client = match command {
+        ClientCommand::Add(args) => Some(args.to_new_client()?),
         _ => None,
     };
     block_on(async {
         let sql = open_existing_database(&config).await?;
         match command {
             ClientCommand::Add(args) => {
-                let added = clients::add(&config.token, &clock, &entropy, &sql, new.unwrap_or_default()).await;
+                let added = clients::add(&config.token, &clock, &entropy, &sql, new_client.unwrap_or_default()).await;
                 let (client, secret) = added.with_context(|| format!("{:?}", args.name))?;
                 if client.kind == ClientKind::Public {
                     println!("client_id: {}", client.id);
@@ -279,7 +279,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 impl AddArgs {
-    fn read(&self) -> anyhow::Result<NewClient> {
+    fn to_new_client(&self) -> anyhow::Result<NewClient> {
         let jwks = match self.jwks.as_ref().or(self.public_key.as_ref()) {
             None => None,
             Some(path) => {
@@ -417,9 +417,9 @@ struct ClientJson<'a> {
     consent: bool,
     scopes: &'a [String],
     audiences: &'a [String],
-    /// Number of secrets that it can authenticate with.
+    /// Number of secrets with which the client can authenticate.
     secrets: u8,
-    /// Whether it can authenticate with a key.
+    /// Whether the client can authenticate with a key.
     public_keys: bool,
     created_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -428,7 +428,7 @@ struct ClientJson<'a> {
 
 impl<'a> ClientJson<'a> {
     fn of(client: &'a Client, now: Timestamp) -> Self {
-        let former = client.former_secret.as_ref().is_some_and(|former| now < former.until);
+        let has_former_secret = client.former_secret.as_ref().is_some_and(|former| now < former.until);
         Self {
             client_id: client.id.as_str(),
             kind: client.kind.as_str(),
@@ -441,7 +441,7 @@ impl<'a> ClientJson<'a> {
             consent: client.app.asks_consent,
             scopes: client.scopes.items(),
             audiences: client.audiences.items(),
-            secrets: 1 + u8::from(former),
+            secrets: 1 + u8::from(has_former_secret),
             public_keys: client.jwks.is_some(),
             created_at: client.created_at.to_string(),
             disabled_at: client.disabled_at.map(|time| time.to_string()),

@@ -26,7 +26,7 @@ pub struct HealthcheckArgs {
 /// Fails unless the node that listens on `listen` answers 200. Prints nothing on success.
 ///
 /// # Errors
-/// If the configuration can't be used, or the node doesn't answer, or with another status.
+/// If the configuration can't be used, the node doesn't answer, or it answers with another status.
 pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
     let address = local(config::load_listen(&global.sources()?)?);
     let path = if args.ready { "/readyz" } else { "/livez" };
@@ -53,7 +53,7 @@ fn request_status(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    // "HTTP/1.1 200" and nothing of the rest
+    // the start of the status line, such as "HTTP/1.1 200"
     let mut start = [0; 12];
     stream.read_exact(&mut start)?;
     let start = std::str::from_utf8(&start)?;

@@ -39,7 +39,7 @@ pub struct RotateArgs {
 #[derive(Args, Clone, Debug)]
 pub struct RetireArgs {
     /// Id of the key (kid), as `latchkey keys list` prints it
-    // one of 64 ids begins with a hyphen
+    // one in 64 ids begins with a hyphen
     #[arg(allow_hyphen_values = true)]
     pub kid: String,
 }

@@ -91,7 +91,7 @@ pub struct RetryArgs {
 #[derive(Args, Clone, Debug)]
 pub struct PreviewArgs {
     /// Name of the template: password_reset, new_device, …
-    #[arg(value_name = "TEMPLATE", value_parser = template)]
+    #[arg(value_name = "TEMPLATE", value_parser = parse_template)]
     pub template: Template,
     /// Language: en, de, fr, es or pt
     #[arg(long, value_name = "LOCALE", default_value = "en")]
@@ -104,7 +104,7 @@ pub struct PreviewArgs {
     pub output: Option<PathBuf>,
 }
 
-fn template(text: &str) -> Result<Template, String> {
+fn parse_template(text: &str) -> Result<Template, String> {
     let names = || Template::ALL.iter().map(|template| template.as_str()).collect::<Vec<_>>().join(", ");
     text.parse().map_err(|_| format!("must be one of {}", names()))
 }
@@ -224,7 +224,7 @@ fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
     let (settings, issuer) = load_mail_settings(&global.config_sources()?)?;
     let templates = Templates::load(&settings, &issuer)?;
     let to = Email::parse("ann@example.com").ok().and_then(|email| Recipient::new(&email).ok());
-    let to = to.context("the address of the sample")?;
+    let to = to.context("the sample address is invalid")?;
     let mail = Mail { to, locale: args.locale, time_zone: None, account: None, data: sample(args.template) };
     let rendered = templates.render(&mail)?;
     let text =

@@ -1,4 +1,4 @@
-//! The command line: its definition, and what all commands share. Each command has a file of its own.
+//! The command line: its definition, and the functions that all commands share. Each command has a file of its own.
 
 pub mod apply;
 pub mod audit;
@@ -76,7 +76,7 @@ pub enum Command {
     /// Manage clients: services, and apps that sign users in
     #[command(subcommand)]
     Client(client::ClientCommand),
-    /// Create and change service clients and accounts as a file declares them; repeating it changes nothing
+    /// Create and change clients and accounts as a file declares them; applying a file again changes nothing
     Apply(apply::ApplyArgs),
     /// Manage the keys that sign access tokens
     #[command(subcommand)]
@@ -86,7 +86,7 @@ pub enum Command {
     Mail(mail::MailCommand),
     /// Check configuration and dependencies, and suggest fixes
     Doctor(doctor::DoctorArgs),
-    /// Copy the database, the secret and the sessions of the private Redis, also while the service runs
+    /// Copy the database, the secret and the sessions of the embedded Redis, also while the service runs
     Backup(backup::BackupArgs),
     /// Restore a backup into an empty data directory; without the sessions, unless --keep-sessions is given
     Restore(backup::RestoreArgs),
@@ -103,7 +103,7 @@ pub enum Command {
 }
 
 /// The inputs of `latchkey serve`.
-pub struct Started {
+pub struct ServiceStart {
     /// The configuration.
     pub config: Config,
     /// The trace exporter, if one is configured.
@@ -116,7 +116,7 @@ impl Global {
     /// The configuration sources of the process.
     ///
     /// # Errors
-    /// If the working directory is gone.
+    /// If the working directory no longer exists.
     pub fn sources(&self) -> io::Result<Sources> {
         Ok(Sources {
             working_dir: env::current_dir()?,
@@ -127,10 +127,10 @@ impl Global {
         })
     }
 
-    /// The configuration sources of the process, with a problem as the error.
+    /// The configuration sources of the process; an error is a problem of the configuration.
     ///
     /// # Errors
-    /// If the working directory is gone.
+    /// If the working directory no longer exists.
     pub fn config_sources(&self) -> Result<Sources, ConfigError> {
         self.sources().map_err(|error| Problem::new("working directory", error.to_string()).into())
     }
@@ -159,11 +159,11 @@ impl Global {
     ///
     /// # Errors
     /// If the configuration can't be used.
-    pub fn start_service(&self, entropy: &Entropy) -> anyhow::Result<Started> {
+    pub fn start_service(&self, entropy: &Entropy) -> anyhow::Result<ServiceStart> {
         let config = load(&self.sources()?, entropy)?;
         let telemetry = Telemetry::start(&config.telemetry).context("telemetry.otlp_endpoint: can't export traces")?;
         let log_filter = start_logging(&config, telemetry.as_ref())?;
-        Ok(Started { config, telemetry, log_filter })
+        Ok(ServiceStart { config, telemetry, log_filter })
     }
 }
 
@@ -230,7 +230,7 @@ fn explain(error: &anyhow::Error) -> String {
     text
 }
 
-/// Returns whether the reader has closed our output, as in `latchkey user list | head`.
+/// Returns whether the reader has closed the output of the command, as in `latchkey user list | head`.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -1,4 +1,4 @@
-//! How commands print: JSON lines for programs, text without control characters for people.
+//! The output of commands: JSON lines for programs, text without control characters for people.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ pub fn write_json_line(out: &mut impl Write, value: &impl Serialize) -> io::Resu
     writeln!(out)
 }
 
-/// Escapes characters that a terminal interprets or that hide what a name is, as `\u{…}`.
+/// Escapes characters that a terminal interprets, or that make a name look like another one, as `\u{…}`.
 pub fn escape(text: &str) -> String {
     Printable(text).to_string()
 }

@@ -83,7 +83,7 @@ fn without_line_end(text: &str) -> &str {
     text.strip_suffix('\r').unwrap_or(text)
 }
 
-/// Turns the terminal's echo off until it is dropped.
+/// Turns the terminal's echo off until this value is dropped.
 struct NoEcho(Termios);
 
 impl NoEcho {
@@ -98,7 +98,7 @@ impl NoEcho {
 
 impl Drop for NoEcho {
     fn drop(&mut self) {
-        // nothing to restore if the terminal is gone
+        // fails only if the terminal was closed
         let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.0);
     }
 }
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn password_from_stdin_loses_one_line_end_only() {
+    fn password_from_stdin_is_read_without_one_line_end() {
         for (input, password) in [
             ("pass word", "pass word"),
             (" p \n", " p "),

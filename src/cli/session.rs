@@ -10,7 +10,7 @@ use super::{
     Global, block_on,
     output::{escape, write_json_line},
     prompt,
-    user::{find, sessions_ended, with_services},
+    user::{describe_ended_sessions, find_account, with_services},
 };
 use crate::{
     domain::{ids::SessionId, session::Session},
@@ -74,7 +74,7 @@ pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
 }
 
 async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
-    let account = find(state, &args.account).await?;
+    let account = find_account(state, &args.account).await?;
     let mut out = io::stdout().lock();
     if !args.json {
         writeln!(out, "{}", row(["SESSION", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "DEVICE"]))?;
@@ -96,13 +96,13 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
 async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
     let Some(account) = &args.account else {
         let ended = session_mark::end_all(state, "operator").await?;
-        println!("Revoked all sessions of all accounts. {}", sessions_ended(ended));
+        println!("Revoked all sessions of all accounts. {}", describe_ended_sessions(ended));
         return Ok(());
     };
-    let account = find(state, account).await?;
+    let account = find_account(state, account).await?;
     let Some(session) = args.session else {
         let ended = sessions::revoke_all_of(state, account.id).await?;
-        println!("Revoked all sessions of {}. {}", escape(account.email.as_str()), sessions_ended(ended));
+        println!("Revoked all sessions of {}. {}", escape(account.email.as_str()), describe_ended_sessions(ended));
         return Ok(());
     };
     if !sessions::revoke_of(state, account.id, session).await? {

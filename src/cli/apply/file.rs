@@ -23,8 +23,8 @@ use crate::{
     },
 };
 
-/// The shortest secret of a client, in bytes.
-const MIN_SECRET: usize = 32;
+/// The minimum length of a client's secret, in bytes.
+const MIN_SECRET_BYTES: usize = 32;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -86,7 +86,7 @@ struct UserTable {
 #[derive(Debug)]
 pub(super) struct DeclaredClient {
     pub(super) spec: ClientSpec,
-    /// A file that does not exist yet.
+    /// The path in `secret_file`, if that file does not exist yet.
     pub(super) new_secret_file: Option<PathBuf>,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct DeclaredClient {
 #[derive(Debug)]
 pub(super) struct DeclaredAccount {
     pub(super) spec: AccountSpec,
-    pub(super) first: FirstPassword,
+    pub(super) first_password: FirstPassword,
 }
 
 /// The password of a new account.
@@ -111,7 +111,7 @@ pub(super) enum FirstPassword {
 impl FirstPassword {
     /// Reads the password, without one trailing line end.
     pub(super) fn read(path: &Path) -> anyhow::Result<SecretText> {
-        Ok(read(path)?.as_str().into())
+        Ok(read_without_line_end(path)?.as_str().into())
     }
 }
 
@@ -122,15 +122,15 @@ pub(super) struct Declared {
     pub(super) accounts: Vec<DeclaredAccount>,
 }
 
-/// Reads the file and the files that it names; relative paths start at its folder.
+/// Reads the file and the files that it names; relative paths start at the file's folder.
 pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Declared> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path).with_context(|| shown.clone())?;
-    // Without the excerpt of the file, which may hold something private that was typed into the wrong place.
+    // The message leaves out toml's excerpt of the file, which may have a secret that was typed into the wrong place.
     let file: SetupFile = toml::from_str(&text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-        let at = line.map_or_else(String::new, |line| format!(", line {line}"));
-        anyhow!("{shown}{at}: {}", error.message())
+        let position = line.map_or_else(String::new, |line| format!(", line {line}"));
+        anyhow!("{shown}{position}: {}", error.message())
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let (mut clients, mut accounts) = (Vec::<DeclaredClient>::new(), Vec::<DeclaredAccount>::new());
@@ -176,7 +176,7 @@ impl ClientTable {
             (Some(path), None) => {
                 let path = folder.join(path);
                 if path.try_exists().with_context(|| path.display().to_string())? {
-                    Some(hash_of(&path)?)
+                    Some(hash_secret_file(&path)?)
                 } else {
                     new_secret_file = Some(path);
                     None
@@ -199,8 +199,8 @@ impl ClientTable {
                 .ok_or_else(|| anyhow!("grant_types must hold authorization_code, refresh_token or client_credentials"))
         };
         let auth_method = self.auth_method.as_deref().map(|text| {
-            let wrong = || anyhow!("auth_method must be client_secret_basic, client_secret_post or private_key_jwt");
-            ClientAuthMethod::parse(text).filter(|method| *method != ClientAuthMethod::None).ok_or_else(wrong)
+            let invalid = || anyhow!("auth_method must be client_secret_basic, client_secret_post or private_key_jwt");
+            ClientAuthMethod::parse(text).filter(|method| *method != ClientAuthMethod::None).ok_or_else(invalid)
         });
         Ok(NewClient {
             name: self.name.clone(),
@@ -228,7 +228,7 @@ impl ClientTable {
 
 impl UserTable {
     fn to_declared(&self, folder: &Path) -> anyhow::Result<DeclaredAccount> {
-        let first = match (&self.password_file, self.invite) {
+        let first_password = match (&self.password_file, self.invite) {
             (Some(_), true) => bail!("password_file and invite exclude each other"),
             (Some(path), false) => FirstPassword::File(folder.join(path)),
             (None, true) => FirstPassword::Invitation,
@@ -240,27 +240,27 @@ impl UserTable {
             username: username.map_err(|why| anyhow!("username {why}"))?,
             roles: self.roles.as_ref().map(Roles::parse).transpose().map_err(|why| anyhow!("roles {why}"))?,
         };
-        Ok(DeclaredAccount { spec, first })
+        Ok(DeclaredAccount { spec, first_password })
     }
 }
 
 fn parse_hash(text: &str) -> anyhow::Result<ClientSecretHash> {
-    let wrong = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
+    let invalid = || anyhow!("secret_sha256 must be 64 hexadecimal digits: printf %s \"$SECRET\" | sha256sum");
     if text.len() != 64 || !text.is_ascii() {
-        return Err(wrong());
+        return Err(invalid());
     }
     let mut bytes = [0; 32];
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
+    for (index, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
     }
     Ok(ClientSecretHash::new(bytes))
 }
 
-fn hash_of(path: &Path) -> anyhow::Result<ClientSecretHash> {
-    let secret = read(path)?;
-    if secret.len() < MIN_SECRET {
+fn hash_secret_file(path: &Path) -> anyhow::Result<ClientSecretHash> {
+    let secret = read_without_line_end(path)?;
+    if secret.len() < MIN_SECRET_BYTES {
         bail!(
-            "the secret in {} is shorter than {MIN_SECRET} bytes: make one with `openssl rand -base64 32`, or remove the \
+            "the secret in {} is shorter than {MIN_SECRET_BYTES} bytes: make one with `openssl rand -base64 32`, or remove the \
              file to have one generated",
             path.display()
         );
@@ -269,7 +269,7 @@ fn hash_of(path: &Path) -> anyhow::Result<ClientSecretHash> {
 }
 
 /// The content of a file without one trailing line end.
-fn read(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
+fn read_without_line_end(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| path.display().to_string())?);
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(zeroize::Zeroizing::new(text.strip_suffix('\r').unwrap_or(text).to_owned()))
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn hash_is_64_hexadecimal_digits() {
+    fn hash_without_64_hexadecimal_digits_is_refused() {
         assert_eq!(parse_hash(&"0f".repeat(32)).unwrap(), ClientSecretHash::new([15; 32]));
         for text in ["", "0f", &"0g".repeat(32), &"é".repeat(32)] {
             assert!(parse_hash(text).is_err(), "{text}");

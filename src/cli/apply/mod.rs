@@ -46,7 +46,7 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
     let clients: Vec<_> = declared.clients.iter().map(|client| client.spec.clone()).collect();
     let accounts: Vec<_> = declared.accounts.iter().map(|account| account.spec.clone()).collect();
     let changes = set_up::plan(state, &clients, &accounts).await?;
-    // All problems that can be seen beforehand, before the first change.
+    // before the first change: a problem should not leave the file half applied
     for change in &changes {
         match change {
             Change::AddClient(spec) => declared.client(spec.id.as_str())?.check_secret()?,
@@ -66,11 +66,12 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
         }
     }
     for client in &declared.clients {
-        let is_new = changes.iter().any(|it| matches!(it, Change::AddClient(spec) if spec.id == client.spec.id));
+        let is_new =
+            changes.iter().any(|change| matches!(change, Change::AddClient(spec) if spec.id == client.spec.id));
         if let Some(path) = client.new_secret_file.as_ref().filter(|_| !is_new) {
             println!(
                 "! client {}: {} is missing, and a secret is stored as a hash only: `latchkey client rotate-secret {}` \
-                 gives it a new one",
+                 creates a new secret",
                 client.spec.id,
                 path.display(),
                 client.spec.id
@@ -127,11 +128,11 @@ impl Declared {
             Change::EnableClient(id) => format!("~ client {id}: enabled"),
             Change::AddAccount(spec) => {
                 let roles = spec.roles.as_ref().map(ToString::to_string).unwrap_or_default();
-                let how = match &self.account(spec)?.first {
+                let password = match &self.account(spec)?.first_password {
                     FirstPassword::File(path) => format!("the password in {}", path.display()),
                     _ => "an invitation by mail".to_owned(),
                 };
-                format!("+ user {}: roles {}, {how}", escape(spec.email.as_str()), or_none(roles))
+                format!("+ user {}: roles {}, {password}", escape(spec.email.as_str()), or_none(roles))
             }
             Change::SetRoles(account, roles) => {
                 let (before, after) = (or_none(account.roles.to_string()), or_none(roles.to_string()));
@@ -157,7 +158,7 @@ impl DeclaredClient {
 impl DeclaredAccount {
     fn check_password(&self) -> anyhow::Result<()> {
         let email = escape(self.spec.email.as_str());
-        match &self.first {
+        match &self.first_password {
             FirstPassword::None => {
                 bail!("there is no account {email}: declare password_file or `invite = true` to create it")
             }
@@ -170,7 +171,7 @@ impl DeclaredAccount {
 async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result<()> {
     let generated = ClientSecret::generate(&state.entropy);
     let secret = client.spec.secret.clone().unwrap_or_else(|| generated.hash());
-    // Before the client exists: its secret could not be written later.
+    // The file comes first: if it could not be written after the client is added, the secret would be lost.
     if let Some(path) = &client.new_secret_file {
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }
@@ -194,7 +195,7 @@ async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Res
     let AccountSpec { email, username, roles } = account.spec.clone();
     let roles = roles.unwrap_or_default();
     let shown = format!("user {}", escape(email.as_str()));
-    match &account.first {
+    match &account.first_password {
         FirstPassword::File(path) => {
             let password = state.passwords.check_new(FirstPassword::read(path)?).context(shown.clone())?;
             register(state, Register { email, username, password, roles }).await.context(shown)?;

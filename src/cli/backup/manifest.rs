@@ -1,4 +1,4 @@
-//! `backup.json`: what a backup contains. Written last, so that an unfinished backup has none.
+//! `backup.json`: lists the files of a backup. It is written last, so that an unfinished backup has no such file.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use aws_lc_rs::digest::{self, SHA256};
 use serde::{Deserialize, Serialize};
 
-/// The file's name.
+/// The name of the manifest.
 const NAME: &str = "backup.json";
 
 /// The format of backups that this release writes and reads.
@@ -22,7 +22,7 @@ const FORMAT: u32 = 1;
 pub(super) const DATABASE: &str = "latchkey.db";
 /// The secret in a backup, if it was kept in the data directory.
 pub(super) const SECRET: &str = "secret";
-/// The sessions in a backup: a snapshot of the private Redis.
+/// The sessions in a backup: a snapshot of the embedded Redis.
 pub(super) const SESSIONS: &str = "sessions.rdb";
 
 /// The contents of a backup.
@@ -31,21 +31,21 @@ pub(super) struct Manifest {
     format: u32,
     /// The release that made the backup.
     pub(super) version: String,
-    /// When the backup was begun, as RFC 3339: it contains every earlier change.
+    /// When the backup began (RFC 3339). The backup contains every earlier change.
     pub(super) created_at: String,
-    /// Whether a node was running.
+    /// Whether a node ran during the backup.
     pub(super) service_was_running: bool,
-    files: BTreeMap<String, Contents>,
+    files: BTreeMap<String, FileChecksum>,
 }
 
-/// A file of a backup.
+/// The size and the checksum of a file.
 #[derive(Debug, Deserialize, PartialEq, Eq, Serialize)]
-struct Contents {
+struct FileChecksum {
     bytes: u64,
     sha256: String,
 }
 
-impl Contents {
+impl FileChecksum {
     fn of(path: &Path) -> io::Result<Self> {
         let mut file = fs::File::open(path)?;
         let (mut context, mut bytes) = (digest::Context::new(&SHA256), 0);
@@ -73,7 +73,7 @@ impl Manifest {
     ) -> anyhow::Result<()> {
         let mut files = BTreeMap::new();
         for name in names {
-            files.insert((*name).to_owned(), Contents::of(&dir.join(name))?);
+            files.insert((*name).to_owned(), FileChecksum::of(&dir.join(name))?);
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let manifest = Self { format: FORMAT, version, created_at, service_was_running, files };
@@ -103,7 +103,7 @@ impl Manifest {
                 bail!("{} names the file {name:?}, which this release does not know", path.display());
             }
             let file = dir.join(name);
-            let found = Contents::of(&file).with_context(|| file.display().to_string())?;
+            let found = FileChecksum::of(&file).with_context(|| file.display().to_string())?;
             if found != *expected {
                 bail!("{} is damaged: its checksum differs from the one in {NAME}", file.display());
             }

@@ -1,8 +1,8 @@
 //! `latchkey backup`: copies the data directory's contents while the service runs: the SQLite database, the secret, and the
-//! sessions of the private Redis.
+//! sessions of the embedded Redis.
 //!
-//! The database is copied before the sessions. A change that ends sessions ends them in Redis first and commits then, so every
-//! change in the copy of the database has ended its sessions in the copy of Redis.
+//! The database is copied before the sessions. A change that ends sessions ends them in Redis first and is committed
+//! afterwards. So the copy of Redis has no session that a change in the copy of the database has ended.
 
 mod manifest;
 mod restore;
@@ -14,7 +14,7 @@ use clap::Args;
 
 use self::manifest::{DATABASE, Manifest, SECRET, SESSIONS, new_file};
 pub use self::restore::{RestoreArgs, run as restore};
-use super::{Global, block_on, bootstrap::private_redis};
+use super::{Global, block_on, bootstrap::embedded_redis_socket};
 use crate::{
     config::{Config, load_data_locations, load_existing},
     domain::clock::Clock,
@@ -39,15 +39,15 @@ pub struct BackupArgs {
 /// Writes a backup, and prints which data it does not contain.
 ///
 /// # Errors
-/// If there is no service, nothing to copy, or a file can't be read or written.
+/// If there is no service or nothing to copy, or a file can't be read or written.
 pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.config_sources()?;
     let config = load_existing(&sources)?;
     let (_, secret) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;
     let database = sqlite_path(&config.database)?;
-    let is_private = config.redis.url.is_none();
-    if database.is_none() && secret.is_none() && !is_private {
+    let has_embedded_redis = config.redis.url.is_none();
+    if database.is_none() && secret.is_none() && !has_embedded_redis {
         bail!(
             "there is nothing to copy: this service keeps all its data elsewhere.\n{}",
             describe_external_data(&config, false, false)
@@ -74,18 +74,20 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
         if database.is_some() {
             let sql = Sql::connect(&config.database).await?;
             let copy = args.dir.join(DATABASE);
+            // created here, so that only its owner can read the copy
             drop(new_file(&copy)?);
             sql.copy_to(&copy).await?;
             fs::File::open(&copy)?.sync_all()?;
             sql.close().await;
             names.push(DATABASE);
         }
-        if !is_private || args.no_sessions {
+        if !has_embedded_redis || args.no_sessions {
             return Ok(None);
         }
-        let (socket, redis) = private_redis(&config).await?;
+        let (socket, redis) = embedded_redis_socket(&config).await?;
         let mut copy = tokio::fs::File::from_std(new_file(&args.dir.join(SESSIONS))?);
-        let copied = embedded::copy(&socket, &mut copy).await.context("can't copy the sessions from the private Redis");
+        let copied =
+            embedded::copy(&socket, &mut copy).await.context("can't copy the sessions from the embedded Redis");
         let was_running = redis.is_none();
         if let Some(redis) = redis {
             redis.stop().await;
@@ -100,23 +102,24 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     if secret.is_some() {
         println!("It contains the secret: anyone who has it can forge tokens. Keep it encrypted.");
     }
-    let elsewhere = describe_external_data(&config, database.is_some(), is_private);
+    let elsewhere = describe_external_data(&config, database.is_some(), has_embedded_redis);
     if !elsewhere.is_empty() {
         println!("Not included, back it up too:\n{elsewhere}");
     }
     Ok(())
 }
 
-/// Lists the data that a service keeps elsewhere, and how to back it up.
-fn describe_external_data(config: &Config, has_database: bool, has_redis: bool) -> String {
+/// Lists the data that the backup does not contain, and how to back it up. `has_sqlite` and
+/// `has_embedded_redis` say whether the service has these stores of its own.
+fn describe_external_data(config: &Config, has_sqlite: bool, has_embedded_redis: bool) -> String {
     let mut lines = Vec::new();
-    if !has_database {
+    if !has_sqlite {
         lines.push(
             "- PostgreSQL (database.url): `pg_dump --format=custom --file=accounts.dump DATABASE`, before a copy of Redis"
                 .to_owned(),
         );
     }
-    if !has_redis {
+    if !has_embedded_redis {
         lines.push(
             "- Redis (redis.url): its append-only file survives a restart; after a loss, an empty Redis is safe, and \
              everyone signs in again"

@@ -30,7 +30,7 @@ pub struct RestoreArgs {
     pub keep_sessions: bool,
 }
 
-/// Checks a backup and restores it. Changes nothing where a service has data.
+/// Checks a backup and restores it. Changes nothing if the data directory has data of a service.
 ///
 /// # Errors
 /// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
@@ -54,7 +54,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     }
     if args.keep_sessions && redis.is_none() {
         bail!(
-            "the backup has sessions of a private Redis, and redis.url names another: restore it without --keep-sessions"
+            "the backup has sessions of an embedded Redis, and redis.url names another Redis: restore it without --keep-sessions"
         );
     }
     for path in database.iter().chain(secret.iter().filter(|_| manifest.has(SECRET))) {
@@ -73,10 +73,10 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
         owner.adopt(&redis.join("appendonly.aof"))?;
     }
     if let Some(secret) = secret.as_ref().filter(|_| manifest.has(SECRET)) {
-        place(&args.dir.join(SECRET), secret, &owner)?;
+        copy_file(&args.dir.join(SECRET), secret, &owner)?;
     }
     if let Some(database) = &database {
-        place(&args.dir.join(DATABASE), database, &owner)?;
+        copy_file(&args.dir.join(DATABASE), database, &owner)?;
     }
 
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
@@ -110,6 +110,7 @@ struct Owner {
 }
 
 impl Owner {
+    /// Makes a restored file belong to the owner, if this process runs as root.
     fn adopt(&self, path: &Path) -> io::Result<()> {
         if rustix::process::geteuid().is_root() { chown(path, Some(self.uid), Some(self.gid)) } else { Ok(()) }
     }
@@ -123,8 +124,8 @@ fn create_data_dir(dir: &Path) -> anyhow::Result<Owner> {
     Ok(Owner { uid: metadata.uid(), gid: metadata.gid() })
 }
 
-/// Copies a file to its place, under another name until it is complete.
-fn place(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
+/// Copies a file. Until the copy is complete, it has another name.
+fn copy_file(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
     let mut name = to.as_os_str().to_owned();
     name.push(".restoring");
     let unfinished = PathBuf::from(name);

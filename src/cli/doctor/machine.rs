@@ -13,7 +13,7 @@ use crate::config::Config;
 /// The magic numbers of network file systems (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
 const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
 
-/// Number of file descriptors for logs and libraries.
+/// Number of file descriptors for logs and libraries, beside connections.
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -28,6 +28,7 @@ fn check_memory(config: &Config, limit: Option<u64>) -> Finding {
     const CHECK: &str = "memory";
     let password = &config.password;
     let hashing = u64::from(password.memory_kib) * 1024 * password.threads as u64;
+    // bytes per entry, as the reference of the two settings says
     let cached = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1500;
     let needed = hashing + cached;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
@@ -53,8 +54,9 @@ fn check_memory(config: &Config, limit: Option<u64>) -> Finding {
 
 /// The memory limit of the control group of this process (cgroups version 2 or 1).
 fn cgroup_limit() -> Option<u64> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path =
+        groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
     let root = Path::new("/sys/fs/cgroup");
     let candidates =
         [root.join(path).join("memory.max"), root.join("memory.max"), root.join("memory/memory.limit_in_bytes")];
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_compares_budget_with_limit() {
+    fn memory_budget_above_half_of_the_limit_warns_and_above_the_limit_fails() {
         let (_folder, config) = config();
         let status = |mib: Option<u64>| check_memory(&config, mib.map(|mib| mib << 20)).status;
         assert_eq!(
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_below_need_warns() {
+    fn descriptor_limit_below_the_need_warns() {
         let (_folder, config) = config();
         assert_eq!(check_descriptors(&config, Some(1024)).status, Status::Warn);
         assert_eq!(check_descriptors(&config, Some(2048)).status, Status::Ok);

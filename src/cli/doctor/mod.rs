@@ -1,6 +1,6 @@
-//! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. Shares the readiness
-//! checks with the service. Creates no service: a data directory without one is a problem of the configuration. Starts the
-//! private Redis while the service is not running, and stops it again.
+//! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. It
+//! shares the readiness checks with the service. The doctor creates no data: if the data directory has none, it reports a
+//! problem of the configuration. While the service is not running, the doctor starts the embedded Redis and stops it again.
 
 mod keys;
 mod machine;
@@ -32,11 +32,11 @@ pub struct DoctorArgs {
     #[arg(long)]
     pub strict: bool,
     /// Send a test mail to this address
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub test_mail: Option<Email>,
 }
 
-fn address(text: &str) -> Result<Email, String> {
+fn parse_address(text: &str) -> Result<Email, String> {
     Email::parse(text).map_err(|rule| rule.to_string())
 }
 

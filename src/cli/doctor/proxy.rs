@@ -1,7 +1,7 @@
 //! Compares what proxies send with `http.trusted_proxies` and `http.forwarded_header`, from the counters of a running node.
 //!
-//! The proxy's own configuration cannot be seen from here: whether it appends or overwrites the header, and whether clients
-//! can reach the node past it.
+//! The counters do not show the configuration of a proxy: whether it appends to the header or overwrites it, and whether
+//! clients can reach the node without passing the proxy.
 
 use std::{
     io::{self, Read, Write},
@@ -20,7 +20,7 @@ const CHECK: &str = "proxy";
 /// The time limit for connecting to the node, and for each read.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The largest page of metrics that is read.
+/// How much of a page of metrics is read, in bytes.
 const MAX_PAGE: u64 = 1 << 20;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -32,7 +32,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     }
     findings.extend(match config.metrics.listen {
         None => vec![not_compared("metrics.listen is \"off\"")],
-        Some(address) => match fetch_metrics(address).map(|page| Counts::read(&page)) {
+        Some(address) => match fetch_metrics(address).map(|page| Counts::parse(&page)) {
             Ok(Some(counts)) => compare(&counts, config),
             Ok(None) => vec![not_compared(&format!("metrics.listen ({address}) is not a node of this release"))],
             Err(error) => {
@@ -60,7 +60,7 @@ struct Counts {
 
 impl Counts {
     /// Parses a page of metrics. `None` if it is not from a node of this release.
-    fn read(page: &str) -> Option<Self> {
+    fn parse(page: &str) -> Option<Self> {
         let count = |result: &str| {
             let series = format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} ");
             page.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
@@ -81,8 +81,8 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
     if untrusted_peer > 0 {
         let detail = format!(
             "{untrusted_peer} requests with a proxy's header came from a local address that http.trusted_proxies does not \
-             list: their clients share its address and rate limits. Its address is in the node's log (`a proxy's client \
-             addresses are ignored`)"
+             list: their clients share that address and its rate limits. The node's log names the address (`a proxy's client \
+             addresses are ignored`); add it to http.trusted_proxies"
         );
         findings.push(Finding::warn(CHECK, detail));
     }
@@ -166,7 +166,7 @@ mod tests {
             .map(|(result, count)| series(result, *count))
             .collect();
         let expected = Counts { read: 4, untrusted_peer: 3, other_header: 2, absent: 1 };
-        assert_eq!(Counts::read(&page), Some(expected));
-        assert_eq!(Counts::read("latchkey_build_info{version=\"0.1.0\"} 1\n"), None);
+        assert_eq!(Counts::parse(&page), Some(expected));
+        assert_eq!(Counts::parse("latchkey_build_info{version=\"0.1.0\"} 1\n"), None);
     }
 }

@@ -24,14 +24,14 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
     let mut findings = Vec::new();
     match open_redis_only(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
-        Ok((redis, private)) => {
+        Ok((redis, embedded_redis)) => {
             findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
-                let remedy = "see that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)";
+                let remedy = "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)";
                 vec![Finding::fail("redis", format!("{error}; {remedy}"))]
             }));
             redis.close().await;
-            if let Some(private) = private {
-                private.stop().await;
+            if let Some(embedded_redis) = embedded_redis {
+                embedded_redis.stop().await;
             }
         }
     }
@@ -59,16 +59,16 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
         })
         .collect();
     let description = health.describe().await?;
-    let trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
+    let round_trip = format!("{:.2} ms", description.round_trip.as_secs_f64() * 1000.0);
     let kind =
         if description.clustered { "a cluster".to_owned() } else { format!("{} replicas", description.replicas) };
     if findings.is_empty() {
-        let detail = format!("{}, {kind}, round trip {trip}; persistent, without eviction", description.server);
+        let detail = format!("{}, {kind}, round trip {round_trip}; persistent, without eviction", description.server);
         findings.push(Finding::ok(CHECK, detail));
     }
     if description.round_trip > SLOW_ROUND_TRIP {
         let detail = format!(
-            "a round trip takes {trip}, and each sign-in, refresh and sign-out needs one: move {} closer",
+            "a round trip takes {round_trip}, and each sign-in, refresh and sign-out needs one: move {} closer",
             description.server
         );
         findings.push(Finding::warn(CHECK, detail));

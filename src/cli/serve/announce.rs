@@ -22,7 +22,7 @@ pub(super) struct Endpoints {
     pub(super) metrics: Option<SocketAddr>,
 }
 
-/// Logs one line with everything that an operator needs to tell nodes and releases apart.
+/// Logs one line with all facts by which operators distinguish nodes and releases.
 pub(super) fn log_start(config: &Config, endpoints: Endpoints) {
     let Endpoints { api, metrics } = endpoints;
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));

@@ -40,7 +40,7 @@ const OTHER_FILES: u64 = 200;
 /// How long attempts to send a mail may continue when the service stops.
 const MAIL_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// `metrics.listen` unless it is configured.
+/// The default of `metrics.listen`.
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
 /// Runs the service until SIGTERM or SIGINT; a second signal ends the process at once. SIGHUP reloads the configuration.
@@ -59,7 +59,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
-    // from here on SIGHUP does not kill the process
+    // early: SIGHUP ends a process that has no handler for it
     let mut hangup = signal(SignalKind::hangup())?;
     raise_file_limit(config.http.max_connections);
     let cores = Cores::start()?;
@@ -155,7 +155,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     Ok(served?)
 }
 
-/// Listens for Prometheus. If the default port is taken, by another node perhaps, the service runs without metrics; a
+/// Listens for Prometheus. If the default port is in use, perhaps by another node, the service runs without metrics. A
 /// configured port must be free.
 fn listen_for_metrics(config: &Config) -> anyhow::Result<Option<TcpListener>> {
     let Some(address) = config.metrics.listen else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! SIGHUP: reads the configuration again, applies the log settings, and names the changes that need a restart.
+//! SIGHUP: reads the configuration again, applies the log settings, and logs the keys of changes that need a restart.
 
 use crate::{
     cli::Global,
@@ -6,7 +6,7 @@ use crate::{
     logging::LogFilter,
 };
 
-/// The only setting that a running node takes over.
+/// The only setting whose change a running node applies.
 const RELOADABLE: &str = "log.filter";
 
 /// Reloads the configuration of a running node.
@@ -23,7 +23,7 @@ impl Reloader {
         Self { global, log_filter, running }
     }
 
-    /// Applies what can be applied. An invalid configuration changes nothing.
+    /// Applies a changed `log.filter`, and logs the other changes. An invalid configuration changes nothing.
     pub(super) fn reload(&mut self) {
         match self.try_reload() {
             Ok(()) => {}
@@ -47,7 +47,7 @@ impl Reloader {
         } else {
             tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
         }
-        // what needs a restart is named again at the next signal
+        // only the applied setting is updated, so that the next signal reports the other changes again
         if let Some(running) = &mut self.running {
             let new = found.into_iter().find(|setting| setting.key == RELOADABLE);
             let old = running.iter_mut().find(|setting| setting.key == RELOADABLE);
@@ -64,7 +64,7 @@ fn inspect(global: &Global) -> Result<Vec<Shown>, ConfigError> {
     Ok(config::inspect(&sources)?.0)
 }
 
-/// The keys whose values differ. Secrets are masked, so that a changed secret is not seen.
+/// The keys whose values differ. Secrets are masked, so a changed secret is not detected.
 fn changed_keys<'a>(old: &'a [Shown], new: &'a [Shown]) -> Vec<&'a str> {
     let differs = |(old, new): &(&Shown, &Shown)| old.value != new.value;
     old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()

@@ -1,5 +1,5 @@
-//! systemd: the socket that it passes (sd_listen_fds(3)), and the messages to it: state and heartbeat (sd_notify(3)).
-//! Without systemd only [`listen`] does anything.
+//! Integration with systemd: socket activation (sd_listen_fds(3)), and notifications of the state and for the watchdog
+//! (sd_notify(3)). Without systemd only [`listen`] has an effect.
 
 use std::{future, io, net::SocketAddr, time::Duration};
 
@@ -26,8 +26,8 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// Reports that the node serves requests, and what its first checks found. A node whose stores are down counts as started:
-/// it answers 503 and recovers by itself.
+/// Reports that the node serves requests, with the problems that its first checks found. A node whose stores are down counts
+/// as started: the node answers 503 and recovers by itself.
 pub(super) fn notify_ready(checks: &[Check]) {
     let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
     let problems: Vec<&str> = problems.map(|problem| problem.text.as_str()).collect();
@@ -39,11 +39,11 @@ pub(super) fn notify_ready(checks: &[Check]) {
     notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
 }
 
-/// Extension of the time in which the node must start, for each report that it waits.
+/// Each report that the node waits extends the time in which it must start by this much.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
-/// Reports what the node waits for before it can start. It must be called once in [`START_EXTENSION`] at least: otherwise systemd ends
-/// the node after `TimeoutStartSec=`.
+/// Reports why the node has not started yet. Must be called at least once per [`START_EXTENSION`]; otherwise systemd ends the
+/// node after `TimeoutStartSec=`.
 pub(in crate::cli) fn notify_waiting(status: &str) {
     let extension = u32::try_from(START_EXTENSION.as_micros()).unwrap_or(u32::MAX);
     notify(&[NotifyState::ExtendTimeoutUsec(extension), NotifyState::Status(&single_line(status))]);
@@ -67,11 +67,11 @@ pub(super) async fn run_watchdog() {
 
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(%error, "systemd could not be notified");
+        tracing::debug!(%error, "failed to notify systemd");
     }
 }
 
-/// A message is a list of lines, so a line break in a text would begin another assignment.
+/// Replaces line breaks: each line of a message to systemd is an assignment of its own.
 fn single_line(text: &str) -> String {
     text.replace(['\n', '\r'], " ")
 }

@@ -13,11 +13,13 @@ use crate::{
 /// Runs a command about one account.
 pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Result<()> {
     match command {
-        UserCommand::Show(args) => show::run(state, &find(state, &args.account.account).await?, args.json).await,
+        UserCommand::Show(args) => {
+            show::run(state, &find_account(state, &args.account.account).await?, args.json).await
+        }
         UserCommand::Roles(args) => {
             let parse = |flag: &str, names: &[String]| Roles::parse(names).map_err(|why| anyhow!("{flag} {why}"));
             let (add, remove) = (parse("--add", &args.add)?, parse("--remove", &args.remove)?);
-            let account = find(state, &args.account.account).await?;
+            let account = find_account(state, &args.account.account).await?;
             let roles = accounts::change_roles(state, account.id, &add, &remove).await?;
             let roles = if roles.is_empty() { "none".to_owned() } else { roles.to_string() };
             println!(
@@ -27,42 +29,48 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
             Ok(())
         }
         UserCommand::SetPassword(args) => {
-            let account = find(state, &args.account.account).await?;
+            let account = find_account(state, &args.account.account).await?;
             let password = prompt::read_new_password(args.password_stdin)?;
             let ended = accounts::set_password(state, account.id, password).await?;
-            println!("Set a new password for {}. {}", name(&account), sessions_ended(ended));
+            println!("Set a new password for {}. {}", name(&account), describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::SetEmail(args) => {
             let email = Email::parse(&args.email).map_err(|why| anyhow!("{:?} {why}", args.email))?;
-            let account = find(state, &args.account.account).await?;
+            let account = find_account(state, &args.account.account).await?;
             accounts::set_email(state, account.id, &email).await.with_context(|| format!("{:?}", args.email))?;
             println!("Changed the e-mail address of {} to {}.", name(&account), escape(email.as_str()));
             Ok(())
         }
-        UserCommand::Metadata(args) => metadata::run(state, &find(state, &args.account.account).await?, args).await,
+        UserCommand::Metadata(args) => {
+            metadata::run(state, &find_account(state, &args.account.account).await?, args).await
+        }
         UserCommand::Invite(args) => invite::invite(state, args).await,
-        UserCommand::Reset(args) => invite::reset(state, &find(state, &args.account.account).await?, args).await,
-        UserCommand::Emails(args) => emails::run(state, &find(state, &args.account.account).await?, args).await,
-        UserCommand::Factors(args) => factors::run(state, &find(state, &args.account.account).await?, args).await,
+        UserCommand::Reset(args) => {
+            invite::reset(state, &find_account(state, &args.account.account).await?, args).await
+        }
+        UserCommand::Emails(args) => emails::run(state, &find_account(state, &args.account.account).await?, args).await,
+        UserCommand::Factors(args) => {
+            factors::run(state, &find_account(state, &args.account.account).await?, args).await
+        }
         UserCommand::Disable(args) => {
-            let account = find(state, &args.account).await?;
+            let account = find_account(state, &args.account).await?;
             let ended = accounts::disable(state, account.id).await?;
-            println!("Disabled {}. {}", name(&account), sessions_ended(ended));
+            println!("Disabled {}. {}", name(&account), describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::Enable(args) => {
-            let account = find(state, &args.account).await?;
+            let account = find_account(state, &args.account).await?;
             accounts::enable(state, account.id).await?;
             println!("Enabled {}.", name(&account));
             Ok(())
         }
         UserCommand::Delete(args) => {
-            let account = find(state, &args.account.account).await?;
+            let account = find_account(state, &args.account.account).await?;
             let name = name(&account);
             prompt::confirm(&format!("Delete {name} (id {}) permanently?", account.id), args.yes)?;
             let ended = accounts::delete(state, account.id).await?;
-            println!("Deleted {name}. {}", sessions_ended(ended));
+            println!("Deleted {name}. {}", describe_ended_sessions(ended));
             Ok(())
         }
         UserCommand::Add(_) | UserCommand::List(_) | UserCommand::Import(_) => {
@@ -72,17 +80,18 @@ pub(super) async fn run(state: &AppState, command: &UserCommand) -> anyhow::Resu
 }
 
 /// Finds the account named on the command line.
-pub(in crate::cli) async fn find(state: &AppState, account: &str) -> anyhow::Result<Account> {
+pub(in crate::cli) async fn find_account(state: &AppState, account: &str) -> anyhow::Result<Account> {
     accounts::find(&state.sql, account).await.with_context(|| format!("{account:?}"))
 }
 
+/// The e-mail address of an account, for messages.
 fn name(account: &Account) -> String {
     escape(account.email.as_str())
 }
 
-pub(in crate::cli) fn sessions_ended(count: u64) -> String {
+pub(in crate::cli) fn describe_ended_sessions(count: u64) -> String {
     match count {
-        0 => "It had no sessions.".to_owned(),
+        0 => "No session was live.".to_owned(),
         1 => "1 session ended.".to_owned(),
         count => format!("{count} sessions ended."),
     }

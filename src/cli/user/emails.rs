@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use anyhow::{Context, anyhow};
 use serde::Serialize;
 
-use super::{EmailsAction, EmailsArgs, sessions_ended};
+use super::{EmailsAction, EmailsArgs, describe_ended_sessions};
 use crate::{
     cli::{
         output::{escape, write_json_line},
@@ -29,7 +29,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &EmailsArgs) 
             prompt::confirm(&format!("Remove {shown} from the account {id}?"), *yes)?;
             let removed = support::remove(state, id, &email, &Initiator::Operator, None).await;
             let ended = removed.with_context(|| format!("{text:?}"))?;
-            println!("Removed {shown} from the account {id}. {}", sessions_ended(ended));
+            println!("Removed {shown} from the account {id}. {}", describe_ended_sessions(ended));
             Ok(())
         }
     }

@@ -16,7 +16,8 @@ use crate::{
     store::sql::Sql,
 };
 
-const BUFFER: usize = 64 * 1024;
+/// The size of the read buffer, in bytes.
+const BUFFER_SIZE: usize = 64 * 1024;
 
 /// Arguments of `latchkey user import`.
 #[derive(Args, Clone, Debug)]
@@ -77,16 +78,16 @@ impl ImportArgs {
 /// A file, or standard input.
 struct Source {
     reader: Box<dyn AsyncBufRead + Unpin>,
-    /// Identifies an interrupted import of the same source.
+    /// The name by which an interrupted import of the same source is resumed.
     name: String,
-    /// In bytes, if it is known.
+    /// Length in bytes; `None` if it is unknown.
     length: Option<u64>,
 }
 
 impl Source {
     async fn open(file: &Path) -> anyhow::Result<Self> {
         if file == Path::new("-") {
-            let reader = Box::new(BufReader::with_capacity(BUFFER, tokio::io::stdin()));
+            let reader = Box::new(BufReader::with_capacity(BUFFER_SIZE, tokio::io::stdin()));
             return Ok(Self { reader, name: "-".to_owned(), length: None });
         }
         let context = || file.display().to_string();
@@ -94,7 +95,7 @@ impl Source {
         let opened = tokio::fs::File::open(&path).await.with_context(context)?;
         let metadata = opened.metadata().await.with_context(context)?;
         Ok(Self {
-            reader: Box::new(BufReader::with_capacity(BUFFER, opened)),
+            reader: Box::new(BufReader::with_capacity(BUFFER_SIZE, opened)),
             name: path.to_string_lossy().into_owned(),
             length: metadata.is_file().then_some(metadata.len()),
         })
@@ -121,7 +122,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let mut report = |progress| match progress {
         Progress::Resumed { line, bytes } => {
             bar.suspend(|| eprintln!("resuming after {unit} {line}"));
-            // The earlier run says nothing about the speed of this one.
+            // The estimated time left must not count the records of the earlier run.
             bar.set_position(bytes);
             bar.reset_eta();
         }

@@ -12,20 +12,20 @@ use crate::{
 /// Number of accounts per query.
 const PAGE_SIZE: u32 = 500;
 
-/// Prints the accounts that match, ordered by id, which is by age.
+/// Prints the accounts that match, in the order of their ids. Generated ids are in the order of their creation.
 pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
     // not `print!`, which panics when the reader has closed the pipe
     let mut out = BufWriter::new(io::stdout().lock());
     if !args.json {
         writeln!(out, "{}", row(["ID", "STATE", "CREATED", "USERNAME", "E-MAIL", "ROLES"]))?;
     }
-    let mut left = args.limit.unwrap_or(u64::MAX);
+    let mut remaining = args.limit.unwrap_or(u64::MAX);
     let mut after = args.after;
     loop {
         let page = sql.list_accounts(after, PAGE_SIZE).await?;
         let Some(last) = page.last() else { return Ok(out.flush()?) };
         for account in page.iter().filter(|account| args.matches(account)) {
-            if left == 0 {
+            if remaining == 0 {
                 out.flush()?;
                 eprintln!(
                     "more accounts match; continue with --after {}",
@@ -38,11 +38,11 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
             } else {
                 writeln!(out, "{}", table_row(account))?;
             }
-            left -= 1;
+            remaining -= 1;
             after = Some(account.id);
         }
         out.flush()?;
-        if left > 0 {
+        if remaining > 0 {
             after = Some(last.id);
         }
     }

@@ -1,4 +1,4 @@
-//! `latchkey user metadata`: shows and replaces what operators store about an account.
+//! `latchkey user metadata`: shows and changes the metadata that operators store about an account.
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use crate::{
     state::AppState,
 };
 
-/// Prints the metadata, after changing it if members are given.
+/// Applies the changes that the options name, and prints the metadata.
 pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs) -> anyhow::Result<()> {
     let mut profile = state.sql.profile(account.id).await?;
     if args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty() {

@@ -9,7 +9,7 @@ mod list;
 mod metadata;
 mod show;
 
-pub(super) use change::{find, sessions_ended};
+pub(super) use change::{describe_ended_sessions, find_account};
 pub use import::{ImportArgs, System};
 
 use anyhow::anyhow;
@@ -320,10 +320,10 @@ pub(super) async fn with_services<T>(
 
 impl AddArgs {
     /// Validates the names, before the password is prompted for.
-    fn names(&self) -> anyhow::Result<Names> {
+    fn names(&self) -> anyhow::Result<NewAccountNames> {
         let invalid = |name: &str, why| anyhow!("{name:?} {why}");
         let username = self.username.as_deref();
-        Ok(Names {
+        Ok(NewAccountNames {
             email: Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?,
             username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
             roles: Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?,
@@ -331,15 +331,15 @@ impl AddArgs {
     }
 }
 
-/// The names and roles of a new account.
-struct Names {
+/// The address, the username and the roles of a new account.
+struct NewAccountNames {
     email: Email,
     username: Option<Username>,
     roles: Roles,
 }
 
-async fn add(state: &AppState, names: Names, password: SecretText) -> anyhow::Result<()> {
-    let Names { email, username, roles } = names;
+async fn add(state: &AppState, names: NewAccountNames, password: SecretText) -> anyhow::Result<()> {
+    let NewAccountNames { email, username, roles } = names;
     let password = state.passwords.check_new(password)?;
     let account = register(state, Register { email, username, password, roles }).await?;
     println!("Added {} with the id {}.", super::output::escape(account.email.as_str()), account.id);

@@ -27,7 +27,7 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
     let mut out = io::stdout().lock();
     if json {
         let secondary_emails = secondary.iter().map(EmailJson::of).collect();
-        let shown = Shown {
+        let shown = AccountDetailsJson {
             account: AccountJson::of(account),
             secondary_emails,
             factors: factors.factors.iter().map(FactorJson::from).collect(),
@@ -40,7 +40,8 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
     }
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let roles = account.roles.to_string();
-    let listed: Vec<String> = secondary.iter().map(|it| with_state(&it.email, it.verified_at.is_some())).collect();
+    let listed: Vec<String> =
+        secondary.iter().map(|email| with_state(&email.email, email.verified_at.is_some())).collect();
     for (name, value) in [
         ("id", account.id.to_string()),
         ("e-mail", with_state(&account.email, account.email_verified)),
@@ -59,7 +60,7 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
     Ok(out.flush()?)
 }
 
-/// An address, and whether it is verified.
+/// An address, with a note if it is not verified.
 fn with_state(email: &Email, is_verified: bool) -> String {
     let state = if is_verified { "" } else { " (not verified)" };
     format!("{}{state}", escape(email.as_str()))
@@ -75,14 +76,14 @@ fn describe_factors(list: &FactorList) -> Option<String> {
 
 /// An account with its secondary addresses, its second factors and the number of its live sessions.
 #[derive(Serialize)]
-struct Shown<'a> {
+struct AccountDetailsJson<'a> {
     #[serde(flatten)]
     account: AccountJson<'a>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     secondary_emails: Vec<EmailJson<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     factors: Vec<FactorJson>,
-    /// Absent if codes by mail are off for all accounts.
+    /// Whether codes by mail are a second factor of the account. Absent if they are off for all accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     email_code: Option<bool>,
     recovery_codes_left: u32,
