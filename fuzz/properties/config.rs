@@ -32,7 +32,7 @@ pub fn config(bytes: &[u8]) {
             }
             fs::write(&file.0, &written).expect("written");
             let (reloaded, _) = inspect(&sources).expect("effective values load");
-            let values = |shown: &[latchkey::config::Shown]| -> Vec<(String, String)> {
+            let values = |shown: &[latchkey::config::EffectiveSetting]| -> Vec<(String, String)> {
                 shown.iter().map(|shown| (shown.key.clone(), shown.value.clone())).collect()
             };
             assert_eq!(values(&reloaded), values(&shown));

@@ -11,14 +11,14 @@ use super::store_url;
 /// OWASP's equally strong argon2id parameters, as KiB of memory and passes (Password Storage Cheat Sheet, 2024).
 const ARGON2_FLOOR: [(u32, u32); 5] = [(47_104, 1), (19_456, 2), (12_288, 3), (9_216, 4), (7_168, 5)];
 
-/// An issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), nor a slash at its end.
+/// An issuer identifier: an http(s) URL without query or fragment (RFC 8414, section 2), and without a slash at its end.
 pub(super) fn issuer(text: &str) -> Result<(), String> {
     let rule = || "must be an http:// or https:// URL without user, query, fragment or slash at its end".to_owned();
     let url = Url::parse(text).map_err(|_| rule())?;
-    let plain = url.username().is_empty() && url.password().is_none();
-    let plain = plain && url.query().is_none() && url.fragment().is_none() && !text.ends_with('/');
-    let plain = plain && !text.contains(|c: char| c.is_whitespace() || c.is_control());
-    (is_http(&url) && url.has_host() && plain).then_some(()).ok_or_else(rule)
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let has_suffix = url.query().is_some() || url.fragment().is_some() || text.ends_with('/');
+    let has_blank = text.contains(|c: char| c.is_whitespace() || c.is_control());
+    (is_http(&url) && url.has_host() && !has_user && !has_suffix && !has_blank).then_some(()).ok_or_else(rule)
 }
 
 /// An origin as browsers send it: scheme, host, and the port if it isn't the scheme's own (RFC 6454, section 6.2).
@@ -29,7 +29,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         Some(origin) if text.parse::<Url>().is_ok_and(|url| url.path() == "/" && url.query().is_none()) => {
             Err(format!("must hold origins as browsers send them: {origin}"))
         }
-        _ => Err("must hold origins: http:// or https://, a host, perhaps a port, nothing more".into()),
+        _ => Err("must hold origins: http:// or https://, a host, optionally a port, and nothing else".into()),
     }
 }
 
@@ -38,7 +38,7 @@ fn is_http(url: &Url) -> bool {
 }
 
 /// Whether tokens for this issuer cross a network in clear text.
-pub(super) fn is_clear_text(issuer: &str) -> bool {
+pub(super) fn is_clear_text_issuer(issuer: &str) -> bool {
     let Ok(url) = Url::parse(issuer) else { return false };
     url.scheme() == "http" && !is_loopback(&url)
 }
@@ -64,7 +64,7 @@ pub(super) fn is_unverified_postgres(address: &str) -> bool {
 
 fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // For schemes other than http and https, the host of an IP URL is parsed as a domain.
+        // for schemes other than http and https, `Url` parses an IP address as a domain
         Some(Host::Domain(name)) => {
             name == "localhost"
                 || name.ends_with(".localhost")
@@ -90,23 +90,23 @@ pub(super) fn is_sqlite(url: &str) -> bool {
 
 /// The prefix of Redis keys. Braces would change the cluster slot of a key.
 pub(super) fn prefix(text: &str) -> Result<String, String> {
-    let good = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
-    (good && (1..=64).contains(&text.len()))
+    let is_plain = text.chars().all(|c| c.is_ascii_graphic() && c != '{' && c != '}');
+    (is_plain && (1..=64).contains(&text.len()))
         .then(|| text.to_owned())
         .ok_or_else(|| "must be 1 to 64 printable ASCII characters, without spaces and braces".into())
 }
 
-/// The value of a claim: the audience or the client.
+/// A name in tokens: an audience, a `client_id`, or a member of `app_metadata`.
 pub(super) fn name(text: &str) -> Result<String, String> {
-    let good = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
-    good.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
+    let is_valid = !text.is_empty() && text.trim() == text && !text.contains(char::is_control);
+    is_valid.then(|| text.to_owned()).ok_or_else(|| "must not be empty, nor start or end with a space".into())
 }
 
 /// Scopes, separated by single spaces (RFC 6749, section 3.3).
 pub(super) fn scope(text: &str) -> Result<String, String> {
     let is_scope_char = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
-    let good = text.split(' ').all(|scope| !scope.is_empty() && scope.chars().all(is_scope_char));
-    good.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
+    let is_valid = text.split(' ').all(|scope| !scope.is_empty() && scope.chars().all(is_scope_char));
+    is_valid.then(|| text.to_owned()).ok_or_else(|| "must be one or more scopes, separated by single spaces".into())
 }
 
 /// A network, or a single address.
@@ -131,14 +131,14 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
     };
     let parts: Vec<_> = text.split(',').map(str::trim).collect();
     for part in &parts {
-        // tracing reads any other word as a module, enables all of its levels and disables everything else.
+        // tracing takes any other word for a module, enables all of its levels, and disables all other modules.
         let is_level = matches!(&*part.to_lowercase(), "off" | "error" | "warn" | "info" | "debug" | "trace");
         if !is_level && !part.contains(['=', '[']) {
             return Err(rule(&""));
         }
     }
-    // fred warns of each attempt to connect; the service logs outages itself. webauthn_rs_core reports what clients send as
-    // errors; the service records refusals itself.
+    // fred warns of each attempt to connect; the service logs outages itself. webauthn_rs_core logs invalid
+    // input of clients as errors; the service records refusals itself.
     let is_named = |module: &str| parts.iter().any(|part| part.starts_with(module));
     let quiet = [("fred", "fred=error"), ("webauthn_rs_core", "webauthn_rs_core=off")];
     let quiet: Vec<_> = quiet.into_iter().filter(|(module, _)| !is_named(module)).map(|(_, part)| part).collect();
@@ -147,7 +147,7 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
         .map_err(|error| rule(&format_args!(": {error}")))
 }
 
-/// Whether argon2id parameters are at least as strong as OWASP's weakest.
+/// Whether argon2id parameters are at least as strong as one of OWASP's recommendations.
 pub(super) fn is_strong(memory_kib: u32, iterations: u32) -> bool {
     ARGON2_FLOOR.iter().any(|(memory, passes)| memory_kib >= *memory && iterations >= *passes)
 }
@@ -183,10 +183,10 @@ mod tests {
         for safe in
             ["https://example.com", "http://localhost:1", "http://a.localhost", "http://127.1.2.3", "http://[::1]:80"]
         {
-            assert!(!is_clear_text(safe), "{safe}");
+            assert!(!is_clear_text_issuer(safe), "{safe}");
         }
-        for unsafe_ in ["http://example.com", "http://0.0.0.0:8080", "http://[::]:80", "http://10.0.0.1"] {
-            assert!(is_clear_text(unsafe_), "{unsafe_}");
+        for clear in ["http://example.com", "http://0.0.0.0:8080", "http://[::]:80", "http://10.0.0.1"] {
+            assert!(is_clear_text_issuer(clear), "{clear}");
         }
     }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn scope_with_other_characters_is_refused() {
+    fn scope_with_characters_outside_of_rfc_6749_is_refused() {
         assert_eq!(scope("account mail:read"), Ok("account mail:read".into()));
         for bad in ["", " a", "a  b", "a\"b", "a\\b", "a\tb", "é"] {
             assert!(scope(bad).is_err(), "{bad}");
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_must_consist_of_levels() {
+    fn filter_without_a_level_is_refused() {
         for good in ["info", "INFO", "off", "info,latchkey=debug,fred=warn", "warn, latchkey[request]=trace"] {
             assert!(filter(good).is_ok(), "{good}");
         }

@@ -41,10 +41,10 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// Parses digits followed by one of `units`. None for any other text and on overflow.
+/// Parses digits followed by one of `units`. `None` for any other text and on overflow.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, name) = text.split_at(digits);
+    let unit_start = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, name) = text.split_at(unit_start);
     let (_, unit) = units.iter().find(|(unit, _)| *unit == name)?;
     number.parse::<u64>().ok()?.checked_mul(*unit)
 }

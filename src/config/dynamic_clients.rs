@@ -18,11 +18,11 @@ pub struct DynamicClientSettings {
     pub metadata_documents: bool,
     /// Whether apps can register themselves (RFC 7591).
     pub registration: bool,
-    /// The scopes that they may request.
+    /// The scopes that these apps may request.
     pub scopes: SpaceSeparated,
-    /// The resources that they may request (RFC 8707).
+    /// The resources that these apps may request (RFC 8707).
     pub resources: SpaceSeparated,
-    /// The hosts that they may have; empty for any.
+    /// The hosts that these apps may have; empty for any.
     pub allowed_hosts: Vec<String>,
     /// Maximum number of apps of this kind that an account can allow.
     pub max_per_account: u32,
@@ -48,12 +48,12 @@ impl DynamicClientSettings {
 }
 
 pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> DynamicClientSettings {
-    let scopes = read.many("dynamic_clients.scopes", |text| check::scope(text).and_then(single));
+    let scopes = read.many("dynamic_clients.scopes", |text| check::scope(text).and_then(single_scope));
     let resources = read.many("dynamic_clients.resources", resource);
     let settings = DynamicClientSettings {
         metadata_documents: read.boolean("dynamic_clients.metadata_documents"),
         registration: read.boolean("dynamic_clients.registration"),
-        // Each was checked above.
+        // each item was checked above
         scopes: SpaceSeparated::parse(scopes).unwrap_or_default(),
         resources: SpaceSeparated::parse(resources).unwrap_or_default(),
         allowed_hosts: read.many("dynamic_clients.allowed_hosts", host),
@@ -74,7 +74,7 @@ pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> Dyna
     settings
 }
 
-fn single(text: String) -> Result<String, String> {
+fn single_scope(text: String) -> Result<String, String> {
     if text.contains(' ') { Err("must be a list of single scopes".into()) } else { Ok(text) }
 }
 

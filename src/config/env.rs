@@ -8,7 +8,7 @@ use super::{
     schema::{self, KEYS, PREFIX},
 };
 
-/// Path of the configuration file; the only variable that is not a key.
+/// The variable with the path of the configuration file. All other variables stand for keys.
 pub(super) const CONFIG_FILE: &str = "LATCHKEY_CONFIG";
 
 impl Settings {
@@ -44,12 +44,12 @@ impl Settings {
     }
 }
 
-/// Returns whether Kubernetes set this variable. Every pod gets such variables for each service of its namespace, and a
-/// service called `latchkey` or `latchkey-…` puts them under our prefix: `…_SERVICE_HOST`, `…_SERVICE_PORT[_NAME]`, `…_PORT`
-/// and `…_PORT_<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
+/// Returns whether Kubernetes set this variable. Every pod gets such variables for each service of its namespace, and the
+/// variables of a service called `latchkey` or `latchkey-…` begin with [`PREFIX`]: `…_SERVICE_HOST`,
+/// `…_SERVICE_PORT[_NAME]`, `…_PORT` and `…_PORT_<number>_<protocol>[_ADDR|_PORT|_PROTO]`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     let Some(name) = name.strip_prefix(PREFIX) else { return false };
-    // a service called `latchkey` has nothing between the prefix and these names
+    // the variables of a service called `latchkey` have these names directly after the prefix
     let name = format!("_{name}");
     let is_address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") || name.contains("_SERVICE_PORT_") {
@@ -58,7 +58,7 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
     if name.ends_with("_PORT") && is_address {
         return true;
     }
-    name.match_indices("_PORT_").any(|(at, found)| is_service_port(&name[at + found.len()..]))
+    name.match_indices("_PORT_").any(|(start, found)| is_service_port(&name[start + found.len()..]))
 }
 
 /// Parses `<number>_<protocol>[_ADDR|_PORT|_PROTO]`.

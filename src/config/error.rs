@@ -14,7 +14,7 @@ pub struct ConfigError {
 pub struct Problem {
     /// The key, variable, flag or file.
     pub subject: String,
-    /// The quoted value. None for secrets.
+    /// The quoted value. `None` for secrets.
     pub value: Option<String>,
     /// The origin of the value, unless the subject names it.
     pub origin: Option<Origin>,

@@ -29,16 +29,16 @@ const MAX_MEMORY_KIB: u32 = 4 << 20;
 
 /// The interpreted settings, without secrets that are in files.
 pub(super) struct ParsedConfig {
-    /// The configuration. Of its secrets only the previous ones are set.
+    /// The configuration. The current secret is not set yet.
     pub(super) config: Config,
     /// The location of the current secret.
-    pub(super) secrets_from: SecretsFrom,
+    pub(super) secret_location: SecretLocation,
     /// The file of `mail.password_file`, if it is set.
     pub(super) mail_password_file: Option<PathBuf>,
 }
 
 /// The location of the current secret.
-pub(super) enum SecretsFrom {
+pub(super) enum SecretLocation {
     /// In the configuration.
     Settings(SecretText),
     /// In the configured file.
@@ -58,11 +58,11 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     read.rule(&["issuer", "listen"], is_reachable, |read| {
         format!(
             "must be set to the public URL of the service, such as https://auth.example.com: tokens would name {issuer}, \
-             which nobody can reach, because of {}",
+             which clients cannot reach, because of {}",
             read.mention("listen")
         )
     });
-    read.warn(&["issuer", "listen"], check::is_clear_text(&issuer), || {
+    read.warn(&["issuer", "listen"], check::is_clear_text_issuer(&issuer), || {
         format!(
             "issuer is {issuer}: without https, passwords and tokens cross the network in clear text, \
              and browsers refuse the cookie"
@@ -73,7 +73,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         path => path::absolute(working_dir.join(path)).map_err(|error| format!("must be a path: {error}")),
     });
     let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
-    let secrets_from = secrets_from(read, working_dir);
+    let secret_location = secret_location(read, working_dir);
     let registration = Registration {
         open: read.boolean("registration.open"),
         verification: read.one("registration.verification", |text| match text {
@@ -85,8 +85,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         conceal: read.boolean("registration.conceal"),
         reserved_usernames: read.many("registration.reserved_usernames", |text| Ok(comparison_key(text))),
     };
-    let verified = !registration.conceal || registration.verification == Verification::Required;
-    read.rule(&["registration.conceal", "registration.verification"], verified, |read| {
+    let holds = !registration.conceal || registration.verification == Verification::Required;
+    read.rule(&["registration.conceal", "registration.verification"], holds, |read| {
         format!(
             "needs \"required\" in {}: a sign-in would reveal whether the account was created",
             read.mention("registration.verification")
@@ -165,14 +165,14 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         read.rule(&["database.url"], !check::is_sqlite(database.url.expose()), |read| {
             format!("SQLite serves one node only: set a postgres:// URL, because of {}", read.mention("multi_node"))
         });
-        let shared = !matches!(secrets_from, SecretsFrom::DataDir);
-        read.rule(&["secret", "secret_file"], shared, |read| {
+        let is_shared = !matches!(secret_location, SecretLocation::DataDir);
+        read.rule(&["secret", "secret_file"], is_shared, |read| {
             format!("all nodes need the same secret: set it or secret_file, because of {}", read.mention("multi_node"))
         });
     }
 
     if !multi_node {
-        // No other node can take the traffic.
+        // no other node can serve new connections meanwhile
         http.drain_delay = Duration::ZERO;
     }
 
@@ -208,7 +208,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         log,
         warnings,
     };
-    ParsedConfig { config, secrets_from, mail_password_file }
+    ParsedConfig { config, secret_location, mail_password_file }
 }
 
 fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {
@@ -232,16 +232,16 @@ fn telemetry(read: &mut Reader<'_>) -> TelemetrySettings {
     }
 }
 
-fn secrets_from(read: &mut Reader<'_>, working_dir: &Path) -> SecretsFrom {
+fn secret_location(read: &mut Reader<'_>, working_dir: &Path) -> SecretLocation {
     let secret = read.optional("secret", check::secret);
     let file = read.optional("secret_file", |_| Ok(()));
     read.rule(&["secret", "secret_file"], secret.is_none() || file.is_none(), |read| {
         format!("must not be set together with {}", read.mention("secret_file"))
     });
     match (secret, file) {
-        (Some(secret), _) => SecretsFrom::Settings(secret),
-        (None, Some(path)) => SecretsFrom::File(working_dir.join(path.expose())),
-        (None, None) => SecretsFrom::DataDir,
+        (Some(secret), _) => SecretLocation::Settings(secret),
+        (None, Some(path)) => SecretLocation::File(working_dir.join(path.expose())),
+        (None, None) => SecretLocation::DataDir,
     }
 }
 
@@ -277,8 +277,8 @@ fn http(read: &mut Reader<'_>) -> HttpSettings {
 
 fn redis(read: &mut Reader<'_>) -> RedisSettings {
     let url = read.optional("redis.url", store_url::check_redis);
-    let clear = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
-    read.warn(&["redis.url"], clear, || {
+    let is_clear_text = url.as_ref().is_some_and(|url| check::is_clear_text_redis(url.expose()));
+    read.warn(&["redis.url"], is_clear_text, || {
         "redis.url connects to another machine without TLS: anyone on the network path can read and forge sessions; use \
          rediss:// or a private network"
             .to_owned()
@@ -312,7 +312,7 @@ fn cache(read: &mut Reader<'_>) -> CacheSettings {
         max_sessions: read.number("cache.max_sessions", 1024..=100_000_000),
         max_tokens: read.number("cache.max_tokens", 0..=100_000_000),
     };
-    // Five queries of Redis must fit into it.
+    // A node synchronizes with Redis five times within this time (`revocation_log/timing.rs`).
     let holds = settings.max_staleness.is_zero() || settings.max_staleness >= 100 * MILLISECOND;
     read.rule(&["cache.max_staleness"], holds, |_| {
         "must be 0 (query Redis on every request) or at least 100ms".to_owned()
@@ -329,9 +329,9 @@ fn database(read: &mut Reader<'_>, data_dir: &Path) -> DatabaseSettings {
             .to_owned()
     });
     let migrate_url = read.optional("database.migrate_url", store_url::check_database);
-    let same_kind =
+    let is_same_kind =
         migrate_url.as_ref().is_none_or(|direct| check::is_sqlite(direct.expose()) == check::is_sqlite(url.expose()));
-    read.rule(&["database.migrate_url", "database.url"], same_kind, |read| {
+    read.rule(&["database.migrate_url", "database.url"], is_same_kind, |read| {
         format!("must lead to the same database as {}", read.mention("database.url"))
     });
     DatabaseSettings {
@@ -358,7 +358,7 @@ fn session(read: &mut Reader<'_>) -> SessionSettings {
     let settings = SessionSettings {
         idle_timeout: read.duration("session.idle_timeout", SECOND, 3650 * DAY),
         absolute_timeout: read.duration("session.absolute_timeout", SECOND, 3650 * DAY),
-        // The session record stores it as milliseconds in 16 bits.
+        // the session record stores the grace as milliseconds in 16 bits
         grace: read.duration("session.grace", Duration::ZERO, 60 * SECOND),
         retry_window: read.duration("session.retry_window", Duration::ZERO, 30 * DAY),
         counted_repeats_limit: read.number("session.counted_repeats_limit", 2..=8),
@@ -426,16 +426,17 @@ fn password(read: &mut Reader<'_>) -> PasswordSettings {
     read.rule(&["password.min_length", "password.max_length"], settings.min_length <= settings.max_length, |read| {
         format!("must not be more than {}", read.mention("password.max_length"))
     });
-    let enough = settings.memory_kib >= 8 * settings.parallelism;
-    read.rule(&["password.memory_kib", "password.parallelism"], enough, |read| {
+    // argon2 needs 8 KiB for each lane
+    let has_enough_memory = settings.memory_kib >= 8 * settings.parallelism;
+    read.rule(&["password.memory_kib", "password.parallelism"], has_enough_memory, |read| {
         format!("must be at least 8 times {}", read.mention("password.parallelism"))
     });
-    let covers_ours = settings.max_import_memory_kib >= settings.memory_kib;
-    read.rule(&["password.max_import_memory_kib", "password.memory_kib"], covers_ours, |read| {
+    let covers_own_hashes = settings.max_import_memory_kib >= settings.memory_kib;
+    read.rule(&["password.max_import_memory_kib", "password.memory_kib"], covers_own_hashes, |read| {
         format!("must be at least {}", read.mention("password.memory_kib"))
     });
-    let weak = !check::is_strong(settings.memory_kib, settings.iterations);
-    read.warn(&["password.memory_kib", "password.iterations"], weak, || {
+    let is_weak = !check::is_strong(settings.memory_kib, settings.iterations);
+    read.warn(&["password.memory_kib", "password.iterations"], is_weak, || {
         let PasswordSettings { memory_kib, iterations, .. } = settings;
         format!(
             "password.memory_kib = {memory_kib} with password.iterations = {iterations} is weaker than OWASP \

@@ -19,7 +19,8 @@ pub struct LimitSettings {
     pub backoff: Option<Backoff>,
     /// Second factors of sign-ins from one address.
     pub factor_per_address: Option<Quota>,
-    /// Mails with a code as a second factor to one account, from the devices and networks that it knows, and from all others.
+    /// Mails with a code as a second factor to one account. Its known devices and networks have separate counters, and all
+    /// others share one.
     pub factor_mail_per_account: Option<Quota>,
     /// The delays after wrong codes of a second factor.
     pub factor_backoff: Option<FactorBackoff>,
@@ -119,7 +120,7 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
 }
 
 fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
-    let free = read.one("limits.factor_backoff_after", |text| match text {
+    let free_attempts = read.one("limits.factor_backoff_after", |text| match text {
         "off" => Ok(None),
         text => {
             let number = text.parse().ok().filter(|number| (1..=100).contains(number));
@@ -131,7 +132,7 @@ fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
     read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first <= max, |read| {
         format!("must not be longer than {}", read.mention("limits.factor_backoff_max"))
     });
-    free.map(|free| FactorBackoff { free, first, max })
+    free_attempts.map(|free| FactorBackoff { free, first, max })
 }
 
 fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
@@ -147,7 +148,7 @@ fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
 }
 
 fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
-    let free = read.one("limits.login_backoff_after", |text| match text {
+    let free_attempts = read.one("limits.login_backoff_after", |text| match text {
         "off" => Ok(None),
         text => {
             let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
@@ -161,7 +162,7 @@ fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
     read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first <= max, |read| {
         format!("must not be longer than {}", read.mention("limits.login_backoff_max"))
     });
-    free.map(|free| Backoff { free, first, max, known_for, max_known })
+    free_attempts.map(|free| Backoff { free, first, max, known_for, max_known })
 }
 
 /// Parses `300/5m`, or `off`.
@@ -186,10 +187,10 @@ mod tests {
     #[test]
     fn quota_is_parsed_as_number_and_time() {
         let some = |count, secs| Ok(Some(Quota { count, window: Duration::from_secs(secs) }));
-        for (text, quota_) in
+        for (text, expected) in
             [("300/5m", some(300, 300)), ("1/1s", some(1, 1)), ("10000000/1d", some(10_000_000, 86_400))]
         {
-            assert_eq!(quota(text), quota_);
+            assert_eq!(quota(text), expected);
         }
         assert_eq!(quota("off"), Ok(None));
         for text in

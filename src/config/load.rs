@@ -11,7 +11,7 @@ use super::{
     Config, ConfigError, LogSettings, MailSettings, Secrets,
     env::CONFIG_FILE,
     error::{Origin, Problem},
-    interpret::{ParsedConfig, SecretsFrom, interpret},
+    interpret::{ParsedConfig, SecretLocation, interpret},
     mail,
     raw::{Settings, Value},
     read::Reader,
@@ -68,8 +68,8 @@ impl Sources {
     }
 }
 
-/// Reads, checks and resolves the configuration. Creates the data directory if something will be kept in it, and the secret
-/// if none is configured; nothing else is touched.
+/// Reads, checks and resolves the configuration. Creates the data directory if the service keeps data in it, and the secret if
+/// none is configured. Changes nothing else.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems at once, each with its key and the origin of its value.
@@ -86,7 +86,7 @@ pub fn load_existing(sources: &Sources) -> Result<Config, ConfigError> {
     load_with(sources, None)
 }
 
-/// Reads and checks the configuration for the log settings, which a running service can take over.
+/// Reads and checks the configuration for the log settings, which a running service can apply.
 ///
 /// # Errors
 /// [`ConfigError`] with all problems of the configuration.
@@ -126,9 +126,9 @@ pub fn load_data_locations(sources: &Sources) -> Result<(Config, Option<PathBuf>
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
-    let ParsedConfig { config, secrets_from, .. } = interpret(&mut reader, &sources.working_dir);
+    let ParsedConfig { config, secret_location, .. } = interpret(&mut reader, &sources.working_dir);
     problems.append(&mut reader.problems);
-    let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
+    let secret = matches!(secret_location, SecretLocation::DataDir).then(|| config.data_dir.join("secret"));
     if problems.is_empty() { Ok((config, secret)) } else { Err(ConfigError { problems }) }
 }
 
@@ -137,21 +137,21 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
-    let ParsedConfig { mut config, secrets_from, mail_password_file } = interpret(&mut reader, &sources.working_dir);
+    let ParsedConfig { mut config, secret_location, mail_password_file } = interpret(&mut reader, &sources.working_dir);
     config.warnings = mem::take(&mut reader.warnings);
     problems.append(&mut reader.problems);
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
 
-    let about = |key: &str, text: String| {
+    let problem_of = |key: &str, text: String| {
         ConfigError::from(Problem { origin: Some(reader.origin(key).clone()), ..Problem::new(key, text) })
     };
-    let keeps_something = !reader.is_given("redis.url") || !reader.is_given("database.url");
+    let uses_data_dir = !reader.is_given("redis.url") || !reader.is_given("database.url");
     if entropy.is_none() {
         let database = (!reader.is_given("database.url")).then(|| config.data_dir.join("latchkey.db"));
-        let secret = matches!(secrets_from, SecretsFrom::DataDir).then(|| config.data_dir.join("secret"));
-        let directory = keeps_something.then(|| config.data_dir.clone());
+        let secret = matches!(secret_location, SecretLocation::DataDir).then(|| config.data_dir.join("secret"));
+        let directory = uses_data_dir.then(|| config.data_dir.clone());
         for (kind, path) in [("database", database), ("secret", secret), ("data directory", directory)] {
             let Some(path) = path else { continue };
             let (exists, path) = (path.try_exists(), path.display());
@@ -165,29 +165,31 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                     format!("the {kind} {path} can't be read: {error}; run the command as the user of the service")
                 }
             };
-            return Err(about("data_dir", text));
+            return Err(problem_of("data_dir", text));
         }
     }
-    if keeps_something || matches!(secrets_from, SecretsFrom::DataDir) {
-        let is_open = secret_file::create_data_dir(&config.data_dir);
+    if uses_data_dir || matches!(secret_location, SecretLocation::DataDir) {
+        let is_readable_by_others = secret_file::create_data_dir(&config.data_dir);
         let folder = config.data_dir.display();
-        if is_open.map_err(|why| about("data_dir", format!("{folder} {why}")))? {
+        if is_readable_by_others.map_err(|why| problem_of("data_dir", format!("{folder} {why}")))? {
             config
                 .warnings
-                .push(format!("others on this machine may read what is in {folder}; run `chmod 700 {folder}`"));
+                .push(format!("other users of this machine may read the files in {folder}; run `chmod 700 {folder}`"));
         }
     }
-    let secrets = match secrets_from {
-        SecretsFrom::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
-        SecretsFrom::File(path) => {
-            let (secrets, is_open) = secret_file::read(&path).map_err(|text| about("secret_file", text))?;
-            if is_open {
-                // Not refused: orchestrators mount secrets with these permissions, which can't be changed there.
+    let secrets = match secret_location {
+        SecretLocation::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
+        SecretLocation::File(path) => {
+            let (secrets, is_readable_by_others) =
+                secret_file::read(&path).map_err(|text| problem_of("secret_file", text))?;
+            if is_readable_by_others {
+                // Accepted: orchestrators mount secrets with such permissions, and operators can't change them.
                 config.warnings.push(format!("others may read the secret: run `chmod 600 {}`", path.display()));
             }
             secrets
         }
-        SecretsFrom::DataDir => {
+        SecretLocation::DataDir => {
+            // without `entropy`, the file exists: this was checked above
             let system = Entropy::system();
             let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));
             if database.exists() && !path.exists() {
@@ -197,15 +199,16 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                     path.display(),
                     database.display()
                 );
-                return Err(about("secret", text));
+                return Err(problem_of("secret", text));
             }
             secret_file::read_or_create(&path, entropy.unwrap_or(&system))
-                .map_err(|text| about("secret", format!("none is configured, and {text}")))?
+                .map_err(|text| problem_of("secret", format!("none is configured, and {text}")))?
         }
     };
     if let Some(path) = mail_password_file {
-        let is_open = mail::read_password(&path, &mut config.mail).map_err(|text| about("mail.password_file", text))?;
-        if is_open {
+        let is_readable_by_others =
+            mail::read_password(&path, &mut config.mail).map_err(|text| problem_of("mail.password_file", text))?;
+        if is_readable_by_others {
             config
                 .warnings
                 .push(format!("others may read the password of the SMTP server: run `chmod 600 {}`", path.display()));

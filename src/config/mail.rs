@@ -32,7 +32,7 @@ pub struct MailSettings {
     pub transport: MailTransport,
     /// The sender.
     pub from: Sender,
-    /// The address for replies. None: no `Reply-To`.
+    /// The address for replies. `None`: no `Reply-To`.
     pub reply_to: Option<Sender>,
     /// The name of the product in subjects and texts.
     pub product_name: String,
@@ -42,7 +42,7 @@ pub struct MailSettings {
     pub default_locale: Locale,
     /// Notices that are not sent.
     pub notices_off: Vec<Template>,
-    /// The value of `List-Unsubscribe` in notices (RFC 2369). None: no header.
+    /// The value of `List-Unsubscribe` in notices (RFC 2369). `None`: no header.
     pub list_unsubscribe: Option<String>,
     /// Maximum number of mails that a node sends at the same time.
     pub workers: usize,
@@ -72,19 +72,19 @@ pub enum MailTransport {
 /// The SMTP server.
 #[derive(Clone, Debug)]
 pub struct SmtpSettings {
-    /// The host name, which its certificate must show, or an address.
+    /// The host name, for which the server's certificate must be valid, or an address.
     pub host: String,
     /// The port.
     pub port: u16,
     /// The use of TLS.
     pub security: SmtpSecurity,
-    /// The user name and password. None: no authentication.
+    /// The user name and password. `None`: no authentication.
     pub credentials: Option<SmtpCredentials>,
-    /// A PEM file of the authorities that may sign the server's certificate. None: the system's.
+    /// A PEM file of the authorities that may sign the server's certificate. `None`: the system's.
     pub tls_ca: Option<PathBuf>,
     /// The name that the node states in `EHLO`.
     pub ehlo_name: String,
-    /// Time to hand a mail over, connecting included.
+    /// Time to hand a mail to the server, connecting included.
     pub timeout: Duration,
 }
 
@@ -243,12 +243,12 @@ fn smtp(
         format!("must not be set together with {}", read.mention("mail.password_file"))
     });
     let parsed = url.and_then(|url| server(url.expose()).ok());
-    let in_url = parsed.as_ref().is_some_and(|server| server.credentials.is_some());
-    read.rule(&["mail.username", "mail.url"], !in_url || username.is_empty(), |_| {
+    let has_user_in_url = parsed.as_ref().is_some_and(|server| server.credentials.is_some());
+    read.rule(&["mail.username", "mail.url"], !has_user_in_url || username.is_empty(), |_| {
         "must not be set together with a user in mail.url".to_owned()
     });
-    let secret_given = password.is_some() || file.is_some();
-    read.rule(&["mail.username", "mail.password", "mail.password_file"], username.is_empty() != secret_given, |_| {
+    let has_password = password.is_some() || file.is_some();
+    read.rule(&["mail.username", "mail.password", "mail.password_file"], username.is_empty() != has_password, |_| {
         "must be set together with mail.password or mail.password_file".to_owned()
     });
     let Some(server) = parsed else { return (None, None) };
@@ -258,13 +258,13 @@ fn smtp(
          mails"
             .to_owned()
     });
-    let fields = (!username.is_empty())
+    let separate_credentials = (!username.is_empty())
         .then(|| SmtpCredentials { username, password: password.unwrap_or_else(|| String::new().into()) });
     let settings = SmtpSettings {
         host: server.host,
         port: server.port,
         security: server.security,
-        credentials: server.credentials.or(fields),
+        credentials: server.credentials.or(separate_credentials),
         tls_ca,
         ehlo_name: ehlo_name.unwrap_or_else(|| issuer_name.to_owned()),
         timeout,
@@ -276,7 +276,7 @@ fn smtp(
 pub(super) fn read_password(path: &Path, settings: &mut MailSettings) -> Result<bool, String> {
     use std::os::unix::fs::PermissionsExt;
     let unreadable = |error| format!("{} can't be read: {error}", path.display());
-    let is_open = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o077 != 0;
+    let is_readable_by_others = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o077 != 0;
     let text = fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(unreadable)?;
     let password = text.lines().next().unwrap_or_default().trim();
     if password.is_empty() {
@@ -285,7 +285,7 @@ pub(super) fn read_password(path: &Path, settings: &mut MailSettings) -> Result<
     if let MailTransport::Smtp(SmtpSettings { credentials: Some(credentials), .. }) = &mut settings.transport {
         credentials.password = password.into();
     }
-    Ok(is_open)
+    Ok(is_readable_by_others)
 }
 
 /// The parts of `mail.url`.
@@ -325,9 +325,9 @@ fn server(text: &str) -> Result<Server, String> {
             Some(SmtpCredentials { username: decode(username)?, password: decode(password)?.into() })
         }
     };
-    let usual = if security == SmtpSecurity::Tls { 465 } else { 587 };
+    let default_port = if security == SmtpSecurity::Tls { 465 } else { 587 };
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-    Ok(Server { host, port: url.port().unwrap_or(usual), security, credentials })
+    Ok(Server { host, port: url.port().unwrap_or(default_port), security, credentials })
 }
 
 /// Decodes `%XX`.
@@ -345,7 +345,7 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Parses `no-reply@example.com` or `Example <no-reply@example.com>`; none if empty.
+/// Parses `no-reply@example.com` or `Example <no-reply@example.com>`. `None` if the text is empty.
 fn optional_sender(text: &str) -> Result<Option<Sender>, String> {
     if text.is_empty() {
         return Ok(None);
@@ -363,7 +363,7 @@ fn optional_sender(text: &str) -> Result<Option<Sender>, String> {
     Ok(Some(Sender { name: name.map(str::to_owned), address }))
 }
 
-/// The sender while none is configured: for files only.
+/// The sender if none is configured: only for mails that become files.
 fn fallback_sender(product_name: &str, issuer_name: &str) -> Sender {
     let address = |domain: &str| Recipient::new(&Email::from_stored(format!("no-reply@{domain}"))).ok();
     let address = address(issuer_name).or_else(|| address("localhost"));
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn url_with_anything_else_is_refused() {
+    fn url_of_another_form_is_refused() {
         for bad in [
             "",
             "mail.example.com",

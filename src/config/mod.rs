@@ -38,7 +38,7 @@ pub use self::{
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},
     pages::{Colour, PagesSettings},
     passkeys::{PasskeySettings, RelyingParty, UserVerification},
-    show::{Shown, inspect, to_toml},
+    show::{EffectiveSetting, inspect, to_toml},
 };
 pub(crate) use check::filter;
 pub(crate) use duration::parse as parse_duration;
@@ -105,7 +105,7 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// The current secret and older ones. The current one derives new keys; all are accepted.
+/// The current secret and older ones. Keys of new data are derived from the current secret; all secrets are accepted.
 #[derive(Clone, Debug)]
 pub struct Secrets {
     /// Derives the keys of new data.
@@ -132,9 +132,9 @@ pub struct Registration {
 pub enum Verification {
     /// No mail is sent.
     Off,
-    /// A mail is sent, and the account can sign in before.
+    /// A mail is sent, and the account can sign in before its address is verified.
     Later,
-    /// The account can't sign in before.
+    /// A mail is sent, and the account can't sign in before its address is verified.
     Required,
 }
 
@@ -242,7 +242,7 @@ impl ForwardedHeader {
 /// The session store.
 #[derive(Clone, Debug)]
 pub struct RedisSettings {
-    /// None for the embedded Redis in the data directory.
+    /// The URL; `None` for the embedded Redis in the data directory.
     pub url: Option<RedisUrl>,
     /// The prefix of every key.
     pub prefix: String,
@@ -252,7 +252,7 @@ pub struct RedisSettings {
     pub command_timeout: Duration,
     /// Retention of revocation events, longer than the lifetime of access tokens.
     pub event_retention: Duration,
-    /// A PEM file of the authorities that may sign the server's certificate; none for the system's.
+    /// A PEM file of the authorities that may sign the server's certificate; `None` for the system's.
     pub tls_ca: Option<PathBuf>,
     /// A PEM file with the client certificate and its chain.
     pub tls_cert: Option<PathBuf>,
@@ -308,7 +308,7 @@ pub struct SessionSettings {
 }
 
 impl SessionSettings {
-    /// The decision about superseded refresh tokens.
+    /// The rule for superseded refresh tokens.
     pub const fn repeat_rule(&self) -> RepeatRule {
         RepeatRule {
             grace: self.grace,
@@ -362,14 +362,14 @@ pub struct FeedSettings {
 /// The Prometheus endpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricsSettings {
-    /// The address of its listener. None for no endpoint.
+    /// The address of the endpoint. `None` for no endpoint.
     pub listen: Option<SocketAddr>,
 }
 
 /// The export of traces.
 #[derive(Clone, Debug)]
 pub struct TelemetrySettings {
-    /// The URL of the collector. None for no traces.
+    /// The URL of the collector. `None` for no traces.
     pub otlp_endpoint: Option<String>,
     /// Share of requests that are traced, 0 to 1.
     pub sample_ratio: f64,
@@ -388,7 +388,7 @@ pub struct PasswordSettings {
     pub max_length: usize,
     /// Minimum zxcvbn score, 0 to 4.
     pub min_score: u8,
-    /// Words that are easy to guess here.
+    /// Words that attackers of this service would guess, such as the name of the product.
     pub banned_words: Vec<String>,
     /// Argon2id memory, KiB.
     pub memory_kib: u32,
@@ -413,7 +413,7 @@ pub struct PasswordSettings {
 /// The audit log.
 #[derive(Clone, Debug)]
 pub struct AuditSettings {
-    /// Retention of events. None for unlimited.
+    /// Retention of events. `None` for unlimited.
     pub retention: Option<Duration>,
     /// Recorded part of client addresses.
     pub addresses: AddressPrecision,
@@ -422,7 +422,7 @@ pub struct AuditSettings {
     /// Maximum number of rows about refusals of unknown accounts and clients that a node writes a minute, for each kind of
     /// event.
     pub max_refusals: u64,
-    /// Rows about refusals of one account or client that a node writes in a minute, for each kind of event.
+    /// Maximum number of rows about refusals of one account or client that a node writes a minute, for each kind of event.
     pub max_refusals_per_account: u64,
 }
 

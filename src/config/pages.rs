@@ -13,8 +13,10 @@ use crate::domain::text::is_deceptive;
 /// The minimum contrast between an accent and the card behind it (WCAG 2.2, success criterion 1.4.3).
 const MIN_CONTRAST: f64 = 4.5;
 
-/// The backgrounds of cards in the stylesheet: light and dark.
-const CARDS: [Colour; 2] = [Colour { red: 255, green: 255, blue: 255 }, Colour { red: 27, green: 29, blue: 33 }];
+/// The background of cards in the light theme of the stylesheet.
+const LIGHT_CARD: Colour = Colour { red: 255, green: 255, blue: 255 };
+/// The background of cards in the dark theme of the stylesheet.
+const DARK_CARD: Colour = Colour { red: 27, green: 29, blue: 33 };
 
 /// Settings of the pages.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl Colour {
     /// Parses `#rrggbb`.
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
-        let part = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).ok();
+        let part = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
         digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
         Some(Self { red: part(0)?, green: part(2)?, blue: part(4)? })
     }
@@ -83,8 +85,8 @@ impl fmt::Display for Colour {
 
 pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name: &str) -> PagesSettings {
     let product_name = read.one("pages.product_name", |text| {
-        let is_bad = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
-        if is_bad {
+        let is_invalid = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
+        if is_invalid {
             Err("must be at most 64 characters without control characters".into())
         } else {
             Ok(text.to_owned())
@@ -107,8 +109,8 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
         enabled: read.boolean("pages.enabled"),
         product_name: if product_name.is_empty() { mail_product_name.to_owned() } else { product_name },
         logo,
-        accent: read.one("pages.accent", |text| accent(text, CARDS[0], "white")),
-        accent_dark: read.one("pages.accent_dark", |text| accent(text, CARDS[1], "dark")),
+        accent: read.one("pages.accent", |text| accent(text, LIGHT_CARD, "white")),
+        accent_dark: read.one("pages.accent_dark", |text| accent(text, DARK_CARD, "dark")),
         terms_url,
         privacy_url,
         support_url,
@@ -135,19 +137,19 @@ mod tests {
 
     #[test]
     fn accent_that_is_hard_to_read_is_refused() {
-        assert_eq!(accent("", CARDS[0], "white"), Ok(None));
-        assert_eq!(accent("#2b57c7", CARDS[0], "white").unwrap().unwrap().to_string(), "#2b57c7");
-        assert!(accent("#8fb1ff", CARDS[0], "white").unwrap_err().contains("has a contrast of 2.1"));
-        assert!(accent("#8fb1ff", CARDS[1], "dark").is_ok());
+        assert_eq!(accent("", LIGHT_CARD, "white"), Ok(None));
+        assert_eq!(accent("#2b57c7", LIGHT_CARD, "white").unwrap().unwrap().to_string(), "#2b57c7");
+        assert!(accent("#8fb1ff", LIGHT_CARD, "white").unwrap_err().contains("has a contrast of 2.1"));
+        assert!(accent("#8fb1ff", DARK_CARD, "dark").is_ok());
         for bad in ["blue", "#12345", "#1234567", "#12345g", "2b57c7", "#ääü"] {
-            assert!(accent(bad, CARDS[0], "white").is_err(), "{bad}");
+            assert!(accent(bad, LIGHT_CARD, "white").is_err(), "{bad}");
         }
     }
 
     #[test]
     fn contrast_matches_the_guidelines() {
         let black = Colour::parse("#000000").unwrap();
-        assert!((CARDS[0].contrast(black) - 21.0).abs() < 1e-9);
-        assert!((CARDS[0].contrast(Colour::parse("#777777").unwrap()) - 4.48).abs() < 0.005);
+        assert!((LIGHT_CARD.contrast(black) - 21.0).abs() < 1e-9);
+        assert!((LIGHT_CARD.contrast(Colour::parse("#777777").unwrap()) - 4.48).abs() < 0.005);
     }
 }

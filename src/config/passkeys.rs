@@ -9,14 +9,14 @@ use crate::domain::passkey::Aaguid;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The maximum number of origins beside the issuer's and those of CORS. Browsers follow a few domains only (WebAuthn, section
+/// The maximum number of origins beside the issuer's and those of CORS. Browsers accept a few domains only (WebAuthn, section
 /// 5.11.1).
 const MAX_ORIGINS: usize = 64;
 
 /// Passkeys.
 #[derive(Clone, Debug)]
 pub struct PasskeySettings {
-    /// The relying party; none if passkeys are off, or if the issuer has no domain that they could belong to.
+    /// The relying party. `None` if passkeys are off, or if the issuer has no domain that passkeys could belong to.
     pub relying_party: Option<RelyingParty>,
     /// Whether a sign-in by passkey alone needs user verification.
     pub user_verification: UserVerification,
@@ -24,7 +24,7 @@ pub struct PasskeySettings {
     pub allowed_aaguids: Vec<Aaguid>,
     /// The maximum number of passkeys of an account.
     pub max_per_account: usize,
-    /// How long a challenge works.
+    /// The lifetime of a challenge.
     pub timeout: Duration,
 }
 
@@ -33,7 +33,7 @@ pub struct PasskeySettings {
 pub struct RelyingParty {
     /// The domain that passkeys belong to.
     pub id: String,
-    /// The origins of the pages and apps that can use them.
+    /// The origins of the pages and apps that can use the passkeys.
     pub origins: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
     });
     let fits = match (&rp_id, &host) {
         (Some(id), Some(Host::Domain(host))) => host == id || host.ends_with(&format!(".{id}")),
-        (Some(id), Some(host)) => id == "localhost" && check::is_loopback_host(&bare(host)),
+        (Some(id), Some(host)) => id == "localhost" && check::is_loopback_host(&without_brackets(host)),
         (Some(_), None) => false,
         (None, _) => true,
     };
@@ -86,7 +86,7 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
 }
 
 /// The host without brackets.
-fn bare(host: &Host<String>) -> String {
+fn without_brackets(host: &Host<String>) -> String {
     match host {
         Host::Domain(name) => name.clone(),
         Host::Ipv4(ip) => ip.to_string(),
@@ -99,14 +99,14 @@ fn bare(host: &Host<String>) -> String {
 fn default_id(host: &Host<String>) -> Option<String> {
     match host {
         Host::Domain(name) => Some(name.clone()),
-        host => check::is_loopback_host(&bare(host)).then(|| "localhost".to_owned()),
+        host => check::is_loopback_host(&without_brackets(host)).then(|| "localhost".to_owned()),
     }
 }
 
 /// The origins of the issuer, of CORS and of the setting, each once.
 fn all_origins(issuer: &str, allowed: &[String], further: &[String], id: &str) -> Vec<String> {
     let issuer = Url::parse(issuer).ok();
-    // the page of a loopback issuer is opened as localhost
+    // users open the pages of a loopback issuer as localhost
     let as_localhost = issuer.clone().filter(|_| id == "localhost").and_then(|mut url| {
         url.set_host(Some("localhost")).ok()?;
         Some(url)
@@ -129,9 +129,10 @@ fn domain(text: &str) -> Result<String, String> {
 /// The origin of a page, or of an Android app: the digest of the certificate that signed the app.
 fn origin(text: &str) -> Result<String, String> {
     let Some(hash) = text.strip_prefix("android:apk-key-hash:") else { return check::origin(text) };
-    let is_digest = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let good = hash.len() == 43 && hash.bytes().all(is_digest);
-    good.then(|| text.to_owned()).ok_or_else(|| {
+    let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    // 32 bytes in base64url
+    let is_valid = hash.len() == 43 && hash.bytes().all(is_base64url);
+    is_valid.then(|| text.to_owned()).ok_or_else(|| {
         "must hold origins, such as https://example.org, or android:apk-key-hash: and a SHA-256 in base64url".to_owned()
     })
 }

@@ -80,7 +80,7 @@ fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
             Err(_) => number.to_string(),
         },
         DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(truth) => truth.to_string(),
+        DeValue::Boolean(boolean) => boolean.to_string(),
         DeValue::Datetime(time) => time.to_string(),
         DeValue::Array(_) | DeValue::Table(_) => return None,
     };
@@ -91,7 +91,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// A key's value and where it came from.
+/// A key's value, with its origin.
 pub(super) struct Setting {
     /// The value as written.
     pub(super) value: Value,
@@ -111,7 +111,7 @@ impl Settings {
 
     /// The setting of a key.
     pub(super) fn get(&self, key: &str) -> &Setting {
-        self.0.get(key).unwrap_or_else(|| unreachable!("{key} is in the reference: tests read every key"))
+        self.0.get(key).unwrap_or_else(|| unreachable!("the key {key} is not in defaults.toml; a test reads every key"))
     }
 
     /// Overrides a key.
@@ -156,7 +156,7 @@ mod tests {
         settings.read_file(text, Path::new("latchkey.toml"), &mut Vec::new());
         match &settings.get(key).value {
             Value::One(text) => text.expose().to_owned(),
-            _ => panic!("{key} is no single value"),
+            _ => panic!("{key} has no single value"),
         }
     }
 

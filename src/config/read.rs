@@ -16,16 +16,16 @@ pub(super) struct Reader<'a> {
     settings: &'a Settings,
     pub(super) problems: Vec<Problem>,
     pub(super) warnings: Vec<String>,
-    /// Keys with a problem. Rules about them are not checked.
-    bad: BTreeSet<&'static str>,
+    /// Keys with a problem. Rules about these keys are not checked.
+    refused: BTreeSet<&'static str>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(settings: &'a Settings) -> Self {
-        Self { settings, problems: Vec::new(), warnings: Vec::new(), bad: BTreeSet::new() }
+        Self { settings, problems: Vec::new(), warnings: Vec::new(), refused: BTreeSet::new() }
     }
 
-    /// A single value.
+    /// Reads a single value.
     pub(super) fn one<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         let text = match &self.settings.get(key).value {
             Value::One(text) => parse(text.expose()),
@@ -34,13 +34,13 @@ impl<'a> Reader<'a> {
         text.unwrap_or_else(|text| {
             self.refuse(key, text);
             match schema::find(key).map(|key| &key.default) {
-                Some(Value::One(default)) => parse(default.expose()).unwrap_or_else(|text| default_is_bad(key, &text)),
-                _ => default_is_bad(key, "not a single value"),
+                Some(Value::One(default)) => parse(default.expose()).unwrap_or_else(|text| invalid_default(key, &text)),
+                _ => invalid_default(key, "is not a single value"),
             }
         })
     }
 
-    /// A list; empty if one of its items is invalid.
+    /// Reads a list. The result is empty if an item is invalid.
     pub(super) fn many<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
         let items: Result<Vec<T>, String> = match &self.settings.get(key).value {
             Value::Many(items) => items.iter().map(|item| parse(item.expose())).collect(),
@@ -55,12 +55,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// `true` or `false`.
+    /// Reads `true` or `false`.
     pub(super) fn boolean(&mut self, key: &'static str) -> bool {
         self.one(key, |text| text.parse().map_err(|_| "must be true or false".into()))
     }
 
-    /// A whole number.
+    /// Reads a whole number.
     pub(super) fn number<N>(&mut self, key: &'static str, allowed: RangeInclusive<N>) -> N
     where
         N: FromStr + PartialOrd + Display,
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A duration. The message shows the limits in the units of the reference.
+    /// Reads a duration. The error text shows the limits in the units of the reference.
     pub(super) fn duration(&mut self, key: &'static str, min: Duration, max: Duration) -> Duration {
         self.one(key, |text| {
             let value = duration::parse(text)?;
@@ -80,7 +80,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A number of bytes.
+    /// Reads a number of bytes.
     pub(super) fn size(&mut self, key: &'static str, min: u64, max: u64) -> usize {
         self.one(key, |text| {
             let range = || format!("must be {} to {}", duration::show_size(min), duration::show_size(max));
@@ -90,7 +90,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// An optional string, whose absence is written as "".
+    /// Reads an optional string. An empty string means `None`.
     pub(super) fn optional(
         &mut self,
         key: &'static str,
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
 
     /// Checks a rule about several keys. If it doesn't hold, refuses the first key, unless one of them is refused already.
     pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, text: impl FnOnce(&Self) -> String) {
-        if !holds && !keys.iter().any(|key| self.bad.contains(key)) {
+        if !holds && !keys.iter().any(|key| self.refused.contains(key)) {
             let text = text(self);
             self.refuse(keys[0], text);
         }
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
 
     /// Records a warning, unless one of the keys is refused.
     pub(super) fn warn(&mut self, keys: &[&'static str], is_due: bool, text: impl FnOnce() -> String) {
-        if is_due && !keys.iter().any(|key| self.bad.contains(key)) {
+        if is_due && !keys.iter().any(|key| self.refused.contains(key)) {
             self.warnings.push(text());
         }
     }
@@ -140,21 +140,21 @@ impl<'a> Reader<'a> {
         let setting = self.settings.get(key);
         let origin = Some(setting.origin.clone());
         self.problems.push(Problem { subject: key.into(), value: self.quote(key), origin, text });
-        self.bad.insert(key);
+        self.refused.insert(key);
     }
 
-    /// The value as written, shortened. None if it is secret.
+    /// The value as written, shortened. `None` if it is secret.
     fn quote(&self, key: &str) -> Option<String> {
         if schema::is_secret(key) {
             return None;
         }
-        let short = |text: &SecretText| match text.expose().char_indices().nth(80) {
+        let shorten = |text: &SecretText| match text.expose().char_indices().nth(80) {
             Some((end, _)) => format!("{:?}", format!("{}…", &text.expose()[..end])),
             None => format!("{:?}", text.expose()),
         };
         match &self.settings.get(key).value {
-            Value::One(text) => Some(short(text)),
-            Value::Many(items) => Some(format!("[{}]", items.iter().map(short).collect::<Vec<_>>().join(", "))),
+            Value::One(text) => Some(shorten(text)),
+            Value::Many(items) => Some(format!("[{}]", items.iter().map(shorten).collect::<Vec<_>>().join(", "))),
             Value::Nested | Value::Section => None,
         }
     }
@@ -165,6 +165,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn default_is_bad(key: &str, text: &str) -> ! {
-    unreachable!("tests read every default, but the one of {key} {text}")
+fn invalid_default(key: &str, text: &str) -> ! {
+    unreachable!("the default of {key} {text}; a test reads every default")
 }

@@ -1,4 +1,4 @@
-//! The secret file: one secret a line, the current one first. It is created for its owner only if it doesn't exist.
+//! The secret file: one secret a line, the current one first. If the file doesn't exist, it is created for its owner only.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -15,15 +15,17 @@ use crate::domain::{entropy::Entropy, secret::SecretText};
 
 /// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others can read it.
 pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    let metadata = made.and_then(|()| fs::metadata(path));
+    let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    let metadata = created.and_then(|()| fs::metadata(path));
     let metadata = metadata.map_err(|error| format!("can't be created: {error}"))?;
-    Ok(is_open(&metadata))
+    Ok(is_readable_by_others(&metadata))
 }
 
 /// Reads a file of secrets. The second result is whether group or others can read it.
 pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
-    let is_open = fs::metadata(path).map(|metadata| is_open(&metadata)).map_err(|error| cannot_read(path, &error))?;
+    let is_readable_by_others = fs::metadata(path)
+        .map(|metadata| is_readable_by_others(&metadata))
+        .map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let current = lines.next().ok_or_else(|| format!("{} is empty", path.display()))?;
@@ -31,10 +33,10 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
     for secret in [&secrets.current].into_iter().chain(&secrets.previous) {
         check::secret(secret.expose()).map_err(|rule| format!("each line of {} {rule}", path.display()))?;
     }
-    Ok((secrets, is_open))
+    Ok((secrets, is_readable_by_others))
 }
 
-/// Reads the generated secret file, or creates it. It must be readable by its owner only.
+/// Reads the generated secret file, or creates it. Refuses a file that others can read.
 pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
         create(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
@@ -73,7 +75,8 @@ fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-fn is_open(metadata: &fs::Metadata) -> bool {
+/// Whether the group or others have any permission.
+fn is_readable_by_others(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o077 != 0
 }
 
@@ -109,11 +112,11 @@ mod tests {
         assert_eq!(mode(&data), 0o700);
 
         let path = data.join("secret");
-        let made = read_or_create(&path, &Entropy::system()).unwrap();
+        let created = read_or_create(&path, &Entropy::system()).unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert_eq!(made.current.expose().len(), 43);
-        assert_eq!(read_or_create(&path, &Entropy::system()).unwrap().current, made.current);
-        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing is left behind");
+        assert_eq!(created.current.expose().len(), 43);
+        assert_eq!(read_or_create(&path, &Entropy::system()).unwrap().current, created.current);
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "a temporary file is left");
     }
 
     #[test]

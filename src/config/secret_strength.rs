@@ -20,18 +20,18 @@ fn max_bits(secret: &str) -> f64 {
     let alphabet = to_f64(alphabet_size(secret));
     let distinct = to_f64(characters.iter().collect::<BTreeSet<_>>().len());
     let by_alphabet = length * alphabet.log2();
-    // first which characters occur, then which of them stands where
+    // a choice of the characters that occur, and then a choice among these for each position
     let by_distinct = distinct * alphabet.log2() + length * distinct.max(1.0).log2();
     by_alphabet.min(by_distinct)
 }
 
-/// The length of the shortest block that, repeated at least once in full, gives the text.
+/// The length of the shortest block whose repetition gives the text. The length of the text if no block occurs twice in full.
 fn period(characters: &[char]) -> usize {
     let repeats = |period: &usize| characters.iter().skip(*period).eq(&characters[..characters.len() - period]);
     (1..=characters.len() / 2).find(repeats).unwrap_or(characters.len())
 }
 
-/// The size of the smallest common alphabet that has all characters.
+/// The size of the smallest common alphabet that contains all characters of the secret.
 fn alphabet_size(secret: &str) -> usize {
     type Class = fn(&char) -> bool;
     let all = |has: Class| secret.chars().all(|character| has(&character));

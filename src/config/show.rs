@@ -16,7 +16,7 @@ use super::{
 
 /// A key with its effective value and origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Shown {
+pub struct EffectiveSetting {
     /// The name: `session.grace`.
     pub key: String,
     /// The value as TOML, masked if it is secret.
@@ -25,12 +25,11 @@ pub struct Shown {
     pub origin: Origin,
 }
 
-/// Reads and checks the configuration without creating or reading anything in the data directory. The second result is the
-/// warnings.
+/// Reads and checks the configuration. Creates and reads nothing in the data directory. The second result has the warnings.
 ///
 /// # Errors
 /// [`ConfigError`] under the conditions of [`super::load`], except for the data directory and the secret file.
-pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigError> {
+pub fn inspect(sources: &Sources) -> Result<(Vec<EffectiveSetting>, Vec<String>), ConfigError> {
     let mut problems = Vec::new();
     let settings = sources.gather(&mut problems);
     let mut reader = Reader::new(&settings);
@@ -39,29 +38,29 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<Shown>, Vec<String>), ConfigErr
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    let shown = |key: &schema::Key| {
+    let effective = |key: &schema::Key| {
         let setting = settings.get(&key.name);
         let value = match key.name.as_str() {
-            // Keys whose empty or relative value has another effective value.
+            // keys with a value that is empty, 0 or relative, in place of which another is in effect
             "issuer" => quote(&config.issuer),
             "data_dir" => quote(&config.data_dir.display().to_string()),
             "database.url" => quote(&mask(config.database.url.expose())),
             "password.threads" => config.password.threads.to_string(),
             name => show(&setting.value, schema::is_secret(name), &key.default),
         };
-        Shown { key: key.name.clone(), value, origin: setting.origin.clone() }
+        EffectiveSetting { key: key.name.clone(), value, origin: setting.origin.clone() }
     };
-    Ok((KEYS.iter().map(shown).collect(), reader.warnings))
+    Ok((KEYS.iter().map(effective).collect(), reader.warnings))
 }
 
 /// Formats the configuration as TOML with the origin of each value.
-pub fn to_toml(shown: &[Shown]) -> String {
+pub fn to_toml(settings: &[EffectiveSetting]) -> String {
     let mut text = String::new();
     let mut section = "";
-    for Shown { key, value, origin } in shown {
-        let (here, name) = key.rsplit_once('.').unwrap_or(("", key));
-        if here != section {
-            section = here;
+    for EffectiveSetting { key, value, origin } in settings {
+        let (key_section, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if key_section != section {
+            section = key_section;
             text += &format!("\n[{section}]\n");
         }
         let line = format!("{name} = {value}");
@@ -175,13 +174,13 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "no line {line} in\n{text}");
         }
         assert!(!text.contains("hunter2"));
-        assert!(!folder.path().join("latchkey-data").exists(), "nothing is made");
+        assert!(!folder.path().join("latchkey-data").exists(), "inspect created the data directory");
 
         let copy = tempfile::tempdir().unwrap();
         std::fs::write(copy.path().join("latchkey.toml"), text.replace("[secret]", &"x".repeat(32))).unwrap();
         assert!(
             inspect(&Sources { working_dir: copy.path().into(), ..Sources::default() }).is_ok(),
-            "the output is valid input"
+            "the output is refused as a configuration file"
         );
     }
 }

@@ -41,7 +41,7 @@ const POSTGRES_PARAMETERS: [&str; 15] = [
     "password",
 ];
 
-/// Further parameters that sqlx reads, seldom used.
+/// Further, rarely used parameters that sqlx reads. Error texts do not list them.
 const MORE_POSTGRES_PARAMETERS: [&str; 3] = ["application_name", "options", "statement-cache-capacity"];
 
 /// The deployment behind a Redis URL.
@@ -53,12 +53,13 @@ enum Topology {
     Unix,
 }
 
-/// Adds the host that a URL must have after `user:password@` and that Unix sockets do without:
-/// `postgres://u:p@/db?host=/run/postgresql`, `redis+unix://:p@/run/redis.sock`.
+/// Inserts the host `localhost` after `user:password@` if the URL has none. URLs of Unix sockets have no host, but [`Url`]
+/// requires one: `postgres://u:p@/db?host=/run/postgresql`, `redis+unix://:p@/run/redis.sock`.
 pub(crate) fn with_host(text: &str) -> Cow<'_, str> {
-    let Some(start) = text.find("://").map(|at| at + 3) else { return Cow::Borrowed(text) };
+    let Some(scheme_end) = text.find("://") else { return Cow::Borrowed(text) };
+    let start = scheme_end + "://".len();
     let end = text[start..].find(['/', '?', '#']).map_or(text.len(), |length| start + length);
-    let may_omit_host = matches!(&text[..start - 3], "postgres" | "postgresql" | "redis+unix" | "valkey+unix");
+    let may_omit_host = matches!(&text[..scheme_end], "postgres" | "postgresql" | "redis+unix" | "valkey+unix");
     if may_omit_host && text[start..end].ends_with('@') {
         Cow::Owned(format!("{}localhost{}", &text[..end], &text[end..]))
     } else {
@@ -124,7 +125,7 @@ pub(crate) fn check_redis(text: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a value of `redis.url` asks for TLS.
+/// Whether a value of `redis.url` requires TLS.
 pub(crate) fn is_tls_redis(text: &str) -> bool {
     let scheme = text.split(['-', ':']).next().unwrap_or_default();
     matches!(scheme, "rediss" | "valkeys")
@@ -163,7 +164,7 @@ fn check_postgres(text: &str) -> Result<(), String> {
     check_parameters(&url, is_supported, &POSTGRES_PARAMETERS)
 }
 
-/// Refuses parameters that would be ignored.
+/// Refuses parameters that the client library would ignore. `supported` lists parameters for the error text.
 fn check_parameters(url: &Url, is_supported: impl Fn(&str) -> bool, supported: &[&str]) -> Result<(), String> {
     let Some(unknown) = url.query_pairs().map(|(name, _)| name).find(|name| !is_supported(name)) else { return Ok(()) };
     // A password with an unescaped `?` in it looks like a parameter.

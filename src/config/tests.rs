@@ -49,7 +49,7 @@ impl Folder {
 }
 
 /// Loads with `--set` flags.
-fn set(flags: &[&str]) -> Result<Config, ConfigError> {
+fn load_flags(flags: &[&str]) -> Result<Config, ConfigError> {
     let folder = Folder::new();
     let set = flags.iter().map(ToString::to_string).collect();
     load(&Sources { set, ..folder.sources(&[]) }, &Entropy::system())
@@ -58,7 +58,7 @@ fn set(flags: &[&str]) -> Result<Config, ConfigError> {
 /// Loads with invalid `--set` flags and returns the problems as text.
 #[track_caller]
 fn refused(flags: &[&str]) -> Vec<String> {
-    let error = set(flags).expect_err("it was accepted");
+    let error = load_flags(flags).expect_err("the flags were accepted");
     error.problems.iter().map(ToString::to_string).collect()
 }
 
@@ -408,7 +408,10 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(config.secrets.previous[1].expose(), "22222222222222222222222222222222");
     assert_eq!(config.redis.url.unwrap().expose(), "rediss://r");
     assert_eq!(config.database.url.expose(), "postgres://p/d?sslmode=verify-full");
-    assert!(!folder.path().join("d").exists(), "nothing is kept there, so it isn't made");
+    assert!(
+        !folder.path().join("d").exists(),
+        "the data directory was created, although the service keeps no data in it"
+    );
 }
 
 #[test]
@@ -418,7 +421,7 @@ fn mail_password_is_read_from_its_file() {
     let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
     let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
     let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "p")]).unwrap();
-    let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("a server is configured") };
+    let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("an SMTP server is configured") };
     assert_eq!(smtp.security, SmtpSecurity::StartTls);
     assert_eq!(smtp.credentials.unwrap().password.expose(), "hunter2");
 
@@ -517,7 +520,7 @@ fn values_at_the_limits_are_accepted() {
         &["password.max_import_memory_kib=19456"],
         &["listen=127.0.0.1:0"],
     ] {
-        assert!(set(flags).is_ok(), "{flags:?}: {}", set(flags).unwrap_err());
+        assert!(load_flags(flags).is_ok(), "{flags:?}: {}", load_flags(flags).unwrap_err());
     }
 }
 

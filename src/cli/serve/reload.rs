@@ -2,7 +2,7 @@
 
 use crate::{
     cli::Global,
-    config::{self, ConfigError, Shown},
+    config::{self, ConfigError, EffectiveSetting},
     logging::LogFilter,
 };
 
@@ -14,7 +14,7 @@ pub(super) struct Reloader {
     global: Global,
     log_filter: LogFilter,
     /// The configuration that the node runs with. `None` if it could not be read at the start.
-    running: Option<Vec<Shown>>,
+    running: Option<Vec<EffectiveSetting>>,
 }
 
 impl Reloader {
@@ -59,13 +59,13 @@ impl Reloader {
     }
 }
 
-fn inspect(global: &Global) -> Result<Vec<Shown>, ConfigError> {
+fn inspect(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
     let sources = global.config_sources()?;
     Ok(config::inspect(&sources)?.0)
 }
 
 /// The keys whose values differ. Secrets are masked, so a changed secret is not detected.
-fn changed_keys<'a>(old: &'a [Shown], new: &'a [Shown]) -> Vec<&'a str> {
-    let differs = |(old, new): &(&Shown, &Shown)| old.value != new.value;
+fn changed_keys<'a>(old: &'a [EffectiveSetting], new: &'a [EffectiveSetting]) -> Vec<&'a str> {
+    let differs = |(old, new): &(&EffectiveSetting, &EffectiveSetting)| old.value != new.value;
     old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()
 }

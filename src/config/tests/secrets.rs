@@ -9,7 +9,7 @@ fn secret_with_too_little_entropy_causes_a_warning() {
     let folder = Folder::new();
     let warnings = |secret: &str| folder.load(&[("LATCHKEY_SECRET", secret)]).unwrap().warnings;
     assert_eq!(warnings(SECRET), [""; 0]);
-    let [warning] = &warnings(&"a".repeat(32))[..] else { panic!("one warning") };
+    let [warning] = &warnings(&"a".repeat(32))[..] else { panic!("there is not exactly one warning") };
     assert!(warning.starts_with("the secret cannot have 128 bits of entropy"), "{warning}");
 }
 

@@ -28,15 +28,16 @@ fn named_configuration_file_must_exist() {
     let folder = Folder::with_file("session.max_per_account = 1");
     folder.write("b.toml", "session.max_per_account = 2");
     folder.write("c.toml", "session.max_per_account = 3");
-    let of = |sources: &Sources| load(sources, &Entropy::system()).map(|config| config.session.max_per_account);
+    let max_per_account =
+        |sources: &Sources| load(sources, &Entropy::system()).map(|config| config.session.max_per_account);
 
     let mut sources = folder.sources(&[("LATCHKEY_CONFIG", "b.toml")]);
-    assert_eq!(of(&sources), Ok(2));
+    assert_eq!(max_per_account(&sources), Ok(2));
     sources.config_file = Some("c.toml".into());
-    assert_eq!(of(&sources), Ok(3));
+    assert_eq!(max_per_account(&sources), Ok(3));
     sources.config_file = Some("d.toml".into());
     assert_eq!(
-        of(&sources).unwrap_err().to_string(),
+        max_per_account(&sources).unwrap_err().to_string(),
         "the configuration can't be used:\n  d.toml: can't be read: No such file or directory (os error 2)"
     );
 }
@@ -76,5 +77,5 @@ fn all_problems_are_reported_together() {
   password.pepper (LATCHKEY_PASSWORD_PEPPER): must be at least 32 bytes; make one with `openssl rand -base64 32`
   log.format = \"xml\" (--set): must be one of auto, text, json"
     );
-    assert!(!folder.path().join("latchkey-data").exists(), "nothing is made for a configuration that isn't used");
+    assert!(!folder.path().join("latchkey-data").exists(), "an invalid configuration created the data directory");
 }

@@ -1,27 +1,27 @@
-//! Warnings of settings that work and are not secure.
+//! Warnings about insecure settings.
 
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
 #[test]
-fn insecure_settings_are_warned_of() {
-    let warnings = |flags: &[&str]| set(flags).unwrap().warnings;
+fn insecure_settings_cause_warnings() {
+    let warnings = |flags: &[&str]| load_flags(flags).unwrap().warnings;
     let clear_text = |issuer: &str| {
         format!(
             "issuer is {issuer}: without https, passwords and tokens cross the network in clear text, and browsers refuse the cookie"
         )
     };
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
-    let refused = set(&["listen=0.0.0.0:80"]).unwrap_err().to_string();
+    let refused = load_flags(&["listen=0.0.0.0:80"]).unwrap_err().to_string();
     assert!(refused.contains("issuer") && refused.contains("must be set to the public URL"), "{refused}");
     assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
-    let far = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
+    let remote_stores = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
     assert!(
-        matches!(&far[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
-        "{far:?}"
+        matches!(&remote_stores[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
+        "{remote_stores:?}"
     );
-    assert!(far.iter().all(|text| !text.contains("hunter2")), "{far:?}");
+    assert!(remote_stores.iter().all(|text| !text.contains("hunter2")), "{remote_stores:?}");
     assert_eq!(
         warnings(&["password.memory_kib=1024"]),
         [
@@ -45,7 +45,7 @@ fn insecure_settings_are_warned_of() {
         folder.load(&[("LATCHKEY_SECRET_FILE", "s")]).unwrap().warnings,
         [
             format!(
-                "others on this machine may read what is in {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"
+                "other users of this machine may read the files in {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"
             ),
             format!("others may read the secret: run `chmod 600 {here}/s`"),
         ]
