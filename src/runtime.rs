@@ -1,5 +1,5 @@
-//! One single-threaded runtime per core. A connection stays on the core that accepted it, and its Redis calls use a
-//! connection of the same thread.
+//! One single-threaded runtime per core. A connection stays on the core to which it was assigned, and its Redis calls use
+//! a connection of the same thread.
 //!
 //! The multi-threaded runtime moves tasks between cores and wakes a thread for nearly every response; that costs more than
 //! the work itself. Tasks that do not belong to a connection stay on the runtime that the process started with.

@@ -211,12 +211,12 @@ pub(super) async fn embedded_redis_socket(config: &Config) -> anyhow::Result<(Pa
     }
 }
 
-/// Handling of an embedded Redis that another process runs.
+/// How to handle an embedded Redis that another process runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sharing {
     /// Fail: a second service must not use the data directory.
     Refuse,
-    /// Connect to it.
+    /// Connect to the running embedded Redis.
     Allow,
 }
 

@@ -215,6 +215,7 @@ fn retry(args: &RetryArgs, config: &Config) -> anyhow::Result<()> {
             bail!("{id}: there is no such mail, it was sent, its link has expired, or a node is sending it")
         }
         (Some(id), _) => println!("The mail {id} is due now. A running node sends it."),
+        (None, 1) => println!("1 mail is due now. A running node sends it."),
         (None, count) => println!("{count} mails are due now. Running nodes send them."),
     }
     Ok(())

@@ -19,8 +19,8 @@ pub struct LimitSettings {
     pub backoff: Option<Backoff>,
     /// Second factors of sign-ins from one address.
     pub factor_per_address: Option<Quota>,
-    /// Mails with a code as a second factor to one account. Its known devices and networks have separate counters, and all
-    /// others share one.
+    /// Mails with a code as a second factor to one account. The account's known devices and networks have separate
+    /// counters, and all others share one.
     pub factor_mail_per_account: Option<Quota>,
     /// The delays after wrong codes of a second factor.
     pub factor_backoff: Option<FactorBackoff>,

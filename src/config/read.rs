@@ -102,7 +102,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Checks a rule about several keys. If it doesn't hold, refuses the first key, unless one of them is refused already.
+    /// Checks a rule about several keys. If the rule doesn't hold, refuses the first key, unless one of the keys
+    /// is refused already.
     pub(super) fn rule(&mut self, keys: &[&'static str], holds: bool, text: impl FnOnce(&Self) -> String) {
         if !holds && !keys.iter().any(|key| self.refused.contains(key)) {
             let text = text(self);

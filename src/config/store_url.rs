@@ -22,7 +22,7 @@ const REDIS_SCHEMES: [&str; 14] = [
     "valkey+unix",
 ];
 
-/// The parameters of PostgreSQL URLs that sqlx reads; it ignores others.
+/// The parameters of PostgreSQL URLs that sqlx reads. sqlx ignores other parameters.
 const POSTGRES_PARAMETERS: [&str; 15] = [
     "sslmode",
     "ssl-mode",

@@ -63,7 +63,7 @@ impl DatabaseMetrics {
         self.max.set(max.into());
     }
 
-    /// Runs `begin`, which waits for a connection and begins a transaction, and measures it.
+    /// Runs `begin`, which waits for a connection and begins a transaction. Measures its duration, or counts its error.
     ///
     /// # Errors
     /// The error of `begin`.
@@ -71,7 +71,7 @@ impl DatabaseMetrics {
         self.time(&self.wait, begin).await
     }
 
-    /// Runs `lookup`, which reads one row, and measures it.
+    /// Runs `lookup`, which reads one row. Measures its duration, or counts its error.
     ///
     /// # Errors
     /// The error of `lookup`.

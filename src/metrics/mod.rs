@@ -114,7 +114,7 @@ impl Metrics {
     pub fn register_boxed(&self, collector: Box<dyn Collector>) {
         // fails only for a duplicate name, which a test would find
         if let Err(error) = self.registry.register(collector) {
-            tracing::error!(%error, "failed to register a metric");
+            tracing::error!(%error, "failed to register a metric; /metrics does not have it");
         }
     }
 

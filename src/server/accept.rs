@@ -25,7 +25,7 @@ impl Backoff {
     /// connection. Logs the first failure of a burst.
     pub(super) fn failed(&mut self, error: &io::Error) -> Option<Duration> {
         if concerns_one_connection(error) {
-            tracing::debug!(%error, "a connection closed before it was accepted");
+            tracing::debug!(%error, "connection closed before it was accepted");
             return None;
         }
         if self.failures == 0 {

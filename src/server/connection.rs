@@ -85,7 +85,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
     let (protocol, prefix, header_deadline) = match first {
         Ok(first) => first,
         Err(error) => {
-            tracing::debug!(%remote, %error, "a connection sent no request");
+            tracing::debug!(%remote, %error, "connection closed: it sent no request");
             return;
         }
     };
@@ -109,7 +109,7 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%remote, %error, "a connection ended with an error");
+        tracing::debug!(%remote, %error, "connection ended with an error");
     }
 }
 

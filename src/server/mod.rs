@@ -173,7 +173,7 @@ fn serve<E>(
     let stream = match prepare(&stream, &context.settings).and_then(|()| stream.into_std()) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::debug!(%error, "a connection closed before it was served");
+            tracing::debug!(%error, "connection closed before it was served");
             return;
         }
     };
@@ -183,7 +183,9 @@ fn serve<E>(
         // here, so that the reactor of the core's own runtime has the stream
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
-            Err(error) => tracing::warn!(%error, "a connection could not be registered with the reactor"),
+            Err(error) => {
+                tracing::warn!(%error, "connection closed: failed to register it with the reactor of its core")
+            }
         }
         drop((permit, slot, admission));
     };

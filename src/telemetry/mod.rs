@@ -1,6 +1,6 @@
 //! Traces, exported to an OpenTelemetry collector over OTLP (HTTP, protobuf) if one is configured.
 //!
-//! Each request has a span, with child spans for what it waits on: password hashing, Redis scripts, database transactions.
+//! Each request has a span, with child spans for its waits: password hashing, Redis scripts, database transactions.
 //! The spans are `tracing` spans with the target [`TARGET`], which only the layer created here subscribes to, so that they cost
 //! almost no time without a collector. Spans hold no more than the log would (I6).
 //!

@@ -81,7 +81,7 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
     match (changes.len(), dry_run) {
         (0, _) => println!("Nothing to change."),
         (_, true) => println!("Nothing was changed (--dry-run)."),
-        (_, false) => println!("Applied. Running nodes follow within seconds."),
+        (_, false) => println!("Applied. Running nodes apply the changes within seconds."),
     }
     Ok(())
 }

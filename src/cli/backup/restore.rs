@@ -90,7 +90,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
         } else {
             println!(
                 "The service was stopped during the backup. If it ran again afterwards, sessions that have ended since are \
-                 live again here."
+                 live again."
             );
         }
     } else {

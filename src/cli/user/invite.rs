@@ -47,7 +47,7 @@ fn report(started: &Started, action: &str) {
     match &started.returned {
         None => println!("{action} {name}. A running node sends the mail."),
         Some(returned) => {
-            println!("{action} {name}. Works once, until {}:", returned.expires_at);
+            println!("{action} {name}. The link and the code work once, until {}:", returned.expires_at);
             println!("link  {}", returned.link.expose());
             println!("code  {}", returned.code.expose());
         }

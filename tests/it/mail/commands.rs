@@ -62,7 +62,7 @@ async fn list_show_and_retry_work_on_the_outbox() {
     assert_eq!(output(folder.path(), &["mail", "list", "--state", "failed", "--json"]), "");
     assert!(output(folder.path(), &["mail", "show", &id]).contains("State         waiting"));
     assert!(output(folder.path(), &["mail", "retry", &id]).contains("is due now"));
-    assert!(output(folder.path(), &["mail", "retry", "--all"]).contains("1 mails are due now"));
+    assert!(output(folder.path(), &["mail", "retry", "--all"]).contains("1 mail is due now"));
     let missing = run(folder.path(), &["mail", "show", "0192f0c1-7a2b-7000-8000-000000000001"]);
     assert!(!missing.status.success());
 }
