@@ -52,8 +52,8 @@ pub struct AddArgs {
     /// Scope that the client's tokens may have (repeatable) [default for apps: openid profile email offline_access]
     #[arg(long = "scope", value_name = "SCOPE")]
     pub scopes: Vec<String>,
-    /// Audience of the client's tokens; for a service, also of the tokens that it may introspect (repeatable) [default for services:
-    /// token.audience]
+    /// Audience of the client's tokens; for a service, also of the tokens that it may introspect (repeatable) [default for
+    /// services: token.audience]
     #[arg(long = "audience", value_name = "AUDIENCE")]
     pub audiences: Vec<String>,
     /// Address to which an app's users return after sign-in, compared character for character (repeatable)

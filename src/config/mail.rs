@@ -419,7 +419,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn url_states_server_security_and_user() {
+    fn smtp_url_sets_server_security_and_user() {
         let parsed = server("smtps://ann%40x:p%3Aw@mail.example.com").unwrap();
         assert_eq!((&*parsed.host, parsed.port, parsed.security), ("mail.example.com", 465, SmtpSecurity::Tls));
         let user = parsed.credentials.unwrap();
@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn url_of_another_form_is_refused() {
+    fn smtp_url_of_another_form_is_refused() {
         for bad in [
             "",
             "mail.example.com",
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn link_has_exactly_one_token() {
+    fn link_without_exactly_one_token_is_refused() {
         let link = LinkTemplate::parse("https://app.example.com/reset?t={token}").unwrap();
         assert_eq!(link.with_token(&"abc".into()).expose(), "https://app.example.com/reset?t=abc");
         for bad in

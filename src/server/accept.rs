@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn success_resets_the_pause() {
+    fn accepted_connection_resets_the_pause() {
         let mut backoff = Backoff { failures: 7 };
         backoff.succeeded();
         assert_eq!(backoff.failed(&out_of_descriptors()), Some(FIRST_PAUSE));

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn piece_or_end_restarts_timeout() {
+    async fn written_piece_or_end_of_response_restarts_the_timeout() {
         let mut writing = WriteStall::new(SHORT);
         for _ in 0..2 {
             assert!(poll!(poll_fn(|cx| writing.check(cx, Poll::Pending))).is_pending());

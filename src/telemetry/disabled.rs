@@ -26,7 +26,7 @@ impl Telemetry {
     pub fn start(settings: &TelemetrySettings) -> anyhow::Result<Option<Self>> {
         anyhow::ensure!(
             settings.otlp_endpoint.is_none(),
-            "telemetry.otlp_endpoint is set, but this binary was built without the feature `otel`: remove the setting, or use another build"
+            "this binary was built without the feature `otel`: remove the setting, or use a build with the feature"
         );
         Ok(None)
     }

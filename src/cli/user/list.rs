@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_match_name_role_and_state() {
+    fn account_matches_filters_by_name_role_and_state() {
         let ann = account();
         let args = |change: fn(&mut ListArgs)| {
             let none = ListArgs { contains: None, role: None, state: None, limit: None, after: None, json: false };
