@@ -56,7 +56,7 @@ impl Drop for InFlight {
 /// a stalled stream can be detected.
 pub(super) struct TrackedBody {
     body: BoxBody<Bytes, io::Error>,
-    /// Detects that the HTTP/2 stream stalls; none over HTTP/1.
+    /// Detects that the HTTP/2 stream stalls. `None` over HTTP/1.
     stall: Option<StreamStall>,
     /// The rest of a frame that has not been sent.
     rest: Bytes,

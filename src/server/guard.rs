@@ -1,6 +1,7 @@
 //! A TCP stream with timeouts for headers, idle keep-alive and unread responses.
 //!
-//! hyper's own header timeout also runs while the connection is idle, so the two could not have different values.
+//! hyper's own header timeout also runs while the connection is idle, so its value would also limit the
+//! idle time.
 
 use std::{
     io,

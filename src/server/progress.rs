@@ -63,7 +63,7 @@ tokio::task_local! {
 }
 
 impl StreamStall {
-    /// The stream whose request this task handles; none over HTTP/1.
+    /// The stream whose request this task handles. `None` over HTTP/1.
     pub(super) fn of_current_stream() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
     }
