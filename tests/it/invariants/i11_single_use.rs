@@ -11,11 +11,12 @@ use crate::{
     },
 };
 
-/// Each racer's own password, so that the winner is known.
+/// A password of its own for each of the concurrent requests, to find out which one succeeded.
 fn password(racer: usize) -> String {
     format!("{NEW_PASSWORD} racer {racer}")
 }
 
+/// The numbers of the requests that succeeded. Asserts that the others were refused with `invalid_code`.
 fn winners(answers: &[Answer]) -> Vec<usize> {
     let won: Vec<_> =
         answers.iter().enumerate().filter(|(_, answer)| answer.status == 204).map(|(racer, _)| racer).collect();
@@ -121,7 +122,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "address");
 }
 
-/// Mail scanners follow links before their reader does.
+/// Mail scanners follow the links of a mail before the user reads it.
 #[tokio::test]
 async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     let cluster = TestCluster::new();

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// The response without the request id, the date and the secret of a sign-in request.
-fn seen(answer: &Answer) -> String {
+/// The parts of a response that must not differ: all but the request id, the date and the secret of a sign-in request.
+fn comparable(answer: &Answer) -> String {
     let mut body = answer.json();
     for random in ["request_id", "request"] {
         if let Some(value) = body.get_mut(random) {
@@ -31,7 +31,7 @@ fn seen(answer: &Answer) -> String {
     format!("{} {headers:?} {body}", answer.status)
 }
 
-/// An open cluster with a verified account `ada`.
+/// A cluster without rate limits, with a verified account `ada`.
 async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
@@ -65,46 +65,46 @@ fn calls() -> Vec<(&'static str, BodyOf)> {
 async fn i12_public_calls_answer_alike_for_known_and_unknown_accounts() {
     let (_cluster, node) = cluster().await;
     for (path, body) in calls() {
-        let known = seen(&node.post(path, body("ada")).await);
-        assert_eq!(known, seen(&node.post(path, body("nobody")).await), "{path}");
+        let known = comparable(&node.post(path, body("ada")).await);
+        assert_eq!(known, comparable(&node.post(path, body("nobody")).await), "{path}");
     }
 }
 
-/// Calls about a verified secondary address are answered like calls about an unknown address, and calls about a taken address
-/// like calls about a free one.
+/// Calls about a verified secondary address have the same response as calls about an unknown address. Calls about a taken address
+/// have the same response as calls about a free one.
 #[tokio::test(flavor = "multi_thread")]
-async fn i12_secondary_addresses_are_answered_alike() {
+async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
     use crate::accounts::{emails, signed_in};
     let (mut cluster, node) = cluster().await;
     let ada = node.login_with("ada", NEW_PASSWORD).await;
     emails::add_verified(&cluster, &node, &ada, "work").await;
     for (path, body) in calls() {
-        let known = seen(&node.post(path, body("work")).await);
-        assert_eq!(known, seen(&node.post(path, body("nobody")).await), "{path}");
+        let known = comparable(&node.post(path, body("work")).await);
+        assert_eq!(known, comparable(&node.post(path, body("nobody")).await), "{path}");
     }
     let mut wrong = Vec::new();
     for name in ["work", "nobody"] {
-        wrong.push(seen(&node.try_login(&email(name), "a wrong password").await));
+        wrong.push(comparable(&node.try_login(&email(name), "a wrong password").await));
     }
     assert_eq!(wrong[0], wrong[1]);
 
     node.account("eve").await;
     let eve = node.login("eve").await;
-    // names of one length, since the response has the address
+    // names of equal length, because the response contains the address, and `content-length` is compared
     for (taken, free) in [("ada", "new"), ("work", "desk")] {
         let mut answers = Vec::new();
         for name in [taken, free] {
             let body = json!({ "email": email(name) });
             let answer = signed_in(&node, &eve, reqwest::Method::POST, "/v1/me/emails", body).await;
             let id = answer.text_of("id");
-            answers.push(seen(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
+            answers.push(comparable(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
         }
         assert_eq!(answers[0], answers[1]);
     }
     for name in ["ada", "work"] {
         cluster.mail_to(&email(name), "address_taken").await;
     }
-    // a registration of a secondary address, concealed
+    // With `registration.conceal`, a registration of a taken secondary address has the same response as that of a free one.
     cluster.config.registration.conceal = true;
     cluster.config.registration.verification = latchkey::config::Verification::Required;
     let node = cluster.node().await;
@@ -114,7 +114,7 @@ async fn i12_secondary_addresses_are_answered_alike() {
         let answer =
             node.post("/v1/users", json!({ "email": email(name), "password": NEW_PASSWORD })).await.expect(201);
         let id = answer.text_of("id");
-        answers.push(seen(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
+        answers.push(comparable(&answer).replace(&id, "ID").replace(&email(name), "ADDRESS"));
     }
     assert_eq!(answers[0], answers[1]);
     wait::until("the owner has a mail", || async {
@@ -123,11 +123,12 @@ async fn i12_secondary_addresses_are_answered_alike() {
     .await;
 }
 
-/// Compares the work before the answer; a node makes the mail after the answer.
+/// Compares the work that a node does before it answers. It creates the mail afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     let (cluster, node) = cluster().await;
     let mut monitor = Monitor::start(&cluster.redis);
+    // the last three calls, which present a code
     for (path, body) in calls().into_iter().skip(3) {
         let mut work = Vec::new();
         for name in ["ada", "nobody"] {
@@ -147,8 +148,8 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
     }
 }
 
-/// The share of pairs in which a call for an existing account took longer: a half if there is no difference. See
-/// `abuse::enumeration`.
+/// Measures the share of pairs in which a call for an existing account took longer than one for an unknown account. The share is a half
+/// if there is no difference. `abuse::enumeration` measures sign-ins in the same way.
 #[tokio::test(flavor = "multi_thread")]
 async fn i12_forgotten_password_takes_the_same_time_for_known_and_unknown_accounts() {
     let (_cluster, node) = cluster().await;
@@ -186,7 +187,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     let ada = crate::factors::account(&cluster, &node, "ada").await;
     node.account("eve").await;
     let wrong = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
-    let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(seen).collect();
+    let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(comparable).collect();
     assert!(wrong.iter().all(|answer| *answer == wrong[0]), "{wrong:?}");
 
     let id = *node.verified(&ada.tokens.access).claims.sub.as_bytes();
@@ -206,7 +207,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
             if path == "/v1/login/second-factor" {
                 (body["method"], body["code"]) = (json!("totp"), json!("123456"));
             }
-            answers.push(seen(&node.post(path, body).await.expect(401)));
+            answers.push(comparable(&node.post(path, body).await.expect(401)));
         }
         assert_eq!(answers[0], answers[1], "{path}");
     }

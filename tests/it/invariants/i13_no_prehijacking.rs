@@ -36,7 +36,7 @@ async fn squatted_account() -> (TestCluster, Node, Tokens) {
     (cluster, node, attacker)
 }
 
-/// Asserts that password, session and access token of the attacker are refused.
+/// Asserts that the attacker's password, session and access token are refused.
 async fn assert_locked_out(node: &Node, attacker: &Tokens) {
     node.try_login("victim", PASSWORD).await.expect(401);
     node.try_login(&email("victim"), PASSWORD).await.expect(401);
@@ -44,8 +44,8 @@ async fn assert_locked_out(node: &Node, attacker: &Tokens) {
     node.get("/v1/me", &attacker.access).await.expect(401);
 }
 
-/// Classic-federated merge: the victim arrives by another way than the attacker, who set a password. As far as it applies: the
-/// other way is an invitation of the app, which knows the victim.
+/// Classic-federated merge: the attacker sets a password, and the victim gets into the account in another way. Here that way is an
+/// invitation by an app that knows the victim.
 #[tokio::test]
 async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_with_the_squatter() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -79,8 +79,8 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
     assert_locked_out(&node, &attacker).await;
 }
 
-/// Trojan identifier: the attacker adds an identifier of their own, and recovers the account with it later. The attacker's
-/// own account gets the victim's address, with the victim's click, and its former address is the trojan.
+/// Trojan identifier: the attacker adds an identifier of their own, and recovers the account with it later. In the second part, the
+/// attacker changes the address of their own account to the victim's and waits for the victim's click; the trojan is the former address.
 #[tokio::test]
 async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -112,7 +112,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     assert_eq!(me["email"], email("attacker"), "the victim's click alone gives the account no address");
 }
 
-/// Unexpired consent, and trojan identifier: the attacker has allowed an app, and the account has a former address.
+/// Unexpired consent and trojan identifier: the attacker has consented to an app, and the account has a former address.
 #[tokio::test]
 async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_verification_or_sign_in_by_mail() {
     for way in ["reset", "verification", "code"] {
@@ -153,7 +153,7 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
     }
 }
 
-/// Unexpired change of address: the attacker starts a change to an own address, and confirms it after the victim's recovery.
+/// Unexpired change of address: the attacker starts a change to their own address, and confirms it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -171,9 +171,9 @@ async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     assert_eq!(node.get("/v1/me", &victim.access).await.json()["email"], email("victim"));
 }
 
-/// Non-verifying provider: an account comes from a system that did not verify the address. As far as it applies: an import.
+/// Non-verifying provider: an account comes from a system that did not verify the address. Here that is an import.
 #[tokio::test]
-async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_verifies_it() {
+async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that_verifies_it() {
     let (cluster, node, attacker) = squatted_account().await;
     // the victim proves the address for an account of their own
     node.account("mine").await;
@@ -184,7 +184,7 @@ async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_v
     let victim = Tokens::of(&answer);
     let me = node.get("/v1/me", &victim.access).await.json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("victim")), &json!(true)));
-    // The attacker's account has lost the address, which now signs in to the victim's.
+    // The attacker's account has lost the address, which now signs in to the victim's account.
     assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "");
     node.try_login(&email("victim"), PASSWORD).await.expect(200);
     let owner = Tokens::of(&node.try_login(&email("victim"), PASSWORD).await);
@@ -210,7 +210,7 @@ async fn i13_non_verifying_provider_imported_unverified_address_belongs_to_who_v
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["email_verified"], true);
 }
 
-/// A cluster where an attacker has registered the address of a victim, and has added and verified an own one.
+/// A cluster where an attacker has registered the address of a victim, and has added and verified an address of their own.
 async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
     let (cluster, node, attacker) = squatted_account().await;
     let (_, attacker) = emails::add_verified(&cluster, &node, &attacker, "attacker").await;
@@ -218,7 +218,7 @@ async fn squatted_with_own_address() -> (TestCluster, Node, Tokens) {
     (cluster, node, attacker)
 }
 
-/// Asserts that the attacker's own address neither signs in nor recovers the account, and that others can have it.
+/// Asserts that the attacker's own address neither signs in to the account nor recovers it, and that the account has lost it.
 async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &str) {
     node.try_login(&email("attacker"), password).await.expect(401);
     let before = count(cluster, "attacker", "password_reset");
@@ -231,9 +231,9 @@ async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &s
     assert_eq!(emails::list(node, &victim).await, json!([["victim", true, true]]));
 }
 
-/// Classic-federated merge, with a secondary address: the app invites the victim, whose address the attacker's account has.
+/// Classic-federated merge with a secondary address: an app invites the victim, whose address the attacker's account has.
 #[tokio::test]
-async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_with_a_secondary_address() {
+async fn i13_classic_federated_merge_invitation_removes_the_squatters_secondary_address() {
     let (cluster, node, attacker) = squatted_with_own_address().await;
     let scopes = vec!["accounts:recover".to_owned()];
     let client =
@@ -254,7 +254,7 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
 }
 
-/// Unexpired session, and trojan identifier: the attacker's own verified address, and the session that verified it.
+/// Unexpired session and trojan identifier: the attacker has a verified address of their own in the account, and a session.
 #[tokio::test]
 async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_verifies() {
     let (cluster, node, attacker) = squatted_with_own_address().await;
@@ -271,7 +271,7 @@ async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_ver
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
 }
 
-/// Trojan identifier: the attacker adds the victim's address to an own account, where the victim would sign in by it.
+/// Trojan identifier: the attacker adds the victim's address to their own account, so that the victim would sign in to that account.
 #[tokio::test]
 async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_victims_click_gives_nothing() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -286,7 +286,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_vict
     }
     node.try_login(&email("other"), PASSWORD).await.expect(401);
     node.post("/v1/password/forgot", json!({ "identifier": email("other") })).await.expect(202);
-    // the victim registers and verifies the address; the attacker's link, if the attacker has got it, is too late
+    // The victim registers and verifies the address. The link of the attacker's account does not work afterwards.
     node.account("other").await;
     let victim = node.login("other").await;
     verify(&cluster, &node, "other", &victim).await;
@@ -300,7 +300,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_vict
     assert_eq!(ids[0], ids[1]);
 }
 
-/// Unexpired change: the attacker adds an own address, and verifies it after the victim's recovery.
+/// Unexpired change: the attacker adds their own address, and verifies it after the victim's recovery.
 #[tokio::test]
 async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
@@ -317,25 +317,29 @@ async fn i13_unexpired_secondary_address_is_void_after_the_victims_recovery() {
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
 }
 
-/// Non-verifying provider: an import brings a secondary address that nobody has verified. The victim who verifies it, as the
-/// primary address or as a secondary one, owns it, and the account that had it as its unverified primary address loses it.
+/// Non-verifying provider: an account has addresses that no user has verified. The account that verifies such an address owns it, also as a
+/// secondary address. The account that had it as its unverified primary address loses it.
 #[tokio::test]
-async fn i13_non_verifying_provider_secondary_address_belongs_to_who_verifies_it() {
+async fn i13_non_verifying_provider_secondary_address_belongs_to_the_account_that_verifies_it() {
     let (cluster, node, attacker) = squatted_account().await;
-    let (_, _, _) = emails::add(&cluster, &node, &attacker, "claimed").await;
-    // "claimed" is an unverified secondary address of the attacker, "victim" the unverified primary one
+    emails::add(&cluster, &node, &attacker, "claimed").await;
+    // The attacker's account has two unverified addresses: "victim" is the primary one, "claimed" a secondary one.
     node.account("mine").await;
     let victim = node.login("mine").await;
     let (_, victim) = emails::add_verified(&cluster, &node, &victim, "claimed").await;
     let (_, victim) = emails::add_verified(&cluster, &node, &victim, "victim").await;
-    assert_eq!(node.get("/v1/me", &attacker.access).await.json()["email"], "", "the attacker's account has lost it");
+    assert_eq!(
+        node.get("/v1/me", &attacker.access).await.json()["email"],
+        "",
+        "the attacker's account has lost its primary address"
+    );
     assert_eq!(emails::list(&node, &attacker).await, json!([["claimed", false, false]]));
     let id = node.get("/v1/me", &victim.access).await.text_of("id");
     for name in ["claimed", "victim"] {
         let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
         assert_eq!(node.get("/v1/me", &found.access).await.text_of("id"), id);
     }
-    // a registration of an owned address is refused, whichever kind it is
+    // A registration of a verified secondary address is refused, as that of a verified primary one is.
     let answer = node.post("/v1/users", json!({ "email": email("claimed"), "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(409, "email_taken"));
 }

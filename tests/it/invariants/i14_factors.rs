@@ -1,5 +1,6 @@
-//! I14: No path yields a session, or a level, that was not earned. Each path that could has a test here; enrolment, roles and the
-//! grace period have theirs in `factors::policy`, challenges in `factors::challenge`, throttling in `factors::throttling`.
+//! I14: No path yields a session, or an `acr` level, that was not earned. Each path that starts a session or replaces credentials has a
+//! test here. Enrolment, roles and the grace period are tested in `factors::policy`, challenges in `factors::challenge`, and throttling in
+//! `factors::throttling`.
 
 use std::time::Duration;
 
@@ -51,9 +52,17 @@ async fn i14_sign_in_by_mail_needs_the_second_factor() {
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
     let answer = node.post("/v1/login/code/verify", body.clone()).await;
-    assert_eq!(answer.json()["methods"], json!(["totp", "recovery_code"]), "a mailbox is no second factor for itself");
+    assert_eq!(
+        answer.json()["methods"],
+        json!(["totp", "recovery_code"]),
+        "a code by mail is no second factor after a sign-in by mail"
+    );
     let challenge = challenge_of(&answer);
-    assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"), "works once");
+    assert_eq!(
+        node.post("/v1/login/code/verify", body).await.problem(),
+        problem(401, "invalid_code"),
+        "the code works once"
+    );
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2");
 }
@@ -71,7 +80,7 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
-/// A reader of the owner's mails does not get around a factor that is older than such a link.
+/// An attacker who reads the owner's mails can't use the link of a notice to get around a factor that is older than the notice.
 #[tokio::test]
 async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
@@ -118,7 +127,7 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     challenge_of(&node.try_login("lovelace@example.com", NEW_PASSWORD).await);
 }
 
-/// The reader of a new mailbox has neither the password nor the factor: a new password in their place would replace both.
+/// The link goes to the new mailbox. Its reader must not replace the password and the factor by a new password.
 #[tokio::test]
 async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_is_a_factor() {
     let cluster = cluster();
@@ -143,14 +152,14 @@ async fn i14_refresh_keeps_the_level_on_both_endpoints() {
         let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh)];
         node.send(node.request(Method::POST, "/oauth2/token").form(&form))
     };
-    let low = node.login("ada").await;
-    let low = Tokens::of(&node.refresh(&low.refresh).await.expect(200));
-    assert_eq!(claims(&low.access)["acr"], "aal1");
-    let answer = oauth(low.refresh).await.expect(200);
+    let without_factor = node.login("ada").await;
+    let without_factor = Tokens::of(&node.refresh(&without_factor.refresh).await.expect(200));
+    assert_eq!(claims(&without_factor.access)["acr"], "aal1");
+    let answer = oauth(without_factor.refresh).await.expect(200);
     assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal1");
-    let low = answer.text_of("refresh_token");
+    let without_factor = answer.text_of("refresh_token");
     let ada = enrol(&cluster, &node, "ada").await;
-    assert_eq!(oauth(low).await.status, 400, "the session without the factor ended with the enrolment");
+    assert_eq!(oauth(without_factor).await.status, 400, "the session without the factor ended with the enrolment");
     let answer = oauth(ada.tokens.refresh).await.expect(200);
     assert_eq!(claims(&answer.text_of("access_token"))["acr"], "aal2");
 }
@@ -171,11 +180,11 @@ async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
-    let with = |request: reqwest::RequestBuilder| {
+    let same_origin = |request: reqwest::RequestBuilder| {
         request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin")
     };
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
-    let answer = node.send(with(node.request(Method::POST, "/v1/login").json(&body))).await.expect(200);
+    let answer = node.send(same_origin(node.request(Method::POST, "/v1/login").json(&body))).await.expect(200);
     let cookie = answer.headers.get_all("set-cookie").iter().find_map(|cookie| {
         cookie
             .to_str()
@@ -187,11 +196,11 @@ async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     });
     enrol(&cluster, &node, "ada").await;
     let request = node.request(Method::POST, "/v1/refresh").header("cookie", cookie.unwrap());
-    let answer = node.send(with(request)).await;
+    let answer = node.send(same_origin(request)).await;
     assert_eq!(answer.status, 401);
 }
 
-/// The secret of another system's authenticator app is imported with its account, encrypted, and required.
+/// An account is imported with the secret of its authenticator app. The secret is stored encrypted, and sign-ins require its code.
 #[tokio::test]
 async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     use latchkey::{
@@ -235,9 +244,10 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
 
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
-    // the account that was there before has no factor of the import
+    // An account that already existed does not get the factor of the import.
     node.login("eve").await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
+    // the decoded secret
     assert!(!database.windows(20).any(|window| window == b"12345678901234567890"));
 }
 
@@ -255,7 +265,7 @@ async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_addres
     assert_eq!(node.refresh(&squatter.tokens.refresh).await.status, 401);
 }
 
-/// The link of an admin or a support tool sets the password only.
+/// The reset link of an admin or a support tool sets the password only.
 #[tokio::test]
 async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     let cluster = cluster();
@@ -290,7 +300,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
 }
 
-/// Neither the verification of an address nor a repeated one starts a session.
+/// The verification of an address starts no session.
 #[tokio::test]
 async fn i14_verification_of_an_address_starts_no_session() {
     let cluster = cluster();

@@ -11,7 +11,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-const NEW: &str = "gravel lantern opera sixpence";
+const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
@@ -26,14 +26,14 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut expect = |session: &str, reason: &str| {
         expected.push((session.to_owned(), reason.to_owned()));
-        // Account-wide ends name no session that began in an earlier second.
+        // The next session begins in a later second than this event.
         cluster.advance(Duration::from_secs(1));
         assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);
     };
 
-    let out = node.login("ada").await;
-    node.logout(&out.refresh).await.expect(204);
-    expect(&out.session, "logout");
+    let signed_out = node.login("ada").await;
+    node.logout(&signed_out.refresh).await.expect(204);
+    expect(&signed_out.session, "logout");
     let deleted = node.login("ada").await;
     node.delete(&format!("/v1/sessions/{}", deleted.session), &deleted.access).await.expect(204);
     expect(&deleted.session, "revoked");
@@ -57,7 +57,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     expect(&oldest.session, "limit");
     node.delete("/v1/sessions?keep_current=true", &newest.access).await.expect(200);
     expect(&format!("all but {}", newest.session), "revoked");
-    let changed = Tokens::of(&node.change_password(&newest.access, PASSWORD, NEW).await.expect(200));
+    let changed = Tokens::of(&node.change_password(&newest.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     expect(&format!("all but {}", changed.session), "password_changed");
     sessions::revoke_all_of(&node.state, account).await.unwrap();
     expect("all", "revoked");

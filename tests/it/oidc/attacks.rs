@@ -9,8 +9,8 @@ use latchkey::{
 };
 
 use super::{
-    Browser, CALLBACK, Request, VERIFIER, claims, dynamic_clients, error_of, exchange, exchange_with, page_of, public,
-    refresh, response_of, shop, sign_in, text, token, web,
+    Browser, CALLBACK, Request, VERIFIER, claims, dynamic_clients, error_of, exchange, exchange_with, page_and_handle,
+    public, refresh, response_of, shop, sign_in, text, token, web,
 };
 use crate::{
     harness::{client::PASSWORD, test_cluster::TestCluster},
@@ -43,9 +43,9 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
     ] {
         // Valid requests, and requests with an error for the client.
         for request in [
-            Request::of(&shop.id).with("redirect_uri", uri),
-            Request::of(&shop.id).with("redirect_uri", uri).with("scope", "unknown"),
-            Request::of(&shop.id).with("redirect_uri", uri).with("prompt", "none"),
+            Request::for_client(&shop.id).with("redirect_uri", uri),
+            Request::for_client(&shop.id).with("redirect_uri", uri).with("scope", "unknown"),
+            Request::for_client(&shop.id).with("redirect_uri", uri).with("prompt", "none"),
         ] {
             let answer = browser.authorize(&node, &request).await.expect(400);
             assert_eq!(answer.header("location"), "", "{uri}");
@@ -54,8 +54,8 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
     node.stop().await;
 }
 
-/// Section 4.11.2: anyone can describe an app that redirects to a page of an attacker, with an erroneous or a silent request or when
-/// its user refuses.
+/// Section 4.11.2: an attacker publishes the metadata document of an app, and sends users through Latchkey to the attacker's page: by an
+/// erroneous request, by a silent one, or when the user refuses.
 #[tokio::test(flavor = "multi_thread")]
 async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let (cluster, server) = dynamic_clients::cluster().await;
@@ -83,7 +83,7 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     }
     let form_post = ada.authorize(&node, &failing[0].with("response_mode", "form_post")).await.expect(400);
     assert!(!form_post.text.contains(&server.url("/callback")), "{}", form_post.text);
-    let (page, handle) = page_of(&node, &ada.authorize(&node, &valid).await);
+    let (page, handle) = page_and_handle(&node, &ada.authorize(&node, &valid).await);
     let mut pages = Visitor::new(&node);
     let (name, value) = ada.cookie.as_ref().unwrap().split_once('=').unwrap();
     pages.cookies.insert(name.to_owned(), value.to_owned());
@@ -104,7 +104,7 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     node.stop().await;
 }
 
-/// Section 4.11.2, at the sign-out.
+/// Section 4.11.2, for the redirect after a sign-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let (cluster, server) = dynamic_clients::cluster().await;
@@ -131,7 +131,7 @@ async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it
     node.stop().await;
 }
 
-/// An app that anyone has described asks silently whether its visitor is signed in, and how.
+/// An app without a registration sends silent requests (`prompt=none`) to learn whether its visitor is signed in, and at which level.
 #[tokio::test(flavor = "multi_thread")]
 async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     let (cluster, server) = dynamic_clients::cluster().await;
@@ -154,13 +154,13 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     node.stop().await;
 }
 
-/// Section 4.4: mix-up. The response names its issuer, so that a client with several of them notices (RFC 9207).
+/// Section 4.4: mix-up. The response names its issuer, so that a client of several issuers detects a response of the wrong one (RFC 9207).
 #[tokio::test(flavor = "multi_thread")]
 async fn every_response_names_its_issuer() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     for request in [valid.clone(), valid.with("scope", "unknown"), valid.with("prompt", "none").with("max_age", "0")] {
         cluster.advance(Duration::from_secs(1));
         let response = response_of(&browser.authorize(&node, &request).await);
@@ -177,9 +177,9 @@ async fn injected_code_is_refused_for_lack_of_its_verifier() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let victim = Browser::signed_in(&node, "ada").await;
-    let code = victim.code(&node, &Request::of(&shop.id)).await;
-    let attackers = "b".repeat(43);
-    let refused = exchange_with(&node, &shop, &code, CALLBACK, &attackers).await;
+    let code = victim.code(&node, &Request::for_client(&shop.id)).await;
+    let verifier_of_attacker = "b".repeat(43);
+    let refused = exchange_with(&node, &shop, &code, CALLBACK, &verifier_of_attacker).await;
     assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
     // The ID token has the nonce of the victim's request, not the attacker's.
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
@@ -193,7 +193,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     for request in [
         valid.without("code_challenge").without("code_challenge_method"),
         valid.with("code_challenge_method", "plain").with("code_challenge", VERIFIER),
@@ -219,20 +219,22 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     node.account("eve").await;
     let planted = Browser::signed_in(&node, "eve").await;
     cluster.advance(Duration::from_secs(1));
-    let (_, handle) =
-        page_of(&node, &planted.authorize(&node, &Request::of(&shop.id).with("prompt", "select_account")).await);
+    let (_, handle) = page_and_handle(
+        &node,
+        &planted.authorize(&node, &Request::for_client(&shop.id).with("prompt", "select_account")).await,
+    );
     let victim = Browser::signed_in(&node, "ada").await;
     let token = planted.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let former = browser_session::load(&node.state, token, &Default::default()).await.unwrap().unwrap();
     let (account, session) = victim.session.unwrap();
     browser_session::renew(&node.state, &former, account, session, None).await.unwrap();
     let back = format!("/oauth2/authorize?request={handle}");
-    assert_eq!(page_of(&node, &planted.get(&node, &back).await).0, "/account/sign-in");
+    assert_eq!(page_and_handle(&node, &planted.get(&node, &back).await).0, "/account/sign-in");
     assert!(response_of(&victim.get(&node, &back).await).contains_key("code"));
     node.stop().await;
 }
 
-/// Forged, foreign and damaged cookies are those of a browser that has not signed in.
+/// A browser with a forged, foreign or damaged cookie is treated as signed out.
 #[tokio::test(flavor = "multi_thread")]
 async fn cookie_of_another_kind_is_no_session() {
     let cluster = TestCluster::new();
@@ -250,7 +252,7 @@ async fn cookie_of_another_kind_is_no_session() {
     ] {
         let forged = Browser { cookie: Some(cookie.clone()), session: None };
         assert_eq!(
-            page_of(&node, &forged.authorize(&node, &Request::of(&shop.id)).await).0,
+            page_and_handle(&node, &forged.authorize(&node, &Request::for_client(&shop.id)).await).0,
             "/account/sign-in",
             "{cookie}"
         );
@@ -271,19 +273,19 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
     let (node, _) = shop(&cluster).await;
     let forum = cluster.service_client_with(web("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of("forum")).await;
+    let code = browser.code(&node, &Request::for_client("forum")).await;
     let tokens = sign_in(&node, &browser, &forum, "openid").await;
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(200);
     latchkey::service::clients::disable(&cluster.clock, &node.state.sql, "forum").await.unwrap();
     cluster.reload_clients().await;
-    browser.authorize(&node, &Request::of("forum")).await.expect(400);
+    browser.authorize(&node, &Request::for_client("forum")).await.expect(400);
     assert_eq!(error_of(&exchange(&node, &forum, &code).await), (401, "invalid_client".to_owned()));
     assert_eq!(error_of(&refresh(&node, &forum, text(&tokens, "refresh_token")).await).1, "invalid_client");
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
     node.stop().await;
 }
 
-/// Section 4.8.2: where a client may leave PKCE out, an attacker must not be able to leave it out for a request that has it.
+/// Section 4.8.2: a client may be allowed to leave PKCE out. An attacker must not be able to remove PKCE from a request that has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn client_without_pkce_is_not_downgraded() {
     let cluster = TestCluster::new();
@@ -292,35 +294,39 @@ async fn client_without_pkce_is_not_downgraded() {
     let app = AppSettings { without_pkce: true, ..web("gitea").app };
     let gitea = cluster.service_client_with(NewClient { app, ..web("gitea") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let with = Request::of("gitea");
-    let without = with.without("code_challenge").without("code_challenge_method");
+    let with_pkce = Request::for_client("gitea");
+    let without_pkce = with_pkce.without("code_challenge").without("code_challenge_method");
     let exchange_without = async |code: &str| {
         let form = [("grant_type", "authorization_code"), ("code", code), ("redirect_uri", CALLBACK)];
         token(&node, &gitea, &form).await
     };
-    let code = browser.code(&node, &without).await;
+    let code = browser.code(&node, &without_pkce).await;
     assert_eq!(error_of(&exchange(&node, &gitea, &code).await), (400, "invalid_grant".to_owned()));
     exchange_without(&code).await.expect(200);
-    let code = browser.code(&node, &with).await;
+    let code = browser.code(&node, &with_pkce).await;
     assert_eq!(error_of(&exchange_without(&code).await), (400, "invalid_grant".to_owned()));
     exchange(&node, &gitea, &code).await.expect(200);
     // A method without a challenge is refused, as is a request without PKCE that lacks a `nonce` or the scope `openid`.
-    for request in [with.without("code_challenge"), without.without("nonce"), without.with("scope", "profile email")] {
+    for request in [
+        with_pkce.without("code_challenge"),
+        without_pkce.without("nonce"),
+        without_pkce.with("scope", "profile email"),
+    ] {
         let response = response_of(&browser.authorize(&node, &request).await);
         assert_eq!(response["error"], "invalid_request", "{request:?}");
     }
     node.stop().await;
 }
 
-/// A request waits in Redis for its user: nobody fills it from one address.
+/// A pending authorization request is stored in Redis until its user signs in. The limit keeps one address from filling Redis.
 #[tokio::test(flavor = "multi_thread")]
 async fn authorization_requests_are_limited_by_address() {
     let mut cluster = TestCluster::new();
     let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
     cluster.config.limits.authorization_per_address = Some(quota);
     let (node, shop) = shop(&cluster).await;
-    let (browser, request) = (Browser::default(), Request::of(&shop.id));
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let (browser, request) = (Browser::default(), Request::for_client(&shop.id));
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let form = node.request(reqwest::Method::POST, "/oauth2/authorize").form(&request.0);
     node.send(form).await.expect(303);
     let refused = browser.authorize(&node, &request).await.expect(429);
@@ -329,7 +335,7 @@ async fn authorization_requests_are_limited_by_address() {
     node.send(form).await.expect(429);
     // A request that was admitted continues.
     let again = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
-    assert_eq!(page_of(&node, &again), (page, handle));
+    assert_eq!(page_and_handle(&node, &again), (page, handle));
     node.stop().await;
 }
 
@@ -340,9 +346,9 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     node.account("eve").await;
-    let request = Request::of(&shop.id);
+    let request = Request::for_client(&shop.id);
     let mut eve = Visitor::new(&node);
-    let (_, handle) = page_of(&node, &Browser::default().authorize(&node, &request).await);
+    let (_, handle) = page_and_handle(&node, &Browser::default().authorize(&node, &request).await);
     let path = format!("/account/sign-in?request={handle}");
     eve.open(&path).await.expect(200);
     let form = [("identifier", "eve"), ("password", PASSWORD)];
@@ -357,8 +363,8 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
     node.stop().await;
 }
 
-/// Cookie tossing: another host plants a session of the attacker beside that of the victim. Browsers refuse `__Host-` cookies of others; if
-/// one does not, the victim's forms are those of another session, and no request is made in the victim's name.
+/// Cookie tossing: another host plants the attacker's session cookie beside the victim's. Browsers refuse `__Host-` cookies of other hosts.
+/// If a browser accepts one, a request is refused or belongs to the attacker's session; it never acts for the victim.
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim() {
     let cluster = TestCluster::new();
@@ -373,7 +379,7 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
         let form = node.request(reqwest::Method::POST, "/account/devices/end-others").form(&[("csrf", &csrf)]);
         let answer = node.send(victim.with_cookie(form)).await;
         assert!(answer.status == 403 || answer.header("location").starts_with("/account/sign-in"), "{answer:?}");
-        let answer = victim.authorize(&node, &Request::of(&shop.id).with("prompt", "none")).await;
+        let answer = victim.authorize(&node, &Request::for_client(&shop.id).with("prompt", "none")).await;
         if let Some(code) = response_of(&answer).get("code") {
             let tokens = exchange(&node, &shop, code).await.expect(200).json();
             assert_eq!(claims(text(&tokens, "id_token"))["email"], "eve@example.com", "never a mixture");
@@ -381,11 +387,11 @@ async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim()
     }
     // A cookie without the prefix is ignored.
     let victim = Browser { cookie: Some(eve.cookie.unwrap().replace("__Host-", "")), session: None };
-    page_of(&node, &victim.authorize(&node, &Request::of(&shop.id)).await);
+    page_and_handle(&node, &victim.authorize(&node, &Request::for_client(&shop.id)).await);
     node.stop().await;
 }
 
-/// Clickjacking, and pages that stay in a cache after the sign-out: every page that an authorization request or a sign-out shows.
+/// Clickjacking and caches: no page of an authorization request or a sign-out can be framed, or stays in a cache after the sign-out.
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_the_provider_are_neither_framed_nor_cached() {
     let cluster = TestCluster::new();
@@ -394,7 +400,7 @@ async fn pages_of_the_provider_are_neither_framed_nor_cached() {
     cluster.service_client_with(NewClient { app, ..web("forum") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(1));
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     let mut paths = vec![
         "/oauth2/logout".to_owned(),
         "/oauth2/logout?client_id=unknown&post_logout_redirect_uri=https://evil.example".to_owned(),
@@ -403,12 +409,12 @@ async fn pages_of_the_provider_are_neither_framed_nor_cached() {
         format!("/oauth2/authorize?{}", valid.with("response_mode", "form_post").query()),
     ];
     for request in [
-        Request::of("forum"),
+        Request::for_client("forum"),
         valid.with("prompt", "login"),
         valid.with("prompt", "select_account"),
         valid.with("prompt", "create"),
     ] {
-        let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+        let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
         paths.push(format!("{page}?request={handle}"));
     }
     for path in paths {
@@ -432,9 +438,13 @@ async fn loopback_redirect_uri_varies_in_its_port_only() {
     let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
     cluster.service_client_with(NewClient { app, ..public("cli") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = |uri: &str| Request::of("cli").with("redirect_uri", uri);
+    let request = |uri: &str| Request::for_client("cli").with("redirect_uri", uri);
     for uri in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
-        assert_eq!(page_of(&node, &browser.authorize(&node, &request(uri)).await).0, "/account/consent", "{uri}");
+        assert_eq!(
+            page_and_handle(&node, &browser.authorize(&node, &request(uri)).await).0,
+            "/account/consent",
+            "{uri}"
+        );
     }
     for uri in [
         "http://127.0.0.1:80@evil.example/cb",
@@ -461,8 +471,8 @@ async fn loopback_redirect_uri_varies_in_its_port_only() {
     node.stop().await;
 }
 
-/// An ID token from before the browser's session, which may have leaked, does not sign its user out without a confirmation, and its
-/// bearer ends nothing that has begun since.
+/// An ID token from before the browser's current session may have leaked. It signs its user out only after a confirmation. Sent without the
+/// browser's cookie, it ends no session that began later.
 #[tokio::test(flavor = "multi_thread")]
 async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let cluster = TestCluster::new();

@@ -1,11 +1,11 @@
-//! `/oauth2/authorize`: what it answers to the client, and what to the user.
+//! `/oauth2/authorize`: responses to the client, and pages for the user.
 
 use std::time::Duration;
 
 use latchkey::domain::{app_client::AppSettings, authentication::Acr};
 use reqwest::Method;
 
-use super::{Browser, CALLBACK, Request, claims, exchange, page_of, response_of, shop, sign_in, text, web};
+use super::{Browser, CALLBACK, Request, claims, exchange, page_and_handle, response_of, shop, sign_in, text, web};
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,7 +13,7 @@ async fn signed_in_browser_gets_code_with_state_and_issuer() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let answer = browser.authorize(&node, &Request::of(&shop.id)).await.expect(303);
+    let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await.expect(303);
     let mut response = response_of(&answer);
     assert!(response.remove("code").unwrap().starts_with("lk_ac_"));
     assert_eq!(response.remove("state").as_deref(), Some("a state"));
@@ -29,11 +29,11 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::default();
-    let answer = browser.authorize(&node, &Request::of(&shop.id)).await;
-    let (page, handle) = page_of(&node, &answer);
+    let answer = browser.authorize(&node, &Request::for_client(&shop.id)).await;
+    let (page, handle) = page_and_handle(&node, &answer);
     assert_eq!(page, "/account/sign-in");
     let back = format!("/oauth2/authorize?request={handle}");
-    assert_eq!(page_of(&node, &browser.get(&node, &back).await), ("/account/sign-in".to_owned(), handle));
+    assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await), ("/account/sign-in".to_owned(), handle));
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.get(&node, &back).await;
     assert_eq!(response_of(&answer)["state"], "a state");
@@ -51,9 +51,9 @@ async fn browser_without_session_is_sent_to_sign_in_and_returns_with_handle() {
 async fn request_by_post_continues_with_get() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let form = node.request(Method::POST, "/oauth2/authorize").form(&Request::of(&shop.id).0);
+    let form = node.request(Method::POST, "/oauth2/authorize").form(&Request::for_client(&shop.id).0);
     let answer = node.send(form).await;
-    let (page, handle) = page_of(&node, &answer);
+    let (page, handle) = page_and_handle(&node, &answer);
     assert_eq!(page, "/oauth2/authorize");
     let browser = Browser::signed_in(&node, "ada").await;
     let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
@@ -62,11 +62,11 @@ async fn request_by_post_continues_with_get() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn form_post_response_is_a_form_that_one_script_of_ours_submits() {
+async fn form_post_response_is_a_form_that_the_page_script_submits() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of(&shop.id).with("response_mode", "form_post").with("state", "\"><script>");
+    let request = Request::for_client(&shop.id).with("response_mode", "form_post").with("state", "\"><script>");
     let answer = browser.authorize(&node, &request).await.expect(200);
     let policy = answer.header("content-security-policy");
     assert!(policy.contains("script-src 'self'") && policy.contains("frame-ancestors 'none'"), "{policy}");
@@ -91,7 +91,7 @@ async fn error_of_request_goes_to_client() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     let short = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-c";
     for (request, error) in [
         (valid.without("response_type"), "invalid_request"),
@@ -109,12 +109,12 @@ async fn error_of_request_goes_to_client() {
         (valid.with("max_age", "-1"), "invalid_request"),
         (valid.with("acr_values", "aal3"), "unmet_authentication_requirements"),
         (valid.with("id_token_hint", "e30.e30.e30"), "invalid_request"),
-        (valid.and("request", "e30.e30."), "request_not_supported"),
-        (valid.and("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
-        (valid.and("registration", "{}"), "registration_not_supported"),
-        (valid.and("resource", "https://other.example.com"), "invalid_target"),
-        (valid.and("nonce", "another"), "invalid_request"),
-        (valid.and("scope", "openid"), "invalid_request"),
+        (valid.with_another("request", "e30.e30."), "request_not_supported"),
+        (valid.with_another("request_uri", "https://app.example.com/r"), "request_uri_not_supported"),
+        (valid.with_another("registration", "{}"), "registration_not_supported"),
+        (valid.with_another("resource", "https://other.example.com"), "invalid_target"),
+        (valid.with_another("nonce", "another"), "invalid_request"),
+        (valid.with_another("scope", "openid"), "invalid_request"),
         (valid.with("login_hint", &"x".repeat(3000)), "invalid_request"),
     ] {
         let answer = browser.authorize(&node, &request).await.expect(303);
@@ -125,9 +125,9 @@ async fn error_of_request_goes_to_client() {
         assert!(!response["error_description"].is_empty() && !response.contains_key("code"));
     }
     // A repeated state is not returned: it is ambiguous.
-    let response = response_of(&browser.authorize(&node, &valid.and("state", "another")).await);
+    let response = response_of(&browser.authorize(&node, &valid.with_another("state", "another")).await);
     assert_eq!((response["error"].as_str(), response.get("state")), ("invalid_request", None));
-    // An error has the response mode of the request.
+    // An error is returned in the response mode of the request.
     let request = valid.with("response_mode", "form_post").with("scope", "unknown");
     let answer = browser.authorize(&node, &request).await.expect(200);
     assert!(answer.text.contains("name=\"error\" value=\"invalid_scope\""));
@@ -140,16 +140,16 @@ async fn request_of_untrusted_client_or_redirect_uri_is_answered_to_user() {
     let (node, shop) = shop(&cluster).await;
     cluster.service_client("billing").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     for request in [
         valid.without("client_id"),
         valid.with("client_id", "unknown"),
         valid.with("client_id", "billing"),
-        valid.and("client_id", &shop.id),
+        valid.with_another("client_id", &shop.id),
         valid.without("redirect_uri"),
         valid.with("redirect_uri", "https://evil.example/callback"),
         valid.with("redirect_uri", &format!("{CALLBACK}/")),
-        valid.and("redirect_uri", "https://evil.example"),
+        valid.with_another("redirect_uri", "https://evil.example"),
         Request(vec![("request".to_owned(), "lk_ar_unknown".to_owned())]),
     ] {
         let answer = browser.authorize(&node, &request).await.expect(400);
@@ -168,7 +168,7 @@ async fn prompt_none_never_shows_a_page() {
     let asking =
         latchkey::service::clients::NewClient { app: AppSettings { asks_consent: true, ..asking.app }, ..asking };
     cluster.service_client_with(asking).await;
-    let silent = Request::of(&shop.id).with("prompt", "none");
+    let silent = Request::for_client(&shop.id).with("prompt", "none");
     let error = async |browser: &Browser, request: &Request| {
         response_of(&browser.authorize(&node, request).await.expect(303)).remove("error")
     };
@@ -193,11 +193,11 @@ async fn hint_of_another_user_requires_that_user() {
     let hint = text(&sign_in(&node, &ada, &shop, "openid").await, "id_token").to_owned();
     // Expired tokens are hints as well.
     cluster.advance(Duration::from_hours(1));
-    let request = Request::of(&shop.id).with("id_token_hint", &hint);
+    let request = Request::for_client(&shop.id).with("id_token_hint", &hint);
     assert!(response_of(&ada.authorize(&node, &request).await).contains_key("code"));
     let silent = request.with("prompt", "none");
     assert_eq!(response_of(&bob.authorize(&node, &silent).await)["error"], "login_required");
-    assert_eq!(page_of(&node, &bob.authorize(&node, &request).await).0, "/account/select-account");
+    assert_eq!(page_and_handle(&node, &bob.authorize(&node, &request).await).0, "/account/select-account");
     node.stop().await;
 }
 
@@ -208,18 +208,18 @@ async fn prompt_login_and_max_age_require_a_new_authentication() {
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(10));
     for request in [
-        Request::of(&shop.id).with("prompt", "login"),
-        Request::of(&shop.id).with("prompt", "select_account"),
-        Request::of(&shop.id).with("max_age", "0"),
-        Request::of(&shop.id).with("max_age", "9"),
+        Request::for_client(&shop.id).with("prompt", "login"),
+        Request::for_client(&shop.id).with("prompt", "select_account"),
+        Request::for_client(&shop.id).with("max_age", "0"),
+        Request::for_client(&shop.id).with("max_age", "9"),
     ] {
-        let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+        let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
         let selects_account = request.0.contains(&("prompt".to_owned(), "select_account".to_owned()));
         let expected = if selects_account { "/account/select-account" } else { "/account/reauthenticate" };
         assert_eq!(page, expected, "{request:?}");
         let back = format!("/oauth2/authorize?request={handle}");
         // The old session is not enough, however often the browser returns.
-        assert_eq!(page_of(&node, &browser.get(&node, &back).await).0, expected);
+        assert_eq!(page_and_handle(&node, &browser.get(&node, &back).await).0, expected);
         cluster.advance(Duration::from_secs(1));
         let again = Browser::signed_in(&node, "ada").await;
         let code = response_of(&again.get(&node, &back).await).remove("code").unwrap();
@@ -227,8 +227,8 @@ async fn prompt_login_and_max_age_require_a_new_authentication() {
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], node.state.clock.now().as_secs());
         cluster.advance(Duration::from_secs(10));
     }
-    let create = Request::of(&shop.id).with("prompt", "create");
-    assert_eq!(page_of(&node, &browser.authorize(&node, &create).await).0, "/account/register");
+    let create = Request::for_client(&shop.id).with("prompt", "create");
+    assert_eq!(page_and_handle(&node, &browser.authorize(&node, &create).await).0, "/account/register");
     node.stop().await;
 }
 
@@ -238,13 +238,13 @@ async fn acr_values_require_a_session_of_that_level() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(1));
-    let request = Request::of(&shop.id).with("acr_values", "urn:unknown aal2");
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let request = Request::for_client(&shop.id).with("acr_values", "urn:unknown aal2");
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     assert_eq!(page, "/account/reauthenticate");
-    // An account without a second factor can't reach the level: the client learns that instead of an endless loop.
+    // An account without a second factor can't reach the level: the client receives an error, so that the browser does not loop.
     cluster.advance(Duration::from_secs(1));
     let again = Browser::signed_in(&node, "ada").await;
-    let (_, other) = page_of(&node, &browser.authorize(&node, &request).await);
+    let (_, other) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={other}")).await);
     assert_eq!(response["error"], "unmet_authentication_requirements");
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
@@ -252,8 +252,8 @@ async fn acr_values_require_a_session_of_that_level() {
     let tokens = exchange(&node, &shop, &code["code"]).await.expect(200).json();
     let id = claims(text(&tokens, "id_token"));
     assert_eq!((text(&id, "acr"), &id["amr"]), (Acr::Aal2.as_str(), &serde_json::json!(["pwd", "otp", "mfa"])));
-    // The lowest of several counts.
-    let request = Request::of(&shop.id).with("acr_values", "aal2 aal1");
+    // Of several values, the lowest is required.
+    let request = Request::for_client(&shop.id).with("acr_values", "aal2 aal1");
     assert!(response_of(&browser.authorize(&node, &request).await).contains_key("code"));
     node.stop().await;
 }
@@ -262,7 +262,8 @@ async fn acr_values_require_a_session_of_that_level() {
 async fn waiting_request_expires_after_ten_minutes() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let (_, handle) = page_of(&node, &Browser::default().authorize(&node, &Request::of(&shop.id)).await);
+    let (_, handle) =
+        page_and_handle(&node, &Browser::default().authorize(&node, &Request::for_client(&shop.id)).await);
     cluster.advance(Duration::from_secs(601));
     let browser = Browser::default();
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);

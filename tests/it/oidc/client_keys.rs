@@ -1,4 +1,4 @@
-//! Apps without a registration that authenticate by a key: in their metadata, or at their `jwks_uri`
+//! Apps without a registration that authenticate by a key. The key is in their metadata document or at their `jwks_uri`
 //! (draft-ietf-oauth-client-id-metadata-document, section 8.2).
 
 use std::time::Duration;
@@ -31,15 +31,15 @@ fn unauthenticated() -> (u16, String) {
     (401, "invalid_client".to_owned())
 }
 
-fn key() -> SigningKey {
+fn new_key() -> SigningKey {
     SigningKey::generate(Algorithm::Es256).unwrap()
 }
 
-fn public(key: &SigningKey) -> Value {
+fn public_jwk(key: &SigningKey) -> Value {
     serde_json::from_str(key.public_jwk()).unwrap()
 }
 
-fn set(keys: &[Value]) -> Value {
+fn key_set(keys: &[Value]) -> Value {
     json!({ "keys": keys })
 }
 
@@ -91,7 +91,7 @@ async fn refresh_with(
     token_with(node, cluster, client_id, key, &form).await
 }
 
-/// The refresh token of a user who allows the app, which authenticates with this key.
+/// Gives the user's consent to an app that authenticates with this key. Returns the refresh token.
 async fn sign_in(
     (node, cluster): (&Node, &TestCluster),
     browser: &Browser,
@@ -103,7 +103,7 @@ async fn sign_in(
     exchange_with_key((node, cluster), server, client_id, key, &code).await
 }
 
-/// The refresh token for a code.
+/// Exchanges a code as a client that authenticates with this key. Returns the refresh token.
 async fn exchange_with_key(
     (node, cluster): (&Node, &TestCluster),
     server: &DocumentServer,
@@ -127,13 +127,13 @@ async fn exchange_with_key(
 async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (own, foreign) = (key(), key());
-    // Beside a key of a kind that is not supported here.
-    let jwks = set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public(&own)]);
+    let (own, foreign) = (new_key(), new_key());
+    // The set also has a key of an unsupported kind.
+    let jwks = key_set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public_jwk(&own)]);
     let client_id = server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
     let code = allow(&node, &browser, &server, &request(&server, &client_id)).await;
-    let without = exchange(&node, &server, &client_id, &code).await;
-    assert_eq!(error_of(&without), unauthenticated());
+    let without_assertion = exchange(&node, &server, &client_id, &code).await;
+    assert_eq!(error_of(&without_assertion), unauthenticated());
     let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &own, &code).await;
     let forged = refresh_with(&node, &cluster, &client_id, &foreign, &refresh_token).await;
     assert_eq!(error_of(&forged), unauthenticated());
@@ -147,8 +147,8 @@ async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
 async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (old, new, foreign) = (key(), key(), key());
-    server.set(KEYS, Reply::json(&set(&[public(&old)])));
+    let (old, new, foreign) = (new_key(), new_key(), new_key());
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&old)])));
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old).await;
     refresh_with(&node, &cluster, &client_id, &old, &token).await.expect(200);
@@ -159,7 +159,7 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
         assert_eq!(error_of(&forged), unauthenticated());
     }
     assert_eq!(server.requests(KEYS), 1);
-    server.set(KEYS, Reply::json(&set(&[public(&new)])));
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&new)])));
     cluster.advance(Duration::from_mins(1));
     refresh_with(&node, &cluster, &client_id, &new, &token).await.expect(200);
     let replaced = refresh_with(&node, &cluster, &client_id, &old, &token).await;
@@ -169,31 +169,31 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_authenticates_while_its_jwks_uri_does_not_answer_and_not_when_it_is_gone() {
+async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_it_is_gone() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = key();
-    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let own = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
     server.set(KEYS, Reply::with("503 Service Unavailable", &[], b""));
     cluster.advance(Duration::from_mins(61));
     refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 2);
-    // A node that has never had the keys can't authenticate the client.
+    // A node that has never fetched the keys can't authenticate the client.
     let other = cluster.node().await;
     let unknown = refresh_with(&other, &cluster, &client_id, &own, &token).await;
     assert_eq!(error_of(&unknown), unauthenticated());
     let private = json!({ "kty": "oct", "k": "AAAA" });
     let location = format!("Location: {}", server.url("/elsewhere"));
-    server.set("/elsewhere", Reply::json(&set(&[public(&own)])));
+    server.set("/elsewhere", Reply::json(&key_set(&[public_jwk(&own)])));
     for (problem, reply) in [
         ("gone", Reply::with("410 Gone", &[], b"")),
         ("redirect", Reply::with("302 Found", &["Content-Type: application/json", &location], b"{}")),
-        ("private key", Reply::json(&set(&[public(&own), private]))),
-        ("no key", Reply::json(&set(&[]))),
+        ("private key", Reply::json(&key_set(&[public_jwk(&own), private]))),
+        ("no key", Reply::json(&key_set(&[]))),
         ("no set", Reply::json(&json!([]))),
-        ("too large", Reply::json(&json!({ "keys": [public(&own)], "more": "x".repeat(64 << 10) }))),
+        ("too large", Reply::json(&json!({ "keys": [public_jwk(&own)], "more": "x".repeat(64 << 10) }))),
     ] {
         server.set(KEYS, reply);
         cluster.advance(Duration::from_secs(11));
@@ -201,7 +201,7 @@ async fn client_authenticates_while_its_jwks_uri_does_not_answer_and_not_when_it
         assert_eq!(error_of(&refused), unauthenticated(), "{problem}");
     }
     assert_eq!(server.requests("/elsewhere"), 0);
-    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
     cluster.advance(Duration::from_secs(11));
     refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
     node.stop().await;
@@ -213,7 +213,7 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.allowed_hosts = vec!["localhost".to_owned()];
     let (node, browser) = node_with_browser(&cluster).await;
-    server.set(KEYS, Reply::json(&set(&[public(&key())])));
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&new_key())])));
     let method = ("token_endpoint_auth_method", json!("private_key_jwt"));
     for (number, uri) in [
         format!("http://localhost:{}{KEYS}", server.port),
@@ -232,27 +232,27 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
         let reasons = ["its content is not valid", "its host is not allowed"];
         assert!(reasons.iter().any(|reason| refusal.contains(reason)), "{uri} {refusal}");
     }
-    // A document with a private key is refused, even if the app authenticates by no key.
-    let private = ("jwks", set(&[json!({ "kty": "EC", "crv": "P-256", "d": "AA" })]));
+    // A document with a private key is refused, even if the app does not authenticate by a key.
+    let private = ("jwks", key_set(&[json!({ "kty": "EC", "crv": "P-256", "d": "AA" })]));
     let client_id = server.app("/private", &[private]);
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(refusal(&answer).contains("its content is not valid"), "{answer:?}");
-    // Nobody has allowed this app: its keys are not fetched for a stranger.
+    // No user has allowed this app, so an assertion does not cause a fetch of its keys.
     let client_id = app_with_jwks_uri(&server);
     browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
-    let stranger = refresh_with(&node, &cluster, &client_id, &key(), "lk_rt_x").await;
+    let stranger = refresh_with(&node, &cluster, &client_id, &new_key(), "lk_rt_x").await;
     assert_eq!(error_of(&stranger), unauthenticated());
     assert_eq!(server.requests(KEYS), 0);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registered_app_has_its_keys_at_jwks_uri_if_documents_are_on() {
+async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled() {
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.registration = true;
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = key();
-    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let own = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
     let metadata = json!({
         "redirect_uris": [server.url("/callback")],
         "grant_types": ["authorization_code", "refresh_token"],
@@ -267,7 +267,7 @@ async fn registered_app_has_its_keys_at_jwks_uri_if_documents_are_on() {
     let client_id = text(&registered, "client_id").to_owned();
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
     refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
-    let forged = refresh_with(&node, &cluster, &client_id, &key(), &token).await;
+    let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(error_of(&forged), unauthenticated());
     node.stop().await;
     // Registration alone does not allow requests to other hosts.
@@ -284,16 +284,16 @@ async fn registered_app_has_its_keys_at_jwks_uri_if_documents_are_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_do_not() {
     let (mut cluster, server) = cluster().await;
-    // One for the document, and one for the keys.
+    // One fetch of the document, and one of the keys.
     cluster.config.limits.client_document_per_address = Some(Quota { count: 2, window: Duration::from_mins(10) });
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = key();
-    server.set(KEYS, Reply::json(&set(&[public(&own)])));
+    let own = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
     cluster.advance(Duration::from_mins(1));
-    // A signature that the keys do not verify would have them fetched again.
-    let forged = refresh_with(&node, &cluster, &client_id, &key(), &token).await;
+    // A signature that no cached key verifies would cause another fetch.
+    let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(forged.status, 429, "{forged:?}");
     refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 1);
@@ -305,7 +305,7 @@ async fn stalled_fetches_of_keys_are_four_of_a_host_at_most_and_do_not_delay_new
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.fetch_timeout = Duration::from_mins(1);
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = key();
+    let own = new_key();
     let mut apps = Vec::new();
     for number in 0..5 {
         let keys = format!("/keys{number}");

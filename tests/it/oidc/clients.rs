@@ -1,4 +1,4 @@
-//! Clients of each kind at the command line.
+//! The command `latchkey client`, for clients of each kind.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ fn printed(folder: &Path, arguments: &[&str]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_add_prints_what_the_app_asks_for() {
+async fn client_add_prints_the_settings_that_an_app_needs() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let uri = "https://grafana.example.com/login/generic_oauth";

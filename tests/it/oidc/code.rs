@@ -1,4 +1,4 @@
-//! Authorization codes: single use (I11), short-lived, bound to all that they were issued for.
+//! Authorization codes: single use (I11), short-lived, bound to the client, redirect URI, verifier and sign-in that they were issued for.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
     let peer = cluster.node().await;
     let browser = Browser::signed_in(&node, "ada").await;
     for _ in 0..4 {
-        let code = browser.code(&node, &Request::of(&shop.id)).await;
+        let code = browser.code(&node, &Request::for_client(&shop.id)).await;
         let racers = (0..16).map(|n| exchange(if n % 2 == 0 { &node } else { &peer }, &shop, &code));
         let answers = join_all(racers).await;
         let (won, lost): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 200);
@@ -38,7 +38,7 @@ async fn second_use_of_code_ends_session_of_first_use() {
     let (node, shop) = shop(&cluster).await;
     let service = cluster.service_client("api").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     let userinfo = async || node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.status.as_u16();
     assert_eq!(userinfo().await, 200);
@@ -52,7 +52,7 @@ async fn second_use_of_code_ends_session_of_first_use() {
     assert_eq!(userinfo().await, 401);
     assert_eq!(error_of(&refresh(&node, &shop, text(&tokens, "refresh_token")).await).1, "invalid_grant");
     // The browser's session is untouched.
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     drop(service);
     node.stop().await;
 }
@@ -63,7 +63,7 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     let (node, shop) = shop(&cluster).await;
     let other = cluster.service_client_with(web("other")).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let invalid = (400, "invalid_grant".to_owned());
     assert_eq!(error_of(&exchange(&node, &other, &code).await), invalid);
     let uri = "https://app.example.com/other";
@@ -84,22 +84,22 @@ async fn code_expires_after_a_minute_and_with_the_sign_in_behind_it() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     cluster.advance(Duration::from_secs(60));
     exchange(&node, &shop, &code).await.expect(400);
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     cluster.advance(Duration::from_secs(59));
     exchange(&node, &shop, &code).await.expect(200);
     // A password change ends the browser's session, and with it the code.
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, crate::harness::client::PASSWORD, "another verse of tidal engines")
         .await
         .expect(200);
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
-    // So does the end of the browser's session.
+    // The end of the browser's session ends the code, too.
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let (account, session) = browser.session.unwrap();
     let now = node.state.clock.now();
     node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
@@ -115,7 +115,7 @@ async fn public_client_exchanges_code_without_secret() {
     let mut app = cluster.service_client_with(public("spa")).await;
     let secret = std::mem::take(&mut app.secret);
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of("spa")).await;
+    let code = browser.code(&node, &Request::for_client("spa")).await;
     let form = [
         ("grant_type", "authorization_code"),
         ("client_id", "spa"),
@@ -123,7 +123,7 @@ async fn public_client_exchanges_code_without_secret() {
         ("redirect_uri", CALLBACK),
         ("code_verifier", VERIFIER),
     ];
-    // The hash in the database is of a secret that authenticates nobody.
+    // The database has the hash of a secret, but a public client can't authenticate with it.
     let with_secret = node.request(reqwest::Method::POST, "/oauth2/token").form(&form);
     let refused = node.send(with_secret.basic_auth("spa", Some(&secret))).await;
     assert_eq!(error_of(&refused), (401, "invalid_client".to_owned()));

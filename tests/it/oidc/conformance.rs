@@ -3,7 +3,7 @@
 use latchkey::{crypto::authorization_code::RequestHandle, service::authorize};
 use serde_json::{Value, json};
 
-use super::{Browser, CALLBACK, Request, claims, exchange, page_of, response_of, shop, sign_in, text};
+use super::{Browser, CALLBACK, Request, claims, exchange, page_and_handle, response_of, shop, sign_in, text};
 use crate::harness::test_cluster::TestCluster;
 
 /// `oidcc-ensure-request-with-unknown-parameter-succeeds`, `oidcc-display-page`, `oidcc-display-popup`, `oidcc-ui-locales`,
@@ -13,7 +13,7 @@ async fn optional_and_unknown_parameters_do_not_fail_the_request() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let valid = Request::of(&shop.id);
+    let valid = Request::for_client(&shop.id);
     for (name, value) in [
         ("extra", "foobar"),
         ("display", "page"),
@@ -24,7 +24,7 @@ async fn optional_and_unknown_parameters_do_not_fail_the_request() {
         ("login_hint", "ada@example.com"),
         ("claims", "{\"id_token\":{\"auth_time\":null}}"),
     ] {
-        let code = browser.code(&node, &valid.and(name, value)).await;
+        let code = browser.code(&node, &valid.with_another(name, value)).await;
         exchange(&node, &shop, &code).await.expect(200);
     }
     node.stop().await;
@@ -36,7 +36,7 @@ async fn request_without_nonce_gets_id_token_without_nonce() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id).without("nonce").without("state")).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id).without("nonce").without("state")).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "id_token"))["nonce"], Value::Null);
     node.stop().await;
@@ -63,13 +63,13 @@ async fn scopes_in_any_order_are_granted_and_unknown_ones_are_not() {
     node.stop().await;
 }
 
-/// `oidcc-alternate-happy-flow`: no order matters, neither of the scopes nor of the parameters.
+/// `oidcc-alternate-happy-flow`: neither the order of the scopes nor that of the parameters matters.
 #[tokio::test(flavor = "multi_thread")]
 async fn scopes_and_parameters_in_reverse_order_give_the_same_response() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let mut request = Request::of(&shop.id).with("scope", "email profile openid");
+    let mut request = Request::for_client(&shop.id).with("scope", "email profile openid");
     request.0.reverse();
     let code = browser.code(&node, &request).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
@@ -78,13 +78,13 @@ async fn scopes_and_parameters_in_reverse_order_give_the_same_response() {
     node.stop().await;
 }
 
-/// The basic modules with `response_mode=form_post`: the form has what the query would have.
+/// The basic modules with `response_mode=form_post`: the form has the parameters that the query would have.
 #[tokio::test(flavor = "multi_thread")]
 async fn form_post_responses_have_the_parameters_of_query_responses() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let (ada, nobody) = (Browser::signed_in(&node, "ada").await, Browser::default());
-    let valid = Request::of(&shop.id);
+    let (ada, signed_out) = (Browser::signed_in(&node, "ada").await, Browser::default());
+    let valid = Request::for_client(&shop.id);
     let field = |page: &str, name: &str| {
         let (_, rest) = page.split_once(&format!("name=\"{name}\" value=\""))?;
         Some(rest.split('"').next().unwrap().to_owned())
@@ -94,19 +94,19 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
         (&ada, valid.without("nonce")),
         (&ada, valid.without("state")),
         (&ada, valid.with("scope", "openid")),
-        (&ada, valid.and("max_age", "10000")),
-        (&ada, valid.and("prompt", "none")),
-        (&ada, valid.and("login_hint", "ada@example.com")),
-        (&ada, valid.and("ui_locales", "se")),
-        (&ada, valid.and("acr_values", "1 2")),
-        (&ada, valid.and("extra", "foobar")),
-        (&nobody, valid.and("prompt", "none")),
+        (&ada, valid.with_another("max_age", "10000")),
+        (&ada, valid.with_another("prompt", "none")),
+        (&ada, valid.with_another("login_hint", "ada@example.com")),
+        (&ada, valid.with_another("ui_locales", "se")),
+        (&ada, valid.with_another("acr_values", "1 2")),
+        (&ada, valid.with_another("extra", "foobar")),
+        (&signed_out, valid.with_another("prompt", "none")),
         (&ada, valid.without("response_type")),
-        (&ada, valid.and("request", "e30.e30.")),
-        (&ada, valid.and("request_uri", "https://app.example.com/request")),
+        (&ada, valid.with_another("request", "e30.e30.")),
+        (&ada, valid.with_another("request_uri", "https://app.example.com/request")),
     ] {
         let in_query = response_of(&browser.authorize(&node, &request).await.expect(303));
-        let form = browser.authorize(&node, &request.and("response_mode", "form_post")).await.expect(200);
+        let form = browser.authorize(&node, &request.with_another("response_mode", "form_post")).await.expect(200);
         assert!(form.text.contains(&format!("action=\"{CALLBACK}\"")), "{}", form.text);
         for (name, value) in &in_query {
             let posted = field(&form.text, name).unwrap_or_else(|| panic!("no {name} for {request:?}: {}", form.text));
@@ -121,14 +121,14 @@ async fn form_post_responses_have_the_parameters_of_query_responses() {
     node.stop().await;
 }
 
-/// `oidcc-login-hint`: the page gets it, with the languages.
+/// `oidcc-login-hint`: the page receives the hint and the languages.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_hint_and_languages_reach_the_page() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let request = Request::of(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
+    let request = Request::for_client(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
     let sent = Browser::default().authorize(&node, &request).await;
-    let (_, handle) = page_of(&node, &sent);
+    let (_, handle) = page_and_handle(&node, &sent);
     let (handle, locales) = handle.split_once('&').unwrap();
     assert_eq!(locales, "ui_locales=pt-BR+en");
     let page = Browser::default().get(&node, &format!("/account/sign-in?request={handle}&{locales}")).await;
@@ -137,7 +137,7 @@ async fn login_hint_and_languages_reach_the_page() {
         "{}",
         page.text
     );
-    // The language that the user chooses instead is kept on the way back.
+    // The language that the user chooses instead is kept when the browser returns.
     let back = Browser::default().get(&node, &format!("/oauth2/authorize?request={handle}&ui_locales=de")).await;
     assert!(back.header("location").ends_with("&ui_locales=de"), "{back:?}");
     let handle = RequestHandle::parse(handle).unwrap();
@@ -183,13 +183,13 @@ async fn metadata_lists_what_is_supported() {
     node.stop().await;
 }
 
-/// `oidcc-codereuse-30seconds`: half a minute later, the code is still remembered.
+/// `oidcc-codereuse-30seconds`: half a minute later, the use of the code is still recorded.
 #[tokio::test(flavor = "multi_thread")]
 async fn code_reused_after_half_a_minute_revokes_its_tokens() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of(&shop.id)).await;
+    let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     cluster.advance(std::time::Duration::from_secs(30));
     exchange(&node, &shop, &code).await.expect(400);
@@ -197,16 +197,16 @@ async fn code_reused_after_half_a_minute_revokes_its_tokens() {
     node.stop().await;
 }
 
-/// `oidcc-ensure-registered-redirect-uri`: with the error of the suite, on a page.
+/// `oidcc-ensure-registered-redirect-uri`: a page shows the error that the suite expects.
 #[tokio::test(flavor = "multi_thread")]
 async fn unregistered_redirect_uri_shows_a_page() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of(&shop.id).with("redirect_uri", &format!("{CALLBACK}/other"));
+    let request = Request::for_client(&shop.id).with("redirect_uri", &format!("{CALLBACK}/other"));
     let page = browser.authorize(&node, &request).await.expect(400);
     assert!(page.text.contains("not registered"), "{}", page.text);
-    let response = response_of(&browser.authorize(&node, &Request::of(&shop.id)).await);
+    let response = response_of(&browser.authorize(&node, &Request::for_client(&shop.id)).await);
     assert!(response.contains_key("code"));
     node.stop().await;
 }
@@ -242,6 +242,6 @@ async fn logout_accepts_each_combination_of_its_parameters() {
     // oidcc-rp-initiated-logout-query-added-to-post-logout-redirect-uri
     let added = ("post_logout_redirect_uri", "https://app.example.com/bye?added=1");
     call(&browser, &[("id_token_hint", &hint), added]).await.expect(400);
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     node.stop().await;
 }

@@ -14,8 +14,8 @@ use latchkey::{
 };
 
 use super::{
-    Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, page_of, public, refresh, response_of, shop,
-    sign_in, text, web,
+    Browser, Request, VERIFIER, dynamic_clients, exchange, exchange_with, page_and_handle, public, refresh,
+    response_of, shop, sign_in, text, web,
 };
 use crate::{
     accounts::{NEW_PASSWORD, email, request_reset, reset, verify},
@@ -36,7 +36,7 @@ async fn session(node: &Node, browser: &Browser) -> BrowserSession {
     browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
 }
 
-/// Consents as the page does, and returns the response of the client.
+/// Gives consent as the page does, and returns the authorization code.
 async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
     let parsed = RequestHandle::parse(handle).unwrap();
     let session = session(node, browser).await;
@@ -53,8 +53,8 @@ async fn consent_is_asked_once_for_each_scope() {
     let (node, _) = shop(&cluster).await;
     let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of("forum").with("scope", "openid email");
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let request = Request::for_client("forum").with("scope", "openid email");
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     assert_eq!(page, "/account/consent");
     let code = consent(&node, &browser, &handle).await;
     exchange(&node, &forum, &code).await.expect(200);
@@ -63,15 +63,15 @@ async fn consent_is_asked_once_for_each_scope() {
     browser.code(&node, &silent).await;
     // Another scope, or `prompt=consent`, asks again.
     let more = request.with("scope", "openid profile");
-    assert_eq!(page_of(&node, &browser.authorize(&node, &more).await).0, "/account/consent");
+    assert_eq!(page_and_handle(&node, &browser.authorize(&node, &more).await).0, "/account/consent");
     let again = request.with("prompt", "consent");
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &again).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &again).await);
     assert_eq!(page, "/account/consent");
     consent(&node, &browser, &handle).await;
     // Another account has allowed nothing.
     node.account("bob").await;
     let bob = Browser::signed_in(&node, "bob").await;
-    assert_eq!(page_of(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
+    assert_eq!(page_and_handle(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
     node.stop().await;
 }
 
@@ -83,10 +83,10 @@ async fn consent_without_a_resource_covers_none() {
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let without = dynamic_clients::request(&server, &client_id);
     dynamic_clients::allow(&node, &browser, &server, &without).await;
-    let with = without.and("resource", dynamic_clients::RESOURCE);
+    let with = without.with_another("resource", dynamic_clients::RESOURCE);
     let silent = browser.authorize(&node, &with.with("prompt", "none")).await.expect(303);
     assert!(silent.header("location").contains("?error=consent_required&"), "{silent:?}");
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &with).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &with).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
     assert!(page.text.contains("mcp.example.com"), "{}", page.text);
     dynamic_clients::allow(&node, &browser, &server, &with).await;
@@ -105,20 +105,20 @@ async fn consent_to_a_resource_does_not_cover_all_audiences_of_the_app() {
     let audiences = vec![orders.to_owned(), stock.to_owned()];
     cluster.service_client_with(NewClient { audiences, ..app_with_consent("forum") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let all = Request::of("forum");
-    let narrow = all.and("resource", orders);
-    let (_, handle) = page_of(&node, &browser.authorize(&node, &narrow).await);
+    let all = Request::for_client("forum");
+    let narrow = all.with_another("resource", orders);
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &narrow).await);
     consent(&node, &browser, &handle).await;
     browser.code(&node, &narrow).await;
-    for wider in [all.and("resource", stock), all.clone()] {
-        assert_eq!(page_of(&node, &browser.authorize(&node, &wider).await).0, "/account/consent");
+    for wider in [all.with_another("resource", stock), all.clone()] {
+        assert_eq!(page_and_handle(&node, &browser.authorize(&node, &wider).await).0, "/account/consent");
     }
     // Without `resource`, the tokens are for all of the app's audiences, which the page names.
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &all).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &all).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
     assert!(page.text.contains("orders.example.com") && page.text.contains("stock.example.com"), "{}", page.text);
     consent(&node, &browser, &handle).await;
-    for request in [narrow, all.and("resource", stock), all] {
+    for request in [narrow, all.with_another("resource", stock), all] {
         browser.code(&node, &request).await;
     }
     node.stop().await;
@@ -130,7 +130,7 @@ async fn refused_consent_is_an_error_for_the_client() {
     let (node, _) = shop(&cluster).await;
     cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let (_, handle) = page_of(&node, &browser.authorize(&node, &Request::of("forum")).await);
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client("forum")).await);
     let parsed = RequestHandle::parse(&handle).unwrap();
     let response = authorize::deny(&node.state, &parsed, AuthorizationError::AccessDenied).await.unwrap();
     let url = response.to_url();
@@ -145,8 +145,8 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let (node, shop) = shop(&cluster).await;
     let forum = cluster.service_client_with(app_with_consent("forum")).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of("forum").with("scope", "openid offline_access");
-    let (_, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let request = Request::for_client("forum").with("scope", "openid offline_access");
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let code = consent(&node, &browser, &handle).await;
     let tokens = exchange(&node, &forum, &code).await.expect(200).json();
     let unused = browser.code(&node, &request).await;
@@ -161,21 +161,21 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
     exchange(&node, &forum, &unused).await.expect(400);
     refresh(&node, &shop, text(&kept, "refresh_token")).await.expect(200);
-    assert_eq!(page_of(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
+    assert_eq!(page_and_handle(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
     let missing = node.delete("/v1/me/consents/forum", &own.access).await;
     assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
     node.stop().await;
 }
 
-/// Unexpired consent (I13): an attacker registers the address of a victim and allows an own app, which then needs no page.
+/// Unexpired consent (I13): an attacker registers the victim's address and consents to an own app, which would then never ask the victim.
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
-    let request = Request::of("trojan");
-    let (_, handle) = page_of(&node, &squatter.authorize(&node, &request).await);
+    let request = Request::for_client("trojan");
+    let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &request).await);
     consent(&node, &squatter, &handle).await;
     let silent = request.with("prompt", "none");
     squatter.code(&node, &silent).await;
@@ -185,18 +185,18 @@ async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() 
     let victim = Browser::signed_in(&node, "ada").await;
     let response = response_of(&victim.authorize(&node, &silent).await);
     assert_eq!(response.get("error").map(String::as_str), Some("consent_required"), "{response:?}");
-    assert_eq!(page_of(&node, &victim.authorize(&node, &request).await).0, "/account/consent");
+    assert_eq!(page_and_handle(&node, &victim.authorize(&node, &request).await).0, "/account/consent");
     node.stop().await;
 }
 
-/// The request has read the session before the victim's reset ends it, and stores the consent afterwards.
+/// The consent's request reads the session before the victim's reset ends it, and stores the consent afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
-    let (_, handle) = page_of(&node, &squatter.authorize(&node, &Request::of("trojan")).await);
+    let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
     let read = session(&node, &squatter).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -214,7 +214,7 @@ async fn report_of_an_action_withdraws_recent_consents_and_keeps_older_ones() {
     for (app, hours) in [("forum", 80), ("trojan", 1)] {
         cluster.service_client_with(app_with_consent(app)).await;
         let browser = Browser::signed_in(&node, "ada").await;
-        let (_, handle) = page_of(&node, &browser.authorize(&node, &Request::of(app)).await);
+        let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
         consent(&node, &browser, &handle).await;
         cluster.advance(Duration::from_hours(hours));
     }
@@ -223,8 +223,11 @@ async fn report_of_an_action_withdraws_recent_consents_and_keeps_older_ones() {
     let not_me = cluster.mail_to(&email("ada"), "password_changed").await.token().to_owned();
     node.post("/v1/account/secure", serde_json::json!({ "token": not_me })).await.expect(204);
     let owner = Browser::signed_in(&node, "ada").await;
-    owner.code(&node, &Request::of("forum")).await;
-    assert_eq!(page_of(&node, &owner.authorize(&node, &Request::of("trojan")).await).0, "/account/consent");
+    owner.code(&node, &Request::for_client("forum")).await;
+    assert_eq!(
+        page_and_handle(&node, &owner.authorize(&node, &Request::for_client("trojan")).await).0,
+        "/account/consent"
+    );
     node.state.audit.flush().await.unwrap();
     let rows = node.state.sql.audit(&AuditFilter::default(), 1000).await.unwrap();
     let withdrawn: Vec<_> = rows.iter().filter(|row| row.event == "consent_withdrawn").collect();
@@ -232,7 +235,7 @@ async fn report_of_an_action_withdraws_recent_consents_and_keeps_older_ones() {
     node.stop().await;
 }
 
-/// RFC 8252, section 8.6: any program of the device could pose as such a client.
+/// RFC 8252, section 8.6: any program on the device could pose as such a client.
 #[tokio::test(flavor = "multi_thread")]
 async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let cluster = TestCluster::new();
@@ -240,8 +243,8 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let app = AppSettings { redirect_uris: vec!["http://127.0.0.1/cb".to_owned()], ..AppSettings::default() };
     cluster.service_client_with(NewClient { app, ..public("cli") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of("cli").with("redirect_uri", "http://127.0.0.1:49152/cb");
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &request).await);
+    let request = Request::for_client("cli").with("redirect_uri", "http://127.0.0.1:49152/cb");
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     assert_eq!(page, "/account/consent");
     let parsed = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
@@ -254,7 +257,7 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     };
     let cli = ServiceClient { id: "cli".to_owned(), secret: String::new() };
     exchange_with(&node, &cli, &again().await, uri, VERIFIER).await.expect(200);
-    // A consent that is withdrawn meanwhile counts at the exchange as well.
+    // If the consent is withdrawn before the exchange, the exchange fails.
     let code = again().await;
     let own = node.login("ada").await;
     node.delete("/v1/me/consents/cli", &own.access).await.expect(204);

@@ -15,7 +15,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Browser, Request, claims, error_of, page_of, text, token};
+use super::{Browser, Request, claims, error_of, page_and_handle, text, token};
 use crate::{
     harness::{
         client::{Answer, PASSWORD},
@@ -49,12 +49,12 @@ pub(super) async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) 
 
 /// An authorization request of the app, which returns to its own host.
 pub(super) fn request(server: &DocumentServer, client_id: &str) -> Request {
-    Request::of(client_id).with("redirect_uri", &server.url("/callback")).with("scope", "openid")
+    Request::for_client(client_id).with("redirect_uri", &server.url("/callback")).with("scope", "openid")
 }
 
-/// The parameters with which a browser arrives at the app.
+/// The parameters of the redirect to the app.
 #[track_caller]
-fn arrival(server: &DocumentServer, answer: &Answer) -> std::collections::BTreeMap<String, String> {
+fn callback_parameters(server: &DocumentServer, answer: &Answer) -> std::collections::BTreeMap<String, String> {
     let location = answer.header("location");
     assert!(location.starts_with(&server.url("/callback?")), "{answer:?}");
     url::Url::parse(location).unwrap().query_pairs().into_owned().collect()
@@ -67,12 +67,12 @@ async fn session(node: &Node, browser: &Browser) -> BrowserSession {
 
 /// Consents as the page does, and returns the code.
 pub(super) async fn allow(node: &Node, browser: &Browser, server: &DocumentServer, request: &Request) -> String {
-    let (page, handle) = page_of(node, &browser.authorize(node, request).await);
+    let (page, handle) = page_and_handle(node, &browser.authorize(node, request).await);
     assert_eq!(page, "/account/consent");
     let parsed = RequestHandle::parse(&handle).unwrap();
     authorize::consent(&node.state, &parsed, &session(node, browser).await).await.unwrap();
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
-    arrival(server, &answer).remove("code").unwrap()
+    callback_parameters(server, &answer).remove("code").unwrap()
 }
 
 /// Calls the token endpoint as a public client.
@@ -97,13 +97,13 @@ pub(super) async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Ans
     token_as(node, client_id, &form).await
 }
 
-/// The tokens of an app that the browser's user allows.
+/// Gives the user's consent to an app, and returns its tokens.
 pub(super) async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
     let code = allow(node, browser, server, &request(server, client_id)).await;
     exchange(node, server, client_id, &code).await.expect(200).json()
 }
 
-/// The message of the page that refuses a request. It leads nowhere else.
+/// The text of the page that refuses a request. Asserts that it does not redirect.
 #[track_caller]
 pub(super) fn refusal(answer: &Answer) -> &str {
     assert_eq!((answer.status.as_u16(), answer.header("location")), (400, ""), "{answer:?}");
@@ -133,7 +133,7 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     assert!(!page.text.contains("runs on your device"), "{}", page.text);
     let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
     let back = visitor.open(&path(&allowed)).await.expect(303);
-    let code = arrival(&server, &back).remove("code").unwrap();
+    let code = callback_parameters(&server, &back).remove("code").unwrap();
     exchange(&node, &server, &client_id, &code).await.expect(200);
     assert_eq!(server.requests(PATH), 1, "the document is cached");
     node.stop().await;
@@ -152,9 +152,10 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
             ..NewClient::default()
         })
         .await;
-    let request = request(&server, &client_id).with("scope", "openid email mcp:tools").and("resource", RESOURCE);
+    let request =
+        request(&server, &client_id).with("scope", "openid email mcp:tools").with_another("resource", RESOURCE);
     let code = allow(&node, &browser, &server, &request).await;
-    // Another node has neither fetched the document nor seen the user.
+    // The other node has neither fetched the document nor handled the consent.
     let tokens = exchange(&other, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
     assert_eq!(access["client_id"], client_id.as_str());
@@ -195,12 +196,12 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
-    // The user consents once to an app with its own host, and at each sign-in to an app on the device, as which any program could pose.
+    // For an app with its own host, one consent is enough. Any program could pose as an app on the device, so it asks at each sign-in.
     let again = browser.authorize(&node, &request(&server, &client_id)).await;
-    assert!(arrival(&server, &again).contains_key("code"));
+    assert!(callback_parameters(&server, &again).contains_key("code"));
     let on_device = request(&server, &client_id).with("redirect_uri", "http://127.0.0.1:4711/callback");
     for _ in 0..2 {
-        let (page, handle) = page_of(&node, &browser.authorize(&node, &on_device).await);
+        let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &on_device).await);
         assert_eq!(page, "/account/consent");
         let mut visitor = Visitor::new(&node);
         let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
@@ -307,26 +308,26 @@ async fn document_that_changes_during_a_sign_in_counts_when_it_is_fetched_again(
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
-    // Between the request and the consent: the redirect URI is gone.
-    let (_, handle) = page_of(&node, &browser.authorize(&node, &request(&server, &client_id)).await);
+    // Between the request and the consent: the document loses the redirect URI.
+    let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &client_id)).await);
     server.app(PATH, &[("redirect_uris", json!([server.url("/other")]))]);
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(303);
     cluster.advance(Duration::from_mins(61));
     let (_, handle) = {
         let fresh = request(&server, &client_id).with("redirect_uri", &server.url("/other"));
-        page_of(&node, &browser.authorize(&node, &fresh).await)
+        page_and_handle(&node, &browser.authorize(&node, &fresh).await)
     };
     let old = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(refusal(&old).contains("not registered for the client"));
     let answer = browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await;
-    assert_eq!(page_of(&node, &answer).0, "/account/consent");
+    assert_eq!(page_and_handle(&node, &answer).0, "/account/consent");
     // Between the code and the token: the app now authenticates with a key, which a thief of the code does not have.
     server.app(PATH, &[]);
     cluster.advance(Duration::from_mins(61));
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
     let code = {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
-        arrival(&server, &answer).remove("code").unwrap()
+        callback_parameters(&server, &answer).remove("code").unwrap()
     };
     let jwks = json!({ "keys": [serde_json::from_str::<Value>(KEY).unwrap()] });
     server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
@@ -352,7 +353,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
     let statuses = futures_util::future::join_all(many).await;
     assert!(statuses.iter().all(|status| *status == 303), "{statuses:?}");
     assert_eq!(server.requests(PATH), 1);
-    // The response's own time, between a minute and a day.
+    // The response says how long it may be cached. The service limits that to between a minute and a day.
     for (header, after) in [("max-age=1", 61), ("max-age=600", 601), ("no-store", 61), ("max-age=99999999", 86_401)] {
         let document = json!({ "client_id": client_id, "redirect_uris": [server.url("/callback")] }).to_string();
         let header = format!("Cache-Control: {header}");
@@ -366,7 +367,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
             assert_eq!(server.requests(PATH) - before, fetched, "{header}");
         }
     }
-    // A failure is remembered for ten seconds.
+    // A failure is cached for ten seconds.
     let broken = server.url("/broken");
     for (seconds, fetched) in [(0, 1), (9, 1), (2, 2)] {
         cluster.advance(Duration::from_secs(seconds));
@@ -446,7 +447,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
         sign_in(&node, &browser, &server, &client_id).await;
     }
     let third = server.app("/app2", &[]);
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &request(&server, &third)).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &third)).await);
     let mut visitor = Visitor::new(&node);
     let (name, value) = browser.cookie.as_ref().unwrap().split_once('=').unwrap();
     visitor.cookies.insert(name.to_owned(), value.to_owned());
@@ -455,7 +456,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
     let refused = visitor.submit(&action, &[("decision", "allow")]).await.expect(409);
     assert!(refused.text.contains("too many apps"), "{}", refused.text);
     assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 2);
-    // Known documents are free, unknown ones are not.
+    // Cached documents do not count against the limit, new ones do.
     browser.authorize(&node, &request(&server, &third)).await.expect(303);
     let limited = browser.authorize(&node, &request(&server, &server.app("/app3", &[]))).await;
     assert_eq!(limited.status, 429, "{limited:?}");
@@ -486,26 +487,26 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn app_gets_tokens_for_the_resource_that_it_names_only() {
+async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[("scope", json!("mcp:tools admin"))]);
-    let narrow = request(&server, &client_id).with("scope", "mcp:tools").and("resource", RESOURCE);
+    let narrow = request(&server, &client_id).with("scope", "mcp:tools").with_another("resource", RESOURCE);
     let code = allow(&node, &browser, &server, &narrow).await;
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     let access = claims(text(&tokens, "access_token"));
     assert_eq!((&access["aud"], &access["scope"]), (&json!(RESOURCE), &json!("mcp:tools")));
-    // Without a resource, the token is for this service, and not for all that such apps may request.
+    // Without a resource, the token is for this service only, not for all resources that such apps may request.
     let none = narrow.without("resource");
     let answer = browser.authorize(&node, &none).await;
-    let code = arrival(&server, &answer).remove("code").unwrap();
+    let code = callback_parameters(&server, &answer).remove("code").unwrap();
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!(cluster.config.issuer));
     for (name, value, error) in
         [("resource", "https://other.example/mcp", "invalid_target"), ("scope", "admin", "invalid_scope")]
     {
         let answer = browser.authorize(&node, &none.with(name, value)).await;
-        assert_eq!(arrival(&server, &answer)["error"], error);
+        assert_eq!(callback_parameters(&server, &answer)["error"], error);
     }
     node.stop().await;
 }
@@ -518,16 +519,18 @@ async fn code_of_one_app_is_of_no_use_to_another() {
     sign_in(&node, &browser, &server, &attacker).await;
     let tokens = sign_in(&node, &browser, &server, &honest).await;
     let answer = browser.authorize(&node, &request(&server, &honest)).await;
-    let response = arrival(&server, &answer);
-    // The issuer tells an app that uses several providers where the code comes from (RFC 9207).
+    let response = callback_parameters(&server, &answer);
+    // The issuer shows an app that uses several providers where the code comes from (RFC 9207).
     assert_eq!(response["iss"], cluster.config.issuer);
     let stolen = exchange(&node, &server, &attacker, &response["code"]).await;
     assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
     assert_eq!(error_of(&refresh(&node, &attacker, &tokens).await), (400, "invalid_grant".to_owned()));
     refresh(&node, &honest, &tokens).await.expect(200);
     let step = {
-        let (_, handle) =
-            page_of(&node, &browser.authorize(&node, &request(&server, &honest).with("prompt", "consent")).await);
+        let (_, handle) = page_and_handle(
+            &node,
+            &browser.authorize(&node, &request(&server, &honest).with("prompt", "consent")).await,
+        );
         let parsed = RequestHandle::parse(&handle).unwrap();
         authorize::pending(&node.state, &parsed, Some(&session(&node, &browser).await)).await.unwrap().step
     };

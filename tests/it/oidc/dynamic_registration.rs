@@ -10,7 +10,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Browser, CALLBACK, Request, claims, error_of, exchange, page_of, refresh, response_of, text};
+use super::{Browser, CALLBACK, Request, claims, error_of, exchange, page_and_handle, refresh, response_of, text};
 use crate::harness::{
     client::Answer,
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -41,9 +41,9 @@ async fn app(node: &Node, method: &str) -> ServiceClient {
     ServiceClient { id: text(&registered, "client_id").to_owned(), secret }
 }
 
-/// The code for an app that the browser's user allows.
+/// Gives the user's consent to an app, and returns the authorization code.
 async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
-    let (page, handle) = page_of(node, &browser.authorize(node, &Request::of(client_id)).await);
+    let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");
     let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
@@ -165,20 +165,20 @@ async fn forged_or_changed_client_id_is_unknown() {
         format!("{content}A.{mac}"),
         format!("{content}.{}", "A".repeat(22)),
     ] {
-        let answer = browser.authorize(&node, &Request::of(&id)).await;
+        let answer = browser.authorize(&node, &Request::for_client(&id)).await;
         assert!(answer.status == 400 && answer.text.contains("names no client"), "{answer:?}");
         let unknown = ServiceClient { id, secret: String::new() };
         assert_eq!(error_of(&refresh(&node, &unknown, "lk_rt_x").await), (401, "invalid_client".to_owned()));
     }
     // Another redirect URI than the registered one is refused on a page.
-    let request = Request::of(&app.id).with("redirect_uri", "https://evil.example/callback");
+    let request = Request::for_client(&app.id).with("redirect_uri", "https://evil.example/callback");
     let answer = browser.authorize(&node, &request).await;
     assert!(answer.status == 400 && answer.header("location").is_empty(), "{answer:?}");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_is_limited_off_by_default_and_ends_with_its_setting() {
+async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     let mut cluster = cluster();
     cluster.config.limits.client_registration_per_address = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;

@@ -65,8 +65,8 @@ async fn account_page_opens_app_that_starts_a_sign_in() {
     let issuer = node.state.config.issuer.as_str();
     let expected = [("tenant", "1"), ("iss", issuer), ("login_hint", "ada@example.com"), ("target_link_uri", HOME)];
     assert_eq!(parameters(link), pairs(&expected));
-    // The app does what section 4 asks of it: it sends the browser to that issuer, with the hint.
-    let request = Request::of("forum").with("login_hint", "ada@example.com");
+    // As section 4 requires, the app sends the browser to that issuer, with the hint.
+    let request = Request::for_client("forum").with("login_hint", "ada@example.com");
     let back = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     assert!(response_of(&back).contains_key("code"));
     node.stop().await;

@@ -98,7 +98,7 @@ async fn openidconnect_crate_signs_in() {
     let path = url.as_str().strip_prefix(&node.base).unwrap();
     let answer = browser.get(&node, path).await.expect(303);
     let callback = Url::parse(answer.header("location")).unwrap();
-    let value = |name: &str| callback.query_pairs().find(|(it, _)| it == name).unwrap().1.into_owned();
+    let value = |name: &str| callback.query_pairs().find(|(key, _)| key == name).unwrap().1.into_owned();
     assert_eq!(&value("state"), state.secret());
     let code = AuthorizationCode::new(value("code"));
     let tokens = app.exchange_code(code).unwrap().set_pkce_verifier(verifier).request_async(http).await.unwrap();

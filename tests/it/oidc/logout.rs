@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 
-use super::{Browser, Request, page_of, refresh, shop, sign_in, text, web};
+use super::{Browser, Request, page_and_handle, refresh, shop, sign_in, text, web};
 use crate::harness::test_cluster::TestCluster;
 
 const BYE: &str = "https://app.example.com/bye";
@@ -29,7 +29,7 @@ async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&other, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&offline, "refresh_token")).await.expect(200);
-    page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     // A repeated sign-out succeeds.
     browser.get(&node, &path).await.expect(303);
     node.stop().await;
@@ -43,7 +43,7 @@ async fn logout_without_hint_asks_the_user_first() {
     let path = query(&[("client_id", "shop"), ("post_logout_redirect_uri", BYE), ("state", "s")]);
     let page = browser.get(&node, &path).await.expect(200);
     assert!(page.text.contains("<h1>Sign out?</h1>"), "{}", page.text);
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     let csrf = page.text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let post = async |browser: &Browser, csrf: &str, site: &str| {
         let form = [("client_id", "shop"), ("post_logout_redirect_uri", BYE), ("state", "s"), ("csrf", csrf)];
@@ -55,10 +55,10 @@ async fn logout_without_hint_asks_the_user_first() {
     assert_eq!(post(&browser, "", "same-origin").await.status, 200);
     assert_eq!(post(&browser, &csrf, "cross-site").await.status, 200);
     assert_eq!(post(&stranger, &csrf, "same-origin").await.status, 200);
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     let answer = post(&browser, &csrf, "same-origin").await.expect(303);
     assert_eq!(answer.header("location"), format!("{BYE}?state=s"));
-    page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     let done = Browser::default().get(&node, "/oauth2/logout").await.expect(303);
     assert_eq!(done.header("location"), "https://auth.example.com/account/signed-out");
     assert_eq!(done.header("set-cookie"), "", "a form of another site must not clear the cookie");
@@ -86,7 +86,7 @@ async fn logout_goes_to_registered_uris_only() {
         assert_eq!(answer.header("location"), "", "{parameters:?}");
         assert!(!answer.text.contains("evil.example"));
     }
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     node.stop().await;
 }
 
@@ -99,7 +99,7 @@ async fn hint_of_another_user_does_not_sign_out() {
     let hint = text(&sign_in(&node, &eve, &shop, "openid").await, "id_token").to_owned();
     let page = ada.get(&node, &query(&[("id_token_hint", &hint)])).await.expect(200);
     assert!(page.text.contains("Sign out?"));
-    ada.code(&node, &Request::of(&shop.id)).await;
+    ada.code(&node, &Request::for_client(&shop.id)).await;
     node.stop().await;
 }
 
@@ -114,7 +114,7 @@ async fn logout_without_cookie_ends_the_session_of_the_hint() {
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);
     assert_eq!(answer.header("location"), BYE);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
-    page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     // Without a hint, the browser returns with its cookie.
     let form = [("client_id", "shop"), ("state", "s")];
     let answer = node.send(node.request(Method::POST, "/oauth2/logout").form(&form)).await.expect(303);

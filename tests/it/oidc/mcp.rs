@@ -24,7 +24,7 @@ use crate::{
     pages::visitor::{Visitor, actions},
 };
 
-/// A program of tests/interop, which ends when dropped.
+/// A running program of tests/interop. Killed when dropped.
 struct Program {
     name: &'static str,
     _child: Child,
@@ -137,9 +137,9 @@ async fn check(program: &'static str, app: &str, source: ClientIdSource) {
         }),
     );
     let url = client.read("open").await;
-    let arrival = sign_in_and_consent(&node, &url, app).await;
-    assert!(arrival.starts_with(redirect_uri), "{arrival}");
-    client.write(&arrival).await;
+    let callback_url = sign_in_and_consent(&node, &url, app).await;
+    assert!(callback_url.starts_with(redirect_uri), "{callback_url}");
+    client.write(&callback_url).await;
     let done: Value = serde_json::from_str(&client.read("done").await).unwrap();
     let client_id = done["client_id"].as_str().unwrap();
     match document {

@@ -1,4 +1,4 @@
-//! The fetch of metadata documents against server-side request forgery: what an attacker's host and an attacker's URL may try.
+//! Protection of the fetch of metadata documents against server-side request forgery, by hostile URLs and hostile hosts.
 
 use std::time::Duration;
 
@@ -46,11 +46,11 @@ async fn document_of_a_trusted_host_is_fetched() {
 async fn host_with_private_address_is_not_connected_to() {
     let server = DocumentServer::start().await;
     server.set("/c.json", Reply::json(&json!({})));
-    let closed = DynamicClientSettings { private_networks: Vec::new(), ..settings(&server) };
+    let without_private = DynamicClientSettings { private_networks: Vec::new(), ..settings(&server) };
     // A name that resolves to 127.0.0.1, as an attacker's own domain may.
-    assert_eq!(fetch(&closed, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
+    assert_eq!(fetch(&without_private, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     // Networks are allowed one by one.
-    let other = DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..closed };
+    let other = DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..without_private };
     assert_eq!(fetch(&other, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     assert_eq!(server.requests("/c.json"), 0);
     // IP addresses in any spelling are refused before a connection.
@@ -84,7 +84,7 @@ async fn response_that_is_too_large_or_compressed_or_no_json_is_refused() {
     let settings = DynamicClientSettings { max_document_bytes: 1024, ..settings(&server) };
     let json_type = "Content-Type: application/json";
     let large = vec![b' '; 1025];
-    // a gzip member, whatever it would expand to
+    // a gzip member, which would expand to nothing
     let bomb = [0x1f, 0x8b, 0x08, 0x00, 0, 0, 0, 0, 0, 0x03, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let header = format!("X-Padding: {}", "x".repeat(32 << 10));
     let many: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
@@ -116,7 +116,7 @@ async fn response_that_is_too_large_or_compressed_or_no_json_is_refused() {
         server.set("/c.json", reply);
         assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(error), "{name}");
     }
-    // Without a length, the bytes are counted as they come.
+    // Without a `Content-Length`, the bytes are counted as they arrive.
     let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     server.set("/c.json", Reply { bytes: format!("{head}{chunk}{chunk}0\r\n\r\n").into_bytes(), stalls: false });

@@ -73,7 +73,7 @@ pub async fn shop(cluster: &TestCluster) -> (Node, ServiceClient) {
     (node, shop)
 }
 
-/// A browser: the cookie of its session, if it has signed in.
+/// A browser, with the cookie and the id of its session if it has signed in.
 #[derive(Clone, Debug, Default)]
 pub struct Browser {
     pub cookie: Option<String>,
@@ -141,7 +141,7 @@ impl Browser {
         self.get(node, &format!("/oauth2/authorize?{}", request.query())).await
     }
 
-    /// The code for a request that needs nothing more of the user.
+    /// Sends an authorization request that needs no page, and returns the code.
     pub async fn code(&self, node: &Node, request: &Request) -> String {
         let answer = self.authorize(node, request).await.expect(303);
         response_of(&answer).remove("code").unwrap_or_else(|| panic!("{answer:?}"))
@@ -154,7 +154,7 @@ pub struct Request(pub Vec<(String, String)>);
 
 impl Request {
     /// A request of an app for the scope `openid profile email`.
-    pub fn of(client_id: &str) -> Self {
+    pub fn for_client(client_id: &str) -> Self {
         let parameters = [
             ("response_type", "code"),
             ("client_id", client_id),
@@ -168,26 +168,26 @@ impl Request {
         Self(parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// With another value of a parameter.
+    /// Replaces the value of a parameter.
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut parameters = self.without(name).0;
         parameters.push((name.to_owned(), value.to_owned()));
         Self(parameters)
     }
 
-    /// With one more parameter.
-    pub fn and(&self, name: &str, value: &str) -> Self {
+    /// Adds a parameter, even if the request already has one of that name.
+    pub fn with_another(&self, name: &str, value: &str) -> Self {
         let mut parameters = self.0.clone();
         parameters.push((name.to_owned(), value.to_owned()));
         Self(parameters)
     }
 
-    /// Without a parameter.
+    /// Removes a parameter.
     pub fn without(&self, name: &str) -> Self {
-        Self(self.0.iter().filter(|(it, _)| it != name).cloned().collect())
+        Self(self.0.iter().filter(|(key, _)| key != name).cloned().collect())
     }
 
-    /// As a query.
+    /// Encodes the request as a URL query.
     pub fn query(&self) -> String {
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&self.0).finish()
     }
@@ -203,7 +203,7 @@ pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String
 
 /// The path of the page to which a browser is sent, and the handle of the request.
 #[track_caller]
-pub fn page_of(node: &Node, answer: &Answer) -> (String, String) {
+pub fn page_and_handle(node: &Node, answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, 303, "{answer:?}");
     let location = answer.header("location").strip_prefix(&node.state.config.issuer).unwrap();
     let (path, handle) = location.split_once("?request=").expect(location);
@@ -211,7 +211,7 @@ pub fn page_of(node: &Node, answer: &Answer) -> (String, String) {
     (path.to_owned(), handle.to_owned())
 }
 
-/// Exchanges a code at the token endpoint, with a secret in the header, or without.
+/// Exchanges a code at the token endpoint. A client with a secret authenticates by HTTP Basic.
 pub async fn exchange(node: &Node, client: &ServiceClient, code: &str) -> Answer {
     exchange_with(node, client, code, CALLBACK, VERIFIER).await
 }
@@ -238,15 +238,15 @@ pub async fn refresh(node: &Node, client: &ServiceClient, refresh_token: &str) -
     token(node, client, &[("grant_type", "refresh_token"), ("refresh_token", refresh_token)]).await
 }
 
-/// Calls the token endpoint as a client. An empty secret is that of a public client.
+/// Calls the token endpoint as a client. A public client has an empty secret.
 pub async fn token(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -> Answer {
     let request = node.request(Method::POST, "/oauth2/token").form(form);
     node.send(request.basic_auth(&client.id, Some(&client.secret))).await
 }
 
-/// The tokens of an app that a browser signs in to.
+/// Signs the browser's user in to an app, and returns its tokens.
 pub async fn sign_in(node: &Node, browser: &Browser, client: &ServiceClient, scope: &str) -> Value {
-    let code = browser.code(node, &Request::of(&client.id).with("scope", scope)).await;
+    let code = browser.code(node, &Request::for_client(&client.id).with("scope", scope)).await;
     exchange(node, client, &code).await.expect(200).json()
 }
 
@@ -262,7 +262,7 @@ pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
-/// `error` of an OAuth error.
+/// The status and `error` of an OAuth error response.
 #[track_caller]
 pub fn error_of(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), answer.text_of("error"))

@@ -1,4 +1,4 @@
-//! Single sign-on: the sessions of apps belong to the browser's, and end with it.
+//! Single sign-on: the sessions of apps belong to the browser's session, and end with it.
 
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     // The offline session continues, and so does the session of the other browser's app.
     refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
     refresh(&peer, &shop, text(&others, "refresh_token")).await.expect(200);
-    super::page_of(&peer, &browser.authorize(&peer, &Request::of(&shop.id)).await);
+    super::page_and_handle(&peer, &browser.authorize(&peer, &Request::for_client(&shop.id)).await);
     node.stop().await;
     peer.stop().await;
 }
@@ -53,8 +53,8 @@ async fn i15_every_end_of_an_apps_session_is_reported() {
     let (account, session) = browser.session.unwrap();
     let now = node.state.clock.now();
     node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
-    let stream = node.state.redis.sessions.list(account, now).await.unwrap();
-    assert!(stream.is_empty());
+    let remaining = node.state.redis.sessions.list(account, now).await.unwrap();
+    assert!(remaining.is_empty());
     let ended = events::sessions_and_causes(&cluster.redis, account);
     assert_eq!(ended, [(sid, "logout".to_owned()), (session.to_string(), "logout".to_owned())]);
     node.stop().await;
@@ -85,7 +85,7 @@ async fn i5_i16_account_wide_changes_reach_apps() {
         refresh(&node, &shop, text(tokens, "refresh_token")).await.expect(400);
         node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
     }
-    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     node.stop().await;
 }
 
@@ -123,7 +123,7 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     browser_session::renew(state, &load(&first).await.unwrap(), account, session, None).await.unwrap();
     assert_eq!(load(&first).await, None, "the former id has ended");
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-    // The app's session belongs to the new one now.
+    // The app's session now belongs to the browser's new session.
     let third = Browser::signed_in(&node, "bob").await;
     let (account, session) = third.session.unwrap();
     browser_session::renew(state, &load(&second).await.unwrap(), account, session, None).await.unwrap();
@@ -140,7 +140,7 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     let browser = Browser::signed_in(&node, "ada").await;
     for _ in 0..4 {
         cluster.advance(Duration::from_mins(45));
-        browser.code(&node, &Request::of(&shop.id)).await;
+        browser.code(&node, &Request::for_client(&shop.id)).await;
     }
     let cookie = browser.cookie.clone().unwrap();
     let token = cookie.split_once('=').unwrap().1;
@@ -150,12 +150,12 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
     assert_eq!(sessions["sessions"][0]["browser"], true);
     cluster.advance(Duration::from_mins(61));
-    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_cap_never_ends_the_browsers_session_of_a_new_grant_and_never_orphans() {
+async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 3;
     let (node, shop) = shop(&cluster).await;
@@ -185,7 +185,7 @@ async fn second_app_needs_no_second_sign_in() {
     spa.secret.clear();
     let browser = Browser::signed_in(&node, "ada").await;
     let first = sign_in(&node, &browser, &shop, "openid").await;
-    let code = browser.code(&node, &Request::of("spa").with("prompt", "none")).await;
+    let code = browser.code(&node, &Request::for_client("spa").with("prompt", "none")).await;
     let second = exchange(&node, &spa, &code).await.expect(200).json();
     let (first_claims, second_claims) = (claims(text(&first, "id_token")), claims(text(&second, "id_token")));
     assert_eq!(
@@ -218,7 +218,7 @@ async fn list_of_sessions_shows_the_app() {
     node.stop().await;
 }
 
-/// The browser's session ends by its absolute timeout, which is no event: what was granted beneath it ends at the same time.
+/// The absolute timeout ends the browser's session without an event, so the app sessions beneath it must expire at the same time.
 #[tokio::test(flavor = "multi_thread")]
 async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline() {
     let cluster = TestCluster::new();
@@ -227,7 +227,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     let day = Duration::from_hours(24);
     for _ in 0..5 {
         cluster.advance(5 * day);
-        browser.authorize(&node, &Request::of(&shop.id)).await.expect(303);
+        browser.authorize(&node, &Request::for_client(&shop.id)).await.expect(303);
     }
     let grant = sign_in(&node, &browser, &shop, "openid").await;
     let offline = sign_in(&node, &browser, &shop, "openid offline_access").await;
@@ -235,13 +235,13 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     let grant = refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(200).json();
     let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
     cluster.advance(2 * day);
-    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(400);
     refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200);
     node.stop().await;
 }
 
-/// The policy or the roles may have changed since the browser signed in.
+/// The roles, and with them the required factor, may change after the browser has signed in.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     let mut cluster = TestCluster::new();
@@ -253,12 +253,12 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     cluster.advance(Duration::from_hours(2));
     let (account, _) = browser.session.unwrap();
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
     accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
-    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
-    strong.code(&node, &Request::of(&shop.id)).await;
+    strong.code(&node, &Request::for_client(&shop.id)).await;
     node.stop().await;
 }
 
@@ -269,9 +269,7 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     let (node, shop) = shop(&cluster).await;
     let weak = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &weak, &shop, "openid").await;
-    let mut demanding = cluster.config.factors.clone();
-    demanding.required = FactorPolicy::AllAccounts;
-    cluster.config.factors = demanding;
+    cluster.config.factors.required = FactorPolicy::AllAccounts;
     let strict = cluster.node().await;
     // The grace period counts from the sign-in of the browser: a later app does not extend it.
     cluster.advance(Duration::from_secs(99));
@@ -280,8 +278,8 @@ async fn i14_app_gets_no_tokens_for_a_session_without_the_required_factor() {
     for tokens in [&tokens, &later] {
         refresh(&strict, &shop, text(tokens, "refresh_token")).await.expect(400);
     }
-    // The browser does not continue either.
-    super::page_of(&strict, &weak.authorize(&strict, &Request::of(&shop.id)).await);
+    // The browser has to sign in again, too.
+    super::page_and_handle(&strict, &weak.authorize(&strict, &Request::for_client(&shop.id)).await);
     let strong = Browser::signed_in_at_aal2(&strict, "ada").await;
     sign_in(&strict, &strong, &shop, "openid").await;
     node.stop().await;
@@ -305,9 +303,9 @@ async fn i4_app_in_use_keeps_its_browsers_session_alive_and_does_not_outlive_it(
     let (account, session) = browser.session.unwrap();
     let found = node.state.redis.sessions.find(account, session, node.state.clock.now()).await.unwrap();
     assert!(found.is_some(), "the browser's session is live");
-    browser.code(&node, &Request::of(&shop.id)).await;
+    browser.code(&node, &Request::for_client(&shop.id)).await;
     cluster.advance(Duration::from_mins(61));
-    super::page_of(&node, &browser.authorize(&node, &Request::of(&shop.id)).await);
+    super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     assert!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().is_empty());
     node.stop().await;
@@ -325,7 +323,7 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
         refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200);
         let (account, _) = browser.session.unwrap();
         assert_eq!(node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap().len(), 2);
-        browser.code(&node, &Request::of(&shop.id)).await;
+        browser.code(&node, &Request::for_client(&shop.id)).await;
     }
     // A sign-in elsewhere ends both.
     cluster.advance(Duration::from_secs(1));
@@ -349,7 +347,7 @@ async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     ada.open("/account/sign-in").await.expect(200);
     let fields = [("identifier", "ada"), ("password", crate::harness::client::PASSWORD)];
     ada.submit("/account/sign-in", &fields).await.expect(303);
-    let request = Request::of(&shop.id).with("scope", "openid offline_access");
+    let request = Request::for_client(&shop.id).with("scope", "openid offline_access");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     let tokens = exchange(&node, &shop, &super::response_of(&sent)["code"]).await.expect(200).json();
     cluster.advance(Duration::from_hours(7));

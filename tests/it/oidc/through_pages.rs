@@ -1,4 +1,4 @@
-//! The whole way through Latchkey's own pages: from the app to the sign-in, the consent, and back.
+//! Sign-ins to apps through Latchkey's own pages: from the app to the sign-in, the consent, and back.
 
 use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
 
@@ -29,7 +29,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let mut visitor = Visitor::new(&node);
-    let sent = visitor.open(&format!("/oauth2/authorize?{}", Request::of(&shop.id).query())).await.expect(303);
+    let sent = visitor.open(&format!("/oauth2/authorize?{}", Request::for_client(&shop.id).query())).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
     // The redirect URI may send the browser on to another origin, which browsers would check against `form-action`.
     let policy = page.header("content-security-policy");
@@ -44,9 +44,9 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     assert_eq!(claims(text(&tokens, "id_token"))["email"], "ada@example.com");
     // The next app needs no page.
     cluster.service_client_with(web("forum")).await;
-    let next = visitor.open(&format!("/oauth2/authorize?{}", Request::of("forum").query())).await.expect(303);
+    let next = visitor.open(&format!("/oauth2/authorize?{}", Request::for_client("forum").query())).await.expect(303);
     assert!(response_of(&next).contains_key("code"));
-    // Signed out on the page, the app is signed out as well.
+    // A sign-out on the page ends the app's session, too.
     let devices = visitor.open("/account/devices").await.expect(200);
     assert!(devices.text.contains("shop"), "{}", devices.text);
     visitor.submit("/account/sign-out", &[]).await.expect(303);
@@ -54,7 +54,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     node.stop().await;
 }
 
-/// An app that requires two factors gets them, also from a device that skips the second one elsewhere.
+/// An app that requires two factors gets them, even from a remembered device, which needs no second factor elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
     let mut cluster = crate::factors::remembered_devices::cluster();
@@ -73,7 +73,7 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
             // the sign-in is older than the request
             cluster.advance(std::time::Duration::from_secs(1));
         }
-        let request = Request::of(&shop.id).with("acr_values", "aal2");
+        let request = Request::for_client(&shop.id).with("acr_values", "aal2");
         let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
         let page = follow(&node, &mut visitor, &sent).await.expect(200);
         let form = if has_session {
@@ -102,7 +102,7 @@ async fn user_consents_or_refuses_on_the_page() {
     cluster.service_client_with(NewClient { app, ..web("forum") }).await;
     for (mode, decision) in [("query", "deny"), ("form_post", "deny"), ("query", "allow")] {
         let mut visitor = Visitor::new(&node);
-        let request = Request::of("forum").with("response_mode", mode);
+        let request = Request::for_client("forum").with("response_mode", mode);
         let sent = visitor.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
         let page = follow(&node, &mut visitor, &sent).await.expect(200);
         let form = action(&page, "/account/sign-in");

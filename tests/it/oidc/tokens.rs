@@ -1,4 +1,4 @@
-//! The tokens of apps: ID tokens, access tokens and refresh tokens, and the userinfo endpoint.
+//! The tokens of apps (ID tokens, access tokens, refresh tokens), and the userinfo endpoint.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
     }
 }
 
-/// RFC 6750, section 2.2: one place at a time.
+/// RFC 6750, section 2: a client sends the token in one way per request.
 #[tokio::test(flavor = "multi_thread")]
 async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     let cluster = TestCluster::new();
@@ -89,12 +89,12 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
         assert!(answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
     }
     node.send(post().form(&[("access_token", "x")])).await.expect(401);
-    // Not in the query, which logs keep.
+    // A token in the query is not accepted: logs would keep it.
     node.get(&format!("/oauth2/userinfo?access_token={access}"), "").await.expect(401);
     node.stop().await;
 }
 
-/// An app without a server calls it from its own origin (CORS).
+/// An app without a server calls the userinfo endpoint from its own origin (CORS).
 #[tokio::test(flavor = "multi_thread")]
 async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
     let mut cluster = TestCluster::new();
@@ -117,7 +117,7 @@ async fn userinfo_is_read_by_pages_of_allowed_origins_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn userinfo_reveals_what_the_scopes_allow() {
+async fn userinfo_has_the_claims_that_the_scopes_allow() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -182,11 +182,11 @@ async fn refresh_requires_the_client_of_the_session() {
         assert_eq!(error_of(&refresh(&node, client, &first).await), invalid, "{}", client.id);
     }
     let form = [("grant_type", "refresh_token"), ("refresh_token", &first)];
-    let by_app = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
-    assert_eq!(error_of(&by_app), invalid);
-    let nameless = [("grant_type", "refresh_token"), ("refresh_token", first.as_str()), ("client_id", "shop")];
-    let by_name = node.send(node.request(Method::POST, "/oauth2/token").form(&nameless)).await;
-    assert_eq!(error_of(&by_name), (401, "invalid_client".to_owned()));
+    let without_client = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
+    assert_eq!(error_of(&without_client), invalid);
+    let with_client_id = [("grant_type", "refresh_token"), ("refresh_token", first.as_str()), ("client_id", "shop")];
+    let without_secret = node.send(node.request(Method::POST, "/oauth2/token").form(&with_client_id)).await;
+    assert_eq!(error_of(&without_secret), (401, "invalid_client".to_owned()));
     // The refused requests have neither advanced nor ended the session.
     let second = refresh(&node, &shop, &first).await.expect(200).json();
     assert_ne!(second["refresh_token"], first);
@@ -211,7 +211,7 @@ async fn resource_indicators_limit_the_audience() {
     let api =
         cluster.service_client_with(NewClient { name: "orders".to_owned(), audiences, ..NewClient::default() }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let request = Request::of("desk").with("scope", "read");
+    let request = Request::for_client("desk").with("scope", "read");
     let audience = async |request: &Request, resource: Option<&str>| {
         let code = browser.code(&node, request).await;
         let mut form = vec![
@@ -226,14 +226,14 @@ async fn resource_indicators_limit_the_audience() {
     let aud =
         |answer: crate::harness::client::Answer| claims(&answer.expect(200).text_of("access_token"))["aud"].clone();
     assert_eq!(aud(audience(&request, None).await), json!([orders, stock]));
-    assert_eq!(aud(audience(&request.and("resource", orders), None).await), json!(orders));
+    assert_eq!(aud(audience(&request.with_another("resource", orders), None).await), json!(orders));
     assert_eq!(aud(audience(&request, Some(stock)).await), json!(stock));
-    let both = request.and("resource", orders).and("resource", stock).with("scope", "openid read");
+    let both = request.with_another("resource", orders).with_another("resource", stock).with("scope", "openid read");
     assert_eq!(aud(audience(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
-    let refused = audience(&request.and("resource", orders), Some(stock)).await;
+    let refused = audience(&request.with_another("resource", orders), Some(stock)).await;
     assert_eq!(error_of(&refused), (400, "invalid_target".to_owned()));
-    // The resource introspects its own tokens, and no others.
-    let code = browser.code(&node, &request.and("resource", orders)).await;
+    // A resource introspects the tokens for itself, and no others.
+    let code = browser.code(&node, &request.with_another("resource", orders)).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     let introspect = async |token: &str| {
         let call = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
@@ -247,7 +247,7 @@ async fn resource_indicators_limit_the_audience() {
     let form =
         [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("resource", stock)];
     assert_eq!(error_of(&token(&node, &client, &form).await).1, "invalid_target");
-    let code = browser.code(&node, &request.and("resource", stock)).await;
+    let code = browser.code(&node, &request.with_another("resource", stock)).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     assert_eq!(introspect(text(&tokens, "access_token")).await, json!({ "active": false }));
     node.stop().await;
@@ -273,7 +273,7 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
     call("/oauth2/revoke", &shop, text(&tokens, "refresh_token")).await;
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.expect(401);
-    // An app is no service client.
+    // An app is not a service client.
     let feed = node.request(Method::GET, "/v1/revocations").basic_auth(&shop.id, Some(&shop.secret));
     assert_eq!(node.send(feed).await.problem(), (401, "invalid_client".to_owned()));
     let form = [("grant_type", "client_credentials")];
@@ -290,7 +290,7 @@ async fn registered_authentication_method_is_the_only_one() {
     let app = AppSettings { auth_method: Some(ClientAuthMethod::SecretPost), ..app };
     let strict = cluster.service_client_with(NewClient { app, ..web("strict") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let code = browser.code(&node, &Request::of("strict")).await;
+    let code = browser.code(&node, &Request::for_client("strict")).await;
     assert_eq!(error_of(&exchange(&node, &strict, &code).await), (401, "invalid_client".to_owned()));
     let form = [
         ("grant_type", "authorization_code"),

@@ -165,8 +165,10 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
         let back = ada.follow(&back).await.expect(303);
         response_of(&back).remove("code").unwrap()
     };
-    let first = exchange(&node, &shop, &code(&mut ada, &Request::of("shop")).await).await.expect(200).json();
-    for request in [Request::of("shop").with("prompt", "login"), Request::of("shop").with("max_age", "60")] {
+    let first = exchange(&node, &shop, &code(&mut ada, &Request::for_client("shop")).await).await.expect(200).json();
+    for request in
+        [Request::for_client("shop").with("prompt", "login"), Request::for_client("shop").with("max_age", "60")]
+    {
         cluster.advance(Duration::from_mins(5));
         let now = cluster.clock.now().as_secs();
         let tokens = exchange(&node, &shop, &code(&mut ada, &request).await).await.expect(200).json();
@@ -176,7 +178,8 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
     }
     refresh(&node, &shop, text(&first, "refresh_token")).await.expect(200);
     // Without need, the page leads back at once.
-    let sent = ada.open(&format!("/oauth2/authorize?{}", Request::of("shop").with("prompt", "consent").query())).await;
+    let sent =
+        ada.open(&format!("/oauth2/authorize?{}", Request::for_client("shop").with("prompt", "consent").query())).await;
     let path = path_of(&node, &sent).replace("/consent", "/reauthenticate");
     let answer = ada.open(&path).await.expect(303);
     assert!(answer.header("location").starts_with("/oauth2/authorize?request="), "{answer:?}");
@@ -195,7 +198,7 @@ async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
     let cookie = weak.cookie.clone().unwrap();
     ada.cookies.insert(COOKIE.to_owned(), cookie.split_once('=').unwrap().1.to_owned());
     cluster.advance(Duration::from_secs(60));
-    let request = Request::of("shop").with("acr_values", "aal2").with("scope", "openid offline_access");
+    let request = Request::for_client("shop").with("acr_values", "aal2").with("scope", "openid offline_access");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
     let path = path_of(&node, &sent);
     assert!(path.starts_with("/account/reauthenticate?request="), "{path}");

@@ -349,7 +349,8 @@ async fn second_step_with_a_passkey_leads_back_to_the_app() {
     let (node, shop) = oidc::shop(&cluster).await;
     let mut key = security_key(&node).await;
     let mut visitor = Visitor::new(&node);
-    let sent = visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::of(&shop.id).query())).await.expect(303);
+    let sent =
+        visitor.open(&format!("/oauth2/authorize?{}", oidc::Request::for_client(&shop.id).query())).await.expect(303);
     let page = follow(&node, &mut visitor, &sent).await.expect(200);
     let fields = [("identifier", "ada"), ("password", PASSWORD)];
     let next_step = visitor.submit(&actions(&page)[0], &fields).await.expect(303);

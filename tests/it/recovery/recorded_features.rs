@@ -74,7 +74,7 @@ async fn app(node: &Node, recorded: &Value) {
     assert_eq!(user["email"], "Ada@example.com");
     let browser =
         Browser { cookie: Some(format!("__Host-latchkey-browser={}", text(recorded, "cookie"))), ..Browser::default() };
-    let code = browser.code(node, &Request::of("shop")).await;
+    let code = browser.code(node, &Request::for_client("shop")).await;
     let tokens = oidc::exchange(node, &shop, &code).await.expect(200).json();
     assert_eq!(oidc::claims(text(&tokens, "id_token"))["sub"], user["sub"]);
 }

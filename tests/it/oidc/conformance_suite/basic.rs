@@ -2,7 +2,7 @@
 
 use super::{Mode::Query, walk};
 
-/// An app signs a user in, and learns who it is.
+/// An app signs a user in, and learns the user's identity.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_server() {
     walk::server(Query).await;
@@ -74,13 +74,13 @@ async fn oidcc_scope_phone() {
     walk::scope_phone(Query).await;
 }
 
-/// All scopes at once.
+/// A request for all scopes is granted the supported ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_scope_all() {
     walk::scope_all(Query).await;
 }
 
-/// No order matters, neither of the scopes nor of the parameters.
+/// Neither the order of the scopes nor that of the parameters matters.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_alternate_happy_flow() {
     walk::alternate_happy_flow(Query).await;
@@ -122,7 +122,7 @@ async fn oidcc_max_age_1() {
     walk::max_age_1(Query).await;
 }
 
-/// `max_age=10000` requires no new authentication, and both ID tokens say when the first was.
+/// `max_age=10000` requires no new authentication, and both ID tokens have the time of the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_max_age_10000() {
     walk::max_age_10000(Query).await;
@@ -140,7 +140,7 @@ async fn oidcc_id_token_hint() {
     walk::id_token_hint(Query).await;
 }
 
-/// A `login_hint` does not fail the request, and the sign-in page has it.
+/// A `login_hint` does not fail the request, and the sign-in page shows the hint.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_login_hint() {
     walk::login_hint(Query).await;
@@ -206,7 +206,7 @@ async fn oidcc_unsigned_request_object_supported_correctly_or_rejected_as_unsupp
     walk::unsigned_request_object_supported_correctly_or_rejected_as_unsupported(Query).await;
 }
 
-/// The parameter `claims` is not supported: the metadata say so, and it does not fail the request.
+/// The parameter `claims` is not supported: the metadata say so, and the parameter does not fail the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_claims_essential() {
     walk::claims_essential(Query).await;

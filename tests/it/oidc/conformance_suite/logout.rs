@@ -29,7 +29,7 @@ impl SignedIn {
         self.browser.get(&self.suite.node, &format!("/oauth2/logout?{query}")).await
     }
 
-    /// Whether the browser is signed in, which the suite finds out by `prompt=none`.
+    /// Whether the browser is signed in. The suite checks it by `prompt=none`.
     async fn is_signed_in(&self) -> bool {
         let response = self.suite.respond(&self.browser, &self.suite.request().with("prompt", "none")).await;
         match response.get("error") {
@@ -41,7 +41,7 @@ impl SignedIn {
         }
     }
 
-    /// A sign-out that returns to the app at once.
+    /// Signs out, and asserts that the browser is redirected at once.
     async fn expect_return(self, parameters: &[(&str, &str)], location: &str) {
         let answer = self.log_out(parameters).await.expect(303);
         assert_eq!(answer.header("location"), location);
@@ -49,7 +49,7 @@ impl SignedIn {
         self.suite.finish().await;
     }
 
-    /// A page asks the user, who is still signed in.
+    /// Signs out, and asserts that a page asks the user, who is still signed in.
     async fn expect_question(self, parameters: &[(&str, &str)]) {
         let page = self.log_out(parameters).await.expect(200);
         assert!(page.text.contains("Sign out?"), "{}", page.text);
@@ -57,7 +57,7 @@ impl SignedIn {
         self.suite.finish().await;
     }
 
-    /// A page shows an error; the browser goes nowhere, and its user is still signed in.
+    /// Signs out, and asserts that a page shows an error without a redirect, and that the user is still signed in.
     async fn expect_error(self, parameters: &[(&str, &str)]) {
         let page = self.log_out(parameters).await.expect(400);
         assert_eq!(page.header("location"), "");
@@ -66,7 +66,7 @@ impl SignedIn {
     }
 }
 
-/// The metadata have the endpoint.
+/// The metadata have the logout endpoint.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;
@@ -127,7 +127,7 @@ async fn oidcc_rp_initiated_logout_no_post_logout_redirect_uri() {
     fixture.expect_return(&parameters, "https://auth.example.com/account/signed-out").await;
 }
 
-/// Without `state` the app gets none.
+/// A sign-out without `state` returns to the app without `state`.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_no_state() {
     let fixture = SignedIn::start().await;

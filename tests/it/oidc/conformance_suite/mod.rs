@@ -1,6 +1,6 @@
-//! The modules of the OpenID Foundation's conformance suite, as of its version of August 2026: a test of the same name for each module of the
-//! profiles Basic, Form Post, Config, RP-Initiated Logout and 3rd Party-Init OP. docs/conformance.md lists them. The modules of Basic and
-//! Form Post are the same ones with another response mode: `walk.rs` has them.
+//! The modules of the OpenID Foundation's conformance suite, version of August 2026. Each module of the profiles Basic, Form Post, Config,
+//! RP-Initiated Logout and 3rd Party-Init OP has a test of its name; docs/conformance.md lists them. Basic and Form Post have the same
+//! modules with different response modes, so the steps of these modules are in `walk.rs`.
 
 mod basic;
 mod config;
@@ -23,7 +23,7 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
-/// How responses arrive at the app.
+/// The response mode in which the app receives authorization responses.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Query,
@@ -57,14 +57,14 @@ impl Suite {
 
     /// An authorization request for the scope `openid`.
     pub fn request(&self) -> Request {
-        let request = Request::of(&self.app.id).with("scope", "openid");
+        let request = Request::for_client(&self.app.id).with("scope", "openid");
         match self.mode {
             Mode::Query => request,
             Mode::FormPost => request.with("response_mode", "form_post"),
         }
     }
 
-    /// The parameters that the app receives.
+    /// The parameters of an authorization response, as the app receives them.
     #[track_caller]
     pub fn received(&self, answer: &Answer) -> BTreeMap<String, String> {
         if self.mode == Mode::Query {
@@ -74,30 +74,30 @@ impl Suite {
         assert!(answer.text.contains("method=\"post\"") && answer.text.contains(&format!("action=\"{CALLBACK}\"")));
         let fields = answer.text.split("type=\"hidden\" name=\"").skip(1).map(|rest| {
             let (name, rest) = rest.split_once("\" value=\"").unwrap();
-            (name.to_owned(), unescaped(rest.split('"').next().unwrap()))
+            (name.to_owned(), unescape(rest.split('"').next().unwrap()))
         });
         fields.collect()
     }
 
-    /// The response to a request that needs no page.
+    /// Sends an authorization request that needs no page, and returns the parameters of the response.
     pub async fn respond(&self, browser: &Browser, request: &Request) -> BTreeMap<String, String> {
         self.received(&browser.authorize(&self.node, request).await)
     }
 
-    /// The tokens for a response with a code.
+    /// Exchanges the code of an authorization response for tokens.
     pub async fn tokens_of(&self, response: &BTreeMap<String, String>) -> Value {
         let code = response.get("code").unwrap_or_else(|| panic!("{response:?}"));
         exchange(&self.node, &self.app, code).await.expect(200).json()
     }
 
-    /// The tokens for a request that needs no page.
+    /// Sends an authorization request that needs no page, and exchanges its code for tokens.
     pub async fn tokens(&self, browser: &Browser, request: &Request) -> Value {
         self.tokens_of(&self.respond(browser, request).await).await
     }
 }
 
-/// The text of an attribute's value in HTML.
-fn unescaped(text: &str) -> String {
+/// Decodes the character references of an HTML attribute's value.
+fn unescape(text: &str) -> String {
     let pairs = [("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&#x27;", "'"), ("&#x2f;", "/"), ("&amp;", "&")];
     pairs.iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
@@ -167,7 +167,7 @@ const PROFILES: [(&str, &[&str]); 4] = [
     ("third_party_login", &["oidcc-3rd_party-init-login", "oidcc-3rd_party-init-login-nohttps"]),
 ];
 
-/// The document lists exactly these modules, each with a test of its name that exists and runs.
+/// docs/conformance.md lists exactly these modules, and each has a test of its name that is not ignored.
 #[test]
 fn checklist_has_a_test_of_its_own_for_each_module() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -175,7 +175,7 @@ fn checklist_has_a_test_of_its_own_for_each_module() {
     let mut rows: BTreeSet<(&str, &str)> = BTreeSet::new();
     for row in document.lines().filter(|line| line.starts_with("| `oidcc-")) {
         let mut cells = row.split(" | ").map(|cell| cell.trim_matches(['|', ' ', '`']));
-        assert!(rows.insert((cells.next().unwrap(), cells.next().unwrap())), "twice: {row}");
+        assert!(rows.insert((cells.next().unwrap(), cells.next().unwrap())), "listed twice: {row}");
     }
     let form_post = ("form_post", PROFILES[0].1);
     let mut expected = BTreeSet::new();

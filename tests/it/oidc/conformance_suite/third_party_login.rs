@@ -9,12 +9,12 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{
-    super::{Browser, CALLBACK, Request, error_of, page_of, response_of, text},
+    super::{Browser, CALLBACK, Request, error_of, page_and_handle, response_of, text},
     Node, TestCluster,
 };
 use crate::harness::client::Answer;
 
-/// A node at which apps register themselves, with the account ada.
+/// A node with the account ada, where apps can register themselves.
 async fn node() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     cluster.config.dynamic_clients.registration = true;
@@ -40,7 +40,7 @@ async fn oidcc_3rd_party_init_login() {
     assert_eq!(registered["initiate_login_uri"], "https://app.example.com/start");
     let app = text(&registered, "client_id");
     let browser = Browser::signed_in(&node, "ada").await;
-    let (page, handle) = page_of(&node, &browser.authorize(&node, &Request::of(app)).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
     assert_eq!(page, "/account/consent");
     let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
@@ -54,7 +54,7 @@ async fn oidcc_3rd_party_init_login() {
     // The app sends the browser to that issuer, where the user is signed in and has consented.
     let metadata: Value = node.get("/.well-known/openid-configuration", "").await.expect(200).json();
     assert_eq!(metadata["issuer"], issuer.as_str());
-    let answer = browser.authorize(&node, &Request::of(app)).await;
+    let answer = browser.authorize(&node, &Request::for_client(app)).await;
     assert!(response_of(&answer).contains_key("code"));
     node.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The modules of the profiles Basic and Form Post, for a response mode.
+//! The steps of the modules of the profiles Basic and Form Post, which differ in their response mode.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_of, refresh, text, web,
+        Browser, CALLBACK, Request, VERIFIER, claims, error_of, exchange, exchange_with, page_and_handle, refresh,
+        text, web,
     },
     Mode, Suite,
 };
@@ -29,12 +30,12 @@ impl Suite {
         self.userinfo(&tokens).await
     }
 
-    /// The tokens for a request that the browser's session does not satisfy until its user has signed in again.
+    /// Sends a request that requires a new authentication, signs the user in again, and returns the tokens.
     async fn after_authentication(&self, browser: &Browser, request: &Request) -> Value {
-        let (page, handle) = page_of(&self.node, &browser.authorize(&self.node, request).await);
+        let (page, handle) = page_and_handle(&self.node, &browser.authorize(&self.node, request).await);
         assert!(page.starts_with("/account/"), "{page}");
         let back = format!("/oauth2/authorize?request={handle}");
-        assert_eq!(page_of(&self.node, &browser.get(&self.node, &back).await).0, page);
+        assert_eq!(page_and_handle(&self.node, &browser.get(&self.node, &back).await).0, page);
         let answer = self.browser().await.get(&self.node, &back).await;
         self.tokens_of(&self.received(&answer)).await
     }
@@ -306,7 +307,7 @@ pub async fn ensure_registered_redirect_uri(mode: Mode) {
 pub async fn ensure_post_request_succeeds(mode: Mode) {
     let suite = Suite::start(mode).await;
     let form = suite.node.request(Method::POST, "/oauth2/authorize").form(&suite.request().0);
-    let (page, handle) = page_of(&suite.node, &suite.node.send(form).await);
+    let (page, handle) = page_and_handle(&suite.node, &suite.node.send(form).await);
     let answer = suite.browser().await.get(&suite.node, &format!("{page}?request={handle}")).await;
     suite.tokens_of(&suite.received(&answer)).await;
     suite.finish().await;
@@ -350,7 +351,7 @@ pub async fn claims_essential(mode: Mode) {
     assert_eq!(metadata["claims_parameter_supported"], false);
     let request = suite.request().with("claims", r#"{"userinfo":{"name":{"essential":true}}}"#);
     let tokens = suite.tokens(&suite.browser().await, &request).await;
-    assert_eq!(suite.userinfo(&tokens).await["name"], Value::Null, "scopes say what an app learns");
+    assert_eq!(suite.userinfo(&tokens).await["name"], Value::Null, "an app gets the claims of its scopes only");
     suite.finish().await;
 }
 
