@@ -56,7 +56,7 @@ impl Fixture {
         introspect(node, &self.service, token).await
     }
 
-    /// A token without a version, as a release before 0.2 issues them.
+    /// An access token without a version of claims, as nodes of 0.1 issue it, with the other claims of `like`.
     fn token_of_0_1(&self, like: &Tokens, issued_at: i64) -> String {
         let claims = self.nodes[0].verified(&like.access).claims.clone();
         let claims = AccessClaims { claims_version: None, iat: issued_at, ..claims };
@@ -161,7 +161,7 @@ async fn i16_token_without_a_version_is_refused_if_issued_by_the_second_of_the_c
         }
         node.get("/v1/verify", &after).await.expect(200);
     }
-    // Another account's tokens of the same second are not concerned.
+    // A token of another account from the same second stays valid.
     fixture.nodes[0].account("ben").await;
     let ben = fixture.token_of_0_1(&fixture.nodes[0].login("ben").await, now);
     fixture.nodes[1].get("/v1/verify", &ben).await.expect(200);
@@ -186,29 +186,31 @@ async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
         let changed = node.change_password(&again.access, crate::harness::client::PASSWORD, "gravel lantern opera six");
         let changed = Tokens::of(&changed.await.expect(200));
         assert_eq!(node.verified(&changed.access).claims_version, Some(ClaimsVersion(2)));
-        let back = node.change_password(&changed.access, "gravel lantern opera six", crate::harness::client::PASSWORD);
-        node.get("/v1/verify", &Tokens::of(&back.await.expect(200)).access).await.expect(200);
+        let restored =
+            node.change_password(&changed.access, "gravel lantern opera six", crate::harness::client::PASSWORD);
+        node.get("/v1/verify", &Tokens::of(&restored.await.expect(200)).access).await.expect(200);
     }
     for node in fixture.nodes {
         node.stop().await;
     }
 }
 
-/// Refreshes, introspections, `/v1/verify` and role changes at once: no node accepts a token with roles that were removed before
-/// the request, and no refresh returns one.
+/// Refreshes, introspections, calls of `/v1/verify` and role changes run concurrently. No node accepts a token with a role that was removed
+/// before the request, and no refresh returns one.
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     const ROUNDS: u32 = 25;
 
     let fixture = Fixture::start().await;
     let sessions = [fixture.nodes[0].login("ada").await, fixture.nodes[1].login("ada").await];
-    // For each changer, the oldest round whose role may still be accepted.
+    // Two of the racers change roles: in each round, a changer adds a role for this round and removes that of its previous round. For each
+    // changer, the oldest round whose role may still be accepted:
     let floors = [AtomicU32::new(0), AtomicU32::new(0)];
     let latest = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
     let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));
     let (done, accepted) = (AtomicBool::new(false), AtomicU32::new(0));
     let read_floors = || floors.each_ref().map(|floor| floor.load(Ordering::SeqCst));
-    // Roles are `one-7`: the changer and its round.
+    // A role is named after its changer and the round: `one-7`.
     let check = |roles: &[&str], floors: [u32; 2], what: &str| {
         for (name, floor) in ["one", "two"].into_iter().zip(floors) {
             let round = roles.iter().filter_map(|role| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok());
@@ -220,6 +222,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
 
     let racer = async |number: usize| {
         let (node, session) = (&fixture.nodes[number % 2], number / 2 % 2);
+        // 0 and 1 change roles, 2 to 5 refresh, 6 to 10 introspect, the others call `/v1/verify`
         if number < 2 {
             let name = ["one", "two"][number];
             for round in 1..=ROUNDS {
@@ -276,9 +279,9 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     }
 }
 
-/// A command runs in a process that doesn't replicate: it publishes the change and returns.
+/// A command runs in a process that does not replicate: it publishes the change and returns without waiting for the nodes.
 #[tokio::test(flavor = "multi_thread")]
-async fn i16_change_by_a_command_is_applied_as_it_is_published() {
+async fn i16_change_by_a_command_reaches_every_node() {
     let fixture = Fixture::start().await;
     let tokens = fixture.nodes[0].login("ada").await;
     for node in &fixture.nodes {

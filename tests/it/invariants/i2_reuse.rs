@@ -1,6 +1,5 @@
-//! I2: A superseded token is answered if its holder may have lost the response. Any other superseded token revokes its session,
-//! and no other session, and is recorded. Repeats from another network or user agent reveal a second holder, and revoke the
-//! session too.
+//! I2: A superseded token is answered if its holder may have lost the response. Any other superseded token revokes its session and no
+//! other session, and the reuse is recorded. Repeats from another network or user agent reveal a second holder, and revoke the session, too.
 
 use std::time::Duration;
 
@@ -28,7 +27,7 @@ const SAME_NETWORK: Origin = Origin("192.0.2.8", "App/1");
 const OTHER_NETWORK: Origin = Origin("198.51.100.4", "App/1");
 const THIEF: Origin = Origin("203.0.113.9", "Tool/1");
 
-/// A cluster whose nodes take addresses from a proxy.
+/// A cluster whose nodes take client addresses from the header of a trusted proxy.
 fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
@@ -127,7 +126,7 @@ async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
         let account = nodes[0].verified(&first.access).sub;
         let newest = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
         cluster.advance(Duration::from_secs(10));
-        // Half of them present the current token: they succeed until the first reuse, and not afterwards.
+        // Half of the requests present the current token: they succeed until the first reuse, and not afterwards.
         let tokens = [&first.refresh, &newest.refresh];
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(tokens[i / 8]))).await;
         let reused = answers.iter().filter(|answer| answer.status == 401 && answer.problem() == reuse());
@@ -169,7 +168,7 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
     assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(1), &json!(HOME.0)));
     assert_eq!(audited(&nodes[1]).await, [repeats_from(OTHER_NETWORK, 1)]);
 
-    // The session continues from there, and forgets the repeat after eight generations.
+    // The session continues, and the repeat is no longer counted after eight generations.
     let mut current = retried;
     for round in 0..8 {
         cluster.advance(HOUR);
@@ -204,7 +203,7 @@ async fn i2_predecessor_superseded_longer_ago_than_the_retry_window_is_reuse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_repeats_from_the_network_of_the_rotation_are_free() {
+async fn i2_repeats_from_the_network_of_the_rotation_are_not_counted() {
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
     let mut current = sign_in(&nodes[0], HOME).await;
@@ -222,8 +221,9 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_free() {
     assert_eq!(audited(&nodes[1]).await, []);
 }
 
-/// The owner refreshes at home, and a repeat follows from the origins of each round. Returns the last answer.
-async fn rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Origin]]) -> (Tokens, Answer) {
+/// In each round the owner refreshes from `HOME`, and then each origin of the round repeats the superseded token. Returns the tokens of the
+/// sign-in and the last answer.
+async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Origin]]) -> (Tokens, Answer) {
     let mut current = sign_in(&nodes[0], HOME).await;
     let session = current.clone();
     let mut last = None;
@@ -243,11 +243,11 @@ async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session()
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
     let (session, last) =
-        rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK, THIEF], &[THIEF], &[OTHER_NETWORK]]).await;
+        run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK, THIEF], &[THIEF], &[OTHER_NETWORK]]).await;
     assert_eq!(last.problem(), reuse());
     let account = nodes[0].state.refresh_tokens.decode(&session.refresh).unwrap().account;
     assert_eq!(events::causes_of_session(&cluster.redis, account, &session.session), ["reuse"]);
-    // A generation without a counted repeat ends the run.
+    // A generation without a counted repeat restarts the count of consecutive generations.
     let (_, last) = rounds(
         &cluster,
         &nodes,
@@ -262,8 +262,8 @@ async fn i2_limit_of_counted_repeats_is_configurable() {
     let mut cluster = cluster();
     cluster.config.session.counted_repeats_limit = 2;
     let nodes = two_nodes(&cluster).await;
-    assert_eq!(rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK]]).await.1.problem(), reuse());
-    rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK]]).await.1.expect(200);
+    assert_eq!(run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[OTHER_NETWORK]]).await.1.problem(), reuse());
+    run_rounds(&cluster, &nodes, &[&[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK]]).await.1.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,7 +277,7 @@ async fn i2_rotation_without_grace_and_retry_window_is_strict() {
     assert_eq!(present(&nodes[1], &first.refresh, HOME).await.problem(), reuse());
 }
 
-/// A thief with a copy of the refresh token polls the list of sessions, and presents the token that the owner has used a moment ago.
+/// A thief with a copy of the refresh token polls the list of sessions, and presents the token that the owner has used two seconds ago.
 #[tokio::test(flavor = "multi_thread")]
 async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_four_refreshes() {
     let cluster = cluster();
@@ -298,7 +298,7 @@ async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_fou
         }
         thief = Tokens::of(&answer.expect(200));
         assert_eq!(thief.refresh, owner.refresh);
-        // The list shows the repeats to the owner, and does not show a thief the second at which the owner refreshes.
+        // The list shows the repeats to the owner. It rounds times to the minute, so that it does not show a thief the second at which the owner refreshes.
         let list = listed(&nodes[0], &owner.access).await;
         assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(round), &json!(HOME.0)));
         assert!(list["last_used_at"].as_str().unwrap().ends_with(":00.000Z"), "{list}");
@@ -314,7 +314,7 @@ async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_fou
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_sixteen_concurrent_presentations_from_two_networks_end_the_session_once_in_the_fourth_generation() {
+async fn i2_sixteen_concurrent_requests_from_two_networks_end_the_session_once_in_the_fourth_generation() {
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
     for _ in 0..5 {

@@ -15,23 +15,23 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
         answer.json()["active"] == true
     };
     cluster.wait_for_peers().await;
-    for way in ["logout", "revoke", "as a client", "all"] {
+    for ending in ["logout", "revoke without a client", "revoke as a client", "revoke all"] {
         let tokens = first.login("ada").await;
         // Both nodes cache the session.
         for node in [&first, &second] {
             assert!(active(node, &tokens.access).await && active(node, &tokens.refresh).await);
         }
         let revoke = first.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
-        match way {
+        match ending {
             "logout" => drop(first.logout(&tokens.refresh).await.expect(204)),
-            "revoke" => drop(first.send(revoke).await.expect(200)),
-            "as a client" => {
+            "revoke without a client" => drop(first.send(revoke).await.expect(200)),
+            "revoke as a client" => {
                 first.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
             }
             _ => drop(first.delete("/v1/sessions", &tokens.access).await.expect(200)),
         }
         for node in [&first, &second] {
-            assert!(!active(node, &tokens.access).await && !active(node, &tokens.refresh).await, "{way}");
+            assert!(!active(node, &tokens.access).await && !active(node, &tokens.refresh).await, "{ending}");
         }
     }
 }

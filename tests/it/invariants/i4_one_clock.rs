@@ -1,5 +1,5 @@
-//! All nodes follow the clock of Redis: with a node 20 seconds fast and one 20 seconds slow, I1, I2 and I4 hold on both, and the tokens
-//! of each are valid on the other.
+//! All nodes follow the clock of Redis. One node's own clock is 20 seconds fast, the other's 20 seconds slow: I1, I2 and I4 hold on both,
+//! and the tokens of each are valid on the other.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::harness::{
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// A node 20 seconds fast, and one 20 seconds slow.
+/// A node whose own clock is 20 seconds fast, and one whose clock is 20 seconds slow.
 async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
     let fast = cluster.node_with_clock_skew(ClockOffset::of_millis(20_000)).await;
     let slow = cluster.node_with_clock_skew(ClockOffset::of_millis(-20_000)).await;
@@ -102,6 +102,7 @@ async fn node_follows_the_clock_of_redis_when_its_own_is_set() {
     let node = cluster.node_with_clock_skew(skew.clone()).await;
     for millis in [20_000, -20_000] {
         let zero = Timestamp::from_millis(0);
+        // a measurement as if a reference clock were `millis` ahead of the node's own
         skew.measure(zero, Timestamp::from_millis(millis), zero);
         let follows = || async { node.state.clock.now() == cluster.clock.now() };
         wait::until("the node has measured its clock", follows).await;

@@ -16,8 +16,8 @@ fn account(node: &Node, tokens: &Tokens) -> latchkey::domain::ids::AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
-/// The TTL in milliseconds of the sessions of an account.
-fn kept(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
+/// The TTL in milliseconds of the Redis key with the sessions of the tokens' account.
+fn sessions_ttl(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
     cluster.redis.command(&["PTTL", &Keys::new("lk:").sessions(account(node, tokens))]).parse().unwrap()
 }
 
@@ -94,12 +94,12 @@ async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
 
     let key = Keys::new("lk:").sessions(account(&node, &old));
     let fields = || cluster.redis.command(&["HLEN", &key]).parse::<usize>().unwrap();
-    let of_each = fields() / 2;
-    // Seven live at a time; at most as many expired ones, and a few more, may remain.
+    let per_session = fields() / 2;
+    // Seven sessions are live at a time. At most seven expired ones, and three more, may remain.
     for _ in 0..40 {
         cluster.advance(DAY);
         node.login("ada").await;
-        assert!(fields() <= (2 * 7 + 3) * of_each, "{} fields, {of_each} of each session", fields());
+        assert!(fields() <= (2 * 7 + 3) * per_session, "{} fields, {per_session} per session", fields());
     }
 }
 
@@ -110,40 +110,40 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let node = cluster.node().await;
     node.account("ada").await;
     let day = i128::try_from(DAY.as_millis()).unwrap();
-    // The clock of the test advances while that of Redis hardly does, so that TTLs count from now on.
+    // The test advances the clock of the nodes, and real time hardly passes in Redis, so TTLs stay within a minute of their first value.
     let slack = 60_000;
     let persistent = |cluster: &TestCluster| {
         let keys = cluster.redis.command(&["--scan"]);
         keys.lines().filter(|key| cluster.redis.command(&["PTTL", key]) == "-1").map(str::to_owned).collect::<Vec<_>>()
     };
     let first = node.login("ada").await;
-    assert!(kept(&cluster, &node, &first) > 7 * day - slack);
-    assert!(kept(&cluster, &node, &first) < 8 * day);
+    assert!(sessions_ttl(&cluster, &node, &first) > 7 * day - slack);
+    assert!(sessions_ttl(&cluster, &node, &first) < 8 * day);
     assert_eq!(persistent(&cluster), [""; 0]);
 
-    // Refreshed often: kept for the remaining lifetime, also when the TTL in Redis has decreased.
+    // A session that is refreshed often is kept for its remaining lifetime, also after the TTL in Redis has decreased.
     let mut tokens = first.clone();
     for _ in 0..9 {
         cluster.advance(DAY);
-        let before = kept(&cluster, &node, &tokens);
+        let before = sessions_ttl(&cluster, &node, &tokens);
         let key = Keys::new("lk:").sessions(account(&node, &tokens));
         cluster.redis.command(&["PEXPIRE", &key, &(before - day).to_string()]);
         let answer = node.refresh(&tokens.refresh).await.expect(200);
         tokens = Tokens::of(&answer);
         let left = i128::from(answer.json()["refresh_expires_in"].as_u64().unwrap()) * 1000;
-        assert!(kept(&cluster, &node, &tokens) > left - slack, "{left}");
+        assert!(sessions_ttl(&cluster, &node, &tokens) > left - slack, "{left}");
     }
     assert_eq!(persistent(&cluster), [""; 0]);
 
-    // The TTL covers the youngest session, whatever happens to the others.
+    // The TTL covers the youngest session, even when other sessions end.
     let young = node.login("ada").await;
-    assert!(kept(&cluster, &node, &young) > 7 * day - slack);
+    assert!(sessions_ttl(&cluster, &node, &young) > 7 * day - slack);
     node.logout(&tokens.refresh).await.expect(204);
-    assert!(kept(&cluster, &node, &young) > 7 * day - slack);
+    assert!(sessions_ttl(&cluster, &node, &young) > 7 * day - slack);
     assert_eq!(persistent(&cluster), [""; 0]);
     let other = node.login("ada").await;
     node.delete("/v1/sessions?keep_current=true", &other.access).await.expect(200);
-    assert!(kept(&cluster, &node, &other) > 7 * day - slack);
+    assert!(sessions_ttl(&cluster, &node, &other) > 7 * day - slack);
     assert_eq!(persistent(&cluster), [""; 0]);
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
@@ -154,7 +154,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
         cluster.clock.now(),
     );
     assert_eq!(ended.await.unwrap(), 1);
-    assert!(kept(&cluster, &node, &other) > 0, "the fence is kept for a while");
-    assert!(kept(&cluster, &node, &other) < day);
+    assert!(sessions_ttl(&cluster, &node, &other) > 0, "the fence against concurrent sign-ins is kept");
+    assert!(sessions_ttl(&cluster, &node, &other) < day);
     assert_eq!(persistent(&cluster), [""; 0]);
 }

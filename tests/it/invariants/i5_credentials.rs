@@ -1,5 +1,5 @@
-//! I5: A changed password ends all sessions, and a new one takes the place of the one that changed it; disabling or deleting an
-//! account ends all of them. No login that was checked before the change creates a session after it.
+//! I5: A password change ends all sessions of the account, and starts a new one for the caller. Disabling or deleting an account ends all its
+//! sessions. A login whose password was checked before the change creates no session after it.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::harness::{
     wait,
 };
 
-const NEW: &str = "gravel lantern opera sixpence";
+const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 
 fn account(node: &Node, tokens: &Tokens) -> AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
@@ -42,12 +42,12 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let [caller, other, third] =
         [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
     assert_eq!(
-        nodes[0].change_password(&caller.access, "not the password", NEW).await.problem(),
+        nodes[0].change_password(&caller.access, "not the password", NEW_PASSWORD).await.problem(),
         (403, "wrong_password".to_owned())
     );
     nodes[1].refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(1));
-    let changed = Tokens::of(&nodes[0].change_password(&caller.access, PASSWORD, NEW).await.expect(200));
+    let changed = Tokens::of(&nodes[0].change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     for node in &nodes {
         for tokens in [&caller, &other, &third] {
             assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
@@ -55,7 +55,7 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
         }
         node.get("/v1/me", &changed.access).await.expect(200);
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
-        node.try_login("ada", NEW).await.expect(200);
+        node.try_login("ada", NEW_PASSWORD).await.expect(200);
     }
     nodes[1].refresh(&changed.refresh).await.expect(200);
     let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &caller));
@@ -83,8 +83,8 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
         }
         node.get("/v1/verify", &second.access).await.expect(200);
     }
-    // Within the second of the sign-in, and the grace of the first refresh token.
-    let changed = Tokens::of(&nodes[0].change_password(&second.access, PASSWORD, NEW).await.expect(200));
+    // The change is in the same second as the sign-in, and within the grace window of the first refresh token.
+    let changed = Tokens::of(&nodes[0].change_password(&second.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     for node in [&nodes[1], &nodes[0]] {
         for copy in [&first, &second] {
             assert!(!active(node, &copy.access).await && !active(node, &copy.refresh).await);
@@ -117,7 +117,7 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
     let [old] = list().await.unwrap().try_into().unwrap();
     cluster.advance(Duration::from_hours(9));
     let before = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
-    let changed = Tokens::of(&node.change_password(&before.access, PASSWORD, NEW).await.expect(200));
+    let changed = Tokens::of(&node.change_password(&before.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     let [new] = list().await.unwrap().try_into().unwrap();
     let now = cluster.clock.now();
     assert_eq!((new.id.to_string(), new.created_at, new.last_used_at), (changed.session.clone(), now, now));
@@ -131,7 +131,7 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i5_of_sixteen_concurrent_password_changes_one_succeeds() {
+async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.password_change_per_account = None;
     let nodes = [cluster.node().await, cluster.node().await];
@@ -147,7 +147,7 @@ async fn i5_of_sixteen_concurrent_password_changes_one_succeeds() {
     let won: Vec<usize> = (0..16).filter(|&i| answers[i].status == 200).collect();
     let [winner] = won[..] else { panic!("{won:?} succeeded: {answers:?}") };
     for answer in answers.iter().filter(|answer| answer.status != 200) {
-        // The account had changed, or the session had ended.
+        // When such a request is checked, the account has changed or its session has ended.
         let refusals = [(403, "wrong_password".to_owned()), (401, "invalid_token".to_owned())];
         assert!(refusals.contains(&answer.problem()), "{answer:?}");
     }
@@ -168,11 +168,11 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let (mut old, mut new) = (PASSWORD, NEW);
+    let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
     for round in 0..10 {
         let caller = nodes[round % 2].login_with("ada", old).await;
         let id = account(&nodes[0], &caller);
-        // Each holder of a copy refreshes until it is refused.
+        // Eight holders of a copy of the refresh token refresh until they are refused.
         let racers = join_all((0..8).map(|i| {
             let (node, mut token) = (&nodes[i % 2], caller.refresh.clone());
             async move {
@@ -232,12 +232,12 @@ async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change() {
     let mut cluster = TestCluster::new();
-    // Without the throttle, which would refuse concurrent wrong passwords.
+    // The throttle would refuse concurrent wrong passwords.
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let (mut old, mut new) = (PASSWORD, NEW);
+    let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
     for round in 0..20 {
         let caller = nodes[round % 2].login_with("ada", old).await;
         let id = account(&nodes[0], &caller);
@@ -262,7 +262,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
 #[tokio::test(flavor = "multi_thread")]
 async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     let mut cluster = TestCluster::new();
-    // Without the throttle, which would refuse concurrent wrong passwords.
+    // The throttle would refuse concurrent wrong passwords.
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
@@ -313,7 +313,7 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     for except in [except, None] {
         redis.sessions.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
-        // Also after further changes to the account's sessions.
+        // The fence remains after other changes to the account's sessions.
         redis.sessions.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         // A delayed command with an older epoch does not lower the fence.
@@ -339,7 +339,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     // A replica refuses writes: the sessions can't be ended.
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
     let before = cluster.redis.dump();
-    let answer = node.change_password(&caller.access, PASSWORD, NEW).await;
+    let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
     assert!(accounts::disable(&node.state, id).await.is_err());
@@ -348,14 +348,14 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     cluster.redis.command(&["REPLICAOF", "NO", "ONE"]);
 
     // Nothing has changed.
-    assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
+    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
     node.try_login("ada", PASSWORD).await.expect(200);
     node.refresh(&other.refresh).await.expect(200);
 
     // The change succeeds when Redis accepts writes.
-    node.change_password(&caller.access, PASSWORD, NEW).await.expect(200);
+    node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
-    node.try_login("ada", NEW).await.expect(200);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
 #[tokio::test]
@@ -365,21 +365,21 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     node.account("ada").await;
     let caller = node.login("ada").await;
     let id = account(&node, &caller);
-    // The state that a node leaves behind if it is killed before it commits, or if the response of Redis was lost.
+    // Redis has the fence and the database does not have the change: the node was killed before it committed, or lost the response of Redis.
     let epoch = Some(Epoch(1));
     node.state.redis.sessions.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &caller.access).await.expect(200);
-    // Logins that were checked before are still refused.
+    // A login that was checked before the change is still refused.
     assert_eq!(
         node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
         Create::Stale
     );
-    node.change_password(&caller.access, PASSWORD, NEW).await.expect(200);
+    node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
-    node.try_login("ada", NEW).await.expect(200);
+    node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
 #[tokio::test]
@@ -397,7 +397,7 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     assert_eq!(answer.json()["revoked"], 0);
     let mut changed = Vec::new();
     for tokens in [&alone, &caller] {
-        let answer = node.change_password(&tokens.access, PASSWORD, NEW).await.expect(200);
+        let answer = node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
         changed.push(Tokens::of(&answer));
         node.get("/v1/me", &answer.text_of("access_token")).await.expect(200);
     }
@@ -423,11 +423,11 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     node.account("ada").await;
     let caller = node.login("ada").await;
     cluster.redis.signal(rustix::process::Signal::STOP);
-    let answer = node.change_password(&caller.access, PASSWORD, NEW).await;
+    let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(accounts::disable(&node.state, account(&node, &caller)).await.is_err());
     cluster.redis.signal(rustix::process::Signal::CONT);
     wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);
-    assert_eq!(node.try_login("ada", NEW).await.problem(), (401, "invalid_credentials".to_owned()));
+    assert_eq!(node.try_login("ada", NEW_PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::harness::{client::Answer, log::Log, test_cluster::TestCluster};
 
-fn absent(secrets: &[String], place: &str, bytes: &[u8]) {
+fn assert_absent(secrets: &[String], place: &str, bytes: &[u8]) {
     for secret in secrets {
         for text in [secret.clone(), BASE64_STANDARD_NO_PAD.encode(secret)] {
             let found = bytes.windows(text.len()).any(|window| window == text.as_bytes());
@@ -60,7 +60,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", &secrets[4])]).await, 200);
         assert_eq!(send("/oauth2/introspect", Some(("billing", secret)), &[("token", secret)]).await, 200);
         assert_eq!(send("/oauth2/revoke", Some(("billing", secret)), &[("token", secret)]).await, 200);
-        // In the wrong fields.
+        // Secrets in the wrong fields.
         assert_eq!(send("/oauth2/token", Some((secret, "billing")), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", Some(("billing", &secrets[3])), &[grant]).await, 401);
         assert_eq!(send("/oauth2/token", None, &[grant, ("client_id", secret), ("client_secret", secret)]).await, 401);
@@ -76,20 +76,20 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 200);
     assert_eq!(send("/oauth2/introspect", None, &[jwt, ("client_assertion", &assertion), ("token", "x")]).await, 401);
     for answer in &answers {
-        absent(&secrets, "an answer", format!("{answer:?}").as_bytes());
+        assert_absent(&secrets, "an answer", format!("{answer:?}").as_bytes());
     }
-    absent(&secrets, "Redis", &cluster.redis.dump());
+    assert_absent(&secrets, "Redis", &cluster.redis.dump());
     let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let files: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
     assert!(files.windows(7).any(|window| window == b"billing"), "the search covers the expected content");
-    absent(&secrets, "the database", &files);
+    assert_absent(&secrets, "the database", &files);
     let text = log.bytes();
     assert!(
         text.windows(22).any(|window| window == b"the assertion was used"),
         "the search covers the expected content"
     );
-    absent(&secrets, "the log", &text);
-    absent(
+    assert_absent(&secrets, "the log", &text);
+    assert_absent(
         &secrets,
         "the debug output",
         format!("{:?} {second:?}", clients::list(&node.state.sql).await.unwrap()).as_bytes(),

@@ -1,5 +1,5 @@
-//! I6: No plaintext password, refresh token, access token, secret or private key in Redis, in SQL, in the log at any level, or
-//! in the body of an error. The test searches everything that a full run leaves behind.
+//! I6: No plaintext password, refresh token, access token, secret or private key is in Redis, in SQL, in the log at any level, or
+//! in the body of an error. The test makes calls of every kind, and then searches all of these for the secrets.
 
 use base64::prelude::*;
 use latchkey::service::{accounts, keys};
@@ -17,13 +17,15 @@ use crate::harness::{
 struct Secrets(Vec<(String, Vec<u8>)>);
 
 impl Secrets {
-    fn text(&mut self, name: &str, text: &str) {
+    /// Adds a secret that is text, and its base64 form.
+    fn add_text(&mut self, name: &str, text: &str) {
         assert!(text.len() >= 16, "{name} is too short to be searched for");
         self.0.push((name.to_owned(), text.as_bytes().to_vec()));
         self.0.push((format!("{name}, in base64"), BASE64_STANDARD_NO_PAD.encode(text).into_bytes()));
     }
 
-    fn bytes(&mut self, name: &str, bytes: &[u8]) {
+    /// Adds a binary secret, and its hex, base64 and decimal forms.
+    fn add_bytes(&mut self, name: &str, bytes: &[u8]) {
         self.0.push((name.to_owned(), bytes.to_vec()));
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let list = format!("{bytes:?}");
@@ -36,20 +38,22 @@ impl Secrets {
         self.0.extend(texts.into_iter().map(|text| (format!("{name}, as text"), text.into_bytes())));
     }
 
-    /// A refresh token, and its MAC.
-    fn refresh_token(&mut self, token: &str) {
-        self.text("a refresh token", token);
-        self.text("the MAC of a refresh token", &token[66..]);
+    /// Adds a refresh token and its MAC.
+    fn add_refresh_token(&mut self, token: &str) {
+        self.add_text("a refresh token", token);
+        // the MAC is the end of the token
+        self.add_text("the MAC of a refresh token", &token[66..]);
     }
 
-    fn tokens(&mut self, tokens: &Tokens) {
-        self.refresh_token(&tokens.refresh);
-        self.access_token(&tokens.access);
+    fn add_tokens(&mut self, tokens: &Tokens) {
+        self.add_refresh_token(&tokens.refresh);
+        self.add_access_token(&tokens.access);
     }
 
-    fn access_token(&mut self, token: &str) {
-        self.text("an access token", token);
-        self.text("an access token's signature", token.rsplit('.').next().unwrap());
+    /// Adds an access token and its signature.
+    fn add_access_token(&mut self, token: &str) {
+        self.add_text("an access token", token);
+        self.add_text("an access token's signature", token.rsplit('.').next().unwrap());
     }
 
     #[track_caller]
@@ -63,7 +67,7 @@ impl Secrets {
     }
 }
 
-/// The files of the cluster: the database, its write-ahead log.
+/// The content of the database and its write-ahead log.
 fn files(cluster: &TestCluster) -> Vec<u8> {
     let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let all: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
@@ -82,7 +86,7 @@ const WRONG: &str = "marble whistle gander sunrise 3367";
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
-    let mut hidden = Secrets::default();
+    let mut secrets = Secrets::default();
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = std::time::Duration::ZERO;
     cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
@@ -96,7 +100,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         SECOND,
         WRONG,
     ] {
-        hidden.text(secret, secret);
+        secrets.add_text(secret, secret);
     }
     let node = cluster.node().await;
 
@@ -109,79 +113,80 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     };
     let mut hashes = vec![hash(&node).await];
     node.try_login("hidden", WRONG).await.expect(401);
-    // A password in the field of the name.
+    // A password in the field of the user name.
     node.try_login(WRONG, SECOND).await.expect(401);
     let first = node.login_with("hidden", FIRST).await;
-    hidden.tokens(&first);
+    secrets.add_tokens(&first);
     let first = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
-    hidden.tokens(&first);
+    secrets.add_tokens(&first);
     let cookie = json!({ "identifier": "hidden", "password": FIRST, "transport": "cookie", "device": "a tablet" });
     let answer = node.post("/v1/login", cookie).await.expect(200);
-    hidden.access_token(&answer.text_of("access_token"));
+    secrets.add_access_token(&answer.text_of("access_token"));
     let cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
-    hidden.refresh_token(cookie.split_once('=').unwrap().1);
+    secrets.add_refresh_token(cookie.split_once('=').unwrap().1);
     let with_cookie = |path: &str| node.request(Method::POST, path).header("cookie", &cookie);
     let answer = node.send(with_cookie("/v1/refresh")).await.expect(200);
-    let moved = answer.header("set-cookie").split(';').next().unwrap().to_owned();
-    hidden.refresh_token(moved.split_once('=').unwrap().1);
+    let refreshed_cookie = answer.header("set-cookie").split(';').next().unwrap().to_owned();
+    secrets.add_refresh_token(refreshed_cookie.split_once('=').unwrap().1);
 
     // A password change, key rotation, reuse and a logout.
     node.change_password(&first.access, WRONG, SECOND).await.expect(403);
-    hidden.tokens(&Tokens::of(&node.change_password(&first.access, FIRST, SECOND).await.expect(200)));
+    secrets.add_tokens(&Tokens::of(&node.change_password(&first.access, FIRST, SECOND).await.expect(200)));
     hashes.push(hash(&node).await);
     let second = node.login_with("hidden", SECOND).await;
-    hidden.tokens(&second);
+    secrets.add_tokens(&second);
     let app = &node.state;
-    let signing = |hidden: &mut Secrets| {
+    let add_signing_key = |secrets: &mut Secrets| {
         let pkcs8 = app.keys.current().signer(cluster.clock.now()).unwrap().to_pkcs8().unwrap();
+        // the tag and length of an octet string of 32 bytes, which is the private scalar
         let scalar = pkcs8.windows(2).position(|window| window == [4, 32]).unwrap() + 2;
-        hidden.bytes("a private key", &pkcs8);
-        hidden.bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
+        secrets.add_bytes("a private key", &pkcs8);
+        secrets.add_bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
     };
-    signing(&mut hidden);
+    add_signing_key(&mut secrets);
     let start = latchkey::crypto::key_rotation::Start::Now;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
     app.keys.reload().await.unwrap();
-    signing(&mut hidden);
+    add_signing_key(&mut secrets);
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
-    hidden.tokens(&third);
+    secrets.add_tokens(&third);
     cluster.advance(std::time::Duration::from_secs(11));
     node.refresh(&second.refresh).await.expect(401);
     let fourth = node.login_with("hidden", SECOND).await;
-    hidden.tokens(&fourth);
+    secrets.add_tokens(&fourth);
 
     // Secrets in wrong fields appear in no response.
     for answer in send_in_wrong_fields(&node, &[FIRST, SECOND, &fourth.refresh, &fourth.access]).await {
         // A logout answers 204 whatever is sent.
         assert!(answer.0.starts_with('4') || answer.0.starts_with("204"), "{answer:?}");
-        hidden.assert_absent_from("an error", answer.0.as_bytes());
+        secrets.assert_absent_from("an error", answer.0.as_bytes());
     }
     // Errors of Redis and of the service contain no secrets.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&fourth.refresh).await] {
         assert_eq!(answer.problem().0, 503);
-        hidden.assert_absent_from("an error", answer.text.as_bytes());
+        secrets.assert_absent_from("an error", answer.text.as_bytes());
     }
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
     let redis = cluster.redis.dump();
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
-    hidden.assert_absent_from("Redis", &redis);
-    hidden.assert_absent_from("the database", &files(&cluster));
+    secrets.assert_absent_from("Redis", &redis);
+    secrets.assert_absent_from("the database", &files(&cluster));
     node.logout(&fourth.refresh).await.expect(204);
     node.stop().await;
     let files = files(&cluster);
     assert!(contains(&files, "unknown_account") && contains(&files, "wrong_password"), "the audit log is included");
-    hidden.assert_absent_from("the database", &files);
+    secrets.assert_absent_from("the database", &files);
 
     let text = log.bytes();
     assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "the search covers the expected content");
     for hash in hashes {
         assert!(hash.starts_with("$argon2id$"));
-        hidden.text("a password's hash", &hash);
+        secrets.add_text("a password's hash", &hash);
     }
-    hidden.assert_absent_from("Redis", &redis);
-    hidden.assert_absent_from("the log", &text);
+    secrets.assert_absent_from("Redis", &redis);
+    secrets.assert_absent_from("the log", &text);
 }
 
 /// Sends secrets in wrong fields. Returns status, headers and body of each response.

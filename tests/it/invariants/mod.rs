@@ -1,4 +1,4 @@
-//! The invariants I1 to I8, I11 to I16 (`docs/architecture.md`), and the session cap, on a real Redis.
+//! The invariants I1 to I8 and I11 to I16 of `docs/architecture.md`, and the session cap, on a real Redis.
 
 mod i11_single_use;
 mod i12_no_account_oracle;

@@ -18,7 +18,7 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     }
     let account = nodes[0].state.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
     assert_eq!(events::of(&cluster.redis, account), []);
-    // A refresh does not change the order of age.
+    // The age of a session counts from its sign-in: a refresh does not make it younger.
     let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
     let newest = nodes[1].login("ada").await;
     for node in &nodes {
@@ -37,7 +37,7 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
 async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 3;
-    // Without the throttle, which limits concurrent logins.
+    // The throttle would limit concurrent logins.
     cluster.config.limits.backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
@@ -49,7 +49,7 @@ async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
         let events = events::sessions_and_causes(&cluster.redis, account);
         assert_eq!(events.len(), 16 * round - 3);
         let ended: HashSet<_> = events.iter().map(|(session, _)| session.clone()).collect();
-        assert_eq!(ended.len(), events.len(), "one event for each");
+        assert_eq!(ended.len(), events.len(), "one event for each ended session");
         assert!(events.iter().all(|(_, reason)| reason == "limit"));
         assert!(live.iter().all(|session| !ended.contains(&session.id.to_string())), "no event for live sessions");
     }

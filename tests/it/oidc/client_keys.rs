@@ -91,7 +91,7 @@ async fn refresh_with(
     token_with(node, cluster, client_id, key, &form).await
 }
 
-/// Gives the user's consent to an app that authenticates with this key. Returns the refresh token.
+/// Records the user's consent to an app that authenticates with this key. Returns the refresh token.
 async fn sign_in(
     (node, cluster): (&Node, &TestCluster),
     browser: &Browser,

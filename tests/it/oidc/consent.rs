@@ -36,7 +36,7 @@ async fn session(node: &Node, browser: &Browser) -> BrowserSession {
     browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
 }
 
-/// Gives consent as the page does, and returns the authorization code.
+/// Consents as the page does, and returns the authorization code.
 async fn consent(node: &Node, browser: &Browser, handle: &str) -> String {
     let parsed = RequestHandle::parse(handle).unwrap();
     let session = session(node, browser).await;

@@ -97,7 +97,7 @@ pub(super) async fn refresh(node: &Node, client_id: &str, tokens: &Value) -> Ans
     token_as(node, client_id, &form).await
 }
 
-/// Gives the user's consent to an app, and returns its tokens.
+/// Records the user's consent to an app, and returns its tokens.
 pub(super) async fn sign_in(node: &Node, browser: &Browser, server: &DocumentServer, client_id: &str) -> Value {
     let code = allow(node, browser, server, &request(server, client_id)).await;
     exchange(node, server, client_id, &code).await.expect(200).json()

@@ -41,7 +41,7 @@ async fn app(node: &Node, method: &str) -> ServiceClient {
     ServiceClient { id: text(&registered, "client_id").to_owned(), secret }
 }
 
-/// Gives the user's consent to an app, and returns the authorization code.
+/// Records the user's consent to an app, and returns the authorization code.
 async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");

@@ -17,12 +17,12 @@ use super::{
 use crate::harness::wait;
 
 on_every_server!(
-    batch_operations_have_their_own_answers,
+    batched_operations_have_separate_results,
     i1_token_presented_concurrently_has_one_successor,
     batched_revocations_append_one_event_each
 );
 
-async fn batch_operations_have_their_own_answers(server: Redis) {
+async fn batched_operations_have_separate_results(server: Redis) {
     let store = server.store();
     let accounts: Vec<_> = std::iter::repeat_with(account).take(40).collect();
     for account in &accounts {
@@ -30,7 +30,8 @@ async fn batch_operations_have_their_own_answers(server: Redis) {
     }
     let rotate =
         |account, generation, now| store.sessions.rotate(account, session(1), Generation(generation), GRACE, IDLE, now);
-    // some of the refreshes leave the fast path
+    // Some of the accounts make the batch script fall back from its fast path: sessions that were rotated before, an unknown session, a record
+    // of a newer version, and a key of another type.
     let (repeated, reused, gone, newer, foreign) = (accounts[3], accounts[5], account(), accounts[7], account());
     rotate(repeated, 0, NOW).await.unwrap();
     rotate(reused, 0, NOW).await.unwrap();
@@ -47,10 +48,10 @@ async fn batch_operations_have_their_own_answers(server: Redis) {
     let before = server.calls("evalsha");
     let now = NOW + GRACE / 2;
     let answers = run_on_one_thread(join_all(requested.iter().map(|account| {
-        let at = if *account == reused { NOW + GRACE } else { now };
-        rotate(*account, 0, at)
+        let presented_at = if *account == reused { NOW + GRACE } else { now };
+        rotate(*account, 0, presented_at)
     })));
-    assert_eq!(server.calls("evalsha") - before, 2, "32 and the rest");
+    assert_eq!(server.calls("evalsha") - before, 2, "42 operations: a batch of 32 and one of the rest");
     for (account, answer) in requested.into_iter().zip(answers) {
         match answer {
             Ok(Rotation::Rotated(grant)) => {
@@ -98,10 +99,10 @@ async fn batched_revocations_append_one_event_each(server: Redis) {
     for account in &accounts {
         create(&store, *account, session(1), NOW).await;
     }
-    // the script is loaded once
+    // The first call loads the script.
     assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
-    // one of them twice
+    // the session of the first account is revoked twice
     let requested = accounts.iter().chain(&accounts[..1]);
     let ended = run_on_one_thread(join_all(
         requested.map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
@@ -117,7 +118,7 @@ async fn batched_revocations_append_one_event_each(server: Redis) {
     store.close().await;
 }
 
-/// A cluster of one node behind a plain URL: the client learns from an error that a batch may not span slots.
+/// The URL does not say that Redis runs in cluster mode. The client learns from an error that a batch must not span slots.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_refused_across_slots_is_split() {
     let server = Redis::with_port(&["--cluster-enabled", "yes"]);

@@ -32,7 +32,7 @@ use crate::harness::{
 const SHORT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs every session operation on each of `accounts` accounts.
-async fn everything_works(store: &RedisStores, accounts: usize) {
+async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
     wait::until("the store is connected", || async { store.health.ping().await.is_ok() }).await;
     store.health.inspect().await.unwrap();
     for _ in 0..accounts {
@@ -63,9 +63,9 @@ pub(crate) async fn cluster() -> Vec<Redis> {
         })
         .collect();
     let addresses: Vec<String> = masters.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
-    let made =
+    let created =
         Command::new("redis-cli").args(["--cluster", "create"]).args(&addresses).arg("--cluster-yes").output().unwrap();
-    assert!(made.status.success(), "{made:?}");
+    assert!(created.status.success(), "{created:?}");
     wait::until("the cluster is complete", || async {
         masters.iter().all(|server| server.command(&["CLUSTER", "INFO"]).contains("cluster_state:ok"))
     })
@@ -76,9 +76,9 @@ pub(crate) async fn cluster() -> Vec<Redis> {
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_runs_every_operation() {
     let masters = cluster().await;
-    // One address of the cluster suffices.
+    // The URL needs the address of one node only.
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    everything_works(&store, 50).await;
+    assert_all_operations_work(&store, 50).await;
     for server in &masters {
         assert_ne!(server.command(&["DBSIZE"]), "0", "every master holds keys");
     }
@@ -102,7 +102,7 @@ async fn sentinel_runs_every_operation() {
     })
     .unwrap();
     let store = store(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
-    everything_works(&store, 1).await;
+    assert_all_operations_work(&store, 1).await;
     store.close().await;
 }
 
@@ -144,7 +144,7 @@ async fn password_with_special_characters_authenticates_on_port_and_socket() {
 async fn password_only_url_authenticates_default_user() {
     let server = Redis::with_port(&["--requirepass", "s3cr3t pass", "--appendonly", "yes", "--appendfsync", "always"]);
     let store = store(&format!("redis://:s3cr3t%20pass@127.0.0.1:{}", server.port()));
-    everything_works(&store, 1).await;
+    assert_all_operations_work(&store, 1).await;
     store.close().await;
 }
 
@@ -159,19 +159,19 @@ async fn database_number_in_socket_url_selects_database() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_password_is_named_and_not_shown() {
+async fn wrong_password_is_reported_without_the_password() {
     let server = Redis::with_port(&["--requirepass", "s3cr3t"]);
     for credentials in [":wr0ng-one@", ""] {
         let store = store_with(&format!("redis://{credentials}127.0.0.1:{}", server.port()), SHORT_TIMEOUT);
-        let text_of = |error: RedisError| {
+        let message = |error: RedisError| {
             let text = format!("{error} {error:?}");
             assert!(!text.contains("wr0ng-one"), "{text}");
             assert!(matches!(error, RedisError::Unavailable(_)), "{text}");
             error.to_string()
         };
         wait::until("the error names the password, the setting and the address", || async {
-            let ping = text_of(store.health.ping().await.unwrap_err());
-            let inspect = text_of(store.health.inspect().await.unwrap_err());
+            let ping = message(store.health.ping().await.unwrap_err());
+            let inspect = message(store.health.inspect().await.unwrap_err());
             let address = format!("(redis.url, 127.0.0.1:{})", server.port());
             [ping, inspect].iter().all(|text| text.contains("password") && text.contains(&address))
         })
@@ -182,7 +182,7 @@ async fn wrong_password_is_named_and_not_shown() {
 
 /// Redis 5 and older don't know HELLO.
 #[tokio::test(flavor = "multi_thread")]
-async fn redis_older_than_6_is_named() {
+async fn redis_older_than_6_is_reported_with_its_version() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -207,26 +207,29 @@ async fn redis_older_than_6_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_connection_is_named_without_debug_output() {
+async fn refused_connection_is_reported_with_cause_setting_and_address() {
     let port = guard::free_port();
     let store = store_with(&format!("redis://127.0.0.1:{port}"), SHORT_TIMEOUT);
     let expected = format!("Redis is unavailable: connection refused (redis.url, 127.0.0.1:{port})");
-    wait::until("the error is precise", || async { store.health.ping().await.unwrap_err().to_string() == expected })
-        .await;
+    wait::until("the error names the cause, the setting and the address", || async {
+        store.health.ping().await.unwrap_err().to_string() == expected
+    })
+    .await;
     store.close().await;
 }
 
-/// Managed services fail over by pointing the host name at the new master; the old master keeps running as a replica, so
-/// existing connections survive.
+/// Managed services fail over by pointing the host name at the new master. The old master keeps running as a replica, so
+/// existing connections are not closed.
 #[tokio::test(flavor = "multi_thread")]
-async fn failover_behind_one_address_is_followed() {
+async fn store_follows_failover_behind_one_address() {
     let (old, new) = (Redis::with_port(DURABLE), Redis::with_port(DURABLE));
-    let port_of = |server: &Redis| server.port().to_string();
-    new.command(&["REPLICAOF", "127.0.0.1", &port_of(&old)]);
+    let port_text = |server: &Redis| server.port().to_string();
+    new.command(&["REPLICAOF", "127.0.0.1", &port_text(&old)]);
     let target = Arc::new(AtomicU16::new(old.port()));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let address = tokio::spawn({
+    // a TCP proxy, which stands for the host name
+    let proxy = tokio::spawn({
         let target = Arc::clone(&target);
         async move {
             while let Ok((mut client, _)) = listener.accept().await {
@@ -244,7 +247,7 @@ async fn failover_behind_one_address_is_followed() {
     }
 
     new.command(&["REPLICAOF", "NO", "ONE"]);
-    old.command(&["REPLICAOF", "127.0.0.1", &port_of(&new)]);
+    old.command(&["REPLICAOF", "127.0.0.1", &port_text(&new)]);
     target.store(new.port(), Ordering::SeqCst);
     wait::until("a write finds the new master", || async {
         stores[0].sessions.create(new_session(account(), session(2)), NOW).await.is_ok()
@@ -257,29 +260,40 @@ async fn failover_behind_one_address_is_followed() {
     for store in stores {
         store.close().await;
     }
-    address.abort();
+    proxy.abort();
 }
 
 /// The health check names each missing right of a restricted user.
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_acl_rights_are_findings() {
     let server = Redis::start();
-    server.command(&["ACL", "SETUSER", "dangerless", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-@dangerous", "-@admin"]);
-    server.command(&["ACL", "SETUSER", "channelless", "on", ">pw", "~lk:*", "resetchannels", "+@all"]);
-    server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
-    server.command(&["ACL", "SETUSER", "keyless", "on", ">pw", "~other:*", "&lk:*", "+@all"]);
-    let rights = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    server.command(&[
+        "ACL",
+        "SETUSER",
+        "without_dangerous",
+        "on",
+        ">pw",
+        "~lk:*",
+        "&lk:*",
+        "+@all",
+        "-@dangerous",
+        "-@admin",
+    ]);
+    server.command(&["ACL", "SETUSER", "without_channels", "on", ">pw", "~lk:*", "resetchannels", "+@all"]);
+    server.command(&["ACL", "SETUSER", "without_subscribe", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
+    server.command(&["ACL", "SETUSER", "without_keys", "on", ">pw", "~other:*", "&lk:*", "+@all"]);
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
     let documented =
-        rights.lines().find_map(|line| line.strip_prefix("ACL SETUSER latchkey ")).expect("the documented rule");
+        document.lines().find_map(|line| line.strip_prefix("ACL SETUSER latchkey ")).expect("the documented rule");
     let documented: Vec<_> =
         documented.split(' ').map(|word| if word.starts_with('>') { ">pw" } else { word }).collect();
     server.command(&[&["ACL", "SETUSER", "latchkey"], &documented[..]].concat());
     for (user, expected) in [
         ("latchkey", vec![]),
-        ("dangerless", vec![("info", Severity::Warning)]),
-        ("channelless", vec![("channel", Severity::Warning)]),
-        ("deaf", vec![("channel", Severity::Warning)]),
-        ("keyless", vec![("rights", Severity::Error)]),
+        ("without_dangerous", vec![("info", Severity::Warning)]),
+        ("without_channels", vec![("channel", Severity::Warning)]),
+        ("without_subscribe", vec![("channel", Severity::Warning)]),
+        ("without_keys", vec![("rights", Severity::Error)]),
     ] {
         let store = store(&format!("redis+unix://{user}:pw@{}", server.socket().display()));
         store.health.probe_subscription().await.unwrap();
@@ -287,7 +301,7 @@ async fn missing_acl_rights_are_findings() {
         let codes: Vec<_> = findings.iter().map(|finding| (finding.code, finding.severity)).collect();
         assert_eq!(codes, expected, "{user}: {findings:?}");
         if user == "latchkey" {
-            everything_works(&store, 2).await;
+            assert_all_operations_work(&store, 2).await;
         }
         store.close().await;
     }
@@ -297,15 +311,15 @@ async fn missing_acl_rights_are_findings() {
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_subscription_is_a_finding_until_it_is_allowed() {
     let server = Redis::start();
-    server.command(&["ACL", "SETUSER", "deaf", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
-    let store = store(&format!("redis+unix://deaf:pw@{}", server.socket().display()));
+    server.command(&["ACL", "SETUSER", "without_subscribe", "on", ">pw", "~lk:*", "&lk:*", "+@all", "-subscribe"]);
+    let store = store(&format!("redis+unix://without_subscribe:pw@{}", server.socket().display()));
     store.revocation_log.start_replication();
     let is_denied = || async {
         let findings = store.health.inspect().await.unwrap();
         findings.iter().any(|finding| finding.code == "channel" && finding.detail.contains("+subscribe"))
     };
     wait::until("the denied subscription is a finding", &is_denied).await;
-    server.command(&["ACL", "SETUSER", "deaf", "+subscribe"]);
+    server.command(&["ACL", "SETUSER", "without_subscribe", "+subscribe"]);
     wait::until("the subscription is allowed", || async { !is_denied().await }).await;
     wait::until("the session cache is valid", || async { store.revocation_log.cache_is_valid() }).await;
     store.close().await;
@@ -339,36 +353,36 @@ async fn tls_client_certificate_is_presented() {
     let path = |name: &str| folder.path().join(name);
     let port = guard::free_port();
     let _server = tls_server(folder.path(), port, "yes");
-    let without = RedisSettings {
+    let without_certificate = RedisSettings {
         tls_ca: Some(path("ca.pem")),
         command_timeout: SHORT_TIMEOUT,
         ..settings(&format!("rediss://127.0.0.1:{port}"))
     };
-    let refused = connect(&without);
+    let refused = connect(&without_certificate);
     wait::until("the error names the setting", || async {
         refused.health.ping().await.unwrap_err().to_string().contains("redis.tls_cert")
     })
     .await;
     refused.close().await;
 
-    let with = RedisSettings {
+    let with_certificate = RedisSettings {
         tls_cert: Some(path("server.pem")),
         tls_key: Some(path("server.key")),
         command_timeout: Duration::from_secs(5),
-        ..without.clone()
+        ..without_certificate.clone()
     };
-    let store = connect(&with);
-    everything_works(&store, 1).await;
+    let store = connect(&with_certificate);
+    assert_all_operations_work(&store, 1).await;
     store.close().await;
 
-    let missing = RedisSettings { tls_key: Some(path("nothing.key")), ..with };
+    let missing = RedisSettings { tls_key: Some(path("nothing.key")), ..with_certificate };
     let result = RedisStores::connect(
         missing.url.as_ref().unwrap(),
         &missing,
         &test_cluster::cache(),
         &Cores::current_runtime(),
     );
-    let Err(error) = result else { panic!("a key that is missing") };
+    let Err(error) = result else { panic!("a missing key file is accepted") };
     assert!(error.to_string().starts_with("redis.tls_key: "), "{error}");
 }
 
@@ -392,7 +406,7 @@ async fn tls_with_system_authorities_connects() {
     const URL: &str = "LATCHKEY_TEST_TLS_URL";
     if let Ok(url) = std::env::var(URL) {
         let store = store(&url);
-        everything_works(&store, 1).await;
+        assert_all_operations_work(&store, 1).await;
         store.close().await;
         return;
     }
@@ -411,7 +425,7 @@ async fn tls_with_system_authorities_connects() {
     assert!(child.status.success(), "{child:?}");
     assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"), "{child:?}");
 
-    // Without that environment the authority is unknown.
+    // Without that environment variable the authority is unknown.
     let store = store_with(&url, SHORT_TIMEOUT);
     wait::until("the error names the authority", || async {
         store.health.ping().await.unwrap_err().to_string().contains("unknown authority (redis.tls_ca)")
