@@ -135,7 +135,7 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn export_is_a_file_and_deletion_needs_a_checked_box() {
+async fn export_is_a_download_and_deletion_requires_the_checked_box() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;
@@ -151,7 +151,7 @@ async fn export_is_a_file_and_deletion_needs_a_checked_box() {
     ada.open("/account").await.expect(303);
 }
 
-/// The pages need a recent authentication where the API does (ASVS 7.5.2).
+/// The pages require a recent authentication wherever the API does (ASVS 7.5.2).
 #[tokio::test(flavor = "multi_thread")]
 async fn end_of_another_session_needs_a_recent_authentication() {
     let cluster = cluster();
@@ -175,7 +175,7 @@ async fn end_of_another_session_needs_a_recent_authentication() {
     node.refresh(&phone.refresh).await.expect(401);
 }
 
-/// The policy or the roles may have changed since the browser signed in (I14).
+/// The roles, and with them the required factor, may change after the browser has signed in (I14).
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_browsers_session_without_the_required_factor_ends() {
     use latchkey::domain::{account::Roles, factor::FactorPolicy};
@@ -191,8 +191,8 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     latchkey::service::accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
     let answer = ada.open("/account").await.expect(303);
     assert_eq!(answer.header("location"), "/account/sign-in?next=");
-    let owner = node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap();
-    assert!(owner.is_empty(), "{owner:?}");
+    let remaining = node.state.redis.sessions.list(account, node.state.clock.now()).await.unwrap();
+    assert!(remaining.is_empty(), "{remaining:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,7 +219,7 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     let fields = [("email", "ada@work.example"), ("code", mail.code()), ("proof", "none")];
     let verified = ada.submit("/account/verify-address", &fields).await.expect(200);
     assert!(verified.text.contains("Your address is confirmed"), "{}", verified.text);
-    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "another session has taken its place");
+    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "a new session takes the place of the former one");
 
     let id = |page: &crate::harness::client::Answer| {
         page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
@@ -228,7 +228,7 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     let changed = ada.submit("/account/address/primary", &[("id", &id(&page))]).await.expect(303);
     let page = ada.follow(&changed).await.expect(200);
     assert!(page.text.contains("The primary address is changed"), "{}", page.text);
-    // the former primary address was not verified: its owner gets no link, and it leaves without a notice
+    // The former primary address was never verified, so its removal sends no mail to it.
     let removed = ada.submit("/account/address/remove", &[("id", &id(&page))]).await.expect(303);
     let page = ada.follow(&removed).await.expect(200);
     assert!(page.text.contains("The address is removed") && !page.text.contains(ADA), "{}", page.text);
@@ -238,7 +238,7 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     node.client.try_login(ADA, PASSWORD).await.expect(401);
 }
 
-/// The page that takes the code sends the mail again, for the address of the signed-in account.
+/// The page that takes the code can send the mail again.
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_of_an_added_address_is_sent_again() {
     let mut cluster = cluster();

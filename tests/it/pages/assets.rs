@@ -2,14 +2,14 @@
 
 use super::{cluster, visitor::Visitor};
 
-/// The values of an attribute that point to assets.
+/// The paths of the assets to which attributes refer.
 fn assets(html: &str) -> Vec<String> {
     let parts = html.split('"').filter(|part| part.starts_with("/account/assets/"));
     parts.map(str::to_owned).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn assets_are_cached_for_ever_under_names_of_their_content() {
+async fn assets_are_immutable_under_names_with_their_digest() {
     let mut cluster = cluster();
     let logo = cluster.folder().join("logo.svg");
     std::fs::write(&logo, "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 1 1'/>").unwrap();

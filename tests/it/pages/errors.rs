@@ -1,4 +1,4 @@
-//! Errors on pages: in the language of the visitor, with what to do.
+//! Errors on pages: in the language of the visitor, and with advice.
 
 use latchkey::{
     domain::locale::Locale,
@@ -23,7 +23,8 @@ const NOT_ON_PAGES: &[Code] = &[
     Code::HeadersTooLarge,
     Code::InvalidFields,
 ];
-const NO_FIELDS_OF_PAGES: &[FieldCode] =
+/// Field errors that no form of a page can cause.
+const FIELD_CODES_NOT_ON_PAGES: &[FieldCode] =
     &[FieldCode::UnknownField, FieldCode::UnknownValue, FieldCode::WrongType, FieldCode::MetadataTooLarge];
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +33,8 @@ async fn every_error_of_a_page_has_a_text_in_every_language() {
     let node = cluster.node().await;
     let pages = node.state.pages.as_ref().unwrap();
     let codes = Code::ALL.iter().filter(|code| !NOT_ON_PAGES.contains(code)).map(|code| code.as_str());
-    let fields = FieldCode::ALL.iter().filter(|code| !NO_FIELDS_OF_PAGES.contains(code)).map(|code| code.as_str());
+    let fields =
+        FieldCode::ALL.iter().filter(|code| !FIELD_CODES_NOT_ON_PAGES.contains(code)).map(|code| code.as_str());
     let codes: Vec<_> = codes.chain(fields).collect();
     for locale in Locale::ALL {
         let missing: Vec<_> = codes.iter().filter(|code| !pages.has_error_text(locale, code)).collect();
@@ -41,7 +43,7 @@ async fn every_error_of_a_page_has_a_text_in_every_language() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unknown_page_and_wrong_method_are_pages_and_those_of_the_api_are_problems() {
+async fn unknown_path_and_wrong_method_get_a_page_below_account_and_a_problem_elsewhere() {
     let cluster = cluster();
     let node = cluster.node().await;
     let mut visitor = Visitor::new(&node);

@@ -1,4 +1,4 @@
-//! Forged requests: a form counts only if a page of the same browser and session sent it.
+//! Forged requests (CSRF): a form is accepted only from a page of the same browser and session.
 
 use latchkey::http::PAGE_PATHS;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::harness::client::PASSWORD;
 
-/// The pages with forms that need no session, and those that need one.
+/// The pages with forms that need no session.
 const SIGNED_OUT: [&str; 9] = [
     "/account/sign-in",
     "/account/sign-in-code",
@@ -20,6 +20,7 @@ const SIGNED_OUT: [&str; 9] = [
     "/account/undo-address",
     "/account/not-me",
 ];
+/// The pages with forms that need a session.
 const SIGNED_IN: [&str; 7] = [
     "/account",
     "/account/security",
@@ -30,7 +31,7 @@ const SIGNED_IN: [&str; 7] = [
     "/account/reauthenticate",
 ];
 
-/// Fields that would be accepted somewhere.
+/// Fields of which each form needs some: with a valid token, forms would accept them.
 const FIELDS: [(&str, &str); 5] = [
     ("identifier", "ada"),
     ("password", PASSWORD),
@@ -39,8 +40,8 @@ const FIELDS: [(&str, &str); 5] = [
     ("current_password", PASSWORD),
 ];
 
-/// Asserts that a page refuses all its forms with a missing token, another browser's token, or from another site.
-async fn refuses(visitor: &mut Visitor, other: &str, page: &str) {
+/// Asserts that all forms of a page are refused with a missing token, with another browser's token, and from another site.
+async fn assert_refuses_forged_forms(visitor: &mut Visitor, other: &str, page: &str) {
     let opened = visitor.open(page).await.expect(200);
     let forms = actions(&opened);
     assert!(!forms.is_empty(), "{page}");
@@ -69,7 +70,7 @@ async fn forms_before_sign_in_are_bound_to_the_browser() {
     let (mut visitor, mut eve) = (Visitor::new(&node), Visitor::new(&node));
     eve.open("/account/sign-in").await.expect(200);
     for page in SIGNED_OUT {
-        refuses(&mut visitor, &eve.csrf, page).await;
+        assert_refuses_forged_forms(&mut visitor, &eve.csrf, page).await;
     }
     assert!(cluster.mails_to("eve@example.com").is_empty());
 }
@@ -86,13 +87,13 @@ async fn forms_after_sign_in_are_bound_to_the_session() {
     let mut other = signed_in(&node).await;
     other.open("/account").await.expect(200);
     for page in SIGNED_IN {
-        refuses(&mut visitor, &other.csrf, page).await;
-        refuses(&mut visitor, &before, page).await;
+        assert_refuses_forged_forms(&mut visitor, &other.csrf, page).await;
+        assert_refuses_forged_forms(&mut visitor, &before, page).await;
     }
     visitor.open("/account").await.expect(200);
 }
 
-/// Every path of the pages that takes a form, so that no new one is forgotten.
+/// Checks every path of the pages that accepts POST, so that the test covers new forms, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_form_is_refused_without_its_token_or_from_another_site() {
     let cluster = cluster();

@@ -42,7 +42,7 @@ async fn committed_change_is_stored() {
 }
 
 #[tokio::test]
-async fn dropped_change_is_undone() {
+async fn change_dropped_without_commit_is_rolled_back() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let before = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -62,7 +62,7 @@ async fn dropped_change_is_undone() {
 }
 
 #[tokio::test]
-async fn former_address_that_is_stored_again_keeps_its_time_and_gets_the_later_end() {
+async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires_later() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let id = sql.insert_account(&new_account("ann@example.com")).await.unwrap().id;
@@ -75,7 +75,8 @@ async fn former_address_that_is_stored_again_keeps_its_time_and_gets_the_later_e
             change.commit().await.unwrap();
         }
         let found = sql.former_addresses(id, at(2)).await.unwrap();
-        let found: Vec<_> = found.into_iter().map(|it| (it.email.key(), it.created_at, it.expires_at)).collect();
+        let found: Vec<_> =
+            found.into_iter().map(|former| (former.email.key(), former.created_at, former.expires_at)).collect();
         let expected = |key: &str, from, until| (key.to_owned(), at(from), at(until));
         assert_eq!(found, [expected("eve@example.com", 1, 73), expected("ann@example.com", 0, 74)]);
 
@@ -84,7 +85,7 @@ async fn former_address_that_is_stored_again_keeps_its_time_and_gets_the_later_e
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1);
         change.remove_former_address(&email("eve@example.com")).await.unwrap();
         change.clear_former_addresses(Some(at(1))).await.unwrap();
-        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "it is older");
+        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "the older address is kept");
         change.clear_former_addresses(None).await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 0);
     })

@@ -28,6 +28,7 @@ fn hash(byte: u8) -> ClientSecretHash {
     ClientSecretHash::new([byte; 32])
 }
 
+/// The time `minute` minutes after the Unix epoch.
 fn at(minute: i64) -> Timestamp {
     Timestamp::from_millis(minute * 60_000)
 }
@@ -53,17 +54,17 @@ async fn client_secret_rotates_and_first_disable_time_is_kept() {
         let sql = backend.node().await;
         sql.insert_client(&client("a")).await.unwrap();
         sql.insert_client(&client("b")).await.unwrap();
-        let (a, nobody) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
+        let (a, unknown) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
         for (new, old, until) in [(2, 1, 10), (3, 2, 20)] {
             assert!(sql.rotate_client_secret(&a, &hash(new), at(until), at(1)).await.unwrap());
             let former_secret = Some(FormerSecret { hash: hash(old), until: at(until) });
             let expected = Client { secret: hash(new), former_secret, ..client("a") };
             assert_eq!(sql.clients().await.unwrap(), [expected, client("b")]);
         }
-        assert!(!sql.rotate_client_secret(&nobody, &hash(4), at(1), at(1)).await.unwrap());
+        assert!(!sql.rotate_client_secret(&unknown, &hash(4), at(1), at(1)).await.unwrap());
         assert!(sql.disable_client(&a, at(30)).await.unwrap());
         assert!(sql.disable_client(&a, at(40)).await.unwrap(), "disabling again is no error");
-        assert!(!sql.disable_client(&nobody, at(30)).await.unwrap());
+        assert!(!sql.disable_client(&unknown, at(30)).await.unwrap());
         let disabled: Vec<_> = sql.clients().await.unwrap().into_iter().map(|client| client.disabled_at).collect();
         assert_eq!(disabled, [Some(at(30)), None]);
     })
@@ -75,15 +76,18 @@ async fn client_is_enabled_again_and_deleted_client_frees_its_name() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.insert_client(&client("a")).await.unwrap();
-        let (a, nobody) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
+        let (a, unknown) = (ClientId::parse("a").unwrap(), ClientId::parse("nobody").unwrap());
         assert!(sql.disable_client(&a, at(1)).await.unwrap());
         assert!(sql.enable_client(&a, at(2)).await.unwrap());
         assert!(sql.enable_client(&a, at(3)).await.unwrap(), "enabling again is no error");
         assert_eq!(sql.clients().await.unwrap(), [client("a")]);
-        assert!(!sql.enable_client(&nobody, at(4)).await.unwrap());
+        assert!(!sql.enable_client(&unknown, at(4)).await.unwrap());
         assert!(sql.delete_client(&a, at(5)).await.unwrap());
         assert!(!sql.delete_client(&a, at(6)).await.unwrap());
-        assert!(sql.insert_client(&Client { secret: hash(7), ..client("a") }).await.unwrap(), "the name is free");
+        assert!(
+            sql.insert_client(&Client { secret: hash(7), ..client("a") }).await.unwrap(),
+            "the name can be used again"
+        );
     })
     .await;
 }

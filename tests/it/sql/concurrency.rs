@@ -17,8 +17,8 @@ where
     F: Future<Output = T> + Send + 'static,
 {
     let mut tasks = JoinSet::new();
-    for n in 0..RACERS {
-        tasks.spawn(racer(nodes[n % 2].clone(), n));
+    for number in 0..RACERS {
+        tasks.spawn(racer(nodes[number % 2].clone(), number));
     }
     tasks.join_all().await
 }

@@ -37,12 +37,12 @@ async fn sqlite_file_is_private_to_its_owner() {
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.file_name());
         files += 1;
     }
-    assert_eq!(files, 3, "the database, its log and the log's index");
+    assert_eq!(files, 3, "the database, its write-ahead log and that log's index");
     assert!(file.exists());
 }
 
 #[tokio::test]
-async fn sqlite_file_survives_restart() {
+async fn account_in_sqlite_survives_restart() {
     let backend = Backend::sqlite();
     let sql = backend.node().await;
     let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
@@ -68,7 +68,7 @@ async fn locked_sqlite_is_unavailable() {
 }
 
 #[tokio::test]
-async fn other_file_than_sqlite_is_corrupt() {
+async fn file_that_is_not_sqlite_is_corrupt() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("latchkey.db");
     std::fs::write(&file, "Dear diary, ".repeat(1000)).unwrap();
@@ -77,7 +77,7 @@ async fn other_file_than_sqlite_is_corrupt() {
 }
 
 #[tokio::test]
-async fn missing_folder_is_named() {
+async fn missing_folder_is_reported_with_its_path() {
     let error = Sql::connect(&settings("sqlite:///nowhere/at/all.db")).await.unwrap_err();
     assert_eq!(error.to_string(), "/nowhere/at/all.db: No such file or directory (os error 2)");
 }
@@ -109,7 +109,7 @@ async fn unreachable_postgres_is_unavailable_and_hides_password() {
 }
 
 #[tokio::test]
-async fn unreachable_postgres_is_named_without_password() {
+async fn unreachable_postgres_is_reported_with_address_and_without_password() {
     let port = guard::free_port();
     let url = format!("postgres://latchkey:hunter2@127.0.0.1:{port}/latchkey");
     let down = DatabaseSettings { acquire_timeout: Duration::from_millis(50), ..settings(&url) };
@@ -151,10 +151,10 @@ async fn postgres_client_certificate_is_presented() {
     let server = postgres::Postgres::start_with_client_certificates(folder.path()).unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     let tls = format!("{}?sslmode=verify-full&sslrootcert={}", server.url("postgres"), file("ca.pem"));
-    let with =
+    let with_certificate =
         |name: &str| format!("{tls}&sslcert={}&sslkey={}", file(&format!("{name}.pem")), file(&format!("{name}.key")));
 
-    let sql = Sql::connect(&settings(&with("client"))).await.unwrap();
+    let sql = Sql::connect(&settings(&with_certificate("client"))).await.unwrap();
     sql.migrate().await.unwrap();
     let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
     assert_eq!(sql.account(account.id).await.unwrap(), Some(account));
@@ -165,13 +165,13 @@ async fn postgres_client_certificate_is_presented() {
     };
     for (url, text) in [
         (tls.clone(), "connection requires a valid client certificate (28000); sslcert and sslkey name it"),
-        (with("stranger"), "certificate authentication failed for user \"postgres\""),
+        (with_certificate("stranger"), "certificate authentication failed for user \"postgres\""),
     ] {
         let error = refusal(&url).await;
         assert!(!error.is_unavailable() && error.to_string().contains(text), "{error}");
     }
-    // the server's own certificate is verified too
-    let unknown = with("client").replace("ca.pem", "stranger.pem");
+    // The client also verifies the server's certificate.
+    let unknown = with_certificate("client").replace("ca.pem", "stranger.pem");
     let error = refusal(&unknown).await.to_string();
     assert!(error.contains("TLS: the server's certificate is of an unknown authority"), "{error}");
 }

@@ -1,4 +1,4 @@
-//! Clients that no operator has registered, in SQL.
+//! Dynamic clients in SQL: clients that users have allowed, and that no operator has registered.
 
 use std::time::Duration;
 
@@ -36,9 +36,9 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
         let sql = backend.node().await;
         let (ada, bob) = (new_id(), new_id());
         assert!(allow(&sql, ada, 1, 2).await && allow(&sql, ada, 2, 2).await);
-        assert!(!allow(&sql, ada, 3, 2).await, "one too many");
-        assert!(allow(&sql, ada, 2, 2).await, "a known one needs no place");
-        assert!(allow(&sql, bob, 1, 2).await, "of another account");
+        assert!(!allow(&sql, ada, 3, 2).await, "the account has the maximum number of clients");
+        assert!(allow(&sql, ada, 2, 2).await, "a client that is stored already does not count again");
+        assert!(allow(&sql, bob, 1, 2).await, "each account has a limit of its own");
         let stored = sql.dynamic_clients(10).await.unwrap();
         assert_eq!(stored.iter().map(|client| client.id.clone()).collect::<Vec<_>>(), [id(1), id(2)]);
         assert_eq!(sql.dynamic_client(id(3).as_str()).await.unwrap(), None);
@@ -51,7 +51,7 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
 }
 
 #[tokio::test]
-async fn consent_adds_to_the_scopes_and_resources_of_the_earlier_one() {
+async fn consent_adds_its_scopes_and_resources_to_an_earlier_consent() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let (ada, items) = (new_id(), |text: &str| SpaceSeparated::from_spaced(text).unwrap());
@@ -82,7 +82,7 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
         for number in 2..=3 {
             assert!(sql.delete_consent(ada, &id(number), NOW).await.unwrap());
         }
-        assert_eq!(sql.prune_dynamic_clients(NOW).await.unwrap(), 0, "allowed just now");
+        assert_eq!(sql.prune_dynamic_clients(NOW).await.unwrap(), 0, "clients that were allowed just now are kept");
         assert_eq!(sql.prune_dynamic_clients(NOW + Duration::from_secs(1)).await.unwrap(), 1);
         let left: Vec<_> = sql.dynamic_clients(10).await.unwrap().into_iter().map(|client| client.id).collect();
         assert_eq!(left, [id(1), id(3)]);
@@ -93,7 +93,7 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
 }
 
 #[tokio::test]
-async fn client_that_is_allowed_while_rows_are_deleted_stays() {
+async fn client_allowed_during_a_prune_is_kept() {
     on_every_backend(async |backend| {
         let (sql, other) = (backend.node().await, backend.connect().await);
         let ada = new_id();

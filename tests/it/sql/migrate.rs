@@ -1,4 +1,4 @@
-//! Schema migrations: applied once, concurrently safe, never backwards.
+//! Schema migrations: each is applied once, also by concurrent nodes, and a newer database is refused unless its changes only add.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use latchkey::{
@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 use super::{Backend, LATER, NOW, new_account, new_id, on_every_backend};
 use crate::harness::postgres;
 
-/// The number of migrations.
-fn files() -> u32 {
+/// The number of migrations: the files without a dialect in their names.
+fn migrations() -> u32 {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     u32::try_from(names.filter(|name| name.matches('.').count() == 1).count()).unwrap()
@@ -35,7 +35,7 @@ pub(super) async fn execute_sql(backend: &Backend, sql: &str) {
 async fn migrate_applies_each_migration_once() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
-        assert_eq!(sql.migrate().await.unwrap(), files());
+        assert_eq!(sql.migrate().await.unwrap(), migrations());
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(backend.connect().await.migrate().await.unwrap(), 0);
@@ -55,7 +55,7 @@ async fn concurrent_migrations_all_succeed() {
             }
             let mut applied = nodes.join_all().await;
             applied.sort_unstable();
-            assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, files()]);
+            assert_eq!(applied, [0, 0, 0, 0, 0, 0, 0, migrations()]);
         })
         .await;
     }
@@ -65,7 +65,7 @@ async fn concurrent_migrations_all_succeed() {
 async fn migrate_of_newer_database_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        execute_sql(&backend, &later(99, "NULL")).await;
+        execute_sql(&backend, &record_later_migration(99, "NULL")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
         assert!(matches!(sql.missing_migrations().await, Err(SqlError::Newer { found: 99, .. })));
@@ -73,8 +73,8 @@ async fn migrate_of_newer_database_is_refused() {
     .await;
 }
 
-/// The row of a migration of a later release, with the migration that it requires.
-fn later(number: i64, requires: &str) -> String {
+/// The statement that records a migration of a later release, with the number of the last migration that a release must know to use it.
+fn record_later_migration(number: i64, requires: &str) -> String {
     format!(
         "INSERT INTO migrations (number, name, checksum, applied_at, requires) \
          SELECT {number}, 'later', checksum, 'later', {requires} FROM migrations WHERE number = 1"
@@ -85,13 +85,14 @@ fn later(number: i64, requires: &str) -> String {
 async fn database_of_newer_release_with_additive_migrations_only_is_used() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        execute_sql(&backend, &later(98, "1")).await;
-        execute_sql(&backend, &later(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)")).await;
+        execute_sql(&backend, &record_later_migration(98, "1")).await;
+        execute_sql(&backend, &record_later_migration(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)"))
+            .await;
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(sql.missing_migrations().await.unwrap(), 0);
         sql.insert_account(&new_account("ann@example.com")).await.unwrap();
-        // Of several unknown migrations, each must allow this release.
-        execute_sql(&backend, &later(97, "97")).await;
+        // All unknown migrations must allow this release.
+        execute_sql(&backend, &record_later_migration(97, "97")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
     })
@@ -111,13 +112,13 @@ async fn migrate_with_changed_migration_is_refused() {
 }
 
 #[tokio::test]
-async fn failed_migration_leaves_no_trace() {
+async fn failed_migration_is_rolled_back() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
         execute_sql(&backend, "CREATE TABLE imports (in_the_way BIGINT)").await;
         sql.migrate().await.unwrap_err();
         execute_sql(&backend, "DROP TABLE imports").await;
-        assert_eq!(sql.migrate().await.unwrap(), files());
+        assert_eq!(sql.migrate().await.unwrap(), migrations());
     })
     .await;
 }
@@ -128,10 +129,10 @@ async fn migrate_uses_migrate_url() {
     let direct = postgres::shared().url(&database);
     let nowhere = super::settings("postgres://postgres@127.0.0.1:1/nowhere");
     let sql = Sql::connect(&DatabaseSettings { migrate_url: Some(direct.as_str().into()), ..nowhere }).await.unwrap();
-    assert_eq!(sql.migrate().await.unwrap(), files());
+    assert_eq!(sql.migrate().await.unwrap(), migrations());
 }
 
-/// An account of a release whose keys were not normalized, and the statement that stores it as that release did.
+/// The id of an account, and the statement that stores it as a release did that did not normalize keys.
 fn account_before_normalization(email: &str) -> (AccountId, String) {
     let id = new_id();
     let key = email.to_lowercase();
@@ -172,18 +173,18 @@ async fn names_are_normalized_by_migration_and_duplicates_stay_usable() {
 }
 
 /// The migrations of release 0.1.
-const OF_RELEASE_0_1: [&str; 5] = ["accounts", "imports", "signing_keys", "clients", "audit"];
+const MIGRATIONS_0_1: [&str; 5] = ["accounts", "imports", "signing_keys", "clients", "audit"];
 
 /// Creates the tables of release 0.1, as that release did.
 async fn create_as_release_0_1(backend: &Backend) {
-    // SQLite's file exists once a pool was opened.
+    // Opening a pool creates the file of SQLite.
     backend.connect().await.close().await;
     let dialect = if backend.name == "SQLite" { "sqlite" } else { "postgres" };
     let read = |name: &str| std::fs::read_to_string(format!("{}/migrations/{name}", env!("CARGO_MANIFEST_DIR"))).ok();
     let table = "CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
                  checksum BYTEA NOT NULL, applied_at TEXT NOT NULL)";
     execute_sql(backend, table).await;
-    for (number, name) in (1..).zip(OF_RELEASE_0_1) {
+    for (number, name) in (1..).zip(MIGRATIONS_0_1) {
         let (all, own) =
             (read(&format!("{number:04}_{name}.sql")).unwrap(), read(&format!("{number:04}_{name}.{dialect}.sql")));
         execute_sql(backend, &all).await;
@@ -219,7 +220,7 @@ async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
             .await;
         }
         let sql = backend.connect().await;
-        assert_eq!(sql.migrate().await.unwrap(), files() - 5);
+        assert_eq!(sql.migrate().await.unwrap(), migrations() - 5);
         assert_eq!(backend.connect().await.migrate().await.unwrap(), 0);
         let sql = backend.connect().await;
         for (id, name, disabled_at) in [(ids[0], "ada", None), (ids[1], "eve", Some(Timestamp::from_millis(9)))] {
@@ -233,7 +234,7 @@ async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
             assert_eq!(account.password_hash.as_ref().unwrap().expose(), "$argon2id$x");
             assert_eq!(sql.profile(id).await.unwrap(), Profile::default());
         }
-        // Everything that the later migrations added can be used.
+        // The columns and tables of the later migrations can be used.
         let mut change = sql.change_account(ids[0]).await.unwrap().unwrap();
         change.verify_email(NOW).await.unwrap();
         let profile = Profile { display_name: Some("Ada".to_owned()), ..Profile::default() };

@@ -80,7 +80,7 @@ pub fn settings(url: &str) -> DatabaseSettings {
         url: url.into(),
         migrate_url: None,
         max_connections: 8,
-        // Reached only when something is wrong.
+        // long enough for a busy machine: only a fault reaches it
         acquire_timeout: Duration::from_secs(60),
     }
 }

@@ -1,4 +1,4 @@
-//! Several addresses of an account: one query of a sign-in, and one owner of an address.
+//! Accounts with several addresses: a sign-in makes one query, and a verified address has one owner.
 
 use latchkey::{
     domain::{
@@ -81,14 +81,14 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
         execute_sql(
             &backend.settings.url,
             "UPDATE accounts SET email = 'shared@example.com', email_key = 'shared@example.com' \
-                                       WHERE email_key = 'eve@example.com'",
+             WHERE email_key = 'eve@example.com'",
         )
         .await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, ann.id);
         let mut squatter = change(&sql, &eve).await;
         assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
         drop(squatter);
-        // an older release could have verified both
+        // An older release could have verified the address for both accounts.
         execute_sql(
             &backend.settings.url,
             "UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'",
@@ -102,7 +102,7 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
 async fn execute_sql(url: &latchkey::domain::secret::SecretText, statement: &str) {
     use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
     let mut connection = AnyConnection::connect(url.expose()).await.unwrap();
-    // one transaction, for PgBouncer
+    // in a transaction, so that PgBouncer keeps one server connection
     let mut tx = connection.begin().await.unwrap();
     tx.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
     tx.commit().await.unwrap();
@@ -140,10 +140,10 @@ async fn address_gets_one_owner_among_sixteen_racers() {
                     }
                 });
             }
-            let own = sql.clone();
+            let sql_of_registered = sql.clone();
             tasks.spawn(async move {
-                let mut change = change(&own, &registered).await;
-                // another account was faster, and the account has lost the address
+                let mut change = change(&sql_of_registered, &registered).await;
+                // Another account was faster, and this account has lost the address.
                 if change.account.email.as_str().is_empty() {
                     return None;
                 }
@@ -162,7 +162,7 @@ async fn address_gets_one_owner_among_sixteen_racers() {
 }
 
 #[tokio::test]
-async fn primary_and_secondary_address_change_places_and_a_deletion_frees_both() {
+async fn promoted_address_swaps_with_primary_and_deletion_frees_both() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let (ann, other) = with_secondary(&sql, "ann@example.com", "ann@work.example").await;
@@ -206,7 +206,7 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
             (1, secondary(&rows[1], "Ann@Work.example", false)),
             // the primary address of a later record
             (2, secondary(&rows[2], "dee@example.com", true)),
-            // belongs to nobody yet
+            // no account has verified this address yet
             (3, secondary(&rows[3], "unverified@example.com", true)),
         ];
         let outcomes = sql.import_accounts("a", 4, &rows, &[], &emails, NOW).await.unwrap();
@@ -215,7 +215,7 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         assert_eq!(find(&sql, "ann@work.example").await.unwrap().id, rows[0].id);
         assert_eq!(find(&sql, "ben@work.example").await, None);
         assert_eq!(find(&sql, "unverified@example.com").await.unwrap().id, rows[3].id);
-        // an account with a verified secondary address of another
+        // The primary address of a record is a verified secondary address of another account.
         let taken = NewAccount { password_hash: Some(hash("x")), ..new_account("ann@WORK.example") };
         let rows = [taken, new_account("eve@example.com")];
         let outcomes = sql.import_accounts("b", 2, &rows, &[], &[], NOW).await.unwrap();

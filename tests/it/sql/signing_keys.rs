@@ -7,7 +7,7 @@ use latchkey::domain::{
 
 use super::on_every_backend;
 
-/// A key made `minute` minutes after the epoch.
+/// A key created `minute` minutes after the Unix epoch.
 pub(super) fn key(kid: &str, minute: i64) -> StoredKey {
     StoredKey {
         kid: kid.into(),

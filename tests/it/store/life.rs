@@ -31,8 +31,8 @@ on_every_server!(
     i4_keys_expire_by_ttl,
 );
 
-/// Second factors and client grants are kept by rotations and by the replacement of a password change, in fields of at most 64
-/// bytes.
+/// Rotations, and the replacement after a password change, keep the session's second factor and client grant. Their fields have at most 64
+/// bytes, so that Redis keeps the hash in its compact encoding.
 async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     let store = server.store();
     let (ada, id, parent) = (account(), session(1), session(9));
@@ -57,10 +57,10 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     store.sessions.create(browser, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
     let Create::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
-    let has_all = |grant: &Grant| {
+    let assert_has_all = |grant: &Grant| {
         assert_eq!((grant.authentication, grant.client.as_deref()), (authentication, Some(&client)));
     };
-    has_all(&grant);
+    assert_has_all(&grant);
     let mut now = NOW;
     for (generation, tag) in [(0, 0), (1, 1), (2, 1)] {
         now = now + Duration::from_secs(60);
@@ -72,7 +72,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             origin: UseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
-        // The session of a client is missing for other clients, and unchanged.
+        // For another client the session does not exist, and its request changes nothing.
         for other in [None, Some("shop2"), Some("sho"), Some("")] {
             let rotation = store.sessions.present_for(&presentation, other, &rule, IDLE, now).await.unwrap();
             assert_eq!(rotation, Rotation::Gone, "{other:?}");
@@ -80,7 +80,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         let client = Some(client.client_id.as_str());
         let rotation = store.sessions.present_for(&presentation, client, &rule, IDLE, now).await.unwrap();
         let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
-        has_all(&grant);
+        assert_has_all(&grant);
     }
     let sessions = store.sessions.list(ada, now).await.unwrap();
     let by_id = |id| sessions.iter().find(|session| session.id == id).unwrap().clone();
@@ -108,7 +108,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     let replaced = store.sessions.replace_all(replacement, Reason::PasswordChanged, now).await.unwrap();
     let Replace::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
-    has_all(&grant);
+    assert_has_all(&grant);
 
     let long = ClientGrant { scope: "scope ".repeat(50), ..client.clone() };
     let new = NewSession { basis: basis(&long), ..new_session(ada, session(3)) };
@@ -237,7 +237,7 @@ async fn details_round_trip(server: Redis) {
         (origin(Some("203.0.113.7"), Some(CHROME), Some("Ada's laptop")), None),
         (origin(Some("2001:db8::1"), Some("curl/8.5.0"), None), None),
         (origin(Some("0.0.0.0"), None, Some("\u{1F4F1} Čeština")), None),
-        // 192 bytes hold 186 beside an IPv4 address and no device
+        // Details have at most 192 bytes: beside an IPv4 address, and without a device, 186 are left for the user agent.
         (origin(Some("203.0.113.7"), Some(&long), None), Some(origin(Some("203.0.113.7"), Some(&long[..186]), None))),
         (origin(None, Some("a\u{0}\u{e9}\u{7f}b"), None), Some(origin(None, Some("a???b"), None))),
         (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..160])))),
@@ -300,7 +300,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
         [ada.to_string(), format!("00000000-0000-0000-0000-{version:012x}"), "revoked".to_owned(), at.clone()]
     };
     assert_eq!(server.events(), [event(1), event(2)]);
-    // The version outlives the sessions for as long as the fence, and the key goes with the last session otherwise.
+    // The fence keeps the key after the last session has ended, and with it the version.
     store.sessions.revoke_all(ada, None, Some(Epoch(2)), Reason::Disabled, now).await.unwrap();
     assert_eq!(store.sessions.claims_version(ada).await.unwrap(), Some(ClaimsVersion(2)));
     store.close().await;
@@ -354,7 +354,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     let key = server.command(&["--scan", "--pattern", "lk:s*"]);
     let ttl = |key: &str| Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap());
     assert!((IDLE - Duration::from_mins(1)..=IDLE + IDLE / 16).contains(&ttl(&key)));
-    // the last use before the absolute end
+    // uses the session until day 24; its absolute end is on day 30
     let mut now = NOW;
     for generation in 0..4 {
         now = now + Duration::from_hours(6 * 24);
@@ -372,20 +372,21 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     for key in [&stream, &position] {
         server.command(&["PEXPIRE", key, &shorter.as_millis().to_string()]);
     }
-    let id_of_last = || server.command(&["GET", &position]);
+    let last_event_id = || server.command(&["GET", &position]);
     let sign_out = async || {
         create(&store, ada, id, NOW).await;
         store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
         [ttl(&stream), ttl(&position)]
     };
-    let before = id_of_last();
-    let then = sign_out().await;
-    if before[..9] == id_of_last()[..9] {
-        assert!(then.iter().all(|ttl| *ttl <= shorter), "{then:?}");
+    let before = last_event_id();
+    let ttls = sign_out().await;
+    // An id begins with 13 digits of milliseconds, of which the first nine count units of ten seconds.
+    if before[..9] == last_event_id()[..9] {
+        assert!(ttls.iter().all(|ttl| *ttl <= shorter), "{ttls:?}");
     }
     let earlier = before[..13].parse::<u64>().unwrap() - 10_000;
     server.command(&["SET", &position, &format!("{earlier}-0"), "KEEPTTL"]);
-    let then = sign_out().await;
-    assert!(then.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{then:?}");
+    let ttls = sign_out().await;
+    assert!(ttls.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{ttls:?}");
     store.close().await;
 }

@@ -11,8 +11,8 @@ const CHROME: &str =
 const IPHONE: &str = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                       Version/17.5 Mobile/15E148 Safari/604.1";
 
-/// KEYS: keys to make. ARGV: the TTL, then for each key an id, then the fields of a session,
-/// its id left out of their names, and their values.
+/// Writes copies of a session to Redis. `KEYS`: the hashes to write. `ARGV`: the TTL in milliseconds, a session id for each hash, and the names
+/// and values of the session's fields. The names lack the session id, with which names begin in Redis.
 const COPY: &str = "
     local ttl = ARGV[1]
     for i, key in ipairs(KEYS) do
@@ -28,7 +28,7 @@ const COPY: &str = "
 async fn bytes_per_session(origin: Origin) -> u64 {
     let server = Redis::start_with(&[]);
     let store = server.store();
-    // takes one session as the store writes it …
+    // The store writes one session.
     let id = session(1);
     let new = latchkey::store::redis::NewSession { origin, ..new_session(account(), id) };
     store.sessions.create(new, NOW).await.unwrap();
@@ -39,7 +39,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
     server.command(&["DEL", &key]);
     store.close().await;
 
-    // … and copies it under other ids
+    // A script copies the session under other ids.
     let raw = server.raw().await;
     let keys = Keys::new("lk:");
     let copy = async |raw: &Client, from: u64, count: u64| {
@@ -53,7 +53,7 @@ async fn bytes_per_session(origin: Origin) -> u64 {
         }
         raw_command(raw, "EVAL", words).await;
     };
-    // measures after the first keys, so that one-time allocations of the server are not included
+    // The first keys are written before the measurement, so that one-time allocations of the server are not included.
     copy(&raw, 0, 1000).await;
     server.command(&["FLUSHALL", "SYNC"]);
     let used = || -> u64 {

@@ -23,7 +23,7 @@ use super::server::{Redis, account, create, new_session, session};
 const IDLE: Duration = Duration::from_secs(3600);
 const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
 /// Session caps: a small one, at which the script always reads all records, and a larger one, at which it counts first.
-const MOST: [usize; 2] = [3, 10];
+const SESSION_CAPS: [usize; 2] = [3, 10];
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
@@ -32,9 +32,9 @@ enum Step {
     Rotate(usize, u32),
     /// The session, the number of rotations, and the thousandths of the grace window between them.
     Burst(usize, usize, u32),
-    /// By thousandths of the grace window.
+    /// Advances the clock by thousandths of the grace window.
     Advance(u32),
-    /// By minutes.
+    /// Advances the clock by minutes.
     Sleep(u64),
     Revoke(usize),
     RevokeAllBut(usize),
@@ -56,23 +56,25 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The expected state of a session.
 #[derive(Clone, Debug)]
 struct Model {
     created: Timestamp,
     idle_ends: Timestamp,
-    /// When each generation so far was superseded.
+    /// The time at which each generation so far was superseded.
     superseded: Vec<Timestamp>,
     live: bool,
-    /// A session was created after this one had expired, which may have removed it.
+    /// Whether the record may have been removed: the creation of a session removes some of the expired ones.
     perhaps_swept: bool,
 }
 
+/// The expected result of a rotation.
 #[derive(Debug, PartialEq)]
 enum Expected {
     Rotated,
     Repeated,
     Reused,
-    /// Within the extra sixth of the grace window of sessions that rotate very often.
+    /// The grace window has ended, by less than a sixth of its length. Sessions that rotate very often accept such a token.
     RepeatedOrReused,
     Expired,
     Gone,
@@ -97,10 +99,12 @@ impl Model {
         }
         let current = self.superseded.len();
         let presented = current.saturating_sub(back as usize);
-        let Some(&at) = self.superseded.get(presented) else { return Expected::Rotated };
-        let age = now.saturating_since(at);
+        let Some(&superseded_at) = self.superseded.get(presented) else { return Expected::Rotated };
+        let age = now.saturating_since(superseded_at);
         let sixth = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap().div_ceil(6));
-        let near = |other: &&Timestamp| at.saturating_since(**other).max(other.saturating_since(at)) < grace + sixth;
+        let near = |other: &&Timestamp| {
+            superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at)) < grace + sixth
+        };
         let many = self.superseded.iter().filter(near).count() > 7;
         if age < grace {
             Expected::Repeated
@@ -112,7 +116,7 @@ impl Model {
     }
 }
 
-async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace: Duration, steps: &[Step]) {
+async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usize, grace: Duration, steps: &[Step]) {
     let mut now = super::server::NOW;
     let mut models: HashMap<SessionId, Model> = HashMap::new();
     let mut ids: Vec<SessionId> = Vec::new();
@@ -123,13 +127,13 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
     for step in single_steps {
         let pick = |n: usize| ids.len().checked_sub(1 + n % ids.len().max(1)).map(|i| ids[i]);
         match step {
-            Step::Burst(..) => unreachable!("made single"),
+            Step::Burst(..) => unreachable!("bursts are expanded above"),
             Step::Create => {
                 let id = session(1 + ids.len() as u64);
                 let mut live: Vec<_> =
                     models.iter_mut().filter(|(_, model)| model.live && now < model.ends()).collect();
                 live.sort_by_key(|(id, model)| (model.created, **id));
-                let too_many = (live.len() + 1).saturating_sub(most);
+                let too_many = (live.len() + 1).saturating_sub(max_sessions);
                 for (_, model) in live.into_iter().take(too_many) {
                     model.live = false;
                 }
@@ -137,11 +141,11 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
                     model.perhaps_swept = true;
                 }
                 let mut new = new_session(account, id);
-                // adds a field to the record
+                // a user agent adds a field to the record
                 new.origin.user_agent = Some("curl/8.5.0".to_owned());
                 new.idle_timeout = IDLE;
                 new.absolute_timeout = ABSOLUTE;
-                new.max_per_account = u32::try_from(most).unwrap();
+                new.max_per_account = u32::try_from(max_sessions).unwrap();
                 store.sessions.create(new, now).await.unwrap();
                 models.insert(id, Model::new(now));
                 ids.push(id);
@@ -249,17 +253,17 @@ async fn run_history(store: &RedisStores, account: AccountId, most: usize, grace
 }
 
 #[test]
-fn scripts_match_the_model() {
+fn scripts_match_the_model_in_random_histories() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let server = Redis::start_with(&[]);
     let store = runtime.block_on(async { server.store() });
     let graces = prop::sample::select(vec![0, 1, 7, 1000, 10_000, 60_000_u64]);
-    let steps = (prop::sample::select(&MOST), graces, prop::collection::vec(step(), 1..120));
+    let steps = (prop::sample::select(&SESSION_CAPS), graces, prop::collection::vec(step(), 1..120));
     let mut runner = TestRunner::new(Config { cases: 64, failure_persistence: None, ..Config::default() });
     runner
-        .run(&steps, |(most, grace, mut steps)| {
+        .run(&steps, |(max_sessions, grace, mut steps)| {
             steps.insert(0, Step::Create);
-            runtime.block_on(run_history(&store, account(), most, Duration::from_millis(grace), &steps));
+            runtime.block_on(run_history(&store, account(), max_sessions, Duration::from_millis(grace), &steps));
             Ok(())
         })
         .unwrap();
@@ -282,7 +286,7 @@ async fn rotate_later_generation_than_stored_continues_session() {
     store.close().await;
 }
 
-/// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at most a sixth.
+/// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at max_sessions a sixth.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let server = Redis::start_with(&[]);

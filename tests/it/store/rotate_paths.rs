@@ -1,4 +1,4 @@
-//! The fast path of `rotate.lua` and the script without it give the same answers, records and events.
+//! `rotate.lua` with and without its fast path gives the same answers, records and events.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ impl Choices {
     }
 }
 
-/// One of the two scripts, with its own keys.
+/// The script with or without the fast path, and the keys that it uses.
 struct Path {
     script: String,
     keys: [&'static str; 3],
@@ -54,6 +54,7 @@ impl Path {
         raw_command(client, "EVAL", words).await
     }
 
+    /// The fields of the account's hash, and the number of events.
     async fn state(&self, client: &Client) -> (Value, i64) {
         let mut fields = raw_command(client, "HGETALL", vec![self.keys[0].into()]).await.into_array();
         fields.sort_by_key(|value| value.as_bytes().map(<[u8]>::to_vec));
@@ -84,7 +85,7 @@ async fn rotate_fast_path_matches_full_script() {
         };
         let record = Record {
             has_grant: false,
-            // Without it, as written by 0.1: the first rotation adds it.
+            // A session of release 0.1 has no last use: the first rotation adds it.
             has_last_use: choices.below(2) == 0,
             has_step_up: choices.below(4) == 0,
             generation: Generation(choices.one_of(&[0, 3, u32::MAX - 2])),
@@ -95,7 +96,7 @@ async fn rotate_fast_path_matches_full_script() {
             ends_at: now + Duration::from_millis(1 + choices.below(5_000_000)),
             kept_until: idle_ends_at + idle / 16,
         };
-        let (is_strong, has_roles) = (choices.below(3) == 0, choices.below(2) == 0);
+        let (has_authentication, has_roles) = (choices.below(3) == 0, choices.below(2) == 0);
         let mut generation = record.generation.0;
         raw_command(&client, "FLUSHALL", vec![]).await;
         for path in [&fast, &full] {
@@ -106,7 +107,8 @@ async fn rotate_fast_path_matches_full_script() {
             }
             if record.has_last_use {
                 let authentication = [&[0; 5][..], &[0, 3, 2, 1, 2, 3, 4, 5, 6]].concat();
-                let last_use = [encoded(&origin(0)), if is_strong { authentication } else { Vec::new() }].concat();
+                let last_use =
+                    [encoded(&origin(0)), if has_authentication { authentication } else { Vec::new() }].concat();
                 words.extend([[&id.as_bytes()[..], &[4]].concat(), last_use].map(|part| Value::Bytes(part.into())));
             }
             raw_command(&client, "HSET", words).await;
@@ -139,11 +141,11 @@ async fn rotate_fast_path_matches_full_script() {
             }
         }
     }
-    assert!(fast_answers > 100, "the histories rotate: {fast_answers}");
+    assert!(fast_answers > 100, "the histories have rotations: {fast_answers}");
     assert!(counted > 3, "the histories have counted repeats: {counted}");
 }
 
-/// Origins: two of one network, and one of another.
+/// The origin with this number: 0 and 1 are in one network, 2 is in another.
 fn origin(which: u8) -> UseOrigin {
     let ip = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]][usize::from(which)];
     UseOrigin { tag: OriginTag([which / 2; 8]), ip: Some(ip.into()) }
@@ -155,7 +157,7 @@ fn encoded(origin: &UseOrigin) -> Vec<u8> {
     bytes
 }
 
-/// The parts of the answer of one operation. The record alone stands for a rotation with nothing else.
+/// The parts of the answer to one operation. The answer to a rotation may be the record alone, without a name.
 fn outcome(answer: &Value) -> Vec<Value> {
     let operation = answer.clone().into_array().remove(0);
     if operation.is_array() { operation.into_array() } else { vec!["rotated".into(), operation] }

@@ -1,4 +1,4 @@
-//! Differential test of the rotation rule (I2): in random histories the scripts decide as the simulator's rule does.
+//! Differential test of the rotation rule (I2): in random histories, the scripts and the rule of the simulator make the same decisions.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use crate::rotation::simulation::rule::{Decision, Session, Settings};
 const HISTORIES: u64 = 160;
 const STEPS: usize = 80;
 const HOUR: u64 = 3_600_000;
-/// The longest use of a session, in milliseconds: shorter than its idle timeout.
+/// The time in milliseconds after which a history continues with a new session: less than the idle timeout.
 const LIFE: u64 = 6 * 24 * HOUR;
-/// The number of rotations within grace that a record keeps exactly: more are merged.
+/// The number of rotations within the grace window whose times a record keeps exactly. It merges the times of more rotations.
 const EXACT: usize = 6;
 
-/// A holder of a session's token: a tab, another tab, or a thief.
+/// A holder of a session's token: one of two tabs, or a thief.
 #[derive(Clone, Copy)]
 struct Holder {
     token: u32,
@@ -34,7 +34,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
     let store = server.store();
     let ada = account();
     let mut sessions = 0;
-    // numbers of: rotations that the fast path handles, other rotations, free repeats, counted repeats, reuses, second holders
+    // numbers of: rotations that the fast path handles, other rotations, uncounted repeats, counted repeats, reuses, second holders
     let mut outcomes = [0; 6];
     for seed in 0..HISTORIES {
         let mut choices = Choices(seed);
@@ -71,9 +71,10 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
             if choices.below(6) == 0 {
                 holder.network = u8::try_from(choices.below(3)).unwrap();
             }
-            // Redis lost writes
-            let is_lost = choices.below(30) == 0;
-            let presented = if is_lost { reference.generation + 2 } else { holder.token.saturating_sub(back) };
+            // a token that is newer than the record, as after a loss of writes in Redis
+            let is_ahead = choices.below(30) == 0;
+            let presented = if is_ahead { reference.generation + 2 } else { holder.token.saturating_sub(back) };
+            // waits instead of rotating more often than a record keeps exactly
             rotations.retain(|at| now - at < grace);
             if presented >= reference.generation && rotations.len() >= EXACT {
                 now += grace;
@@ -94,7 +95,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
             let (outcome, decision) = match &rotation {
                 Rotation::Rotated(_) => {
                     // the fast path: the last rotation is longer ago than grace, and had the same origin
-                    let is_fast = now - last.0 >= grace && last.1 == presentation.origin && !is_lost;
+                    let is_fast = now - last.0 >= grace && last.1 == presentation.origin && !is_ahead;
                     rotations.push(now);
                     last = (now, presentation.origin);
                     (usize::from(!is_fast), Decision::Rotated)

@@ -34,7 +34,7 @@ pub const GRACE: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_hours(7 * 24);
 pub const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
 
-/// Queries of the store tests.
+/// Servers of each version, and queries for store tests.
 impl Redis {
     pub fn redis_7_0() -> Self {
         Self::start()

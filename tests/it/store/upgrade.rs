@@ -26,8 +26,8 @@ use super::{
 
 on_every_server!(
     record_version_1_is_read_and_used,
-    event_of_claims_is_a_harmless_revocation_to_version_1,
-    record_newer_version_is_refused_by_name,
+    claims_event_is_a_harmless_revocation_to_release_0_1,
+    record_of_newer_version_is_refused_and_error_names_version,
     session_of_this_release_is_used_by_release_0_1_and_back,
     session_of_a_client_is_refused_by_release_0_1,
 );
@@ -78,7 +78,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     assert!(listed[2].origin.user_agent.as_ref().unwrap().starts_with("agent agent agent"));
     assert!(listed.iter().all(|session| session.ends_at == session.created_at + ABSOLUTE));
 
-    // its account's claims have never changed, until now
+    // The claims of the account have never changed. Then a change replaces the roles.
     let liveness = store.sessions.liveness(ada(), session(1), now).await.unwrap().unwrap();
     assert_eq!(liveness.claims, ClaimsStamp::default());
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
@@ -106,9 +106,9 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     store.close().await;
 }
 
-/// Version 1 reads the event of changed claims as the end of a session that never existed: it has to acknowledge it, and no
-/// subscriber of its feed may take it for a gap.
-async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
+/// Nodes of 0.1 read the event of a claims change as the end of a session that never existed. They must be able to parse it, to acknowledge
+/// it and to send it to their subscribers.
+async fn claims_event_is_a_harmless_revocation_to_release_0_1(server: Redis) {
     // The rules of release 0.1 (`following/entry.rs`), and its reasons.
     const REASONS: [&str; 8] =
         ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
@@ -125,7 +125,7 @@ async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
     let session = session.parse::<SessionId>().unwrap();
     assert_eq!(session.as_bytes()[..10], [0; 10], "no random UUID (RFC 9562, section 5.4) begins so");
 
-    // A hash that version 1 has written to since: roles of a sign-in, and no version.
+    // A node of 0.1 writes the roles of a later sign-in to the hash, and no version.
     let key = latchkey::store::redis::key::Keys::new("lk:").sessions(ada());
     let raw = server.raw().await;
     store
@@ -140,7 +140,7 @@ async fn event_of_claims_is_a_harmless_revocation_to_version_1(server: Redis) {
     store.close().await;
 }
 
-async fn record_newer_version_is_refused_by_name(server: Redis) {
+async fn record_of_newer_version_is_refused_and_error_names_version(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     create(&store, ada, id, NOW).await;
@@ -152,20 +152,20 @@ async fn record_newer_version_is_refused_by_name(server: Redis) {
         .await;
     let before = server.only_hash().await;
 
-    let refused = |error: RedisError| {
+    let assert_refused = |error: RedisError| {
         assert!(matches!(&error, RedisError::Unexpected(_)), "{error:?}");
         assert!(error.to_string().contains("version 3"), "{error}");
     };
-    refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
-    refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
+    assert_refused(store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, NOW).await.unwrap_err());
+    assert_refused(store.sessions.is_live(ada, id, NOW).await.unwrap_err());
     assert_eq!(server.only_hash().await, before, "the record is unchanged");
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
-    // the unreadable record does not affect other sessions
+    // The unreadable record does not affect other sessions.
     let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
     assert!(matches!(created, Create::Created { .. }), "{created:?}");
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
-    // revocation deletes records of any version
+    // A revocation deletes records of any version.
     let other = session(3);
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
@@ -208,21 +208,21 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     let (ada, id) = (account(), session(1));
     let new = NewSession {
         transport: Transport::Cookie,
-        basis: SessionBasis { authentication: Some(strong(NOW)), ..SessionBasis::default() },
+        basis: SessionBasis { authentication: Some(two_factors(NOW)), ..SessionBasis::default() },
         ..new_session(ada, id)
     };
     store.sessions.create(new, NOW).await.unwrap();
     let rotate =
         async |generation, now| store.sessions.rotate(ada, id, Generation(generation), GRACE, IDLE, now).await.unwrap();
-    // Each release rotates what the other wrote: within grace, with a history, and after it. The authentication and the
-    // transport are kept.
+    // Each release rotates the record that the other wrote, first several times within the grace window, then after it. The authentication
+    // and the transport are kept.
     for generation in 0..12 {
         let now = plus(u64::from(generation) * if generation < 6 { 2_000 } else { 60_000 });
         if generation % 2 == 0 {
             assert_eq!(present_0_1(&raw, ada, id, generation, now).await, "rotated", "{generation}");
         } else {
             let Rotation::Rotated(grant) = rotate(generation, now).await else { panic!("{generation}") };
-            assert_eq!((grant.authentication, grant.transport), (strong(NOW), Transport::Cookie));
+            assert_eq!((grant.authentication, grant.transport), (two_factors(NOW), Transport::Cookie));
         }
         if generation > 0 && generation < 6 {
             assert_eq!(present_0_1(&raw, ada, id, generation - 1, now).await, "repeated", "{generation}");
@@ -242,7 +242,7 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     store.close().await;
 }
 
-fn strong(at: Timestamp) -> Authentication {
+fn two_factors(at: Timestamp) -> Authentication {
     let methods = AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword);
     Authentication { at, methods, acr: Acr::Aal2 }
 }
