@@ -1,4 +1,4 @@
-//! Client authentication: HTTP Basic, form fields, or a signed assertion; never two of them.
+//! Client authentication by HTTP Basic, by form fields or by a signed assertion. A request with two of them is refused.
 
 use base64::{Engine, prelude::*};
 use latchkey::{
@@ -19,8 +19,8 @@ use crate::harness::{
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// Requests a token with this `Authorization` and these form fields.
-async fn with(node: &Node, authorization: Option<String>, form: &[(&str, &str)]) -> Answer {
+/// Requests a token of the client's own, with this `Authorization` and these additional form fields.
+async fn request_token(node: &Node, authorization: Option<String>, form: &[(&str, &str)]) -> Answer {
     let mut all = vec![GRANT];
     all.extend(form);
     let mut request = node.request(Method::POST, "/oauth2/token").form(&all);
@@ -39,14 +39,14 @@ async fn client_with_basic_or_form_credentials_is_authenticated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("bill.ing_1-a").await;
-    with(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
-    with(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
-    // Form-encoded as RFC 6749, section 2.3.1, requires, including characters that need no encoding.
+    request_token(&node, basic(&format!("{id}:{secret}")), &[]).await.expect(200);
+    request_token(&node, basic(&format!("{id}:{secret}")), &[("client_id", &id)]).await.expect(200);
+    // The id and the secret are form-encoded (RFC 6749, section 2.3.1), including characters that need no encoding.
     let encoded = |text: &str| text.replace('-', "%2D").replace('_', "%5f").replace('.', "%2E");
-    with(&node, basic(&format!("{}:{}", encoded(&id), encoded(&secret))), &[]).await.expect(200);
-    with(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
+    request_token(&node, basic(&format!("{}:{}", encoded(&id), encoded(&secret))), &[]).await.expect(200);
+    request_token(&node, None, &[("client_id", &id), ("client_secret", &secret)]).await.expect(200);
     let lower = basic(&format!("{id}:{secret}")).unwrap().replace("Basic", "basic");
-    with(&node, Some(lower), &[]).await.expect(200);
+    request_token(&node, Some(lower), &[]).await.expect(200);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
         Some("Negotiate abc".to_owned()),
         None,
     ] {
-        let answer = with(&node, authorization.clone(), &[]).await;
+        let answer = request_token(&node, authorization.clone(), &[]).await;
         assert_eq!(error(&answer), refused(401, "invalid_client"), "{authorization:?}");
     }
     for form in [
@@ -79,7 +79,7 @@ async fn client_with_wrong_credentials_is_refused_with_a_challenge() {
         &[("client_assertion_type", "urn:other"), ("client_assertion", "a.b.c")],
         &[("client_assertion_type", JWT_BEARER), ("client_assertion", "a.b.c")],
     ] {
-        assert_eq!(error(&with(&node, None, form).await), refused(401, "invalid_client"), "{form:?}");
+        assert_eq!(error(&request_token(&node, None, form).await), refused(401, "invalid_client"), "{form:?}");
     }
 }
 
@@ -108,7 +108,7 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
             "{extra:?}"
         );
     }
-    // a public client may neither get tokens of its own nor introspect
+    // A public client may neither get tokens of its own nor introspect.
     for (path, form) in [("/oauth2/token", &[GRANT][..]), ("/oauth2/introspect", &[("token", &next)])] {
         assert_eq!(error(&send(path, "latchkey:", form).await), refused(401, "invalid_client"), "{path}");
     }
@@ -117,7 +117,7 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
 }
 
 #[tokio::test]
-async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
+async fn request_with_two_kinds_of_client_credentials_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, secret } = cluster.service_client("billing").await;
@@ -133,7 +133,7 @@ async fn client_with_two_kinds_of_credentials_is_an_invalid_request() {
         (None, &[("client_assertion", "a.b.c")]),
         (None, &[("client_assertion_type", JWT_BEARER)]),
     ] {
-        let answer = with(&node, authorization.clone(), form).await;
+        let answer = request_token(&node, authorization.clone(), form).await;
         assert_eq!(error(&answer), refused(400, "invalid_request"), "{authorization:?} {form:?}");
     }
     let request = node.request(Method::POST, "/oauth2/token").form(&[GRANT]);
@@ -165,18 +165,18 @@ async fn client_assertion_authenticates_once() {
     let new = NewClient { name: "billing".to_owned(), jwks: Some(to_jwks(&jwks).unwrap()), ..NewClient::default() };
     cluster.service_client_with(new).await;
     let present = async |node: &Node, assertion: &str| {
-        with(node, None, &[("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]).await
+        request_token(node, None, &[("client_assertion_type", JWT_BEARER), ("client_assertion", assertion)]).await
     };
     let mut monitor = Monitor::start(&cluster.redis);
     for (key, jti) in keys.iter().zip(["1", "2", "3", "4"]) {
         let text = assertion(key, &json!({ "jti": jti }));
         present(&node, &text).await.expect(200);
         for node in [&node, &other] {
-            assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "used twice");
+            assert_eq!(error(&present(node, &text).await), refused(401, "invalid_client"), "an assertion works once");
         }
     }
     let commands: Vec<_> = monitor.commands(&cluster.redis).into_iter().map(|words| words[0].clone()).collect();
-    assert_eq!(commands, ["SET"; 12], "one round trip each");
+    assert_eq!(commands, ["SET"; 12], "one round trip for each of the 12 assertions");
 
     for aud in [
         json!("https://auth.example.com/oauth2/token"),
@@ -187,7 +187,7 @@ async fn client_assertion_authenticates_once() {
     }
     let text = assertion(&keys[0], &json!({ "jti": "with a name" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "billing")];
-    with(&node, None, &form).await.expect(200);
+    request_token(&node, None, &form).await.expect(200);
     let text = assertion(&keys[0], &json!({ "jti": "elsewhere" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("token", "x")];
     assert_eq!(post(&node, "/oauth2/introspect", None, &form).await.expect(200).json(), json!({ "active": false }));
@@ -207,7 +207,7 @@ async fn client_assertion_authenticates_once() {
     }
     let text = assertion(&keys[0], &json!({ "jti": "another name" }));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", &text), ("client_id", "other")];
-    assert_eq!(error(&with(&node, None, &form).await), refused(401, "invalid_client"));
+    assert_eq!(error(&request_token(&node, None, &form).await), refused(401, "invalid_client"));
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn sixteen_concurrent_uses_of_one_assertion_authenticate_once() {
     cluster.service_client_with(NewClient { name: "billing".to_owned(), jwks, ..NewClient::default() }).await;
     let text = assertion(&key, &json!({}));
     let form = [("client_assertion_type", JWT_BEARER), ("client_assertion", text.as_str())];
-    let answers = futures_util::future::join_all((0..16).map(|i| with(&nodes[i % 2], None, &form))).await;
+    let answers = futures_util::future::join_all((0..16).map(|i| request_token(&nodes[i % 2], None, &form))).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
     assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), 15);
 }

@@ -1,4 +1,4 @@
-//! Service clients: creation, rotation of secrets and disabling, and how soon nodes apply them.
+//! Service clients: creation, rotation of secrets, disabling, and the time until nodes apply them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ async fn new_client_is_found_at_once_and_unknown_ids_reload_once_a_second() {
     create("early").await;
     assert!(found("early").await, "an unknown id reloads the clients at once");
     create("later").await;
-    assert!(!found("later").await, "at most once a second");
+    assert!(!found("later").await, "unknown ids reload the clients at most once a second");
     assert!(found("early").await);
     cluster.advance(Duration::from_secs(1));
     assert!(found("later").await);
@@ -74,7 +74,7 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     for client in [&second, &third] {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
-    // A secret whose grace period is over is refused without a reload.
+    // A secret whose grace period has ended is refused without a reload.
     cluster.advance(Duration::from_secs(3600));
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
@@ -87,9 +87,10 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
 async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
     let cluster = TestCluster::new();
     let (node, other) = (cluster.node().await, cluster.node().await);
-    let (client, asking) = (cluster.service_client("billing").await, cluster.service_client("asking").await);
+    let (client, introspecting) =
+        (cluster.service_client("billing").await, cluster.service_client("introspecting").await);
     let token = client_token(&node, &client).await;
-    assert_eq!(introspect(&other, &asking, &token).await["active"], true);
+    assert_eq!(introspect(&other, &introspecting, &token).await["active"], true);
     other.get("/v1/verify?allow=clients", &token).await.expect(200);
     clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
     cluster.reload_clients().await;
@@ -98,7 +99,7 @@ async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
             let form = [("grant_type", "client_credentials"), ("token", "x")];
             assert_eq!(error(&post(node, path, Some(&client), &form).await), refused(401, "invalid_client"), "{path}");
         }
-        assert_eq!(introspect(node, &asking, &token).await, serde_json::json!({ "active": false }));
+        assert_eq!(introspect(node, &introspecting, &token).await, serde_json::json!({ "active": false }));
         assert_eq!(node.get("/v1/verify?allow=clients", &token).await.problem().0, 401);
     }
     // The disabled client still exists.

@@ -1,5 +1,5 @@
-//! Errors of the endpoints under `/oauth2/`: those of RFC 6749 for invalid requests, problems for HTTP errors and
-//! unavailability.
+//! Errors of the endpoints under `/oauth2/`: invalid requests get errors of RFC 6749, HTTP errors and unavailability get problems
+//! (RFC 9457).
 
 use reqwest::Method;
 

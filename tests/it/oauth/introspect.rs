@@ -71,15 +71,15 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     let client = cluster.service_client("billing").await;
     let account = node.account("ada").await.text_of("id");
     let first = node.login("ada").await;
-    let whole = |iat, exp| {
+    let active_response = |iat, exp| {
         json!({ "active": true, "scope": "account", "client_id": "latchkey", "exp": exp, "iat": iat, "sub": account,
             "iss": "https://auth.example.com", "sid": first.session })
     };
     let week = 7 * 86_400;
-    assert_eq!(introspect(&node, &client, &first.refresh).await, whole(1_800_000_000, 1_800_000_000 + week));
+    assert_eq!(introspect(&node, &client, &first.refresh).await, active_response(1_800_000_000, 1_800_000_000 + week));
     cluster.advance(Duration::from_secs(100));
     let second = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
-    assert_eq!(introspect(&node, &client, &second.refresh).await, whole(1_800_000_100, 1_800_000_100 + week));
+    assert_eq!(introspect(&node, &client, &second.refresh).await, active_response(1_800_000_100, 1_800_000_100 + week));
     assert_eq!(introspect(&node, &client, &first.refresh).await["active"], true, "within the grace window");
     cluster.advance(Duration::from_secs(5));
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
@@ -94,13 +94,14 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     assert!(!active(&third.refresh).await, "the idle timeout has passed");
 }
 
-/// Introspection decides in Rust, a refresh in Lua.
+/// Introspection decides in Rust and a refresh in Lua, so the two rules could differ.
 #[tokio::test]
 async fn introspection_and_refresh_agree_in_random_histories() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
+    // a linear congruential generator, so that a failure repeats
     let mut state = 20_261_123_u32;
     let mut random = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -113,7 +114,7 @@ async fn introspection_and_refresh_agree_in_random_histories() {
             tokens.push(node.refresh(tokens.last().unwrap()).await.expect(200).text_of("refresh_token"));
         }
         cluster.advance(Duration::from_millis(random(9000).into()));
-        // The newest first: a reused token ends the session.
+        // Presents the newest token first, because a reused token ends the session.
         for token in tokens.iter().rev() {
             let active = introspect(&node, &client, token).await["active"] == true;
             let refreshed = node.refresh(token).await.status == 200;
@@ -126,7 +127,7 @@ async fn introspection_and_refresh_agree_in_random_histories() {
 }
 
 #[tokio::test]
-async fn introspection_of_anything_else_is_exactly_inactive() {
+async fn introspection_of_an_invalid_token_returns_only_active_false() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -134,9 +135,9 @@ async fn introspection_of_anything_else_is_exactly_inactive() {
     let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     let mut tampered = tokens.access.clone();
-    let at = tampered.len() - 20;
-    let other = if &tampered[at..=at] == "A" { "B" } else { "A" };
-    tampered.replace_range(at..=at, other);
+    let position = tampered.len() - 20;
+    let other = if &tampered[position..=position] == "A" { "B" } else { "A" };
+    tampered.replace_range(position..=position, other);
     let long = "x".repeat(20_000);
     for token in ["x", "a.b.c", "lk_rt_", &client.secret, &ended.access, &ended.refresh, &tampered, &long] {
         let answer = post(&node, "/oauth2/introspect", Some(&client), &[("token", token)]).await.expect(200);
@@ -176,7 +177,7 @@ async fn warm_introspection_needs_neither_redis_nor_a_signature_check() {
     let tokens = node.login("ada").await;
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
-    let signatures = node.state.tokens.metrics().misses.get();
+    let verified = node.state.tokens.metrics().misses.get();
     let mut monitor = Monitor::start(&cluster.redis);
     for _ in 0..20 {
         assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);
@@ -184,5 +185,5 @@ async fn warm_introspection_needs_neither_redis_nor_a_signature_check() {
     let commands = monitor.commands(&cluster.redis);
     // On a busy machine the session cache may be invalid for a moment.
     assert!(commands.len() < 5, "{commands:?}");
-    assert_eq!(node.state.tokens.metrics().misses.get(), signatures);
+    assert_eq!(node.state.tokens.metrics().misses.get(), verified);
 }

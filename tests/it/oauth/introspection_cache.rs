@@ -1,4 +1,4 @@
-//! The introspection cache: identical requests are answered from it as long as the decision still holds.
+//! The introspection cache answers a repeated request for as long as the token, its key, its session and the client are valid.
 
 use std::time::Duration;
 
@@ -17,21 +17,23 @@ use crate::harness::{
     wait,
 };
 
-/// A node whose introspection cache holds the response for a token.
+/// A node whose introspection cache has the response for a token, the client and the tokens.
 async fn warmed_up(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
-    assert!(active(&node, &client, &tokens).await);
+    assert!(is_active(&node, &client, &tokens).await);
     let before = hits(&node);
-    wait::until("the response is cached", || async { active(&node, &client, &tokens).await && hits(&node) > before })
-        .await;
+    wait::until("the response is cached", || async {
+        is_active(&node, &client, &tokens).await && hits(&node) > before
+    })
+    .await;
     (node, client, tokens)
 }
 
-async fn active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool {
+async fn is_active(node: &Node, client: &ServiceClient, tokens: &Tokens) -> bool {
     introspect(node, client, &tokens.access).await["active"] == true
 }
 
@@ -46,31 +48,32 @@ fn hits(node: &Node) -> u64 {
 async fn cached_introspection_equals_the_uncached_response() {
     let cluster = TestCluster::new();
     let (node, client, tokens) = warmed_up(&cluster).await;
-    let whole = |answer: Answer| {
+    let comparable = |answer: Answer| {
         let mut headers = answer.headers;
         assert!(headers.remove("x-request-id").is_some());
         headers.remove("date");
         (answer.status, headers, answer.text)
     };
-    let ask = async |hint: &[(&str, &str)]| {
+    let introspect_again = async |hint: &[(&str, &str)]| {
         let form = [&[("token", tokens.access.as_str())], hint].concat();
-        whole(post(&node, "/oauth2/introspect", Some(&client), &form).await)
+        comparable(post(&node, "/oauth2/introspect", Some(&client), &form).await)
     };
-    let new = ask(&[("token_type_hint", "access_token")]).await;
-    assert_eq!(new, repeat_until_cached(&node, || ask(&[])).await);
-    let named = || async {
-        let named = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
-        let named = named.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
-        node.send(named).await
+    let uncached = introspect_again(&[("token_type_hint", "access_token")]).await;
+    assert_eq!(uncached, repeat_until_cached(&node, || introspect_again(&[])).await);
+    let with_request_id = || async {
+        let with_request_id = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+        let with_request_id =
+            with_request_id.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
+        node.send(with_request_id).await
     };
-    assert_eq!(repeat_until_cached(&node, named).await.header("x-request-id"), "of-the-caller");
+    assert_eq!(repeat_until_cached(&node, with_request_id).await.header("x-request-id"), "of-the-caller");
 }
 
-/// The first response that comes from the cache: on a busy machine the session cache may be invalid for a moment.
-async fn repeat_until_cached<T>(node: &Node, ask: impl AsyncFn() -> T) -> T {
+/// Repeats a request until the cache answers it. On a busy machine the session cache may be invalid for a moment.
+async fn repeat_until_cached<T>(node: &Node, introspect_again: impl AsyncFn() -> T) -> T {
     for _ in 0..100 {
         let before = hits(node);
-        let answer = ask().await;
+        let answer = introspect_again().await;
         if hits(node) > before {
             return answer;
         }
@@ -84,13 +87,13 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     let (node, client, tokens) = warmed_up(&cluster).await;
     let inactive = json!({ "active": false });
     cluster.advance(Duration::from_secs(304));
-    assert!(active(&node, &client, &tokens).await, "within the leeway");
+    assert!(is_active(&node, &client, &tokens).await, "within the leeway");
     cluster.advance(Duration::from_secs(1));
     assert_eq!(introspect(&node, &client, &tokens.access).await, inactive, "expired");
 
     let (ended, stolen) = (node.login("ada").await, node.login("ada").await);
     for _ in 0..3 {
-        assert!(active(&node, &client, &ended).await && active(&node, &client, &stolen).await);
+        assert!(is_active(&node, &client, &ended).await && is_active(&node, &client, &stolen).await);
     }
     node.logout(&ended.refresh).await.expect(204);
     assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
@@ -98,7 +101,7 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     let kid = super::part(&stolen.access, 0)["kid"].as_str().unwrap().to_owned();
     keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, Start::Now).await.unwrap();
     node.state.keys.reload().await.unwrap();
-    assert!(active(&node, &client, &stolen).await);
+    assert!(is_active(&node, &client, &stolen).await);
     keys::retire(&cluster.clock, &node.state.sql, &node.state.redis.revocation_log, &kid).await.unwrap();
     node.state.keys.reload().await.unwrap();
     assert_eq!(introspect(&node, &client, &stolen.access).await, inactive, "signed by a key that was retired");
@@ -108,7 +111,7 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
 async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
     let cluster = TestCluster::new();
     let (node, client, tokens) = warmed_up(&cluster).await;
-    let ask = async |client: &ServiceClient| {
+    let introspect_again = async |client: &ServiceClient| {
         post(&node, "/oauth2/introspect", Some(client), &[("token", tokens.access.as_str())]).await
     };
     let sql = cluster.sql().await;
@@ -117,15 +120,19 @@ async fn cached_introspection_ends_with_the_clients_secret_or_enablement() {
     let renewed = ServiceClient { id: client.id.clone(), secret: secret.expose().to_owned() };
     cluster.reload_clients().await;
     for _ in 0..2 {
-        ask(&client).await.expect(200);
-        ask(&renewed).await.expect(200);
+        introspect_again(&client).await.expect(200);
+        introspect_again(&renewed).await.expect(200);
     }
     cluster.advance(grace);
-    assert_eq!(error(&ask(&client).await), refused(401, "invalid_client"), "the former secret's grace has ended");
-    ask(&renewed).await.expect(200);
+    assert_eq!(
+        error(&introspect_again(&client).await),
+        refused(401, "invalid_client"),
+        "the grace period of the former secret has ended"
+    );
+    introspect_again(&renewed).await.expect(200);
     clients::disable(&cluster.clock, &sql, "billing").await.unwrap();
     cluster.reload_clients().await;
-    assert_eq!(error(&ask(&renewed).await), refused(401, "invalid_client"));
+    assert_eq!(error(&introspect_again(&renewed).await), refused(401, "invalid_client"));
     sql.close().await;
 }
 
@@ -160,10 +167,11 @@ async fn cached_introspection_counts_towards_the_rate_limit() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.introspection_per_client = Some(Quota { count: 20, window: Duration::from_secs(60) });
     let (node, client, tokens) = warmed_up(&cluster).await;
-    let ask = async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
+    let introspect_again =
+        async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
     let mut left = 0;
     let refused = loop {
-        let answer = ask().await;
+        let answer = introspect_again().await;
         if answer.status != 200 {
             break answer;
         }
@@ -173,5 +181,5 @@ async fn cached_introspection_counts_towards_the_rate_limit() {
     assert_eq!(refused.status, 429);
     assert!(refused.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{refused:?}");
     cluster.advance(Duration::from_secs(60));
-    ask().await.expect(200);
+    introspect_again().await.expect(200);
 }

@@ -1,4 +1,4 @@
-//! The OAuth endpoints.
+//! The OAuth endpoints for service clients: token, introspection and revocation.
 
 mod client_auth;
 mod clients;
@@ -34,13 +34,13 @@ async fn introspect(node: &Node, client: &ServiceClient, token: &str) -> Value {
     answer.json()
 }
 
-/// An access token of a client.
+/// Requests an access token by the grant `client_credentials`.
 async fn client_token(node: &Node, client: &ServiceClient) -> String {
     let form = [("grant_type", "client_credentials")];
     post(node, "/oauth2/token", Some(client), &form).await.expect(200).text_of("access_token")
 }
 
-/// The status and the `error` of a response, which must be a complete error of RFC 6749.
+/// The status and the `error` of a response. Asserts that it is a complete error of RFC 6749.
 #[track_caller]
 fn error(answer: &Answer) -> (u16, String) {
     assert_eq!(answer.header("content-type"), "application/json", "{answer:?}");
@@ -48,6 +48,7 @@ fn error(answer: &Answer) -> (u16, String) {
     let body = answer.json();
     assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
     let description = body["error_description"].as_str().unwrap();
+    // RFC 6749, section 5.2: printable ASCII without quotes and backslashes
     let allowed = |byte: u8| matches!(byte, 0x20 | 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     assert!(!description.is_empty() && description.bytes().all(allowed), "{description}");
     let challenge = if answer.status == 401 { "Basic realm=\"latchkey\"" } else { "" };
@@ -55,12 +56,12 @@ fn error(answer: &Answer) -> (u16, String) {
     (answer.status.as_u16(), answer.text_of("error"))
 }
 
-/// An error as [`error`] returns it.
+/// The expected result of [`error`].
 fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// A part of a JWT: 0 its header, 1 its claims.
+/// Decodes a part of a JWT: 0 is the header, 1 the claims.
 fn part(token: &str, index: usize) -> Value {
     serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(index).unwrap()).unwrap()).unwrap()
 }

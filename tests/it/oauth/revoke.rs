@@ -28,8 +28,9 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
         }
     }
     let tokens = node.login("ada").await;
-    let named = [("token", tokens.refresh.as_str()), ("token_type_hint", "access_token"), ("client_id", "latchkey")];
-    post(&node, "/oauth2/revoke", None, &named).await.expect(200);
+    let with_client_id =
+        [("token", tokens.refresh.as_str()), ("token_type_hint", "access_token"), ("client_id", "latchkey")];
+    post(&node, "/oauth2/revoke", None, &with_client_id).await.expect(200);
     assert_eq!(node.refresh(&tokens.refresh).await.status, 401);
 }
 
@@ -66,21 +67,21 @@ async fn revoke_with_wrong_client_credentials_is_refused() {
     node.get("/v1/me", &tokens.access).await.expect(200);
 }
 
-/// The answer reveals nothing about a token to a client of another audience: a genuine token, one of an ended session and a
-/// forged one get the same answer.
+/// The answer reveals nothing about a token to a client of another audience. A genuine token, a token of an ended session and a
+/// forged token get the same answer.
 #[tokio::test]
 async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let (tokens, over) = (node.login("ada").await, node.login("ada").await);
-    node.logout(&over.refresh).await.expect(204);
+    let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
+    node.logout(&ended.refresh).await.expect(204);
     let client = cluster.service_client("billing").await;
     let audiences = vec!["reports".to_owned()];
     let stranger =
         cluster.service_client_with(NewClient { name: "stranger".to_owned(), audiences, ..NewClient::default() }).await;
     let mut answers = Vec::new();
-    for token in [&tokens.access, &tokens.refresh, &over.access, &over.refresh, "lk_rt_x", "x"] {
+    for token in [&tokens.access, &tokens.refresh, &ended.access, &ended.refresh, "lk_rt_x", "x"] {
         let answer = post(&node, "/oauth2/revoke", Some(&stranger), &[("token", token)]).await.expect(200);
         answers.push(answer.text);
     }

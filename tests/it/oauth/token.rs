@@ -33,12 +33,12 @@ async fn refresh_grant_returns_the_next_tokens() {
     node.get("/v1/me", &access).await.expect(200);
     assert_eq!(part(&access, 1)["sid"], first.session.as_str());
 
-    // The same rotation as `/v1/refresh`: one successor, and reuse ends the session.
+    // The rotation rule is that of `/v1/refresh`: one successor, and reuse ends the session.
     assert_eq!(refresh(&node, &first.refresh).await.expect(200).text_of("refresh_token"), next);
     assert_eq!(node.refresh(&first.refresh).await.expect(200).text_of("refresh_token"), next);
-    let named =
+    let with_client_id =
         [("grant_type", "refresh_token"), ("refresh_token", &next), ("client_id", "latchkey"), ("scope", "account")];
-    let last = post(&node, "/oauth2/token", None, &named).await.expect(200).text_of("refresh_token");
+    let last = post(&node, "/oauth2/token", None, &with_client_id).await.expect(200).text_of("refresh_token");
     cluster.advance(Duration::from_secs(10));
     assert_eq!(error(&refresh(&node, &first.refresh).await), refused(400, "invalid_grant"));
     assert_eq!(error(&refresh(&node, &last).await), refused(400, "invalid_grant"), "reuse has ended the session");
@@ -68,7 +68,7 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
     let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
     let token = cookie.split(['=', ';']).nth(1).unwrap();
     assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"));
-    // If the session had advanced, this would be reuse.
+    // If the refused grant had advanced the session, this refresh would be reuse.
     cluster.advance(Duration::from_secs(11));
     let request =
         node.request(reqwest::Method::POST, "/v1/refresh").header("cookie", format!("__Host-latchkey={token}"));
@@ -156,7 +156,7 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
         // A client token belongs to no session: the logout ends nothing.
         node.send(logout).await.expect(204);
     }
-    // A client sees tokens for its own audiences as active.
+    // Introspection by a client is active only for tokens for its own audiences.
     assert_eq!(introspect(&node, &service, &own_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &other_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &own_token).await, json!({ "active": false }));

@@ -1,5 +1,5 @@
-//! A flood of sign-ins: hashing stays within its memory budget, sign-ins above the queue are refused before the others are
-//! served, and existing sessions are not affected.
+//! A flood of sign-ins: password hashing stays within its memory budget, sign-ins that exceed the queue are refused at once, and
+//! existing sessions are not affected.
 
 use std::sync::{
     Arc,
@@ -21,8 +21,8 @@ const FLOOD: usize = 2000;
 const THREADS: usize = 2;
 const QUEUE: usize = 100;
 
-/// The additional memory that the node may take, in MiB: that of the threads, and a little for each connection. If each
-/// sign-in had memory of its own, the waiting ones alone would take 1900 MiB.
+/// The additional memory that the node may use, in MiB: 19 for each hashing thread, and 150 for the connections. If each sign-in had
+/// memory of its own, those in the queue alone would use 1900 MiB.
 const BUDGET: u64 = 2 * 19 + 150;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,19 +32,19 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
         &format!("password.threads={THREADS}"),
         &format!("password.queue={QUEUE}"),
         "password.memory_kib=19456",
-        // seconds for each, so that the refusals come first
+        // each hash takes seconds, so that all refusals come before the first results
         "password.iterations=100",
     ]);
     let client = Client::new(process.node.client.base.clone());
-    let others = signed_in(&client).await;
+    let existing = signed_in(&client).await;
     let before = process.memory();
 
     let all_connected = Arc::new(Barrier::new(FLOOD));
-    let (signed_in, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (hashed, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let flood: Vec<_> = (0..FLOOD)
         .map(|number| {
             let mut wire = Wire::to(&client.base);
-            let (all_connected, signed_in, refused) =
+            let (all_connected, hashed, refused) =
                 (Arc::clone(&all_connected), Arc::clone(&signed_in), Arc::clone(&refused));
             let body = json!({ "identifier": format!("user{number}"), "password": "wrong, and long enough" });
             tokio::spawn(async move {
@@ -58,38 +58,38 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
                     refused.fetch_add(1, Ordering::SeqCst);
                 } else {
                     assert_eq!(reply.status, 401, "{reply:?}");
-                    signed_in.fetch_add(1, Ordering::SeqCst);
+                    hashed.fetch_add(1, Ordering::SeqCst);
                 }
             })
         })
         .collect();
 
-    // existing sessions are used meanwhile
+    // Existing sessions are used during the flood.
     let user = &client;
-    let others = join_all(others.into_iter().map(|mut tokens| async move {
+    let use_of_existing = join_all(existing.into_iter().map(|mut tokens| async move {
         for _ in 0..10 {
             tokens = Tokens::of(&user.refresh(&tokens.refresh).await.expect(200));
             user.get("/v1/verify", &tokens.access).await.expect(200);
         }
     }));
     tokio::join!(
-        others,
+        use_of_existing,
         wait::until("all sign-ins above the queue are refused", || async {
-            let served = signed_in.load(Ordering::SeqCst);
-            refused.load(Ordering::SeqCst) + served + THREADS + QUEUE >= FLOOD
+            let hashed = hashed.load(Ordering::SeqCst);
+            refused.load(Ordering::SeqCst) + hashed + THREADS + QUEUE >= FLOOD
         })
     );
-    let (served, refused) = (signed_in.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
-    assert!(served < THREADS + QUEUE, "{served} were served before the last was refused");
-    assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused}");
+    let (hashed, refused) = (hashed.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    assert!(hashed < THREADS + QUEUE, "{hashed} passwords were hashed before the last sign-in was refused");
+    assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused} refused");
     let peak = process.peak_memory();
-    println!("{served} served, {refused} refused; {before} MiB before, {peak} MiB at most");
+    println!("{hashed} hashed, {refused} refused; {before} MiB before, {peak} MiB at most");
     assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 
     flood.iter().for_each(JoinHandle::abort);
 }
 
-/// Sessions that began before the flood.
+/// Signs two users in, whose sessions exist before the flood.
 async fn signed_in(client: &Client) -> Vec<Tokens> {
     join_all(["ada", "bob"].map(|name| async move {
         client.account(name).await;

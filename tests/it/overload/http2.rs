@@ -1,5 +1,5 @@
-//! Abuse of HTTP/2: streams that are reset as soon as they are opened (CVE-2023-44487), endless headers (CVE-2024-27316),
-//! pings and settings whose acknowledgements are not read.
+//! Abuse of HTTP/2: streams that are reset as soon as they are opened (CVE-2023-44487), endless headers (CVE-2024-27316), and
+//! clients that send pings and settings but do not read the acknowledgements.
 
 use std::net::SocketAddr;
 
@@ -26,7 +26,7 @@ const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The memory that the node may take for the abuse, in MiB: more than it needs, and much less than unbounded growth.
+/// The additional memory that the node may use, in MiB: more than it needs, and much less than it would use without bounds.
 const BUDGET: u64 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn rapid_resets_close_their_connection() {
             frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream, &get(b"/readyz"));
             frame(&mut pairs, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
         }
-        // the node may have closed the connection by then
+        // an error: the node has closed the connection already
         let _ = within(stream.write_all(&pairs)).await;
         sent += 500;
         connections += 1;
@@ -74,19 +74,19 @@ async fn endless_headers_are_not_kept() {
         let mut ended = stream.write_all(&head).await.is_err();
         while !ended {
             // unbounded headers would exhaust the memory
-            assert!(sent < 64 << 20, "{sent} bytes of headers were taken");
+            assert!(sent < 64 << 20, "the node accepted {sent} bytes of headers");
             ended = within(stream.write_all(&more)).await.is_err();
             sent += more.len();
         }
         drop(stream);
-        assert!(is_alive(&client).await, "other clients are served: {number}");
+        assert!(is_alive(&client).await, "other clients are served beside connection {number}");
     }
     let peak = process.peak_memory();
     assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
+async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
     let process = Process::start(&["http.write_timeout=1s"]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
@@ -101,7 +101,7 @@ async fn acknowledgements_are_not_kept_for_client_that_does_not_read() {
     // until the node closes the connection
     while within(stream.write_all(&requests)).await.is_ok() {
         sent += requests.len();
-        assert!(sent < 1 << 30, "{sent} bytes were taken");
+        assert!(sent < 1 << 30, "the node accepted {sent} bytes");
     }
     assert!(is_alive(&client).await);
     let peak = process.peak_memory();
@@ -162,6 +162,7 @@ async fn is_alive(client: &Client) -> bool {
     client.send(client.request(Method::GET, "/livez")).await.status == 200
 }
 
+/// Appends a frame.
 pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     to.extend(&u32::try_from(payload.len()).unwrap().to_be_bytes()[1..]);
     to.extend([kind, flags]);
@@ -178,7 +179,7 @@ fn get(path: &[u8]) -> Vec<u8> {
     block
 }
 
-/// A header that isn't indexed (RFC 7541, section 6.2.2).
+/// A header field without indexing (RFC 7541, section 6.2.2).
 pub(super) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     let mut field = vec![0, u8::try_from(name.len()).unwrap()];
     field.extend(name);
@@ -187,7 +188,7 @@ pub(super) fn literal(name: &[u8], value: &[u8]) -> Vec<u8> {
     field
 }
 
-/// The next frame; none at the end.
+/// Reads the next frame, and returns its kind, its stream and its payload. None at the end of the connection.
 pub(super) async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     within(stream.read_exact(&mut head)).await.ok()?;
@@ -207,16 +208,16 @@ async fn end(mut stream: TcpStream) -> Option<u32> {
     reason
 }
 
-/// The status of a stream's response: an entry of the static table, or a literal named by one of them.
-async fn status(stream: &mut TcpStream, of: u32) -> String {
+/// The status of the response on a stream. HPACK encodes it as an entry of the static table, or as a literal whose name is an entry.
+async fn status(stream: &mut TcpStream, stream_id: u32) -> String {
     loop {
         match next(stream).await.expect("a response") {
-            (HEADERS, on, block) if on == of => {
+            (HEADERS, id, block) if id == stream_id => {
                 return match block[0] {
                     0x8c => "400".to_owned(),
                     0x8d => "404".to_owned(),
                     0x8e => "500".to_owned(),
-                    // named by entry 8, in plain or Huffman's code of digits: five bits each for 0 to 2, six for others
+                    // a literal named by entry 8, in plain text or in the Huffman code
                     _ => digits(&block[2..2 + usize::from(block[1] & 0x7f)], block[1] & 0x80 != 0),
                 };
             }
@@ -226,9 +227,9 @@ async fn status(stream: &mut TcpStream, of: u32) -> String {
     }
 }
 
-/// Digits in plain text, or in Huffman's code (RFC 7541, appendix B): 0 to 2 are five bits, 3 to 9 are six.
-fn digits(text: &[u8], coded: bool) -> String {
-    if !coded {
+/// Decodes digits in plain text or in the Huffman code (RFC 7541, appendix B), where 0 to 2 have five bits and 3 to 9 have six.
+fn digits(text: &[u8], is_huffman_coded: bool) -> String {
+    if !is_huffman_coded {
         return String::from_utf8(text.to_vec()).unwrap();
     }
     let bits: String = text.iter().map(|byte| format!("{byte:08b}")).collect();
@@ -239,6 +240,7 @@ fn digits(text: &[u8], coded: bool) -> String {
         let (digit, length) = match five {
             0..=2 => (five, 5),
             _ if rest.len() < 6 => break,
+            // the codes of 3 to 9 are 0x19 to 0x1f
             _ => (u32::from_str_radix(&rest[..6], 2).unwrap().wrapping_sub(0x19).wrapping_add(3), 6),
         };
         let Some(digit) = char::from_digit(digit, 10) else { break };

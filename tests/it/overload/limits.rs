@@ -1,4 +1,4 @@
-//! Limits that all clients share.
+//! Limits that all clients share: concurrent requests, and open files.
 
 use std::{
     io::{BufRead, BufReader},
@@ -48,7 +48,7 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
     node.stop().await;
 }
 
-/// Connections are files, and shells set a low soft limit.
+/// Each connection is an open file, and shells set a low soft limit of open files.
 #[test]
 fn service_raises_its_limit_of_open_files() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Unfinished request bodies, more of them than `http.max_requests`: other clients are served, and the oldest bodies are
-//! evicted first. Over HTTP/1.1, over HTTP/2, and through HAProxy, which passes on bodies as they arrive.
+//! More unfinished request bodies than `http.max_requests`: other clients are served, and the oldest bodies are evicted first. The tests
+//! use HTTP/1.1, HTTP/2, and HAProxy, which forwards bodies as they arrive.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -32,11 +32,11 @@ const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debia
                        `brew install haproxy` (macOS); or run `make test`, which installs it";
 
 const MAX_REQUESTS: usize = 50;
-/// More unfinished bodies than requests may be handled at once.
+/// The number of unfinished bodies: more than the requests that the node handles at once.
 const SLOW: usize = MAX_REQUESTS + 100;
 const PER_ADDRESS: usize = 20;
 const PER_CONNECTION: usize = 8;
-/// The address of the slow client, another one than that of the others.
+/// The address of the slow client. Other clients have another address.
 const SLOW_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
 const END_HEADERS: u8 = 0x4;
@@ -57,7 +57,7 @@ fn address(base: &str) -> SocketAddr {
     base.strip_prefix("http://").unwrap().parse().unwrap()
 }
 
-/// The beginning of a sign-in, and the rest of it.
+/// A sign-in request in two parts: the head with the beginning of the body, and the rest of the body.
 fn login_in_two_parts() -> (String, String) {
     let body = json!({ "identifier": "ada", "password": PASSWORD }).to_string();
     let (first_part, rest) = body.split_at(10);
@@ -69,13 +69,13 @@ fn login_in_two_parts() -> (String, String) {
     (head, rest.to_owned())
 }
 
-/// Slow clients over HTTP/1.1, and how many of them have been answered 408.
-struct Slow {
+/// Slow clients over HTTP/1.1, and the number of them that the node has evicted with status 408.
+struct SlowClients {
     evicted: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<()>>,
 }
 
-impl Slow {
+impl SlowClients {
     async fn start(to: SocketAddr, count: usize) -> Self {
         let evicted = Arc::new(AtomicUsize::new(0));
         let mut clients = Vec::new();
@@ -105,6 +105,7 @@ async fn connect_slow(to: SocketAddr) -> TcpStream {
     within(socket.connect(to)).await.unwrap()
 }
 
+/// Opens connections of the slow client, and sends the first part of a sign-in on each.
 async fn unfinished_http1_bodies(to: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
@@ -122,13 +123,13 @@ async fn wait_for_evictions_by_address(node: &Node, count: usize) {
         .await;
 }
 
-impl Drop for Slow {
+impl Drop for SlowClients {
     fn drop(&mut self) {
         self.clients.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// Other clients' requests succeed.
+/// Asserts that requests of another client succeed.
 async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
     for _ in 0..5 {
         *tokens = Tokens::of(&client.refresh(&tokens.refresh).await.expect(200));
@@ -139,10 +140,11 @@ async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
     }
 }
 
+/// Asserts that during an attack, which leaves bodies unfinished, other clients and an honest slow client are served.
 async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: impl AsyncFnOnce()) {
     client.account("ada").await;
     let mut tokens = client.login("ada").await;
-    // an honest client on a slow network, which has begun before
+    // an honest client on a slow network, whose request begins before the attack
     let (head, rest) = login_in_two_parts();
     let mut honest = TcpStream::connect(address(&client.base)).await.unwrap();
     honest.write_all(head.as_bytes()).await.unwrap();
@@ -162,7 +164,7 @@ async fn unfinished_http1_bodies_above_max_requests_do_not_affect_others() {
     let node = cluster.node().await;
     let mut slow = None;
     assert_served_beside_slow_bodies(&node, &node.client, async || {
-        let clients = Slow::start(address(&node.base), SLOW).await;
+        let clients = SlowClients::start(address(&node.base), SLOW).await;
         clients.wait_for_evictions(SLOW - PER_ADDRESS).await;
         slow = Some(clients);
     })
@@ -179,7 +181,7 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
     let node = cluster.node().await;
     node.account("ada").await;
     let mut tokens = node.login("ada").await;
-    let slow = Slow::start(address(&node.base), SLOW).await;
+    let slow = SlowClients::start(address(&node.base), SLOW).await;
     slow.wait_for_evictions(SLOW - MAX_REQUESTS).await;
     assert_others_are_served(&node, &mut tokens).await;
     drop(slow);
@@ -240,10 +242,10 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
     .await;
     let mut slow = None;
     assert_served_beside_slow_bodies(&node, &client, async || {
-        // HAProxy passes no response on before the body is complete, so the node's metrics show the evictions
+        // HAProxy forwards no response before the body is complete, so the test reads the evictions from the node's metrics.
         let streams = unfinished_http1_bodies(http1, SLOW).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS).await;
-        // Over HTTP/2, one connection of the client becomes many of the proxy.
+        // HAProxy opens many connections to the node for one HTTP/2 connection of the client.
         let connection = unfinished_http2_bodies(open_http2(connect_slow(http2).await).await, 90).await;
         wait_for_evictions_by_address(&node, SLOW - PER_ADDRESS + 90).await;
         slow = Some((streams, connection));
@@ -261,8 +263,8 @@ fn haproxy(node: SocketAddr) -> (Guard, SocketAddr, SocketAddr) {
     let settings = folder.join("haproxy.cfg");
     let text = format!(
         "defaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n  option forwardfor\n\
-         frontend one\n  bind {http1}\n  default_backend latchkey\n\
-         frontend two\n  bind {http2} proto h2\n  default_backend latchkey\n\
+         frontend http1\n  bind {http1}\n  default_backend latchkey\n\
+         frontend http2\n  bind {http2} proto h2\n  default_backend latchkey\n\
          backend latchkey\n  server node {node}\n"
     );
     std::fs::write(&settings, text).unwrap();

@@ -1,4 +1,4 @@
-//! A node in its own process, with its memory and open files.
+//! A node in its own process, whose memory and open files tests can measure.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a node without login rate limits.
+    /// Starts a node without rate limits of sign-ins, with additional settings.
     pub(super) fn start(settings: &[&str]) -> Self {
         let (redis, folder) = (Redis::start(), tempfile::tempdir().unwrap());
         let url = format!("redis.url={}", redis.url());
-        let own = [
+        let base = [
             &url,
             "secret=the secret of a test, which is long enough",
             "log.filter=error,latchkey::cli=info",
@@ -29,7 +29,7 @@ impl Process {
             "limits.login_backoff_after=off",
         ];
         let mut arguments = vec!["serve"];
-        arguments.extend(own.iter().chain(settings).flat_map(|setting| ["--set", setting]));
+        arguments.extend(base.iter().chain(settings).flat_map(|setting| ["--set", setting]));
         let node = block_in_place(|| Service::try_start_with(folder.path(), &arguments));
         Self { node: node.unwrap_or_else(|log| panic!("{log}")), _folder: folder, _redis: redis }
     }
@@ -65,7 +65,7 @@ impl Process {
 pub(super) fn raise_file_limit(files: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    assert!(limit.maximum.is_none_or(|most| most >= files), "{files} open files are needed; see `ulimit -Hn`");
+    assert!(limit.maximum.is_none_or(|maximum| maximum >= files), "{files} open files are needed; see `ulimit -Hn`");
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit).unwrap();
 }

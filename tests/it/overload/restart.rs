@@ -25,16 +25,16 @@ use crate::{
 };
 
 const USERS: usize = 6;
-/// How often each node is restarted.
-const TIMES: usize = 2;
-/// Number of requests that a restarted node serves before the other is restarted.
+/// The number of restarts of each node.
+const RESTARTS: usize = 2;
+/// The number of requests that a restarted node serves before the other node is restarted.
 const SERVED: usize = 30;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
-    let bench = Bench::new().await;
-    let mut nodes = [bench.node(0), bench.node(1)];
-    let (ports, listen) = (bench.ports, guard::free_port());
+    let deployment = Deployment::new().await;
+    let mut nodes = [deployment.node(0), deployment.node(1)];
+    let (ports, listen) = (deployment.ports, guard::free_port());
     let nginx = block_in_place(|| {
         nginx::run(
             "nginx/nodes.conf",
@@ -56,28 +56,28 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     for number in 0..USERS {
         let name = format!("user{number}");
         proxy.account(&name).await;
-        users.push(user(proxy.clone(), name, Arc::clone(&done), Arc::clone(&answered)));
+        users.push(spawn_user(proxy.clone(), name, Arc::clone(&done), Arc::clone(&answered)));
     }
-    for number in (0..TIMES).flat_map(|_| [0, 1]) {
+    for number in (0..RESTARTS).flat_map(|_| [0, 1]) {
         wait_until_busy(&nodes[number], &users).await;
-        restart(&bench, &mut nodes[number], number).await;
+        restart(&deployment, &mut nodes[number], number).await;
     }
     for node in &nodes {
         wait_until_busy(node, &users).await;
     }
     done.store(true, Ordering::SeqCst);
     for user in users {
-        user.await.unwrap_or_else(|_| panic!("a request failed; nginx says\n{}", nginx.log()));
+        user.await.unwrap_or_else(|_| panic!("a request failed; log of nginx:\n{}", nginx.log()));
     }
-    println!("{} requests through {} restarts", answered.load(Ordering::SeqCst), 2 * TIMES);
+    println!("{} requests through {} restarts", answered.load(Ordering::SeqCst), 2 * RESTARTS);
     for node in nodes {
         let (code, log) = block_in_place(|| node.end(Signal::TERM));
         assert_eq!(code, Some(0), "{log}");
     }
 }
 
-/// Logs in, then refreshes and uses the session until `done`. Every request must succeed.
-fn user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> JoinHandle<()> {
+/// Spawns a user who signs in, and refreshes and uses the session until `done`. The task fails if a request does.
+fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tokens = proxy.login(&name).await;
         while !done.load(Ordering::SeqCst) {
@@ -112,7 +112,7 @@ async fn wait_until_ready(client: &Client) {
 }
 
 /// Restarts a node: it fails its readiness check, then refuses connections, then exits, and a new process replaces it.
-async fn restart(bench: &Bench, node: &mut Service, number: usize) {
+async fn restart(deployment: &Deployment, node: &mut Service, number: usize) {
     node.signal(Signal::TERM);
     let client = Client::new(node.client.base.clone());
     wait::until("the node is not ready", || async {
@@ -132,7 +132,7 @@ async fn restart(bench: &Bench, node: &mut Service, number: usize) {
     .await;
     let code = wait_for_end(node);
     assert_eq!(code, Some(0), "{}", node.log());
-    *node = bench.node(number);
+    *node = deployment.node(number);
 }
 
 fn wait_for_end(node: &mut Service) -> Option<i32> {
@@ -140,17 +140,17 @@ fn wait_for_end(node: &mut Service) -> Option<i32> {
 }
 
 /// The stores and addresses of the two nodes.
-struct Bench {
+struct Deployment {
     redis: Redis,
     database: String,
     folder: tempfile::TempDir,
     ports: [u16; 2],
 }
 
-impl Bench {
+impl Deployment {
     async fn new() -> Self {
         let database = postgres::shared().url(&postgres::shared().create_database().await);
-        let ports = [lasting_port(), lasting_port()];
+        let ports = [stable_port(), stable_port()];
         Self { redis: Redis::start(), database, folder: tempfile::tempdir().unwrap(), ports }
     }
 
@@ -176,7 +176,7 @@ impl Bench {
 }
 
 /// Returns a free port outside the ephemeral range, so that it is still free after a restart.
-fn lasting_port() -> u16 {
+fn stable_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {
         let step = NEXT.fetch_add(1, Ordering::SeqCst) + std::process::id() as usize;

@@ -1,4 +1,4 @@
-//! Graceful shutdown under load: a draining server still serves, and answers every request that has reached it.
+//! Graceful shutdown under load: a draining server still accepts requests, and answers every request that has reached it.
 
 use std::{
     io::ErrorKind,
@@ -58,7 +58,7 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
     for client in [&mut later, &mut first] {
         client.send("GET /hello HTTP/1.1\r\nHo").await;
     }
-    // once a later request is answered, the server has read both beginnings
+    // Once the server has answered a later request, it has read the beginnings of both requests.
     let mut other = server.connect().await;
     other.send(HELLO).await;
     assert_eq!(other.answer().await.status, 200);
@@ -75,7 +75,7 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
     within(server.ended).await.unwrap().unwrap();
 }
 
-/// Callers connect repeatedly and without pause during the shutdown.
+/// Callers open connections repeatedly, without a pause, during the shutdown.
 #[tokio::test(flavor = "multi_thread")]
 async fn shutdown_answers_accepted_connections_and_refuses_new_ones() {
     const CALLERS: usize = 8;

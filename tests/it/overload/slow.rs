@@ -1,4 +1,4 @@
-//! A thousand slow connections, made by `slowhttptest`: other clients are served, and the slow connections are closed.
+//! A thousand slow connections by `slowhttptest`: other clients are served, and the node closes the slow connections.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -15,16 +15,16 @@ const INSTALL: &str = "this test needs slowhttptest: `apt-get install slowhttpte
                        slowhttptest` (Fedora), `brew install slowhttptest` (macOS); or run `make test`, which installs it";
 
 const CONNECTIONS: usize = 1000;
-/// The connections that must be open at once. The program takes a second to open all, and longer on a busy machine.
+/// The number of connections that must be open at once. The program takes a second to open all, and longer on a busy machine.
 const ENOUGH: usize = CONNECTIONS * 3 / 4;
-/// The time that a busy machine may take.
+/// The time after which the test fails, long enough for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(100);
-/// The memory that the node may take for the slow connections, in MiB.
+/// The additional memory that the node may use for the slow connections, in MiB.
 const BUDGET: u64 = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_headers_do_not_affect_others() {
-    // a header every second
+    // sends a header every second
     attack("/v1/me", &["-H", "-i", "1", "-t", "GET"]).await;
 }
 
@@ -35,17 +35,18 @@ async fn slow_bodies_do_not_affect_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_readers_do_not_affect_others() {
-    // the longest response, five bytes a second
+    // reads the longest response, at five bytes a second
     attack("/docs", &["-X", "-n", "1", "-z", "5", "-w", "10", "-y", "20"]).await;
 }
 
-async fn attack(path: &str, how: &[&str]) {
+/// Attacks a path with slow connections, and asserts that other requests succeed and that the node closes the connections.
+async fn attack(path: &str, options: &[&str]) {
     raise_file_limit(4 * CONNECTIONS as u64);
     let process = Process::start(&[
         "http.first_byte_timeout=5s",
         "http.header_timeout=5s",
         "http.body_timeout=5s",
-        // pending_bodies.rs tests the bounds
+        // pending_bodies.rs tests the limits of unfinished bodies
         "http.max_pending_bodies_per_address=4096",
         "http.write_timeout=5s",
         "http.idle_timeout=5s",
@@ -55,7 +56,7 @@ async fn attack(path: &str, how: &[&str]) {
     let mut tokens = client.login("ada").await;
     let (before, open_before) = (process.memory(), process.open_files());
 
-    let tool = SlowHttpTest::start(&format!("{}{path}", client.base), how);
+    let tool = SlowHttpTest::start(&format!("{}{path}", client.base), options);
     let (mut most_open, mut answered) = (0, 0);
     // Measures until enough connections were open at once and nearly all are closed.
     loop {
@@ -78,17 +79,17 @@ async fn attack(path: &str, how: &[&str]) {
     assert!(peak <= before + BUDGET, "{before} MiB before, {peak} MiB at most");
 }
 
-/// The program, running until dropped.
+/// The running program. Killed when dropped.
 struct SlowHttpTest {
     program: Child,
     since: Instant,
 }
 
 impl SlowHttpTest {
-    fn start(url: &str, how: &[&str]) -> Self {
+    fn start(url: &str, options: &[&str]) -> Self {
         let program = guard::find_programs(&["slowhttptest"], []).expect(INSTALL).join("slowhttptest");
         let mut command = Command::new(program);
-        command.args(["-c", &CONNECTIONS.to_string(), "-r", "1000", "-l", "120", "-v", "0", "-u", url]).args(how);
+        command.args(["-c", &CONNECTIONS.to_string(), "-r", "1000", "-l", "120", "-v", "0", "-u", url]).args(options);
         let program = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { program, since: Instant::now() }
     }

@@ -1,10 +1,10 @@
-//! The headers of every page, and what its URL and its log line reveal.
+//! The headers of every page, and secrets that must not be in URLs.
 
 use super::{cluster, signed_in, visitor::Visitor};
 use crate::harness::client::{Answer, PASSWORD};
 
-/// Asserts the headers of a page.
-fn check(answer: &Answer, page: &str) {
+/// Asserts that a page can't be framed or cached, has no inline code, and refers to no other host.
+fn assert_page_headers(answer: &Answer, page: &str) {
     let policy = answer.header("content-security-policy");
     for rule in
         ["default-src 'none'", "script-src 'self'", "style-src 'self'", "base-uri 'none'", "frame-ancestors 'none'"]
@@ -19,7 +19,7 @@ fn check(answer: &Answer, page: &str) {
     assert_eq!(answer.header("access-control-allow-origin"), "", "{page}");
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{page}");
     let outside: Vec<_> = answer.text.split("=\"http").skip(1).collect();
-    assert!(outside.is_empty(), "{page} leads outside: {outside:?}");
+    assert!(outside.is_empty(), "{page} refers to other hosts: {outside:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,17 +32,17 @@ async fn every_page_is_uncached_unframed_and_without_inline_code() {
     for page in
         ["sign-in", "sign-in-code", "register", "verify-address", "forgot-password", "reset-password", "invitation"]
     {
-        check(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
+        assert_page_headers(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
     }
     for page in ["undo-address", "not-me", "signed-out"] {
-        check(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
+        assert_page_headers(&visitor.open(&format!("/account/{page}")).await.expect(200), page);
     }
     for page in ["", "/address", "/password", "/devices", "/data", "/security", "/reauthenticate"] {
-        check(&ada.open(&format!("/account{page}")).await.expect(200), page);
+        assert_page_headers(&ada.open(&format!("/account{page}")).await.expect(200), page);
     }
-    check(&visitor.open("/account/unknown").await.expect(404), "unknown");
+    assert_page_headers(&visitor.open("/account/unknown").await.expect(404), "unknown");
     let wrong = visitor.submit("/account/sign-in", &[("identifier", "ada"), ("password", "wrong wrong")]).await;
-    check(&wrong.expect(422), "a refused form");
+    assert_page_headers(&wrong.expect(422), "a refused form");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,7 +62,7 @@ async fn no_secret_is_in_a_url() {
         let location = answer.header("location");
         assert!(!location.contains("lk_") && !location.contains("ada"), "{location}");
     }
-    // links of mails have their token in the fragment, which browsers do not send
+    // Links in mails have their token in the fragment, which browsers do not send.
     let mail = cluster.mail_to("ada@example.com", "password_reset").await;
     let (path, fragment) = mail.link().split_once('#').unwrap();
     assert!(!path.contains("lk_") && fragment.starts_with("token="), "{}", mail.link());

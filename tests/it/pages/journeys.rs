@@ -1,4 +1,4 @@
-//! The ways through the signed-out pages, without scripts.
+//! Journeys of users through the signed-out pages, without scripts.
 
 use serde_json::json;
 
@@ -21,7 +21,7 @@ async fn registration_signs_in_and_the_link_of_its_mail_verifies_the_address() {
     let mail = cluster.mail_to(ADA, "verify_address").await;
     assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
     let page = ada.open("/account/verify-address").await.expect(200);
-    assert!(!page.text.contains("type=\"password\""), "the session shows who it is: {}", page.text);
+    assert!(!page.text.contains("type=\"password\""), "a signed-in user need not enter the password: {}", page.text);
     let verified =
         ada.submit("/account/verify-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
     assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
@@ -50,7 +50,7 @@ async fn registration_with_required_verification_asks_for_the_code_of_its_mail()
         answers.push(page.text.replace(&ada.csrf, "TOKEN"));
         assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
     }
-    assert_eq!(answers[0], answers[1], "the second registration, of a taken address, is answered alike (I12)");
+    assert_eq!(answers[0], answers[1], "the second registration, of a taken address, gets the same answer (I12)");
     let mail = cluster.mail_to(ADA, "verify_address").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/verify-address").await.expect(200);
@@ -61,7 +61,7 @@ async fn registration_with_required_verification_asks_for_the_code_of_its_mail()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whole_link_that_is_pasted_verifies_the_address_and_opening_it_does_not() {
+async fn pasted_link_verifies_the_address_and_opening_it_does_not() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;
@@ -73,7 +73,7 @@ async fn whole_link_that_is_pasted_verifies_the_address_and_opening_it_does_not(
     let wrong = [("token", link.as_str()), ("password", "not the password"), ("proof", "password")];
     let refused = ada.submit("/account/verify-address", &wrong).await.expect(403);
     assert!(field_error(&refused, "password").is_some(), "{}", refused.text);
-    assert!(refused.text.contains("value=\"lk_ot_"), "the link is kept: {}", refused.text);
+    assert!(refused.text.contains("value=\"lk_ot_"), "the form keeps the link: {}", refused.text);
     let correct = [("token", link.as_str()), ("password", PASSWORD), ("proof", "password")];
     ada.submit("/account/verify-address", &correct).await.expect(200);
     let again = ada.submit("/account/verify-address", &correct).await.expect(422);
@@ -91,7 +91,7 @@ async fn sign_in_with_wrong_password_keeps_the_identifier_and_not_the_password()
     let refused = ada.submit("/account/sign-in", &wrong).await.expect(422);
     assert!(alert(&refused).unwrap().contains("incorrect"), "{}", refused.text);
     assert!(refused.text.contains("value=\"ada\"") && !refused.text.contains("hunter2"), "{}", refused.text);
-    // an unknown account gets an equal answer (I7)
+    // An unknown account gets the same answer (I7).
     let unknown = ada.submit("/account/sign-in", &[("identifier", "bob"), ("password", "hunter2 hunter2")]).await;
     assert_eq!((unknown.status, alert(&unknown)), (refused.status, alert(&refused)));
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
@@ -110,7 +110,7 @@ async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
     let former = ada.cookies["__Host-latchkey-browser"].clone();
     ada.open("/account/sign-in?again=1").await.expect(200);
     ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
-    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "session fixation");
+    assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "a sign-in changes the session id (session fixation)");
     ada.cookies.insert("__Host-latchkey-browser".to_owned(), former);
     let refused = ada.open("/account").await.expect(303);
     assert_eq!(refused.header("location"), "/account/sign-in?next=");
@@ -217,7 +217,7 @@ async fn closed_registration_and_switched_off_methods_are_not_offered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_of_the_api_apply_to_pages() {
+async fn throttle_counts_attempts_on_pages_and_api_together() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;
@@ -231,9 +231,9 @@ async fn limits_of_the_api_apply_to_pages() {
             break;
         }
     }
-    let refused = refused.expect("guesses are slowed down");
+    let refused = refused.expect("the throttle refuses one of 30 guesses");
     assert!(alert(&refused).unwrap().starts_with("Too many attempts. Wait "), "{}", refused.text);
-    // The API shares the count.
+    // The API and the pages share the count of attempts.
     assert_eq!(node.client.try_login("ada", PASSWORD).await.problem().0, 429);
 }
 
@@ -248,7 +248,11 @@ async fn language_follows_ui_locales_then_account_then_browser() {
     assert_eq!(title(&ada.open("/account/sign-in").await.text), "Se connecter");
     let german = ada.open("/account/sign-in?ui_locales=nl+de-AT").await;
     assert_eq!(title(&german.text), "Anmelden");
-    assert!(german.text.contains("action=\"/account/sign-in?ui_locales=nl+de-AT\""), "links keep it: {}", german.text);
+    assert!(
+        german.text.contains("action=\"/account/sign-in?ui_locales=nl+de-AT\""),
+        "forms keep `ui_locales`: {}",
+        german.text
+    );
     let mut ada = signed_in(&node).await;
     ada.open("/account").await.expect(200);
     ada.submit("/account/profile", &[("username", "ada"), ("locale", "es"), ("time_zone", "")]).await.expect(303);

@@ -1,4 +1,4 @@
-//! The pages: over HTTP as browsers without scripts use them, and in Chromium.
+//! The sign-in and account pages: over HTTP as browsers without scripts use them, and in Chromium.
 
 mod account;
 mod assets;
@@ -25,7 +25,7 @@ pub const ADA: &str = "ada@example.com";
 /// A password that `ada` does not have at first.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
-/// A cluster whose registration sends mails.
+/// A cluster where registrations send a mail for verification, and users may sign in by a code from a mail.
 pub fn cluster() -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.registration.verification = Verification::Later;

@@ -21,8 +21,8 @@ use crate::{
 
 const COOKIE: &str = "__Host-latchkey-browser";
 
-/// Sets an authenticator app up. Returns its secret and the recovery codes.
-async fn with_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
+/// Sets an authenticator app up, and lets its code expire. Returns the app's secret and the recovery codes.
+async fn set_up_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
     let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
@@ -31,13 +31,13 @@ async fn with_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mu
     (secret, codes)
 }
 
-/// The path on this service to which an answer leads.
-fn path_of(node: &Node, answer: &Answer) -> String {
+/// The path on this service to which an answer redirects.
+fn redirect_path(node: &Node, answer: &Answer) -> String {
     let location = answer.header("location");
     location.strip_prefix(&node.state.config.issuer).unwrap_or(location).to_owned()
 }
 
-/// The value of an attribute, which holds JSON.
+/// The value of an HTML attribute that contains JSON.
 fn json_in(page: &Answer, attribute: &str) -> Value {
     let (_, rest) = page.text.split_once(&format!("{attribute}=\"")).unwrap_or_else(|| panic!("{}", page.text));
     serde_json::from_str(&rest.split('"').next().unwrap().replace("&quot;", "\"")).unwrap()
@@ -57,7 +57,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let to_reauthenticate = ada.submit(form, &[]).await.expect(303);
     assert_eq!(to_reauthenticate.header("location"), "/account/reauthenticate?next=/devices");
     let page = ada.follow(&to_reauthenticate).await.expect(200);
-    assert!(page.text.contains("href=\"/account/devices\""), "the way back: {}", page.text);
+    assert!(page.text.contains("href=\"/account/devices\""), "the link back: {}", page.text);
     let wrong =
         ada.submit("/account/reauthenticate?next=/devices", &[("method", "password"), ("password", "no")]).await;
     assert!(field_error(&wrong.expect(403), "password").is_some());
@@ -65,7 +65,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let done = ada.submit("/account/reauthenticate?next=/devices", &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account/devices");
     assert_eq!((done.header("set-cookie"), &ada.cookies[COOKIE]), ("", &session));
-    // The page that was open before works.
+    // The form of the page that was opened before still works.
     ada.submit_with(form, &[], &earlier).await.expect(303);
     node.client.refresh(&phone.refresh).await.expect(401);
     for hostile in ["//evil.example", "https://evil.example"] {
@@ -81,7 +81,7 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     let node = cluster.node().await;
     node.client.account("ada").await;
     let mut ada = signed_in(&node).await;
-    let (secret, codes) = with_totp(&cluster, &mut ada).await;
+    let (secret, codes) = set_up_totp(&cluster, &mut ada).await;
     let session = ada.cookies[COOKIE].clone();
     let path = "/account/reauthenticate?next=/data";
     for (method, value) in [("totp", code(&secret, &cluster.clock)), ("recovery_code", codes[0].clone())] {
@@ -125,7 +125,7 @@ async fn passkey_steps_up_the_browsers_session() {
     let done = ada.submit(path, &fields).await.expect(303);
     assert_eq!((done.header("location"), &ada.cookies[COOKIE]), ("/account/security", &session));
     let replayed = ada.submit(path, &fields).await.expect(422);
-    assert!(replayed.text.contains("data-passkey=\"get\""), "new options: {}", replayed.text);
+    assert!(replayed.text.contains("data-passkey=\"get\""), "the page has new options: {}", replayed.text);
     ada.open("/account/data").await.expect(200);
     ada.submit("/account/data/export", &[]).await.expect(200);
 }
@@ -145,7 +145,7 @@ async fn account_without_password_and_factor_signs_in_again() {
     assert_eq!(answer.header("location"), "/account/sign-in?again=1&next=%2Fdata");
 }
 
-/// `prompt=login` and `max_age` are met by a step-up: the browser's session, and the apps beneath it, continue.
+/// A step-up satisfies `prompt=login` and `max_age`: the browser's session, and the app sessions beneath it, continue.
 #[tokio::test(flavor = "multi_thread")]
 async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
     let cluster = cluster();
@@ -157,7 +157,7 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
         if sent.header("location").starts_with(oidc::CALLBACK) {
             return response_of(&sent).remove("code").unwrap();
         }
-        let path = path_of(&node, &sent);
+        let path = redirect_path(&node, &sent);
         assert!(path.starts_with("/account/reauthenticate?request="), "{path}");
         let page = ada.open(&path).await.expect(200);
         assert!(page.text.contains("shop") && page.text.contains("again=1"), "{}", page.text);
@@ -177,30 +177,30 @@ async fn app_that_requires_a_recent_authentication_gets_a_step_up() {
         assert_eq!(ada.cookies[COOKIE], session);
     }
     refresh(&node, &shop, text(&first, "refresh_token")).await.expect(200);
-    // Without need, the page leads back at once.
+    // If no authentication is needed, the page redirects back at once.
     let sent =
         ada.open(&format!("/oauth2/authorize?{}", Request::for_client("shop").with("prompt", "consent").query())).await;
-    let path = path_of(&node, &sent).replace("/consent", "/reauthenticate");
+    let path = redirect_path(&node, &sent).replace("/consent", "/reauthenticate");
     let answer = ada.open(&path).await.expect(303);
     assert!(answer.header("location").starts_with("/oauth2/authorize?request="), "{answer:?}");
     node.stop().await;
 }
 
-/// `acr_values` is met by the second factor of the account, and the level of the app's session follows.
+/// A step-up by the account's second factor satisfies `acr_values`, and the app's session gets its level.
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
     let cluster = cluster();
     let (node, shop) = oidc::shop(&cluster).await;
     let mut ada = signed_in(&node).await;
-    let (secret, _) = with_totp(&cluster, &mut ada).await;
-    // A session with a password alone, such as one of before the factor that was imported.
+    let (secret, _) = set_up_totp(&cluster, &mut ada).await;
+    // A session with a password alone. An account has such sessions after an import has added a factor.
     let weak = oidc::Browser::signed_in(&node, "ada").await;
     let cookie = weak.cookie.clone().unwrap();
     ada.cookies.insert(COOKIE.to_owned(), cookie.split_once('=').unwrap().1.to_owned());
     cluster.advance(Duration::from_secs(60));
     let request = Request::for_client("shop").with("acr_values", "aal2").with("scope", "openid offline_access");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
-    let path = path_of(&node, &sent);
+    let path = redirect_path(&node, &sent);
     assert!(path.starts_with("/account/reauthenticate?request="), "{path}");
     ada.open(&path).await.expect(200);
     let fields = [("method", "totp"), ("code", &code(&secret, &cluster.clock))];
@@ -214,11 +214,11 @@ async fn i14_app_that_requires_two_factors_gets_the_level_of_the_step_up() {
             assert_eq!((text(&claims, "acr"), &claims["amr"]), ("aal2", &serde_json::json!(["pwd", "otp", "mfa"])));
         }
     }
-    // The level of a step-up ends with its time; the app asks again.
+    // The level of a step-up expires. Then the app's request requires another one.
     cluster.advance(node.state.config.factors.step_up_ttl);
     let later = refresh(&node, &shop, text(&again, "refresh_token")).await.expect(200).json();
     assert_eq!(claims(text(&later, "access_token"))["acr"], "aal1");
     let sent = ada.open(&format!("/oauth2/authorize?{}", request.query())).await.expect(303);
-    assert!(path_of(&node, &sent).starts_with("/account/reauthenticate?request="), "{sent:?}");
+    assert!(redirect_path(&node, &sent).starts_with("/account/reauthenticate?request="), "{sent:?}");
     node.stop().await;
 }

@@ -22,29 +22,29 @@ use crate::{
     passkeys::authenticator::{self, Authenticator},
 };
 
-/// The code that an authenticator app shows.
+/// The code that an authenticator app with this secret shows, in base32.
 pub fn code(secret: &str, clock: &Clock) -> String {
     let now = format!("@{}", clock.now().as_secs());
     let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &now, secret]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The secret and the state of the page that sets an app up.
+/// The app's secret, and the `state` field, of the page that sets an authenticator app up.
 pub fn enrolment(page: &Answer) -> (String, String) {
-    let after = |mark: &str| page.text.split(mark).nth(1).unwrap_or_else(|| panic!("{mark}: {}", page.text));
-    let secret = after("<code class=\"secret\">").split('<').next().unwrap().replace(' ', "");
-    let state = after("name=\"state\" value=\"").split('"').next().unwrap().replace("&amp;", "&");
+    let text_after = |mark: &str| page.text.split(mark).nth(1).unwrap_or_else(|| panic!("{mark}: {}", page.text));
+    let secret = text_after("<code class=\"secret\">").split('<').next().unwrap().replace(' ', "");
+    let state = text_after("name=\"state\" value=\"").split('"').next().unwrap().replace("&amp;", "&");
     (secret, state)
 }
 
-/// The options of the passkey that a page asks for.
+/// The WebAuthn options of a page that asks for a passkey.
 fn passkey_options(page: &Answer) -> Value {
     let text = page.text.split("data-value=\"").nth(1).unwrap_or_else(|| panic!("no options: {}", page.text));
     let text = text.split('"').next().unwrap().replace("&quot;", "\"").replace("&#x2f;", "/").replace("&#39;", "'");
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A security key that verifies nobody and whose keys can't be found without their ids, registered for `ada`.
+/// A security key, registered for `ada`, without user verification. Its credential is not discoverable: the browser must name its id.
 async fn security_key(node: &Node) -> Authenticator {
     let tokens: Tokens = node.login("ada").await;
     let call = |path: &'static str, body: Value| {
@@ -64,7 +64,7 @@ fn cluster_requiring_factors() -> TestCluster {
     cluster
 }
 
-/// A browser whose sign-in by password as `ada` is to continue with another page.
+/// Signs in by password as `ada`, and asserts that the sign-in is not complete. Returns the browser and the redirect to the next page.
 async fn after_password(node: &Node, query: &str) -> (Visitor, Answer) {
     let (mut ada, path) = (Visitor::new(node), format!("/account/sign-in{query}"));
     ada.open(&path).await.expect(200);
@@ -89,7 +89,7 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     let wrong =
         ada.submit("/account/security/totp/confirm", &[("state", &state), ("code", "000000")]).await.expect(422);
     assert!(field_error(&wrong, "code").is_some(), "{}", wrong.text);
-    assert_eq!(enrolment(&wrong).0, secret, "the app need not be set up again");
+    assert_eq!(enrolment(&wrong).0, secret, "the page keeps the secret");
     let correct = [("state", state.as_str()), ("code", &code(&secret, &cluster.clock))];
     let codes = recovery_codes(&ada.submit("/account/security/totp/confirm", &correct).await.expect(200));
     assert!(codes.len() >= 8, "{codes:?}");
@@ -113,7 +113,7 @@ async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     assert_eq!(done.header("location"), "/account/devices");
     other.follow(&done).await.expect(200);
 
-    // a recovery code, once
+    // A recovery code works once.
     let mut third = Visitor::new(&node);
     for status in [303, 422] {
         third.open("/account/sign-in?again=1").await.expect(200);
@@ -160,7 +160,7 @@ async fn required_factor_is_set_up_before_the_session_starts() {
     ada.open("/account/security").await.expect(200);
 }
 
-/// Waits for a mail with a code to `ada` beyond those that arrived before.
+/// Waits until `ada` has received more than `before` mails with a code. Returns the code of the last one.
 async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
     let arrived = || async { count(cluster, "ada", "second_factor_code") > before };
     wait::until("ada has a code", arrived).await;
@@ -168,7 +168,7 @@ async fn mailed_code(cluster: &TestCluster, before: usize) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_by_mail_is_switched_on_sent_and_sent_again() {
+async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let mut cluster = cluster();
     cluster.config.factors.email_code = true;
     cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
@@ -239,7 +239,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     let done = other.submit("/account/sign-in", &fields).await.expect(303);
     assert_eq!(done.header("location"), "/account", "no second factor");
 
-    // A further sign-in of a browser that is signed in needs the factor.
+    // A browser that is signed in needs the second factor for another sign-in.
     other.open("/account/sign-in?again=1").await.expect(200);
     let next_step = other.submit("/account/sign-in", &fields).await.expect(303);
     assert_eq!(next_step.header("location"), path);
@@ -259,7 +259,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn required_passkey_is_set_up_before_the_session_starts_and_leads_where_the_user_went() {
+async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the_requested_page() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.client.account("ada").await;
@@ -293,7 +293,7 @@ async fn required_passkey_is_set_up_before_the_session_starts_and_leads_where_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn enrolment_on_pages_offers_the_app_alone_where_passkeys_are_off() {
+async fn enrolment_page_offers_only_the_authenticator_app_without_passkeys() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
@@ -305,7 +305,7 @@ async fn enrolment_on_pages_offers_the_app_alone_where_passkeys_are_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn passkey_answers_the_challenge_of_the_page_and_the_flow_continues() {
+async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.account("ada").await;
@@ -315,7 +315,11 @@ async fn passkey_answers_the_challenge_of_the_page_and_the_flow_continues() {
     let path = "/account/sign-in/second-factor?next=/devices";
     let page = ada.follow(&next_step).await.expect(200);
     let options = passkey_options(&page);
-    assert_eq!(options["allowCredentials"].as_array().unwrap().len(), 1, "of this account only: {options}");
+    assert_eq!(
+        options["allowCredentials"].as_array().unwrap().len(),
+        1,
+        "the options name passkeys of this account only: {options}"
+    );
     key.origin = "https://evil.example".to_owned();
     let credential = key.get(&options).to_string();
     let refused = ada.submit(path, &[("method", "passkey"), ("credential", &credential)]).await.expect(422);
@@ -329,11 +333,11 @@ async fn passkey_answers_the_challenge_of_the_page_and_the_flow_continues() {
     assert!(ada.cookies.contains_key("__Host-latchkey-device"), "{:?}", ada.cookies);
     assert!(!ada.cookies.contains_key("__Host-latchkey-challenge"), "{:?}", ada.cookies);
     ada.follow(&done).await.expect(200);
-    // neither the challenge nor the response works twice
+    // Neither the challenge nor the passkey's response works twice.
     let mut again = before;
     let refused = again.submit(path, &fields).await.expect(422);
     assert!(alert(&refused).unwrap().contains("too long"), "{}", refused.text);
-    // the level is that of two factors: a change of the account needs it
+    // The session has the level of two factors, which changes of the account need.
     ada.open("/account/address").await.expect(200);
 }
 
@@ -344,7 +348,7 @@ async fn follow(node: &Node, visitor: &mut Visitor, answer: &Answer) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn second_step_with_a_passkey_leads_back_to_the_app() {
+async fn second_factor_by_passkey_returns_to_the_app() {
     let cluster = cluster();
     let (node, shop) = oidc::shop(&cluster).await;
     let mut key = security_key(&node).await;

@@ -1,4 +1,4 @@
-//! A browser without scripts: cookies, forms, and the token of the page that was opened last.
+//! A browser without scripts: it keeps cookies, and the CSRF token of the page that was opened last.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ pub struct Visitor {
     client: Client,
     /// The cookies by name.
     pub cookies: BTreeMap<String, String>,
-    /// The token of the forms of the last page.
+    /// The CSRF token in the forms of the page that was opened last.
     pub csrf: String,
-    /// Further headers of its requests.
+    /// Additional headers of each request.
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -32,13 +32,13 @@ impl Visitor {
         self.send(Method::GET, path, None).await
     }
 
-    /// Submits a form with the token of the last page.
+    /// Submits a form with the CSRF token of the page that was opened last.
     pub async fn submit(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.csrf.clone();
         self.submit_with(path, fields, &csrf).await
     }
 
-    /// Submits a form with this token.
+    /// Submits a form with another CSRF token.
     pub async fn submit_with(&mut self, path: &str, fields: &[(&str, &str)], csrf: &str) -> Answer {
         let mut body = url::form_urlencoded::Serializer::new(String::new());
         body.extend_pairs(fields);
@@ -84,19 +84,19 @@ impl Visitor {
     }
 }
 
-/// The paths that the forms of a page submit to.
+/// The paths to which the forms of a page are submitted.
 pub fn actions(answer: &Answer) -> Vec<String> {
     let forms = answer.text.split("<form method=\"post\" action=\"").skip(1);
     forms.map(|form| form.split('"').next().unwrap().replace("&amp;", "&")).collect()
 }
 
-/// The text that a page reports as an error, if it does.
+/// The text of the error alert of a page, if it has one.
 pub fn alert(answer: &Answer) -> Option<&str> {
     let (_, rest) = answer.text.split_once("<div class=\"alert\" role=\"alert\">")?;
     rest.split("</div>").next()
 }
 
-/// The error beside a field.
+/// The text of the error beside a field, if it has one.
 pub fn field_error<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     let (_, rest) = answer.text.split_once(&format!("id=\"{name}-error\">"))?;
     rest.split('<').next()

@@ -1,4 +1,4 @@
-//! An authenticator whose every byte a test can decide, and which can therefore lie.
+//! A software authenticator whose responses tests control in every byte, so that it can also send false ones.
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -15,38 +15,40 @@ pub const BACKUP_ELIGIBLE: u8 = 0x08;
 pub const BACKED_UP: u8 = 0x10;
 const ATTESTED: u8 = 0x40;
 
+/// Encodes bytes in base64url.
 pub fn text(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// Decodes base64url.
 pub fn bytes(value: &Value) -> Vec<u8> {
     BASE64_URL_SAFE_NO_PAD.decode(value.as_str().unwrap()).unwrap()
 }
 
-/// An authenticator with one key, and the browser before it.
+/// An authenticator with one credential, and the browser that uses it.
 pub struct Authenticator {
     key: EcdsaKeyPair,
     /// The credential's id.
     pub credential: Vec<u8>,
-    /// The account that it was registered for.
+    /// The handle of the account for which the credential was registered.
     pub user_handle: Option<Vec<u8>>,
     /// The flags of the next response.
     pub flags: u8,
-    /// The signature counter of the next response; grows by `step` after it.
+    /// The signature counter of the next response. Each response increments it by `step`.
     pub counter: u32,
     pub step: u32,
     /// The page's origin.
     pub origin: String,
     /// The relying party that the authenticator signs for. None: the relying party of the options.
     pub rp_id: Option<String>,
-    /// Whether the page is within one of another origin.
+    /// Whether the page is framed by a page of another origin.
     pub cross_origin: bool,
-    /// The model.
+    /// The model of the authenticator.
     pub aaguid: [u8; 16],
 }
 
 impl Authenticator {
-    /// One with user verification, whose key can't be copied.
+    /// An authenticator with user verification, whose credential is not synced to other devices.
     pub fn new() -> Self {
         let random = SystemRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random).unwrap();
@@ -55,7 +57,7 @@ impl Authenticator {
         Self::with_key(pkcs8.as_ref(), credential)
     }
 
-    /// An authenticator whose key (PKCS#8) and credential id were recorded, in base64url.
+    /// An authenticator with a recorded key (PKCS#8) and credential id, both in base64url.
     pub fn of_key(pkcs8: &Value, credential: &Value) -> Self {
         Self::with_key(&bytes(pkcs8), bytes(credential))
     }
@@ -78,7 +80,9 @@ impl Authenticator {
     /// Responds to `navigator.credentials.create`.
     pub fn create(&mut self, options: &Value) -> Value {
         self.user_handle = Some(bytes(&options["user"]["id"]));
+        // an uncompressed point: one byte of format, then 32 bytes of each coordinate
         let point = self.key.public_key().as_ref();
+        // a COSE key: kty EC2 (1: 2), alg ES256 (3: -7), crv P-256 (-1: 1), then x (-2) and y (-3)
         let key = Cbor::Map(
             [(1, 2.into()), (3, (-7).into()), (-1, 1.into())]
                 .into_iter()

@@ -1,5 +1,5 @@
-//! Chromium's virtual authenticators and the plain page of `examples/browser`: discoverable passkeys and others, with and without
-//! user verification, conditional UI, two devices, the second step of a sign-in, a removed passkey.
+//! The page of `examples/browser` in Chromium with virtual authenticators: passkeys that are discoverable or not, with and without user
+//! verification, conditional UI, two devices, passkeys as second factors, and a removed passkey.
 
 use latchkey::config::RelyingParty;
 

@@ -1,4 +1,4 @@
-//! The passkey that an account must set up at its sign-in (`factors.required`).
+//! Enrolment of a passkey during a sign-in, where the account must have a second factor (`factors.required`).
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn cluster_requiring_factors() -> TestCluster {
     cluster
 }
 
-/// The challenge of a sign-in that waits for a factor.
+/// Signs in by password, and returns the challenge of the sign-in, which waits for an enrolment.
 async fn challenge(node: &Client, name: &str) -> String {
     let answer = node.try_login(name, PASSWORD).await;
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
@@ -38,11 +38,12 @@ async fn options(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/enrolment/passkey/options", json!({ "challenge": challenge })).await
 }
 
-async fn begin(node: &Client, challenge: &str) -> Value {
+async fn creation_options(node: &Client, challenge: &str) -> Value {
     options(node, challenge).await.expect(200).json()["public_key"].take()
 }
 
-async fn end(node: &Client, challenge: &str, credential: Value) -> Answer {
+/// Completes the enrolment with a credential.
+async fn complete(node: &Client, challenge: &str, credential: Value) -> Answer {
     let body = json!({ "challenge": challenge, "name": "Ada's phone", "credential": credential });
     node.post("/v1/login/enrolment/passkey", body).await
 }
@@ -54,9 +55,9 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     node.account("ada").await;
     let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     let mut phone = Authenticator::new();
-    let creation = begin(&node, &first).await;
+    let creation = creation_options(&node, &first).await;
     assert_eq!(creation["user"]["name"], "ada@example.com");
-    let answer = end(&node, &first, phone.create(&creation)).await.expect(200);
+    let answer = complete(&node, &first, phone.create(&creation)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"));
     assert_eq!(codes_of(&answer).len(), 10);
     let tokens = Tokens::of(&answer);
@@ -84,8 +85,8 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
     verify(&cluster, &node, "ada", &early).await;
     cluster.advance(Duration::from_hours(1));
     let challenge = challenge(&node, "ada").await;
-    let credential = Authenticator::new().create(&begin(&node, &challenge).await);
-    end(&node, &challenge, credential).await.expect(200);
+    let credential = Authenticator::new().create(&creation_options(&node, &challenge).await);
+    complete(&node, &challenge, credential).await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(mail.text.contains("passkey"), "{}", mail.text);
     let events = audit(&node).await;
@@ -94,7 +95,7 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
 }
 
 #[tokio::test]
-async fn refused_passkey_leaves_the_sign_in_waiting() {
+async fn refused_passkey_does_not_end_the_enrolment() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([7; 16]).to_string().parse().unwrap()];
     let node = cluster.node().await;
@@ -103,8 +104,8 @@ async fn refused_passkey_leaves_the_sign_in_waiting() {
     }
     let eves = challenge(&node, "eve").await;
     let mut eves_key = Authenticator::new();
-    let creation = begin(&node, &eves).await;
-    end(&node, &eves, eves_key.create(&creation)).await.expect(200);
+    let creation = creation_options(&node, &eves).await;
+    complete(&node, &eves, eves_key.create(&creation)).await.expect(200);
 
     let waiting = challenge(&node, "ada").await;
     let mut other_origin = Authenticator::new();
@@ -118,8 +119,8 @@ async fn refused_passkey_leaves_the_sign_in_waiting() {
         (&mut unknown, problem(403, "passkey_model_not_allowed")),
         (&mut copy, problem(409, "passkey_exists")),
     ] {
-        let credential = authenticator.create(&begin(&node, &waiting).await);
-        let answer = end(&node, &waiting, credential).await;
+        let credential = authenticator.create(&creation_options(&node, &waiting).await);
+        let answer = complete(&node, &waiting, credential).await;
         assert_eq!(answer.problem(), refusal);
         assert_no_credentials(&answer);
     }
@@ -130,8 +131,8 @@ async fn refused_passkey_leaves_the_sign_in_waiting() {
     let mut reasons: Vec<_> = refused.filter_map(|(_, _, reason)| reason).collect();
     reasons.sort();
     assert_eq!(reasons, ["model_not_allowed", "wrong_origin"]);
-    let credential = Authenticator::new().create(&begin(&node, &waiting).await);
-    end(&node, &waiting, credential).await.expect(200);
+    let credential = Authenticator::new().create(&creation_options(&node, &waiting).await);
+    complete(&node, &waiting, credential).await.expect(200);
 }
 
 #[tokio::test]
@@ -141,26 +142,26 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     node.account("ada").await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     // the options of another sign-in
-    let credential = Authenticator::new().create(&begin(&node, &first).await);
-    assert_eq!(end(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
-    // a challenge of a passkey's sign-in
+    let credential = Authenticator::new().create(&creation_options(&node, &first).await);
+    assert_eq!(complete(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
+    // the challenge of a sign-in by passkey
     let mut alone = super::login_options(&node).await;
-    let creation = begin(&node, &first).await;
+    let creation = creation_options(&node, &first).await;
     (alone["user"], alone["rp"]) = (creation["user"].clone(), creation["rp"].clone());
     let credential = Authenticator::new().create(&alone);
-    assert_eq!(end(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
-    // the challenge of the sign-in answers nothing else
+    assert_eq!(complete(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
+    // The challenge of the sign-in is refused by the endpoints for a second factor.
     for (path, body) in [
         ("/v1/login/second-factor", json!({ "challenge": first, "method": "totp", "code": "123456" })),
         ("/v1/login/second-factor/options", json!({ "challenge": first })),
     ] {
         assert_eq!(node.post(path, body).await.problem(), problem(401, "invalid_challenge"), "{path}");
     }
-    // the options of an enrolment register nothing for a session, and the other way round
-    let unused = begin(&node, &first).await;
+    // Options of an enrolment can't register a passkey for a session, and options for a session can't be used for an enrolment.
+    let unused = creation_options(&node, &first).await;
     let mut phone = Authenticator::new();
-    let creation = begin(&node, &first).await;
-    let tokens = Tokens::of(&end(&node, &first, phone.create(&creation)).await.expect(200));
+    let creation = creation_options(&node, &first).await;
+    let tokens = Tokens::of(&complete(&node, &first, phone.create(&creation)).await.expect(200));
     let tokens = super::stepped_up(&node, &tokens, &mut phone).await;
     let answer = add(&node, &tokens, Authenticator::new().create(&unused)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
@@ -168,14 +169,14 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let creation = registration_options(&node, &tokens).await;
     let eves = challenge(&node, "eve").await;
     assert_eq!(
-        end(&node, &eves, Authenticator::new().create(&creation)).await.problem(),
+        complete(&node, &eves, Authenticator::new().create(&creation)).await.problem(),
         problem(422, "passkey_rejected")
     );
     register(&node, &tokens, &mut Authenticator::new()).await;
-    // a second factor's challenge enrols nothing
+    // The challenge of a sign-in that needs a second factor is refused for an enrolment.
     let waiting = node.try_login("ada", PASSWORD).await.text_of("challenge");
     assert_eq!(options(&node, &waiting).await.problem(), problem(401, "invalid_challenge"));
-    assert_eq!(end(&node, &waiting, json!({})).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(complete(&node, &waiting, json!({})).await.problem(), problem(401, "invalid_challenge"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,12 +185,15 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
     let challenge = challenge(&nodes[0], "ada").await;
-    // each racer has a credential of its own, so that only the challenge of the sign-in is contended
+    // Each racer has a credential of its own, so that they compete for the challenge of the sign-in only.
     let mut credentials = Vec::new();
     for _ in 0..16 {
-        credentials.push(Authenticator::new().create(&begin(&nodes[0], &challenge).await));
+        credentials.push(Authenticator::new().create(&creation_options(&nodes[0], &challenge).await));
     }
-    let race = credentials.into_iter().enumerate().map(|(racer, it)| end(&nodes[racer % 2], &challenge, it));
+    let race = credentials
+        .into_iter()
+        .enumerate()
+        .map(|(racer, credential)| complete(&nodes[racer % 2], &challenge, credential));
     let answers = join_all(race).await;
     let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
@@ -200,15 +204,15 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
 }
 
 #[tokio::test]
-async fn app_that_was_started_beside_the_passkey_is_no_factor() {
+async fn authenticator_app_not_confirmed_before_the_passkey_is_no_factor() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.account("ada").await;
     let challenge = challenge(&node, "ada").await;
     let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await.expect(200);
     let app = factors::App { secret: started.text_of("secret") };
-    let credential = Authenticator::new().create(&begin(&node, &challenge).await);
-    let tokens = Tokens::of(&end(&node, &challenge, credential).await.expect(200));
+    let credential = Authenticator::new().create(&creation_options(&node, &challenge).await);
+    let tokens = Tokens::of(&complete(&node, &challenge, credential).await.expect(200));
     let confirm = json!({ "challenge": challenge, "code": app.code(&cluster.clock) });
     let answer = node.post("/v1/login/enrolment/totp/confirm", confirm).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
@@ -218,7 +222,7 @@ async fn app_that_was_started_beside_the_passkey_is_no_factor() {
 }
 
 #[tokio::test]
-async fn passkeys_that_are_off_are_not_offered() {
+async fn passkeys_without_relying_party_are_not_offered() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
@@ -227,10 +231,10 @@ async fn passkeys_that_are_off_are_not_offered() {
     assert_eq!(answer.json()["methods"], json!(["totp"]));
     let challenge = answer.text_of("challenge");
     assert_eq!(options(&node, &challenge).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(end(&node, &challenge, json!({})).await.problem(), problem(403, "login_method_off"));
+    assert_eq!(complete(&node, &challenge, json!({})).await.problem(), problem(403, "login_method_off"));
 }
 
-/// The cookie of a sign-in with the transport `cookie` is set by a page of the same site only.
+/// A sign-in with the transport `cookie` sets the cookie only for pages of the same site.
 #[tokio::test]
 async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
     let cluster = cluster_requiring_factors();
@@ -253,6 +257,6 @@ async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
     assert_eq!(answer.problem(), problem(403, "cross_site_request"));
     let answer = send(path, body, "same-origin").await.expect(200);
     assert!(answer.json()["refresh_token"].is_null());
-    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|it| it.to_str().unwrap()).collect();
+    let cookies: Vec<_> = answer.headers.get_all("set-cookie").iter().map(|cookie| cookie.to_str().unwrap()).collect();
     assert!(cookies.iter().any(|cookie| cookie.starts_with("__Host-latchkey=")), "{cookies:?}");
 }

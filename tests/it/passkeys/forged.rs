@@ -1,4 +1,4 @@
-//! Responses that are forged, replayed, mixed up or damaged. Each is refused, and starts no session.
+//! Passkey responses that are forged, replayed, damaged, or meant for something else. Each is refused and starts no session.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::{
     harness::test_cluster::Node,
 };
 
-/// Whether a refusal was recorded for this reason.
+/// Whether the audit log has a refusal for this reason.
 async fn is_recorded(node: &Node, event: &str, reason: &str) -> bool {
     let expected = (event.to_owned(), "refused".to_owned(), Some(reason.to_owned()));
     audit(node).await.contains(&expected)
@@ -22,12 +22,12 @@ async fn is_recorded(node: &Node, event: &str, reason: &str) -> bool {
 async fn response_of_another_origin_relying_party_or_frame_is_refused() {
     type Change = fn(&mut Authenticator);
     let changes: [(&str, Change); 6] = [
-        ("wrong_origin", |it| it.origin = "https://evil.example".into()),
-        ("wrong_origin", |it| it.origin = "https://auth.example.com.evil.example".into()),
-        ("wrong_origin", |it| it.origin = "http://auth.example.com".into()),
-        ("wrong_origin", |it| it.origin = "https://auth.example.com:8443".into()),
-        ("wrong_origin", |it| it.cross_origin = true),
-        ("wrong_relying_party", |it| it.rp_id = Some("example.com".into())),
+        ("wrong_origin", |phone| phone.origin = "https://evil.example".into()),
+        ("wrong_origin", |phone| phone.origin = "https://auth.example.com.evil.example".into()),
+        ("wrong_origin", |phone| phone.origin = "http://auth.example.com".into()),
+        ("wrong_origin", |phone| phone.origin = "https://auth.example.com:8443".into()),
+        ("wrong_origin", |phone| phone.cross_origin = true),
+        ("wrong_relying_party", |phone| phone.rp_id = Some("example.com".into())),
     ];
     for (reason, change) in changes {
         let (_cluster, node, tokens, mut phone) = with_passkey().await;
@@ -42,7 +42,7 @@ async fn response_of_another_origin_relying_party_or_frame_is_refused() {
         assert!(is_recorded(&node, "passkey_refused", reason).await);
         assert_eq!(list(&node, &tokens).await.len(), 1);
     }
-    // an app's origin is one of ours
+    // The configuration allows the origin of an app.
     let (_cluster, node, _, mut phone) = with_passkey().await;
     phone.origin = "https://app.example.com".into();
     sign_in(&node, &mut phone).await.expect(200);
@@ -56,7 +56,7 @@ async fn replayed_response_is_refused() {
     login(&node, response.clone()).await.expect(200);
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
-    // a refused response consumes the challenge as well
+    // A refused response consumes the challenge, too.
     let options = login_options(&node).await;
     let mut stranger = Authenticator::new();
     stranger.user_handle.clone_from(&phone.user_handle);
@@ -102,21 +102,21 @@ async fn response_of_another_account_is_refused() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
     node.account("eve").await;
     let eve = node.login("eve").await;
-    // the challenge of a registration belongs to its account
+    // The challenge of a registration is bound to its account.
     let options = registration_options(&node, &tokens).await;
     let answer = add(&node, &eve, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     assert!(list(&node, &eve).await.is_empty());
     let mut eves_key = Authenticator::new();
     register(&node, &eve, &mut eves_key).await;
-    // a handle of another account, and none
+    // the user handle of another account, no handle, and an empty one
     for handle in [eves_key.user_handle.clone(), None, Some(vec![])] {
         let mut response = phone.get(&login_options(&node).await);
         response["response"]["userHandle"] = json!(handle.map(text));
         assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
         assert!(is_recorded(&node, "passkey_refused", "wrong_user_handle").await);
     }
-    // the id of a passkey of another account, signed by her own
+    // the id of another account's passkey, with a signature of Eve's own passkey
     let mut response = eves_key.get(&login_options(&node).await);
     response["rawId"] = json!(text(&phone.credential));
     response["id"] = response["rawId"].clone();
@@ -164,7 +164,7 @@ async fn truncated_and_damaged_responses_are_refused() {
     sign_in(&node, &mut phone).await.expect(200);
 }
 
-/// An authenticator, or a program before it, that changes what was signed.
+/// A program between the authenticator and the service changes data after it was signed.
 #[tokio::test]
 async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
@@ -197,8 +197,8 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
 #[tokio::test]
 async fn backup_flags_that_contradict_the_registration_are_refused() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
-    for lie in [flags::BACKUP_ELIGIBLE, flags::BACKED_UP, flags::BACKUP_ELIGIBLE | flags::BACKED_UP] {
-        phone.flags = flags::USER_PRESENT | flags::USER_VERIFIED | lie;
+    for false_flags in [flags::BACKUP_ELIGIBLE, flags::BACKED_UP, flags::BACKUP_ELIGIBLE | flags::BACKED_UP] {
+        phone.flags = flags::USER_PRESENT | flags::USER_VERIFIED | false_flags;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
         assert!(is_recorded(&node, "passkey_refused", "backup_flags_changed").await);
     }

@@ -1,4 +1,4 @@
-//! Passkeys: registration, sign-in, forged and replayed responses.
+//! Passkeys: registration, sign-in, second factors, step-up, and forged or replayed responses.
 
 pub mod authenticator;
 mod browser;
@@ -33,7 +33,7 @@ async fn signed_in() -> (TestCluster, Node, Tokens) {
     (cluster, node, tokens)
 }
 
-/// A cluster whose account `ada` has a passkey; the tokens of the session that registered it and has authenticated with it.
+/// A cluster whose account `ada` has a passkey. The tokens are of the session that registered the passkey and then stepped up with it.
 async fn with_passkey() -> (TestCluster, Node, Tokens, Authenticator) {
     let (cluster, node, tokens) = signed_in().await;
     let mut authenticator = Authenticator::new();
@@ -80,7 +80,7 @@ async fn step_up_options(node: &Client, tokens: &Tokens) -> Value {
     answer.expect(200).json()["public_key"].take()
 }
 
-/// The tokens with the access token of a step-up: what changes an account with a passkey needs.
+/// Steps up with the passkey, which changes of an account with a passkey require. Returns the tokens with the new access token.
 async fn stepped_up(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
     let credential = authenticator.get(&step_up_options(node, tokens).await);
     let body = json!({ "credential": credential });

@@ -33,12 +33,12 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(passkey["transports"], json!(["hybrid", "internal"]));
     assert_eq!((&passkey["backup_eligible"], &passkey["backed_up"]), (&json!(true), &json!(true)));
     assert_eq!((&passkey["discoverable"], &passkey["last_used_at"]), (&json!(true), &json!(null)));
-    assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the account had none");
+    assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the first factor comes with recovery codes");
     assert_eq!(list(&node, &tokens).await.as_slice(), std::slice::from_ref(passkey));
     let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
     assert_eq!((&factors["factors"][0]["kind"], &factors["recovery_codes_left"]), (&json!("passkey"), &json!(10)));
 
-    // the next registration excludes it
+    // The options of the next registration exclude this passkey.
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     let options = registration_options(&node, &tokens).await;
     assert_eq!(options["excludeCredentials"][0]["id"], flags::text(&phone.credential));
@@ -71,8 +71,8 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
         node.get("/v1/me", &old.access).await.expect(401);
     }
     let id = list(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
-    let strong = stepped_up(&node, &after, &mut phone).await;
-    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &strong.access).await.expect(200));
+    let stepped_up = stepped_up(&node, &after, &mut phone).await;
+    let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &stepped_up.access).await.expect(200));
     node.refresh(&after.refresh).await.expect(401);
     node.refresh(&last.refresh).await.expect(200);
 }
@@ -107,7 +107,7 @@ async fn changing_passkeys_needs_a_recent_authentication() {
 }
 
 #[tokio::test]
-async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
+async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.passkeys.max_per_account = 2;
@@ -119,7 +119,7 @@ async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
     let mut phone = Authenticator::new();
     let tokens = register(&node, &tokens, &mut phone).await;
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
-    // Neither the owner nor another account that has learned its id can register it again.
+    // Neither the owner nor another account that knows the credential's id can register it again.
     for tokens in [&tokens, &eve] {
         let options = registration_options(&node, tokens).await;
         let mut copy = Authenticator::new();
@@ -132,7 +132,7 @@ async fn credential_is_registered_once_and_an_account_has_a_bounded_number() {
     let tokens = register(&node, &tokens, &mut Authenticator::new()).await;
     let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
-    // the challenge belonged to the session that was replaced
+    // The registration has replaced the session, and the challenge was bound to the former one.
     assert_eq!(add(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
     assert_eq!(list(&node, &tokens).await.len(), 2);
 }
@@ -146,7 +146,7 @@ async fn model_outside_the_allow_list_is_refused() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let options = registration_options(&node, &tokens).await;
-    assert_eq!(options["attestation"], "direct", "so that browsers pass the model on");
+    assert_eq!(options["attestation"], "direct", "browsers then report the authenticator's model");
     let answer = add(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
     let mut allowed = Authenticator::new();
@@ -155,7 +155,7 @@ async fn model_outside_the_allow_list_is_refused() {
 }
 
 #[tokio::test]
-async fn passkeys_that_are_off_are_refused_with_the_setting() {
+async fn passkey_calls_without_relying_party_are_refused_and_name_the_setting() {
     let mut cluster = TestCluster::new();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
@@ -171,7 +171,7 @@ async fn passkeys_that_are_off_are_refused_with_the_setting() {
 }
 
 #[tokio::test]
-async fn related_origins_are_those_of_issuer_and_apps() {
+async fn related_origins_are_the_web_origins_of_issuer_and_apps() {
     let mut cluster = TestCluster::new();
     let relying_party = cluster.config.passkeys.relying_party.as_mut().unwrap();
     relying_party.origins.push("android:apk-key-hash:pNiP5iKyQ8JwgGOaKA1zGPUPJIS0-2H5Vq8NV5l8Lp8".to_owned());

@@ -1,4 +1,4 @@
-//! A passkey as the second step of a sign-in.
+//! A passkey as the second factor of a sign-in.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -25,7 +25,8 @@ async fn options(node: &Client, challenge: &str) -> Value {
     answer.expect(200).json()["public_key"].take()
 }
 
-async fn show(node: &Client, challenge: &str, credential: Value) -> Answer {
+/// Presents a passkey's response as the second factor.
+async fn present(node: &Client, challenge: &str, credential: Value) -> Answer {
     let body = json!({ "challenge": challenge, "method": "passkey", "credential": credential });
     node.post("/v1/login/second-factor", body).await
 }
@@ -43,9 +44,9 @@ async fn password_and_passkey_reach_aal2_also_without_user_verification() {
         let options = options(&node, &challenge).await;
         assert_eq!(options["allowCredentials"].as_array().unwrap().len(), 2);
         assert_eq!(options["userVerification"], "preferred");
-        // such a request may return no user handle
+        // An authenticator may return no user handle if the options name its credential.
         authenticator.user_handle = None;
-        let signed_in = Tokens::of(&show(&node, &challenge, authenticator.get(&options)).await.expect(200));
+        let signed_in = Tokens::of(&present(&node, &challenge, authenticator.get(&options)).await.expect(200));
         let claims = claims(&signed_in);
         assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &amr));
     }
@@ -53,15 +54,15 @@ async fn password_and_passkey_reach_aal2_also_without_user_verification() {
 }
 
 #[tokio::test]
-async fn challenge_and_response_belong_together_and_to_their_purpose() {
+async fn response_is_refused_with_another_challenge_purpose_or_account() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     // the response to the options of another sign-in
     let options_of_first = options(&node, &first).await;
-    assert_eq!(show(&node, &second, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
-    // the options of a sign-in by passkey alone, and the other way round
+    assert_eq!(present(&node, &second, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
+    // the options of a sign-in by passkey alone, and options of a second factor for a sign-in by passkey alone
     let alone = login_options(&node).await;
-    assert_eq!(show(&node, &first, phone.get(&alone)).await.problem(), problem(401, "invalid_passkey"));
+    assert_eq!(present(&node, &first, phone.get(&alone)).await.problem(), problem(401, "invalid_passkey"));
     let options_of_first = options(&node, &first).await;
     assert_eq!(login(&node, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
     // the passkey of another account
@@ -70,22 +71,28 @@ async fn challenge_and_response_belong_together_and_to_their_purpose() {
     let mut eves_key = Authenticator::new();
     register(&node, &eve, &mut eves_key).await;
     let options_of_first = options(&node, &first).await;
-    assert_eq!(show(&node, &first, eves_key.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
-    // The refused responses have not consumed the challenge of the sign-in.
+    assert_eq!(
+        present(&node, &first, eves_key.get(&options_of_first)).await.problem(),
+        problem(401, "invalid_passkey")
+    );
+    // The refused responses did not consume the challenge of the sign-in.
     let options_of_first = options(&node, &first).await;
     let response = phone.get(&options_of_first);
-    show(&node, &first, response.clone()).await.expect(200);
-    assert_eq!(show(&node, &first, response).await.problem(), problem(401, "invalid_challenge"));
+    present(&node, &first, response.clone()).await.expect(200);
+    assert_eq!(present(&node, &first, response).await.problem(), problem(401, "invalid_challenge"));
     // A change of the factors ends the other challenge.
     let options_of_second = options(&node, &second).await;
     register(&node, &tokens, &mut Authenticator::new()).await;
-    assert_eq!(show(&node, &second, phone.get(&options_of_second)).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(
+        present(&node, &second, phone.get(&options_of_second)).await.problem(),
+        problem(401, "invalid_challenge")
+    );
     let answer = node.post("/v1/login/second-factor/options", json!({ "challenge": second })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
 }
 
 #[tokio::test]
-async fn missing_credential_is_named() {
+async fn missing_credential_is_reported_with_its_field() {
     let (_cluster, node, _, _) = with_passkey().await;
     let body = json!({ "challenge": challenge(&node, "ada").await, "method": "passkey", "code": "123456" });
     let answer = node.post("/v1/login/second-factor", body).await;
@@ -94,7 +101,7 @@ async fn missing_credential_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i11_second_step_works_once_among_sixteen_racers_on_two_nodes() {
+async fn i11_second_factor_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.limits.factor_per_address = None;
@@ -105,12 +112,13 @@ async fn i11_second_step_works_once_among_sixteen_racers_on_two_nodes() {
     (synced.counter, synced.step) = (0, 0);
     register(&nodes[0], &tokens, &mut synced).await;
     let challenge = challenge(&nodes[0], "ada").await;
-    // each racer has a response of its own, so that only the challenge of the sign-in is contended
+    // Each racer has a response of its own, so that they compete for the challenge of the sign-in only.
     let mut responses = Vec::new();
     for _ in 0..16 {
         responses.push(synced.get(&options(&nodes[0], &challenge).await));
     }
-    let race = responses.into_iter().enumerate().map(|(racer, response)| show(&nodes[racer % 2], &challenge, response));
+    let race =
+        responses.into_iter().enumerate().map(|(racer, response)| present(&nodes[racer % 2], &challenge, response));
     let answers = join_all(race).await;
     let won = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(won, 1, "{answers:?}");

@@ -30,7 +30,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["hwk", "user", "mfa"])));
     assert_eq!(claims["auth_time"], node.state.clock.now().as_secs());
     node.get("/v1/me", &signed_in.access).await.expect(200);
-    // a refresh keeps the claims, and the session that registered the passkey continues
+    // A refresh keeps the claims, and the session that registered the passkey continues.
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
     assert_eq!(super::claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
@@ -39,7 +39,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
 }
 
 #[tokio::test]
-async fn copied_key_counts_as_software_and_backup_state_is_kept() {
+async fn synced_passkey_counts_as_software_and_backup_state_is_updated() {
     let (_cluster, node, tokens) = super::signed_in().await;
     let mut synced = Authenticator::new();
     synced.flags |= flags::BACKUP_ELIGIBLE;
@@ -75,7 +75,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     )));
     let options = login_options(&lenient).await;
     assert_eq!(options["userVerification"], "preferred");
-    // the passkey is the first factor, so a factor of another kind must follow
+    // The passkey counts as the first factor, so a factor of another kind must follow.
     let answer = login(&lenient, key.get(&options)).await;
     assert_eq!(answer.problem(), problem(403, "second_factor_required"));
     assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
@@ -84,7 +84,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     assert_eq!(again.problem(), problem(401, "invalid_passkey"));
     assert_eq!(list(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
     let options = login_options(&lenient).await;
-    // the user is not even present
+    // Without user presence, a response is refused even where user verification is only preferred.
     key.flags = 0;
     assert_eq!(login(&lenient, key.get(&options)).await.problem(), problem(401, "invalid_passkey"));
 }
@@ -97,7 +97,7 @@ async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it
     let request = node.request(Method::POST, "/v1/login/passkey").header("origin", "https://evil.example");
     let answer = node.send(request.header("sec-fetch-site", "cross-site").json(&body)).await;
     assert_eq!(answer.problem(), problem(403, "cross_site_request"));
-    // the refused call did not consume the challenge
+    // The refused call did not consume the challenge.
     let answer = node.post("/v1/login/passkey", body).await.expect(200);
     assert!(answer.header("set-cookie").starts_with("__Host-latchkey"), "{answer:?}");
     assert!(answer.json().get("refresh_token").is_none());
@@ -108,14 +108,14 @@ async fn removed_disabled_and_unknown_passkeys_get_identical_responses() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
     let mut unknown = Authenticator::new();
     unknown.user_handle.clone_from(&phone.user_handle);
-    let of_unknown = sign_in(&node, &mut unknown).await;
+    let with_unknown = sign_in(&node, &mut unknown).await;
     let id = latchkey::service::accounts::find(&node.state.sql, "ada").await.unwrap().id;
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
-    let of_disabled = sign_in(&node, &mut phone).await;
-    for answer in [&of_unknown, &of_disabled] {
+    let with_disabled = sign_in(&node, &mut phone).await;
+    for answer in [&with_unknown, &with_disabled] {
         assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
     }
-    assert_eq!(of_unknown.text_of("detail"), of_disabled.text_of("detail"));
+    assert_eq!(with_unknown.text_of("detail"), with_disabled.text_of("detail"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,22 +131,20 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let race = (0..16).map(|racer| super::add(&nodes[racer % 2], &tokens, credential.clone()));
     let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(added, 1, "registrations");
-    // a synced passkey has no signature counter, so that only the challenge distinguishes repeats
+    // A synced passkey has no signature counter, so only the challenge can reveal a repeated response.
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);
     nodes[0].account("eve").await;
     let tokens = nodes[0].login("eve").await;
     register(&nodes[0], &tokens, &mut synced).await;
-    for authenticator in [&mut synced] {
-        let options = login_options(&nodes[0]).await;
-        let credential = authenticator.get(&options);
-        let race = (0..16).map(|racer| login(&nodes[racer % 2], credential.clone()));
-        let answers = join_all(race).await;
-        let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
-        assert_eq!(won.len(), 1, "{answers:?}");
-        for answer in lost {
-            assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
-        }
+    let options = login_options(&nodes[0]).await;
+    let credential = synced.get(&options);
+    let race = (0..16).map(|racer| login(&nodes[racer % 2], credential.clone()));
+    let answers = join_all(race).await;
+    let (won, lost): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert_eq!(won.len(), 1, "{answers:?}");
+    for answer in lost {
+        assert_eq!(answer.problem(), problem(401, "invalid_passkey"));
     }
 }
 
@@ -159,6 +157,7 @@ async fn challenge_expires() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     let options = super::registration_options(&node, &tokens).await;
+    // the key of the challenge in Redis
     let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
     let gone = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
     crate::harness::wait::until("the challenge has expired", gone).await;
@@ -173,13 +172,14 @@ async fn sign_ins_and_options_are_limited_by_address() {
     cluster.config.limits.passkey_per_address = Some(quota);
     let node = cluster.node().await;
     let options = login_options(&node).await;
-    sign_in_with(&node, &options).await.expect(401);
-    let refused = sign_in_with(&node, &options).await;
+    sign_in_with_new_key(&node, &options).await.expect(401);
+    let refused = sign_in_with_new_key(&node, &options).await;
     assert_eq!(refused.problem(), problem(429, "too_many_requests"));
     assert!(refused.header("ratelimit-policy").contains("passkey-address"));
 }
 
-async fn sign_in_with(
+/// Signs in with a key that no account has registered.
+async fn sign_in_with_new_key(
     node: &crate::harness::client::Client,
     options: &serde_json::Value,
 ) -> crate::harness::client::Answer {

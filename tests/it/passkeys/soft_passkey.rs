@@ -1,4 +1,4 @@
-//! The software authenticator of the crate `webauthn-authenticator-rs`.
+//! Registration and sign-in with the software authenticator of the crate `webauthn-authenticator-rs`.
 
 use serde_json::{Value, json};
 use url::Url;
@@ -16,17 +16,17 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     let origin = || Url::parse("https://auth.example.com").unwrap();
     let mut authenticator = SoftPasskey::new(true);
     let mut options = registration_options(&node, &tokens).await;
-    // the authenticator verifies its user only where this is required
+    // This authenticator verifies its user only if the options require it.
     options["authenticatorSelection"]["userVerification"] = json!("required");
     let user_handle = options["user"]["id"].clone();
     let challenge: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
-    let made = authenticator.do_registration(origin(), challenge).unwrap();
-    let credential = serde_json::to_value(&made).unwrap();
+    let created = authenticator.do_registration(origin(), challenge).unwrap();
+    let credential = serde_json::to_value(&created).unwrap();
     let added = add(&node, &tokens, credential).await.expect(201).json();
-    let id = text(made.raw_id);
+    let id = text(created.raw_id);
     for _ in 0..2 {
         let mut options = login_options(&node).await;
-        // the authenticator stores no credentials: it needs a list to choose from, and returns no account
+        // This authenticator stores no credentials: the options must list them, and its response has no user handle.
         options["allowCredentials"] = json!([{ "type": "public-key", "id": id }]);
         let challenge: RequestChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
         let mut response: Value =

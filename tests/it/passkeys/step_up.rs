@@ -25,7 +25,7 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     let rename = async |tokens: &Tokens, name: &str| {
         call(&node, tokens, Method::PATCH, "/v1/me", &json!({ "username": name })).await
     };
-    // A registration shows the passkey.
+    // The registration of a passkey counts as an authentication with it.
     assert_eq!(claims(&tokens)["acr"], "aal2");
     let tokens = later(&cluster, &node, &tokens, Duration::from_mins(11)).await;
     assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
@@ -34,13 +34,13 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     let changed = node.change_password(&tokens.access, PASSWORD, "gravel lantern ostrich nine").await;
     assert_challenge(&changed, ", acr_values=\"aal2\", max_age=\"600\"");
 
-    let strong = stepped_up(&node, &tokens, &mut authenticator).await;
+    let stepped_up = stepped_up(&node, &tokens, &mut authenticator).await;
     let now = cluster.clock.now().as_secs();
-    assert_eq!((&claims(&strong)["acr"], &claims(&strong)["auth_time"]), (&json!("aal2"), &json!(now)));
-    let amr = claims(&strong)["amr"].as_array().unwrap().clone();
+    assert_eq!((&claims(&stepped_up)["acr"], &claims(&stepped_up)["auth_time"]), (&json!("aal2"), &json!(now)));
+    let amr = claims(&stepped_up)["amr"].as_array().unwrap().clone();
     assert!(amr.contains(&json!("user")) && amr.contains(&json!("mfa")), "{amr:?}");
-    rename(&strong, "lovelace").await.expect(200);
-    node.get("/v1/verify?acr=aal2&max_age=300", &strong.access).await.expect(200);
+    rename(&stepped_up, "lovelace").await.expect(200);
+    node.get("/v1/verify?acr=aal2&max_age=300", &stepped_up.access).await.expect(200);
 }
 
 #[tokio::test]
@@ -50,10 +50,14 @@ async fn i11_passkey_response_steps_up_its_own_session_once() {
     let credential = authenticator.get(&step_up_options(&node, &tokens).await);
     let body = json!({ "credential": credential });
     let refused = reauthenticate(&node, &other, body.clone()).await;
-    assert_eq!(refused.problem(), problem(401, "invalid_passkey"), "a challenge of another session");
+    assert_eq!(refused.problem(), problem(401, "invalid_passkey"), "the challenge belongs to another session");
     assert_eq!(reauthenticate(&node, &tokens, body).await.status, 200);
     let again = json!({ "credential": authenticator.get(&login_options(&node).await) });
-    assert_eq!(reauthenticate(&node, &tokens, again).await.problem(), problem(401, "invalid_passkey"), "of a sign-in");
+    assert_eq!(
+        reauthenticate(&node, &tokens, again).await.problem(),
+        problem(401, "invalid_passkey"),
+        "the challenge belongs to a sign-in"
+    );
     let credential = authenticator.get(&step_up_options(&node, &tokens).await);
     reauthenticate(&node, &tokens, json!({ "credential": credential })).await.expect(200);
     let replayed = reauthenticate(&node, &tokens, json!({ "credential": credential })).await;

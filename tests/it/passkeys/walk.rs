@@ -1,5 +1,5 @@
-//! The commands of docs/passkeys.md, run as printed against a started node. Only the port differs, and the browser: an authenticator of
-//! this test registers the passkey that the reader adds on the page of `examples/browser`. `browser` drives that page.
+//! The commands of docs/passkeys.md, run as printed against a started node. Two things differ: the port, and the browser. The reader adds
+//! a passkey on the page of `examples/browser`; here a software authenticator registers it. The module `browser` tests the page itself.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -10,10 +10,10 @@ use crate::{
     harness::client::{Client, Tokens},
 };
 
-/// The page of the example, as the document serves it.
+/// The origin of the example's page, as the document serves it.
 const PAGE: &str = "http://localhost:3000";
 
-/// Registers a passkey on the page. Returns a recovery code.
+/// Registers a passkey as the page does. Returns a recovery code.
 async fn add_on_page(client: &Client) -> String {
     let body = json!({ "identifier": "ada@example.com", "password": "velvet otter quarry lantern" });
     let request = client.request(Method::POST, "/v1/login").header("Origin", PAGE).json(&body);

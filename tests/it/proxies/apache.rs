@@ -16,7 +16,7 @@ const INSTALL: &str = "this test needs Apache with mod_oauth2 and mod_auth_openi
                        libapache2-mod-oauth2 libapache2-mod-auth-openidc` (Debian, Ubuntu); or run `make test`, which installs it";
 const MODULES: &str = "/usr/lib/apache2/modules";
 
-/// The recipe of the document with the test's addresses.
+/// The recipe of the document, with the test's addresses and secret.
 fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/apache.md")).unwrap();
     let mut recipe = document.split("```apache\n").nth(1).unwrap().split("\n```").next().unwrap().to_owned();
@@ -33,19 +33,19 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     recipe
 }
 
-/// Starts Apache with these modules, beside those of every configuration.
+/// Starts Apache with the modules that every configuration needs, and with these.
 pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
     let program = guard::find_programs(&["apache2"], []).expect(INSTALL).join("apache2");
     let folder = guard::folder("latchkey-apache-");
-    // readable for the worker processes, which run as another user
+    // The worker processes run as another user, and must be able to read the folder.
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-    let always = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
+    let base = ["mpm_event", "authn_core", "authz_core", "authz_user", "env", "headers", "proxy", "proxy_http"];
     let load = |name: &&str| {
         let file = Path::new(MODULES).join(format!("mod_{name}.so"));
         assert!(file.exists(), "{} is missing: {INSTALL}", file.display());
         format!("LoadModule {name}_module {}\n", file.display())
     };
-    let modules: String = always.iter().chain(modules).map(load).collect();
+    let modules: String = base.iter().chain(modules).map(load).collect();
     let (path, file) = (folder.display(), folder.join("httpd.conf"));
     let text = format!(
         "ServerName localhost\nServerRoot {path}\nDefaultRuntimeDir {path}\nPidFile {path}/pid\nUser www-data\nGroup www-data\n\

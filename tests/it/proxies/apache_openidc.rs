@@ -23,7 +23,7 @@ use crate::{
     pages::visitor::{Visitor, actions},
 };
 
-/// The recipe of the document with the test's addresses.
+/// The recipe of the document, with the test's addresses and secret.
 fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openid-connect.md")).unwrap();
     let mut recipe = document.split("```apache\n").nth(1).unwrap().split("\n```").next().unwrap().to_owned();
@@ -44,7 +44,7 @@ fn host(port: u16, settings: &str) -> String {
     format!("Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{settings}\n</VirtualHost>\n")
 }
 
-/// TLS in front of a node: the module accepts no other issuer.
+/// The settings of a virtual host that terminates TLS for a node: the module accepts only an https issuer.
 fn tls(certificates: &Path, node: SocketAddr) -> String {
     let folder = certificates.display();
     format!(
@@ -52,7 +52,7 @@ fn tls(certificates: &Path, node: SocketAddr) -> String {
     )
 }
 
-/// A browser, for the app behind Apache.
+/// A browser that uses the app behind Apache.
 struct AppBrowser {
     client: Client,
     cookies: BTreeMap<String, String>,
@@ -67,7 +67,7 @@ impl AppBrowser {
         let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let path = url.strip_prefix(&self.client.base).unwrap_or(url);
         let request = self.client.request(Method::GET, path).header("cookie", cookies.join("; "));
-        // without, the module takes the request for that of a script, and answers 401
+        // Without this header, the module treats the request as one of a script, and answers 401.
         let request = request.header("accept", "text/html");
         let answer = self.client.send(request).await;
         for cookie in answer.headers.get_all("set-cookie") {
@@ -114,7 +114,7 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let reachable = browser.client.clone();
     wait::until("Apache answers", async || reachable.request(Method::GET, "/oidc").send().await.is_ok()).await;
 
-    // A page of the app leads to the sign-in, and back.
+    // A page of the app redirects to the sign-in, which redirects back.
     let orders = format!("{site}/orders");
     let to_provider = browser.get(&orders).await.expect(302);
     let mut ada = Visitor::new(&node);
@@ -138,12 +138,12 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
         (vec!["ada@example.com".to_owned()], vec![issuer.clone()])
     );
     let mut stranger = AppBrowser::new(&site);
-    stranger.get(&callback).await; // the code was used, and the browser did not begin this sign-in
+    stranger.get(&callback).await; // the code is used already, and this browser has not started the sign-in
     stranger.get(&orders).await.expect(302);
 
-    // Its sign-out ends the browser's session here.
-    let out = browser.get(&format!("{site}/oidc?logout={site}/bye")).await.expect(302);
-    let location = out.header("location").to_owned();
+    // A sign-out from the app ends the browser's session at Latchkey.
+    let to_logout = browser.get(&format!("{site}/oidc?logout={site}/bye")).await.expect(302);
+    let location = to_logout.header("location").to_owned();
     assert!(location.starts_with(&format!("{issuer}/oauth2/logout?id_token_hint=")), "{location}");
     let bye = ada.open(&path(&location)).await.expect(303);
     assert_eq!(bye.header("location"), format!("{site}/bye"));

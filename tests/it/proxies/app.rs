@@ -1,4 +1,4 @@
-//! A plain app without any code for tokens: it answers every request with what it received, and echoes WebSockets.
+//! A plain app without any code for tokens. It answers every request with the request's content as JSON, and echoes WebSockets.
 
 use std::{
     net::SocketAddr,
@@ -25,7 +25,7 @@ use tokio::{
 pub(super) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// Runs until it is dropped.
+/// A running app. Stops when dropped.
 pub(super) struct App {
     pub(super) address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -72,7 +72,7 @@ async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>
     .into_response()
 }
 
-/// Accepts the handshake, sends the account as the first line, and echoes bytes: proxies do not parse the frames.
+/// Accepts the handshake, sends the account as the first line, and echoes bytes. It uses no WebSocket frames, which proxies do not parse.
 fn accept_websocket(request: &Request) -> Response {
     let upgrade = request.take_upgrade().unwrap();
     let account = request.header("x-auth-subject").unwrap_or("nobody").to_owned();

@@ -26,7 +26,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
         ],
     );
     Guard::start(&Spec {
-        // Several may run on one machine; one thread suffices.
+        // The base id allows several Envoys on one machine. One thread is enough.
         command: &[
             program.to_str().unwrap(),
             "--config-path",
