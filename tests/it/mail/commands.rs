@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::outbox::outbox_mail;
 use crate::{binary::run, harness::mail};
 
-/// A folder with the database of a service.
+/// Creates a folder with the migrated database of a service.
 fn migrated() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     output(folder.path(), &["migrate"]);
@@ -29,7 +29,7 @@ fn output(folder: &Path, arguments: &[&str]) -> String {
 
 #[test]
 fn preview_renders_each_part_in_the_requested_language() {
-    // no service is needed
+    // The command needs no service.
     let folder = tempfile::tempdir().unwrap();
     let text = output(folder.path(), &["mail", "preview", "password_reset", "--locale", "de", "--text"]);
     assert!(text.starts_with("Subject: Setzen Sie Ihr Passwort"), "{text}");
@@ -46,7 +46,7 @@ fn preview_renders_each_part_in_the_requested_language() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn list_show_and_retry_work_on_the_outbox() {
+async fn mail_list_show_and_retry_read_and_change_the_outbox() {
     let folder = migrated();
     let config = load_existing(&Sources::from_environment(folder.path(), [("A", "b")])).unwrap();
     let sql = Sql::connect(&config.database).await.unwrap();
@@ -68,7 +68,7 @@ async fn list_show_and_retry_work_on_the_outbox() {
 }
 
 #[test]
-fn doctor_sends_a_test_mail_and_names_a_server_that_refuses() {
+fn doctor_sends_a_test_mail_and_reports_an_unreachable_server() {
     let folder = migrated();
     let findings = output(folder.path(), &["doctor", "--json", "--test-mail", "ann@example.com"]);
     assert!(findings.contains("no SMTP server is configured: mails become files in"), "{findings}");

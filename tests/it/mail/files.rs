@@ -1,4 +1,4 @@
-//! Delivery to files, the default: their content and permissions, and the data that stays in the database.
+//! Delivery of mails to files, which is the default: content and permissions of the files, and the data that stays in the database.
 
 use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{CODE, TOKEN, enqueue, mail, recipient, verification_mail};
 use crate::harness::{test_cluster::TestCluster, wait};
 
 /// Waits until the outbox has no waiting mail.
-pub(super) async fn sent(sql: &Sql) {
+pub(super) async fn wait_until_done(sql: &Sql) {
     let done = || async { sql.mails(Some(OutboxState::Waiting), 1).await.unwrap().is_empty() };
     wait::until("all mails are done", done).await;
 }
@@ -37,14 +37,14 @@ async fn mail_of_a_killed_node_is_sent_by_another() {
     let mut first = cluster.node().await;
     first.kill_mail();
     enqueue(&first.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
-    // claimed by a worker that dies
+    // A worker claims the mail and dies before it sends it.
     let lease = Duration::from_mins(5);
     assert_eq!(first.state.sql.claim_mails(1, cluster.clock.now(), lease).await.unwrap().len(), 1);
     drop(first);
     let second = cluster.node().await;
     cluster.advance(lease);
     cluster.mail_to("ann@example.com", "verify_address").await;
-    sent(&second.state.sql).await;
+    wait_until_done(&second.state.sql).await;
     second.stop().await;
 }
 
@@ -66,11 +66,15 @@ async fn link_and_code_are_in_no_column_before_and_after_sending() {
     assert!(contains(&before, "ann@example.com") && !contains(&before, TOKEN) && !contains(&before, CODE));
 
     let other = cluster.node().await;
-    sent(&other.state.sql).await;
+    wait_until_done(&other.state.sql).await;
     let row = other.state.sql.mail(prepared.id).await.unwrap().unwrap();
     assert_eq!((row.state, row.attempts), (OutboxState::Sent, 1));
     assert!(!contains(&database(), TOKEN));
-    assert_eq!(other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(), 0, "the data is gone");
+    assert_eq!(
+        other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(),
+        0,
+        "the data of a sent mail is deleted"
+    );
     other.stop().await;
     node.stop().await;
 }
@@ -97,7 +101,7 @@ async fn headers_identify_the_mail_and_stop_automatic_answers() {
     assert_eq!(reset.header("Auto-Submitted"), "auto-generated");
     assert_eq!(reset.header("Reply-To"), "help@example.com");
     assert!(reset.header("From").ends_with("<no-reply@mail.example.com>"), "{:?}", reset.headers);
-    assert!(!reset.has_header("List-Unsubscribe"), "the recipient asked for it");
+    assert!(!reset.has_header("List-Unsubscribe"), "the recipient requested this mail");
     let notice = cluster.mail_to("ann@example.com", "new_device").await;
     assert_eq!(notice.header("List-Unsubscribe"), "<mailto:unsubscribe@example.com>");
     for part in [&notice.text, &notice.html] {
@@ -119,7 +123,7 @@ async fn line_break_in_sender_name_adds_no_header() {
 }
 
 #[tokio::test]
-async fn notice_that_is_switched_off_is_not_prepared() {
+async fn disabled_notice_is_not_prepared() {
     let mut cluster = TestCluster::new();
     cluster.config.mail.notices_off = vec![Template::AccountDisabled];
     let node = cluster.node().await;
@@ -134,7 +138,7 @@ async fn files_and_rows_are_deleted_after_the_retention() {
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     cluster.mail_to("ann@example.com", "verify_address").await;
-    sent(&node.state.sql).await;
+    wait_until_done(&node.state.sql).await;
     cluster.advance(cluster.config.mail.retention + Duration::from_secs(1));
     let gone = || async {
         cluster.mails_to("ann@example.com").is_empty() && node.state.sql.mails(None, 1).await.unwrap().is_empty()

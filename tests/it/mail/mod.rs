@@ -1,4 +1,4 @@
-//! Mail: the outbox on every database, delivery to files and to a real SMTP server, headers, commands.
+//! Mail: the outbox on every database, delivery to files and to a real SMTP server, headers, and commands.
 
 mod commands;
 mod files;
@@ -43,7 +43,7 @@ pub fn mail(address: &str, data: MailData) -> Mail {
     Mail { to: recipient(address), locale: Locale::En, time_zone: None, account: None, data }
 }
 
-/// Queues a mail as a use case does.
+/// Queues a mail as the use cases of the service do.
 pub async fn enqueue(state: &AppState, mail: &Mail) {
     let prepared = state.mailer.prepare(mail).unwrap().unwrap();
     state.sql.enqueue_mail(&prepared).await.unwrap();

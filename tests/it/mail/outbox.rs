@@ -1,4 +1,4 @@
-//! The outbox table on every database: the transaction of a change, leases, results, retention.
+//! The outbox table on every database: mails in the transaction of a change, leases, results of attempts, and retention.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ async fn concurrent_workers_claim_each_mail_once() {
         let count = ids.len();
         ids.sort();
         ids.dedup();
-        assert_eq!(ids.len(), count, "none is claimed twice");
+        assert_eq!(ids.len(), count, "no mail is claimed twice");
     })
     .await;
 }
@@ -130,10 +130,14 @@ async fn results_set_state_and_delete_data() {
         assert_eq!(mail.row.attempts, 2);
         sql.finish_mail(&mail, &Attempt::GivenUp("550".to_owned()), due).await.unwrap();
         assert_eq!(sql.mail_queue().await.unwrap().waiting, 0);
-        assert_eq!(sql.retry_mails(Some(mail.row.id), due).await.unwrap(), 1, "its data is kept until it expires");
+        assert_eq!(
+            sql.retry_mails(Some(mail.row.id), due).await.unwrap(),
+            1,
+            "the data of a failed mail is kept until it expires"
+        );
         let mail = claim_one(&sql, due).await;
         sql.finish_mail(&mail, &Attempt::Sent, due).await.unwrap();
-        assert_eq!(sql.retry_mails(None, due).await.unwrap(), 0, "the data of a sent mail is gone");
+        assert_eq!(sql.retry_mails(None, due).await.unwrap(), 0, "the data of a sent mail is deleted");
 
         assert!(sql.prune_mails(due, 10).await.unwrap().is_empty());
         assert_eq!(sql.prune_mails(due + Duration::from_millis(1), 10).await.unwrap(), [mail.row.id]);

@@ -1,5 +1,5 @@
-//! Delivery to a real SMTP server: encryption, authentication, refusals and faults. Nothing is lost, and nothing that the
-//! server acknowledged is sent twice.
+//! Delivery to a real SMTP server: encryption, authentication, refusals and faults. No mail is lost, and no mail that the server
+//! acknowledged is sent twice.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,7 +8,7 @@ use latchkey::{
     store::sql::{OutboxRow, OutboxState},
 };
 
-use super::{TOKEN, enqueue, files::sent, verification_mail};
+use super::{TOKEN, enqueue, files::wait_until_done, verification_mail};
 use crate::harness::{
     smtp::SmtpServer,
     test_cluster::{Node, TestCluster},
@@ -22,18 +22,19 @@ fn cluster(server: &SmtpServer) -> TestCluster {
     cluster
 }
 
-async fn row(node: &Node) -> OutboxRow {
+/// The newest mail of the outbox.
+async fn newest_row(node: &Node) -> OutboxRow {
     node.state.sql.mails(None, 1).await.unwrap().remove(0)
 }
 
 /// Waits until an attempt has failed, and returns the row.
-async fn retried(node: &Node) -> OutboxRow {
+async fn wait_for_failed_attempt(node: &Node) -> OutboxRow {
     wait::until("an attempt has failed", || async {
-        let row = row(node).await;
+        let row = newest_row(node).await;
         row.error.is_some() && !row.is_claimed
     })
     .await;
-    row(node).await
+    newest_row(node).await
 }
 
 /// Moves the clock to the next attempt.
@@ -52,7 +53,7 @@ async fn mail_is_sent_over_starttls_and_tls_with_authentication() {
         assert!(received.is_encrypted && received.is_authenticated, "{security:?}");
         assert_eq!((&*received.from, &*received.to), ("no-reply@auth.example.com", "zoë@xn--bcher-kva.example"));
         assert_eq!(received.mail.token(), TOKEN);
-        sent(&node.state.sql).await;
+        wait_until_done(&node.state.sql).await;
         node.stop().await;
     }
 }
@@ -67,19 +68,22 @@ async fn mail_is_not_sent_without_the_configured_encryption_or_user() {
     untrusted.tls_ca = None;
     let mut without_starttls = plain.settings();
     without_starttls.security = SmtpSecurity::StartTls;
-    for (settings, why) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
+    for (settings, cause) in [(without_starttls, "STARTTLS"), (wrong_user, "535"), (untrusted, "certificate")] {
         let mut cluster = TestCluster::new();
         cluster.config.mail.transport = latchkey::config::MailTransport::Smtp(settings);
         let node = cluster.node().await;
         enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
-        let row = retried(&node).await;
+        let row = wait_for_failed_attempt(&node).await;
         assert_eq!(row.state, OutboxState::Waiting, "a mistake in the settings loses no mail");
         let error = row.error.unwrap();
-        assert!(error.contains(why) && !error.contains("wrong"), "{error}");
-        assert!(node.state.mailer.check().await.unwrap_err().to_string().contains(why));
+        assert!(error.contains(cause) && !error.contains("wrong"), "{error}");
+        assert!(node.state.mailer.check().await.unwrap_err().to_string().contains(cause));
         node.stop().await;
     }
-    assert!(plain.attempts().is_empty() && strict.attempts().is_empty(), "no recipient was named in clear text");
+    assert!(
+        plain.attempts().is_empty() && strict.attempts().is_empty(),
+        "the node sent no address of a recipient in clear text"
+    );
 }
 
 #[tokio::test]
@@ -88,13 +92,13 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("greylist@example.com", cluster.clock.now())).await;
-    let row = retried(&node).await;
+    let row = wait_for_failed_attempt(&node).await;
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
     assert!(delay >= Duration::from_secs(15) && delay <= Duration::from_secs(30), "{delay:?}");
     advance_to(&cluster, &row);
     server.wait_for(1).await;
-    sent(&node.state.sql).await;
+    wait_until_done(&node.state.sql).await;
     assert_eq!(super::outbox_state(&node.state).await, (OutboxState::Sent, 2));
     node.stop().await;
 }
@@ -105,8 +109,8 @@ async fn rejected_mail_fails_and_can_be_retried() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("reject@example.com", cluster.clock.now())).await;
-    sent(&node.state.sql).await;
-    let found = row(&node).await;
+    wait_until_done(&node.state.sql).await;
+    let found = newest_row(&node).await;
     assert_eq!((found.state, found.attempts), (OutboxState::Failed, 1));
     assert!(found.error.unwrap().contains("550"));
     assert_eq!(node.state.sql.retry_mails(Some(found.id), cluster.clock.now()).await.unwrap(), 1);
@@ -134,7 +138,7 @@ async fn server_that_hangs_delays_its_mail_only() {
     wait::until("the attempt timed out", hung).await;
     cluster.advance(Duration::from_mins(2));
     server.wait_for(2).await;
-    sent(&node.state.sql).await;
+    wait_until_done(&node.state.sql).await;
     node.stop().await;
 }
 
@@ -144,11 +148,11 @@ async fn connection_lost_in_the_message_loses_no_mail() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("crash@example.com", cluster.clock.now())).await;
-    let row = retried(&node).await;
+    let row = wait_for_failed_attempt(&node).await;
     assert!(server.received().is_empty());
     advance_to(&cluster, &row);
     server.wait_for(1).await;
-    sent(&node.state.sql).await;
+    wait_until_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 1);
     node.stop().await;
 }
@@ -159,12 +163,16 @@ async fn mail_sent_again_after_a_lost_acknowledgement_has_the_same_message_id() 
     let cluster = cluster(&server);
     let node = cluster.node().await;
     enqueue(&node.state, &verification_mail("lost@example.com", cluster.clock.now())).await;
-    let row = retried(&node).await;
+    let row = wait_for_failed_attempt(&node).await;
     advance_to(&cluster, &row);
     let received = server.wait_for(2).await;
     let headers = received.iter().map(|mail| (mail.mail.header("Message-ID"), mail.mail.header("Date")));
-    assert_eq!(headers.collect::<BTreeSet<_>>().len(), 1, "mail programs show it once");
-    sent(&node.state.sql).await;
+    assert_eq!(
+        headers.collect::<BTreeSet<_>>().len(),
+        1,
+        "the two copies have equal headers, so that mail programs show one"
+    );
+    wait_until_done(&node.state.sql).await;
     node.stop().await;
 }
 
@@ -178,7 +186,7 @@ async fn two_nodes_send_each_mail_once() {
         enqueue(&nodes[number % 2].state, &mail).await;
     }
     server.wait_for(60).await;
-    sent(&nodes[0].state.sql).await;
+    wait_until_done(&nodes[0].state.sql).await;
     let recipients: Vec<_> = server.received().into_iter().map(|mail| mail.to).collect();
     assert_eq!(recipients.len(), 60);
     assert_eq!(recipients.iter().collect::<BTreeSet<_>>().len(), 60);
@@ -214,7 +222,7 @@ async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
         before = failures().await.1;
     }
     let (waiting, attempts) = failures().await;
-    assert_eq!(waiting, 50, "none is given up");
+    assert_eq!(waiting, 50, "all mails still wait");
     assert!(attempts < 50, "{attempts} attempts in an hour");
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
@@ -223,7 +231,7 @@ async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
     server.set_down(false);
     cluster.advance(Duration::from_mins(31));
     server.wait_for(50).await;
-    sent(&node.state.sql).await;
+    wait_until_done(&node.state.sql).await;
     assert_eq!(server.received().len(), 50);
     node.stop().await;
 }
@@ -242,7 +250,7 @@ async fn full_outbox_refuses_codes_and_drops_notices() {
     assert!(prepared[..100].iter().all(|mail| matches!(mail, Ok(Some(_)))));
     assert!(prepared[100].is_err());
     let notice = super::mail("ann@example.com", MailData::AccountDisabled { at: now });
-    assert_eq!(node.state.mailer.prepare(&notice), Ok(None), "a notice keeps no change from being made");
+    assert_eq!(node.state.mailer.prepare(&notice), Ok(None), "the notice is dropped, so that the change does not fail");
     node.stop().await;
 }
 
@@ -255,8 +263,8 @@ async fn expired_mail_is_not_sent() {
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     cluster.advance(Duration::from_hours(1));
     let other = cluster.node().await;
-    sent(&other.state.sql).await;
-    assert_eq!(row(&other).await.state, OutboxState::Failed);
+    wait_until_done(&other.state.sql).await;
+    assert_eq!(newest_row(&other).await.state, OutboxState::Failed);
     assert!(server.attempts().is_empty());
     assert_eq!(other.state.sql.retry_mails(None, cluster.clock.now()).await.unwrap(), 0);
     other.stop().await;

@@ -33,11 +33,11 @@ use crate::{
 };
 use app::App;
 
-/// The headers with the caller's identity.
+/// The headers in which a proxy passes the caller's identity to the app.
 const IDENTITY: [&str; 6] =
     ["x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires"];
 
-/// Parts of a request that the app must receive and Latchkey must not.
+/// The body and the cookie of requests: the app must receive both, and Latchkey neither.
 const BODY: &str = "a body for the app";
 const COOKIE: &str = "only-for=the-app";
 
@@ -50,9 +50,9 @@ struct Addresses {
 
 /// A proxy in front of an app.
 struct Proxy {
-    /// Starts the proxy; returns its output if it does not start.
+    /// Starts the proxy. Returns its output if it does not start.
     start: fn(&Addresses) -> Result<Guard, String>,
-    /// Whether the proxy gives up within seconds if Latchkey does not answer.
+    /// Whether the proxy's request to Latchkey times out within seconds.
     times_out: bool,
 }
 
@@ -80,7 +80,7 @@ impl Proxy {
         caller.check_websockets_pass(&tokens.access).await;
 
         node.logout(&tokens.refresh).await.expect(204);
-        assert_eq!(caller.refused(Some(&tokens.access)).await.status, 401);
+        assert_eq!(caller.send_and_expect_refusal(Some(&tokens.access)).await.status, 401);
         caller.check_step_up(&cluster, &node).await;
 
         let access = node.login("ada").await.access;
@@ -88,7 +88,7 @@ impl Proxy {
         drop(guard);
     }
 
-    /// Latchkey does not answer, is stopped, restarts, loses Redis, and becomes unreachable. No request passes meanwhile.
+    /// Latchkey hangs, stops, restarts, loses Redis and becomes unreachable. No request reaches the app during these outages.
     async fn check_outages(
         &self,
         cluster: &TestCluster,
@@ -97,7 +97,7 @@ impl Proxy {
         caller: &Caller<'_>,
         access: &str,
     ) {
-        wait::until("the token is good", async || caller.passes(access).await).await;
+        wait::until("the proxy accepts the token", async || caller.passes(access).await).await;
         if self.times_out {
             link.set(Mode::Frozen);
             caller.check_token_is_unavailable(access).await;
@@ -109,7 +109,7 @@ impl Proxy {
 
         let node = cluster.node().await;
         link.forward_to(node.address());
-        wait::until("Latchkey is back", async || caller.passes(access).await).await;
+        wait::until("the proxy reaches Latchkey again", async || caller.passes(access).await).await;
 
         // Latchkey itself answers 503.
         cluster.redis.signal(Signal::STOP);
@@ -120,7 +120,7 @@ impl Proxy {
         })
         .await;
         cluster.redis.signal(Signal::CONT);
-        wait::until("the token passes again", async || caller.passes(access).await).await;
+        wait::until("the proxy accepts the token again", async || caller.passes(access).await).await;
 
         drop(link);
         caller.check_token_is_unavailable(access).await;
@@ -141,7 +141,7 @@ impl Proxy {
     }
 }
 
-/// A caller of the proxy, and the app behind it.
+/// A caller of the app through the proxy.
 struct Caller<'a> {
     proxy: Client,
     app: &'a App,
@@ -162,37 +162,38 @@ impl Caller<'_> {
         self.get(access).send().await.is_ok_and(|response| response.status() == StatusCode::UNAUTHORIZED)
     }
 
+    /// Whether a request with this token reaches the app.
     async fn passes(&self, access: &str) -> bool {
         self.proxy.send(self.get(Some(access))).await.status == StatusCode::OK
     }
 
-    /// Sends a request that must reach the app; returns what the app received.
+    /// Sends a request, and asserts that it reaches the app. Returns the request as the app received it.
     #[track_caller]
-    fn passed(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Value> {
+    fn send_and_expect_pass(&self, request: reqwest::RequestBuilder) -> impl Future<Output = Value> {
         let request = self.proxy.send(request);
         async move { request.await.expect(200).json() }
     }
 
-    /// Sends a request that must not reach the app.
-    async fn refused(&self, access: Option<&str>) -> Answer {
+    /// Sends a request, and asserts that it does not reach the app.
+    async fn send_and_expect_refusal(&self, access: Option<&str>) -> Answer {
         let before = self.app.requests();
         let answer = self.proxy.send(self.get(access)).await;
         assert!(!answer.status.is_success(), "{answer:?}");
-        assert_eq!(self.app.requests(), before, "the app was reached: {answer:?}");
+        assert_eq!(self.app.requests(), before, "the request reached the app: {answer:?}");
         answer
     }
 
-    /// A valid token is refused because it cannot be verified.
+    /// Asserts that a valid token is refused with a server error, because the proxy can't verify it.
     async fn check_token_is_unavailable(&self, access: &str) {
-        let answer = self.refused(Some(access)).await;
+        let answer = self.send_and_expect_refusal(Some(access)).await;
         assert!(answer.status.is_server_error(), "{answer:?}");
     }
 
     async fn check_request_without_token_is_refused(&self) {
-        let answer = self.refused(None).await.expect(401);
+        let answer = self.send_and_expect_refusal(None).await.expect(401);
         assert_eq!(answer.header("www-authenticate"), r#"Bearer realm="latchkey""#);
         for wrong in ["", "x", "eyJhbGciOiJub25lIn0.e30."] {
-            let answer = self.refused(Some(wrong)).await.expect(401);
+            let answer = self.send_and_expect_refusal(Some(wrong)).await.expect(401);
             assert!(answer.header("www-authenticate").starts_with(r#"Bearer realm="latchkey""#), "{answer:?}");
         }
         let forged = self.get(None).header("X-Auth-Subject", &self.account);
@@ -200,7 +201,7 @@ impl Caller<'_> {
     }
 
     async fn check_identity_headers(&self, tokens: &Tokens) {
-        let received = self.passed(self.get(Some(&tokens.access)).header("Cookie", COOKIE)).await;
+        let received = self.send_and_expect_pass(self.get(Some(&tokens.access)).header("Cookie", COOKIE)).await;
         assert_eq!((&received["method"], &received["uri"]), (&"GET".into(), &"/orders?of=today".into()));
         assert_eq!(values(&received, "x-auth-subject"), [self.account.as_str()], "{received}");
         assert_eq!(values(&received, "x-auth-session"), [tokens.session.as_str()], "{received}");
@@ -212,25 +213,25 @@ impl Caller<'_> {
         assert_eq!(values(&received, "authorization"), [""; 0], "the app gets the token: {received}");
     }
 
-    /// The caller's identity headers, and headers that many apps read as the same, do not reach the app.
+    /// Identity headers of the caller do not reach the app, nor do headers whose names many apps treat as equal.
     async fn check_spoofed_headers_are_removed(&self, access: &str) {
-        let honest = self.passed(self.get(Some(access))).await;
+        let honest = self.send_and_expect_pass(self.get(Some(access))).await;
         let aliases = ['-', '_', '.', '~', '!', '#', '$', '%', '&', '\'', '*', '+', '^', '`', '|'];
         for alias in aliases {
             let mut request = self.get(Some(access));
             for name in IDENTITY {
                 request = request.header(name.replace('-', &alias.to_string()), "forged").header(
-                    // one separator only
+                    // the name with only one separator replaced
                     name.replacen("auth-", &format!("auth{alias}"), 1),
                     "forged",
                 );
             }
-            let received = self.passed(request).await;
+            let received = self.send_and_expect_pass(request).await;
             for name in IDENTITY {
                 assert_eq!(values(&received, name), values(&honest, name), "{alias}: {received}");
             }
         }
-        // Headers named in Connection are hop-by-hop: some proxies would remove the headers that they have set.
+        // Headers named in `Connection` are hop-by-hop. A proxy that removes them last would also remove the identity headers that it has set.
         for names in ["close, X-Auth-Subject, X-Auth-Session", "x-auth-session"] {
             let answer = self.proxy.send(self.get(Some(access)).header("Connection", names)).await;
             if answer.status.is_success() {
@@ -248,7 +249,7 @@ impl Caller<'_> {
         for body in [BODY, &long] {
             for method in [Method::POST, Method::PUT] {
                 let request = self.proxy.request(method.clone(), "/orders").bearer_auth(access);
-                let received = self.passed(request.body(body.to_owned())).await;
+                let received = self.send_and_expect_pass(request.body(body.to_owned())).await;
                 assert_eq!(received["method"], method.as_str());
                 assert!(received["body"] == *body, "{method} of {} bytes", body.len());
             }
@@ -259,7 +260,7 @@ impl Caller<'_> {
         assert_eq!(self.app.requests(), before);
     }
 
-    /// A WebSocket passes with a valid token only, and the app receives the caller's identity.
+    /// A WebSocket handshake passes with a valid token only, and the app receives the caller's identity.
     async fn check_websockets_pass(&self, access: &str) {
         assert!(self.open_websocket("").await.0.starts_with("HTTP/1.1 401 "));
         let (head, mut connection) = self.open_websocket(&format!("Authorization: Bearer {access}\r\n")).await;
@@ -275,7 +276,7 @@ impl Caller<'_> {
         }
     }
 
-    /// Sends a WebSocket handshake (RFC 6455, section 4.1); returns the head of the response and the connection.
+    /// Sends a WebSocket handshake (RFC 6455, section 4.1). Returns the head of the response, and the connection.
     async fn open_websocket(&self, headers: &str) -> (String, BufReader<TcpStream>) {
         let host = self.proxy.base.trim_start_matches("http://");
         let mut connection = BufReader::new(TcpStream::connect(host).await.unwrap());
@@ -292,31 +293,31 @@ impl Caller<'_> {
         (head, connection)
     }
 
-    /// `/vault/` needs two factors, shown in the last five minutes: others get the challenge of RFC 9470, and pass after a step-up.
+    /// `/vault/` requires two factors within the last five minutes. Other tokens get the challenge of RFC 9470, and pass after a step-up.
     async fn check_step_up(&self, cluster: &TestCluster, node: &Node) {
         node.account("vera").await;
-        let weak = node.login("vera").await;
-        self.check_vault_is_refused(&weak.access).await;
-        self.passed(self.get(Some(&weak.access))).await;
+        let one_factor = node.login("vera").await;
+        self.check_vault_is_refused(&one_factor.access).await;
+        self.send_and_expect_pass(self.get(Some(&one_factor.access))).await;
         let enrolled = factors::enrol(cluster, node, "vera").await;
-        let received = self.passed(self.vault(&enrolled.tokens.access)).await;
+        let received = self.send_and_expect_pass(self.vault(&enrolled.tokens.access)).await;
         assert_eq!(received["uri"], "/vault/gold?of=today", "{received}");
         assert_eq!(values(&received, "x-auth-session"), [enrolled.tokens.session.as_str()], "{received}");
 
         cluster.advance(Duration::from_secs(301));
         let late = Tokens::of(&node.refresh(&enrolled.tokens.refresh).await.expect(200));
         self.check_vault_is_refused(&late.access).await;
-        self.passed(self.get(Some(&late.access))).await;
+        self.send_and_expect_pass(self.get(Some(&late.access))).await;
         let body = json!({ "method": "totp", "code": enrolled.app.code(&cluster.clock) });
         let stepped_up = signed_in(node, &late, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
-        self.passed(self.vault(&stepped_up.text_of("access_token"))).await;
+        self.send_and_expect_pass(self.vault(&stepped_up.text_of("access_token"))).await;
     }
 
     fn vault(&self, access: &str) -> reqwest::RequestBuilder {
         self.proxy.request(Method::GET, "/vault/gold?of=today").bearer_auth(access)
     }
 
-    /// A token that is not enough for `/vault/` is refused with the challenge, also in other spellings of the path.
+    /// Asserts that a token is refused for `/vault/` with the challenge, also if the path is spelled differently.
     async fn check_vault_is_refused(&self, access: &str) {
         let before = self.app.requests();
         let answer = self.proxy.send(self.vault(access)).await.expect(401);
@@ -341,37 +342,37 @@ impl Caller<'_> {
             connection.read_line(&mut status).await.unwrap();
             assert!(status.starts_with("HTTP/1.1 4"), "{path}: {status}");
         }
-        assert_eq!(self.app.requests(), before, "the app was reached");
+        assert_eq!(self.app.requests(), before, "a request reached the app");
     }
 
-    /// Connections to Latchkey are reused.
+    /// The proxy reuses its connections to Latchkey.
     async fn check_connections_are_reused(&self, access: &str, link: &FaultProxy) {
         let before = link.connections();
         for _ in 0..20 {
-            self.passed(self.get(Some(access))).await;
+            self.send_and_expect_pass(self.get(Some(access))).await;
         }
         let connections = link.connections() - before;
         assert!(connections < 5, "{connections} connections to Latchkey for 20 requests");
     }
 }
 
-/// The values of a header that the app received, under this name or one that CGI, WSGI and PHP read as the same.
+/// The values of a header that the app received. Names that CGI, WSGI and PHP treat as equal to this name count, too.
 fn values<'a>(received: &'a Value, name: &str) -> Vec<&'a str> {
-    let plain = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
+    let normalized = |name: &str| name.replace(|c: char| !c.is_ascii_alphanumeric(), "_").to_ascii_lowercase();
     let headers = received["headers"].as_array().unwrap().iter();
-    let same = headers.filter(|header| plain(header[0].as_str().unwrap()) == plain(name));
-    same.map(|header| header[1].as_str().unwrap()).collect()
+    let equal = headers.filter(|header| normalized(header[0].as_str().unwrap()) == normalized(name));
+    equal.map(|header| header[1].as_str().unwrap()).collect()
 }
 
-/// Writes a file of `examples` to `to` with changes. Each change must apply.
-fn adapt(example: &str, to: &Path, changes: &[(&str, &str)]) {
+/// Writes a file of `examples` to `target` with replacements, of which each must occur in the file.
+fn adapt(example: &str, target: &Path, changes: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for (from, into) in changes {
-        // Comments are ignored.
+        // An occurrence in a comment does not count.
         let uses = text.lines().filter(|line| line.contains(from) && !line.trim_start().starts_with('#')).count();
         assert!(uses > 0, "{from} is not in {}", path.display());
         text = text.replace(from, into);
     }
-    fs::write(to, text).unwrap();
+    fs::write(target, text).unwrap();
 }

@@ -1,4 +1,4 @@
-//! The commands that the READMEs of the proxy examples print, with the plain app. Only ports differ from what is printed.
+//! The commands in the READMEs of the proxy examples, with the plain app. Only ports differ from the printed commands.
 
 use std::{fs, path::Path, process::Command};
 
@@ -14,7 +14,7 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs a command. On SIGTERM it ends the whole process group: the proxy and the app.
+/// Runs the commands in `$1`. On SIGTERM it ends the whole process group: the proxy and the app.
 const RUN_GROUP: &str = r#"
 echo starting
 sh -e -c "$1" &
@@ -23,7 +23,7 @@ wait
 wait
 "#;
 
-/// A copy of `examples` with other ports, and programs for the commands.
+/// A copy of `examples` with other ports.
 struct Examples {
     folder: TempDir,
     listen: u16,
@@ -58,13 +58,13 @@ impl Examples {
         Guard::start(&spec).unwrap()
     }
 
-    /// Puts the programs of tests/tools into the path.
+    /// Shell commands that add the programs of tests/tools to the path.
     fn programs(&self) -> String {
         let bin = tool("node").parent().unwrap().to_owned();
         format!("export HOME='{}' PATH='{}':$PATH:/usr/sbin\n", self.folder.path().display(), bin.display())
     }
 
-    /// Calls the app as nginx's README prints it: without a token, after a login, and after the logout.
+    /// Runs the calls in nginx's README: without a token, after a login, and after the logout.
     async fn check(&self) {
         let probe = format!("http://127.0.0.1:{}/", self.listen);
         wait::until("the proxy refuses a request without a token", async || {
@@ -81,7 +81,7 @@ impl Examples {
     }
 }
 
-/// Copies a folder. In every file, ports in addresses are replaced.
+/// Copies a folder, and replaces the ports of addresses in all files.
 fn copy_with_ports(from: &Path, to: &Path, ports: &[(u16, u16)]) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -105,7 +105,7 @@ async fn check(example: &str) {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let examples = Examples::new(&node);
-    let [commands] = &examples.commands(example)[..] else { panic!("one block of commands") };
+    let [commands] = &examples.commands(example)[..] else { panic!("the README has one block of commands") };
     let guard = examples.start(example, commands);
     examples.check().await;
     drop(guard);
@@ -132,7 +132,7 @@ async fn traefik_commands_run_as_printed() {
     check("traefik").await;
 }
 
-/// nginx itself is started by the test: the printed command reloads the system's nginx.
+/// The test starts nginx itself, because the printed command reloads the system's nginx.
 #[tokio::test(flavor = "multi_thread")]
 async fn nginx_calls_run_as_printed() {
     let cluster = TestCluster::new();

@@ -1,4 +1,4 @@
-//! `latchkey backup` and `latchkey restore`.
+//! The commands `latchkey backup` and `latchkey restore`.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
@@ -13,20 +13,20 @@ use crate::{
     },
 };
 
-/// The exit code of a command, and its output and errors.
+/// The exit code of a command, and its standard output followed by its standard error.
 fn outcome(output: &Output) -> (Option<i32>, String) {
     let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.code(), text.into_owned())
 }
 
-/// Runs a command that must succeed. Returns what it prints.
+/// Runs a command, asserts that it succeeds, and returns its output.
 fn succeeds(folder: &Path, arguments: &[&str]) -> String {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(0), "{arguments:?}: {text}");
     text
 }
 
-/// Runs a command that must fail. Returns what it prints.
+/// Runs a command, asserts that it fails, and returns its output.
 fn fails(folder: &Path, arguments: &[&str]) -> String {
     let (code, text) = outcome(&run(folder, arguments));
     assert_eq!(code, Some(1), "{arguments:?}: {text}");
@@ -55,7 +55,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
         let file = file.unwrap();
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
     }
-    // The service continues.
+    // The service continues during and after the backup.
     let kept = Tokens::of(&service.client.refresh(&kept.refresh).await.expect(200));
     drop(service);
 
@@ -68,7 +68,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     assert_eq!(key_ids(&service.client.get("/.well-known/jwks.json", "").await.json()), keys);
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
-    // The restored sessions are durable: they survive the next restart too.
+    // The restored sessions are durable: they survive the next restart, too.
     let service = Service::start(new.path());
     service.client.refresh(&kept.refresh).await.expect(200);
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
@@ -125,28 +125,28 @@ async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn backup_beside_postgres_names_what_is_missing() {
+async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it() {
     let folder = tempfile::tempdir().unwrap();
     let database = postgres::shared().create_database().await;
     let url = format!("database.url={}", postgres::shared().url(&database));
-    let with = |arguments: &[&str]| {
+    let run_with_postgres = |arguments: &[&str]| {
         let output = command(folder.path(), &[arguments, &["--set", &url]].concat()).output().unwrap();
         outcome(&output)
     };
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
     service.client.account("ada").await;
     let session = service.client.login("ada").await;
-    let (code, text) = with(&["backup", "copy"]);
+    let (code, text) = run_with_postgres(&["backup", "copy"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("Wrote secret, sessions.rdb") && text.contains("pg_dump --format=custom"), "{text}");
     drop(service.end(Signal::TERM));
 
-    // The machine of the node is lost; the database is not.
+    // The node's machine is lost, but not the database.
     fs::remove_dir_all(folder.path().join("latchkey-data")).unwrap();
     let (code, text) = outcome(&run(folder.path(), &["restore", "copy"]));
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("the backup has no database: it was made with PostgreSQL"), "{text}");
-    let (code, text) = with(&["restore", "copy", "--keep-sessions"]);
+    let (code, text) = run_with_postgres(&["restore", "copy", "--keep-sessions"]);
     assert_eq!(code, Some(0), "{text}");
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
     service.client.refresh(&session.refresh).await.expect(200);

@@ -1,4 +1,4 @@
-//! Second factors, passkeys, apps and profiles of a recorded release (tests/tools/recorded_features.py) work in this one.
+//! Second factors, passkeys, apps and profiles in the recorded data of a release (tests/tools/recorded_features.py) work in this release.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,16 +17,16 @@ fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
 }
 
-/// Uses everything that the release has recorded of these features. A release before 0.2 has recorded nothing.
-pub async fn assert_used(cluster: &TestCluster, node: &Node, recorded: &Value) {
+/// Asserts that all recorded data of these features can be used. Releases before 0.2 have no such data.
+pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value) {
     if recorded.get("totp").is_none() {
         assert_eq!(recorded["version"], "0.1.0");
         return;
     }
     let password = text(recorded, "password");
-    authenticator_app(cluster, node, &recorded["totp"], password).await;
-    passkey(node, &recorded["passkey"], password).await;
-    app(node, &recorded["app"]).await;
+    assert_authenticator_app_works(cluster, node, &recorded["totp"], password).await;
+    assert_passkey_works(node, &recorded["passkey"], password).await;
+    assert_app_works(node, &recorded["app"]).await;
     let ada = node.login_with("ada", password).await;
     let me = node.get("/v1/me", &ada.access).await.expect(200).json();
     for (field, value) in recorded["profile"].as_object().unwrap() {
@@ -34,8 +34,8 @@ pub async fn assert_used(cluster: &TestCluster, node: &Node, recorded: &Value) {
     }
 }
 
-/// The session of the enrolment continues; the app's codes and the recovery codes are accepted.
-async fn authenticator_app(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
+/// The session of the enrolment continues, and sign-ins accept the codes of the authenticator app and the recovery codes.
+async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let app = App { secret: text(recorded, "secret").to_owned() };
     let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
@@ -47,12 +47,13 @@ async fn authenticator_app(cluster: &TestCluster, node: &Node, recorded: &Value,
     }
 }
 
-/// The passkey signs in by itself; a sign-in by password needs a second factor.
-async fn passkey(node: &Node, recorded: &Value, password: &str) {
+/// The passkey signs in without a password, and a sign-in by password needs a second factor.
+async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let mut authenticator = Authenticator::of_key(&recorded["pkcs8"], &recorded["credential"]);
     authenticator.user_handle = Some(crate::passkeys::authenticator::bytes(&recorded["user_handle"]));
     authenticator.origin = "http://localhost:8080".to_owned();
+    // the recording has used the counter 1
     authenticator.counter = 2;
     let options = node.post("/v1/login/passkey/options", json!({})).await.expect(200).json();
     let credential = authenticator.get(&options["public_key"]);
@@ -61,8 +62,8 @@ async fn passkey(node: &Node, recorded: &Value, password: &str) {
     challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
 }
 
-/// The app's session continues, the browser is still signed in, and the consent is still given.
-async fn app(node: &Node, recorded: &Value) {
+/// The app's session continues, the browser is signed in, and the user's consent is stored.
+async fn assert_app_works(node: &Node, recorded: &Value) {
     let shop = ServiceClient {
         id: text(recorded, "client_id").to_owned(),
         secret: text(recorded, "client_secret").to_owned(),

@@ -1,4 +1,4 @@
-//! Upgrades: this release starts on the recorded data of every earlier one (tests/tools/record_release.py), with its sessions,
+//! Upgrades: this release starts with the recorded data of every earlier one (tests/tools/record_release.py), and uses its sessions,
 //! accounts, signing keys and clients.
 
 use std::{
@@ -34,11 +34,11 @@ fn releases() -> Vec<PathBuf> {
     releases
 }
 
-/// Runs the recorded commands, a line each, of words in hexadecimal.
+/// Runs the recorded commands: each line is a command, whose words are in hexadecimal with a leading `-`.
 fn load_redis(redis: &Redis, file: &Path) {
     let unhex = |word: &str| -> Vec<u8> {
         let word = word.trim_start_matches('-');
-        (0..word.len()).step_by(2).map(|at| u8::from_str_radix(&word[at..at + 2], 16).unwrap()).collect()
+        (0..word.len()).step_by(2).map(|digit| u8::from_str_radix(&word[digit..digit + 2], 16).unwrap()).collect()
     };
     let mut stream = UnixStream::connect(redis.socket()).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
@@ -69,7 +69,7 @@ async fn load_database(settings: &DatabaseSettings, file: &Path) {
     connection.close().await.unwrap();
 }
 
-/// A node of this release, a minute after the recording of `kind` in `release` ended.
+/// A node of this release with the data of a recording, a minute after the recording ended. `kind` is the database: sqlite or postgres.
 async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
     let recorded: Value =
         serde_json::from_str(&fs::read_to_string(release.join(kind).with_extension("json")).unwrap()).unwrap();
@@ -126,9 +126,9 @@ async fn data_of_every_release_is_used_by_this_one() {
             let me = node.get("/v1/me", &bob.access).await.expect(200).json();
             assert_eq!(me["roles"].as_array().unwrap().len(), 2, "{me}");
 
-            super::recorded_features::assert_used(&cluster, &node, &recorded).await;
+            super::recorded_features::assert_usable(&cluster, &node, &recorded).await;
 
-            // An end by this release is one for the sessions of the earlier release too.
+            // A revocation by this release also ends the sessions of the earlier release.
             node.delete("/v1/sessions", &ada.access).await.expect(200);
             assert_eq!(introspect(&access).await["active"], false);
             node.stop().await;

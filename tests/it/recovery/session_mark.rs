@@ -1,4 +1,4 @@
-//! A Redis that was restored from an old copy is detected, and its sessions end (I3).
+//! Nodes detect a Redis that was restored from an old copy, and end its sessions (I3).
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -37,7 +37,7 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
     let old_mark = cluster.redis.command(&["GET", "lk:m"]);
     let session = nodes[0].login("ada").await;
 
-    // A failover loses the last mark, and no session ends.
+    // A failover may lose the last mark. No session ends then.
     cluster.advance(MINUTE);
     check(&nodes[0].state, &mut known[0]).await.unwrap();
     check(&nodes[1].state, &mut known[1]).await.unwrap();
@@ -69,7 +69,7 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     let node = cluster.node().await;
     node.account("ada").await;
     let session = node.login("ada").await;
-    // The first start of a release with marks.
+    // At the first start of a release with marks, neither Redis nor the database has one.
     check(&node.state, &mut None).await.unwrap();
     assert!(is_live(&node.client, &session).await);
     let session = node.login("ada").await;
@@ -90,7 +90,7 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     let service = Service::start(folder.path());
     service.client.account("ada").await;
     let session = service.client.login("ada").await;
-    // The first check has written the mark.
+    // The first check writes the mark.
     crate::harness::wait::until("the mark is written", || async { marked_at(&data).await.is_some() }).await;
     drop(service.end(Signal::TERM));
     copy_folder(&data.join("redis"), &folder.path().join("copy"));
@@ -98,14 +98,14 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     let service = Service::start(folder.path());
     service.client.logout(&session.refresh).await.expect(204);
     drop(service.end(Signal::TERM));
-    // The service ran for three more minutes.
+    // as if the service had run for three more minutes
     let later = marked_at(&data).await.unwrap() + 180_000;
-    on_database(&data, &format!("UPDATE session_mark SET marked_at = {later}")).await;
+    execute_sql(&data, &format!("UPDATE session_mark SET marked_at = {later}")).await;
 
     std::fs::remove_dir_all(data.join("redis")).unwrap();
     copy_folder(&folder.path().join("copy"), &data.join("redis"));
     let service = Service::start(folder.path());
-    // Before the node serves.
+    // The sessions have ended before the node serves.
     assert!(!is_live(&service.client, &session).await);
     assert!(service.log().contains("all sessions ended: users sign in again"), "{}", service.log());
     service.client.login("ada").await;
@@ -116,7 +116,7 @@ async fn connection(data: &Path) -> AnyConnection {
     AnyConnection::connect(&format!("sqlite://{}/latchkey.db", data.display())).await.unwrap()
 }
 
-async fn on_database(data: &Path, sql: &str) {
+async fn execute_sql(data: &Path, sql: &str) {
     let mut connection = connection(data).await;
     connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
     connection.close().await.unwrap();
@@ -139,7 +139,7 @@ async fn session_revoke_everyone_ends_the_sessions_of_all_accounts() {
         sessions.push(service.client.login(name).await);
     }
     let refused = run(folder.path(), &["session", "revoke", "--everyone"]);
-    assert_eq!(refused.status.code(), Some(1), "not confirmed");
+    assert_eq!(refused.status.code(), Some(1), "the command needs --yes");
     let done = run(folder.path(), &["session", "revoke", "--everyone", "--yes"]);
     assert!(String::from_utf8_lossy(&done.stdout).contains("2 sessions"), "{done:?}");
     for tokens in &sessions {

@@ -1,4 +1,4 @@
-//! Every revocation reaches every node once, those of an account in order.
+//! Every revocation reaches every node once, and revocations of one account arrive in order.
 
 use std::time::Duration;
 
@@ -45,23 +45,26 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
     peer.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
     store.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
-    let of = |target, reason| Revocation { target, reason, at: late };
+    let revocation = |target, reason| Revocation { target, reason, at: late };
     let before = Timestamp::from_millis(late.as_secs() * 1000);
     let expected = [
-        of(RevocationTarget::Session { account: ada, session: session(1) }, Reason::Reuse),
-        of(RevocationTarget::Session { account: ada, session: session(2) }, Reason::Logout),
-        of(RevocationTarget::Account { account: ada, before, except: Some(session(3)) }, Reason::PasswordChanged),
-        of(RevocationTarget::Claims { account: ada, version: ClaimsVersion(1) }, Reason::ClaimsChanged),
-        of(RevocationTarget::Account { account: ada, before, except: None }, Reason::FactorsChanged),
-        of(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
-        of(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
+        revocation(RevocationTarget::Session { account: ada, session: session(1) }, Reason::Reuse),
+        revocation(RevocationTarget::Session { account: ada, session: session(2) }, Reason::Logout),
+        revocation(
+            RevocationTarget::Account { account: ada, before, except: Some(session(3)) },
+            Reason::PasswordChanged,
+        ),
+        revocation(RevocationTarget::Claims { account: ada, version: ClaimsVersion(1) }, Reason::ClaimsChanged),
+        revocation(RevocationTarget::Account { account: ada, before, except: None }, Reason::FactorsChanged),
+        revocation(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
+        revocation(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
     ];
     for feed in [&mut feed, &mut peer_feed] {
         let mut received = Vec::new();
         for _ in &expected {
             received.push(next_revocation(feed).await);
         }
-        // keys have a bucket of their own: only within a bucket is there an order
+        // Events of keys are in a bucket of their own, and the order is defined within a bucket only.
         received.sort_by_key(|revocation| matches!(revocation.target, RevocationTarget::Key { .. }));
         assert_eq!(received, expected);
         assert!(feed.is_empty());
@@ -86,7 +89,7 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
         create(&store, *account, session(1), NOW).await;
         assert!(is_live(&peer, *account, session(1)).await);
     }
-    // Loads the script.
+    // The first call loads the script.
     assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     run_on_one_thread(join_all(
@@ -101,7 +104,7 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
         assert!(received.contains(&RevocationTarget::Session { account, session: session(1) }));
         assert!(!is_live(&peer, account, session(1)).await);
     }
-    assert!(peer.revocation_log.synced_at().is_some(), "nothing was missed");
+    assert!(peer.revocation_log.synced_at().is_some(), "the node has missed no event");
     store.close().await;
     peer.close().await;
 }

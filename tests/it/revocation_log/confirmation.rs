@@ -1,5 +1,5 @@
-//! Every answer that a session has ended is confirmed (I3), however it ended: no other node calls it active afterwards, not
-//! even one whose connection to Redis has stalled.
+//! A node confirms the end of a session with all nodes before it answers (I3), also after reuse, the session cap and a repeated revocation:
+//! afterwards no other node reports the session as active, not even one whose connection to Redis has stalled.
 
 use std::time::Duration;
 

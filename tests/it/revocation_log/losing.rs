@@ -1,4 +1,4 @@
-//! A Redis that has lost revocations is noticed; entries that have expired are not a loss.
+//! A node notices that Redis has lost revocations, and reports the loss to the feed.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
+async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     let server = Redis::redis_7_0();
     let proxy = FaultProxy::start(server.socket()).await;
     let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
@@ -53,7 +53,7 @@ async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
     // as if the entry had expired
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
-    // what is left is delivered, followed by the notice of the loss
+    // The feed receives the remaining event, and then the message of the loss.
     next_revocation(&mut feed).await;
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
@@ -63,7 +63,7 @@ async fn gap_that_the_stream_does_not_fill_is_reported_to_the_feed() {
     proxied.close().await;
 }
 
-/// As during an upgrade, while a newer release runs beside this one.
+/// During an upgrade, a newer release may append entries that this one cannot read.
 #[tokio::test(flavor = "multi_thread")]
 async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     let server = Redis::redis_7_0();
@@ -81,12 +81,12 @@ async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     server.command(&["EVAL", append, "2", &keys.events_of_bucket(bucket), &keys.position_of_bucket(bucket)]);
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
-    // The node continues.
+    // The node continues to receive events.
     store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;
     assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);
-    let (read, whole) = store.revocation_log.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
-    assert_eq!((read.len(), whole), (1, false));
+    let (read, is_complete) = store.revocation_log.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
+    assert_eq!((read.len(), is_complete), (1, false));
     store.close().await;
 }

@@ -1,4 +1,4 @@
-//! The revocation log: session caches, and how the end of a session reaches every node, whatever happens to the channel.
+//! The revocation log: session caches, and propagation of the end of a session to every node, with and without faults of the channel.
 
 mod channel;
 mod cluster;
@@ -30,7 +30,7 @@ async fn wait_until_cache_valid(store: &RedisStores) {
     wait::until("the cache is valid", || async { store.revocation_log.cache_is_valid() }).await;
 }
 
-/// Waits until all stores know each other.
+/// Waits until each node knows all others as peers.
 async fn wait_for_peers(stores: &[&RedisStores]) {
     for store in stores {
         wait::until("the node knows its peers", || async { store.revocation_log.peers() == stores.len() - 1 }).await;
@@ -45,7 +45,7 @@ async fn is_live(store: &RedisStores, account: AccountId, session: SessionId) ->
     store.sessions.liveness(account, session, NOW).await.unwrap().is_some()
 }
 
-/// The number of lookups that Redis answered during `lookups`.
+/// Runs `lookups`, and returns the number of them that the cache did not answer.
 async fn misses<T>(store: &RedisStores, lookups: impl Future<Output = T>) -> u64 {
     let (_, before) = store.revocation_log.hits_and_misses();
     lookups.await;
@@ -60,7 +60,7 @@ async fn next_revocation(feed: &mut Receiver<FeedMessage>) -> Revocation {
     }
 }
 
-/// A node doesn't call a session active whose end was confirmed; one that can't reach Redis may fail (I3).
+/// Asserts that a node does not report an ended session as active (I3). A node that can't reach Redis may return an error.
 async fn assert_not_active(store: &RedisStores, account: AccountId, session: SessionId) {
     let answer = store.sessions.liveness(account, session, NOW).await;
     assert!(!matches!(answer, Ok(Some(_))), "{answer:?}");

@@ -1,4 +1,4 @@
-//! The session cache is correct, bounded, and answers without Redis.
+//! The session cache: its answers need no Redis call, are correct while sessions end, and its size is bounded.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -40,7 +40,7 @@ async fn live_session_is_looked_up_once() {
     };
     // The cache may be invalid for a moment on a busy machine.
     assert!(misses(&store, many).await < 50);
-    // The session belongs to another account.
+    // The id of a cached session with another account is not live.
     let grace = account();
     assert!(!is_live(&store, grace, session(1)).await);
     store.close().await;
@@ -58,17 +58,20 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
     let rotation = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, later).await.unwrap();
     assert!(matches!(rotation, Rotation::Rotated(_)));
     let last = later + IDLE - Duration::from_secs(1);
-    assert!(peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some(), "another node has extended it");
+    assert!(
+        peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some(),
+        "a refresh on another node has extended the session"
+    );
     assert!(
         peer.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(),
-        "its idle timeout has passed"
+        "the session's idle timeout has passed"
     );
     assert!(peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
     store.close().await;
     peer.close().await;
 }
 
-/// A session that was read from Redis before its end must not be cached when the answer arrives after it.
+/// A node may read a session from Redis before its end, and receive the answer after it. It must not cache the session then.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let server = Redis::redis_7_0();
@@ -111,7 +114,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cache_holds_its_capacity_and_nothing_when_disabled() {
+async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
     let server = Redis::redis_7_0();
     let settings = RedisSettings {
         url: None,
@@ -132,23 +135,23 @@ async fn cache_holds_its_capacity_and_nothing_when_disabled() {
     for number in 0..50 {
         create(&setup, ada, session(number), NOW).await;
     }
-    let all = async |store: &RedisStores| {
+    let look_up_all = async |store: &RedisStores| {
         for number in 0..50 {
             assert!(is_live(store, ada, session(number)).await);
         }
     };
-    // Four for each bucket.
-    let few = connect(Duration::from_secs(10), 1024);
-    few.revocation_log.start_replication();
-    wait::until("the node is synced", || async { few.revocation_log.synced_at().is_some() }).await;
-    all(&few).await;
-    assert!(misses(&few, all(&few)).await >= 46);
-    let none = connect(Duration::ZERO, 100_000);
-    none.revocation_log.start_replication();
-    wait::until("the node is synced", || async { none.revocation_log.synced_at().is_some() }).await;
-    all(&none).await;
-    assert_eq!(misses(&none, all(&none)).await, 50);
-    for store in [setup, few, none] {
+    // The capacity of 1024 sessions is four for each of the 256 buckets, and all sessions of an account are in one bucket.
+    let small = connect(Duration::from_secs(10), 1024);
+    small.revocation_log.start_replication();
+    wait::until("the node is synced", || async { small.revocation_log.synced_at().is_some() }).await;
+    look_up_all(&small).await;
+    assert!(misses(&small, look_up_all(&small)).await >= 46);
+    let disabled = connect(Duration::ZERO, 100_000);
+    disabled.revocation_log.start_replication();
+    wait::until("the node is synced", || async { disabled.revocation_log.synced_at().is_some() }).await;
+    look_up_all(&disabled).await;
+    assert_eq!(misses(&disabled, look_up_all(&disabled)).await, 50);
+    for store in [setup, small, disabled] {
         store.close().await;
     }
 }

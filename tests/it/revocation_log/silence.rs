@@ -1,4 +1,4 @@
-//! However a node loses the channel or Redis, it calls no session active once its end was confirmed (I3).
+//! A node that loses the channel or Redis does not report a session as active once its end is confirmed (I3).
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::{assert_not_active, is_live, next_revocation, start_replication, wait
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::store::server::{NOW, Redis, account, create, session, store_with};
 
-/// Two nodes that replicate, and an account with three sessions that the second has cached.
+/// Two nodes that replicate, and an account with three sessions, which the proxied node has cached.
 pub(super) struct Nodes {
-    /// Connected to the server itself.
+    /// The node that is connected to Redis directly.
     pub(super) direct: RedisStores,
-    /// Connected through the proxy.
+    /// The node that is connected to Redis through the proxy.
     pub(super) proxied: RedisStores,
     pub(super) proxy: FaultProxy,
     pub(super) account: AccountId,
@@ -36,7 +36,7 @@ pub(super) async fn two_nodes(server: &Redis) -> Nodes {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i3_node_that_receives_no_messages_does_not_call_an_ended_session_active() {
+async fn i3_node_that_receives_no_messages_does_not_report_an_ended_session_as_active() {
     let server = Redis::redis_7_0();
     let Nodes { direct, proxied, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = proxied.revocation_log.subscribe();

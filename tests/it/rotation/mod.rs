@@ -1,6 +1,6 @@
-//! The rotation rule (I2): its decisions one by one, the goals that it was designed for, and a search for a thief that evades it.
+//! The rotation rule (I2): tests of its decisions, of its goals, and a search for a thief that evades it.
 //!
-//! `make bench-rotation` prints the same simulation with more runs. `store::rotation_rule` compares rotate.lua with the rule.
+//! `make bench-rotation` runs the simulation more often and prints its results. `store::rotation_rule` compares `rotate.lua` with the rule.
 
 pub(crate) mod simulation;
 
@@ -18,7 +18,7 @@ use simulation::{
 
 const SECOND: u64 = 1000;
 const HOUR: u64 = 3_600_000;
-const FREE: Decision = Decision::Repeated { counted: false };
+const UNCOUNTED: Decision = Decision::Repeated { counted: false };
 const COUNTED: Decision = Decision::Repeated { counted: true };
 /// The tags of a phone at home and in another network, and of a thief.
 const HOME: u64 = 1;
@@ -29,16 +29,16 @@ fn policy(name: &str) -> Policy {
     Policy::ALL.into_iter().find(|(policy, _)| *policy == name).map(|(_, policy)| policy).unwrap()
 }
 
-/// Presents tokens, given as generation, tag and time, to a new session.
+/// Presents tokens to a new session, and returns the decisions. Each presentation is a generation, a tag and a time.
 fn decisions(settings: &Settings, presentations: &[(u32, u64, u64)]) -> Vec<Decision> {
     let mut session = Session::begin(0, HOME, 0);
     presentations.iter().map(|(generation, tag, at)| session.present(*generation, *tag, *at, settings)).collect()
 }
 
 #[test]
-fn repeat_from_the_same_network_is_free_however_often() {
+fn repeats_from_the_same_network_are_never_counted() {
     let presentations: Vec<_> = (0..40).map(|i| (i / 2, HOME, u64::from(i) * HOUR)).collect();
-    let expected: Vec<_> = (0..40).map(|i| if i % 2 == 0 { Rotated } else { FREE }).collect();
+    let expected: Vec<_> = (0..40).map(|i| if i % 2 == 0 { Rotated } else { UNCOUNTED }).collect();
     assert_eq!(decisions(&DEFAULTS, &presentations), expected);
 }
 
@@ -47,7 +47,7 @@ fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
     let window = DEFAULTS.retry_window;
     assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, OTHER_NETWORK, window)]), [Rotated, COUNTED]);
     assert_eq!(decisions(&DEFAULTS, &[(0, HOME, 0), (0, HOME, window + 1)]), [Rotated, Reused]);
-    // a newer token has been used since
+    // a newer token was used in between
     let used = [(0, HOME, 0), (1, HOME, HOUR), (0, HOME, HOUR + 1)];
     assert_eq!(decisions(&DEFAULTS, &used), [Rotated, Rotated, Reused]);
 }
@@ -55,9 +55,12 @@ fn repeat_of_the_predecessor_is_allowed_within_the_retry_window_only() {
 #[test]
 fn repeat_of_a_token_of_the_last_burst_is_allowed_within_the_retry_window() {
     let burst = [(0, HOME, 0), (1, HOME, SECOND), (2, HOME, 2 * SECOND), (3, HOME, 11 * SECOND)];
-    let then = |generation| decisions(&DEFAULTS, &[&burst[..], &[(generation, HOME, HOUR)]].concat())[4];
-    // generation 1 was superseded 10 s before the last rotation, generation 2 less
-    assert_eq!([then(0), then(1), then(2), then(3)], [Reused, Reused, FREE, FREE]);
+    let repeat_later = |generation| decisions(&DEFAULTS, &[&burst[..], &[(generation, HOME, HOUR)]].concat())[4];
+    // At the last rotation, generation 1 had been superseded for 10 s, which is the grace window, and generation 2 for 9 s.
+    assert_eq!(
+        [repeat_later(0), repeat_later(1), repeat_later(2), repeat_later(3)],
+        [Reused, Reused, UNCOUNTED, UNCOUNTED]
+    );
 }
 
 #[test]
@@ -68,7 +71,7 @@ fn four_consecutive_generations_with_a_counted_repeat_have_a_second_holder() {
     };
     let counted = [Rotated, COUNTED, Rotated, COUNTED, Rotated, COUNTED];
     assert_eq!(decisions(&DEFAULTS, &rounds(4)), [&counted[..], &[Rotated, SecondHolder]].concat());
-    // a generation without a counted repeat ends the run
+    // A generation without a counted repeat restarts the count.
     let interrupted =
         [&rounds(3)[..], &[(3, HOME, 3 * HOUR), (4, HOME, 4 * HOUR), (4, OTHER_NETWORK, 5 * HOUR)]].concat();
     assert_eq!(decisions(&DEFAULTS, &interrupted), [&counted[..], &[Rotated, Rotated, COUNTED]].concat());
@@ -76,7 +79,7 @@ fn four_consecutive_generations_with_a_counted_repeat_have_a_second_holder() {
 
 #[test]
 fn counted_repeat_counts_every_generation_that_its_holder_lacked() {
-    // the owner's two tabs rotate twice within grace, so the thief is two generations behind each time
+    // The owner's two tabs rotate twice within the grace window, so the thief is two generations behind each time.
     let round = |i: u32| {
         let at = u64::from(i) * HOUR;
         [(2 * i, HOME, at), (2 * i + 1, HOME, at + SECOND), (2 * i, THIEF, at + 2 * SECOND)]
@@ -95,7 +98,7 @@ fn single_counted_repeat_never_ends_the_session() {
 }
 
 #[test]
-fn rotation_is_strict_without_grace_and_retry_window() {
+fn second_use_without_grace_and_retry_window_is_reuse() {
     let strict = Settings { grace: 0, retry_window: 0, ..DEFAULTS };
     assert_eq!(decisions(&strict, &[(0, HOME, 0), (0, HOME, 0)]), [Rotated, Reused]);
 }
@@ -106,7 +109,7 @@ fn honest_holders_are_not_signed_out() {
     let goals = ["phone, 1 % lost", "phone, 5 % lost", "1 tab", "2 tabs", "script, three retries"];
     for (name, holder) in Honest::ALL.into_iter().filter(|(name, _)| goals.contains(name)) {
         assert_eq!(holder.false_sign_outs(latchkey, 100_000, 1), 0, "{name}");
-        // the holder does lose responses
+        // Strict rotation signs the holder out, so the simulation does lose responses.
         assert!(holder.false_sign_outs(policy("strict"), 10_000, 1) > 50, "{name}");
     }
 }
@@ -126,11 +129,13 @@ fn thieves_that_strict_rotation_detects_are_detected_within_four_refreshes_of_th
     }
 }
 
-/// A session that a thief shares, for [`longest_theft`].
+/// A session that its owner shares with a thief, for [`longest_theft`].
 #[derive(Clone)]
 struct Shared {
     session: Session,
+    /// The generation of the owner's newest token.
     owner: u32,
+    /// The generation of the thief's newest token.
     thief: u32,
     now: u64,
 }
@@ -148,10 +153,11 @@ impl Shared {
     }
 }
 
-/// The largest number of the owner's refreshes between the first and the last answer to a thief, over all ways to present the
-/// newest token up to three times before and up to three times after each refresh. The owner rotates `owner_rotates` times
-/// within grace at each refresh.
-fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refresh: u32, most: u32) -> u32 {
+/// Searches for the thief that keeps access longest: the largest number of the owner's refreshes between the first and the last answer to
+/// the thief. Before and after each refresh, a thief presents its newest token zero to three times. At each refresh, the owner rotates
+/// `owner_rotates` times within the grace window. `first` is the refresh before which the thief got its first answer, if any. The search ends
+/// after `max_refreshes`.
+fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refresh: u32, max_refreshes: u32) -> u32 {
     let mut longest = 0;
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
         let mut next = shared.clone();
@@ -176,8 +182,8 @@ fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refres
         if after > 0 {
             longest = longest.max(refresh + 1 - first.unwrap_or(refresh + 1));
         }
-        if refresh < most {
-            longest = longest.max(longest_theft(&next, owner_rotates, first, refresh + 1, most));
+        if refresh < max_refreshes {
+            longest = longest.max(longest_theft(&next, owner_rotates, first, refresh + 1, max_refreshes));
         }
     }
     longest

@@ -32,7 +32,7 @@ async fn connection_above_address_limit_is_closed() {
     assert_eq!(within(refused.stream.read(&mut [0; 1])).await.ok().unwrap_or_default(), 0);
     let [first, _second] = open;
     drop(first);
-    // the server notices the end of the first connection at some time
+    // Connects until the server has noticed the end of the first connection.
     loop {
         let mut client = server.connect().await;
         let _ = client.stream.write_all(HELLO.as_bytes()).await;

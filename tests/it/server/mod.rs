@@ -1,5 +1,5 @@
-//! The server: limits and timeouts of connections, with handlers of its own. Timeouts are short, and tests wait for the
-//! event.
+//! Limits and timeouts of the server's connections, with handlers for these tests. Tested timeouts are short, and tests wait for their
+//! effect.
 
 mod connections;
 mod protocol;
@@ -29,18 +29,21 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// A timeout that no test reaches.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// A timeout whose effect a test waits for.
 pub(crate) const SHORT: Duration = Duration::from_millis(100);
 
 pub(crate) const HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n";
 const WAIT: &str = "GET /wait HTTP/1.1\r\nHost: x\r\n\r\n";
 
+// Frame types of HTTP/2 (RFC 9113, section 6).
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const GOAWAY: u8 = 7;
 
-/// Fails a future that hangs.
+/// Fails the test if a future does not complete within 30 s.
 pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("a step hangs")
 }
@@ -62,19 +65,23 @@ impl Gate {
         }
     }
 
+    /// Reports that a handler has entered, and waits for a permit to continue.
     pub(crate) async fn pass(&self) {
         self.entered.add_permits(1);
         self.open.acquire().await.unwrap().forget();
     }
 
+    /// Waits until a handler has entered.
     pub(crate) async fn entered(&self) {
         within(self.entered.acquire()).await.unwrap().forget();
     }
 
+    /// Lets one handler continue.
     pub(crate) fn open(&self) {
         self.open.add_permits(1);
     }
 
+    /// Waits until the server has dropped the response of `/endless`.
     pub(crate) async fn dropped(&self) {
         within(self.dropped.notified()).await;
     }
@@ -89,7 +96,7 @@ impl Drop for NotifyOnDrop {
 }
 
 fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
-    let endless = Arc::clone(&gate.dropped);
+    let endless_dropped = Arc::clone(&gate.dropped);
     let events_gate = gate.clone();
     Route::new()
         .at("/hello", get(make(|_| async { "hello" })))
@@ -115,7 +122,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
         .at(
             "/endless",
             get(make(move |_| {
-                let dropped = NotifyOnDrop(Arc::clone(&endless));
+                let dropped = NotifyOnDrop(Arc::clone(&endless_dropped));
                 async move {
                     poem::Body::from_bytes_stream(futures_util::stream::repeat_with(move || {
                         let _alive = &dropped;
@@ -215,11 +222,13 @@ impl Client {
         within(self.stream.write_all(&frame)).await.unwrap();
     }
 
+    /// Reads the next HTTP/2 frame. Returns its type, its stream and its payload.
     pub(crate) async fn frame(&mut self) -> (u8, u32, Vec<u8>) {
         let (kind, _, stream, payload) = self.frame_with_flags().await;
         (kind, stream, payload)
     }
 
+    /// Reads the next HTTP/2 frame. Returns its type, its flags, its stream and its payload.
     pub(crate) async fn frame_with_flags(&mut self) -> (u8, u8, u32, Vec<u8>) {
         let mut head = [0; 9];
         within(self.stream.read_exact(&mut head)).await.unwrap();
@@ -244,13 +253,14 @@ impl Client {
         Answer { status, head, body: String::from_utf8(body).unwrap() }
     }
 
-    /// Reads until the server closes the connection.
+    /// Reads text until the server closes the connection.
     pub(crate) async fn rest(&mut self) -> String {
         let mut rest = String::new();
         within(self.stream.read_to_string(&mut rest)).await.unwrap();
         rest
     }
 
+    /// Reads and discards bytes until the server closes the connection.
     pub(crate) async fn drain(&mut self) {
         let mut rest = Vec::new();
         within(self.stream.read_to_end(&mut rest)).await.unwrap();

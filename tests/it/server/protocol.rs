@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/2: keep-alive, pipelining, handlers that fail.
+//! HTTP/1.1 and HTTP/2: keep-alive, pipelining, and handlers that fail.
 
 use super::{DATA, GOAWAY, HEADERS, HELLO, SETTINGS, SHORT, Server};
 

@@ -3,7 +3,7 @@
 use super::Server;
 
 #[tokio::test]
-async fn body_declared_too_large_is_refused_unread() {
+async fn body_declared_too_large_is_refused_before_it_is_read() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n").await;

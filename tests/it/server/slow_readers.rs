@@ -1,4 +1,4 @@
-//! Write timeouts: slow readers are disconnected, others may read for any time.
+//! Write timeouts: slow readers are disconnected. Other clients may read for an unlimited time.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -77,18 +77,18 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
     get(&mut client, 1, b"/endless").await;
     get(&mut client, 3, b"/hello").await;
     client.send_frame(WINDOW_UPDATE, 0, 3, &5_u32.to_be_bytes()).await;
-    let mut got = BTreeMap::new();
-    while !got.contains_key(&(RST_STREAM, 1)) || !got.contains_key(&(DATA, 3)) {
+    let mut received = BTreeMap::new();
+    while !received.contains_key(&(RST_STREAM, 1)) || !received.contains_key(&(DATA, 3)) {
         let (kind, stream, payload) = client.frame().await;
-        got.insert((kind, stream), payload);
+        received.insert((kind, stream), payload);
     }
-    assert_eq!(got[&(DATA, 3)], b"hello");
+    assert_eq!(received[&(DATA, 3)], b"hello");
     server.gate.dropped().await;
 
-    // later streams work as well
+    // Later streams of the connection work.
     get(&mut client, 5, b"/hello").await;
     client.send_frame(WINDOW_UPDATE, 0, 5, &5_u32.to_be_bytes()).await;
-    assert_eq!(until(&mut client, DATA, 5).await, b"hello");
+    assert_eq!(read_until(&mut client, DATA, 5).await, b"hello");
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
     server.gate.dropped().await;
 }
 
-/// All other timeouts are short, and other connections run into them meanwhile.
+/// All timeouts are short. Idle connections reach them while the event streams continue.
 #[tokio::test]
 async fn event_stream_that_is_read_has_no_timeout() {
     let server = Server::start(|settings| {
@@ -121,7 +121,7 @@ async fn event_stream_that_is_read_has_no_timeout() {
     assert_eq!(first.answer().await.status, 200);
     let mut second = http2(&server, DEFAULT_WINDOW).await;
     get(&mut second, 1, b"/events").await;
-    until(&mut second, HEADERS, 1).await;
+    read_until(&mut second, HEADERS, 1).await;
     for _ in 0..2 {
         server.gate.entered().await;
     }
@@ -131,7 +131,7 @@ async fn event_stream_that_is_read_has_no_timeout() {
         assert_eq!(idle.answer().await.status, 200);
         assert_eq!(idle.rest().await, "");
         let mut idle = http2(&server, DEFAULT_WINDOW).await;
-        until(&mut idle, GOAWAY, 0).await;
+        read_until(&mut idle, GOAWAY, 0).await;
         idle.drain().await;
 
         server.gate.open();
@@ -139,7 +139,7 @@ async fn event_stream_that_is_read_has_no_timeout() {
         let mut event = [0; 11];
         within(first.stream.read_exact(&mut event)).await.unwrap();
         assert_eq!(&event, b"6\r\nevent\n\r\n");
-        assert_eq!(until(&mut second, DATA, 1).await, b"event\n");
+        assert_eq!(read_until(&mut second, DATA, 1).await, b"event\n");
     }
 }
 
@@ -151,11 +151,11 @@ async fn event_stream_ends_when_server_stops() {
     assert_eq!(first.answer().await.status, 200);
     let mut second = http2(&server, DEFAULT_WINDOW).await;
     get(&mut second, 1, b"/events").await;
-    until(&mut second, HEADERS, 1).await;
+    read_until(&mut second, HEADERS, 1).await;
 
     server.stop.cancel();
     assert_eq!(first.rest().await, "0\r\n\r\n", "the last chunk");
-    // a ping makes sure that the client has received the GOAWAY, then the connection ends (RFC 9113, section 6.8)
+    // The server sends a ping to make sure that the client has received the GOAWAY, and then ends the connection (RFC 9113, section 6.8).
     let (mut ended, mut pinged) = (false, false);
     while !ended || !pinged {
         match second.frame_with_flags().await {
@@ -193,11 +193,11 @@ async fn get(client: &mut Client, stream: u32, path: &[u8]) {
     client.send_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block).await;
 }
 
-/// The payload of the next frame of this type on this stream.
-async fn until(client: &mut Client, kind: u8, stream: u32) -> Vec<u8> {
+/// Reads frames until one of this type arrives on this stream, and returns its payload.
+async fn read_until(client: &mut Client, kind: u8, stream: u32) -> Vec<u8> {
     loop {
-        let (its, on, payload) = client.frame().await;
-        if (its, on) == (kind, stream) {
+        let (next_kind, next_stream, payload) = client.frame().await;
+        if (next_kind, next_stream) == (kind, stream) {
             return payload;
         }
     }

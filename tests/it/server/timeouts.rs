@@ -1,4 +1,4 @@
-//! Timeouts of connections and requests: silent and slow clients are disconnected, requests in flight are not affected.
+//! Timeouts of connections and requests: silent and slow clients are disconnected, and requests in flight are not affected.
 
 use super::{HELLO, SHORT, Server, WAIT};
 
@@ -55,7 +55,7 @@ async fn read_timeouts_do_not_affect_request_in_flight() {
     let mut waiting = server.connect().await;
     waiting.send(WAIT).await;
     server.gate.entered().await;
-    // three other connections run into the three timeouts meanwhile
+    // During the request, three other connections reach the three timeouts.
     assert_eq!(server.connect().await.rest().await, "");
     let mut slow = server.connect().await;
     slow.send("GET").await;

@@ -1,4 +1,4 @@
-//! Holders that share no token with a thief: a session of theirs that ends is a false sign-out.
+//! Honest holders, whose tokens no thief has. If the rule ends their session, that is a false sign-out.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -23,10 +23,11 @@ pub enum Moves {
 /// An honest holder.
 #[derive(Clone, Copy, Debug)]
 pub enum Honest {
-    /// A phone that loses this part of all responses and presents the same token again 1 s to 8 h later, often from another network.
+    /// A phone that loses this share of all responses. After a loss it presents the same token again 1 s to 8 h later, often from another
+    /// network.
     Phone(f64, Moves),
-    /// Tabs that share a token without a lock. All refresh within 2 s, every 5 minutes. One in a hundred of their requests and
-    /// responses takes 1 to 8 s, and the token that arrives last is kept.
+    /// This number of tabs, which share a token without a lock. All refresh within 2 s, every 5 minutes. One in a hundred of their requests
+    /// and responses takes 1 to 8 s. The tabs keep the token that arrives last.
     Tabs(u64, Moves),
     /// A script that runs every hour, loses one response in twenty and retries three times.
     Script,
@@ -46,7 +47,7 @@ impl Honest {
         ("script, three retries", Self::Script),
     ];
 
-    /// The number of false sign-outs in this number of refreshes.
+    /// The number of false sign-outs in `refreshes` refreshes.
     pub fn false_sign_outs(self, policy: Policy, refreshes: u64, seed: u64) -> u64 {
         let mut holder = Holder::sign_in(policy, seed);
         while holder.refreshes < refreshes {
@@ -102,7 +103,7 @@ impl Holder {
         self.session.present(self.token, self.network, self.now)
     }
 
-    /// An answer reaches the holder, which uses the new access token at once.
+    /// Receives an answer: the holder uses the new access token at once, or signs in again if its session has ended.
     fn receive(&mut self, answer: Answer) {
         if let Some(token) = answer {
             self.token = token;
@@ -175,13 +176,13 @@ impl Holder {
     }
 }
 
-/// An event of a request of a tab.
+/// A step of a tab's refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     /// The tab reads the shared token and sends it.
     Send,
     /// The request reaches the service.
     Arrive { token: Token, from: Tag },
-    /// The response reaches the tab, which writes the shared token.
+    /// The response reaches the tab, which stores the shared token.
     Receive(Answer),
 }

@@ -14,7 +14,7 @@ pub type Answer = Option<Token>;
 /// A rotation rule.
 #[derive(Clone, Copy, Debug)]
 pub enum Policy {
-    /// Repeats within the grace window only: Latchkey 0.1.
+    /// The rule of Latchkey 0.1: repeats within the grace window only.
     GraceOnly,
     /// A token works once.
     Strict,
@@ -29,7 +29,7 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// The rules of the table, with their names.
+    /// The rules of the table in docs/rotation.md, with their names.
     pub const ALL: [(&str, Self); 5] = [
         ("grace only (0.1)", Self::GraceOnly),
         ("strict", Self::Strict),
@@ -65,7 +65,7 @@ pub trait Rotation {
 struct Latchkey {
     session: Session,
     settings: Settings,
-    /// Whether the rule distinguishes networks. Otherwise every repeat is free.
+    /// Whether the rule distinguishes networks. Otherwise no repeat is counted.
     networks: bool,
     ended: bool,
 }
@@ -84,17 +84,17 @@ impl Rotation for Latchkey {
 #[derive(Default)]
 struct Supabase {
     active: Token,
-    /// When each token was used first.
-    used: Vec<u64>,
+    /// The time of the first use of each token.
+    first_used: Vec<u64>,
     ended: bool,
 }
 
 impl Rotation for Supabase {
     fn present(&mut self, token: Token, _from: Tag, now: u64) -> Answer {
         if token == self.active {
-            self.used.push(now);
+            self.first_used.push(now);
             self.active += 1;
-        } else if token + 1 != self.active && now - self.used[token as usize] >= 10_000 {
+        } else if token + 1 != self.active && now - self.first_used[token as usize] >= 10_000 {
             self.ended = true;
         }
         (!self.ended).then_some(self.active)

@@ -5,9 +5,9 @@
 /// The settings of the rule. Times are milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// `session.grace`: how long a superseded token is answered with the current one.
+    /// `session.grace`: the time for which a superseded token is answered with the current one.
     pub grace: u64,
-    /// `session.retry_window`: how long the tokens that were within grace when the current one was issued are answered with it.
+    /// `session.retry_window`: the time for which tokens that were within grace when the current token was issued are answered with it.
     pub retry_window: u64,
     /// `session.counted_repeats_limit`: the number of consecutive generations with a counted repeat that ends the session.
     pub counted_repeats_limit: u32,
@@ -24,15 +24,15 @@ pub type Tag = u64;
 pub enum Decision {
     /// The token was current: the session advances by one generation.
     Rotated,
-    /// The token was superseded: its holder receives the current one. A repeat from another network or user agent than the
-    /// last rotation's is counted.
+    /// The token was superseded: its holder receives the current one. The repeat is counted if its network or user agent differs from that of
+    /// the last rotation.
     Repeated {
         /// Whether the repeat is counted on the session and written to the audit log.
         counted: bool,
     },
     /// The token must not be repeated: the session is revoked.
     Reused,
-    /// The last repeats were counted without a gap: the session has two holders and is revoked.
+    /// Too many consecutive generations have a counted repeat: the session has two holders and is revoked.
     SecondHolder,
 }
 
@@ -41,14 +41,14 @@ pub enum Decision {
 pub struct Session {
     /// The generation of the current token.
     pub generation: u32,
-    /// When the current token was issued.
+    /// The time at which the current token was issued.
     issued: u64,
-    /// The tag of the request that was answered with the current token first: a sign-in or a rotation.
+    /// The tag of the sign-in or rotation that issued the current token.
     tag: Tag,
     /// Bit `n` is set if a counted repeat's holder lacked the `n`-th generation before the current one.
     counted: u8,
-    /// Superseded generations and when each was superseded, newest first; those that were within grace when the current token
-    /// was issued.
+    /// The superseded generations that were within grace when the current token was issued, newest first, each with the time at which it was
+    /// superseded.
     recent: Vec<(u32, u64)>,
 }
 
@@ -80,8 +80,12 @@ impl Session {
         // presented generation must have been counted before.
         let lacked = self.generation - generation;
         self.counted |= low_bits(lacked);
-        let run = low_bits(settings.counted_repeats_limit.max(lacked + 1));
-        if self.counted & run == run { Decision::SecondHolder } else { Decision::Repeated { counted: true } }
+        let consecutive = low_bits(settings.counted_repeats_limit.max(lacked + 1));
+        if self.counted & consecutive == consecutive {
+            Decision::SecondHolder
+        } else {
+            Decision::Repeated { counted: true }
+        }
     }
 
     fn rotate(&mut self, presented: u32, tag: Tag, now: u64, settings: &Settings) {

@@ -1,4 +1,4 @@
-//! Thieves that copied the owner's refresh token and use it from another network.
+//! Thieves that have a copy of the owner's refresh token, and use it from another network.
 
 use super::{
     HOUR, MINUTE, SECOND,
@@ -18,7 +18,7 @@ pub enum Thief {
     First,
     /// Refreshes twice in succession, seconds before the owner.
     FirstTwice,
-    /// Receives the current token and rotates it at once, as often as five times.
+    /// Receives the current token after a refresh of the owner, and rotates it up to five times in succession.
     Overtakes,
     /// One of the five above, chosen for each refresh.
     Mixes,
@@ -85,7 +85,7 @@ struct Theft {
 }
 
 impl Theft {
-    /// The time from one refresh of the owner to the next. Returns none when the session has ended.
+    /// Simulates the time from one refresh of the owner to the next. Returns none when the session has ended.
     fn round(&mut self, thief: Thief, owner: Owner, refresh: u32) -> Option<()> {
         let kinds = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
         let thief = if thief == Thief::Mixes { kinds[self.random.below(5) as usize] } else { thief };
