@@ -1,11 +1,12 @@
-// Drives a page of examples/browser in Chromium against a running node: node browser_client.mjs API PAGE, with the account
-// ada@example.com. Exits with an error at the first thing that does not hold.
+// Drives the page of examples/browser in Chromium against a running node, with the account ada@example.com. Exits with an error at the
+// first failed assertion. Usage: node browser_client.mjs API PAGE
 import assert from "node:assert/strict";
 
 import { chromium } from "playwright-core";
 
 const [api, pageUrl] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
@@ -15,7 +16,7 @@ for (const transport of ["cookie", "bearer"]) {
   context.setDefaultTimeout(30_000);
   const url = `${pageUrl}/?api=${encodeURIComponent(api)}&transport=${transport}`;
 
-  /** Opens a tab and waits until it knows whether someone is signed in. */
+  /** Opens a tab and waits until the page shows whether the user is signed in. */
   async function tab(device = context) {
     const page = await device.newPage();
     page.on("pageerror", (error) => assert.fail(`${transport}: ${error}`));
@@ -32,11 +33,11 @@ for (const transport of ["cookie", "bearer"]) {
     await page.click("[value=sign-in]");
     await signedIn(page);
   }
-  /** Makes the next call of /v1/me in this tab look like one with an expired access token. */
+  /** Answers the next call of /v1/me in this tab with 401, as if the access token had expired. */
   const refuseOnce = (page) => page.route("**/v1/me", (route) => route.fulfill({ status: 401, headers: cors() }), { times: 1 });
   const cors = () => ({ "Access-Control-Allow-Origin": pageUrl, "Access-Control-Allow-Credentials": "true" });
 
-  // a wrong password shows the service's words, and the form keeps the identifier
+  // a wrong password shows the service's message, and the form keeps the identifier
   const first = await tab();
   await first.fill("[name=identifier]", "ada@example.com");
   await first.fill("[name=password]", "wrong horse battery staple");
@@ -45,20 +46,20 @@ for (const transport of ["cookie", "bearer"]) {
   assert.equal(await first.inputValue("[name=identifier]"), "ada@example.com");
   await signIn(first);
 
-  // a reload stays signed in
+  // the user stays signed in after a reload
   await first.reload();
   await signedIn(first);
   if (transport === "cookie") {
     assert.equal(await first.evaluate(() => localStorage.length + document.cookie.length), 0, "nothing for scripts to read");
   }
 
-  // five tabs whose access tokens are refused at once all continue
+  // five tabs continue after their access tokens were refused at the same time
   const tabs = [first, ...(await Promise.all([1, 2, 3, 4].map(() => tab())))];
   await Promise.all(tabs.map(signedIn));
   await Promise.all(tabs.map(refuseOnce));
   assert.deepEqual(await Promise.all(tabs.map(me)), [200, 200, 200, 200, 200]);
 
-  // a tab that is closed in the middle of a refresh does not hinder the others
+  // a tab that is closed during a refresh does not block the others
   const [victim, survivor] = [tabs.pop(), tabs[1]];
   let begun;
   const refreshing = new Promise((resolve) => (begun = resolve));
@@ -87,7 +88,7 @@ for (const transport of ["cookie", "bearer"]) {
   assert.equal(await me(survivor), 200);
   assert.equal(lost, 1);
 
-  // offline is not signed out
+  // the user is not signed out while the browser is offline
   await context.setOffline(true);
   assert.notEqual(await me(survivor).catch(() => "offline"), 401);
   await context.setOffline(false);
@@ -106,7 +107,7 @@ for (const transport of ["cookie", "bearer"]) {
   await signedOut(other);
   await elsewhere.close();
 
-  // signing out in one tab signs out in all, and a reload does not bring it back
+  // a sign-out in one tab signs out in all tabs, and a reload does not sign in again
   await first.click("#sign-out");
   await Promise.all(tabs.map(signedOut));
   await first.reload();

@@ -1,4 +1,4 @@
-"""Uses every endpoint for clients with Authlib: client credentials, refresh, introspection, revocation."""
+"""Uses every OAuth endpoint for clients with Authlib: client credentials, refresh, introspection, revocation."""
 
 import json
 import os
@@ -18,7 +18,7 @@ with urllib.request.urlopen(f"{config['issuer']}/.well-known/openid-configuratio
 token_endpoint = server["token_endpoint"]
 
 
-def refused(code, call):
+def assert_refused(code, call):
     try:
         call()
     except OAuthError as error:
@@ -36,10 +36,10 @@ for method in ["client_secret_basic", "client_secret_post", "private_key_jwt"]:
     assert token["scope"] == "read" and "refresh_token" not in token, token
     introspected = service.introspect_token(server["introspection_endpoint"], token=token["access_token"]).json()
     assert introspected["active"] and introspected["sub"] == config["client_id"], introspected
-    refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
+    assert_refused("invalid_scope", lambda: service.fetch_token(token_endpoint, grant_type="client_credentials", scope="account"))
 
 wrong = OAuth2Client(config["client_id"], config["client_secret"][:-1])
-refused("invalid_client", lambda: wrong.fetch_token(token_endpoint, grant_type="client_credentials"))
+assert_refused("invalid_client", lambda: wrong.fetch_token(token_endpoint, grant_type="client_credentials"))
 
 service = OAuth2Client(config["client_id"], config["client_secret"])
 app = OAuth2Client(config["app_id"], token_endpoint_auth_method="none")
@@ -55,4 +55,4 @@ assert introspect(second["access_token"])["sub"] == config["subject"]
 for token in [second["refresh_token"], "unknown"]:
     app.revoke_token(server["revocation_endpoint"], token=token).raise_for_status()
 assert introspect(second["access_token"]) == {"active": False}
-refused("invalid_grant", lambda: app.refresh_token(token_endpoint, refresh_token=second["refresh_token"]))
+assert_refused("invalid_grant", lambda: app.refresh_token(token_endpoint, refresh_token=second["refresh_token"]))

@@ -1,4 +1,4 @@
-// Uses every endpoint for clients with oauth4webapi: discovery, client credentials, refresh, introspection, revocation.
+// Uses every OAuth endpoint for clients with oauth4webapi: discovery, client credentials, refresh, introspection, revocation.
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as oauth from 'oauth4webapi'
@@ -44,7 +44,7 @@ await assert.rejects(async () => {
   await oauth.processClientCredentialsResponse(server, service, request)
 }, (error) => error instanceof oauth.WWWAuthenticateChallengeError || error.error === 'invalid_client')
 
-// an app that signs users in: a public client
+// the first-party app, which is a public client
 const app = { client_id: config.app_id }
 const refresh = async (token) => {
   const response = await oauth.refreshTokenGrantRequest(server, app, oauth.None(), token, http)

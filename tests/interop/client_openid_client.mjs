@@ -1,4 +1,4 @@
-// Uses every endpoint for clients with openid-client: discovery, client credentials, refresh, introspection, revocation.
+// Uses every OAuth endpoint for clients with openid-client: discovery, client credentials, refresh, introspection, revocation.
 import assert from 'node:assert/strict'
 import { createPrivateKey } from 'node:crypto'
 import * as client from 'openid-client'

@@ -1,6 +1,7 @@
-// Drives the second factors of a page of examples/browser in Chromium, against a running node: node factors_browser.mjs API PAGE, with
-// the accounts ada@example.com, and eve and bob, who must have a second factor. Exits with an error at the first thing that does not
-// hold. With STEP_UP set it prints "later" and waits for a line, before which ten minutes must pass for the node.
+// Drives the second factors of the page of examples/browser in Chromium, against a running node. Usage: node factors_browser.mjs API PAGE
+// Needs the accounts ada@example.com, eve@example.com and bob@example.com; eve and bob must have a second factor. Exits with an error at
+// the first failed assertion. With STEP_UP set, it prints "later" and waits for a line. Before the caller sends the line, it advances the
+// node's clock by ten minutes.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createInterface } from "node:readline/promises";
@@ -9,6 +10,7 @@ import { chromium } from "playwright-core";
 
 const [api, pageUrl] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
@@ -17,7 +19,7 @@ context.setDefaultTimeout(30_000);
 const page = await context.newPage();
 page.on("pageerror", (error) => assert.fail(`page: ${error}`));
 
-/** The claims of the newest access token, once `account` has waited for it. */
+/** The claims of the newest access token. `account` waits until they are read. */
 let claims;
 let reading = Promise.resolve();
 async function read(response) {
@@ -38,7 +40,7 @@ async function recoveryCodes() {
   await says("recovery codes");
   return (await page.textContent("#message")).split(": ")[1].trim().split(" ");
 }
-/** The code of an app at the node's time, or some seconds later. */
+/** The code that an authenticator app shows at the node's time, or `seconds` later. */
 const code = (secret, seconds = 0) =>
   execFileSync("oathtool", ["--totp", "--base32", "--now", `@${claims.iat + seconds}`, secret], { encoding: "utf8" }).trim();
 async function submitPassword(name) {
@@ -85,7 +87,7 @@ await reading;
 assert.equal(claims.acr, "aal2");
 console.log("enrolment: ok");
 
-// the next sign-in needs its next code
+// the next sign-in needs the next code of the app
 await signOut();
 await submitPassword("ada");
 await secondFactor("totp", "000000");
@@ -96,7 +98,7 @@ assert.equal(claims.acr, "aal2");
 assert.ok(claims.amr.includes("otp"), claims.amr.join());
 console.log("sign-in: ok");
 
-// a recovery code replaces the app once
+// a recovery code works once in place of the app's code
 for (const works of [true, false]) {
   await signOut();
   await submitPassword("ada");
@@ -108,7 +110,7 @@ await secondFactor("recovery_code", codes[1]);
 await account();
 console.log("recovery: ok");
 
-// later, a change of the account needs the user again, and is repeated by itself
+// ten minutes later, a change of the account needs a step-up, after which the page repeats the change by itself
 if (process.env.STEP_UP) {
   const lines = createInterface({ input: process.stdin });
   console.log("later");
@@ -119,14 +121,14 @@ if (process.env.STEP_UP) {
   await reading;
   const before = claims.auth_time;
   assert.ok(claims.iat - before >= 600, `${claims.iat} ${before}`);
-  const answer = async (proof) => {
+  const stepUp = async (proof) => {
     await page.selectOption("#step-up [name=method]", "totp");
     await page.fill("#step-up [name=proof]", proof);
     await page.click("#step-up button");
   };
-  await answer("000000");
+  await stepUp("000000");
   await says("wrong");
-  await answer(code(secret));
+  await stepUp(code(secret));
   const renewed = await recoveryCodes();
   assert.ok(!renewed.includes(codes[2]), renewed.join(" "));
   await reading;
@@ -135,7 +137,7 @@ if (process.env.STEP_UP) {
   console.log("step-up: ok");
 }
 
-// an account that must have a second factor sets one up before anything else: an app
+// an account that must have a second factor sets one up during the sign-in: an authenticator app
 await signOut();
 await submitPassword("eve");
 await shown("enrol");

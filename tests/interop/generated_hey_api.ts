@@ -1,4 +1,4 @@
-// Drives the client that @hey-api/openapi-ts generated: register, sign in, refresh, list sessions, sign out.
+// Uses the client that @hey-api/openapi-ts generated: register, sign in, refresh, list sessions, sign out.
 import { deepEqual, equal } from 'node:assert/strict'
 import { listSessions, login, logout, me, refresh, register, type LoginRequest, type Problem } from './latchkey-api'
 import { client } from './latchkey-api/client.gen'

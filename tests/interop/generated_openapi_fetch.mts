@@ -1,4 +1,4 @@
-// Drives openapi-fetch with the types that openapi-typescript generated: register, sign in, refresh, list sessions, sign out.
+// Uses openapi-fetch with the types that openapi-typescript generated: register, sign in, refresh, list sessions, sign out.
 import assert from 'node:assert/strict'
 import createClient from 'openapi-fetch'
 import type { paths } from './schema.js'

@@ -1,4 +1,4 @@
-"""Drives the client that openapi-python-client generated: register, sign in, refresh, list sessions, sign out."""
+"""Uses the client that openapi-python-client generated: register, sign in, refresh, list sessions, sign out."""
 
 import importlib
 import json
@@ -12,7 +12,7 @@ config = json.loads(sys.argv[1])
 
 
 def operation(name):
-    """The module of an operation, whatever its tag is called."""
+    """The function that calls an operation. Its module is in a folder named after its tag, which this searches."""
     (path,) = (Path(__file__).parent / "latchkey_api/api").glob(f"*/{name}.py")
     return importlib.import_module(f"latchkey_api.api.{path.parent.name}.{name}").sync_detailed
 
@@ -22,17 +22,17 @@ def succeed(status, response):
     return response.parsed
 
 
-anyone = Client(base_url=config["issuer"])
+anonymous = Client(base_url=config["issuer"])
 registration = RegisterRequest(email="grace@example.com", password=config["password"])
-account = succeed(201, operation("register")(client=anyone, body=registration))
+account = succeed(201, operation("register")(client=anonymous, body=registration))
 assert account.email == "grace@example.com", account
-assert isinstance(succeed(409, operation("register")(client=anyone, body=registration)), Problem)
+assert isinstance(succeed(409, operation("register")(client=anonymous, body=registration)), Problem)
 
 wrong = LoginRequest(identifier="grace@example.com", password="a wrong password")
-assert succeed(401, operation("login")(client=anyone, body=wrong)).code == "invalid_credentials"
+assert succeed(401, operation("login")(client=anonymous, body=wrong)).code == "invalid_credentials"
 right = LoginRequest(identifier="grace@example.com", password=config["password"])
-tokens = succeed(200, operation("login")(client=anyone, body=right))
-refreshed = succeed(200, operation("refresh")(client=anyone, body=RefreshTokenRequest(tokens.refresh_token)))
+tokens = succeed(200, operation("login")(client=anonymous, body=right))
+refreshed = succeed(200, operation("refresh")(client=anonymous, body=RefreshTokenRequest(tokens.refresh_token)))
 assert refreshed.session_id == tokens.session_id
 
 user = AuthenticatedClient(base_url=config["issuer"], token=refreshed.access_token)
@@ -41,5 +41,5 @@ sessions = succeed(200, operation("list_sessions")(client=user)).sessions
 assert [(session.id, session.current) for session in sessions] == [(tokens.session_id, True)], sessions
 
 succeed(204, operation("logout")(client=user))
-ended = operation("refresh")(client=anyone, body=RefreshTokenRequest(refreshed.refresh_token))
+ended = operation("refresh")(client=anonymous, body=RefreshTokenRequest(refreshed.refresh_token))
 assert isinstance(succeed(401, ended), Problem)

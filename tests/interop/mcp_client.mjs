@@ -1,5 +1,5 @@
-// The MCP SDK of npm signs in to an MCP server with its own OAuth client. Prints `open URL` for the user's browser and reads the URL at
-// which the browser arrives; then calls a tool, with a fresh token and with a refreshed one.
+// The MCP SDK of npm signs in to an MCP server with the SDK's OAuth client. The program prints `open URL` for the user's browser, and reads
+// the URL to which the browser returns. Then it calls a tool twice: with the first token, and with a refreshed one.
 import { createInterface } from 'node:readline'
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
@@ -37,10 +37,10 @@ const connect = async () => {
     return client
   } catch (error) {
     if (!(error instanceof UnauthorizedError)) throw error
-    const arrived = new URL((await lines.next()).value)
-    if (arrived.searchParams.get('state') !== state) throw new Error(`another state: ${arrived}`)
-    if (arrived.searchParams.get('iss') !== config.issuer) throw new Error(`another issuer: ${arrived}`)
-    await transport.finishAuth(arrived.searchParams.get('code'))
+    const callback = new URL((await lines.next()).value)
+    if (callback.searchParams.get('state') !== state) throw new Error(`unexpected state: ${callback}`)
+    if (callback.searchParams.get('iss') !== config.issuer) throw new Error(`unexpected issuer: ${callback}`)
+    await transport.finishAuth(callback.searchParams.get('code'))
     return connect()
   }
 }
@@ -49,6 +49,7 @@ const whoami = async (client) => JSON.parse((await client.callTool({ name: 'whoa
 const client = await connect()
 const first = await whoami(client)
 const before = saved.tokens.refresh_token
+// an invalid token, which the server refuses, so that the SDK refreshes
 saved.tokens = { ...saved.tokens, access_token: `${saved.tokens.access_token}x` }
 const second = await whoami(client)
 if (saved.tokens.refresh_token === before) throw new Error('the tokens were not refreshed')

@@ -1,5 +1,5 @@
-"""The MCP SDK of PyPI signs in to an MCP server with its own OAuth client. Prints `open URL` for the user's browser and reads the URL at
-which the browser arrives; then calls a tool, with a fresh token and with a refreshed one."""
+"""The MCP SDK of PyPI signs in to an MCP server with the SDK's OAuth client. The program prints `open URL` for the user's browser, and reads
+the URL to which the browser returns. Then it calls a tool twice: with the first token, and with a refreshed one."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ async def open_browser(url):
     print(f"open {url}", flush=True)
 
 
-async def arrived():
+async def read_callback():
     line = await asyncio.to_thread(sys.stdin.readline)
     query = {name: values[0] for name, values in parse_qs(urlsplit(line.strip()).query).items()}
     return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
@@ -60,7 +60,7 @@ async def main():
         ),
         storage=storage,
         redirect_handler=open_browser,
-        callback_handler=arrived,
+        callback_handler=read_callback,
         client_metadata_url=config.get("client_metadata_url"),
     )
     async with httpx2.AsyncClient(auth=provider) as client:
@@ -69,7 +69,7 @@ async def main():
                 await session.initialize()
                 first = await whoami(session)
                 before = storage.tokens.refresh_token
-                # The provider refreshes a token that it takes for expired.
+                # The provider refreshes a token that it considers expired.
                 provider.context.token_expiry_time = 1
                 second = await whoami(session)
                 assert storage.tokens.refresh_token != before, "the tokens were not refreshed"

@@ -1,5 +1,5 @@
-// A small MCP server: the resource server of the tests. It publishes its protected resource metadata (RFC 9728), and verifies tokens with
-// clients/js.
+// A small MCP server, which is the resource server of the MCP tests. It publishes its protected resource metadata (RFC 9728), and verifies
+// tokens with clients/js.
 import { McpServer } from '@modelcontextprotocol/sdk/server/mcp.js'
 import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/streamableHttp.js'
 import { InvalidTokenError } from '@modelcontextprotocol/sdk/server/auth/errors.js'

@@ -1,5 +1,6 @@
-// The journey of docs/openid-connect.md in Chromium: node oidc_app_journey.mjs ISSUER APP MAILS [SCREENSHOTS]. ISSUER is a service that runs as
-// `make run` starts it, APP is examples/oidc-express, MAILS the folder of the mails.
+// The journey of docs/openid-connect.md in Chromium. Usage: node oidc_app_journey.mjs ISSUER APP MAILS [SCREENSHOTS]
+// ISSUER is the URL of a service that runs as `make run` starts it, APP the URL of examples/oidc-express, MAILS the folder of the mails.
+// SCREENSHOTS is a folder for screenshots.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
@@ -7,6 +8,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 const [issuer, app, mails, screenshots] = process.argv.slice(2);
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 const EMAIL = "ada@example.com";
 const PASSWORD = "tidal engine verse marmalade";
@@ -30,7 +32,7 @@ const submit = async (selector = "main form button[type=submit]") => {
   await Promise.all([page.waitForNavigation(), page.click(selector)]);
 };
 
-/** The link of the mail with this template, once it is there. */
+/** Waits for a mail with this template, and returns its link. */
 async function link(template) {
   for (;;) {
     const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
@@ -94,7 +96,7 @@ assert.equal(page.url(), `${app}/`);
 await show(page, "app");
 console.log("signed in: ok");
 
-// see the app under "apps", and open it from there
+// see the app in the list of apps, and open it from there
 const account = await context.newPage();
 await account.goto(`${issuer}/account/devices`);
 await account.waitForSelector("strong:has-text('The store')");
@@ -105,7 +107,7 @@ await account.waitForSelector("#user");
 assert.equal(account.url(), `${app}/`);
 console.log("opened: ok");
 
-// end it there: the open page of the app shows at once that nobody is signed in
+// end the app's session there: the open page of the app shows at once that the user is signed out
 await account.goto(`${issuer}/account/devices`);
 assert.equal(await account.locator("button[aria-label='End The store']").count(), 1);
 await page.goto(app);
@@ -120,7 +122,7 @@ await show(page, "app-signed-out");
 await show(account, "apps-ended");
 console.log("ended: ok");
 
-// the app signs out by itself, and Latchkey's pages with it
+// a sign-out from the app also ends the session of Latchkey's pages
 await page.click("#sign-in");
 await page.waitForSelector("#user");
 await page.click("text=Sign out");

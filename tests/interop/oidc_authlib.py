@@ -27,7 +27,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def browse(url):
-    """The URL at which the browser, which has signed in, arrives at the app."""
+    """Opens a URL in the user's browser, which has signed in. Returns the URL of the redirect to the app."""
     opener = urllib.request.build_opener(NoRedirect)
     try:
         opener.open(urllib.request.Request(url, headers={"Cookie": config["cookie"]}))

@@ -1,7 +1,7 @@
-// The user's browser, which has signed in: follows redirects with its cookie up to the app.
+// The user's browser, which has signed in. It follows redirects with its cookie, until one leads to the app.
 import { config } from './lines.mjs'
 
-/** The URL at which the browser arrives at the app. */
+/** Opens a URL, and returns the URL of the redirect to the app. */
 export async function browse(url) {
   for (let hops = 0; hops < 10; hops += 1) {
     const response = await fetch(url, { redirect: 'manual', headers: { cookie: config.cookie } })

@@ -34,7 +34,7 @@ for (const [id, method] of [
   await assert.rejects(client.authorizationCodeGrant(app, callback, checks), { error: 'invalid_grant' })
   await assert.rejects(client.refreshTokenGrant(app, refreshed.refresh_token), { error: 'invalid_grant' })
 
-  // The response for an error is one as well.
+  // The library accepts an error response, too.
   const failed = await browse(client.buildAuthorizationUrl(app, {
     redirect_uri: config.redirect_uri,
     scope: 'openid',

@@ -1,11 +1,13 @@
-// Drives examples/oidc-spa in Chromium through Latchkey's own pages: node oidc_spa.mjs ISSUER PAGE, with the account ada@example.com. The
-// access tokens live little longer than the minute before their end in which oidc-client-ts renews them.
+// Drives examples/oidc-spa in Chromium through Latchkey's own pages, with the account ada@example.com. Usage: node oidc_spa.mjs ISSUER PAGE
+// oidc-client-ts renews access tokens a minute before they expire. The lifetime of the node's access tokens is little longer than that
+// minute, so that the test observes a renewal.
 import assert from "node:assert/strict";
 
 import { chromium } from "playwright-core";
 
 const [issuer, app] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
@@ -18,7 +20,7 @@ context.on("response", (response) => calls.push(`${response.status()} ${response
 async function tab() {
   const page = await context.newPage();
   page.on("pageerror", (error) => assert.fail(String(error)));
-  page.on("frameattached", (frame) => assert.fail(`a frame: ${frame.url()}`));
+  page.on("frameattached", (frame) => assert.fail(`the app opened a frame: ${frame.url()}`));
   await page.goto(app);
   await page.waitForSelector("#signed-out:not([hidden]), #signed-in:not([hidden])");
   return page;
@@ -61,7 +63,7 @@ assert.equal((await loaded).profile.sub, first.profile.sub);
 assert.equal(await page.textContent("#message"), "");
 console.log("renewal: ok");
 
-// a reload stays signed in; another tab signs in without a form
+// the user stays signed in after a reload, and another tab signs in without a form
 await page.reload();
 await signedIn(page);
 const other = await tab();
@@ -78,7 +80,7 @@ await account.waitForURL(`${app}/`);
 await signedIn(account);
 console.log("opened from the account page: ok");
 
-// sign-out by redirect ends the browser's session, and with it what other tabs have
+// a sign-out by redirect ends the browser's session, and with it the app's sessions in other tabs
 await page.click("#sign-out");
 await page.waitForURL(`${app}/`);
 await signedOut(page);

@@ -1,5 +1,5 @@
-// Uses the pages in Chromium as a user does: node pages_journey.mjs BASE MAILS NOW. MAILS is the folder of the mails, NOW the time of the
-// service in seconds.
+// Uses the pages in Chromium as a user does. Usage: node pages_journey.mjs BASE MAILS NOW
+// BASE is the URL of the service, MAILS the folder of its mails, NOW its time in seconds since the Unix epoch.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
@@ -8,6 +8,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 const [base, mails, now] = process.argv.slice(2);
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 const EMAIL = "ada@example.com";
 const PASSWORD = "tidal engine verse marmalade";
@@ -18,7 +19,7 @@ context.setDefaultTimeout(30_000);
 const page = await context.newPage();
 const problems = [];
 page.on("console", (message) => {
-  // Chromium reports refused forms (422) as errors as well
+  // Chromium also reports refused forms (422) as errors.
   if (message.type() === "error" && !message.text().includes("status of 4")) problems.push(`${page.url()}: ${message.text()}`);
 });
 page.on("pageerror", (error) => problems.push(`${page.url()}: ${error}`));
@@ -26,7 +27,7 @@ page.on("request", (request) => {
   if (!request.url().startsWith(base) && !request.url().startsWith("data:")) problems.push(`third party: ${request.url()}`);
 });
 
-/** The link of the mail with this template, once it is there. */
+/** Waits for a mail with this template, and returns its link. */
 async function link(template) {
   for (;;) {
     const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
@@ -67,7 +68,7 @@ assert.equal(await page.getAttribute("#password", "type"), "text");
 await submit();
 assert.equal(await heading(), "Profile", "the registration has signed in");
 
-// the link of the mail fills in the form, and its token leaves the address
+// the link of the mail fills in the form, and the page removes the token from the address
 await page.goto(await link("verify_address"));
 assert.equal(page.url(), `${base}/account/verify-address`);
 assert.ok(!(await page.isVisible("#token")) && !(await page.isVisible("#code")));
@@ -90,7 +91,7 @@ assert.equal(await page.evaluate(() => document.activeElement.id), "password");
 await page.keyboard.type(PASSWORD);
 await Promise.all([page.waitForNavigation(), page.keyboard.press("Enter")]);
 assert.equal(await heading(), "Profile");
-assert.equal(await page.evaluate(() => document.cookie), "", "nothing for scripts to read");
+assert.equal(await page.evaluate(() => document.cookie), "", "scripts can't read a cookie");
 
 // the address is confirmed, the device is listed
 await page.click("nav >> text=E-mail address");
@@ -132,7 +133,7 @@ assert.equal(await heading(), "Confirm that it's you");
 await Promise.all([page.waitForNavigation(), page.click("text=Use passkey")]);
 assert.equal(await heading(), "Sign-in security");
 
-// sign out: the account is gone, also from the history
+// after a sign-out, the browser's history shows no page of the account
 await setPresence(false);
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");

@@ -1,6 +1,7 @@
-// Opens every state of every page in Chromium: node pages_states.mjs BASE SAMPLES. BASE serves the assets; SAMPLES holds the HTML.
-// axe-core must find nothing in both themes, nothing may scroll sideways at 320 pixels, also right to left, and the page must not
-// violate its own content security policy. With a third argument, a folder, writes screenshots at 360 and 1280 pixels there.
+// Opens every state of every page in Chromium. Usage: node pages_states.mjs BASE SAMPLES [SCREENSHOTS]
+// BASE is the URL of a service, which serves the assets. SAMPLES is a folder with the HTML of the states. In both themes, axe-core must find
+// no violation, and no page may violate its content security policy or scroll sideways at 320 pixels, also from right to left. SCREENSHOTS is a
+// folder for screenshots at 360 and 1280 pixels.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
@@ -9,6 +10,7 @@ import { chromium } from "playwright-core";
 
 const [base, samples, screenshots] = process.argv.slice(2);
 const axe = fs.readFileSync(new URL(import.meta.resolve("axe-core")), "utf8");
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 const POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
@@ -26,7 +28,7 @@ for (const theme of ["light", "dark"]) {
   await page.route(`${base}/account/sample/*`, (route) => {
     const name = path.basename(new URL(route.request().url()).pathname);
     const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": POLICY };
-    // the form for an app would leave at once
+    // without this attribute, the page with the form for an app does not submit it at once
     const body = fs.readFileSync(path.join(samples, `${name}.html`), "utf8").replace(" data-submit", "");
     return route.fulfill({ body, headers });
   });
@@ -40,7 +42,7 @@ for (const theme of ["light", "dark"]) {
         await page.screenshot({ path: path.join(screenshots, `${name}-${theme}-${width}.png`), fullPage: true });
       }
     }
-    // evaluated by the debugger, which the policy does not restrict
+    // The debugger evaluates axe-core, which the policy of the page does not restrict.
     await page.evaluate(axe);
     const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
     for (const { id, help, nodes } of violations) found.push(`${theme} ${name}: ${id}: ${help}: ${nodes[0].html} ${nodes[0].failureSummary}`);

@@ -1,11 +1,12 @@
-// Drives the passkeys of a page of examples/browser in Chromium, with its virtual authenticators, against a running node:
-// node passkeys_browser.mjs API PAGE, with the account ada@example.com. Exits with an error at the first thing that does not hold.
+// Drives the passkeys of the page of examples/browser in Chromium with virtual authenticators, against a running node, with the account
+// ada@example.com. Exits with an error at the first failed assertion. Usage: node passkeys_browser.mjs API PAGE
 import assert from "node:assert/strict";
 
 import { chromium } from "playwright-core";
 
 const [api, pageUrl] = process.argv.slice(2);
 const PASSWORD = "tidal engine verse marmalade";
+// Chromium runs as root in a container, and must not send requests of its own.
 const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
@@ -17,7 +18,7 @@ page.on("pageerror", (error) => assert.fail(`page: ${error}`));
 const cdp = await context.newCDPSession(page);
 await cdp.send("WebAuthn.enable", { enableUI: false });
 
-/** Plugs an authenticator in. It waits for its user until `touch`. */
+/** Adds a virtual authenticator. It waits for its user until `touch` is called. */
 async function plugIn({ transport = "internal", resident = true, verified = true }) {
   const options = {
     protocol: "ctap2",
@@ -29,7 +30,7 @@ async function plugIn({ transport = "internal", resident = true, verified = true
   };
   const { authenticatorId } = await cdp.send("WebAuthn.addVirtualAuthenticator", { options });
   return {
-    /** From now on the user touches it whenever it asks, or never. */
+    /** Sets whether the user touches the authenticator whenever it asks. */
     touch: (enabled = true) => cdp.send("WebAuthn.setAutomaticPresenceSimulation", { authenticatorId, enabled }),
     credentials: async () => (await cdp.send("WebAuthn.getCredentials", { authenticatorId })).credentials,
     unplug: () => cdp.send("WebAuthn.removeVirtualAuthenticator", { authenticatorId }),
@@ -57,7 +58,7 @@ async function signOut() {
   await page.click("#sign-out");
   await shown("sign-in");
 }
-/** The claims of the access token of the sign-in that the action causes. */
+/** Runs an action that signs in, and returns the claims of the access token. */
 async function signIn(action) {
   const done = (response) => /\/v1\/login(\/passkey|\/second-factor)?$/.test(new URL(response.url()).pathname) && response.ok();
   const signedIn = page.waitForResponse(done);
@@ -67,7 +68,7 @@ async function signIn(action) {
   return JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
 }
 
-// The page's conditional request may get the passkey before the click: then the button is hidden, and the sign-in counts all the same.
+// The page's conditional request may get the passkey before the click. The button is hidden then, and the user is signed in as well.
 const usePasskey = () => page.click("#use-passkey", { timeout: 5000 }).catch(() => undefined);
 
 // registered after a sign-in by password, and used in the browser's dialog
@@ -86,7 +87,8 @@ assert.equal(claims.acr, "aal2");
 assert.ok(claims.amr.includes("user") && claims.amr.includes("mfa"), claims.amr.join());
 console.log("dialog: ok");
 
-// offered where the browser fills in the username; the page that signed out is left first, since its own conditional request would sign in
+// the browser offers the passkey in the field of the username (conditional UI). The page that signed out must be left first, since its own
+// conditional request would sign in
 await phone.touch(false);
 await signOut();
 await page.goto("about:blank");
@@ -111,7 +113,7 @@ await phone.touch();
 await signIn(usePasskey);
 console.log("two devices: ok");
 
-// the second step of a sign-in by password
+// the second factor of a sign-in by password
 await phone.touch(false);
 await signOut();
 await submitPassword();
@@ -137,7 +139,7 @@ await page.waitForFunction(() => document.getElementById("message").textContent.
 await phone.unplug();
 console.log("removed: ok");
 
-// a security key that stores no credentials and verifies nobody: a second step only
+// a security key that stores no credentials and does not verify its user can only be a second factor
 const plain = await plugIn({ transport: "usb", resident: false, verified: false });
 await page.reload();
 await shown("sign-in");

@@ -8,7 +8,7 @@ import warnings
 from authlib.oauth2 import OAuth2Error
 from authlib.oauth2.rfc9068 import JWTBearerTokenValidator
 
-# Authlib warns about its own deprecations for each token
+# For each token, Authlib warns that it uses its own deprecated functions.
 warnings.filterwarnings("ignore", module="authlib")
 config = json.loads(sys.argv[1])
 

@@ -1,4 +1,4 @@
-// Calls an Express app with express-oauth2-jwt-bearer with each token.
+// Verifies access tokens with express-oauth2-jwt-bearer, by calls of an Express app.
 import express from 'express'
 import { auth } from 'express-oauth2-jwt-bearer'
 import { answer, config } from './lines.mjs'

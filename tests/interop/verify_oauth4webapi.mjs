@@ -9,7 +9,7 @@ const found = await oauth.discoveryRequest(issuer, { ...http, algorithm: 'oauth2
 const server = await oauth.processDiscoveryResponse(issuer, found)
 await answer(async (token) => {
   const request = new Request('https://api.example.com/', { headers: { authorization: `Bearer ${token}` } })
-  // the key cache belongs to the metadata object; it is refreshed after a minute at the earliest
+  // The library caches keys for each metadata object, for at least a minute. A copy of the object has no cache.
   const metadata = settings.keepKeys === false ? { ...server } : server
   const options = { ...http, [oauth.clockTolerance]: settings.clockTolerance ?? 30 }
   const claims = await oauth.validateJwtAccessToken(metadata, request, config.audience, options)

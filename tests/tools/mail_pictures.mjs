@@ -1,4 +1,5 @@
-// Draws every mail in light and dark: node mail_pictures.mjs LATCHKEY OUTPUT. LATCHKEY is the program; CHROMIUM names the browser.
+// Takes screenshots of every mail in light and dark. Usage: node mail_pictures.mjs LATCHKEY OUTPUT
+// LATCHKEY is the program, OUTPUT the folder for the screenshots. The environment variable CHROMIUM names the browser.
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";

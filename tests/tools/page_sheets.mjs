@@ -1,5 +1,5 @@
-// Makes one picture of each page from the screenshots of pages_states.mjs: light and dark, at 1280 and 360 pixels:
-// PAGES_SCREENSHOTS=FOLDER make test ARGS="--test it pages::chromium"; node tests/tools/page_sheets.mjs FOLDER docs/images/pages
+// Combines the screenshots of pages_states.mjs into one picture of each page: light and dark, at 1280 and 360 pixels. Usage:
+//   PAGES_SCREENSHOTS=FOLDER make test ARGS="--test it pages::chromium"; node tests/tools/page_sheets.mjs FOLDER docs/images/pages
 import fs from "node:fs";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
@@ -7,7 +7,7 @@ import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
 const [folder, target] = process.argv.slice(2);
-// The state of each page that shows most of it.
+// For each page, the state that shows the most parts of the page.
 const STATES = {
   "sign-in": "sign_in-2", "sign-in-code": "sign_in_code-2", "second-factor": "second_factor-1", "second-factor-mail": "second_factor-4", enrol: "enrol-1", "enrol-passkey": "enrol-2", "enrol-app": "totp-1", register: "register-2-failed", "verify-address": "verify_address-2",
   "forgot-password": "forgot_password-1", "reset-password": "reset_password-2", invitation: "reset_password-3", "confirm-address": "verify_address-4", "undo-address": "link-1", "not-me": "link-2",

@@ -1,9 +1,11 @@
-"""Records the data of a release, for the test that later releases start on it (tests/it/recovery/releases.rs).
+"""Records the data of a release. Tests start later releases with this data (tests/it/recovery/releases.rs).
 
     python3 tests/tools/record_release.py path/to/latchkey tests/fixtures/releases/0.2.0
 
-Needs redis-server, initdb, postgres, pg_dump and openssl. The folder gets sqlite.json and postgres.json (what clients have: tokens,
-passwords, keys), sqlite.sql, postgres.sql, and for each of them the Redis records as commands, a line each, of words in hexadecimal.
+Needs redis-server, initdb, postgres, pg_dump and openssl. For sqlite and for postgres, it writes three files to the folder:
+NAME.json: the data that clients have, such as tokens, passwords and keys.
+NAME.sql: a dump of the database.
+NAME.redis: the commands that create all keys of Redis. Each line is a command, whose words are in hexadecimal ("-" is an empty word).
 """
 
 import glob
@@ -90,7 +92,7 @@ def call(base, path, body, bearer=None):
 
 
 def record(binary, folder, database_url):
-    """Runs the release once. Returns what its clients have, and the Redis records."""
+    """Runs the release and uses it. Returns the data that its clients have, and the commands for Redis."""
     redis_port, port = free_port(), free_port()
     redis_server = subprocess.Popen(
         ["redis-server", "--port", str(redis_port), "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
@@ -106,7 +108,7 @@ def record(binary, folder, database_url):
         "LATCHKEY_METRICS_LISTEN": "off",
         "LATCHKEY_PASSWORD_MEMORY_KIB": "64",
         "LATCHKEY_PASSWORD_ITERATIONS": "1",
-        # recorded tokens stay valid until the test, whose clock starts where the recording ended
+        # The clock of the test starts a minute after the end of the recording, so recorded tokens are valid in the test.
         "LATCHKEY_TOKEN_ACCESS_TTL": "30m",
     }
 
@@ -152,7 +154,7 @@ def record(binary, folder, database_url):
             **features,
         }
     finally:
-        # the node writes its audit log before it stops
+        # The node writes its audit log to the database when it stops.
         node.terminate()
         node.wait()
         commands = list(redis.commands())
@@ -191,7 +193,7 @@ def record_postgres(binary, folder):
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
         recorded = record(binary, folder, url)
         dump = subprocess.run(["pg_dump", "--no-owner", "--no-acl", "--inserts", url], check=True, capture_output=True, text=True)
-        # without the commands of psql
+        # The lines without comments and the commands of psql, which other programs can't run.
         lines = [line for line in dump.stdout.splitlines() if not line.startswith(("\\", "--"))]
         return recorded, "\n".join(line for line in lines if line) + "\n"
     finally:

@@ -1,4 +1,4 @@
-"""The features of 0.2 that record_release.py records: second factors, passkeys, apps and profiles."""
+"""The data of the features since 0.2 that record_release.py records: second factors, passkeys, apps and profiles."""
 
 import base64
 import hashlib
@@ -14,7 +14,7 @@ import time
 import urllib.parse
 
 ISSUER = "http://127.0.0.1:8080"
-# What the test has too (tests/it/oidc/mod.rs).
+# The test uses the same values (tests/it/oidc/mod.rs).
 CALLBACK = "https://app.example.com/callback"
 VERIFIER = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 
@@ -32,7 +32,7 @@ def totp(secret, at):
 
 
 class Authenticator:
-    """A passkey: a P-256 key of openssl, without attestation."""
+    """An authenticator with one passkey, a P-256 key that openssl generates. It sends no attestation."""
 
     def __init__(self):
         generated = subprocess.run(
@@ -51,12 +51,13 @@ class Authenticator:
             return subprocess.run(["openssl", *arguments, "-in", file.name], check=True, capture_output=True).stdout
 
     def create(self, options):
-        """Responds to `navigator.credentials.create`. CBOR is written by hand: maps of few entries, short strings."""
+        """Responds to `navigator.credentials.create`. The CBOR has only short maps and strings, so it is written by hand."""
         client_data = json.dumps({
             "type": "webauthn.create", "challenge": options["challenge"], "origin": "http://localhost:8080", "crossOrigin": False,
         }).encode()
-        # 1 (kty): 2 (EC2), 3 (alg): -7 (ES256), -1 (crv): 1 (P-256), -2: x, -3: y
+        # A COSE key: 1 (kty): 2 (EC2), 3 (alg): -7 (ES256), -1 (crv): 1 (P-256), -2: x, -3: y.
         key = bytes.fromhex("a5010203262001215820") + self.point[1:33] + bytes.fromhex("225820") + self.point[33:]
+        # flags 0x45: user present, user verified, attested credential data; signature counter 1; AAGUID of zeros
         data = hashlib.sha256(options["rp"]["id"].encode()).digest() + bytes([0x45]) + struct.pack(">I", 1) + bytes(16)
         data += struct.pack(">H", len(self.credential)) + self.credential + key
         text = lambda word: bytes([0x60 + len(word)]) + word.encode()  # noqa: E731
@@ -68,13 +69,13 @@ class Authenticator:
 
 
 class Browser:
-    """Cookies, and the forms of pages."""
+    """A browser without scripts: it keeps cookies and submits the forms of pages."""
 
     def __init__(self, base):
         self.host, self.cookies, self.page = base.removeprefix("http://"), {}, ""
 
     def send(self, path, fields=None):
-        """Opens a page, or submits a form of the last one. Returns the location of a redirect, else none."""
+        """Opens a page, or submits a form of the last page. Returns the location if the response is a redirect."""
         connection = http.client.HTTPConnection(self.host)
         headers = {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         body = None
@@ -96,7 +97,7 @@ class Browser:
         return None
 
     def open(self, path):
-        """Follows redirects of the service. Returns the address outside of it that they end with, else none."""
+        """Opens a page and follows redirects of the service. Returns the URL if a redirect leads to the app."""
         while path:
             if path.startswith(CALLBACK):
                 return path
@@ -109,13 +110,13 @@ class Browser:
 
 
 class Features:
-    """Uses the features of a running release. `command` runs a command of it."""
+    """Uses the features of a running release. `command` runs a command of the release."""
 
     def __init__(self, base, password, command):
         self.base, self.password, self.command = base, password, command
 
     def call(self, method, path, body=None, bearer=None, basic=None):
-        """Calls the API: a JSON body, or the form of an OAuth endpoint."""
+        """Calls the API with a JSON body, or an OAuth endpoint with a form."""
         connection = http.client.HTTPConnection(self.base.removeprefix("http://"))
         headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
         if basic:
@@ -133,13 +134,13 @@ class Features:
             raise SystemExit(f"{path}: {response.status} {text}")
         return json.loads(text) if text else None
 
-    def signed_up(self, name):
-        """A new account, signed in."""
+    def sign_up(self, name):
+        """Registers an account and signs in. Returns the tokens."""
         self.call("POST", "/v1/users", {"email": f"{name}@example.com", "username": name, "password": self.password})
         return self.call("POST", "/v1/login", {"identifier": name, "password": self.password})
 
     def authenticator_app(self):
-        tokens = self.signed_up("cyd")
+        tokens = self.sign_up("cyd")
         secret = self.call("POST", "/v1/me/factors/totp", {"label": "Phone"}, tokens["access_token"])["secret"]
         code = totp(secret, time.time())
         confirmed = self.call("POST", "/v1/me/factors/totp/confirm", {"code": code}, tokens["access_token"])
@@ -147,7 +148,7 @@ class Features:
         return {"identifier": "cyd", "secret": secret, "recovery_codes": confirmed["recovery_codes"], "refresh": refresh}
 
     def passkey(self):
-        tokens = self.signed_up("dan")
+        tokens = self.sign_up("dan")
         authenticator = Authenticator()
         options = self.call("POST", "/v1/me/passkeys/options", {}, tokens["access_token"])["public_key"]
         body = {"name": "Dan's phone", "credential": authenticator.create(options)}
@@ -167,7 +168,7 @@ class Features:
             "nonce": "a nonce", "code_challenge": challenge, "code_challenge_method": "S256",
         })
         browser = Browser(self.base)
-        # A running node learns of the client within seconds.
+        # A running node finds the new client within seconds.
         for _ in range(100):
             try:
                 browser.open(f"/oauth2/authorize?{query}")

@@ -2,11 +2,15 @@
 
     smtp_server.py PORT FOLDER [--tls CERT KEY] [--starttls CERT KEY] [--user NAME:PASSWORD]
 
-Each accepted message is appended to FOLDER/received.jsonl and flushed before it is acknowledged. Each delivery attempt is
-appended to FOLDER/attempts.jsonl. The local part of a recipient selects a fault: `greylist…` is refused with 451 the first
-time, `reject…` always with 550, `hang…` gets no answer to its first message, `crash…` loses the connection in its first
-message, and `lost…` is accepted, but the first acknowledgement is lost with the connection. While FOLDER/down exists,
-every connection is closed at once.
+The server appends each accepted message to FOLDER/received.jsonl before it acknowledges the message, and each delivery attempt to
+FOLDER/attempts.jsonl. While FOLDER/down exists, it closes every connection at once.
+
+The beginning of a recipient's address selects a fault:
+greylist: the server refuses the first attempt with 451.
+reject: the server refuses every attempt with 550.
+hang: the server does not answer the first message.
+crash: the server closes the connection during the first message.
+lost: the server accepts the first message, and closes the connection before it acknowledges the message.
 """
 
 import argparse
@@ -19,14 +23,14 @@ from pathlib import Path
 from aiosmtpd.smtp import SMTP, AuthResult
 
 
-def encrypted(server):
+def is_encrypted(server):
     return server.transport.get_extra_info("sslcontext") is not None
 
 
 class Handler:
     def __init__(self, folder):
         self.folder = folder
-        self.seen = Counter()
+        self.attempts = Counter()
 
     def append(self, name, value):
         with open(self.folder / name, "a", encoding="utf-8") as file:
@@ -34,18 +38,18 @@ class Handler:
             file.flush()
 
     async def handle_RCPT(self, server, session, envelope, address, options):
-        self.append("attempts.jsonl", {"to": address, "tls": encrypted(server), "user": bool(session.authenticated)})
-        self.seen[address] += 1
+        self.append("attempts.jsonl", {"to": address, "tls": is_encrypted(server), "user": bool(session.authenticated)})
+        self.attempts[address] += 1
         if address.startswith("reject"):
             return "550 5.1.1 no such mailbox"
-        if address.startswith("greylist") and self.seen[address] == 1:
+        if address.startswith("greylist") and self.attempts[address] == 1:
             return "451 4.7.1 greylisted, try again later"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
         address = envelope.rcpt_tos[0]
-        first = self.seen[address] == 1
+        first = self.attempts[address] == 1
         if first and address.startswith("crash"):
             server.transport.abort()
             return "451 unreachable"
@@ -54,7 +58,7 @@ class Handler:
         message = {
             "from": envelope.mail_from,
             "to": address,
-            "tls": encrypted(server),
+            "tls": is_encrypted(server),
             "user": bool(session.authenticated),
             "data": envelope.content.decode("utf-8"),
         }
@@ -74,12 +78,12 @@ class Server(SMTP):
         super().connection_made(transport)
 
 
-def context(paths):
+def tls_context(paths):
     if not paths:
         return None
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(*paths)
-    return made
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*paths)
+    return context
 
 
 async def main():
@@ -102,7 +106,7 @@ async def main():
             hostname="mail.test",
             ident="test",
             enable_SMTPUTF8=True,
-            tls_context=context(arguments.starttls),
+            tls_context=tls_context(arguments.starttls),
             require_starttls=bool(arguments.starttls),
             authenticator=authenticate if arguments.user else None,
             auth_required=bool(arguments.user),
@@ -110,7 +114,7 @@ async def main():
         )
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(protocol, "127.0.0.1", arguments.port, ssl=context(arguments.tls))
+    server = await loop.create_server(protocol, "127.0.0.1", arguments.port, ssl=tls_context(arguments.tls))
     print("ready", flush=True)
     await server.serve_forever()
 

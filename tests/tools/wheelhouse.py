@@ -1,4 +1,4 @@
-"""Rebuilds wheels of installed packages in a folder, so that `pip install` in a test needs no network.
+"""Writes wheels of installed packages to a folder, so that `pip install` in a test needs no network.
 
     python wheelhouse.py FOLDER
 """
@@ -13,7 +13,7 @@ ROOTS = ["fastapi", "uvicorn", "websockets", "httpx", "pyjwt", "cryptography", "
 
 
 def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:
-    """The installed packages among the roots and what they depend on."""
+    """The installed packages among the roots and their dependencies."""
     found: dict[str, metadata.Distribution] = {}
     queue = list(roots)
     while queue:
@@ -30,7 +30,7 @@ def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:
 
 
 def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
-    """Packs the files of a package."""
+    """Packs the files of an installed package into a wheel."""
     tag = re.search(r"^Tag: (\S+)$", distribution.read_text("WHEEL"), re.MULTILINE)[1]
     name = re.sub(r"[-_.]+", "_", distribution.metadata["Name"])
     skipped = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
@@ -43,5 +43,5 @@ def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
         wheel.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in files) + f"{info}/RECORD,,\n")
 
 
-for each in dependencies(ROOTS).values():
-    write_wheel(each, Path(sys.argv[1]))
+for distribution in dependencies(ROOTS).values():
+    write_wheel(distribution, Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-//! Client libraries: discovery, client credentials, refresh, introspection, revocation.
+//! OAuth client libraries use discovery, client credentials, refresh, introspection and revocation.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use latchkey::{
@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{command, folder};
 use crate::{harness::test_cluster::TestCluster, openapi_external::succeed};
 
-/// Runs a program that uses every endpoint for clients.
+/// Runs a program that uses every OAuth endpoint for clients.
 async fn check(program: &'static str) {
     let mut cluster = TestCluster::new();
     // the program uses the system clock, too

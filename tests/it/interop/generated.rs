@@ -1,5 +1,5 @@
-//! Clients that generators make from the OpenAPI document of a running node: each is compiled and driven through a registration, a
-//! login, a refresh, the list of sessions and a logout.
+//! Clients that generators create from the OpenAPI document of a running node. Each test compiles a client and uses it for a
+//! registration, a login, a refresh, the list of sessions and a logout.
 
 use std::{fs, path::Path, process::Command};
 
@@ -13,7 +13,7 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs `generate` with a folder that has `openapi.json`, then the program in that folder.
+/// Runs `generate` with a folder that contains `openapi.json`, and then the program in that folder.
 async fn check(generate: fn(&Path), program: &'static str) {
     let mut cluster = TestCluster::new();
     cluster.clock = Clock::System;
@@ -30,10 +30,10 @@ async fn check(generate: fn(&Path), program: &'static str) {
     node.stop().await;
 }
 
-/// Runs a tool of a package of tests/tools.
+/// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of arguments by the folder.
 fn run_node(program: &str, arguments: &[&str], folder: &Path) {
     let program = folder.join("node_modules").join(program);
-    // The tool resolves its arguments in the working directory.
+    // The program would resolve relative paths in the working directory of the test.
     let paths = arguments.iter().map(|argument| match argument.strip_prefix("./") {
         Some(path) => folder.join(path).display().to_string(),
         None => (*argument).to_owned(),

@@ -1,5 +1,5 @@
-//! Unmodified third-party libraries against a running node: the programs in tests/interop, with the versions that `make test`
-//! installs. The only special configuration allows plain HTTP.
+//! Unmodified third-party libraries against a running node. Programs in tests/interop use them, in the versions that `make test` installs.
+//! The only special configuration allows plain HTTP.
 
 mod clients;
 mod generated;
@@ -30,7 +30,7 @@ pub(crate) fn folder() -> TempDir {
     folder
 }
 
-/// Runs a program, which must succeed.
+/// Runs a program, and asserts that it succeeds.
 pub async fn run_program(program: &'static str, settings: Value) {
     tokio::task::spawn_blocking(move || crate::openapi_external::succeed(&mut command(&folder(), program, &settings)))
         .await
@@ -46,7 +46,7 @@ pub(crate) fn command(folder: &TempDir, program: &str, settings: &Value) -> std:
     command
 }
 
-/// A program that verifies tokens, one after another. It ends when dropped.
+/// A running program that verifies one token after another. Killed when dropped.
 struct Verifier {
     name: &'static str,
     _child: Child,

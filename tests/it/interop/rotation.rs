@@ -19,9 +19,9 @@ use crate::harness::{
 
 /// The lifetime of access tokens, short so that a test observes the end of a key.
 const TTL: Duration = Duration::from_secs(6);
-/// How long a new key is published before it signs.
+/// The time for which a new key is published before it signs.
 const PUBLISHED: Duration = Duration::from_secs(3);
-/// The rounding of times to seconds.
+/// The tolerance of comparisons: tokens have times in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
 struct Token {
@@ -30,9 +30,9 @@ struct Token {
     issued_until: Timestamp,
 }
 
-/// Three libraries with a key cache and two without (oauth4webapi would cache keys for at least a minute). An unknown kid makes
-/// the former refresh their keys at most once a second. Their default is 30 seconds; Latchkey's keys are published for 10
-/// minutes by default before they sign.
+/// Starts five verifiers. Three libraries have a key cache, which they refresh when a kid is unknown, here at most once a second. (By
+/// default they do so every 30 seconds, and Latchkey publishes keys for 10 minutes before they sign.) Authlib has no key cache, and
+/// oauth4webapi runs without its cache, which would keep keys for at least a minute.
 fn verifiers(issuer: &str) -> Vec<Verifier> {
     let settings = json!({
         "issuer": issuer,
@@ -66,7 +66,7 @@ impl Fixture {
         let account = node.account("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let mut verifiers = verifiers(&cluster.config.issuer);
-        // starts the programs, which fetch the keys
+        // The first verification makes the programs fetch the keys.
         for verifier in &mut verifiers {
             drop(verifier.verify(&tokens.access).await);
         }
@@ -111,9 +111,9 @@ impl Fixture {
 
     async fn rotate(&self, start: Start) -> String {
         let app = &self.node.state;
-        let made = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
+        let created = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
         app.keys.reload().await.unwrap();
-        made.kid
+        created.kid
     }
 }
 
@@ -127,7 +127,7 @@ async fn key_rotation_refuses_no_valid_token() {
     for _ in 0..2 {
         let old = kid(&fixture.tokens.access);
         let new = fixture.rotate(Start::AfterPublication).await;
-        // the latest token of each key
+        // the last token that each key signed
         let mut last: BTreeMap<String, Token> = BTreeMap::new();
         loop {
             fixture.node.state.keys.reload().await.unwrap();
@@ -164,13 +164,13 @@ async fn retired_key_is_refused_here_at_once_and_elsewhere_after_its_last_token_
         if verifier.name == "verify_authlib.py" {
             assert!(verifier.verify(&stolen.text).await.is_err(), "this library has no key cache");
         }
-        // libraries with a key cache trust the stolen key until its last token has expired
+        // Libraries with a key cache trust the stolen key until its last token has expired.
         let verifier = tokio::sync::Mutex::new(&mut verifier);
         wait::until("the stolen key is refused", || async {
             verifier.lock().await.verify(&stolen.text).await.is_err()
         })
         .await;
-        // by then they have fetched the new key
+        // By then they have fetched the new key.
         let verifier = verifier.into_inner();
         fixture.tokens = Tokens::of(&fixture.node.refresh(&fixture.tokens.refresh).await.expect(200));
         assert_eq!(verifier.verify(&fixture.tokens.access).await, Ok(fixture.account.clone()), "{}", verifier.name);

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::Verifier;
 use crate::harness::test_cluster::TestCluster;
 
-/// Runs a program that verifies a user's and a service client's token for each algorithm, and invalid ones.
+/// Runs a program that verifies tokens of a user and of a service client for each algorithm, and asserts that it refuses invalid ones.
 async fn check(program: &'static str, algorithms: &[Algorithm]) {
     for algorithm in algorithms {
         let mut cluster = TestCluster::new();
@@ -18,16 +18,16 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
         let service = cluster.service_client("stock").await;
         let form = [("grant_type", "client_credentials")];
         let request = node.request(reqwest::Method::POST, "/oauth2/token").form(&form);
-        let own = node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200);
-        let own = own.text_of("access_token");
+        let client_token = node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200);
+        let client_token = client_token.text_of("access_token");
         let mut verifier =
             Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "latchkey" }));
         for _ in 0..2 {
             assert_eq!(verifier.verify(&tokens.access).await, Ok(account.clone()), "{algorithm}");
-            assert_eq!(verifier.verify(&own).await, Ok(service.id.clone()), "{algorithm}");
+            assert_eq!(verifier.verify(&client_token).await, Ok(service.id.clone()), "{algorithm}");
         }
         let (message, signature) = tokens.access.rsplit_once('.').unwrap();
-        let (_, other_signature) = own.rsplit_once('.').unwrap();
+        let (_, other_signature) = client_token.rsplit_once('.').unwrap();
         for wrong in
             [format!("{message}.{other_signature}"), format!("{message}."), format!(".{signature}"), tokens.refresh]
         {

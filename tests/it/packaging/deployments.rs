@@ -1,4 +1,4 @@
-//! The configurations of the container and Kubernetes files, as a node reads them.
+//! The container and Kubernetes files: a node accepts their configuration.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -12,7 +12,7 @@ fn read(file: &str) -> String {
     fs::read_to_string(packaging().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
-/// Runs `latchkey config check` with these variables only. Returns its exit code and messages.
+/// Runs `latchkey config check` with no other environment variables than these. Returns its exit code and its messages.
 fn check_config(arguments: &[&str], variables: &[(String, String)]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
@@ -22,7 +22,7 @@ fn check_config(arguments: &[&str], variables: &[(String, String)]) -> (Option<i
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Pairs of a name and a value, in lines of the form `NAME<separator>value`.
+/// The variables in a text, as names and values. Their lines have the form `NAME<separator>value`.
 fn variables(text: &str, separator: &str) -> Vec<(String, String)> {
     let lines = text.lines().map(str::trim).filter(|line| line.starts_with("LATCHKEY_"));
     let pairs = lines.filter_map(|line| line.split_once(separator));
@@ -35,7 +35,7 @@ fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     let mut variables = variables(&read("kubernetes/secret.env.example"), "=");
     assert_eq!(variables.len(), 3, "{variables:?}");
     variables[0].1 = "a secret that was filled in, of 32 bytes".to_owned();
-    // The variables of the services `latchkey` and `latchkey-redis` in the same namespace, where service links are on.
+    // Kubernetes sets these variables for the services `latchkey` and `latchkey-redis` of the namespace if service links are enabled.
     for (name, value) in [
         ("LATCHKEY_SERVICE_HOST", "10.96.0.11"),
         ("LATCHKEY_SERVICE_PORT", "80"),
@@ -76,7 +76,7 @@ fn compose_environment_is_accepted() {
     let compose = read("container/compose.yaml");
     let mut variables = variables(&compose, ": ");
     assert!(variables.len() > 5, "{variables:?}");
-    // the defaults and required variables of Compose
+    // Compose would insert the required variables and the defaults.
     for (_, value) in &mut variables {
         *value = value.replace("${POSTGRES_PASSWORD:?}", "password");
         if let Some(rest) = value.strip_prefix("${") {
@@ -84,14 +84,14 @@ fn compose_environment_is_accepted() {
         }
     }
     let image = read("container/Containerfile");
-    let set = image.lines().map(|line| line.trim_start().trim_start_matches("ENV ").trim_end_matches(" \\"));
-    variables.extend(self::variables(&set.collect::<Vec<_>>().join("\n"), "="));
+    let environment = image.lines().map(|line| line.trim_start().trim_start_matches("ENV ").trim_end_matches(" \\"));
+    variables.extend(self::variables(&environment.collect::<Vec<_>>().join("\n"), "="));
     let (code, text) = check_config(&[], &variables);
     assert_eq!(code, Some(0), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn compose_set_up_creates_the_admin_and_the_client() {
+async fn setup_file_of_compose_creates_the_admin_and_the_client() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let secrets = folder.path().join("secrets");

@@ -1,4 +1,4 @@
-//! The packages of a release, and the node under systemd and in containers.
+//! The packages of a release, the documentation site, and nodes under systemd and in containers.
 
 mod deployments;
 mod printed;

@@ -1,10 +1,10 @@
-//! The configuration files that the documents print.
+//! The configuration and apply files that the documents print.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
 use crate::binary::{Service, run};
 
-/// The TOML blocks of a document, by the number of their first line.
+/// The TOML blocks of a document, each with the number of its first line.
 fn blocks(text: &str) -> Vec<(usize, String)> {
     let (mut found, mut open) = (Vec::new(), None);
     for (number, line) in text.lines().enumerate() {
@@ -19,7 +19,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn configurations_that_documents_print_are_accepted() {
+fn printed_configurations_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let mut checked = BTreeSet::new();
@@ -31,7 +31,7 @@ fn configurations_that_documents_print_are_accepted() {
         }
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         for (number, block) in blocks(&fs::read_to_string(&path).unwrap()) {
-            // texts of mails and pages, an apply file, the configuration of another program
+            // Some blocks are no configuration: texts of mails and pages, an apply file, the configuration of another program.
             let other = ["subject = ", "title = ", "[[user]]", "[[client]]", "provider = "];
             if block.lines().any(|line| other.iter().any(|start| line.starts_with(start))) {
                 continue;
@@ -51,7 +51,7 @@ fn configurations_that_documents_print_are_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn apply_file_that_the_operations_guide_prints_is_applied_once() {
+async fn apply_file_of_the_operations_guide_is_applied_once() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).unwrap();
@@ -76,5 +76,5 @@ async fn apply_file_that_the_operations_guide_prints_is_applied_once() {
     let request = service.client.request(reqwest::Method::POST, "/oauth2/introspect");
     let request = request.basic_auth("billing", Some(secret.trim())).form(&[("token", &tokens.access)]);
     let answer = service.client.send(request).await.expect(200).json();
-    assert_eq!(answer["active"], false, "a token for another audience: {answer}");
+    assert_eq!(answer["active"], false, "the token is for another audience: {answer}");
 }

@@ -1,4 +1,4 @@
-//! The documentation site.
+//! The build of the documentation site, and its check.
 
 use std::{fs, path::Path, process::Command};
 
@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 fn site_has_every_document_and_the_api_reference_with_working_links() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // Fails if a document is missing in the table of contents, or a link leads to a file that does not exist.
+    // The program fails if a document is missing from the table of contents, or a link names a file that does not exist.
     let output = Command::new("python3")
         .arg(root.join("packaging/site/site.py"))
         .arg("stage")
@@ -42,9 +42,9 @@ fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
         (output.status.success(), String::from_utf8_lossy(&output.stderr).trim().to_owned())
     };
     fs::write(folder.path().join("site.js"), "").unwrap();
-    let good =
+    let valid =
         "<h1 id='start'></h1><script src='site.js'></script><a href='#start'></a><a href='https://example.com'></a>";
-    assert_eq!(check(good), (true, String::new()));
+    assert_eq!(check(valid), (true, String::new()));
     for (page, problem) in [
         ("<script src='https://cdn.example.com/a.js'></script>", "index.html loads https://cdn.example.com/a.js"),
         ("<link rel='stylesheet' href='//fonts.example.com/a.css'>", "index.html loads //fonts.example.com/a.css"),
@@ -55,5 +55,5 @@ fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
         assert_eq!(check(page), (false, problem.to_owned()));
     }
     fs::write(folder.path().join("site.css"), "@font-face { src: url('https://fonts.example.com/a.woff2') }").unwrap();
-    assert_eq!(check(good), (false, "site.css loads https://fonts.example.com/a.woff2".to_owned()));
+    assert_eq!(check(valid), (false, "site.css loads https://fonts.example.com/a.woff2".to_owned()));
 }

@@ -1,4 +1,4 @@
-//! The messages to systemd, and the socket that it passes.
+//! The messages that a node sends to systemd, and the socket that systemd passes to it.
 
 use std::{
     net::TcpListener,
@@ -11,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::binary::{Service, command};
 
-/// Receives messages until one has this line; returns that message.
+/// Receives messages until one contains this line. Returns that message.
 fn receive(socket: &UnixDatagram, line: &str) -> String {
     let mut buffer = [0; 4096];
     loop {
@@ -40,7 +40,7 @@ async fn systemd_receives_readiness_heartbeats_and_the_stop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_without_redis_is_started_with_its_problem_as_status() {
+async fn node_without_redis_reports_ready_with_its_problem_as_status() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -72,8 +72,8 @@ async fn node_without_database_extends_its_start_and_reports_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn socket_that_systemd_passes_is_used() {
-    // systemd passes descriptor 3 and names the process that it is for
-    const PASS: &str = "import os, socket, sys
+    // As systemd does, the script passes the socket as descriptor 3 and names the process for which it is.
+    const PASS_SOCKET: &str = "import os, socket, sys
 s = socket.create_server(('127.0.0.1', 0))
 os.dup2(s.fileno(), 3, inheritable=True)
 os.set_inheritable(3, True)
@@ -82,10 +82,14 @@ os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])";
     let folder = tempfile::tempdir().unwrap();
     let port = folder.path().join("port");
-    // another port, so that a node that listens by itself is noticed
+    // The configured port is in use, so that the node can't listen without the passed socket.
     let configured = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut serve = Command::new("python3");
-    serve.args(["-c", PASS]).arg(&port).args([env!("CARGO_BIN_EXE_latchkey"), "serve"]).current_dir(folder.path());
+    serve
+        .args(["-c", PASS_SOCKET])
+        .arg(&port)
+        .args([env!("CARGO_BIN_EXE_latchkey"), "serve"])
+        .current_dir(folder.path());
     serve.env("LATCHKEY_LISTEN", configured.local_addr().unwrap().to_string());
     serve.env("LATCHKEY_METRICS_LISTEN", "off");
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));

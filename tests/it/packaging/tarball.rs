@@ -1,4 +1,4 @@
-//! The tarball of a release.
+//! The tarball of a release, and `latchkey healthcheck`.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::binary::{Service, command};
 
-/// Packs the binary of this build as a release does. Returns the folder of the unpacked tarball.
+/// Packs the binary of this build as a release does, and unpacks the tarball. Returns the unpacked folder.
 fn unpacked(into: &Path) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let output = Command::new("sh")
@@ -41,7 +41,7 @@ async fn unpacked_tarball_starts_and_signs_in() {
     }
     let libraries = fs::read_to_string(release.join("licenses/LIBRARIES.txt")).unwrap();
     assert!(libraries.contains("fred v10"), "{libraries}");
-    assert!(fs::read_dir(release.join("licenses")).unwrap().count() > 100, "the texts of the licences");
+    assert!(fs::read_dir(release.join("licenses")).unwrap().count() > 100, "the texts of the licences are included");
 
     let mut serve = Command::new(release.join("latchkey"));
     serve.args(["serve", "--config"]).arg(release.join("latchkey.toml")).current_dir(folder.path());

@@ -34,7 +34,7 @@ fn releases() -> Vec<PathBuf> {
     releases
 }
 
-/// Runs the recorded commands: each line is a command, whose words are in hexadecimal with a leading `-`.
+/// Runs the recorded commands: each line is a command, whose words are in hexadecimal (`-` is an empty word).
 fn load_redis(redis: &Redis, file: &Path) {
     let unhex = |word: &str| -> Vec<u8> {
         let word = word.trim_start_matches('-');

@@ -1,4 +1,4 @@
-//! Step-up: `POST /v1/me/reauthenticate`, the level and the time that sessions keep, and RFC 9470's challenges.
+//! Step-up: `POST /v1/me/reauthenticate`, the level and time of authentication that sessions keep, and the challenges of RFC 9470.
 
 mod second_factors;
 mod sensitive_calls;
@@ -14,7 +14,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// The time after which an authentication is not recent any more (`session.recent`), and a second.
+/// The time for which an authentication is recent (`session.recent`), and a second.
 pub const LONGER_THAN_RECENT: Duration = Duration::from_secs(601);
 
 pub fn problem(status: u16, code: &str) -> (u16, String) {
@@ -31,12 +31,13 @@ pub async fn reauthenticate(node: &Client, access: &str, password: &str) -> Stri
     try_reauthenticate(node, access, json!({ "password": password })).await.expect(200).text_of("access_token")
 }
 
-/// Advances the clock, and refreshes the session where its access token has expired. Returns the current tokens.
+/// Advances the clock and refreshes the session, whose access token may have expired. Returns the new tokens.
 pub async fn later(cluster: &TestCluster, node: &Client, tokens: &Tokens, by: Duration) -> Tokens {
     cluster.advance(by);
     Tokens::of(&node.refresh(&tokens.refresh).await.expect(200))
 }
 
+/// Asserts that an answer is a challenge with these parameters.
 #[track_caller]
 pub fn assert_challenge(answer: &Answer, expected: &str) {
     assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"), "{}", answer.text);

@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// An account with an authenticator app; a session of it whose second factor is long ago.
+/// An account with an authenticator app, and the tokens of a session whose second factor was an hour ago.
 async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
     let ada = factors::account(cluster, node, "ada").await;
     let tokens = later(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
     (ada, tokens)
 }
 
-fn code(code: &str) -> Value {
+fn totp_code(code: &str) -> Value {
     json!({ "method": "totp", "code": code })
 }
 
@@ -38,7 +38,7 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
     assert_challenge(&rename(&tokens.access, "byron").await, ", acr_values=\"aal2\", max_age=\"600\"");
     let by_password = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
     assert_challenge(&by_password, ", acr_values=\"aal2\"");
-    let answer = try_reauthenticate(&node, &tokens.access, code(&ada.app.code(&cluster.clock))).await.expect(200);
+    let answer = try_reauthenticate(&node, &tokens.access, totp_code(&ada.app.code(&cluster.clock))).await.expect(200);
     let access = answer.text_of("access_token");
     let claims = node.verified(&access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", cluster.clock.now().as_secs()));
@@ -47,16 +47,16 @@ async fn i14_account_with_an_app_steps_up_with_its_code_and_not_with_the_passwor
 }
 
 #[tokio::test]
-async fn i11_code_of_an_app_and_recovery_code_step_up_once_and_wrong_ones_count() {
+async fn i11_codes_of_app_and_recovery_step_up_once_and_wrong_codes_are_refused() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
     let (ada, tokens) = with_old_second_factor(&cluster, &node).await;
     let now = ada.app.code(&cluster.clock);
-    let wrong = try_reauthenticate(&node, &tokens.access, code("000000")).await;
+    let wrong = try_reauthenticate(&node, &tokens.access, totp_code("000000")).await;
     assert_eq!(wrong.problem(), problem(401, "invalid_code"));
     let (first, second) = tokio::join!(
-        try_reauthenticate(&node, &tokens.access, code(&now)),
-        try_reauthenticate(&node, &tokens.access, code(&now)),
+        try_reauthenticate(&node, &tokens.access, totp_code(&now)),
+        try_reauthenticate(&node, &tokens.access, totp_code(&now)),
     );
     let mut statuses = [first.status.as_u16(), second.status.as_u16()];
     statuses.sort_unstable();
@@ -87,17 +87,17 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
     assert_eq!(node.verified(&refreshed.access).acr, "aal2");
 }
 
-/// A session that began with the password alone, from a remembered device.
+/// The session began with the password alone, on a remembered device.
 #[tokio::test]
-async fn level_of_a_step_up_is_kept_by_refreshes_for_its_time_and_then_falls_back() {
+async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let cluster = remembered_devices::cluster();
     let node = cluster.node().await;
     let ada = factors::account(&cluster, &node, "ada").await;
     let device = remembered_devices::remember(&cluster, &node, "ada", &ada).await;
     let tokens = Tokens::of(&remembered_devices::login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(node.verified(&tokens.access).acr, "aal1");
-    try_reauthenticate(&node, &tokens.access, code(&ada.app.code(&cluster.clock))).await.expect(200);
-    let (at, ttl) = (cluster.clock.now().as_secs(), cluster.config.factors.step_up_ttl);
+    try_reauthenticate(&node, &tokens.access, totp_code(&ada.app.code(&cluster.clock))).await.expect(200);
+    let (stepped_up_at, ttl) = (cluster.clock.now().as_secs(), cluster.config.factors.step_up_ttl);
 
     let verify = async |tokens: &Tokens| node.get("/v1/verify?acr=aal2", &tokens.access).await;
     let rename = async |tokens: &Tokens, name: &str| {
@@ -108,12 +108,12 @@ async fn level_of_a_step_up_is_kept_by_refreshes_for_its_time_and_then_falls_bac
     rename(&tokens, "byron").await.expect(200);
     let tokens = later(&cluster, &node, &tokens, ttl - 2 * second).await;
     let claims = node.verified(&tokens.access);
-    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", at));
+    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", stepped_up_at));
     verify(&tokens).await.expect(200);
 
     let tokens = later(&cluster, &node, &tokens, second).await;
     let claims = node.verified(&tokens.access);
-    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", at));
+    assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", stepped_up_at));
     assert_eq!(claims.amr, ["pwd"]);
     assert_challenge(&verify(&tokens).await, ", acr_values=\"aal2\"");
     assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");

@@ -1,4 +1,4 @@
-//! Calls of the account that need a recent authentication.
+//! Calls about the account that need a recent authentication.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,7 +12,8 @@ use crate::{
     },
 };
 
-/// Every call, with a body that would succeed, and its status then. The last one ends the account.
+/// Every sensitive call: method, path, body and the status of its success. The calls about other addresses name no existing one, so their
+/// status is 404. The last call schedules the account's deletion.
 fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
     vec![
         (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),
@@ -39,7 +40,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
         let answer = signed_in(&node, &tokens, method, &path, body).await;
         assert_challenge(&answer, ", max_age=\"600\"");
     }
-    // Calls that change nothing for others need none: the profile, the list, the own session, the password itself.
+    // Calls that are not sensitive need no step-up, such as a change of the display name, or the list of sessions.
     signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "display_name": "Ada" })).await.expect(200);
     node.get("/v1/sessions", &tokens.access).await.expect(200);
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
@@ -50,7 +51,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
 }
 
 #[tokio::test]
-async fn own_session_ends_and_password_changes_without_a_step_up() {
+async fn end_of_own_session_and_password_change_need_no_step_up() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -1,4 +1,4 @@
-//! Step-up and other services: `/v1/verify` with `acr` and `max_age`, and introspection.
+//! Step-up as other services see it: `/v1/verify` with `acr` and `max_age`, and introspection.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn verify_with_max_age_and_acr_passes_tokens_that_are_recent_and_strong_en
 async fn introspection_of_an_older_token_returns_the_authentication_that_the_session_has_now() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.introspection_per_client = None;
-    // A token that outlives the step-up.
+    // A token issued before the step-up must be valid afterwards.
     cluster.config.token.access_ttl = Duration::from_hours(1);
     let nodes = [cluster.node().await, cluster.node().await];
     let client = cluster.service_client("billing").await;
@@ -66,7 +66,7 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
             assert_eq!((&found["acr"], &found["amr"][0]), (&"aal1".into(), &"pwd".into()));
         }
     }
-    // The response of a session without a step-up comes from the cache.
+    // The session of another sign-in has the time of its own authentication.
     let plain = nodes[0].login("ada").await;
     assert_eq!(introspect(&nodes[0], &client, &plain.access).await["auth_time"], begin + 60);
 }

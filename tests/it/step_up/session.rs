@@ -1,4 +1,4 @@
-//! The changes of a step-up to a session, and their duration.
+//! Changes to a session by a step-up, and the time for which they last.
 
 use std::time::Duration;
 
@@ -24,11 +24,11 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
     let claims = node.verified(&answer.text_of("access_token"));
     assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(begin), now));
     assert_eq!((claims.acr.as_str(), &claims.amr[..]), ("aal1", &["pwd".to_owned()][..]));
-    // The refresh token stays, and the session's place in its rotation.
+    // The refresh token stays valid, and the step-up does not rotate it.
     let next = later(&cluster, &node, &tokens, Duration::from_secs(1)).await;
     assert_eq!(node.verified(&next.access).auth_time, now);
     let much_later = later(&cluster, &node, &next, Duration::from_hours(24)).await;
-    assert_eq!(node.verified(&much_later.access).auth_time, now, "the time of the last authentication stays true");
+    assert_eq!(node.verified(&much_later.access).auth_time, now, "refreshes keep the time of the last authentication");
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     let begin = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_secs(60));
     let mut answers = Vec::new();
-    // A known network has twenty times as many free failures.
+    // The account's known network has twenty times as many attempts without a delay, so 20 with `backoff()`.
     for _ in 0..22 {
         answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
     }
@@ -50,12 +50,12 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     let last = answers.pop().unwrap();
     assert_eq!(last.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
     assert!(!last.header("retry-after").is_empty());
-    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "the same failures");
+    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins and step-ups count the same failures");
     let refreshed = node.refresh(&tokens.refresh).await.expect(200).text_of("access_token");
     assert_eq!(node.verified(&refreshed).auth_time, begin);
 }
 
-/// One free failure.
+/// A backoff after one failure without a delay.
 fn backoff() -> Option<Backoff> {
     Some(Backoff {
         free: 1,
@@ -108,8 +108,8 @@ async fn step_up_is_in_the_audit_log_with_its_refusals() {
     node.state.audit.flush().await.unwrap();
     let rows = node.state.sql.audit(&AuditFilter::default(), 100).await.unwrap();
     let found: Vec<_> = rows.iter().filter(|row| row.event == "reauthentication").collect();
-    let mut seen: Vec<_> = found.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
-    seen.sort_unstable();
-    assert_eq!(seen, [("refused", Some("wrong_password")), ("success", Some("aal1"))]);
+    let mut outcomes: Vec<_> = found.iter().map(|row| (row.outcome.as_str(), row.reason.as_deref())).collect();
+    outcomes.sort_unstable();
+    assert_eq!(outcomes, [("refused", Some("wrong_password")), ("success", Some("aal1"))]);
     assert!(found.iter().all(|row| row.session_id.as_deref() == Some(&*tokens.session)));
 }

@@ -1,4 +1,4 @@
-//! Changes to accounts by an operator.
+//! Changes to accounts by an operator: roles, passwords, addresses, sessions.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-async fn id_of(node: &Node, name: &str) -> AccountId {
+async fn account_id(node: &Node, name: &str) -> AccountId {
     accounts::find(&node.state.sql, name).await.unwrap().id
 }
 
@@ -40,7 +40,7 @@ async fn remove_roles(node: &Node, account: AccountId, names: &[&str]) -> Roles 
 }
 
 /// The `roles` claim of an access token.
-fn claim(token: &str) -> Value {
+fn roles_claim(token: &str) -> Value {
     let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
     serde_json::from_slice::<Value>(&payload).unwrap()["roles"].clone()
 }
@@ -56,22 +56,22 @@ async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].account("ada").await;
-    let account = id_of(&nodes[0], "ada").await;
+    let account = account_id(&nodes[0], "ada").await;
     let tokens = nodes[0].login("ada").await;
-    assert_eq!(claim(&tokens.access), Value::Null);
+    assert_eq!(roles_claim(&tokens.access), Value::Null);
 
     assert_eq!(add_roles(&nodes[0], account, &["editor", "admin"]).await, roles(&["admin", "editor"]));
     let tokens = Tokens::of(&nodes[1].refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(claim(&tokens.access), json!(["admin", "editor"]));
+    assert_eq!(roles_claim(&tokens.access), json!(["admin", "editor"]));
 
     cluster.advance(Duration::from_secs(1));
     assert_eq!(remove_roles(&nodes[1], account, &["admin"]).await, roles(&["editor"]));
     let tokens = Tokens::of(&nodes[0].refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(claim(&tokens.access), json!(["editor"]));
+    assert_eq!(roles_claim(&tokens.access), json!(["editor"]));
     cluster.advance(Duration::from_secs(1));
     remove_roles(&nodes[1], account, &["editor", "absent"]).await;
     let tokens = Tokens::of(&nodes[0].refresh(&tokens.refresh).await.expect(200));
-    assert_eq!(claim(&tokens.access), Value::Null);
+    assert_eq!(roles_claim(&tokens.access), Value::Null);
 
     let rows = audit(&nodes[0], account).await;
     let changes: Vec<_> =
@@ -79,13 +79,13 @@ async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
     assert_eq!(changes, ["admin editor", "editor", "none"]);
 }
 
-/// A login that has read the account before the change must not bring the former roles back.
+/// A login that has read the account before the change must not restore the former roles.
 #[tokio::test]
 async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let account = id_of(&node, "ada").await;
+    let account = account_id(&node, "ada").await;
     add_roles(&node, account, &["admin"]).await;
     let before = accounts::find(&node.state.sql, "ada").await.unwrap();
     remove_roles(&node, account, &["admin"]).await;
@@ -113,7 +113,7 @@ async fn admin_whose_role_was_removed_cannot_create_accounts() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
     open.account("ada").await;
-    let account = id_of(&open, "ada").await;
+    let account = account_id(&open, "ada").await;
     add_roles(&open, account, &["admin"]).await;
     cluster.config.registration.open = false;
     let node = cluster.node().await;
@@ -124,7 +124,7 @@ async fn admin_whose_role_was_removed_cannot_create_accounts() {
     };
     register("one@example.com", &tokens.access).await.expect(201);
     remove_roles(&node, account, &["admin"]).await;
-    assert_eq!(claim(&tokens.access), json!(["admin"]), "the token still has the role");
+    assert_eq!(roles_claim(&tokens.access), json!(["admin"]), "the token still has the role");
     let refused = register("two@example.com", &tokens.access).await;
     assert_eq!(refused.problem(), (401, "claims_changed".to_owned()));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
@@ -140,7 +140,7 @@ async fn roles_beyond_the_maximum_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let account = id_of(&node, "ada").await;
+    let account = account_id(&node, "ada").await;
     let names: Vec<String> = (0..=Roles::MAX).map(|number| format!("role{number}")).collect();
     let max_roles = Roles::parse(&names[1..]).unwrap();
     accounts::change_roles(&node.state, account, &max_roles, &Roles::default()).await.unwrap();
@@ -154,7 +154,7 @@ async fn password_set_by_an_operator_ends_all_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let account = id_of(&node, "ada").await;
+    let account = account_id(&node, "ada").await;
     let sessions = [node.login("ada").await, node.login("ada").await];
     let weak = accounts::set_password(&node.state, account, "password1".into()).await;
     assert!(matches!(weak, Err(ChangeAccountError::WeakPassword(_))));
@@ -182,7 +182,7 @@ async fn account_logs_in_with_email_set_by_an_operator_and_a_taken_email_is_refu
     for name in ["ada", "grace"] {
         node.account(name).await;
     }
-    let account = id_of(&node, "ada").await;
+    let account = account_id(&node, "ada").await;
     let tokens = node.login("ada").await;
     let email = |text: &str| Email::parse(text).unwrap();
     let taken = accounts::set_email(&node.state, account, &email("GRACE@example.com")).await;
@@ -202,11 +202,11 @@ async fn account_is_found_by_a_prefixed_name_even_if_it_looks_like_another() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let id = id_of(&node, "ada").await;
+    let id = account_id(&node, "ada").await;
     for name in
         ["ada", "ada@example.com", "username:ada", "email:ADA@example.com", &id.to_string(), &format!("id:{id}")]
     {
-        assert_eq!(id_of(&node, name).await, id, "{name}");
+        assert_eq!(account_id(&node, name).await, id, "{name}");
     }
     for name in ["id:ada", "username:ada@example.com", "email:ada", &format!("username:{id}"), "id:", ""] {
         let found = accounts::find(&node.state.sql, name).await;
@@ -219,7 +219,7 @@ async fn sessions_ended_by_an_operator_are_recorded_with_that_cause() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
-    let account = id_of(&node, "ada").await;
+    let account = account_id(&node, "ada").await;
     let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
     let listed = sessions::list_of(&node.state, account).await.unwrap();
     assert_eq!(listed.len(), 3);

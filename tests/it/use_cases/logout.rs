@@ -1,4 +1,4 @@
-//! A logout ends the session of every genuine credential that is presented.
+//! A logout ends the session of each genuine credential that the request presents.
 
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use serde_json::Value;
 
 use crate::harness::test_cluster::{Node, TestCluster};
 
+/// The numbers of credentials that were presented, of those that were genuine, and of sessions that ended.
 fn outcome(presented: usize, genuine: usize, ended: usize) -> LogoutOutcome {
     LogoutOutcome { presented, genuine, ended }
 }
 
+/// Logs out with these credentials: an access token, a refresh token in the body, and one in the cookie.
 async fn present(
     node: &Node,
     bearer: Option<&str>,
@@ -34,10 +36,10 @@ async fn logout_ends_the_session_of_each_credential_presented() {
     for tokens in [&first, &second, &third] {
         node.refresh(&tokens.refresh).await.expect(401);
     }
-    assert_eq!(all().await.unwrap(), outcome(3, 3, 0), "repeated");
+    assert_eq!(all().await.unwrap(), outcome(3, 3, 0), "a repeated logout ends no session");
     // Two credentials of one session end it once.
-    let four = node.login("ada").await;
-    let twice = present(&node, Some(&four.access), None, Some(&four.refresh)).await;
+    let fourth = node.login("ada").await;
+    let twice = present(&node, Some(&fourth.access), None, Some(&fourth.refresh)).await;
     assert_eq!(twice.unwrap(), outcome(2, 2, 1));
 }
 

@@ -1,4 +1,4 @@
-//! Use cases that no endpoint offers yet, or that several callers share.
+//! Use cases that no endpoint offers, or that several endpoints and commands share.
 
 mod accounts;
 mod clients;
