@@ -248,7 +248,7 @@ async fn i2_four_consecutive_generations_with_a_counted_repeat_end_the_session()
     let account = nodes[0].state.refresh_tokens.decode(&session.refresh).unwrap().account;
     assert_eq!(events::causes_of_session(&cluster.redis, account, &session.session), ["reuse"]);
     // A generation without a counted repeat restarts the count of consecutive generations.
-    let (_, last) = rounds(
+    let (_, last) = run_rounds(
         &cluster,
         &nodes,
         &[&[OTHER_NETWORK], &[OTHER_NETWORK], &[OTHER_NETWORK], &[HOME], &[OTHER_NETWORK], &[OTHER_NETWORK]],
@@ -298,7 +298,8 @@ async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_fou
         }
         thief = Tokens::of(&answer.expect(200));
         assert_eq!(thief.refresh, owner.refresh);
-        // The list shows the repeats to the owner. It rounds times to the minute, so that it does not show a thief the second at which the owner refreshes.
+        // The list shows the repeats to the owner. It rounds times to the minute, so that it does not show a thief the second at which the
+        // owner refreshes.
         let list = listed(&nodes[0], &owner.access).await;
         assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(round), &json!(HOME.0)));
         assert!(list["last_used_at"].as_str().unwrap().ends_with(":00.000Z"), "{list}");

@@ -45,7 +45,7 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
         .map(|number| {
             let mut wire = Wire::to(&client.base);
             let (all_connected, hashed, refused) =
-                (Arc::clone(&all_connected), Arc::clone(&signed_in), Arc::clone(&refused));
+                (Arc::clone(&all_connected), Arc::clone(&hashed), Arc::clone(&refused));
             let body = json!({ "identifier": format!("user{number}"), "password": "wrong, and long enough" });
             tokio::spawn(async move {
                 wire.connect().await.unwrap();

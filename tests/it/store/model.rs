@@ -286,7 +286,7 @@ async fn rotate_later_generation_than_stored_continues_session() {
     store.close().await;
 }
 
-/// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at max_sessions a sixth.
+/// More rotations in a burst than a record has room for: each token keeps its own grace window, exceeded by at most a sixth.
 #[tokio::test(flavor = "multi_thread")]
 async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let server = Redis::start_with(&[]);
