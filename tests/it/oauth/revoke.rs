@@ -89,9 +89,9 @@ async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing(
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);
 
-    let own = client_token(&node, &client).await;
+    let service_token = client_token(&node, &client).await;
     for caller in [None, Some(&client), Some(&stranger)] {
-        assert_eq!(post(&node, "/oauth2/revoke", caller, &[("token", &own)]).await.expect(200).text, "");
+        assert_eq!(post(&node, "/oauth2/revoke", caller, &[("token", &service_token)]).await.expect(200).text, "");
     }
-    assert_eq!(introspect(&node, &client, &own).await["active"], true);
+    assert_eq!(introspect(&node, &client, &service_token).await["active"], true);
 }

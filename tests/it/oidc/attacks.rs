@@ -241,13 +241,13 @@ async fn cookie_of_another_kind_is_no_session() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let genuine = browser.cookie.clone().unwrap();
-    let own = node.login("ada").await;
+    let login_tokens = node.login("ada").await;
     for cookie in [
         format!("{genuine}x"),
         genuine.replace("__Host-latchkey-browser", "latchkey-browser"),
         genuine.replace("__Host-latchkey-browser", "__host-latchkey-browser"),
-        format!("__Host-latchkey-browser={}", own.refresh),
-        format!("__Host-latchkey-browser={}", own.access),
+        format!("__Host-latchkey-browser={}", login_tokens.refresh),
+        format!("__Host-latchkey-browser={}", login_tokens.access),
         format!("__Host-latchkey={}", genuine.split_once('=').unwrap().1),
     ] {
         let forged = Browser { cookie: Some(cookie.clone()), session: None };

@@ -127,19 +127,19 @@ async fn exchange_with_key(
 async fn app_with_a_key_in_its_document_authenticates_by_a_signed_assertion() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let (own, foreign) = (new_key(), new_key());
+    let (app_key, foreign) = (new_key(), new_key());
     // The set also has a key of an unsupported kind.
-    let jwks = key_set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public_jwk(&own)]);
+    let jwks = key_set(&[json!({ "kty": "EC", "crv": "P-384", "x": "AA", "y": "AA" }), public_jwk(&app_key)]);
     let client_id = server.app(PATH, &[("token_endpoint_auth_method", json!("private_key_jwt")), ("jwks", jwks)]);
     let code = allow(&node, &browser, &server, &request(&server, &client_id)).await;
     let without_assertion = exchange(&node, &server, &client_id, &code).await;
     assert_eq!(error_of(&without_assertion), unauthenticated());
-    let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &own, &code).await;
+    let refresh_token = exchange_with_key((&node, &cluster), &server, &client_id, &app_key, &code).await;
     let forged = refresh_with(&node, &cluster, &client_id, &foreign, &refresh_token).await;
     assert_eq!(error_of(&forged), unauthenticated());
     let tokens = json!({ "refresh_token": refresh_token });
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), unauthenticated());
-    refresh_with(&node, &cluster, &client_id, &own, &refresh_token).await.expect(200);
+    refresh_with(&node, &cluster, &client_id, &app_key, &refresh_token).await.expect(200);
     node.stop().await;
 }
 
@@ -172,38 +172,38 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
 async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_it_is_gone() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
+    let app_key = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
     server.set(KEYS, Reply::with("503 Service Unavailable", &[], b""));
     cluster.advance(Duration::from_mins(61));
-    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 2);
     // A node that has never fetched the keys can't authenticate the client.
     let other = cluster.node().await;
-    let unknown = refresh_with(&other, &cluster, &client_id, &own, &token).await;
+    let unknown = refresh_with(&other, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unknown), unauthenticated());
     let private = json!({ "kty": "oct", "k": "AAAA" });
     let location = format!("Location: {}", server.url("/elsewhere"));
-    server.set("/elsewhere", Reply::json(&key_set(&[public_jwk(&own)])));
+    server.set("/elsewhere", Reply::json(&key_set(&[public_jwk(&app_key)])));
     for (problem, reply) in [
         ("gone", Reply::with("410 Gone", &[], b"")),
         ("redirect", Reply::with("302 Found", &["Content-Type: application/json", &location], b"{}")),
-        ("private key", Reply::json(&key_set(&[public_jwk(&own), private]))),
+        ("private key", Reply::json(&key_set(&[public_jwk(&app_key), private]))),
         ("no key", Reply::json(&key_set(&[]))),
         ("no set", Reply::json(&json!([]))),
-        ("too large", Reply::json(&json!({ "keys": [public_jwk(&own)], "more": "x".repeat(64 << 10) }))),
+        ("too large", Reply::json(&json!({ "keys": [public_jwk(&app_key)], "more": "x".repeat(64 << 10) }))),
     ] {
         server.set(KEYS, reply);
         cluster.advance(Duration::from_secs(11));
-        let refused = refresh_with(&node, &cluster, &client_id, &own, &token).await;
+        let refused = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
         assert_eq!(error_of(&refused), unauthenticated(), "{problem}");
     }
     assert_eq!(server.requests("/elsewhere"), 0);
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
     cluster.advance(Duration::from_secs(11));
-    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     node.stop().await;
     other.stop().await;
 }
@@ -251,8 +251,8 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.registration = true;
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
+    let app_key = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let metadata = json!({
         "redirect_uris": [server.url("/callback")],
         "grant_types": ["authorization_code", "refresh_token"],
@@ -265,8 +265,8 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     let registered = register(&node, &metadata).await.expect(201).json();
     assert_eq!(registered["jwks_uri"], metadata["jwks_uri"]);
     let client_id = text(&registered, "client_id").to_owned();
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
-    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
+    refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(error_of(&forged), unauthenticated());
     node.stop().await;
@@ -275,7 +275,7 @@ async fn registered_app_may_have_jwks_uri_only_if_metadata_documents_are_enabled
     let node = cluster.node().await;
     let refused = register(&node, &metadata).await;
     assert_eq!(error_of(&refused), (400, "invalid_client_metadata".to_owned()));
-    let unreachable = refresh_with(&node, &cluster, &client_id, &own, &token).await;
+    let unreachable = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
     assert_eq!(error_of(&unreachable), unauthenticated());
     assert_eq!(server.requests(KEYS), 1);
     node.stop().await;
@@ -287,15 +287,15 @@ async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_d
     // One fetch of the document, and one of the keys.
     cluster.config.limits.client_document_per_address = Some(Quota { count: 2, window: Duration::from_mins(10) });
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = new_key();
-    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&own)])));
+    let app_key = new_key();
+    server.set(KEYS, Reply::json(&key_set(&[public_jwk(&app_key)])));
     let client_id = app_with_jwks_uri(&server);
-    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &own).await;
+    let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
     cluster.advance(Duration::from_mins(1));
     // A signature that no cached key verifies would cause another fetch.
     let forged = refresh_with(&node, &cluster, &client_id, &new_key(), &token).await;
     assert_eq!(forged.status, 429, "{forged:?}");
-    refresh_with(&node, &cluster, &client_id, &own, &token).await.expect(200);
+    refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 1);
     node.stop().await;
 }
@@ -305,7 +305,7 @@ async fn stalled_fetches_of_keys_are_four_of_a_host_at_most_and_do_not_delay_new
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.fetch_timeout = Duration::from_mins(1);
     let (node, browser) = node_with_browser(&cluster).await;
-    let own = new_key();
+    let app_key = new_key();
     let mut apps = Vec::new();
     for number in 0..5 {
         let keys = format!("/keys{number}");
@@ -316,12 +316,12 @@ async fn stalled_fetches_of_keys_are_four_of_a_host_at_most_and_do_not_delay_new
         apps.push(client_id);
     }
     let fifth = apps.pop().unwrap();
-    let stalled = join_all(apps.iter().map(|app| refresh_with(&node, &cluster, app, &own, "lk_rt_x")));
+    let stalled = join_all(apps.iter().map(|app| refresh_with(&node, &cluster, app, &app_key, "lk_rt_x")));
     let others = async {
         let documents = &server;
         let started = || async { (0..4).all(|number| documents.requests(&format!("/keys{number}")) == 1) };
         wait::until("four fetches are in progress", started).await;
-        let busy = refresh_with(&node, &cluster, &fifth, &own, "lk_rt_x").await;
+        let busy = refresh_with(&node, &cluster, &fifth, &app_key, "lk_rt_x").await;
         assert_eq!((busy.status.as_u16(), busy.header("retry-after")), (503, "1"), "{busy:?}");
         let new = server.app("/new", &[]);
         browser.authorize(&node, &request(&server, &new)).await.expect(303);

@@ -72,8 +72,8 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, verifier).await), invalid);
     assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, "short").await), invalid);
     assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
-    let without = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
-    assert_eq!(error_of(&token(&node, &shop, &without).await).1, "invalid_request");
+    let without_verifier = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
+    assert_eq!(error_of(&token(&node, &shop, &without_verifier).await).1, "invalid_request");
     // The refused requests have not consumed the code.
     exchange(&node, &shop, &code).await.expect(200);
     node.stop().await;

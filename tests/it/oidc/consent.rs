@@ -81,16 +81,16 @@ async fn consent_without_a_resource_covers_none() {
     let (cluster, server) = dynamic_clients::cluster().await;
     let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
-    let without = dynamic_clients::request(&server, &client_id);
-    dynamic_clients::allow(&node, &browser, &server, &without).await;
-    let with = without.with_another("resource", dynamic_clients::RESOURCE);
-    let silent = browser.authorize(&node, &with.with("prompt", "none")).await.expect(303);
+    let without_resource = dynamic_clients::request(&server, &client_id);
+    dynamic_clients::allow(&node, &browser, &server, &without_resource).await;
+    let with_resource = without_resource.with_another("resource", dynamic_clients::RESOURCE);
+    let silent = browser.authorize(&node, &with_resource.with("prompt", "none")).await.expect(303);
     assert!(silent.header("location").contains("?error=consent_required&"), "{silent:?}");
-    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &with).await);
+    let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &with_resource).await);
     let page = browser.get(&node, &format!("{page}?request={handle}")).await.expect(200);
     assert!(page.text.contains("mcp.example.com"), "{}", page.text);
-    dynamic_clients::allow(&node, &browser, &server, &with).await;
-    for request in [with, without] {
+    dynamic_clients::allow(&node, &browser, &server, &with_resource).await;
+    for request in [with_resource, without_resource] {
         let silent = browser.authorize(&node, &request.with("prompt", "none")).await.expect(303);
         assert!(silent.header("location").contains("?code="), "{silent:?}");
     }
@@ -151,18 +151,18 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let tokens = exchange(&node, &forum, &code).await.expect(200).json();
     let unused = browser.code(&node, &request).await;
     let kept = sign_in(&node, &browser, &shop, "openid").await;
-    let own = node.login("ada").await;
-    let apps = node.get("/v1/me/consents", &own.access).await.expect(200).json();
+    let login_tokens = node.login("ada").await;
+    let apps = node.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
     let (first, second) = (&apps["apps"][0], &apps["apps"][1]);
     assert_eq!((text(first, "client_id"), text(first, "name")), ("forum", "The Forum"));
     assert_eq!((text(first, "scope"), &first["sessions"]), ("openid offline_access", &1.into()));
     assert_eq!((text(second, "client_id"), &second["scope"]), ("shop", &serde_json::Value::Null));
-    node.delete("/v1/me/consents/forum", &own.access).await.expect(204);
+    node.delete("/v1/me/consents/forum", &login_tokens.access).await.expect(204);
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
     exchange(&node, &forum, &unused).await.expect(400);
     refresh(&node, &shop, text(&kept, "refresh_token")).await.expect(200);
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
-    let missing = node.delete("/v1/me/consents/forum", &own.access).await;
+    let missing = node.delete("/v1/me/consents/forum", &login_tokens.access).await;
     assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
     node.stop().await;
 }
@@ -259,8 +259,8 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     exchange_with(&node, &cli, &again().await, uri, VERIFIER).await.expect(200);
     // If the consent is withdrawn before the exchange, the exchange fails.
     let code = again().await;
-    let own = node.login("ada").await;
-    node.delete("/v1/me/consents/cli", &own.access).await.expect(204);
+    let login_tokens = node.login("ada").await;
+    node.delete("/v1/me/consents/cli", &login_tokens.access).await.expect(204);
     exchange_with(&node, &cli, &code, uri, VERIFIER).await.expect(400);
     node.stop().await;
 }

@@ -171,12 +171,12 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
     assert_eq!(claims(text(&refreshed, "access_token"))["client_id"], client_id.as_str());
     assert_eq!(claims(text(&refreshed, "id_token"))["aud"], client_id.as_str());
 
-    let own = node.login("ada").await;
-    let sessions = node.get("/v1/sessions", &own.access).await.expect(200).json();
+    let login_tokens = node.login("ada").await;
+    let sessions = node.get("/v1/sessions", &login_tokens.access).await.expect(200).json();
     let apps = sessions["sessions"].as_array().unwrap();
     let app = apps.iter().find(|session| !session["client_id"].is_null()).unwrap();
     assert_eq!((&app["client_id"], &app["app"]), (&json!(client_id), &json!("The Helper")));
-    let consents = other.get("/v1/me/consents", &own.access).await.expect(200).json();
+    let consents = other.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
     assert_eq!((&consents["apps"][0]["client_id"], &consents["apps"][0]["sessions"]), (&json!(client_id), &json!(1)));
 
     let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -213,9 +213,9 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
     }
     cluster.advance(Duration::from_hours(25));
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "still allowed");
-    let own = node.login("ada").await;
+    let login_tokens = node.login("ada").await;
     let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
-    node.delete(&format!("/v1/me/consents/{encoded}"), &own.access).await.expect(204);
+    node.delete(&format!("/v1/me/consents/{encoded}"), &login_tokens.access).await.expect(204);
     assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 1);
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);

@@ -96,8 +96,8 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         );
         if method == "client_secret_basic" {
             assert_eq!(error_of(&token_by_post(&node, &app, &form).await), (401, "invalid_client".to_owned()));
-            let without = ServiceClient { secret: String::new(), ..app.clone() };
-            assert_eq!(error_of(&refresh(&node, &without, form[1].1).await), (401, "invalid_client".to_owned()));
+            let without_secret = ServiceClient { secret: String::new(), ..app.clone() };
+            assert_eq!(error_of(&refresh(&node, &without_secret, form[1].1).await), (401, "invalid_client".to_owned()));
             refresh(&node, &app, form[1].1).await.expect(200);
         } else {
             token_by_post(&node, &app, &form).await.expect(200);

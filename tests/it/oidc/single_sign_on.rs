@@ -28,9 +28,9 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     for tokens in &ended {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200);
     }
-    let own = node.login("ada").await;
+    let login_tokens = node.login("ada").await;
     let (_, session) = browser.session.unwrap();
-    node.delete(&format!("/v1/sessions/{session}"), &own.access).await.expect(204);
+    node.delete(&format!("/v1/sessions/{session}"), &login_tokens.access).await.expect(204);
     for (tokens, client) in ended.iter().zip([&shop, &forum]) {
         peer.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
         refresh(&peer, client, text(tokens, "refresh_token")).await.expect(400);
@@ -78,9 +78,9 @@ async fn i5_i16_account_wide_changes_reach_apps() {
     assert_eq!(claims(text(&tokens, "access_token"))["roles"], serde_json::json!(["admin"]));
     let later = sign_in(&node, &browser, &shop, "openid offline_access").await;
     assert_eq!(claims(text(&later, "access_token"))["roles"], serde_json::json!(["admin"]));
-    let own = node.login("ada").await;
+    let login_tokens = node.login("ada").await;
     let new = "another verse of tidal engines";
-    node.change_password(&own.access, crate::harness::client::PASSWORD, new).await.expect(200);
+    node.change_password(&login_tokens.access, crate::harness::client::PASSWORD, new).await.expect(200);
     for tokens in [&tokens, &later] {
         refresh(&node, &shop, text(tokens, "refresh_token")).await.expect(400);
         node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(401);
@@ -145,8 +145,8 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     let cookie = browser.cookie.clone().unwrap();
     let token = cookie.split_once('=').unwrap().1;
     node.refresh(token).await.expect(401);
-    let own = node.login("ada").await;
-    let sessions = node.get("/v1/sessions", &own.access).await.json();
+    let login_tokens = node.login("ada").await;
+    let sessions = node.get("/v1/sessions", &login_tokens.access).await.json();
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
     assert_eq!(sessions["sessions"][0]["browser"], true);
     cluster.advance(Duration::from_mins(61));
@@ -171,8 +171,8 @@ async fn session_cap_never_ends_the_browsers_session_without_its_apps() {
     refresh(&node, &shop, text(&all[0], "refresh_token")).await.expect(400);
     // A sign-in elsewhere ends the oldest: the browser's session, and all of its apps.
     cluster.advance(Duration::from_secs(1));
-    let own = node.login("ada").await;
-    let left = node.get("/v1/sessions", &own.access).await.json();
+    let login_tokens = node.login("ada").await;
+    let left = node.get("/v1/sessions", &login_tokens.access).await.json();
     assert_eq!(left["sessions"].as_array().unwrap().len(), 1, "{left}");
     node.stop().await;
 }
@@ -206,8 +206,8 @@ async fn list_of_sessions_shows_the_app() {
     cluster.advance(Duration::from_secs(1));
     sign_in(&node, &browser, &shop, "openid offline_access").await;
     cluster.advance(Duration::from_secs(1));
-    let own = node.login("ada").await;
-    let listed = node.get("/v1/sessions", &own.access).await.expect(200).json();
+    let login_tokens = node.login("ada").await;
+    let listed = node.get("/v1/sessions", &login_tokens.access).await.expect(200).json();
     let shown: Vec<_> = listed["sessions"].as_array().unwrap().iter().collect();
     let (_, id) = browser.session.unwrap();
     let parents = shown.iter().map(|session| session["parent"].as_str()).collect::<Vec<_>>();
@@ -327,8 +327,8 @@ async fn session_cap_of_one_leaves_room_for_the_browsers_session_and_an_app() {
     }
     // A sign-in elsewhere ends both.
     cluster.advance(Duration::from_secs(1));
-    let own = node.login("ada").await;
-    assert_eq!(node.get("/v1/sessions", &own.access).await.json()["sessions"].as_array().unwrap().len(), 1);
+    let login_tokens = node.login("ada").await;
+    assert_eq!(node.get("/v1/sessions", &login_tokens.access).await.json()["sessions"].as_array().unwrap().len(), 1);
     node.stop().await;
 }
 

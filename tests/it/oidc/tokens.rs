@@ -193,9 +193,9 @@ async fn refresh_requires_the_client_of_the_session() {
     let id = claims(text(&second, "id_token"));
     assert_eq!((&id["sid"], &id["nonce"]), (&claims(text(&tokens, "id_token"))["sid"], &Value::Null));
     // An app can't refresh a session of the first-party client.
-    let own = node.login("ada").await;
-    assert_eq!(error_of(&refresh(&node, &shop, &own.refresh).await), invalid);
-    node.refresh(&own.refresh).await.expect(200);
+    let login_tokens = node.login("ada").await;
+    assert_eq!(error_of(&refresh(&node, &shop, &login_tokens.refresh).await), invalid);
+    node.refresh(&login_tokens.refresh).await.expect(200);
     node.stop().await;
 }
 

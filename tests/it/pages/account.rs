@@ -83,9 +83,9 @@ async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
     let ended = ada.submit("/account/devices/end", &[("id", &phone.session)]).await.expect(303);
     assert!(ada.follow(&ended).await.text.contains("The session has ended."));
     assert_eq!(node.client.refresh(&phone.refresh).await.problem().0, 401);
-    let own = page.text.split("name=\"id\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
-    let own = own.into_iter().find(|id| *id != phone.session).unwrap().to_owned();
-    let signed_out = ada.submit("/account/devices/end", &[("id", &own)]).await.expect(303);
+    let mut listed = page.text.split("name=\"id\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let own_session = listed.find(|id| *id != phone.session).unwrap().to_owned();
+    let signed_out = ada.submit("/account/devices/end", &[("id", &own_session)]).await.expect(303);
     assert_eq!(signed_out.header("location"), "/account/signed-out");
     ada.open("/account/devices").await.expect(303);
 }

@@ -93,8 +93,8 @@ async fn response_for_another_purpose_is_refused() {
     created["response"]["authenticatorData"] = json!(text([0; 37]));
     created["response"]["signature"] = json!(text([0; 70]));
     login(&node, created).await.expect(401);
-    let got = phone.get(&options);
-    assert_eq!(add(&node, &tokens, got).await.problem(), problem(422, "passkey_rejected"));
+    let assertion = phone.get(&options);
+    assert_eq!(add(&node, &tokens, assertion).await.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]

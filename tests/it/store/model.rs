@@ -196,8 +196,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
             Step::RevokeAllBut(_) | Step::RevokeAll => {
                 let except = if let Step::RevokeAllBut(which) = step { pick(which) } else { None };
                 let mut ended = 0;
-                for (id, model) in models.iter_mut().filter(|(id, _)| Some(**id) != except) {
-                    let _ = id;
+                for (_, model) in models.iter_mut().filter(|(id, _)| Some(**id) != except) {
                     ended += u64::from(model.live && now < model.ends());
                     model.live = false;
                 }
