@@ -38,6 +38,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
             return;
         }
         if self.young.len() >= self.generation_capacity && !self.young.contains_key(&key) {
+            // The memory of the old generation is reused.
             let full = mem::take(&mut self.young);
             self.young = mem::replace(&mut self.old, full);
             self.young.clear();
@@ -90,13 +91,13 @@ impl BuildHasher for UniformHasher {
 
 impl Hasher for UniformHasher {
     fn write(&mut self, bytes: &[u8]) {
-        // both ends, since each has constant bits in a UUID
+        // Combines the first and the last 8 bytes: a UUID has constant bits in both, the version and the variant.
         if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
             self.0 ^= u64::from_ne_bytes(*first) ^ u64::from_ne_bytes(*last);
         }
     }
 
-    // the length prefix of arrays and slices
+    /// Ignores the length prefix that arrays and slices write: it is the same for all keys of a map.
     fn write_usize(&mut self, _: usize) {}
 
     fn finish(&self) -> u64 {
@@ -128,12 +129,13 @@ mod tests {
     #[test]
     fn uniform_hasher_spreads_uuids() {
         let entropy = crate::domain::entropy::Entropy::system();
-        let mut set = [0; 64];
+        // How many hashes have each bit set: about half of them, if the bits are uniformly distributed.
+        let mut set_counts = [0; 64];
         for _ in 0..10_000 {
             let hash = UniformHasher::default().hash_one(entropy.session_id());
-            (0..64).for_each(|bit| set[bit] += hash >> bit & 1);
+            (0..64).for_each(|bit| set_counts[bit] += hash >> bit & 1);
         }
-        assert!(set.iter().all(|count| (4000..6000).contains(count)), "{set:?}");
+        assert!(set_counts.iter().all(|count| (4000..6000).contains(count)), "{set_counts:?}");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From milliseconds since the Unix epoch.
+    /// The point in time that is `millis` milliseconds after the Unix epoch.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -68,23 +68,24 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// The difference of another clock to this machine's, in milliseconds. Clones share it.
+/// How far another clock is ahead of this machine's clock, in milliseconds. Clones share the value.
 #[derive(Clone, Debug, Default)]
 pub struct ClockOffset(Arc<AtomicI64>);
 
 impl ClockOffset {
-    /// A difference of this many milliseconds: positive if the other clock is ahead.
+    /// An offset of this many milliseconds: positive if the other clock is ahead.
     pub fn of_millis(millis: i64) -> Self {
         Self(Arc::new(AtomicI64::new(millis)))
     }
 
-    /// The difference in milliseconds.
+    /// The offset in milliseconds.
     pub fn as_millis(&self) -> i64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Corrects the difference by a measurement: the other clock showed `other` at a moment between `before` and `after` of this
-    /// machine's clock. The difference changes no more than the measurement proves, so that the corrected time does not jitter.
+    /// Corrects the offset by a measurement: the other clock showed `other` at a moment between `before` and `after` of this
+    /// machine's clock. The offset stays as it is if the measurement allows it, and else moves to the nearest value that the
+    /// measurement allows. So the corrected time does not jitter.
     pub fn measure(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
         let (min, max) = (other.0.saturating_sub(after.0), other.0.saturating_sub(before.0));
         // If this machine's clock was set back between the two readings, the measurement proves nothing.
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offset_follows_a_measurement_only_as_far_as_it_proves() {
+    fn offset_moves_to_the_nearest_value_that_a_measurement_allows() {
         let at = Timestamp::from_millis;
         let offset = ClockOffset::default();
         let measured = |before, other, after| {
@@ -162,7 +163,7 @@ mod tests {
         assert_eq!(measured(1000, 1002, 1005), 0, "the clocks may be equal");
         assert_eq!(measured(1000, 21_002, 1005), 19_997);
         assert_eq!(measured(2000, 22_000, 2001), 19_999);
-        assert_eq!(measured(3000, 23_000, 3050), 19_999, "a slow answer proves less");
+        assert_eq!(measured(3000, 23_000, 3050), 19_999, "a slow answer allows a wider range");
         assert_eq!(measured(4000, 4000, 4000), 0, "the other clock was set back");
         assert_eq!(measured(5000, 9000, 4000), 0, "this clock was set back meanwhile");
     }

@@ -10,8 +10,8 @@ use super::{
     ids::{AccountId, EmailId, FactorId, RememberedDeviceId, SessionId},
 };
 
-/// The size of a thread's buffer of random bytes for UUIDs: a call of the generator costs nearly the same for 16 and for 512
-/// bytes.
+/// The size of a thread's buffer of random bytes for UUIDs. A call of the generator takes nearly the same time for 16 bytes as
+/// for 512.
 const BUFFER_BYTES: usize = 512;
 
 /// A thread's buffer of random bytes. Used bytes are overwritten.
@@ -44,8 +44,8 @@ impl Entropy {
         bytes
     }
 
-    /// `N` bytes of this thread's buffer.
-    fn for_uuid<const N: usize>(&self) -> [u8; N] {
+    /// Takes `N` random bytes from this thread's buffer, and refills the buffer if it has fewer.
+    fn take_buffered<const N: usize>(&self) -> [u8; N] {
         UUID_BYTES.with_borrow_mut(|buffer| {
             if buffer.unused < N {
                 *buffer = Buffer { bytes: self.bytes(), unused: BUFFER_BYTES };
@@ -59,13 +59,13 @@ impl Entropy {
 
     /// A random (version 4) UUID.
     pub fn uuid(&self) -> Uuid {
-        Builder::from_random_bytes(self.for_uuid()).into_uuid()
+        Builder::from_random_bytes(self.take_buffered()).into_uuid()
     }
 
     /// A version 7 UUID, ordered by `now`, so that rows inserted together are stored together.
     pub fn ordered_uuid(&self, now: Timestamp) -> Uuid {
         let millis = now.as_millis().max(0).unsigned_abs();
-        Builder::from_unix_timestamp_millis(millis, &self.for_uuid()).into_uuid()
+        Builder::from_unix_timestamp_millis(millis, &self.take_buffered()).into_uuid()
     }
 
     /// The id of a new session.
@@ -102,13 +102,14 @@ mod tests {
 
     #[test]
     fn uuids_are_unique_and_used_bytes_are_erased() {
-        let one = |n: i64| match n % 2 {
+        let generate_one = |n: i64| match n % 2 {
             0 => Entropy::system().uuid(),
             _ => Entropy::system().ordered_uuid(Timestamp::from_millis(1_800_000_000_000)),
         };
-        let made = move || (0..1000).map(one).collect::<Vec<_>>();
-        let threads = [std::thread::spawn(made), std::thread::spawn(made)];
-        let all: HashSet<Uuid> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).chain(made()).collect();
+        let generate = move || (0..1000).map(generate_one).collect::<Vec<_>>();
+        let threads = [std::thread::spawn(generate), std::thread::spawn(generate)];
+        let of_threads = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+        let all: HashSet<Uuid> = of_threads.chain(generate()).collect();
         assert_eq!(all.len(), 3000);
         for version in [4, 7] {
             assert_eq!(all.iter().filter(|uuid| uuid.get_version_num() == version).count(), 1500);
