@@ -1,4 +1,4 @@
-//! The client that metadata describe.
+//! Builds a client from its metadata.
 
 use url::Url;
 
@@ -10,7 +10,8 @@ use crate::domain::{
 };
 
 impl ClientMetadata {
-    /// The client with these metadata. Its scopes are limited to `scopes`, it may request tokens for `resources`, and its users always consent.
+    /// The client with this metadata, `client_id` and source. Its scopes are limited to `scopes`, it may request tokens for
+    /// `resources`, and its users always consent. `id` is the reference to the client that the store and the sessions hold.
     pub fn into_client(
         self,
         id: ClientId,
@@ -57,7 +58,7 @@ pub(super) fn kind_of(method: ClientAuthMethod) -> ClientKind {
     if method == ClientAuthMethod::None { ClientKind::Public } else { ClientKind::Web }
 }
 
-/// The host of a URI, or its scheme, which names an app on the user's device.
+/// The host of a URI. For a URI without a host, its scheme: the scheme names an app on the user's device.
 fn host_of(uri: &str) -> Option<String> {
     let url = Url::parse(uri).ok()?;
     Some(url.host_str().map_or_else(|| url.scheme().to_owned(), str::to_owned))
@@ -73,7 +74,7 @@ mod tests {
     };
 
     #[test]
-    fn client_gets_no_more_than_dynamic_clients_may_have() {
+    fn client_has_only_scopes_that_dynamic_clients_may_request() {
         let allowed = SpaceSeparated::parse(["openid", "email", "mcp:read"]).unwrap();
         let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
         let client = |scope: Value| {

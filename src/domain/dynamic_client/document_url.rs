@@ -19,8 +19,10 @@ pub enum DocumentUrlError {
     Host,
 }
 
-/// Checks the URL of a metadata document (section 3 of the draft). Only the normal form of a URL is accepted, so that no two parsers can
-/// disagree about it: this excludes dot segments, upper case and default ports, decimal and hexadecimal addresses, and control characters.
+/// Checks the URL of a metadata document (draft-ietf-oauth-client-id-metadata-document, section 3).
+///
+/// Only the normal form of a URL is accepted, so that no two parsers can disagree about it. This excludes dot segments, upper
+/// case, default ports, decimal and hexadecimal addresses, and control characters.
 ///
 /// # Errors
 /// [`DocumentUrlError`]

@@ -1,13 +1,14 @@
-//! Client metadata, as far as they are used.
+//! The client metadata that Latchkey uses.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::app_client::{ClientAuthMethod, GrantType};
 
-/// Client metadata (RFC 7591, section 2), as far as they are used. The stored form is JSON.
+/// The client metadata (RFC 7591, section 2) that Latchkey uses. The stored form is JSON with names of one letter, because an
+/// issued `client_id` can contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientMetadata {
-    /// `client_name`, if it can be shown.
+    /// `client_name`, reduced to what can be shown; none if nothing can.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// `redirect_uris`
@@ -40,7 +41,8 @@ pub struct ClientMetadata {
 }
 
 impl ClientMetadata {
-    /// The authentication method.
+    /// The authentication method. A stored method that this release does not know counts as `private_key_jwt`, so that the
+    /// client is not treated as a public one.
     pub fn method(&self) -> ClientAuthMethod {
         ClientAuthMethod::parse(&self.auth_method).unwrap_or(ClientAuthMethod::PrivateKeyJwt)
     }

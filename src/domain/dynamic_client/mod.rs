@@ -39,12 +39,12 @@ impl DynamicSource {
 /// The properties that only dynamic clients have: those that no operator has registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DynamicClient {
-    /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold the client's
-    /// [`Client::id`](crate::domain::client::Client::id) instead, a digest of it.
+    /// The `client_id` that the client sends, and that tokens and lists show: up to 2 kB. The store and the sessions hold
+    /// [`Client::id`](crate::domain::client::Client::id) instead, which contains a digest of the `client_id`.
     pub client_id: String,
     /// Where the metadata comes from.
     pub source: DynamicSource,
-    /// The metadata, as far as they are used.
+    /// The metadata that Latchkey uses.
     pub metadata: ClientMetadata,
 }
 

@@ -9,45 +9,47 @@ use crate::domain::{
     client::SpaceSeparated,
 };
 
-/// The maximum number of redirect URIs of one app.
-const MAX_REDIRECT_URIS: usize = 16;
-/// The longest other text of the metadata, in bytes.
+/// The maximum number of items of a list, such as the redirect URIs.
+const MAX_ITEMS: usize = 16;
+/// The longest text outside of lists, in bytes.
 const MAX_TEXT: usize = 1024;
 
-/// Why metadata are refused, for the developer of the client.
+/// Why client metadata is refused. The texts are for the developer of the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
-    /// The redirect URIs (`invalid_redirect_uri`).
+    /// A redirect URI is invalid (`invalid_redirect_uri`).
     #[error("{0}")]
     RedirectUri(&'static str),
-    /// Something else (`invalid_client_metadata`).
+    /// Another part of the metadata is invalid (`invalid_client_metadata`).
     #[error("{0}")]
     Metadata(&'static str),
 }
 
-/// The members of a metadata object, with errors for the developer of the client.
+/// The members of a metadata object. The caller of a method passes the error for a member of the wrong type or size.
 struct Members<'a>(&'a Map<String, Value>);
 
 impl<'a> Members<'a> {
-    fn text(&self, name: &str, wrong: &'static str) -> Result<Option<&'a str>, MetadataError> {
+    /// A text of at most [`MAX_TEXT`] bytes; none if the member is absent or null.
+    fn text(&self, name: &str, error: &'static str) -> Result<Option<&'a str>, MetadataError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) if text.len() <= MAX_TEXT => Ok(Some(text)),
-            Some(_) => Err(MetadataError::Metadata(wrong)),
+            Some(_) => Err(MetadataError::Metadata(error)),
         }
     }
 
-    fn list(&self, name: &str, wrong: MetadataError) -> Result<Option<Vec<&'a str>>, MetadataError> {
+    /// A list of at most [`MAX_ITEMS`] texts; none if the member is absent or null.
+    fn list(&self, name: &str, error: MetadataError) -> Result<Option<Vec<&'a str>>, MetadataError> {
         match self.0.get(name) {
             None | Some(Value::Null) => Ok(None),
-            Some(Value::Array(items)) if items.len() <= MAX_REDIRECT_URIS => {
-                items.iter().map(|item| item.as_str().ok_or(wrong)).collect::<Result<_, _>>().map(Some)
+            Some(Value::Array(items)) if items.len() <= MAX_ITEMS => {
+                items.iter().map(|item| item.as_str().ok_or(error)).collect::<Result<_, _>>().map(Some)
             }
-            Some(_) => Err(wrong),
+            Some(_) => Err(error),
         }
     }
 
-    /// `jwks` and `jwks_uri`, of which a client has one at most (RFC 7591, section 2).
+    /// `jwks` and `jwks_uri`. At most one of them is present (RFC 7591, section 2).
     fn keys(&self) -> Result<(Option<String>, Option<&'a str>), MetadataError> {
         use MetadataError::Metadata;
         let jwks = match self.0.get("jwks") {
@@ -55,18 +57,18 @@ impl<'a> Members<'a> {
             Some(set @ Value::Object(_)) => Some(set.to_string()),
             Some(_) => return Err(Metadata("jwks must be a JWK Set.")),
         };
-        let wrong = "jwks_uri must be an https URL in its normal form, with a host name and of at most 512 bytes.";
-        let jwks_uri = self.text("jwks_uri", wrong)?;
+        let error = "jwks_uri must be an https URL in its normal form, with a host name and of at most 512 bytes.";
+        let jwks_uri = self.text("jwks_uri", error)?;
         if jwks_uri.is_some_and(|uri| check_document_url(uri).is_err()) {
-            return Err(Metadata(wrong));
+            return Err(Metadata(error));
         }
         if jwks.is_some() && jwks_uri.is_some() {
-            return Err(Metadata("jwks and jwks_uri exclude each other."));
+            return Err(Metadata("jwks and jwks_uri must not both be present."));
         }
         Ok((jwks, jwks_uri))
     }
 
-    /// Whether `jwks` has the private part of a key, or a symmetric key (RFC 7518, section 6).
+    /// Whether `jwks` contains the private part of a key (`d`) or a symmetric key (`k`; RFC 7518, section 6).
     fn has_private_key(&self) -> bool {
         let keys = self.0.get("jwks").and_then(|set| set.get("keys")).and_then(Value::as_array);
         keys.into_iter().flatten().any(|key| key.get("d").is_some() || key.get("k").is_some())
@@ -74,8 +76,8 @@ impl<'a> Members<'a> {
 }
 
 impl ClientMetadata {
-    /// Reads metadata. Unknown members are ignored (RFC 7591, section 2). `default_method` is the authentication method of a client that
-    /// names none.
+    /// Reads metadata. Unknown members are ignored (RFC 7591, section 2). `default_method` is the authentication method of a
+    /// client whose metadata names none.
     ///
     /// # Errors
     /// [`MetadataError`]
@@ -88,41 +90,41 @@ impl ClientMetadata {
             Some(Some(method)) => method,
             Some(None) => return Err(Metadata("The token_endpoint_auth_method is not supported.")),
         };
-        let wrong = RedirectUri("redirect_uris must be a list of at most 16 URIs.");
-        let redirect_uris = members.list("redirect_uris", wrong)?.unwrap_or_default();
+        let error = RedirectUri("redirect_uris must be a list of at most 16 URIs.");
+        let redirect_uris = members.list("redirect_uris", error)?.unwrap_or_default();
         if redirect_uris.is_empty() {
             return Err(RedirectUri("redirect_uris is missing."));
         }
-        let wrong = Metadata("post_logout_redirect_uris must be a list of at most 16 URIs.");
-        let post_logout_redirect_uris = members.list("post_logout_redirect_uris", wrong)?.unwrap_or_default();
+        let error = Metadata("post_logout_redirect_uris must be a list of at most 16 URIs.");
+        let post_logout_redirect_uris = members.list("post_logout_redirect_uris", error)?.unwrap_or_default();
         let kind = kind_of(auth_method);
         for uri in redirect_uris.iter().chain(&post_logout_redirect_uris) {
             check_redirect_uri(kind, uri).map_err(|error| RedirectUri(describe(error)))?;
         }
-        let wrong = Metadata("grant_types must be a list of at most 16 texts.");
-        let grant_types = members.list("grant_types", wrong)?;
+        let error = Metadata("grant_types must be a list of at most 16 texts.");
+        let grant_types = members.list("grant_types", error)?;
         let grant_types = grant_types.unwrap_or_else(|| vec![GrantType::AuthorizationCode.as_str()]);
         if !grant_types.contains(&GrantType::AuthorizationCode.as_str()) {
             return Err(Metadata("grant_types must contain authorization_code."));
         }
-        let wrong = Metadata("response_types must be a list of at most 16 texts.");
-        if members.list("response_types", wrong)?.is_some_and(|types| !types.contains(&"code")) {
+        let error = Metadata("response_types must be a list of at most 16 texts.");
+        if members.list("response_types", error)?.is_some_and(|types| !types.contains(&"code")) {
             return Err(Metadata("response_types must contain code."));
         }
         let scope =
             members.text("scope", "scope must be a text of at most 1024 bytes.")?.filter(|text| !text.is_empty());
         if scope.is_some_and(|scope| SpaceSeparated::from_spaced(scope).is_err()) {
-            return Err(Metadata("scope must be scopes with single spaces between them."));
+            return Err(Metadata("scope must be a list of scopes, separated by single spaces."));
         }
         let (jwks, jwks_uri) = members.keys()?;
-        let has_key = auth_method == ClientAuthMethod::PrivateKeyJwt;
-        if has_key && jwks.is_none() && jwks_uri.is_none() {
+        let uses_key = auth_method == ClientAuthMethod::PrivateKeyJwt;
+        if uses_key && jwks.is_none() && jwks_uri.is_none() {
             return Err(Metadata("private_key_jwt requires jwks or jwks_uri."));
         }
-        let wrong = "initiate_login_uri must be an https URL of at most 512 bytes without a fragment.";
-        let initiate_login_uri = members.text("initiate_login_uri", wrong)?;
+        let error = "initiate_login_uri must be an https URL of at most 512 bytes without a fragment.";
+        let initiate_login_uri = members.text("initiate_login_uri", error)?;
         if initiate_login_uri.is_some_and(|uri| !is_https(uri) || check_link_uri(uri).is_err()) {
-            return Err(Metadata(wrong));
+            return Err(Metadata(error));
         }
         let name = members.text("client_name", "client_name must be a text of at most 1024 bytes.")?;
         let client_uri = members.text("client_uri", "client_uri must be a text of at most 1024 bytes.")?;
@@ -135,14 +137,14 @@ impl ClientMetadata {
             auth_method: auth_method.as_str().to_owned(),
             scope: scope.map(str::to_owned),
             client_uri: client_uri.filter(|uri| is_https(uri)).map(str::to_owned),
-            jwks: jwks.filter(|_| has_key),
-            jwks_uri: jwks_uri.filter(|_| has_key).map(str::to_owned),
+            jwks: jwks.filter(|_| uses_key),
+            jwks_uri: jwks_uri.filter(|_| uses_key).map(str::to_owned),
             initiate_login_uri: initiate_login_uri.map(str::to_owned),
         })
     }
 
-    /// Reads a metadata document, the one at the URL `client_id` (section 4 of the draft). Its https redirect URIs must have the origin of the
-    /// document: the owner of one host must not get the codes of apps of other hosts.
+    /// Reads the metadata document at the URL `client_id` (draft-ietf-oauth-client-id-metadata-document, section 4). Its https
+    /// redirect URIs must have the origin of the document: the owner of one host must not get the codes of another host's apps.
     ///
     /// # Errors
     /// [`MetadataError`]
@@ -162,18 +164,18 @@ impl ClientMetadata {
             return Err(Metadata("token_endpoint_auth_method must be none or private_key_jwt."));
         }
         let origin = client_id.origin();
-        let is_elsewhere = |uri: &String| is_https(uri) && Url::parse(uri).is_ok_and(|url| url.origin() != origin);
-        if metadata.redirect_uris.iter().chain(&metadata.post_logout_redirect_uris).any(is_elsewhere) {
-            return Err(RedirectUri("An https redirect URI has another origin than the document."));
+        let has_other_origin = |uri: &String| is_https(uri) && Url::parse(uri).is_ok_and(|url| url.origin() != origin);
+        if metadata.redirect_uris.iter().chain(&metadata.post_logout_redirect_uris).any(has_other_origin) {
+            return Err(RedirectUri("An https redirect URI does not have the origin of the document."));
         }
-        if metadata.initiate_login_uri.iter().any(is_elsewhere) {
-            return Err(Metadata("initiate_login_uri has another origin than the document."));
+        if metadata.initiate_login_uri.iter().any(has_other_origin) {
+            return Err(Metadata("initiate_login_uri does not have the origin of the document."));
         }
         Ok(metadata)
     }
 
-    /// Reads the metadata of an app that registers itself (RFC 7591, section 3.1). Its `initiate_login_uri` must have the origin of a redirect
-    /// URI: the account page leads users only where they have been with the app.
+    /// Reads the metadata of an app that registers itself (RFC 7591, section 3.1). Its `initiate_login_uri` must have the origin
+    /// of a redirect URI, so that the account page links only to an origin to which users have returned after a sign-in.
     ///
     /// # Errors
     /// [`MetadataError`]
@@ -182,12 +184,13 @@ impl ClientMetadata {
         let origin = |uri: &String| Url::parse(uri).ok().map(|url| url.origin()).filter(Origin::is_tuple);
         let is_known = |uri: &String| metadata.redirect_uris.iter().any(|known| origin(known) == origin(uri));
         if !metadata.initiate_login_uri.iter().all(is_known) {
-            return Err(MetadataError::Metadata("initiate_login_uri has another origin than every redirect URI."));
+            return Err(MetadataError::Metadata("initiate_login_uri does not have the origin of a redirect URI."));
         }
         Ok(metadata)
     }
 }
 
+/// The error as a sentence for the developer of the client.
 const fn describe(error: RedirectUriError) -> &'static str {
     match error {
         RedirectUriError::Form => "A redirect URI must be an absolute URI of at most 512 printable ASCII characters.",
@@ -210,6 +213,7 @@ pub(super) mod testing {
 
     pub(in super::super) const URL: &str = "https://app.example.com/client.json";
 
+    /// Reads a valid document with these members changed.
     pub(in super::super) fn document(change: &[(&str, Value)]) -> Result<ClientMetadata, MetadataError> {
         let mut members = json!({
             "client_id": URL,
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_in_the_document_or_at_a_url_that_may_be_fetched() {
+    fn keys_are_in_the_document_or_at_an_https_url_of_a_host_name() {
         let method = || ("token_endpoint_auth_method", json!("private_key_jwt"));
         let keys = || ("jwks", json!({ "keys": [] }));
         let uri = |text: &str| ("jwks_uri", json!(text));
@@ -299,7 +303,7 @@ mod tests {
         assert_eq!((at_uri.jwks, at_uri.jwks_uri.as_deref()), (None, Some("https://keys.example.net/jwks")));
         let inline = document(&[method(), keys()]).unwrap();
         assert_eq!((inline.jwks.as_deref(), inline.jwks_uri), (Some("{\"keys\":[]}"), None));
-        // A public client needs none.
+        // A public client has no use for keys.
         let unused = document(&[uri("https://keys.example.net/jwks")]).unwrap();
         assert_eq!((unused.jwks, unused.jwks_uri), (None, None));
         assert!(document(&[method(), keys(), uri("https://keys.example.net/jwks")]).is_err());
@@ -319,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn registered_app_is_opened_only_where_its_users_have_been() {
+    fn initiate_login_uri_of_registration_must_have_origin_of_a_redirect_uri() {
         let registration = |uri: &str, redirect_uri: &str| {
             let members = json!({ "redirect_uris": [redirect_uri], "initiate_login_uri": uri });
             ClientMetadata::of_registration(members.as_object().unwrap())
