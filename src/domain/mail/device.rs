@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Browsers by a part of their user agent. A browser whose user agent also contains the part of another browser precedes that
-/// browser.
+/// Parts of user agents with the names of their browsers; the first part that occurs decides. A browser whose user agent also
+/// contains the part of another browser precedes that browser.
 const BROWSERS: [(&str, &str); 12] = [
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
@@ -21,7 +21,7 @@ const BROWSERS: [(&str, &str); 12] = [
     ("curl/", "curl"),
 ];
 
-/// Systems by a part of the user agent.
+/// Parts of user agents with the names of their systems; the first part that occurs decides.
 const SYSTEMS: [(&str, &str); 8] = [
     ("iPhone", "iPhone"),
     ("iPad", "iPad"),
@@ -33,14 +33,14 @@ const SYSTEMS: [(&str, &str); 8] = [
     ("Linux", "Linux"),
 ];
 
-/// A recognised device, such as `Firefox, Linux`. It never contains text that a client chose: an attacker could write to the
+/// A recognized device, such as `Firefox, Linux`. It never contains text that a client chose: an attacker could write to the
 /// account's owner that way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Device(String);
 
 impl Device {
-    /// The device of a `User-Agent` header. `None` if neither browser nor system is recognised.
+    /// The device of a `User-Agent` header. `None` if neither the browser nor the system is recognized.
     pub fn from_user_agent(user_agent: &str) -> Option<Self> {
         let find = |names: &[(&str, &'static str)]| {
             names.iter().find(|(part, _)| user_agent.contains(part)).map(|(_, name)| *name)

@@ -28,7 +28,7 @@ macro_rules! templates {
             /// All templates.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The stable name: of its files, in commands, metrics and the outbox.
+            /// The stable name, which files of templates, commands, metrics and the outbox use.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
             }
@@ -45,7 +45,7 @@ templates! {
     PasswordReset = "password_reset",
     /// The password was changed. [`MailData::PasswordChanged`]
     PasswordChanged = "password_changed",
-    /// The address was changed; to the old address. [`MailData::AddressChanged`]
+    /// The primary address was changed; sent to the old address. [`MailData::AddressChanged`]
     AddressChanged = "address_changed",
     /// A secondary address was added, removed or made the primary one. [`MailData::SecondaryAddressChanged`]
     SecondaryAddressChanged = "secondary_address_changed",
@@ -162,11 +162,11 @@ pub struct ActionOrigin {
     pub at: Timestamp,
     /// The client's address, if it is known.
     pub address: Option<IpAddr>,
-    /// The client's device, if it is recognised.
+    /// The client's device, if it is recognized.
     pub device: Option<Device>,
 }
 
-/// The facts of a notice.
+/// The origin of the action that a notice reports, and the "this wasn't me" link.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// When and from where the action was done.
@@ -237,7 +237,7 @@ pub enum MailData {
     },
     /// [`Template::PasswordChanged`]
     PasswordChanged {
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::AddressChanged`], to the old address.
@@ -255,7 +255,7 @@ pub enum MailData {
         change: AddressChange,
         /// The secondary address.
         secondary: String,
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::ConfirmAddress`], to the new address.
@@ -272,7 +272,7 @@ pub enum MailData {
     },
     /// [`Template::SecondFactorCode`]
     SecondFactorCode {
-        /// The code. There is no link: the code belongs where the sign-in was begun.
+        /// The code. There is no link: the code is typed where the sign-in began.
         #[serde(serialize_with = "expose")]
         code: SecretText,
         /// The time at which the code stops working. The mail is not sent after it.
@@ -294,12 +294,12 @@ pub enum MailData {
     },
     /// [`Template::NewDevice`]
     NewDevice {
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::SessionReuse`]
     SessionReuse {
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::AccountDisabled`]
@@ -313,19 +313,19 @@ pub enum MailData {
         change: FactorChange,
         /// The factor.
         factor: FactorKind,
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::RecoveryCodeUsed`]
     RecoveryCodeUsed {
         /// The number of unused recovery codes.
         remaining: u32,
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::PasskeyCopied`]
     PasskeyCopied {
-        /// The facts.
+        /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
     /// [`Template::RecoveryCodesLow`]
@@ -396,7 +396,7 @@ pub struct Mail {
     pub to: Recipient,
     /// The language: see [`Locale::choose`].
     pub locale: Locale,
-    /// The recipient's IANA time zone, in which the mail shows times. None or unknown: UTC.
+    /// The recipient's IANA time zone, in which the mail shows times. UTC if it is none or unknown.
     pub time_zone: Option<String>,
     /// The account that the mail is about, if there is one.
     pub account: Option<AccountId>,
@@ -404,7 +404,7 @@ pub struct Mail {
     pub data: MailData,
 }
 
-/// A mail for the outbox: [`crate::domain::mail::Mail`] with its data encrypted. `state.mailer` prepares it.
+/// A [`Mail`] for the outbox, with its data encrypted. `state.mailer` prepares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboxMail {
     /// The id.

@@ -28,7 +28,7 @@ pub enum RecipientError {
 }
 
 impl Recipient {
-    /// The recipient of an account's address. An internationalised domain is converted to ASCII.
+    /// The recipient of an account's address. An internationalized domain is converted to ASCII.
     ///
     /// # Errors
     /// [`RecipientError`]
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn internationalised_domain_is_converted_to_ascii() {
+    fn internationalized_domain_is_converted_to_ascii() {
         assert_eq!(recipient("Ann@Bücher.example").as_deref(), Ok("Ann@xn--bcher-kva.example"));
         assert_eq!(recipient("zoë@例え.テスト").as_deref(), Ok("zoë@xn--r8jz45g.xn--zckzah"));
         assert_eq!(recipient("ann@[192.0.2.1]").as_deref(), Ok("ann@[192.0.2.1]"));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn address_with_a_character_of_headers_or_commands_is_refused() {
+    fn address_with_a_character_that_headers_or_commands_interpret_is_refused() {
         for bad in [
             "a\r\nBcc: b@c.example@d.example",
             "a\nb@c.example",
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_of_rfc_5321_are_kept() {
+    fn address_longer_than_rfc_5321_allows_is_refused() {
         assert!(recipient(&format!("{}@b.example", "a".repeat(64))).is_ok());
         assert_eq!(recipient(&format!("{}@b.example", "a".repeat(65))), Err(RecipientError::LocalPart));
         assert_eq!(recipient(&format!("a@{}.example", "b".repeat(64))), Err(RecipientError::Domain));
