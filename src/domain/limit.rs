@@ -21,25 +21,25 @@ impl Quota {
     }
 }
 
-/// The result of taking a request from a quota.
+/// The result of counting a request against a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
-    /// When the quota will be full, in microseconds since the Unix epoch: the state to store.
+    /// When the quota will have refilled completely, in microseconds since the Unix epoch: the state to store.
     pub full_at: i64,
     /// How long to wait, if the quota is exhausted.
     pub refused_for: Option<Duration>,
 }
 
-/// Takes a request from `quota`. `full_at` is the stored [`Taken::full_at`], if any. A refused request takes nothing.
+/// Counts a request against `quota`. `full_at` is the stored [`Taken::full_at`], if any. A refused request is not counted.
 pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     let now = now.as_millis().saturating_mul(1000);
     let interval = quota.interval_micros();
-    let room = interval.saturating_mul(i64::from(quota.count));
+    let capacity = interval.saturating_mul(i64::from(quota.count));
     let before = full_at.map_or(now, |full_at| full_at.max(now));
     let after = before.saturating_add(interval);
-    let over = after.saturating_sub(now).saturating_sub(room);
-    if over > 0 {
-        return Taken { full_at: before, refused_for: Some(Duration::from_micros(over.unsigned_abs())) };
+    let excess = after.saturating_sub(now).saturating_sub(capacity);
+    if excess > 0 {
+        return Taken { full_at: before, refused_for: Some(Duration::from_micros(excess.unsigned_abs())) };
     }
     Taken { full_at: after, refused_for: None }
 }
@@ -53,7 +53,7 @@ macro_rules! limit_policies {
         }
 
         impl LimitPolicy {
-            /// All of them.
+            /// All limits.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
             /// The stable name.
@@ -93,25 +93,25 @@ limit_policies! {
     RegistrationAccount = "registration-account",
     /// Registrations at the service.
     RegistrationService = "registration-service",
-    /// Changes of passwords from an address, or from its /64.
+    /// Password changes from an address, or from its /64.
     PasswordChangeAddress = "password-change-address",
-    /// Changes of passwords from a wider IPv6 network.
+    /// Password changes from a wider IPv6 network.
     PasswordChangeNetwork = "password-change-network",
-    /// Changes of an account's password by a session.
+    /// Password changes by a session of an account.
     PasswordChangeAccount = "password-change-account",
-    /// Changes of passwords at the service.
+    /// Password changes at the service.
     PasswordChangeService = "password-change-service",
-    /// Links and codes of mails, from an address, or from its /64.
+    /// Requests for mails with links and codes, and uses of them, from an address, or from its /64.
     RecoveryAddress = "recovery-address",
-    /// Links and codes of mails, from a wider IPv6 network.
+    /// Requests for mails with links and codes, and uses of them, from a wider IPv6 network.
     RecoveryNetwork = "recovery-network",
-    /// Links and codes of mails, at the service.
+    /// Requests for mails with links and codes, and uses of them, at the service.
     RecoveryService = "recovery-service",
-    /// Ceremonies of passkeys from an address, or from its /64.
+    /// Passkey ceremonies from an address, or from its /64.
     PasskeyAddress = "passkey-address",
-    /// Ceremonies of passkeys from a wider IPv6 network.
+    /// Passkey ceremonies from a wider IPv6 network.
     PasskeyNetwork = "passkey-network",
-    /// Ceremonies of passkeys at the service.
+    /// Passkey ceremonies at the service.
     PasskeyService = "passkey-service",
     /// Authorization requests from an address, or from its /64.
     AuthorizationAddress = "authorization-address",
@@ -166,7 +166,7 @@ impl fmt::Display for LimitPolicy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests: {policy}")]
 pub struct LimitExceeded {
-    /// The limit that was reached.
+    /// The limit that was exceeded.
     pub policy: LimitPolicy,
     /// The requests that it allows.
     pub quota: Quota,
@@ -177,45 +177,45 @@ pub struct LimitExceeded {
 /// The waits after failed logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// Failures without a wait.
+    /// The number of failures without a wait.
     pub free: u32,
-    /// The wait after the first failure beyond those; doubles with each further one.
+    /// The wait after the first failure beyond [`Self::free`]. Each further failure doubles the wait.
     pub first: Duration,
     /// The longest wait.
     pub max: Duration,
-    /// How long an account knows a device or a network after a login from it.
+    /// How long after a login the account recognizes its device and network.
     pub known_for: Duration,
-    /// The maximum number of devices and networks that an account knows; the least recently seen one is forgotten first.
+    /// The maximum number of devices and networks that an account recognizes. The least recently seen one is forgotten first.
     pub max_known: u32,
 }
 
 impl Backoff {
-    /// Failures without a wait at a known device or network: twenty times as many. Logins in progress count as failures until
-    /// they succeed, and a known network may belong to a busy program.
+    /// The number of failures without a wait from a recognized device or network: twenty times [`Self::free`]. Logins in
+    /// progress count as failures until they succeed, and a busy program may send many logins from one network.
     pub fn free_where_recognized(self) -> u32 {
         self.free.saturating_mul(20)
     }
 }
 
-/// The waits after wrong codes of a second factor, for each account, kind of factor and known device; all unknown devices share
-/// one count.
+/// The waits after wrong codes of a second factor. Each account, kind of factor and recognized device has a count of its own;
+/// all other devices share one count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FactorBackoff {
-    /// Wrong codes without a wait.
+    /// The number of wrong codes without a wait.
     pub free: u32,
-    /// The wait after the first wrong code beyond those; doubles with each further one.
+    /// The wait after the first wrong code beyond [`Self::free`]. Each further wrong code doubles the wait.
     pub first: Duration,
     /// The longest wait.
     pub max: Duration,
 }
 
 impl FactorBackoff {
-    /// How long wrong codes are remembered: a day, or twice the longest wait.
+    /// How long wrong codes are counted: a day, or twice the longest wait if that is longer.
     pub fn retention(self) -> Duration {
         Duration::from_hours(24).max(2 * self.max)
     }
 
-    /// How many codes can be tried within `window`, by an attacker who waits only as long as required.
+    /// The number of codes that an attacker can try within `window`, waiting only as long as required.
     pub fn attempts_within(self, window: Duration) -> u32 {
         let (mut attempts, mut elapsed) = (self.free.saturating_add(1), Duration::ZERO);
         loop {
@@ -253,8 +253,8 @@ mod tests {
         assert_eq!(take(quota, full_at, at(10_000)).refused_for, None);
     }
 
-    /// The calculation of docs/factors.md: a code of an authenticator app has six digits, three of them are valid at a time, and
-    /// an account has at most two authenticator apps.
+    /// The calculation in docs/factors.md. A code of an authenticator app has six digits, three codes are valid at a time, and an
+    /// account has at most two authenticator apps.
     #[test]
     fn guessing_a_code_within_a_day_succeeds_less_often_than_once_in_ten_thousand() {
         let minutes = |count| Duration::from_mins(count);
