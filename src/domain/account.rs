@@ -94,7 +94,7 @@ impl Username {
         if text.contains(|c| is_deceptive(c) && !c.is_control()) {
             return Err(NameError::HiddenCharacters);
         }
-        // Composed first, so that letters with combining marks count as letters.
+        // Checks the composed form (NFC), so that letters with combining marks count as letters.
         let key = comparison_key(text);
         let ok = (1..=64).contains(&text.chars().count())
             && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -200,20 +200,20 @@ impl fmt::Display for Roles {
 /// An account as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The `sub` of its tokens. Never reused for another account.
+    /// The `sub` of the account's tokens. Never reused for another account.
     pub id: AccountId,
-    /// Unique by [`Email::key`]. Empty after another person has verified the address.
+    /// The primary address, unique by [`Email::key`]. Empty after another person has verified the address.
     pub email: Email,
     /// Whether the address was shown to belong to the account's owner, here or at the system the account was imported from.
     /// An address that is not verified belongs to nobody (I13).
     pub email_verified: bool,
-    /// Optional; unique by [`Username::key`].
+    /// The username, if any; unique by [`Username::key`].
     pub username: Option<Username>,
-    /// The hash that its password is checked against. None for an account that can't sign in with a password.
+    /// The hash of the password. None for an account that can't sign in with a password.
     pub password_hash: Option<PasswordHash>,
-    /// May be empty.
+    /// The roles; may be empty.
     pub roles: Roles,
-    /// The time at which the account was disabled, if it is.
+    /// The time at which the account was disabled; none while it is enabled.
     pub disabled_at: Option<Timestamp>,
     /// When the account will be deleted, if its owner asked for that. A sign-in before then cancels the deletion.
     pub deletion_at: Option<Timestamp>,
@@ -228,15 +228,15 @@ pub struct Account {
     pub epoch: Epoch,
     /// Incremented by every change to a claim of the account's access tokens, such as its roles (I16).
     pub claims_version: ClaimsVersion,
-    /// The kinds of second factors that it has.
+    /// The kinds of second factors that the account has.
     pub factors: Factors,
     /// Incremented by every change of the account's factors.
     pub factors_version: FactorsVersion,
-    /// When a sign-in first found that the account must have a second factor and has none (`factors.required`).
+    /// When a sign-in first found that the account has no second factor, although `factors.required` demands one.
     pub factor_required_at: Option<Timestamp>,
 }
 
-/// How often the claims of an account have changed. Access tokens with an older version are refused (I16).
+/// The number of changes to the claims of an account. Access tokens with an older version are refused (I16).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ClaimsVersion(pub u32);
 
@@ -253,13 +253,14 @@ impl ClaimsVersion {
 pub struct ClaimsStamp {
     /// The current version.
     pub version: ClaimsVersion,
-    /// When the version became current, by the clock of the node that changed the claims; none if it came with a sign-in.
+    /// When the version became current, by the clock of the node that changed the claims. None if a sign-in stored the version.
     pub changed_at: Option<Timestamp>,
 }
 
 impl ClaimsStamp {
-    /// Whether an access token's claims may be older than the account's. `issued_at` is the token's `iat`, in seconds since the
-    /// Unix epoch: it decides for a token without a version, which a release before 0.2 has issued.
+    /// Whether the claims of an access token may be older than the account's. `version` is the token's version of claims, and
+    /// `issued_at` its `iat`, in seconds since the Unix epoch. Tokens that a release before 0.2 has issued have no version:
+    /// their `iat` decides.
     pub fn outdates(&self, version: Option<ClaimsVersion>, issued_at: i64) -> bool {
         match version {
             Some(version) => version < self.version,
@@ -269,7 +270,8 @@ impl ClaimsStamp {
 }
 
 impl Account {
-    /// The address of an identifier, if it is not the primary one. An account that is found by such an address has verified it.
+    /// The e-mail address in `identifier`, if it is not the account's primary one. If a lookup by this address has found the
+    /// account, the account has verified the address.
     pub fn other_email(&self, identifier: &Identifier) -> Option<Email> {
         match identifier {
             Identifier::Email(typed) if identifier.key() != self.email.key() => Some(Email(typed.clone())),
@@ -277,7 +279,8 @@ impl Account {
         }
     }
 
-    /// Whether the account owns the identifier by which it was found: an unverified primary address belongs to nobody (I13).
+    /// Whether the account owns the identifier by which a lookup has found it. An unverified primary address belongs to nobody
+    /// (I13).
     pub fn owns(&self, identifier: &Identifier) -> bool {
         self.email_verified || self.other_email(identifier).is_some()
     }
@@ -288,7 +291,7 @@ impl Account {
     }
 }
 
-/// How often an account's sessions were ended by a change to the account.
+/// The number of changes to an account that have ended its sessions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 
@@ -386,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn username_that_can_be_mistaken_for_something_else_is_refused() {
+    fn username_that_resembles_an_address_id_or_other_name_is_refused() {
         for (bad, why) in [
             ("ann@example", NameError::Username),
             ("8281cec3-5b48-46eb-a41d-72c15ec3f9e2", NameError::UsernameIsUuid),

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::account::{Roles, RolesError};
 
-/// The highest size of the metadata in a token, in bytes of JSON.
+/// The maximum size of the metadata in a token, in bytes of JSON.
 pub const MAX_TOKEN_METADATA: usize = 1024;
 
-/// The claims of an account beside its roles. Empty unless the configuration asks for them (`token.email_verified`,
-/// `token.app_metadata`); an empty one costs a session nothing.
+/// The claims of an account beside its roles. Empty unless the configuration enables them (`token.email_verified`,
+/// `token.app_metadata`). An empty value takes no space in a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdditionalClaims(Option<Box<Members>>);
 
@@ -22,10 +22,10 @@ struct Members {
     app_metadata: Map<String, Value>,
 }
 
-/// Text that holds no roles and claims.
+/// Why a text does not encode roles and claims.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClaimsTextError {
-    /// See [`RolesError`].
+    /// The roles are invalid.
     #[error(transparent)]
     Roles(#[from] RolesError),
     /// The claims beside the roles are not JSON.

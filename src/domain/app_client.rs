@@ -36,7 +36,7 @@ impl ClientKind {
 /// How a client authenticates (OpenID Connect Core 1.0, section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuthMethod {
-    /// Not at all: a public client.
+    /// The client does not authenticate: it is public.
     None,
     /// A secret by HTTP Basic.
     SecretBasic,
@@ -107,20 +107,21 @@ impl GrantType {
 /// The registration of a client that signs users in. Empty for services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppSettings {
-    /// The name that pages and lists show; the `client_id` if it has none.
+    /// The name that pages and lists show. Without a name, they show the `client_id`.
     pub name: Option<String>,
     /// Where authorization responses may go.
     pub redirect_uris: Vec<String>,
     /// Where a browser may go after sign-out.
     pub post_logout_redirect_uris: Vec<String>,
-    /// The grants that it may exchange for tokens.
+    /// The types of grants that the client may exchange for tokens.
     pub grant_types: Vec<GrantType>,
-    /// The only authentication method that is accepted; none for any that it has credentials for.
+    /// The only authentication method that is accepted. None accepts every method for which the client has credentials.
     pub auth_method: Option<ClientAuthMethod>,
     /// Whether users consent before their first sign-in.
     pub asks_consent: bool,
-    /// Whether PKCE may be left out, for a program that does not know it. Only for clients that authenticate, and only in requests with a
-    /// `nonce`, by which the app must recognize a code that an attacker injects into it (RFC 9700, sections 2.1.1 and 4.5.3.2).
+    /// Whether requests may omit PKCE, for a program that does not support it. Applies only to clients that authenticate, and only
+    /// to requests with a `nonce`: the app must check the `nonce` to detect a code that an attacker has injected (RFC 9700,
+    /// sections 2.1.1 and 4.5.3.2).
     pub without_pkce: bool,
     /// A logo for the pages.
     pub logo_uri: Option<String>,
@@ -141,8 +142,8 @@ impl AppSettings {
         matches_any(&self.redirect_uris, uri)
     }
 
-    /// The address that lets the app start a sign-in at `issuer` (OpenID Connect Core 1.0, section 4), with the app's home page as its
-    /// target. None if the app has no `initiate_login_uri`.
+    /// The URL that makes the app start a sign-in at `issuer` (OpenID Connect Core 1.0, section 4) and then open its home page.
+    /// None if the app has no `initiate_login_uri`.
     pub fn initiate_login_url(&self, issuer: &str, login_hint: Option<&str>) -> Option<String> {
         let mut url = Url::parse(self.initiate_login_uri.as_deref()?).ok()?;
         let mut query = url.query_pairs_mut();
@@ -166,13 +167,13 @@ impl AppSettings {
 /// Why a text can't be registered as a redirect URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectUriError {
-    /// The text is no absolute URI, or longer than 512 bytes.
+    /// The text is not an absolute URI, is longer than 512 bytes, or has characters that are not printable ASCII.
     #[error("must be an absolute URI of at most 512 printable ASCII characters")]
     Form,
     /// The URI has a fragment (RFC 6749, section 3.1.2) or a user name.
     #[error("must have no fragment and no user name")]
     Fragment,
-    /// The scheme could be intercepted or run code.
+    /// Responses to a URI with this scheme could be intercepted, or the scheme could run code.
     #[error(
         "must be https, or http on 127.0.0.1, [::1] or localhost, or, for public clients, a scheme with a dot such as com.example.app"
     )]
@@ -207,20 +208,20 @@ pub fn check_link_uri(uri: &str) -> Result<(), RedirectUriError> {
     check_redirect_uri(ClientKind::Web, uri)
 }
 
-/// Whether only one web server can receive what is sent to `uri`. Any program of the device may listen on a loopback address or
-/// claim a scheme of its own (RFC 8252, section 8.6).
+/// Whether only one web server can receive a response that is sent to `uri`. In contrast, any program on the device may listen on
+/// a loopback address or claim a scheme of its own (RFC 8252, section 8.6).
 pub fn is_owned_by_a_server(uri: &str) -> bool {
     Url::parse(uri).is_ok_and(|url| url.scheme() == "https")
 }
 
+/// Whether `uri` is one of the registered URIs, or differs from one only in the port of a loopback address.
 fn matches_any(registered: &[String], uri: &str) -> bool {
-    registered
-        .iter()
-        .any(|known| known == uri || split_loopback(known).is_some_and(|known| split_loopback(uri) == Some(known)))
+    let loopback = split_loopback(uri);
+    registered.iter().any(|known| known == uri || (loopback.is_some() && split_loopback(known) == loopback))
 }
 
-/// The host and, after the port, the rest of an http URI on a loopback address. Compares texts, so that no two parsers can
-/// disagree.
+/// Splits an http URI on a loopback address into its host and the text after the port. Returns `None` for any other URI. Works
+/// on the text of the URI, so that no two parsers can disagree.
 fn split_loopback(uri: &str) -> Option<(&str, &str)> {
     let rest = uri.strip_prefix("http://")?;
     let (host, rest) =

@@ -1,5 +1,5 @@
-//! Entries of the audit log: security events, their actors and their subjects. They contain no secrets, and nothing that was
-//! typed as a name, since people type passwords there.
+//! Entries of the audit log: security events, their actors and their subjects. Entries contain no secrets, and no text that a
+//! user typed as a name, since users type passwords into that field by mistake.
 
 use std::{fmt, net::IpAddr};
 
@@ -94,18 +94,18 @@ named_enum! {
         RecoveryCodesMade = "recovery_codes_made",
         /// A recovery code replaced a second factor; `detail` is the number of codes that are left.
         RecoveryCodeUsed = "recovery_code_used",
-        /// A device was remembered: it may skip the second factor for a time; `detail` is its id.
+        /// A device was remembered, and may skip the second factor for a time; `detail` is its id.
         DeviceRemembered = "device_remembered",
-        /// Remembered devices were forgotten by the account's owner, their number is in `count`; `detail` is the id of a single one.
+        /// The account's owner removed remembered devices; `count` is their number, and `detail` the id if it was a single device.
         DeviceForgotten = "device_forgotten",
         /// A session was ended before it expired; `reason` is the cause.
         SessionEnded = "session_ended",
-        /// Sessions of an account were ended, their number is in `count`; `reason` is the cause.
+        /// Sessions of an account were ended; `count` is their number and `reason` the cause.
         SessionsEnded = "sessions_ended",
         /// A superseded refresh token was presented, and its session was ended.
         RefreshReuse = "refresh_reuse",
-        /// A superseded refresh token was presented by another client than the one that had used it, and answered with the
-        /// current one; the repeat was counted.
+        /// A client other than the one that had used a refresh token presented the superseded token again. It was answered with
+        /// the current token, and the repeat was counted.
         RefreshRepeat = "refresh_repeat",
         /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
@@ -125,17 +125,17 @@ named_enum! {
         ClientSecretRotated = "client_secret_rotated",
         /// The owner of an account allowed a client to sign them in; `detail` lists the scopes.
         ConsentGiven = "consent_given",
-        /// The owner of an account withdrew what they had allowed a client.
+        /// The owner of an account withdrew the consent to a client.
         ConsentWithdrawn = "consent_withdrawn",
         /// An authorization code was issued to a client.
         CodeIssued = "code_issued",
-        /// The use of an authorization code was refused; it was used before, and its session was ended.
+        /// An authorization code was used again: the use was refused, and the session of the first use was ended.
         CodeReuse = "code_reuse",
         /// The authentication of a service client failed; successful ones are not recorded.
         ClientAuthentication = "client_authentication",
         /// A rate limit was exceeded; `detail` is its name.
         RateLimit = "rate_limit",
-        /// Events that were not recorded; `count` is their number and `detail` their kind.
+        /// Events were not recorded; `count` is their number and `detail` their kind.
         Lost = "lost",
     }
 }
@@ -233,7 +233,7 @@ pub struct Entry {
 pub struct EventFacts {
     /// The kind of event.
     pub event: AuditEvent,
-    /// The outcome of an event.
+    /// The outcome.
     pub outcome: Outcome,
     /// The reason, one of a fixed set of texts.
     pub reason: Option<&'static str>,

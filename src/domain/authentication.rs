@@ -150,7 +150,7 @@ impl Acr {
 /// The last authentication of a session's user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authentication {
-    /// The time: the claim `auth_time`.
+    /// The time of the authentication: the claim `auth_time`.
     pub at: Timestamp,
     /// The methods: the claim `amr`.
     pub methods: AuthenticationMethods,
@@ -161,8 +161,9 @@ pub struct Authentication {
 impl Authentication {
     /// The effective authentication of a session at `now`: combines the authentication at sign-in (`self`) with the last step-up.
     ///
-    /// Within `ttl`, the step-up is the result. Afterwards, the result has the lower of the two levels, because a strong sign-in long
-    /// ago and a weak step-up later are no strong recent authentication, and keeps the time of the step-up.
+    /// Until `ttl` after the step-up, the result is the step-up. Later, the result has the methods and the level of whichever
+    /// authentication has the lower level, and the time of the step-up. A strong sign-in long ago and a weak step-up later do not
+    /// add up to a strong and recent authentication.
     #[must_use]
     pub fn with_step_up(self, step_up: Option<Self>, ttl: Duration, now: Timestamp) -> Self {
         match step_up {

@@ -55,8 +55,8 @@ impl Prompt {
     }
 }
 
-/// A validated authorization request: the client and the redirect URI can be trusted, PKCE is present, and the scopes and resources are
-/// the client's.
+/// A validated authorization request. The client and the redirect URI can be trusted, PKCE is present unless the client may omit
+/// it, and the client may request the scopes and resources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthorizationRequest {
     /// The client.
@@ -65,11 +65,11 @@ pub struct AuthorizationRequest {
     pub redirect_uri: String,
     /// How the response reaches the client.
     pub response_mode: ResponseMode,
-    /// The parameter `state`, returned as it is.
+    /// The parameter `state`, returned unmodified.
     pub state: Option<String>,
-    /// The scopes that would be granted, separated by spaces: those of the request that the client may have.
+    /// The requested scopes that the client may have, separated by spaces.
     pub scope: String,
-    /// The resources (RFC 8707) that the access tokens would be for; empty for the service itself.
+    /// The resources (RFC 8707) for which the access tokens are requested; empty for the service itself.
     pub resources: Vec<String>,
     /// The parameter `nonce`, returned in the ID token.
     pub nonce: Option<String>,
@@ -77,7 +77,7 @@ pub struct AuthorizationRequest {
     pub code_challenge: String,
     /// The parameter `prompt`.
     pub prompt: Prompt,
-    /// The parameter `max_age` in seconds: an older authentication has to be repeated.
+    /// The parameter `max_age` in seconds: a user who authenticated longer ago authenticates again.
     pub max_age: Option<u64>,
     /// The level that the session must have: the lowest of `acr_values` that this service knows; 0 for any.
     pub acr: u8,
@@ -107,7 +107,7 @@ impl AuthorizationRequest {
 pub struct AuthorizationResponse {
     /// The redirect URI.
     pub redirect_uri: String,
-    /// How it is sent.
+    /// How the response is sent.
     pub mode: ResponseMode,
     /// The parameters: `code` or `error`, `state`, and `iss` (RFC 9207). `Debug` shows the code: don't log it.
     pub parameters: Vec<(&'static str, String)>,

@@ -1,4 +1,4 @@
-//! Challenges of sign-ins: what was proved so far, and what is still required.
+//! Challenges of sign-ins: the authentication so far, and the step that is still required.
 
 use super::{
     account::Epoch, authentication::Authentication, clock::Timestamp, factor::FactorsVersion, ids::AccountId,
@@ -32,7 +32,8 @@ impl ChallengePurpose {
     }
 }
 
-/// A sign-in that waits for a second factor. It works for the account as it was, and for the client that began it.
+/// A sign-in that waits for a second factor. Only the client that began the sign-in can complete it, and only while the epoch
+/// and the factors of the account are unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSignIn {
     /// The flow.

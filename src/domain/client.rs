@@ -17,7 +17,7 @@ pub struct ClientId(String);
 /// Why a text is not a valid `client_id`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientIdError {
-    /// The text is empty, too long, or contains other characters.
+    /// The text is empty, too long, or contains a character that is not allowed.
     #[error("must have 1 to 64 ASCII letters, digits, dots, underscores or hyphens")]
     Form,
     /// The text is a UUID, and so could be mistaken for the `sub` of an account (RFC 9068, section 5).
@@ -57,7 +57,7 @@ impl fmt::Display for ClientId {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceSeparated(Vec<String>);
 
-/// An item is empty or contains a character that is not allowed.
+/// Contains the item that is empty or contains a character that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} must be printable ASCII characters without spaces, quotes and backslashes")]
 pub struct InvalidItem(pub String);
@@ -160,16 +160,16 @@ pub struct FormerSecret {
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`. For a client that no operator has registered, a reference to it: see [`Client::client_id`].
+    /// The `client_id`. For a client that no operator has registered, a reference to the `client_id`: see [`Client::client_id`].
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
-    /// How it signs users in; empty for services.
+    /// How the client signs users in; empty for services.
     pub app: AppSettings,
-    /// The scopes that its tokens may have: its own, and those of its users.
+    /// The scopes that tokens may have: the tokens of the client itself, and those of its users.
     pub scopes: SpaceSeparated,
-    /// The audiences of its tokens. For a service, also of the tokens that it may introspect and revoke; for an app, the
-    /// resources that it may request (RFC 8707).
+    /// The audiences of the client's tokens. A service may also introspect and revoke tokens with these audiences; an app may
+    /// request them as resources (RFC 8707).
     pub audiences: SpaceSeparated,
     /// The public keys, a JWK Set (RFC 7517, section 5).
     pub jwks: Option<String>,
@@ -177,9 +177,9 @@ pub struct Client {
     pub secret: ClientSecretHash,
     /// The previous secret, if any.
     pub former_secret: Option<FormerSecret>,
-    /// When it was created.
+    /// When the client was created.
     pub created_at: Timestamp,
-    /// When it was disabled, if it is.
+    /// When the client was disabled; none while it is enabled.
     pub disabled_at: Option<Timestamp>,
     /// The `client_id` and the metadata of a client that no operator has registered; none for all others.
     pub dynamic: Option<Box<DynamicClient>>,
@@ -191,22 +191,22 @@ impl Client {
         self.disabled_at.is_none()
     }
 
-    /// The `client_id` that it sends, and that tokens and lists show.
+    /// The `client_id` that the client sends, and that tokens and lists show.
     pub fn client_id(&self) -> &str {
         self.dynamic.as_ref().map_or(self.id.as_str(), |dynamic| &dynamic.client_id)
     }
 
-    /// Whether it is a service: apps may not introspect tokens, nor follow the revocations.
+    /// Whether the client is a service. Only services may introspect tokens and follow the revocation feed.
     pub const fn is_service(&self) -> bool {
         matches!(self.kind, ClientKind::Service)
     }
 
-    /// Whether it may exchange such a grant for tokens.
+    /// Whether the client may exchange a grant of this type for tokens.
     pub fn may_use(&self, grant: GrantType) -> bool {
         self.app.grant_types.contains(&grant)
     }
 
-    /// Whether it may authenticate by this method.
+    /// Whether the client may authenticate by this method.
     pub fn accepts(&self, method: ClientAuthMethod) -> bool {
         match (self.kind, self.app.auth_method) {
             (ClientKind::Public, _) => method == ClientAuthMethod::None,

@@ -84,7 +84,7 @@ pub struct Revocation {
     pub target: RevocationTarget,
     /// The reason.
     pub reason: Reason,
-    /// The time, by the clock of the node that revoked it.
+    /// The time of the revocation, by the clock of the node that revoked.
     pub at: Timestamp,
 }
 

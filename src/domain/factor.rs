@@ -1,4 +1,4 @@
-//! Second factors: what an account's owner can show besides the password or a mail.
+//! Second factors: proofs that an account's owner can show besides the password or a mail.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum FactorKind {
     Totp = 0,
     /// A passkey (WebAuthn).
     Passkey = 1,
-    /// A code that was shown when the first factor was made.
+    /// A code that was shown when the first factor was added.
     RecoveryCode = 2,
     /// A code of a mail.
     EmailCode = 3,
@@ -58,7 +58,7 @@ impl Factors {
         Self(if matches!(kind, FactorKind::EmailCode) { bits & !EMAIL_CODE_SUSPENDED } else { bits })
     }
 
-    /// The set with codes by mail suspended, or not. Without codes by mail, the same set.
+    /// The set with codes by mail suspended, or not. A set without codes by mail is returned unchanged.
     ///
     /// A password that was set with a mail proves the mailbox only, as a code by mail does. The two together are one factor, so
     /// the codes are suspended until the owner shows another factor after that password.
@@ -135,7 +135,7 @@ impl FactorPolicy {
     }
 }
 
-/// How often the factors of an account have changed.
+/// The number of changes to the factors of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FactorsVersion(pub u32);
 
@@ -177,11 +177,11 @@ mod tests {
     }
 
     #[test]
-    fn recovery_codes_alone_require_no_second_factor() {
-        let of = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
-        assert!(!of(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).has_aal2_factor());
-        assert!(of(&[FactorKind::Totp]).has_aal2_factor() && of(&[FactorKind::Passkey]).has_aal2_factor());
-        assert!(of(&[FactorKind::EmailCode]).has_any() && !of(&[FactorKind::RecoveryCode]).has_any());
+    fn recovery_codes_alone_are_no_second_factor() {
+        let factors = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
+        assert!(!factors(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).has_aal2_factor());
+        assert!(factors(&[FactorKind::Totp]).has_aal2_factor() && factors(&[FactorKind::Passkey]).has_aal2_factor());
+        assert!(factors(&[FactorKind::EmailCode]).has_any() && !factors(&[FactorKind::RecoveryCode]).has_any());
     }
 
     #[test]

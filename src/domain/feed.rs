@@ -33,6 +33,7 @@ impl FeedPosition {
 
     /// Parses the text that [`fmt::Display`] writes.
     pub fn parse(text: &str) -> Option<Self> {
+        // `1` is the version of the format.
         let digits = text.strip_prefix("1-").filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
         digits.parse().ok().map(Timestamp::from_millis).map(Self)
     }

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A language of mails.
+/// A language of mails and pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Locale {
@@ -48,8 +48,8 @@ impl Locale {
         Self::ALL.into_iter().find(|locale| locale.as_str().eq_ignore_ascii_case(language))
     }
 
-    /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported one of the highest weight,
-    /// the first of equal ones. Only the first 32 entries count.
+    /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported language with the highest
+    /// weight, and the first of several with equal weights. Only the first 32 entries count.
     pub fn from_accept_language(header: &str) -> Option<Self> {
         let mut best: Option<(Self, f32)> = None;
         for entry in header.split(',').take(32) {

@@ -1,5 +1,5 @@
-//! One-time tokens: the links and codes of mails. A token is issued for a purpose and an account, and for the state that the
-//! account has then: it stops working when that state changes (I11).
+//! One-time tokens: the links and codes of mails. A token is issued for a purpose, an account and the current state of the
+//! account. It stops working when that state changes (I11).
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use super::{clock::Timestamp, ids::AccountId};
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Wrong codes after which the code of a mail stops working. Its link still works, so that attackers who guess codes do not lock
-/// the owner out.
+/// The number of wrong codes after which the code of a mail stops working. The link of the mail still works, so that attackers
+/// who guess codes do not lock the owner out.
 pub const CODE_ATTEMPTS: u8 = 5;
 
 /// The purpose of a token.
@@ -63,7 +63,7 @@ impl TokenPurpose {
         }
     }
 
-    /// The byte that stands for it in tokens and in Redis.
+    /// The byte that stands for the purpose in tokens and in Redis.
     pub const fn byte(self) -> u8 {
         match self {
             Self::VerifyEmail => b'v',
@@ -97,7 +97,7 @@ impl TokenPurpose {
     /// The maximum number of live tokens of an account for this purpose; a further one replaces the oldest.
     pub const fn max_live(self) -> u32 {
         match self {
-            // each belongs to another mail about another event or address
+            // Each token belongs to a mail about a different event or address.
             Self::UndoEmailChange | Self::SecureAccount | Self::AddEmail => 8,
             // One for each pending sign-in, so that an attacker who knows the password does not replace the owner's token. The
             // mails are limited (`limits.factor_mail_per_account`).
@@ -107,7 +107,7 @@ impl TokenPurpose {
     }
 }
 
-/// The state for which a token was issued, as a digest.
+/// A digest of the account's state for which a token was issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding(pub [u8; 16]);
 
@@ -122,11 +122,11 @@ pub struct StoredToken {
     pub link: [u8; 32],
     /// The keyed digest of the code.
     pub code: [u8; 32],
-    /// The state that it was issued for.
+    /// The account's state that the token was issued for.
     pub binding: Binding,
-    /// When it was issued.
+    /// When the token was issued.
     pub issued_at: Timestamp,
-    /// When it stops working.
+    /// When the token stops working.
     pub expires_at: Timestamp,
 }
 

@@ -1,4 +1,5 @@
-//! Passkeys: public key credentials of WebAuthn level 3. Only public data; the private key stays in the authenticator.
+//! Passkeys: public key credentials of WebAuthn level 3. These types hold only public data; the private key stays in the
+//! authenticator.
 
 use std::{fmt, str::FromStr};
 
@@ -20,7 +21,7 @@ impl CredentialId {
     /// The longest id in bytes.
     pub const MAX_LENGTH: usize = 1023;
 
-    /// An id of these bytes; none if there are none or too many.
+    /// Wraps an id. Returns `None` if it is empty or longer than [`Self::MAX_LENGTH`].
     pub fn new(bytes: Vec<u8>) -> Option<Self> {
         (1..=Self::MAX_LENGTH).contains(&bytes.len()).then_some(Self(bytes))
     }
@@ -101,14 +102,14 @@ pub struct Passkey {
     pub credential: CredentialId,
     /// The public key: a COSE key as CBOR (RFC 9052, section 7).
     pub public_key: Vec<u8>,
-    /// The name that the owner gave to it.
+    /// The name that the owner gave to the passkey.
     pub name: PasskeyName,
     /// The model of the authenticator.
     pub aaguid: Aaguid,
     /// How the browser may reach the authenticator, separated by spaces: hints such as `internal` and `usb`.
     pub transports: String,
-    /// Whether the browser says that the credential can be found without its id, and so used without a username. None if it
-    /// does not say.
+    /// Whether the browser says that the credential can be found without its id, and so used without a username. None if the
+    /// browser does not say.
     pub discoverable: Option<bool>,
     /// Whether the private key can leave the authenticator, for a backup or another device. Never changes.
     pub backup_eligible: bool,
@@ -132,14 +133,14 @@ impl Passkey {
     }
 }
 
-/// The changes by a use of a passkey.
+/// The changes to a passkey when it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasskeyUse {
     /// The signature counter.
     pub counter: u32,
     /// Whether there is a copy of the private key.
     pub backed_up: bool,
-    /// The time of the sign-in; none if the sign-in needs more.
+    /// The time of the sign-in; none if the sign-in still needs another factor.
     pub used_at: Option<Timestamp>,
 }
 

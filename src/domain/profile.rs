@@ -4,21 +4,21 @@ use serde_json::{Map, Value};
 
 use super::text::is_deceptive;
 
-/// The highest size of each kind of metadata, in bytes of JSON.
+/// The maximum size of each kind of metadata, in bytes of JSON.
 pub const MAX_METADATA: usize = 4096;
 
 /// The profile of an account.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Profile {
-    /// A name for people.
+    /// The name that is shown to people.
     pub display_name: Option<String>,
     /// The language of mails (BCP 47).
     pub locale: Option<LanguageTag>,
     /// The time zone of times in mails (IANA).
     pub time_zone: Option<TimeZoneName>,
-    /// Written by operators and service clients only.
+    /// Metadata that only operators and service clients write.
     pub app_metadata: Metadata,
-    /// Written by the owner.
+    /// Metadata that the owner writes.
     pub user_metadata: Metadata,
 }
 
@@ -31,7 +31,7 @@ pub enum ProfileError {
     /// The text does not have the form of a language tag.
     #[error("must be a language tag, such as en or pt-BR")]
     LanguageTag,
-    /// There is no such time zone.
+    /// The text does not have the form of a time zone's name.
     #[error("must be an IANA time zone, such as Europe/Berlin")]
     TimeZone,
     /// The metadata is too large.
@@ -60,10 +60,15 @@ impl LanguageTag {
     /// [`ProfileError::LanguageTag`]
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
         let mut subtags = text.split('-');
-        let language =
-            subtags.next().is_some_and(|it| (2..=3).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphabetic()));
-        let others = subtags.all(|it| (1..=8).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_alphanumeric()));
-        if language && others && text.len() <= 35 { Ok(Self(text.to_owned())) } else { Err(ProfileError::LanguageTag) }
+        let is_language =
+            |tag: &str| (2..=3).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphabetic());
+        let is_subtag =
+            |tag: &str| (1..=8).contains(&tag.len()) && tag.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if subtags.next().is_some_and(is_language) && subtags.all(is_subtag) && text.len() <= 35 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ProfileError::LanguageTag)
+        }
     }
 
     /// The tag.
@@ -82,11 +87,11 @@ impl TimeZoneName {
     /// # Errors
     /// [`ProfileError::TimeZone`]
     pub fn parse(text: &str) -> Result<Self, ProfileError> {
-        let part = |part: &str| {
+        let is_part = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'+' | b'-'))
         };
-        if text.len() <= 64 && text.split('/').all(part) {
+        if text.len() <= 64 && text.split('/').all(is_part) {
             Ok(Self(text.to_owned()))
         } else {
             Err(ProfileError::TimeZone)
@@ -167,13 +172,14 @@ mod tests {
 
     #[test]
     fn metadata_over_its_limit_is_refused() {
-        let of = |length: usize| {
+        let metadata_with_text_of = |length: usize| {
             let mut object = Map::new();
             object.insert("a".to_owned(), Value::String("x".repeat(length)));
             Metadata::new(object)
         };
-        assert!(of(MAX_METADATA - 8).is_ok());
-        assert_eq!(of(MAX_METADATA - 7), Err(ProfileError::MetadataSize));
+        // The JSON around the text, `{"a":""}`, has 8 bytes.
+        assert!(metadata_with_text_of(MAX_METADATA - 8).is_ok());
+        assert_eq!(metadata_with_text_of(MAX_METADATA - 7), Err(ProfileError::MetadataSize));
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub struct RememberedDevice {
     pub id: RememberedDeviceId,
     /// The digest of the account and the device token.
     pub digest: [u8; 32],
-    /// The digest of the account's state: the device is accepted only while it is the same.
+    /// The digest of the account's state. The device is accepted only while the digest is the same.
     pub binding: [u8; 16],
     /// The name that the client gave the device.
     pub name: Option<String>,

@@ -22,8 +22,8 @@ pub enum Transport {
     Bearer,
     /// In the `__Host-latchkey` cookie, out of reach of scripts.
     Cookie,
-    /// Not at all: a browser that signed in on Latchkey's own pages names its session by the cookie `__Host-latchkey-browser`.
-    /// Such a session has no tokens; the app sessions beneath it have tokens (single sign-on).
+    /// There is no refresh token: a browser that signed in on Latchkey's own pages names its session by the cookie
+    /// `__Host-latchkey-browser`. Such a session has no tokens; the app sessions beneath it have tokens (single sign-on).
     Browser,
 }
 
@@ -36,7 +36,7 @@ pub enum Accepted {
     Bearer,
 }
 
-/// The client that started a session, for its owner to recognise.
+/// The client that started a session, for its owner to recognize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The client's address, through trusted proxies.
@@ -52,14 +52,14 @@ pub struct Origin {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OriginTag(pub [u8; 8]);
 
-/// The decision about superseded refresh tokens (I2). Without grace and retry window, rotation is strict: every superseded token
+/// The rule for superseded refresh tokens (I2). Without grace and retry window, rotation is strict: every superseded token
 /// ends its session.
 #[derive(Clone, Copy, Debug)]
 pub struct RepeatRule {
     /// How long a superseded token is answered with the current one.
     pub grace: Duration,
-    /// The time after the issue of the current token during which every token that was within grace at the issue is answered
-    /// with the current one, because its holder may have lost the response.
+    /// How long after the issue of the current token a superseded token may still be answered with the current one, if it was
+    /// within [`Self::grace`] at the issue: its holder may have lost the response.
     pub retry_window: Duration,
     /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
     pub counted_repeats_limit: u8,
@@ -72,7 +72,7 @@ pub struct Session {
     pub id: SessionId,
     /// The account.
     pub account: AccountId,
-    /// The generation of its current refresh token.
+    /// The generation of the current refresh token.
     pub generation: Generation,
     /// How the refresh token is transported.
     pub transport: Transport,
@@ -84,11 +84,11 @@ pub struct Session {
     pub idle_ends_at: Timestamp,
     /// When the session's absolute lifetime ends (I4).
     pub ends_at: Timestamp,
-    /// The client that started it.
+    /// The client that started the session.
     pub origin: Origin,
     /// The address of the last refresh, or of the sign-in. None if it is unknown.
     pub last_used_ip: Option<IpAddr>,
-    /// The number of the last eight refresh tokens that another client than their user presented again (I2).
+    /// Of the last eight refresh tokens, the number that a client other than the one that had used them presented again (I2).
     pub counted_repeats: u8,
     /// The authentication of its sign-in.
     pub authentication: Authentication,
@@ -96,7 +96,7 @@ pub struct Session {
     pub step_up: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<Box<ClientGrant>>,
-    /// The session that it belongs to and ends with, such as a browser's.
+    /// The session that this session belongs to and ends with, such as a browser's.
     pub parent: Option<SessionId>,
 }
 
@@ -167,15 +167,14 @@ impl Grant {
 pub enum Rotation {
     /// The token was current: the session advanced by one generation.
     Rotated(Grant),
-    /// The superseded token was repeated as [`RepeatRule`] allows, by the client of the last rotation: the session's current grant.
+    /// The client of the last rotation repeated the superseded token, as [`RepeatRule`] allows. Contains the current grant.
     Repeated(Grant),
-    /// The superseded token was repeated as [`RepeatRule`] allows, by another client: the repeat was counted. The session's current
-    /// grant.
+    /// Another client repeated the superseded token, as [`RepeatRule`] allows: the repeat was counted. Contains the current grant.
     Counted(Grant),
-    /// The superseded token must not be repeated: the session was revoked.
+    /// The superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// The superseded token was repeated by another client than in the last rotation, as in the generations before: the
-    /// session has two holders and was revoked.
+    /// Another client than that of the last rotation repeated the superseded token, as in the generations before
+    /// ([`RepeatRule::counted_repeats_limit`]): the session has two holders and was revoked.
     SecondHolder,
     /// The session has expired.
     Expired,
@@ -194,6 +193,7 @@ pub struct Liveness {
     pub ends_at: Timestamp,
     /// The current version of the account's claims.
     pub claims: ClaimsStamp,
-    /// Whether its user has authenticated after the sign-in: its tokens may name an authentication that is not its current one.
+    /// Whether the user has authenticated again after the sign-in. Tokens of the session may then name an authentication that is
+    /// no longer the current one.
     pub stepped_up: bool,
 }

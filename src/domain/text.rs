@@ -15,7 +15,7 @@ pub fn comparison_key(text: &str) -> String {
     composed.to_lowercase().nfc().collect()
 }
 
-/// Code points that render as nothing, reorder the text around them or have no agreed meaning: Unicode's format
+/// Ranges of code points that render as nothing, reorder the text around them or have no agreed meaning: Unicode's format
 /// characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use and noncharacters of the first plane.
 const DECEPTIVE: [(u32, u32); 34] = [
     (0x00AD, 0x00AD),
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn deceptive_characters_are_recognised() {
+    fn deceptive_characters_are_recognized() {
         for c in ['\0', '\n', '\u{1b}', '\u{7f}', '\u{9b}', '\u{ad}', '\u{200b}', '\u{202e}', '\u{2066}', '\u{feff}'] {
             assert!(is_deceptive(c), "{c:?}");
         }
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn latin_mixed_with_cyrillic_or_greek_is_recognised() {
+    fn latin_mixed_with_cyrillic_or_greek_is_recognized() {
         for mixed in ["\u{430}dmin", "r\u{3bf}ot", "\u{3b1}\u{430}"] {
             assert!(mixes_lookalike_scripts(mixed), "{mixed}");
         }
