@@ -33,7 +33,7 @@ use crate::{
 /// Interval at which queued events are written, so that events of one second share a transaction.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rows written in one transaction: each page of an index is written once for all of them.
+/// The number of rows that are written in one transaction. Each page of an index is then written once per batch.
 const BATCH: usize = 4096;
 
 /// Number of expired rows deleted in one transaction.
@@ -98,7 +98,7 @@ impl AuditLog {
         Self { shared }
     }
 
-    /// Queues an event; never waits. An event for which there is no room is counted, and the count is written.
+    /// Queues an event; never waits. If there is no room, counts the event as lost; the counts of lost events are written later.
     pub fn record(&self, entry: Entry) {
         let event = entry.facts.event;
         let lost = self.shared.pending().add(entry);
@@ -172,7 +172,7 @@ impl Shared {
     }
 
     async fn write(&self) -> Result<(), SqlError> {
-        // A batch that failed is retried under the same ids first: it may have been written.
+        // A batch whose write failed is retried first, under the same ids: the database may have stored it nevertheless.
         let mut batch = self.writing.lock().await;
         loop {
             if batch.is_empty() {
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// A command closes the database while the writer starts to delete expired rows.
+    /// Simulates a command that closes the database while the writer starts to delete expired rows.
     #[tokio::test]
     async fn writer_reports_no_error_after_close_when_the_database_is_closed() {
         let lines = Lines::default();

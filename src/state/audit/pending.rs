@@ -1,8 +1,9 @@
 //! Audit entries that wait to be written to the database, within bounds.
 //!
-//! Identical refusals wait as one entry with a count. Rows about refusals have budgets by the minute, so that a flood can't
-//! fill the disk: one for each kind of event for refusals that name no account or client, and one for each kind of event and
-//! each account or client that is named. A flood of anonymous refusals therefore never hides password guessing at an account.
+//! Identical refusals wait as one entry with a count. The number of rows per minute about refusals is limited by budgets, so that
+//! a flood can't fill the disk. Refusals that name no account or client have one budget for each kind of event. Refusals that name
+//! one have a budget for each kind of event and each account or client. A flood of anonymous refusals therefore never hides
+//! password guessing at an account.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry as Slot},
@@ -20,21 +21,21 @@ use crate::domain::{
 /// The period of the budgets.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// The maximum number of accounts and clients that are counted in a period; refusals of further ones are lost.
+/// The maximum number of accounts and clients that are counted in a period. Refusals of further accounts and clients are lost.
 const MAX_SUBJECTS: usize = 10_000;
 
-/// Rows that all named accounts and clients may have in a period beyond their first, as a multiple of the budget of refusals
-/// that name none.
+/// The budget of rows in a period that all named accounts and clients share beyond their first rows, as a multiple of
+/// [`Bounds::refusals`].
 const SUBJECTS_FACTOR: u64 = 10;
 
 /// The limits of [`Pending`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounds {
-    /// Entries that wait at most (`audit.queue`).
+    /// The maximum number of waiting entries (`audit.queue`).
     pub(super) queue: usize,
-    /// Rows a minute about refusals that name no account or client, for each kind of event (`audit.max_refusals`).
+    /// The maximum number of rows a minute about refusals that name no account or client, for each kind of event (`audit.max_refusals`).
     pub(super) refusals: u64,
-    /// Rows a minute about refusals of one account or client, for each kind of event (`audit.max_refusals_per_account`).
+    /// The maximum number of rows a minute about refusals of one account or client, for each kind of event (`audit.max_refusals_per_account`).
     pub(super) refusals_per_subject: u64,
 }
 
@@ -66,7 +67,8 @@ impl Pending {
 
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
     pub(super) fn add(&mut self, entry: Entry) -> u64 {
-        // A reuse has ended a session, so that there are no more of them than sessions. A counted repeat may recur like a refusal.
+        // Each reuse has ended a session, so the number of reuses is bounded by the number of sessions. A counted repeat may recur
+        // like a refusal.
         let is_refusal = match entry.facts.event {
             AuditEvent::RefreshReuse => false,
             AuditEvent::RefreshRepeat => true,
@@ -76,7 +78,7 @@ impl Pending {
             earlier.count += entry.count;
             return 0;
         }
-        if self.entries.len() >= self.bounds.queue || is_refusal && !self.budgets.take(&entry, self.bounds) {
+        if self.entries.len() >= self.bounds.queue || is_refusal && !self.budgets.spend_row(&entry, self.bounds) {
             *self.lost.entry(entry.facts.event).or_default() += entry.count;
             return entry.count;
         }
@@ -109,13 +111,14 @@ impl Pending {
         self.entries.iter().map(|entry| entry.count).sum::<u64>() + self.lost.values().sum::<u64>()
     }
 
+    /// The waiting refusal with the same facts.
     fn find_identical(&mut self, facts: &EventFacts) -> Option<&mut Entry> {
-        let at = self.refusals.get(facts)?.checked_sub(self.taken)?;
-        self.entries.get_mut(usize::try_from(at).ok()?)
+        let position = self.refusals.get(facts)?.checked_sub(self.taken)?;
+        self.entries.get_mut(usize::try_from(position).ok()?)
     }
 }
 
-/// Rows about refusals written since `since`.
+/// The numbers of rows about refusals in the period that began at `since`.
 #[derive(Debug, Default)]
 struct Budgets {
     since: Option<Timestamp>,
@@ -135,15 +138,15 @@ enum Subject {
 }
 
 impl Budgets {
-    /// Takes a row for a refusal; false if the budget is exhausted.
-    fn take(&mut self, entry: &Entry, bounds: Bounds) -> bool {
+    /// Counts a row for a refusal. Returns false if a budget is exhausted.
+    fn spend_row(&mut self, entry: &Entry, bounds: Bounds) -> bool {
         if self.since.is_none_or(|since| entry.at.saturating_since(since) >= MINUTE) {
             *self = Self { since: Some(entry.at), ..Self::default() };
         }
         let EventFacts { event, account, client, .. } = &entry.facts;
         let account = account.map(Subject::Account);
         let Some(subject) = account.or_else(|| client.clone().map(Subject::Client)) else {
-            return take(self.anonymous.entry(*event).or_default(), bounds.refusals);
+            return increment_within(self.anonymous.entry(*event).or_default(), bounds.refusals);
         };
         let full = self.subjects.len() >= MAX_SUBJECTS;
         match self.subjects.entry((*event, subject)) {
@@ -153,14 +156,15 @@ impl Budgets {
                 true
             }
             Slot::Occupied(mut rows) => {
-                take(rows.get_mut(), bounds.refusals_per_subject)
-                    && take(self.repeated.entry(*event).or_default(), bounds.refusals * SUBJECTS_FACTOR)
+                increment_within(rows.get_mut(), bounds.refusals_per_subject)
+                    && increment_within(self.repeated.entry(*event).or_default(), bounds.refusals * SUBJECTS_FACTOR)
             }
         }
     }
 }
 
-fn take(used: &mut u64, budget: u64) -> bool {
+/// Increments `used`. Returns whether it is within `budget`.
+fn increment_within(used: &mut u64, budget: u64) -> bool {
     *used += 1;
     *used <= budget
 }
@@ -251,11 +255,11 @@ mod tests {
             }
         }
         assert_eq!(pending.add(refusal(0, 2)), 0);
-        let of = |taken: &[Entry], account: u8| {
+        let rows_of = |taken: &[Entry], account: u8| {
             let account = Some(AccountId::from_bytes([account; 16]));
             taken.iter().filter(|entry| entry.facts.account == account).count()
         };
         let taken = pending.take(1000, at(1));
-        assert_eq!((of(&taken, 1), of(&taken, 2)), (3, 1), "refusals_per_subject rows, and the first row");
+        assert_eq!((rows_of(&taken, 1), rows_of(&taken, 2)), (3, 1), "refusals_per_subject rows, and the first row");
     }
 }
