@@ -99,7 +99,7 @@ impl ClientRegistrations {
         Self { keys: std::iter::once(&secrets.current).chain(&secrets.previous).map(Keys::new).collect() }
     }
 
-    /// Issues a client id. None if the metadata are too long for one.
+    /// Issues a client id. None if the metadata is too long.
     pub fn issue(&self, metadata: ClientMetadata, entropy: &Entropy, now: Timestamp) -> Option<Registration> {
         let keys = &self.keys[0]; // of the current secret, which always exists
         let nonce = BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<9>());

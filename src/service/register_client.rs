@@ -57,7 +57,7 @@ pub fn register_client(
         DocumentError::Host => {
             MetadataError::RedirectUri("The host of a redirect URI or of jwks_uri is not allowed here.")
         }
-        _ => MetadataError::Metadata("jwks has no key that can be used, or a private one."),
+        _ => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
     let found = state.clients.registered(&registration.client_id);
     let scopes = found.map(|found| found.client.scopes.clone()).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Bounded cache of the documents of clients. One request at a time fetches a document, which is used for as long as its response is fresh,
-//! within bounds.
+//! Bounded cache of the documents of clients. One request at a time fetches a document. The document is used for as long as its
+//! response is fresh, within bounds.
 
 use std::{
     collections::HashMap,
@@ -18,14 +18,17 @@ use crate::{
 
 /// The maximum number of documents that a node keeps.
 pub(super) const MAX_DOCUMENTS: usize = 2048;
-/// The shortest and the longest time for which a document is used, whatever its response says.
-const FRESHNESS_BOUNDS: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(24));
-/// The time for which a document is used if its response doesn't say.
-const FRESH_BY_DEFAULT: Duration = Duration::from_hours(1);
-/// The time after a failed fetch in which the document is not fetched again. Short, so that a developer who repairs it need not wait.
+/// The shortest time for which a document is fresh, whatever its response says.
+const MIN_FRESHNESS: Duration = Duration::from_mins(1);
+/// The longest time for which a document is fresh, whatever its response says.
+const MAX_FRESHNESS: Duration = Duration::from_hours(24);
+/// The time for which a document is fresh if its response doesn't say.
+const DEFAULT_FRESHNESS: Duration = Duration::from_hours(1);
+/// The time after a failed fetch in which the document is not fetched again. Short, so that a developer who repairs the document
+/// need not wait.
 const FAILURE_BACKOFF: Duration = Duration::from_secs(10);
 
-/// The content of a document, and for how long its response says that it may be used.
+/// The content of a document, and the time for which its response says that the document is fresh.
 pub(super) type FetchOutcome<T> = Result<(T, Option<Duration>), DocumentError>;
 
 /// Documents and failures by URL.
@@ -33,29 +36,29 @@ pub(super) struct DocumentCache<T> {
     documents: Mutex<BoundedMap<String, Document<T>>>,
     /// Fetches in progress by URL. The holder of the lock fetches; the others wait and find the result.
     in_progress: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
-    /// How long a document is used after its fetch while its host does not answer.
-    stale: Duration,
+    /// How long after its last successful fetch a document is used while its host does not answer (RFC 5861, section 4).
+    stale_if_error: Duration,
     clock: Clock,
 }
 
 #[derive(Clone)]
 struct Document<T> {
     outcome: Result<T, DocumentError>,
-    /// When the last successful fetch was; if no fetch has succeeded, the time of the failure.
+    /// The time of the last successful fetch. If no fetch has succeeded, the time of the failure.
     fetched_at: Timestamp,
-    /// The last attempt.
+    /// The time of the last fetch, successful or not.
     tried_at: Timestamp,
-    /// When the document is fetched again.
-    until: Timestamp,
+    /// The time from which a request fetches the document again.
+    fresh_until: Timestamp,
 }
 
 impl<T: Clone> DocumentCache<T> {
-    /// A cache whose documents are used for `stale` after their fetch while their hosts do not answer.
-    pub(super) fn new(stale: Duration, clock: &Clock) -> Self {
+    /// A cache whose documents are used for `stale_if_error` after their last successful fetch while their hosts do not answer.
+    pub(super) fn new(stale_if_error: Duration, clock: &Clock) -> Self {
         Self {
             documents: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
             in_progress: Mutex::default(),
-            stale,
+            stale_if_error,
             clock: clock.clone(),
         }
     }
@@ -67,13 +70,15 @@ impl<T: Clone> DocumentCache<T> {
 
     /// The outcome of the last fetch, while it is fresh and at most a minute old.
     pub(super) fn get_newer(&self, url: &str) -> Option<Result<T, DocumentError>> {
-        self.get_tried_after(url, self.clock.now() - FRESHNESS_BOUNDS.0)
+        self.get_tried_after(url, self.clock.now() - MIN_FRESHNESS)
     }
 
+    /// The outcome of the last fetch, while it is fresh and if the fetch was later than `after`.
     fn get_tried_after(&self, url: &str, after: Timestamp) -> Option<Result<T, DocumentError>> {
         let now = self.clock.now();
         let mut documents = lock(&self.documents);
-        let found = documents.get(&url.to_owned()).filter(|it| now < it.until && after < it.tried_at);
+        let found = documents.get(&url.to_owned());
+        let found = found.filter(|document| now < document.fresh_until && after < document.tried_at);
         found.map(|document| document.outcome.clone())
     }
 
@@ -89,8 +94,8 @@ impl<T: Clone> DocumentCache<T> {
         self.get_or_fetch_after(url, Timestamp::from_millis(i64::MIN), fetch).await
     }
 
-    /// As [`Self::get_or_fetch`], but also fetches a document again whose last fetch is more than a minute ago: for a document that lacks
-    /// something which its owner may have added just now.
+    /// The outcome of the last fetch, while it is fresh and at most a minute old, else the outcome of `fetch`. For a document that
+    /// lacks an item which its owner may have added just now.
     ///
     /// # Errors
     /// [`DocumentError`]
@@ -99,7 +104,7 @@ impl<T: Clone> DocumentCache<T> {
         url: &str,
         fetch: impl AsyncFnOnce() -> FetchOutcome<T>,
     ) -> Result<T, DocumentError> {
-        self.get_or_fetch_after(url, self.clock.now() - FRESHNESS_BOUNDS.0, fetch).await
+        self.get_or_fetch_after(url, self.clock.now() - MIN_FRESHNESS, fetch).await
     }
 
     async fn get_or_fetch_after(
@@ -116,7 +121,7 @@ impl<T: Clone> DocumentCache<T> {
                 None => self.store(url, fetch().await),
             }
         };
-        // Two owners: the map and this call.
+        // If only the map and this call own the lock, no other call waits for it.
         let mut in_progress = lock(&self.in_progress);
         if Arc::strong_count(&fetch_lock) <= 2 {
             in_progress.remove(url);
@@ -124,23 +129,25 @@ impl<T: Clone> DocumentCache<T> {
         outcome
     }
 
+    /// Stores the outcome of a fetch, and returns the outcome to use: that of the former fetch if the host does not answer.
     fn store(&self, url: &str, outcome: FetchOutcome<T>) -> Result<T, DocumentError> {
         let (url, now) = (url.to_owned(), self.clock.now());
         let mut documents = lock(&self.documents);
         let document = match outcome {
             Ok((value, freshness)) => {
-                let lifetime = freshness.unwrap_or(FRESH_BY_DEFAULT).clamp(FRESHNESS_BOUNDS.0, FRESHNESS_BOUNDS.1);
-                Document { outcome: Ok(value), fetched_at: now, tried_at: now, until: now + lifetime }
+                let lifetime = freshness.unwrap_or(DEFAULT_FRESHNESS).clamp(MIN_FRESHNESS, MAX_FRESHNESS);
+                Document { outcome: Ok(value), fetched_at: now, tried_at: now, fresh_until: now + lifetime }
             }
             Err(error) => {
-                let former = documents.get(&url).filter(|it| it.outcome.is_ok() && !error.is_final());
-                let former = former.filter(|it| now.saturating_since(it.fetched_at) < self.stale).cloned();
-                // This node has refused the fetch, not the host: the next request tries again.
+                let former = documents.get(&url).filter(|former| former.outcome.is_ok() && !error.is_final());
+                let former =
+                    former.filter(|former| now.saturating_since(former.fetched_at) < self.stale_if_error).cloned();
+                // This node has refused the fetch, not the host. The failure is not stored, so that the next request fetches.
                 if error == DocumentError::Fetch(FetchError::Busy) {
                     return former.map_or(Err(error), |former| former.outcome);
                 }
-                let failed = Document { outcome: Err(error), fetched_at: now, tried_at: now, until: now };
-                Document { tried_at: now, until: now + FAILURE_BACKOFF, ..former.unwrap_or(failed) }
+                let failed = Document { outcome: Err(error), fetched_at: now, tried_at: now, fresh_until: now };
+                Document { tried_at: now, fresh_until: now + FAILURE_BACKOFF, ..former.unwrap_or(failed) }
             }
         };
         let outcome = document.outcome.clone();
@@ -169,7 +176,7 @@ mod tests {
         assert_eq!(fails(UNREACHABLE).await, Err(UNREACHABLE));
         clock.advance(FAILURE_BACKOFF);
         assert_eq!(fetched().await, Ok("old"));
-        clock.advance(FRESH_BY_DEFAULT);
+        clock.advance(DEFAULT_FRESHNESS);
         assert_eq!(fails(UNREACHABLE).await, Ok("old"));
         assert_eq!(fails(GONE).await, Ok("old"), "not fetched again yet");
         clock.advance(FAILURE_BACKOFF);
@@ -181,14 +188,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn fetch_that_this_node_refuses_is_tried_again_at_once() {
+    async fn fetch_that_this_node_refuses_is_repeated_by_the_next_request() {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
         let cache = DocumentCache::new(Duration::from_hours(2), &clock);
         let busy = async || cache.get_or_fetch(URL, async || Err(BUSY)).await;
         let fetched = async || cache.get_or_fetch(URL, async || Ok(("new", None))).await;
         assert_eq!(busy().await, Err(BUSY));
         assert_eq!(fetched().await, Ok("new"));
-        clock.advance(FRESH_BY_DEFAULT);
+        clock.advance(DEFAULT_FRESHNESS);
         assert_eq!(busy().await, Ok("new"), "the former document");
         assert_eq!(cache.get(URL), None);
     }
@@ -201,7 +208,7 @@ mod tests {
         let fetch = async || Ok((fetches.fetch_add(1, Ordering::Relaxed) + 1, Some(Duration::from_hours(24))));
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(1));
-        clock.advance(FRESHNESS_BOUNDS.0);
+        clock.advance(MIN_FRESHNESS);
         assert_eq!(cache.get_or_fetch(URL, fetch).await, Ok(1));
         for _ in 0..3 {
             assert_eq!(cache.get_newer_or_fetch(URL, fetch).await, Ok(2));

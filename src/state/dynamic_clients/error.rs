@@ -1,14 +1,14 @@
-//! Why the metadata of a client can't be used.
+//! The error of reading the metadata or the keys of a client.
 
 use crate::{
     domain::dynamic_client::{DocumentUrlError, MetadataError},
     fetch::FetchError,
 };
 
-/// Why the metadata document of a client can't be used.
+/// Why the metadata or the keys of a client can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// The `client_id` is no valid URL of a document.
+    /// The `client_id` is not a valid URL of a metadata document.
     #[error("the client_id {0}")]
     Url(#[from] DocumentUrlError),
     /// The host is not among those that the operator allows.
@@ -20,16 +20,16 @@ pub enum DocumentError {
     /// The document is not JSON, or ambiguous.
     #[error("the document is not a JSON object, or has a repeated member")]
     Json,
-    /// The metadata are refused.
+    /// The metadata is invalid.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// The keys of the client can't be used.
-    #[error("jwks, or the set at jwks_uri, has no key that can be used, or a private one")]
+    #[error("jwks, or the set at jwks_uri, has no usable key or contains a private key")]
     Keys,
 }
 
 impl DocumentError {
-    /// Whether a later request can't succeed unless the document changes.
+    /// Whether a later fetch can't succeed unless the document changes.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Fetch(error) => error.is_final(),

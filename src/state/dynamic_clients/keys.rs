@@ -1,4 +1,4 @@
-//! The keys by which clients authenticate: in their metadata, or at their `jwks_uri`.
+//! The keys by which dynamic clients authenticate: in their metadata, or at their `jwks_uri`.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl DynamicClients {
-    /// Checks whether this node may fetch the keys of a client.
+    /// Checks whether this node may fetch the keys at the `jwks_uri` of a client, if it has one.
     pub(super) fn check_jwks_uri(&self, metadata: &ClientMetadata) -> Result<(), DocumentError> {
         let Some(uri) = &metadata.jwks_uri else { return Ok(()) };
         if self.fetcher.is_none() {
@@ -23,12 +23,12 @@ impl DynamicClients {
         self.check_url(uri).map(|_| ())
     }
 
-    /// Whether [`Self::keys`] fetches nothing.
+    /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
     pub(in crate::state) fn has_keys(&self, found: &RegisteredClient) -> bool {
         jwks_uri(found).is_none_or(|uri| self.keys.get(uri).is_some())
     }
 
-    /// Whether [`Self::newer_keys`] fetches nothing.
+    /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
     pub(in crate::state) fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
         jwks_uri(found).is_none_or(|uri| self.keys.get_newer(uri).is_some())
     }
@@ -36,14 +36,14 @@ impl DynamicClients {
     /// The keys of a client.
     ///
     /// # Errors
-    /// [`DocumentError`] if they are at its `jwks_uri`, and can't be fetched.
+    /// [`DocumentError`] if the keys are at a `jwks_uri` and can't be fetched.
     pub(in crate::state) async fn keys(&self, found: &RegisteredClient) -> Result<Arc<ClientKeys>, DocumentError> {
         let Some(uri) = jwks_uri(found) else { return Ok(Arc::clone(&found.keys)) };
         let url = self.check_url(uri)?;
         self.keys.get_or_fetch(uri, async || self.fetch_keys(&url).await).await
     }
 
-    /// The keys at the `jwks_uri` of a client, fetched within the last minute: for a signature that older keys do not verify, since the
+    /// The keys at the `jwks_uri` of a client, fetched within the last minute. For a signature that older keys do not verify: the
     /// client may have a new key. `None` if the client has no `jwks_uri`, or the fetch fails.
     pub(in crate::state) async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
         let uri = jwks_uri(found)?;

@@ -1,10 +1,11 @@
-//! Clients that no operator has registered: a cache of their metadata documents, and the stored clients that an account has
-//! allowed.
+//! Dynamic clients, which no operator has registered: a cache of their metadata documents, and the stored clients that an account
+//! has allowed.
 //!
-//! A document is fetched when a user comes from its client, once at a time, and then used for as long as its response is fresh,
-//! within bounds. The other endpoints accept a client only if an account has allowed it, so that only a browser that has passed
-//! the rate limits of `/oauth2/authorize` can make the service fetch a new document. Those endpoints also fetch the keys at a `jwks_uri`,
-//! within the same limits, and documents again that are stale. Their requests don't keep those of authorization requests waiting.
+//! `/oauth2/authorize` fetches the document of a client that it does not know yet, within rate limits. The document is then used
+//! for as long as its response is fresh, within bounds. The other endpoints accept a client only if an account has allowed it, so
+//! that only authorization requests can make the service fetch a new document. The other endpoints fetch stale documents of
+//! allowed clients, and the keys at a `jwks_uri`, within the same limits. Authorization requests do not wait for these fetches
+//! ([`FetchPurpose`]).
 
 mod document_cache;
 mod error;
@@ -45,18 +46,20 @@ use crate::{
     store::sql::{Sql, StoredDynamicClient},
 };
 
-/// The time for which a client's sessions are refreshed while its host does not answer.
-const STALE: Duration = Duration::from_hours(7 * 24);
-/// The time after which the stored metadata are replaced by equal ones, so that [`STALE`] counts from the last fetch.
-const STORE_AGAIN: Duration = Duration::from_hours(24);
-/// The time for which a stored client is used from memory: an operator's change applies within it.
-const STORED_FRESH: Duration = Duration::from_secs(5);
+/// How long after its last successful fetch a document is used while its host does not answer, so that the client's sessions can
+/// still be refreshed.
+const STALE_IF_ERROR: Duration = Duration::from_hours(7 * 24);
+/// The time after which fetched metadata is stored again although it is unchanged, so that the stored time of the last fetch, from
+/// which [`STALE_IF_ERROR`] counts, is at most this old.
+const REWRITE_INTERVAL: Duration = Duration::from_hours(24);
+/// The time for which a stored client is used from memory. A change by an operator applies within this time.
+const STORED_TTL: Duration = Duration::from_secs(5);
 
-/// Metadata documents and stored clients. See the module's documentation.
+/// The dynamic clients of a node: cached documents and stored clients.
 pub(super) struct DynamicClients {
     settings: DynamicClientSettings,
     registrations: ClientRegistrations,
-    /// None if documents are off.
+    /// None if metadata documents are switched off (`dynamic_clients.metadata_documents`).
     fetcher: Option<Fetcher>,
     /// The clients of documents.
     documents: DocumentCache<RegisteredClient>,
@@ -70,8 +73,10 @@ pub(super) struct DynamicClients {
 }
 
 impl DynamicClients {
+    /// Creates empty caches.
+    ///
     /// # Errors
-    /// [`StateError::Fetcher`] if documents are on and can't be fetched.
+    /// [`StateError::Fetcher`] if metadata documents are switched on, and the fetcher can't be created.
     pub(super) fn new(
         settings: &DynamicClientSettings,
         secrets: &Secrets,
@@ -90,8 +95,9 @@ impl DynamicClients {
             registrations: ClientRegistrations::new(secrets),
             fetcher: settings.metadata_documents.then(|| Fetcher::new(settings)).transpose()?,
             settings: settings.clone(),
+            // `find` uses the stored metadata instead while the host does not answer.
             documents: DocumentCache::new(Duration::ZERO, clock),
-            keys: DocumentCache::new(STALE, clock),
+            keys: DocumentCache::new(STALE_IF_ERROR, clock),
             stored: Mutex::new(BoundedMap::new(MAX_DOCUMENTS)),
             fetches,
             sql: sql.clone(),
@@ -99,7 +105,7 @@ impl DynamicClients {
         })
     }
 
-    /// The counter of fetches, to register.
+    /// The counter of fetches, to register with the metrics.
     pub(super) fn fetches(&self) -> &IntCounterVec {
         &self.fetches
     }
@@ -126,7 +132,7 @@ impl DynamicClients {
     /// Issues a `client_id` to an app that registers itself.
     ///
     /// # Errors
-    /// [`DocumentError::Keys`], [`DocumentError::Host`], [`DocumentError::Metadata`] if the metadata are too long.
+    /// [`DocumentError::Keys`], [`DocumentError::Host`], [`DocumentError::Metadata`] if the metadata is too long.
     pub(super) fn register(
         &self,
         mut metadata: ClientMetadata,
@@ -141,7 +147,7 @@ impl DynamicClients {
         }
         self.check_jwks_uri(&metadata)?;
         metadata.jwks = metadata.jwks.map(|jwks| usable_jwks(&jwks)).transpose().map_err(|_| DocumentError::Keys)?;
-        let too_long = MetadataError::Metadata("The metadata are too long: leave out what is not needed.");
+        let too_long = MetadataError::Metadata("The metadata is too long: leave out optional members.");
         self.registrations.issue(metadata, entropy, self.clock.now()).ok_or(DocumentError::Metadata(too_long))
     }
 
@@ -161,7 +167,7 @@ impl DynamicClients {
         self.documents.get(url)
     }
 
-    /// Fetches a document, unless another request has just done so.
+    /// The client of a metadata document. Fetches the document unless the cache has a fresh one.
     ///
     /// # Errors
     /// [`DocumentError`]
@@ -175,6 +181,7 @@ impl DynamicClients {
         self.documents.get_or_fetch(client_id, fetch).await
     }
 
+    /// Checks the form of a URL, and that its host is one that the operator allows.
     fn check_url(&self, client_id: &str) -> Result<Url, DocumentError> {
         let url = check_document_url(client_id)?;
         let is_allowed = url.host_str().is_some_and(|host| self.settings.allows_host(host));
@@ -194,8 +201,8 @@ impl DynamicClients {
         let label = outcome.as_ref().err().map_or("fetched", |error| error.label());
         self.fetches.with_label_values(&[label]).inc();
         match &outcome {
-            Ok(_) => tracing::info!(url = url.as_str(), "document of a client fetched"),
-            Err(error) => tracing::warn!(url = url.as_str(), %error, "document of a client refused"),
+            Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched"),
+            Err(error) => tracing::warn!(url = url.as_str(), %error, "metadata document or keys of a client refused"),
         }
         outcome
     }
@@ -207,6 +214,7 @@ impl DynamicClients {
         self.build(metadata, url.as_str(), DynamicSource::Document, NO_SECRET, self.clock.now())
     }
 
+    /// Builds a client from its metadata, and parses its keys.
     fn build(
         &self,
         mut metadata: ClientMetadata,
@@ -263,24 +271,26 @@ impl DynamicClients {
         Ok(match current {
             Ok(client) => Some(client),
             // While the host does not answer, the document that it served last is used.
-            Err(error) if !error.is_final() && now.saturating_since(stored.fetched_at) < STALE => {
+            Err(error) if !error.is_final() && now.saturating_since(stored.fetched_at) < STALE_IF_ERROR => {
                 let metadata = serde_json::from_str(&stored.metadata).ok();
-                metadata.and_then(|it| self.build(it, client_id, source, NO_SECRET, stored.created_at).ok())
+                metadata.and_then(|metadata| self.build(metadata, client_id, source, NO_SECRET, stored.created_at).ok())
             }
             Err(_) => None,
         })
     }
 
-    /// Replaces the stored metadata of a client by the fetched ones.
+    /// Replaces the stored metadata of a client with the fetched metadata.
     async fn update_stored(&self, stored: &StoredDynamicClient, fetched: &RegisteredClient) {
         let Some(metadata) = metadata_json(fetched) else { return };
         let now = self.clock.now();
-        if metadata == stored.metadata && now.saturating_since(stored.fetched_at) < STORE_AGAIN {
+        if metadata == stored.metadata && now.saturating_since(stored.fetched_at) < REWRITE_INTERVAL {
             return;
         }
         match self.sql.update_dynamic_client(&stored.id, &metadata, now).await {
             Ok(()) => self.forget(stored.id.as_str()),
-            Err(error) => tracing::warn!(%error, "the metadata of a client could not be stored"),
+            Err(error) => {
+                tracing::warn!(%error, "storing the metadata of a client failed; the former metadata stays stored")
+            }
         }
     }
 
@@ -292,7 +302,7 @@ impl DynamicClients {
         let now = self.clock.now();
         let found = lock(&self.stored).get(&reference.to_owned()).cloned();
         if let Some((read_at, stored)) = found
-            && now.saturating_since(read_at) < STORED_FRESH
+            && now.saturating_since(read_at) < STORED_TTL
         {
             return Ok(Some(stored));
         }
@@ -306,8 +316,8 @@ impl DynamicClients {
     pub(super) fn label(&self, stored: &StoredDynamicClient) -> ClientLabel {
         let source = Self::source(&stored.client_id).unwrap_or(DynamicSource::Registration);
         let metadata = serde_json::from_str(&stored.metadata).ok();
-        let found =
-            metadata.and_then(|it| self.build(it, &stored.client_id, source, NO_SECRET, stored.created_at).ok());
+        let found = metadata
+            .and_then(|metadata| self.build(metadata, &stored.client_id, source, NO_SECRET, stored.created_at).ok());
         let is_enabled = stored.disabled_at.is_none() && self.accepts(source);
         let client = found.map(|found| found.client);
         let name = client.as_ref().map_or(stored.client_id.as_str(), |client| client.display_name()).to_owned();
@@ -320,10 +330,10 @@ impl DynamicClients {
     }
 }
 
-/// A hash that no secret has.
+/// A hash that no secret has, for clients without a secret.
 const NO_SECRET: ClientSecretHash = ClientSecretHash::new([0; 32]);
 
-/// The metadata of a client in their stored form; `None` for a client that an operator has registered.
+/// The metadata of a dynamic client in its stored form; `None` for a client that an operator has registered.
 pub fn metadata_json(client: &RegisteredClient) -> Option<String> {
     serde_json::to_string(&client.client.dynamic.as_ref()?.metadata).ok()
 }
