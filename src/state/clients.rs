@@ -1,4 +1,5 @@
-//! The service clients in memory, so that authenticating one costs no database query.
+//! The registered clients in memory, so that authenticating a client needs no database query. Dynamic clients, which no operator
+//! has registered, are in [`dynamic_clients`](super::dynamic_clients).
 
 use std::{
     collections::HashMap,
@@ -36,11 +37,12 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 pub struct RegisteredClient {
     /// The client.
     pub client: Arc<Client>,
-    /// The public keys that are registered or in its document; empty if it has none. [`ClientRegistry::keys`] also returns the keys of a `jwks_uri`.
+    /// The public keys that are registered or in the metadata document; empty if there are none. [`ClientRegistry::keys`] also
+    /// returns the keys at a `jwks_uri`.
     pub keys: Arc<ClientKeys>,
 }
 
-/// All service clients by `client_id`, enabled or not, and the database they are reloaded from.
+/// All registered clients by `client_id`, enabled or not, the database from which they are reloaded, and the dynamic clients.
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients: RwLock<Arc<HashMap<String, RegisteredClient>>>,
@@ -53,7 +55,7 @@ pub struct ClientRegistry {
 /// The public names of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLabel {
-    /// The `client_id` that it sends.
+    /// The `client_id` that the client sends.
     pub client_id: String,
     /// The name; the `client_id` if there is none.
     pub name: String,
@@ -69,7 +71,7 @@ struct MissReload {
 }
 
 impl ClientRegistry {
-    /// Loads all clients.
+    /// Loads all registered clients.
     ///
     /// # Errors
     /// [`StateError`]
@@ -89,18 +91,19 @@ impl ClientRegistry {
         })
     }
 
-    /// Whether this node knows an enabled client with this id.
+    /// Whether an enabled registered client with this id is in memory.
     pub fn is_enabled(&self, client_id: &str) -> bool {
         self.is_allowed(client_id, |_| true)
     }
 
-    /// Whether this node knows an enabled client with this id that satisfies `predicate`.
+    /// Whether an enabled registered client with this id is in memory and satisfies `predicate`.
     pub(crate) fn is_allowed(&self, client_id: &str, predicate: impl FnOnce(&Client) -> bool) -> bool {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
     }
 
-    /// The `client_id` and the name of a client by [`Client::id`], enabled or not; of a client that is not known any more, the id.
+    /// The `client_id` and the name of the client with this [`Client::id`], enabled or not. Both are the id if the client no longer
+    /// exists.
     ///
     /// # Errors
     /// [`StateError`]
@@ -152,12 +155,12 @@ impl ClientRegistry {
         self.dynamic.fetch(client_id, FetchPurpose::Authorization).await
     }
 
-    /// Whether [`Self::keys`] fetches nothing.
+    /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
     pub fn has_keys(&self, found: &RegisteredClient) -> bool {
         self.dynamic.has_keys(found)
     }
 
-    /// Whether [`Self::newer_keys`] fetches nothing.
+    /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
     pub fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
         self.dynamic.has_newer_keys(found)
     }
@@ -170,13 +173,14 @@ impl ClientRegistry {
         self.dynamic.keys(found).await
     }
 
-    /// Returns the keys at the `jwks_uri` of a client. Fetches them again if the last fetch was more than a minute ago: for a signature
-    /// that the result of [`Self::keys`] does not verify. `None` if the client has no `jwks_uri`, or the fetch fails.
+    /// Returns the keys at the `jwks_uri` of a client. Fetches them again if the last fetch was more than a minute ago. Call this for a
+    /// signature that the result of [`Self::keys`] does not verify: the client may have a new key. `None` if the client has no
+    /// `jwks_uri`, or the fetch fails.
     pub async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
         self.dynamic.newer_keys(found).await
     }
 
-    /// Whether an operator has disabled a client that no operator has registered.
+    /// Whether an operator has disabled a dynamic client.
     ///
     /// # Errors
     /// [`StateError`]
@@ -185,23 +189,23 @@ impl ClientRegistry {
         Ok(stored.is_some_and(|stored| stored.disabled_at.is_some()))
     }
 
-    /// Removes a stored client from memory, so that its next use reads it from the database.
+    /// Removes a stored dynamic client from memory, so that its next use reads it from the database.
     pub fn forget(&self, client: &Client) {
         self.dynamic.forget(client.id.as_str());
     }
 
-    /// The counter of fetched metadata documents, to register.
+    /// The counter of fetched metadata documents, to register with the metrics.
     pub(super) fn document_fetches(&self) -> &prometheus::IntCounterVec {
         self.dynamic.fetches()
     }
 
-    /// The enabled client with this [`Client::id`], if an operator has registered it and this node knows it already.
+    /// The enabled registered client with this [`Client::id`], if it is in memory.
     pub fn known(&self, id: &str) -> Option<RegisteredClient> {
         self.get(id).filter(|found| found.client.is_enabled())
     }
 
     /// The enabled client with this `client_id`. An unknown id reloads the clients, at most once a second: the client may have
-    /// been created just now. A client that no operator has registered is known once an account has allowed it.
+    /// been created just now. A dynamic client is found only if an account has allowed it.
     ///
     /// # Errors
     /// [`StateError`] if the id is unknown and the database does not answer.
@@ -217,12 +221,12 @@ impl ClientRegistry {
         Ok(found.filter(|found| found.client.is_enabled()))
     }
 
-    /// Reloads all clients.
+    /// Reloads all registered clients.
     ///
     /// # Errors
     /// [`StateError`]; the clients in memory then stay as they are.
     pub async fn reload(&self) -> Result<(), StateError> {
-        // Boxed: it runs rarely, and would add kilobytes to the future of every caller.
+        // Boxed, because this future is needed rarely, and would add kilobytes to the future of every caller.
         let clients = Arc::new(Box::pin(read(&self.sql, &self.current())).await?);
         *self.clients.write().unwrap_or_else(PoisonError::into_inner) = clients;
         Ok(())
@@ -240,6 +244,8 @@ impl ClientRegistry {
         }
     }
 
+    /// Reloads the clients because of an unknown id, unless another unknown id has caused a reload within [`MISS_INTERVAL`]. The
+    /// outcome of that reload then stands.
     async fn reload_on_miss(&self) -> Result<(), StateError> {
         let mut last = self.last_miss.lock().await;
         let now = self.clock.now();
@@ -263,7 +269,7 @@ impl ClientRegistry {
     }
 }
 
-/// Reads all clients. Keys of clients that are unchanged in `previous` are not parsed a second time.
+/// Reads all clients from the database. Takes the parsed keys of a client from `previous` if they are unchanged.
 async fn read(
     sql: &Sql,
     previous: &HashMap<String, RegisteredClient>,

@@ -3,14 +3,14 @@
 use super::mailer::MailerError;
 use crate::{crypto::key_ring::KeyRingError, fetch::FetcherError, pages::PagesError, store::sql::SqlError};
 
-/// A signing key or a service client could not be loaded.
+/// Why a part of a node's state could not be loaded or reloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The database failed.
     #[error(transparent)]
     Sql(#[from] SqlError),
-    /// The database did not answer the previous request, a moment ago; this one was not sent.
-    #[error("the database did not answer a moment ago")]
+    /// The database did not answer a query a moment ago, so this query was not sent.
+    #[error("the database did not answer a moment ago; the query was not repeated yet")]
     Backoff,
     /// A stored signing key can't be opened or used.
     #[error(transparent)]

@@ -1,4 +1,5 @@
-//! The subscribers of a node's revocation feed: their limits, and a broadcast for the subscribers of each core.
+//! The subscribers of a node's revocation feed: their limits, and a fan-out for each core, which sends events to the subscribers of
+//! the core.
 
 use std::{
     collections::HashMap,
@@ -13,10 +14,10 @@ use tokio::sync::{
 
 use crate::domain::{client::ClientId, feed::FeedEvent};
 
-/// Number of messages buffered for the slowest subscriber of a core; a slower one gets `Lagged`.
+/// The number of messages that a fan-out buffers. A subscriber that is further behind gets `Lagged`.
 const FAN_OUT_BUFFER: usize = 4096;
 
-/// Subscribers for which streams are read from Redis at the same time; the others wait.
+/// The number of subscribers for which a node reads streams from Redis at the same time. The others wait.
 const CONCURRENT_READERS: usize = 4;
 
 /// Counts the subscribers of a node and limits how many of them read from Redis at the same time.
@@ -27,7 +28,7 @@ pub struct FeedSubscribers {
     max_subscribers: usize,
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
     max_per_client: usize,
-    /// The broadcast of each core that has subscribers.
+    /// The fan-out of each core that has subscribers. The key `None` stands for threads that belong to no core.
     fan_outs: Mutex<HashMap<Option<usize>, WeakSender<FanOutMessage>>>,
 }
 
@@ -49,7 +50,7 @@ impl SharedEvent {
         &self.event
     }
 
-    /// The encoded event. Every caller must encode alike: only the first one does.
+    /// The encoded event. Only the `encode` of the first caller runs, so all callers must pass the same encoding.
     pub fn encoded(&self, encode: impl FnOnce(&FeedEvent) -> Vec<u8>) -> Bytes {
         self.encoded.get_or_init(|| encode(&self.event).into()).clone()
     }
@@ -60,7 +61,7 @@ impl SharedEvent {
 pub(crate) enum FanOutMessage {
     /// A revocation or a heartbeat.
     Event(Arc<SharedEvent>),
-    /// In place of a heartbeat: this node is not synchronized with Redis.
+    /// Replaces a heartbeat while this node is not synchronized with Redis.
     NotSynced,
     /// Revocations were lost for good: subscribers must start with a snapshot.
     Lost,
@@ -90,7 +91,7 @@ struct ClientPermit {
 }
 
 impl FeedSubscribers {
-    /// Admits at most `max_subscribers` (`feed.max_subscribers`), of which one client has at most `max_per_client`
+    /// Admits at most `max_subscribers` subscribers (`feed.max_subscribers`), and at most `max_per_client` of one client
     /// (`feed.max_subscribers_per_client`).
     pub fn new(max_subscribers: usize, max_per_client: usize) -> Self {
         Self {
@@ -125,8 +126,8 @@ impl FeedSubscribers {
         Some(ClientPermit { client: client.clone(), per_client: Arc::clone(&self.per_client) })
     }
 
-    /// Subscribes to the broadcast of a core. If there is none, `start` gets the sender of a new one, which lives until the
-    /// sender is dropped.
+    /// Subscribes to the fan-out of a core. If the core has none, creates one and passes its sender to `start`. The fan-out lives
+    /// until the sender is dropped.
     pub(crate) fn subscribe(
         &self,
         core: Option<usize>,
@@ -142,7 +143,8 @@ impl FeedSubscribers {
         receiver
     }
 
-    /// Removes a core's broadcast if it has no subscribers. Returns whether it was removed: the caller must then drop the sender.
+    /// Removes the fan-out of a core if it has no subscribers. Returns whether it was removed: the caller must then drop the
+    /// sender.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, sender: &Sender<FanOutMessage>) -> bool {
         let mut fan_outs = self.fan_outs();
         let is_unused = sender.receiver_count() == 0;
@@ -156,7 +158,7 @@ impl FeedSubscribers {
         self.fan_outs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until a subscriber may read from Redis.
+    /// Waits until a subscriber may read from Redis. Returns `None` only if the semaphore was closed, which never happens.
     pub(crate) async fn acquire_reader(&self) -> Option<SemaphorePermit<'_>> {
         self.readers.acquire().await.ok()
     }
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn subscribers_of_a_core_share_a_broadcast_until_there_are_none() {
+    fn subscribers_of_a_core_share_a_fan_out_until_there_are_none() {
         let subscribers = FeedSubscribers::new(1, 1);
         let mut senders = Vec::new();
         let one = subscribers.subscribe(Some(0), |sender| senders.push(sender));
@@ -219,7 +221,7 @@ mod tests {
         drop(two);
         assert!(subscribers.end_if_unused(Some(0), &senders[0]));
         let mut next = subscribers.subscribe(Some(0), |sender| senders.push(sender));
-        assert_eq!(senders.len(), 3, "a new one");
+        assert_eq!(senders.len(), 3, "a new fan-out was started");
         drop(senders);
         assert!(next.try_recv().is_err_and(|error| error == broadcast::error::TryRecvError::Closed));
         let mut restarted = false;
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn client_without_subscribers_is_not_remembered() {
+    fn count_of_a_client_is_removed_with_its_last_subscriber() {
         let subscribers = FeedSubscribers::new(1, 1);
         let permit = subscribers.admit(&client("billing")).unwrap();
         assert!(subscribers.admit(&client("billing")).is_err());

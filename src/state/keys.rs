@@ -41,7 +41,7 @@ pub struct SigningKeys {
     ring: Arc<SharedKeyRing>,
     /// When a token with an unknown `kid` last caused a reload.
     last_miss: Mutex<Option<Timestamp>>,
-    /// Whether the latest reload found a key under a secret that this node does not have.
+    /// Whether the latest reload found a key that is sealed under a secret that this node does not have.
     lacks_secret: AtomicBool,
     sql: Sql,
     sealer: Sealer,
@@ -101,25 +101,25 @@ impl SigningKeys {
     /// [`StateError`]; the keys in use then stay in use.
     pub async fn reload(&self) -> Result<(), StateError> {
         self.sql.delete_keys_before(self.clock.now() - DELETE_AFTER).await?;
-        self.refresh().await
+        self.reload_if_changed().await
     }
 
-    /// Reloads the keys because a token names an unknown one, which another node may have just published. At most once a
-    /// second, so that forged tokens don't reach the database; concurrent callers wait for the reload in progress.
+    /// Reloads the keys because a token names an unknown key, which another node may have just published. Reloads at most once a
+    /// second, so that a flood of forged tokens does not reach the database. Concurrent callers wait for the reload in progress.
     pub(crate) async fn reload_on_miss(&self) {
         let mut last = self.last_miss.lock().await;
         let now = self.clock.now();
         if last.is_some_and(|last| now.saturating_since(last) < MISS_INTERVAL) {
             return;
         }
-        // Boxed: it runs rarely, and would add kilobytes to the future of every caller.
-        if let Err(error) = Box::pin(self.refresh()).await {
-            tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed");
+        // Boxed, because this future is needed rarely, and would add kilobytes to the future of every caller.
+        if let Err(error) = Box::pin(self.reload_if_changed()).await {
+            tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay in use");
         }
         *last = Some(self.clock.now());
     }
 
-    /// Reloads the keys at every `interval` (`keys.refresh_interval`), and at once when one is retired, for as long as the
+    /// Reloads the keys at every `interval` (`keys.refresh_interval`), and at once when a key is retired, for as long as the
     /// service runs.
     pub async fn run_reloader(&self, redis: &RedisStores, interval: Duration) {
         let mut feed = redis.revocation_log.subscribe();
@@ -143,7 +143,8 @@ impl SigningKeys {
         self.lacks_secret.load(Ordering::Relaxed)
     }
 
-    async fn refresh(&self) -> Result<(), StateError> {
+    /// Replaces the key ring if the stored keys have changed.
+    async fn reload_if_changed(&self) -> Result<(), StateError> {
         let now = self.clock.now();
         let stored = self.sql.keys().await?;
         if self.ring.current().is_made_from(&stored) {
@@ -159,7 +160,7 @@ impl SigningKeys {
     }
 }
 
-/// Waits until a signing key is retired, or until feed messages are lost, which may have reported it.
+/// Waits until a message of the feed says that a signing key is retired, or until messages are lost, which may have said so.
 async fn wait_for_retired_key(feed: &mut broadcast::Receiver<FeedMessage>) {
     loop {
         match feed.recv().await {
@@ -170,7 +171,7 @@ async fn wait_for_retired_key(feed: &mut broadcast::Receiver<FeedMessage>) {
     }
 }
 
-/// Generates a key on a blocking thread: an RSA key takes long.
+/// Generates a key on a blocking thread, because generating an RSA key takes long.
 pub(crate) async fn generate(algorithm: Algorithm) -> Result<SigningKey, StateError> {
     let generated = tokio::task::spawn_blocking(move || SigningKey::generate(algorithm)).await;
     let generated = generated.map_err(|error| StateError::KeyGeneration(error.into()))?;

@@ -16,13 +16,14 @@ use crate::domain::{
 /// Number of shards, each with a lock of its own.
 const SHARDS: usize = 16;
 
-/// The maximum number of subjects that are kept; an evicted subject starts with an unused quota.
+/// The maximum number of subjects that are kept. An evicted subject starts again with a full quota.
 const MAX_SUBJECTS: usize = 65_536;
 
 /// A limit and its subject, cut to 64 bytes; no account, network or client id is longer.
 type Key = (LimitPolicy, [u8; 64]);
 
-/// Quotas in use, by limit and subject. Evicts the least recently used subjects.
+/// Quotas in use, by limit and subject, each with its `full_at` ([`Taken::full_at`](crate::domain::limit::Taken::full_at)). Evicts
+/// subjects that were not used recently.
 #[derive(Debug)]
 pub(crate) struct LocalLimits {
     shards: Vec<Mutex<BoundedMap<Key, i64>>>,
@@ -37,7 +38,7 @@ impl Default for LocalLimits {
 }
 
 impl LocalLimits {
-    /// Takes one request from the quota of `subject`. Returns how long to wait if the quota is exhausted.
+    /// Counts one request against the quota of `subject`. Returns how long to wait if the quota is exhausted.
     pub(crate) fn take(&self, policy: LimitPolicy, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
         let mut name = [0; 64];
         let end = subject.len().min(name.len());

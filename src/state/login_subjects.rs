@@ -10,8 +10,8 @@ use crate::domain::{bounded_map::BoundedMap, clock::Timestamp, ids::AccountId};
 /// The maximum number of identifiers that are kept.
 const MAX_ENTRIES: usize = 16_384;
 
-/// How long an entry is used. After an account is registered, renamed or deleted, failures count under the former subject until
-/// then.
+/// How long an entry is used. For at most this long after an account is registered, renamed or deleted, failures count under the
+/// former subject.
 const TTL: Duration = Duration::from_secs(10);
 
 /// The accounts of recently typed identifiers, by keyed digest. Repeated logins that the throttle refuses cost no database

@@ -1,4 +1,4 @@
-//! Prepares mails for the outbox, and opens, renders and delivers those that a worker has claimed.
+//! Prepares mails for the outbox, and opens, renders and delivers the mails that a worker has claimed.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -25,7 +25,7 @@ use crate::{
 /// Why a mail was not prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrepareError {
-    /// `mail.max_queued` mails wait already. A later call may succeed.
+    /// `mail.max_queued` mails already wait. A later call may succeed.
     #[error("too many mails wait to be sent (mail.max_queued)")]
     QueueFull,
 }
@@ -50,7 +50,7 @@ pub enum SendError {
     /// The mail can't be built, on any node.
     #[error("{0}")]
     Unusable(String),
-    /// The transport has not delivered it.
+    /// The transport has not delivered the mail.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
 }
@@ -63,7 +63,7 @@ struct Payload {
     time_zone: Option<String>,
 }
 
-/// The mail parts of a node.
+/// Prepares mails for the outbox, and delivers claimed ones.
 #[derive(Debug)]
 pub struct Mailer {
     settings: MailSettings,
@@ -72,14 +72,14 @@ pub struct Mailer {
     sealer: Sealer,
     templates: Templates,
     transport: Transport,
-    /// The number of waiting mails, as last counted, plus those prepared since.
+    /// The number of waiting mails when they were last counted, plus the number prepared since.
     queued: AtomicU64,
     /// Counters and gauges.
     pub metrics: MailMetrics,
 }
 
 impl Mailer {
-    /// Loads and checks the templates. Connects to nothing.
+    /// Loads and checks the templates. Opens no connection.
     ///
     /// # Errors
     /// [`MailerError`]
@@ -116,7 +116,7 @@ impl Mailer {
         if self.queued.load(Ordering::Relaxed) >= self.settings.max_queued {
             self.metrics.dropped.with_label_values(&[template.as_str()]).inc();
             if template.is_notice() {
-                tracing::warn!(%template, "mail: the outbox is full, a notice was dropped (mail.max_queued)");
+                tracing::warn!(%template, "mail: notice dropped, because the outbox is full (mail.max_queued)");
                 return Ok(None);
             }
             return Err(PrepareError::QueueFull);
@@ -169,12 +169,12 @@ impl Mailer {
         Ok(Mail { to, locale, time_zone: payload.time_zone, account, data: payload.data })
     }
 
-    /// Deletes the file of a mail, if mails are files.
+    /// Deletes the file of a mail, if mails are delivered to files.
     pub(crate) async fn forget(&self, id: MailId) {
         self.transport.forget(id).await;
     }
 
-    /// Connects to the SMTP server, or creates the folder of mails. Returns a description.
+    /// Connects to the SMTP server, or creates the folder of mails. Returns a sentence about it for the operator.
     ///
     /// # Errors
     /// [`DeliveryError`]
@@ -182,7 +182,7 @@ impl Mailer {
         self.transport.check().await
     }
 
-    /// Sends a mail at once, without the outbox: for tests of the configuration.
+    /// Sends a mail at once, without the outbox. Used to test the configuration.
     ///
     /// # Errors
     /// [`SendError`]
@@ -202,7 +202,7 @@ impl Mailer {
     }
 }
 
-/// Binds encrypted data to its row.
+/// The additional authenticated data that binds encrypted data to its row.
 fn aad(id: MailId) -> Vec<u8> {
     format!("mail:{id}").into_bytes()
 }

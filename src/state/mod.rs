@@ -58,7 +58,7 @@ pub struct AppState {
     pub passwords: PasswordHasher,
     /// The signing keys in use.
     pub keys: SigningKeys,
-    /// The service clients.
+    /// The clients: registered and dynamic ones.
     pub clients: ClientRegistry,
     /// Security events on their way to the database.
     pub audit: AuditLog,
@@ -76,7 +76,7 @@ pub struct AppState {
     pub(crate) csrf: CsrfTokens,
     /// Computes the digests of one-time tokens.
     pub(crate) token_digests: TokenDigests,
-    /// The ceremonies of passkeys; none if passkeys are off, or have no domain.
+    /// The passkey ceremonies; none if passkeys are switched off, or no domain is configured for them.
     pub(crate) passkeys: Option<PasskeyCeremonies>,
     /// Verifies access tokens.
     pub tokens: TokenVerifier,
@@ -101,18 +101,19 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Waits at most `timeout` for tasks that continue after their request was answered. The node must no longer serve requests.
+    /// Waits at most `timeout` for tasks that continue after their request was answered. Call it when the node no longer serves
+    /// requests.
     pub async fn finish_background(&self, timeout: Duration) {
         self.background.close();
         if tokio::time::timeout(timeout, self.background.wait()).await.is_err() {
             tracing::warn!(
                 tasks = self.background.len(),
-                "stopping: background work of answered requests is abandoned, and mails may be missing"
+                "stopping: background tasks of answered requests did not end in time and are abandoned; mails may be missing"
             );
         }
     }
 
-    /// Assembles the state of a node: loads the signing keys (and generates the first) and the service clients, and starts
+    /// Assembles the state of a node: loads the signing keys (and generates the first) and the clients, and starts
     /// the audit log.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
-/// How long a result is reused: `/readyz` is public, and each check costs several commands of both stores.
+/// How long a result is reused: `/readyz` is public, and each check sends several commands to Redis and to the database.
 const TTL: Duration = Duration::from_secs(1);
 
 /// The state of one dependency.
@@ -15,9 +15,9 @@ const TTL: Duration = Duration::from_secs(1);
 pub struct Check {
     /// `redis` or `database`.
     pub name: &'static str,
-    /// The worst of its problems.
+    /// The status of the worst problem.
     pub status: Status,
-    /// The problem and its remedy.
+    /// The problems, each with its remedy.
     pub problems: Vec<Problem>,
 }
 
@@ -26,7 +26,7 @@ pub struct Check {
 pub struct Problem {
     /// A stable word, such as `persistence`.
     pub code: &'static str,
-    /// For the operator: names settings and addresses, never passwords.
+    /// The description for the operator. It names settings and addresses, never passwords.
     pub text: String,
 }
 
