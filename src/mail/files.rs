@@ -10,7 +10,8 @@ use tokio::{fs, io::AsyncWriteExt};
 use super::transport::DeliveryError;
 use crate::domain::mail::{MailId, Template};
 
-/// A folder of mails. File names begin with the mail's id, so that they sort by time and a repeated delivery replaces the file.
+/// A folder of mails. The name of a file begins with the mail's id, so that files sort by time and a repeated delivery replaces
+/// the file.
 #[derive(Debug)]
 pub struct MailFiles {
     folder: PathBuf,
@@ -30,11 +31,12 @@ impl MailFiles {
         self.try_write(id, template, message).await.map_err(|error| self.unwritable(&error))
     }
 
+    /// Writes to a temporary file first, so that a reader never finds a part of a mail.
     async fn try_write(&self, id: MailId, template: Template, message: &[u8]) -> io::Result<()> {
         self.create_folder().await?;
         let path = Self::path(&self.folder, id, template);
         let temporary = path.with_extension("new");
-        // readable by the owner only: it contains links and codes
+        // The file is readable by its owner only, because it contains links and codes.
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).await?;
         file.write_all(message).await?;
@@ -48,7 +50,7 @@ impl MailFiles {
 
     pub(super) async fn remove(&self, id: MailId) {
         for template in Template::ALL {
-            // most of them do not exist
+            // A mail has one template, so the files of the other templates do not exist.
             drop(fs::remove_file(Self::path(&self.folder, id, *template)).await);
         }
     }

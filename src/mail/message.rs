@@ -54,12 +54,12 @@ macro_rules! header {
 
 // Asks vacation responders not to reply (RFC 3834, section 5).
 header!(AutoSubmitted, "Auto-Submitted");
-// Asks Microsoft Exchange the same, with its own header.
+// Asks Microsoft Exchange not to send automatic replies.
 header!(AutoResponseSuppress, "X-Auto-Response-Suppress");
-// RFC 2369, section 3.2
+// Names the address at which recipients switch notices off (RFC 2369, section 3.2).
 header!(ListUnsubscribe, "List-Unsubscribe");
 
-/// The message of a mail. The same mail gives the same `Message-ID` and `Date` at every attempt.
+/// Builds the message of a mail. Every attempt to deliver a mail has the same `Message-ID` and `Date`.
 ///
 /// # Errors
 /// If lettre refuses an address. [`Recipient`] validates addresses, so this does not happen in practice.
@@ -103,7 +103,7 @@ fn address(recipient: &Recipient) -> Result<Address, String> {
     Address::new(recipient.local_part(), recipient.domain()).map_err(|error| error.to_string())
 }
 
-/// The text with each run of control characters and line breaks replaced by a space.
+/// Replaces each run of control characters and line breaks with a space.
 fn one_line(text: &str) -> String {
     let is_break = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     text.split(is_break).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
@@ -120,6 +120,7 @@ mod tests {
     #[test]
     fn line_breaks_in_subject_become_spaces() {
         let folder = tempfile::tempdir().unwrap();
+        // The default settings: the variable is not one of Latchkey's.
         let settings = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap().mail;
         let to = Recipient::new(&Email::parse("ann@example.com").unwrap()).unwrap();
         let rendered = Rendered {

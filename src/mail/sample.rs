@@ -8,32 +8,40 @@ use crate::domain::{
     secret::SecretText,
 };
 
-/// 29 November 2026, 09:30 UTC.
-const AT: Timestamp = Timestamp::from_millis(1_795_944_600_000);
+/// The time of all sample actions: 29 November 2026, 09:30 UTC.
+const SAMPLE_TIME: Timestamp = Timestamp::from_millis(1_795_944_600_000);
 
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-/// Sample data of a template.
+/// The number of facts in sample data.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Detail {
+    /// All facts that a mail of the template can have.
+    AllFacts,
+    /// Only the facts that every mail of the template has.
+    RequiredFacts,
+}
+
+/// Sample data of a template, with all facts.
 pub fn sample(template: Template) -> MailData {
-    data(template, Some(FactorChange::Added))
+    data(template, Detail::AllFacts)
 }
 
-/// Sample data of a template: with all facts, and with as few as possible.
+/// Sample data of a template: with all facts, and with the required ones only.
 pub(super) fn samples(template: Template) -> [MailData; 2] {
-    [data(template, Some(FactorChange::Added)), data(template, None)]
+    [data(template, Detail::AllFacts), data(template, Detail::RequiredFacts)]
 }
 
-/// `change` is None for as few facts as possible.
-fn data(template: Template, change: Option<FactorChange>) -> MailData {
-    let is_full = change.is_some();
+fn data(template: Template, detail: Detail) -> MailData {
+    let is_full = detail == Detail::AllFacts;
     let link = |page: &str| SecretText::from(format!("https://auth.example.com/account/{page}#token=lk_ot_EXAMPLE"));
     let challenge = |page: &str, minutes: u64| Challenge {
         link: link(page),
         code: is_full.then(|| "K7QM-2XWD".into()),
-        expires_at: AT + Duration::from_mins(minutes),
+        expires_at: SAMPLE_TIME + Duration::from_mins(minutes),
     };
     let origin = || ActionOrigin {
-        at: AT,
+        at: SAMPLE_TIME,
         address: is_full.then(|| IpAddr::from([192, 0, 2, 17])),
         device: Device::from_user_agent(USER_AGENT).filter(|_| is_full),
     };
@@ -60,18 +68,18 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
         Template::SignInCode => MailData::SignInCode { challenge: challenge("sign-in-code", 10), origin: origin() },
         Template::SecondFactorCode => MailData::SecondFactorCode {
             code: "K7QM-2XWD".into(),
-            expires_at: AT + Duration::from_mins(10),
+            expires_at: SAMPLE_TIME + Duration::from_mins(10),
             origin: origin(),
         },
         Template::DeletionScheduled => {
-            MailData::DeletionScheduled { deletes_at: AT + Duration::from_hours(14 * 24), sign_in }
+            MailData::DeletionScheduled { deletes_at: SAMPLE_TIME + Duration::from_hours(14 * 24), sign_in }
         }
         Template::Invitation => MailData::Invitation { challenge: challenge("invitation", 7 * 24 * 60) },
         Template::NewDevice => MailData::NewDevice { notice: notice() },
         Template::SessionReuse => MailData::SessionReuse { notice: notice() },
-        Template::AccountDisabled => MailData::AccountDisabled { at: AT },
+        Template::AccountDisabled => MailData::AccountDisabled { at: SAMPLE_TIME },
         Template::FactorChanged => MailData::FactorChanged {
-            change: change.unwrap_or(FactorChange::Removed),
+            change: if is_full { FactorChange::Added } else { FactorChange::Removed },
             factor: if is_full { FactorKind::Passkey } else { FactorKind::Totp },
             notice: notice(),
         },
@@ -80,6 +88,6 @@ fn data(template: Template, change: Option<FactorChange>) -> MailData {
         }
         Template::PasskeyCopied => MailData::PasskeyCopied { notice: notice() },
         Template::RecoveryCodesLow => MailData::RecoveryCodesLow { remaining: if is_full { 2 } else { 1 } },
-        Template::Test => MailData::Test { at: AT },
+        Template::Test => MailData::Test { at: SAMPLE_TIME },
     }
 }

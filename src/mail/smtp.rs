@@ -23,18 +23,18 @@ use lettre::{
 use super::transport::DeliveryError;
 use crate::config::{SmtpSecurity, SmtpSettings};
 
-/// Time after which an idle connection is not used again: many servers close them after a few minutes.
+/// The time after which an idle connection is not used again. Many servers close idle connections after a few minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The mechanisms of authentication, in order of preference (RFC 4616, and its predecessor).
+/// The authentication mechanisms in order of preference: PLAIN (RFC 4616) and its predecessor LOGIN.
 const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 
 /// A client of the configured SMTP server.
 pub struct SmtpClient {
     settings: SmtpSettings,
-    /// None for clear text.
+    /// The TLS parameters; none if the connection is not encrypted.
     tls: Option<TlsParameters>,
-    /// Idle connections, the most recently used last.
+    /// Idle connections and when each became idle, the most recently used last.
     idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
     max_idle: usize,
     /// The server's host and port, for error messages.
@@ -61,10 +61,13 @@ impl SmtpClient {
             self.release(connection);
             Ok(())
         };
-        // A connection whose use ends here or with an error is closed.
+        // After a timeout or an error, the connection is dropped, which closes it.
         match tokio::time::timeout(self.settings.timeout, sending).await {
             Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(self.delivery_error(&error, !message.envelope().to().iter().all(is_ascii))),
+            Ok(Err(error)) => {
+                let needs_utf8 = !message.envelope().to().iter().all(is_ascii);
+                Err(self.delivery_error(&error, needs_utf8))
+            }
             Err(_) => Err(self.timed_out()),
         }
     }
@@ -76,7 +79,10 @@ impl SmtpClient {
                 let user = if self.settings.credentials.is_some() { " and the user" } else { "" };
                 Ok(format!("{} accepts connections{user}", self.label))
             }
-            Ok(Err(error)) => Err(self.delivery_error(&error, false)),
+            Ok(Err(error)) => {
+                let needs_utf8 = false;
+                Err(self.delivery_error(&error, needs_utf8))
+            }
             Err(_) => Err(self.timed_out()),
         }
     }
@@ -93,10 +99,12 @@ impl SmtpClient {
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
         let SmtpSettings { host, port, security, timeout, .. } = &self.settings;
-        let name = client_id(&self.settings.ehlo_name);
-        let wrapper = self.tls.clone().filter(|_| *security == SmtpSecurity::Tls);
+        let name = parse_ehlo_name(&self.settings.ehlo_name);
+        let implicit_tls = self.tls.clone().filter(|_| *security == SmtpSecurity::Tls);
         let server = (host.as_str(), *port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(server, Some(*timeout), &name, wrapper, None).await?;
+        let local_address = None;
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, Some(*timeout), &name, implicit_tls, local_address).await?;
         if let Some(tls) = self.tls.clone().filter(|_| *security == SmtpSecurity::StartTls) {
             connection.starttls(tls, &name).await?;
         }
@@ -126,7 +134,7 @@ impl SmtpClient {
         DeliveryError::Unreachable(format!("{} did not answer within mail.timeout", self.label))
     }
 
-    /// Classifies an error. `needs_utf8`: the recipient's local part is not ASCII.
+    /// Classifies an error. `needs_utf8` says that the recipient's local part is not ASCII.
     fn delivery_error(&self, error: &Error, needs_utf8: bool) -> DeliveryError {
         let text = self.describe(error);
         if error.is_permanent() && !is_about_sender(error) {
@@ -170,8 +178,8 @@ fn is_ascii(address: &lettre::Address) -> bool {
     AsRef::<str>::as_ref(address).is_ascii()
 }
 
-/// Whether a permanent refusal is about this client rather than about the recipient: authentication is needed or failed
-/// (RFC 4954, section 6), or the command is not implemented.
+/// Whether a permanent refusal is about this client rather than about the recipient: authentication is needed or has failed
+/// (RFC 4954, section 6), or the server does not support the command (RFC 5321, section 4.2.2).
 fn is_about_sender(error: &Error) -> bool {
     error.status().is_some_and(|code| matches!(u16::from(code), 500..=504 | 530 | 534 | 535 | 538))
 }
@@ -187,7 +195,8 @@ fn tls_parameters(settings: &SmtpSettings) -> Result<TlsParameters, String> {
     builder.build().map_err(|error| format!("mail.url: {error}"))
 }
 
-fn client_id(name: &str) -> ClientId {
+/// The name that the client sends in EHLO: an address literal such as `[192.0.2.1]`, or a host name (RFC 5321, section 4.1.1.1).
+fn parse_ehlo_name(name: &str) -> ClientId {
     match name.trim_start_matches('[').trim_end_matches(']').parse() {
         Ok(std::net::IpAddr::V4(address)) => ClientId::Ipv4(address),
         Ok(std::net::IpAddr::V6(address)) => ClientId::Ipv6(address),

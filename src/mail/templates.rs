@@ -16,7 +16,7 @@ use std::{
 use jiff::tz::TimeZone;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter};
 
-use self::catalog::{Catalog, Texts};
+use self::catalog::{Catalog, TimeFormat};
 use super::{message::Rendered, sample::samples};
 use crate::{
     config::MailSettings,
@@ -31,7 +31,7 @@ use crate::{
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.txt", include_str!("templates/layout.txt")), ("layout.html", include_str!("templates/layout.html"))];
 
-/// The largest file of the folder.
+/// The largest file of the folder, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// The width of text parts, in characters.
@@ -52,14 +52,14 @@ impl TemplateError {
         Self { name: name.into(), text: text.into() }
     }
 
-    /// An error of minijinja, without values of the context.
+    /// Wraps an error of minijinja. The text contains no values of the mail.
     fn render(name: &str, error: &minijinja::Error) -> Self {
         let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
         Self::new(error.name().unwrap_or(name), format!("{line}{error}"))
     }
 }
 
-/// A part of a mail: text or HTML.
+/// A part of a mail: text or HTML (RFC 2046, section 5.1.4).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
     Text,
@@ -97,6 +97,7 @@ impl Templates {
                 if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
             },
         );
+        // Replaces the formatter of minijinja, because its HTML escaping is not wanted: see `escape_html`.
         environment.set_formatter(|out, state, value| {
             if *state.auto_escape() != AutoEscape::Html || value.is_safe() {
                 return escape_formatter(out, state, value);
@@ -129,7 +130,7 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Renders every template in every language, with all facts and with as few as possible.
+    /// Renders every template in every language, with all facts and with the required ones only.
     fn check(&self) -> Result<(), TemplateError> {
         for template in Template::ALL {
             for data in samples(*template) {
@@ -161,8 +162,8 @@ impl Templates {
         recipient: &str,
         data: &MailData,
     ) -> Result<Rendered, TemplateError> {
-        let texts = self.catalog(locale).texts();
-        let facts = self.collect_facts(&texts, zone, recipient, data);
+        let time_format = self.catalog(locale).time_format();
+        let facts = self.collect_facts(&time_format, zone, recipient, data);
         let template = data.template();
         let subject = self.render_message(locale, &format!("{template}.subject"), Part::Text, &facts)?;
         let text = self.render_part(locale, template, Part::Text, &facts)?;
@@ -182,12 +183,12 @@ impl Templates {
     /// The values that texts and layouts can use.
     fn collect_facts(
         &self,
-        texts: &Texts<'_>,
+        time_format: &TimeFormat<'_>,
         zone: &TimeZone,
         recipient: &str,
         data: &MailData,
     ) -> BTreeMap<String, Value> {
-        let mut facts = Facts { values: BTreeMap::new(), texts, zone };
+        let mut facts = Facts { values: BTreeMap::new(), time_format, zone };
         facts.set("product", &self.product);
         facts.set("issuer", &self.issuer);
         facts.set("recipient", recipient);
@@ -273,7 +274,7 @@ impl Templates {
         facts.values
     }
 
-    /// Renders one part: the file of the template, else the layout.
+    /// Renders one part of a mail with the template's own file in `mail.templates`, or with the layout if there is none.
     fn render_part(
         &self,
         locale: Locale,
@@ -328,9 +329,9 @@ impl Templates {
         }
         values.insert("intro".to_owned(), Value::from(intro));
         let extension = part.extension();
-        let own = format!("{template}.{extension}");
+        let own_file = format!("{template}.{extension}");
         let layout = format!("layout.{extension}");
-        let name = if self.environment.get_template(&own).is_ok() { own } else { layout };
+        let name = if self.environment.get_template(&own_file).is_ok() { own_file } else { layout };
         self.render_named(&name, &values)
     }
 
@@ -356,10 +357,10 @@ impl std::fmt::Debug for Templates {
     }
 }
 
-/// The facts of a mail, as they are collected.
+/// Collects the facts of a mail.
 struct Facts<'a> {
     values: BTreeMap<String, Value>,
-    texts: &'a Texts<'a>,
+    time_format: &'a TimeFormat<'a>,
     zone: &'a TimeZone,
 }
 
@@ -369,8 +370,8 @@ impl Facts<'_> {
     }
 
     fn set_time(&mut self, name: &str, at: Timestamp) {
-        let shown = self.texts.time(at, self.zone);
-        self.set(name, &shown);
+        let text = self.time_format.format(at, self.zone);
+        self.set(name, &text);
     }
 
     fn set_origin(&mut self, origin: &ActionOrigin) {
@@ -384,6 +385,7 @@ impl Facts<'_> {
     }
 }
 
+/// The name under which minijinja holds a text of a catalog, for one part. Error messages show it.
 fn message_name(locale: Locale, key: &str, part: Part) -> String {
     format!("{locale}.toml: {key}.{}", part.extension())
 }
@@ -393,7 +395,8 @@ fn add_template(environment: &mut Environment<'static>, name: &str, source: &str
     added.map_err(|error| TemplateError::render(name, &error))
 }
 
-/// Reads the files of `mail.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
+/// Reads the files of `mail.templates`. Each must have the name of a built-in file or template, so that a misspelt name is
+/// noticed.
 fn read_folder(
     folder: &Path,
     environment: &mut Environment<'static>,
@@ -438,8 +441,8 @@ fn read_folder(
     Ok(())
 }
 
-/// Escapes the characters with a meaning in HTML. minijinja's own function escapes slashes too, which makes links in the source
-/// of a mail unreadable.
+/// Escapes the characters that have a meaning in HTML. The function of minijinja escapes slashes too, which makes links in the
+/// source of a mail unreadable.
 fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -455,7 +458,7 @@ fn escape_html(text: &str) -> String {
     escaped
 }
 
-/// Breaks lines after at most [`WIDTH`] characters, between words.
+/// Breaks a text between words into lines of at most [`WIDTH`] characters. A longer word has a line of its own.
 fn wrap(text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -477,7 +480,7 @@ fn remove_blank_lines(text: &str) -> String {
     text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-/// Removes blanks at line ends, and more than one blank line in succession.
+/// Removes blanks at line ends, and reduces successive blank lines to one.
 fn collapse_blank_lines(text: &str) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim().lines().map(str::trim_end) {

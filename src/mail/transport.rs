@@ -22,7 +22,7 @@ pub enum DeliveryError {
     Rejected(String),
 }
 
-/// The means of delivery.
+/// The delivery of messages: to files or over SMTP.
 #[derive(Debug)]
 pub enum Transport {
     /// Each message becomes a file.
@@ -32,7 +32,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Prepares the delivery; connects to nothing.
+    /// Prepares the delivery. Opens no connection.
     ///
     /// # Errors
     /// The reason why `mail.tls_ca` can't be used.
@@ -61,7 +61,7 @@ impl Transport {
         }
     }
 
-    /// Connects to the server, or creates the folder. Returns a description.
+    /// Connects to the server, or creates the folder. Returns a sentence about it for the operator.
     ///
     /// # Errors
     /// [`DeliveryError`]

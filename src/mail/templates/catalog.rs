@@ -20,12 +20,13 @@ const COMMON: [&str; 10] = [
     "footer",
 ];
 
-/// Keys of `common` that are not templates.
+/// Keys of `common` whose values are not templates.
 const DATE: &str = "date";
 const MONTHS: &str = "months";
 
-/// The texts of a mail that must exist, and those that may.
+/// The texts that every mail must have.
 const REQUIRED: [&str; 3] = ["subject", "title", "intro"];
+/// The texts that a mail may have.
 const OPTIONAL: [&str; 2] = ["action", "outro"];
 
 /// The built-in texts of a language.
@@ -48,14 +49,14 @@ pub(super) struct Catalog {
     months: Vec<String>,
 }
 
-/// The texts that Rust code uses.
-pub(super) struct Texts<'a> {
+/// The way of writing times in one language.
+pub(super) struct TimeFormat<'a> {
     date: &'a str,
     months: &'a [String],
 }
 
 impl Catalog {
-    /// Parses complete texts.
+    /// Parses the texts of a language, and checks that no required one is missing.
     pub(super) fn parse(source: &str) -> Result<Self, String> {
         let mut catalog = Self { messages: BTreeMap::new(), date: String::new(), months: Vec::new() };
         catalog.merge(source)?;
@@ -70,7 +71,7 @@ impl Catalog {
         }
     }
 
-    /// Replaces texts by those of a file, which may have any of the sections and keys.
+    /// Replaces texts with those of a file. The file need not have all sections and keys.
     pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
         let table: toml::Table = source.parse().map_err(|error: toml::de::Error| error.message().to_owned())?;
         for (section, texts) in table {
@@ -113,14 +114,14 @@ impl Catalog {
         self.messages.iter().map(|(key, text)| (key.clone(), text.as_str()))
     }
 
-    pub(super) fn texts(&self) -> Texts<'_> {
-        Texts { date: &self.date, months: &self.months }
+    pub(super) fn time_format(&self) -> TimeFormat<'_> {
+        TimeFormat { date: &self.date, months: &self.months }
     }
 }
 
-impl Texts<'_> {
-    /// A time as people of the language write it, in a time zone, such as `29 November 2026, 22:34 UTC`.
-    pub(super) fn time(&self, at: Timestamp, zone: &TimeZone) -> String {
+impl TimeFormat<'_> {
+    /// Formats a time in a time zone, such as `29 November 2026, 22:34 UTC`.
+    pub(super) fn format(&self, at: Timestamp, zone: &TimeZone) -> String {
         let Ok(time) = jiff::Timestamp::from_millisecond(at.as_millis()) else { return at.to_string() };
         let time = time.to_zoned(zone.clone());
         let month = usize::from(time.month().unsigned_abs()).checked_sub(1).and_then(|month| self.months.get(month));

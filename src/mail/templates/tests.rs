@@ -1,4 +1,4 @@
-//! Every template in every language, overrides, and hostile values.
+//! Tests of every template in every language, of overrides, and of hostile values.
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use crate::{
 };
 
 fn settings(templates: Option<&Path>) -> MailSettings {
+    // The default settings: the variable is not one of Latchkey's.
     let folder = tempfile::tempdir().unwrap();
     let mut settings = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap().mail;
     settings.templates = templates.map(Path::to_owned);
