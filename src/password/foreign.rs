@@ -36,13 +36,13 @@ impl Pbkdf2Digest {
     }
 }
 
-/// The string of a PBKDF2 hash from its parts.
+/// Builds the stored form of a PBKDF2 hash from its parts.
 pub fn pbkdf2(digest: Pbkdf2Digest, rounds: u32, salt: &[u8], hash: &[u8]) -> String {
     let (scheme, length) = (digest.scheme(), hash.len());
     format!("${scheme}$i={rounds},l={length}${}${}", BASE64.encode(salt), BASE64.encode(hash))
 }
 
-/// The string of an scrypt hash from its parts.
+/// Builds the stored form of an scrypt hash from its parts.
 fn scrypt(log_n: u32, r: u32, p: u32, salt: &[u8], hash: &[u8]) -> String {
     format!("$scrypt$ln={log_n},r={r},p={p}${}${}", BASE64.encode(salt), BASE64.encode(hash))
 }
@@ -54,9 +54,9 @@ pub struct FirebaseHashConfig {
     pub signer_key: Vec<u8>,
     /// `base64_salt_separator`, decoded.
     pub salt_separator: Vec<u8>,
-    /// scrypt's block size.
+    /// The block size `r` of scrypt.
     pub rounds: u32,
-    /// scrypt's cost as a power of two.
+    /// The binary logarithm of scrypt's cost `N`.
     pub mem_cost: u32,
 }
 
@@ -80,7 +80,7 @@ impl FirebaseHashConfig {
         })
     }
 
-    /// The string of a user's hash. None if the salt or the hash is not base64.
+    /// Builds the stored form of a user's hash. Returns `None` if the salt or the hash is not base64.
     pub fn hash(&self, salt: &str, hash: &str) -> Option<String> {
         let decode = |text: &str| BASE64.decode(text.replace('-', "+").replace('_', "/")).ok();
         let salt = [decode(salt)?, self.salt_separator.clone()].concat();
@@ -95,18 +95,18 @@ impl std::fmt::Debug for FirebaseHashConfig {
     }
 }
 
-/// Rewrites a hash in its stored form. A string in no known format is returned unchanged, for the parser to refuse.
+/// Rewrites a hash in its stored form. A string in an unknown format is returned unchanged, and the parser then refuses it.
 pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
     let django = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
     if let Some((scheme, rest)) = django {
         let rewritten = match scheme {
-            // Django puts its own name of the scheme in front of a complete hash.
+            // Django puts its own name of the scheme in front of a complete hash: `argon2$argon2id$…`, `bcrypt$$2b$…`.
             "argon2" | "bcrypt" if rest.starts_with(['$', 'a']) => {
                 let hash = if rest.starts_with('$') { rest.to_owned() } else { format!("${rest}") };
                 return Ok(strip_padding(&hash).into_owned().into());
             }
             "bcrypt_sha256" => return Ok(text.into()),
-            "pbkdf2_sha1" | "pbkdf2_sha256" | "pbkdf2_sha512" => django_pbkdf2(&scheme[7..], rest),
+            "pbkdf2_sha1" | "pbkdf2_sha256" | "pbkdf2_sha512" => django_pbkdf2(&scheme["pbkdf2_".len()..], rest),
             "scrypt" => django_scrypt(rest),
             "sha1" | "md5" | "unsalted_md5" | "unsalted_sha1" | "crypt" => {
                 return Err(BadHash::UnknownScheme("an unsalted or single-round hash of Django"));
@@ -176,11 +176,12 @@ fn better_auth(text: &str) -> Option<String> {
     Some(scrypt(14, 16, 1, salt.as_bytes(), &hex(hash)?))
 }
 
-/// The base64 blobs of ASP.NET Core Identity. Version 2: 0, salt of 16 bytes, hash of 32, SHA-1, 1000 rounds. Version 3: 1,
-/// digest, rounds and salt length as 32-bit big-endian numbers, salt, hash.
+/// The base64 blobs of ASP.NET Core Identity. Version 2 is a zero byte, a salt of 16 bytes and a hash of 32 bytes, made with
+/// SHA-1 and 1000 rounds. Version 3 is a byte 1, then the digest, the rounds and the length of the salt as 32-bit big-endian
+/// numbers, then the salt and the hash.
 fn aspnet(text: &str) -> Option<String> {
     let blob = BASE64_STANDARD.decode(text).ok()?;
-    let number = |at: usize| Some(u32::from_be_bytes(blob.get(at..at + 4)?.try_into().ok()?));
+    let number = |offset: usize| Some(u32::from_be_bytes(blob.get(offset..offset + 4)?.try_into().ok()?));
     match blob.first()? {
         0 if blob.len() == 49 => Some(pbkdf2(Pbkdf2Digest::Sha1, 1000, &blob[1..17], &blob[17..])),
         1 => {
@@ -194,7 +195,7 @@ fn aspnet(text: &str) -> Option<String> {
     }
 }
 
-/// The name of a format that is recognised and not supported.
+/// The name of a format that is recognized, but not supported.
 fn name_unsupported(text: &str) -> Option<&'static str> {
     const PREFIXES: [(&str, &str); 19] = [
         ("$1$", "MD5 crypt"),
@@ -228,11 +229,13 @@ fn name_unsupported(text: &str) -> Option<&'static str> {
     })
 }
 
+/// The binary logarithm of a decimal number that is a power of two.
 fn log2(text: &str) -> Option<u32> {
     let number: u64 = text.parse().ok()?;
     number.is_power_of_two().then(|| number.ilog2())
 }
 
+/// Decodes hexadecimal.
 fn hex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     (text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(())?;

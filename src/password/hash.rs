@@ -8,6 +8,8 @@ use argon2::{
 use aws_lc_rs::digest;
 use subtle::ConstantTimeEq;
 
+#[cfg(feature = "legacy-hashes")]
+use super::legacy::LegacyComparison;
 use super::{
     pool::Memory,
     schemes::{BadHash, Limits, StoredHash},
@@ -26,7 +28,7 @@ const OUTPUT_BYTES: usize = 32;
 /// The outcome of comparing a password with a hash.
 pub(super) struct Comparison {
     pub(super) matches: bool,
-    /// A new hash of the password should replace this one: its parameters, pepper or scheme are outdated.
+    /// Whether a new hash of the password should replace the hash, because its parameters, pepper or scheme are outdated.
     pub(super) outdated: bool,
 }
 
@@ -55,7 +57,7 @@ impl Pepper {
         Ok(Self { key_id, secret: secret.clone() })
     }
 
-    pub(super) fn is(&self, key_id: &[u8]) -> bool {
+    pub(super) fn has_key_id(&self, key_id: &[u8]) -> bool {
         self.key_id.as_bytes() == key_id
     }
 }
@@ -101,7 +103,7 @@ impl Hashing {
         Ok(PasswordHash::new(phc.to_string()))
     }
 
-    /// Does the work of [`Hashing::verify`] without a hash to compare with.
+    /// Takes as long as [`Hashing::verify`], for an account without a hash.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
         self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
     }
@@ -127,46 +129,48 @@ impl Hashing {
                 argon2_into(algorithm, version, &params, pepper, password, &salt, &mut output, memory)?;
                 Ok(Comparison { matches: output.ct_eq(&expected).into(), outdated })
             }
-            // A hash that didn't cover the whole password stays: a new hash would make the part that was not compared, with
-            // any typing error in it, part of the password.
+            // A hash that covers only the start of the password stays. A new hash would cover the rest too, which was not
+            // compared and may contain a typing error.
             #[cfg(feature = "legacy-hashes")]
             StoredHash::Legacy(hash) => {
-                let (matches, complete) = hash.matches(password.expose().as_bytes())?;
-                Ok(Comparison { matches, outdated: complete })
+                let LegacyComparison { matches, covers_password } = hash.compare(password.expose().as_bytes())?;
+                Ok(Comparison { matches, outdated: covers_password })
             }
         }
     }
 
     fn argon2id(&self, password: &SecretText, salt: &[u8], memory: &mut Memory) -> Result<[u8; OUTPUT_BYTES], BadHash> {
         let mut output = [0; OUTPUT_BYTES];
-        let secret = self.pepper.as_ref().map(|pepper| &pepper.secret);
-        argon2_into(Algorithm::Argon2id, Version::V0x13, &self.params, secret, password, salt, &mut output, memory)?;
+        let pepper = self.pepper.as_ref().map(|pepper| &pepper.secret);
+        argon2_into(Algorithm::Argon2id, Version::V0x13, &self.params, pepper, password, salt, &mut output, memory)?;
         Ok(output)
     }
 
+    /// The pepper with this key id; none if the hash was made without a pepper.
     fn pepper_of(&self, key_id: &[u8]) -> Result<Option<&SecretText>, BadHash> {
         if key_id.is_empty() {
             return Ok(None);
         }
         let mut peppers = self.pepper.iter().chain(&self.previous_peppers);
-        let pepper = peppers.find(|pepper| pepper.is(key_id)).ok_or(BadHash::UnknownPepper)?;
+        let pepper = peppers.find(|pepper| pepper.has_key_id(key_id)).ok_or(BadHash::UnknownPepper)?;
         Ok(Some(&pepper.secret))
     }
 }
 
+/// Writes the argon2 hash of a password to `output`. Uses `memory` if it is large enough.
 #[expect(clippy::too_many_arguments, reason = "the inputs of argon2")]
 fn argon2_into(
     algorithm: Algorithm,
     version: Version,
     params: &Params,
-    secret: Option<&SecretText>,
+    pepper: Option<&SecretText>,
     password: &SecretText,
     salt: &[u8],
     output: &mut [u8],
     memory: &mut Memory,
 ) -> Result<(), BadHash> {
-    let argon2 = match secret {
-        Some(secret) => Argon2::new_with_secret(secret.expose().as_bytes(), algorithm, version, params.clone()),
+    let argon2 = match pepper {
+        Some(pepper) => Argon2::new_with_secret(pepper.expose().as_bytes(), algorithm, version, params.clone()),
         None => Ok(Argon2::new(algorithm, version, params.clone())),
     };
     let argon2 = argon2.map_err(|_| BadHash::Malformed)?;
@@ -175,7 +179,7 @@ fn argon2_into(
     let result = if blocks <= memory.len() {
         argon2.hash_password_into_with_memory(password, salt, output, &mut memory[..blocks])
     } else {
-        // An imported hash that needs more than the thread's buffer gets its own, for this call only.
+        // A hash that needs more than the thread's buffer, such as an imported one, gets a buffer for this call only.
         argon2.hash_password_into_with_memory(password, salt, output, vec![Block::default(); blocks])
     };
     result.map_err(|_| BadHash::Malformed)

@@ -1,5 +1,6 @@
 //! Hashes that other systems made: bcrypt, bcrypt over SHA-256, scrypt, PBKDF2 and Firebase's scrypt (Cargo feature
-//! `legacy-hashes`). Each is verified once; the sign-in replaces it by an argon2id hash.
+//! `legacy-hashes`). Each is verified once; the sign-in then replaces it with an
+//! argon2id hash.
 
 use std::num::NonZeroU32;
 
@@ -18,8 +19,14 @@ use super::{
     schemes::{BadHash, Limits},
 };
 
-/// The bytes of a password that bcrypt reads.
+/// The number of bytes at the start of a password that bcrypt reads.
 const BCRYPT_BYTES: usize = 72;
+
+/// The rounds of bcrypt that take as long as one unit of work ([`Limits::check_work`]).
+const BCRYPT_ROUNDS_PER_UNIT: u64 = 256;
+
+/// The KiB that scrypt fills and reads in the time of one unit of work.
+const SCRYPT_KIB_PER_UNIT: u64 = 4864;
 
 /// A hash of another system, parsed and within the limits.
 pub(super) enum LegacyHash {
@@ -50,7 +57,15 @@ pub(super) enum LegacyHash {
     },
 }
 
-/// The digest of the password that bcrypt receives.
+/// The outcome of comparing a password with a hash of another system.
+pub(super) struct LegacyComparison {
+    /// Whether the hash is one of the password.
+    pub(super) matches: bool,
+    /// Whether the hash covers the whole password. bcrypt ignores all bytes after the first 72.
+    pub(super) covers_password: bool,
+}
+
+/// The kind of digest of the password that bcrypt receives.
 pub(super) enum PreDigest {
     /// Django: hexadecimal SHA-256.
     Hex,
@@ -73,6 +88,7 @@ impl LegacyHash {
             return passlib_bcrypt_sha256(rest, limits);
         }
         let phc = Phc::parse(text)?;
+        // For PBKDF2: the size of the digest in bytes, and the rounds that take as long as one unit of work.
         match phc.scheme {
             "scrypt" => parse_scrypt(&phc, limits),
             "firebase-scrypt" => parse_firebase(&phc, limits),
@@ -83,44 +99,47 @@ impl LegacyHash {
         }
     }
 
-    /// Whether this is the hash of a password. The second result is whether all of the password was compared.
-    pub(super) fn matches(&self, password: &[u8]) -> Result<(bool, bool), BadHash> {
+    /// Compares a password with the hash.
+    pub(super) fn compare(&self, password: &[u8]) -> Result<LegacyComparison, BadHash> {
         let matches = match self {
             // bcrypt repeats its key, so that "x\0x" would match the hash of "x": a password with a NUL never matches.
             Self::Bcrypt(hash) => {
                 let matches = bcrypt::verify(password, hash).map_err(|_| BadHash::Malformed)?;
-                // With 72 bytes too: the hashed password may have been longer than what was typed.
-                return Ok((matches && !password.contains(&0), password.len() < BCRYPT_BYTES));
+                return Ok(LegacyComparison {
+                    matches: matches && !password.contains(&0),
+                    // False for exactly 72 bytes too: the hashed password may have been longer than the typed one.
+                    covers_password: password.len() < BCRYPT_BYTES,
+                });
             }
             Self::BcryptSha256 { digest, hash } => {
-                bcrypt::verify(digest.of(password).as_bytes(), hash).map_err(|_| BadHash::Malformed)?
+                bcrypt::verify(digest.compute(password).as_bytes(), hash).map_err(|_| BadHash::Malformed)?
             }
             Self::Scrypt { params, salt, expected } => {
                 let mut output = Zeroizing::new(vec![0; expected.len()]);
                 scrypt::scrypt(password, salt, params, &mut output).map_err(|_| BadHash::Malformed)?;
                 output.ct_eq(expected).into()
             }
-            // `verify` compares in constant time.
+            // `pbkdf2::verify` compares in constant time.
             Self::Pbkdf2 { algorithm, rounds, salt, expected } => {
                 pbkdf2::verify(*algorithm, *rounds, salt, password, expected).is_ok()
             }
             Self::Firebase { params, salt, signer_key, expected } => {
                 let mut key = Zeroizing::new([0_u8; 32]);
                 scrypt::scrypt(password, salt, params, key.as_mut()).map_err(|_| BadHash::Malformed)?;
-                let mut text = signer_key.clone();
+                let mut ciphertext = signer_key.clone();
                 let cipher = UnboundCipherKey::new(&AES_256, key.as_ref()).and_then(EncryptingKey::ctr);
                 let cipher = cipher.map_err(|_| BadHash::Malformed)?;
                 let iv = EncryptionContext::Iv128(FixedLength::from([0; 16]));
-                cipher.less_safe_encrypt(&mut text, iv).map_err(|_| BadHash::Malformed)?;
-                text.ct_eq(expected).into()
+                cipher.less_safe_encrypt(&mut ciphertext, iv).map_err(|_| BadHash::Malformed)?;
+                ciphertext.ct_eq(expected).into()
             }
         };
-        Ok((matches, true))
+        Ok(LegacyComparison { matches, covers_password: true })
     }
 }
 
 impl PreDigest {
-    fn of(&self, password: &[u8]) -> Zeroizing<String> {
+    fn compute(&self, password: &[u8]) -> Zeroizing<String> {
         let sha256 = || digest::digest(&digest::SHA256, password);
         Zeroizing::new(match self {
             Self::Hex => sha256().as_ref().iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -143,13 +162,13 @@ fn check_bcrypt_hash(text: &str, limits: Limits) -> Result<String, BadHash> {
     if !(4..=31).contains(&cost) {
         return Err(BadHash::Malformed);
     }
-    limits.check_work(1 << cost, 256, "cost")?;
+    limits.check_work(1 << cost, BCRYPT_ROUNDS_PER_UNIT, "cost")?;
     Ok(text.to_owned())
 }
 
 /// Parses passlib's `v=2,t=2b,r=12$salt$digest` and its older `2b,12$salt$digest`.
 fn passlib_bcrypt_sha256(text: &str, limits: Limits) -> Result<LegacyHash, BadHash> {
-    let [params, salt, sum] = text.split('$').collect::<Vec<_>>()[..] else { return Err(BadHash::Malformed) };
+    let [params, salt, checksum] = text.split('$').collect::<Vec<_>>()[..] else { return Err(BadHash::Malformed) };
     let (digest, kind, cost) = match params.split(',').collect::<Vec<_>>()[..] {
         [kind, cost] => (PreDigest::Base64, kind, cost),
         ["v=2", kind, cost] => {
@@ -160,7 +179,7 @@ fn passlib_bcrypt_sha256(text: &str, limits: Limits) -> Result<LegacyHash, BadHa
         _ => return Err(BadHash::Malformed),
     };
     let cost: u32 = cost.parse().map_err(|_| BadHash::Malformed)?;
-    let hash = check_bcrypt_hash(&format!("${kind}${cost:02}${salt}{sum}"), limits)?;
+    let hash = check_bcrypt_hash(&format!("${kind}${cost:02}${salt}{checksum}"), limits)?;
     Ok(LegacyHash::BcryptSha256 { digest, hash })
 }
 
@@ -181,25 +200,27 @@ fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> 
 }
 
 fn scrypt_params(log_n: u32, r: u32, p: u32, limits: Limits) -> Result<scrypt::Params, BadHash> {
-    // Two areas of memory: 128 r bytes N times, which each of the p lanes passes through, and 128 r bytes p times.
+    // scrypt uses two areas of memory (RFC 7914): a table of N blocks of 128 r bytes, which each of the p lanes fills and reads,
+    // and the p lanes, of 128 r bytes each.
     let area = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
     let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1024)).ok_or(BadHash::TooCostly("memory"));
     if log_n == 0 {
         return Err(BadHash::Malformed);
     }
     let n = if log_n < 32 { 1_u64 << log_n } else { return Err(BadHash::TooCostly("memory")) };
-    let (mixed, lanes) = (kib(area(n))?, kib(area(p.into()))?);
-    limits.check_memory(mixed.saturating_add(lanes))?;
-    limits.check_work(mixed.saturating_mul(p.into()), 4864, "memory times parallelism")?;
+    let (table_kib, lanes_kib) = (kib(area(n))?, kib(area(p.into()))?);
+    limits.check_memory(table_kib.saturating_add(lanes_kib))?;
+    limits.check_work(table_kib.saturating_mul(p.into()), SCRYPT_KIB_PER_UNIT, "memory times parallelism")?;
     let log_n = u8::try_from(log_n).map_err(|_| BadHash::Malformed)?;
     scrypt::Params::new(log_n, r, p).map_err(|_| BadHash::Malformed)
 }
 
-/// `rounds_per_unit`: the rounds that take as long as one argon2id hash of the default settings.
+/// Parses a PBKDF2 hash. `digest_bytes` is the size of the digest, and `rounds_per_unit` the number of rounds that take as long as
+/// one unit of work ([`Limits::check_work`]).
 fn parse_pbkdf2(
     phc: &Phc<'_>,
     algorithm: pbkdf2::Algorithm,
-    block: usize,
+    digest_bytes: usize,
     rounds_per_unit: u64,
     limits: Limits,
 ) -> Result<LegacyHash, BadHash> {
@@ -209,8 +230,8 @@ fn parse_pbkdf2(
         return Err(BadHash::Malformed);
     }
     limits.check_work(u64::from(rounds.get()), rounds_per_unit, "rounds")?;
-    // Each block of the output is derived on its own (RFC 8018, section 5.2), so the first one alone identifies the
-    // password: 160 bits or more. Deriving the others would multiply the work.
-    let expected = phc.hash.iter().copied().take(block).collect();
+    // Each block of the output is derived on its own (RFC 8018, section 5.2), so the first block alone identifies
+    // the password: it has 160 bits or more. Deriving the other blocks would multiply the work.
+    let expected = phc.hash.iter().copied().take(digest_bytes).collect();
     Ok(LegacyHash::Pbkdf2 { algorithm, rounds, salt: phc.salt.clone(), expected })
 }

@@ -1,7 +1,7 @@
 //! Measures the request load of the runtime's cores, so that password hashing can yield.
 //!
-//! A hashing thread gives up its processor at once, but while it runs the scheduler considers the processor busy and moves
-//! no waiting thread there. Under request load, therefore, fewer hashing threads run.
+//! A hashing thread has idle priority and gives up its processor at once. But while it runs, the scheduler considers the processor
+//! busy and moves no waiting thread there. Therefore fewer hashing threads run under request load.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -12,28 +12,30 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::runtime;
 
-/// The shortest measuring interval.
-const WINDOW: Duration = Duration::from_millis(20);
+/// The shortest interval between two samples of a core.
+const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The validity of a measurement.
+/// How long a measurement of a core counts.
 const VALIDITY: Duration = Duration::from_secs(1);
 
-/// The load from which on hashing yields, in thousandths of the time of all cores.
+/// The load at and above which hashing yields, in thousandths of the time of all cores.
 const HIGH_LOAD: u64 = 500;
 
 /// Samples the load at each sign-in, and costs nothing between sign-ins.
 #[derive(Debug)]
 pub(super) struct LoadMonitor {
     cores: Vec<Core>,
-    since: Instant,
+    /// The origin of all times of samples.
+    started_at: Instant,
     validity: Duration,
 }
 
 /// The last measurement of a core. Only the core's thread writes it.
 #[derive(Debug, Default)]
 struct Core {
-    /// The time of the last sample, and the processor time of the thread at that time, in nanoseconds.
+    /// The time of the last sample, in nanoseconds since [`LoadMonitor::started_at`].
     sampled_at: AtomicU64,
+    /// The processor time of the thread at the last sample, in nanoseconds.
     cpu_time: AtomicU64,
     /// The load in the interval before the sample, in thousandths.
     load: AtomicU64,
@@ -42,7 +44,7 @@ struct Core {
 impl LoadMonitor {
     pub(super) fn new(cores: usize) -> Self {
         let cores = std::iter::repeat_with(Core::default).take(cores).collect();
-        Self { cores, since: Instant::now(), validity: VALIDITY }
+        Self { cores, started_at: Instant::now(), validity: VALIDITY }
     }
 
     /// Samples the calling thread's core. Does nothing on other threads.
@@ -64,14 +66,16 @@ impl LoadMonitor {
         valid.map(|core| core.load.load(Ordering::Relaxed)).sum::<u64>() >= HIGH_LOAD * self.cores.len().max(1) as u64
     }
 
+    /// Nanoseconds since [`Self::started_at`].
     fn now(&self) -> u64 {
-        u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(self.started_at.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Stores a sample of a core, unless the last one was less than [`MIN_INTERVAL`] ago. Times are in nanoseconds.
     fn record(&self, core: usize, now: u64, cpu_time: u64) {
         let Some(core) = self.cores.get(core) else { return };
         let interval = now.saturating_sub(core.sampled_at.load(Ordering::Relaxed));
-        if u128::from(interval) < WINDOW.as_nanos() {
+        if u128::from(interval) < MIN_INTERVAL.as_nanos() {
             return;
         }
         let used = cpu_time.saturating_sub(core.cpu_time.load(Ordering::Relaxed));
@@ -90,6 +94,7 @@ impl LoadMonitor {
         monitor
     }
 
+    /// Sets the load to 0.
     pub(super) fn clear(&self) {
         self.cores[0].load.store(0, Ordering::Relaxed);
     }
@@ -113,6 +118,7 @@ mod tests {
         assert!(monitor.is_high(), "the interval is too short for a new sample");
         monitor.record(0, 200 * MILLIS, 150 * MILLIS);
         assert!(!monitor.is_high(), "350 of 1000: loads are those of the last interval");
+        // A core that the monitor does not have is ignored.
         monitor.record(7, 200 * MILLIS, 200 * MILLIS);
     }
 

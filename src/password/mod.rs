@@ -40,7 +40,8 @@ use hash::Hashing;
 use policy::Policy;
 use pool::{Pool, Refused};
 
-/// The longest password that sign-in compares, in bytes. `password.max_length` limits new passwords only.
+/// The longest password that sign-in always compares, in bytes. A longer password is compared only if it has at most
+/// `password.max_length` characters. That setting limits new passwords, so an imported password may have more characters.
 const MAX_VERIFIED_BYTES: usize = 1024;
 
 /// The outcome of verifying a password.
@@ -53,8 +54,8 @@ pub enum Verified {
     },
     /// The password is wrong, or the account has none.
     Mismatch,
-    /// The stored hash exceeds the limits on work or needs a scheme that this build lacks: the account needs a new
-    /// password. To the caller this is a mismatch, and it takes as long.
+    /// The stored hash exceeds the limits on work or needs a scheme that this build lacks, so the account needs a new password.
+    /// Callers treat this as a mismatch, and it takes as long as one.
     Unusable(BadHash),
 }
 
@@ -130,7 +131,7 @@ impl PasswordHasher {
     }
 
     /// Reserves a slot in the queue. A use case reserves one before it queries the database and Redis, so that requests
-    /// which the queue would refuse cost almost no time.
+    /// that the queue would refuse take almost no time.
     ///
     /// # Errors
     /// [`PasswordError::Busy`]
@@ -162,7 +163,7 @@ impl PasswordHasher {
         .await?
     }
 
-    /// Verifies a password against a stored hash. Without one (no such account, or an account without a password) it does
+    /// Verifies a password against a stored hash. Without a hash (there is no such account, or the account has no password), it does
     /// the same work, so that the time reveals nothing (I7).
     ///
     /// # Errors
@@ -214,6 +215,7 @@ impl PasswordHasher {
         self.pool.started()
     }
 
+    /// Runs `work` on a hashing thread and waits for its result.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut pool::Memory) -> T + Send + 'static,
@@ -222,7 +224,7 @@ impl PasswordHasher {
         let (waited, since) = (self.shared.waited.clone(), Instant::now());
         let job = move |memory: &mut pool::Memory| -> Option<pool::Delivery> {
             waited.observe(since.elapsed().as_secs_f64());
-            // The caller has gone: skip the work.
+            // The caller no longer waits, so the work is skipped.
             if sender.is_closed() {
                 return None;
             }

@@ -5,11 +5,11 @@
 
 use zeroize::Zeroizing;
 
-/// A word that zxcvbn finds within this many guesses, alone and in lower case, is guessable: its dictionaries have about
-/// 30,000 words each, and misspellings and keyboard patterns are slightly above.
+/// The most guesses in which zxcvbn finds a guessable word, alone and in lower case. The dictionaries of zxcvbn have about 30,000
+/// words each; misspellings and keyboard patterns take slightly more guesses.
 const GUESSABLE_WORD: u64 = 100_000;
 
-/// The guesses, as a power of ten, from which on even one word with its decoration is strong enough.
+/// The estimated guesses, as a power of ten, from which even one word with decoration is strong enough.
 const STRONG_ENOUGH: f64 = 10.0;
 
 /// The shortest run of letters that counts as a word, in characters.
@@ -22,7 +22,7 @@ const WORDS: [&str; 23] = [
     "demo",
 ];
 
-/// Whether a password is one guessable word plus decoration. `guesses_log10` is zxcvbn's estimate for the whole password,
+/// Whether a password is one guessable word plus decoration. `guesses_log10` is zxcvbn's estimate for the whole password, and
 /// `words` are the words that are guessable for this account, in lower case.
 pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[String]) -> bool {
     if guesses_log10 >= STRONG_ENOUGH {
@@ -33,18 +33,18 @@ pub(super) fn is_decorated_word(password: &str, guesses_log10: f64, words: &[Str
     listed || zxcvbn::zxcvbn(&word, &[]).guesses() <= GUESSABLE_WORD
 }
 
-/// The only word of a password, in lower case and with `0`, `4`, `$` and the like read as letters where they stand between
-/// letters. None if the password has no word or several different ones.
+/// The only word of a password, in lower case. Reads `0`, `4`, `$` and the like as letters where they stand between letters. Returns
+/// `None` if the password has no word or several different ones.
 fn find_only_word(password: &str) -> Option<Zeroizing<String>> {
     let lower = Zeroizing::new(password.to_lowercase());
     let characters: Vec<char> = lower.chars().collect();
     let mut words: Vec<Zeroizing<String>> = Vec::new();
     let mut word = Zeroizing::new(String::new());
     for (index, &c) in characters.iter().enumerate() {
-        let between = index > 0
+        let is_between_letters = index > 0
             && characters[index - 1].is_alphabetic()
             && characters[index + 1..].iter().take(1).any(|next| next.is_alphabetic());
-        match read_as_letter(c).filter(|_| between).or(Some(c).filter(|c| c.is_alphabetic())) {
+        match read_as_letter(c).filter(|_| is_between_letters).or(Some(c).filter(|c| c.is_alphabetic())) {
             Some(letter) => word.push(letter),
             None => words.push(std::mem::take(&mut word)),
         }

@@ -21,7 +21,7 @@ const MAX_BYTES: usize = 1024;
 /// The shortest hash that is accepted: fewer bytes could match by chance.
 const MIN_HASH_BYTES: usize = 10;
 
-/// A parsed string.
+/// A parsed hash string.
 pub(super) struct Phc<'a> {
     pub(super) scheme: &'a str,
     params: Vec<(&'a str, &'a str)>,
@@ -52,6 +52,7 @@ impl<'a> Phc<'a> {
         if ok { Ok(()) } else { Err(BadHash::Malformed) }
     }
 
+    /// Whether the string has the parameter.
     pub(super) fn has(&self, name: &str) -> bool {
         self.params.iter().any(|(given, _)| *given == name)
     }

@@ -15,13 +15,15 @@ static COMMON: LazyLock<HashSet<&'static str>> =
 /// The lengths of the prefixes whose strength is estimated: the second only if the first is not strong enough.
 const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
 
-/// The characters that zxcvbn reads as letters (`p4$$word`). It tries all combinations of their meanings, which takes as
-/// long as tens of hashings if nearly all occur, so it receives at most [`MAX_LETTER_LIKE`] different ones.
+/// The characters that zxcvbn reads as letters (`p4$$word`).
 const LETTER_LIKE: &str = "4@8({[<369&#!1/|0$5+7%2";
+
+/// The maximum number of different [`LETTER_LIKE`] characters that zxcvbn receives. It tries all combinations of their meanings: with
+/// nearly all characters, this takes as long as tens of hashings.
 const MAX_LETTER_LIKE: usize = 12;
 
 /// The fewest characters that a password must have besides banned words and the account's names.
-const OWN_CHARACTERS: usize = 4;
+const MIN_OWN_CHARACTERS: usize = 4;
 
 /// A password that the xkcd comic 936 made common, which frequency lists lack in this spelling.
 const COMMON_PHRASE: &str = "correct horse battery staple";
@@ -29,7 +31,8 @@ const COMMON_PHRASE: &str = "correct horse battery staple";
 /// The lowest `password.min_score` that refuses one word with digits and symbols around it.
 const PATTERN_SCORE: u8 = 2;
 
-const ONE_WORD: &str =
+/// The advice for a password of one word with decoration.
+const ONE_WORD_ADVICE: &str =
     "Attackers try one word with digits or symbols first. Use several words that don't belong together.";
 
 /// The reason why a new password is refused. The texts are for its owner.
@@ -47,7 +50,7 @@ pub enum WeakPassword {
         /// `password.max_length`
         max: usize,
     },
-    /// The password is in the list of common ones.
+    /// The password is in the list of common passwords.
     #[error("This password is one of the most common ones, which attackers try first. Choose another.")]
     Common,
     /// The password is little more than a banned word or one of the account's names.
@@ -56,7 +59,7 @@ pub enum WeakPassword {
     /// The password is estimated to be easy to guess.
     #[error("The password is easy to guess. {advice}")]
     Guessable {
-        /// How to improve it.
+        /// How to improve the password.
         advice: String,
     },
 }
@@ -97,14 +100,14 @@ impl Policy {
         if common { Err(WeakPassword::Common) } else { Ok(NewPassword(password)) }
     }
 
-    /// Checks the account's names and the estimated strength, which takes about as long as a hash.
+    /// Checks for banned words and the account's names, and estimates the strength. This takes about as long as a hash.
     pub(super) fn check_strength(&self, password: &NewPassword, context: &[String]) -> Result<(), WeakPassword> {
         let password = password.0.expose();
         let length = password.chars().count();
         let lower = Zeroizing::new(password.to_lowercase());
         let words = self.forbidden_words(context);
         let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
-        if rest.len() < lower.len() && rest.chars().count() < OWN_CHARACTERS {
+        if rest.len() < lower.len() && rest.chars().count() < MIN_OWN_CHARACTERS {
             return Err(WeakPassword::BannedWord);
         }
         let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -115,7 +118,11 @@ impl Policy {
             if u8::from(estimate.score()) >= self.min_score {
                 let decorated = self.min_score >= PATTERN_SCORE
                     && patterns::is_decorated_word(&start, estimate.guesses_log10(), &words);
-                return if decorated { Err(WeakPassword::Guessable { advice: ONE_WORD.to_owned() }) } else { Ok(()) };
+                return if decorated {
+                    Err(WeakPassword::Guessable { advice: ONE_WORD_ADVICE.to_owned() })
+                } else {
+                    Ok(())
+                };
             }
             result = Err(WeakPassword::Guessable { advice: advice(&estimate) });
             if length <= characters {
@@ -125,23 +132,26 @@ impl Policy {
         result
     }
 
-    /// The banned words, the context and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
-    /// longest come first, so that replacing a word doesn't leave the rest of a longer one.
+    /// The banned words, the words of `context` and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
+    /// longest come first, so that removing a word doesn't leave the rest of a longer one.
     fn forbidden_words(&self, context: &[String]) -> Vec<String> {
         let mut words = Vec::new();
         for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
             let word = word.trim().to_lowercase();
-            words.extend(word.split(|c: char| !c.is_alphanumeric()).filter(|part| count(part) >= 3).map(str::to_owned));
+            words.extend(
+                word.split(|c: char| !c.is_alphanumeric()).filter(|part| char_count(part) >= 3).map(str::to_owned),
+            );
             words.push(word);
         }
-        words.retain(|word| count(word) >= 2);
+        words.retain(|word| char_count(word) >= 2);
         words.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         words.dedup();
         words
     }
 }
 
-/// The start of a password that is given to zxcvbn, with few different letter-like characters.
+/// The start of a password that zxcvbn receives. Replaces letter-like characters beyond the first [`MAX_LETTER_LIKE`] different ones
+/// with `~`, which zxcvbn does not read as a letter.
 fn shorten(password: &str, characters: usize) -> Zeroizing<String> {
     let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
     let shown = password.chars().take(characters).map(|c| {
@@ -157,10 +167,11 @@ fn shorten(password: &str, characters: usize) -> Zeroizing<String> {
     Zeroizing::new(shown.collect())
 }
 
-fn count(word: &str) -> usize {
+fn char_count(word: &str) -> usize {
     word.chars().count()
 }
 
+/// The advice of zxcvbn for a weak password, as sentences.
 fn advice(estimate: &zxcvbn::Entropy) -> String {
     let texts = estimate.feedback().map(|feedback| {
         let warning = feedback.warning().map(|warning| warning.to_string());
@@ -243,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn letter_like_symbols_given_to_zxcvbn_are_limited() {
+    fn shorten_limits_different_letter_like_symbols() {
         assert_eq!(*shorten("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
         assert_eq!(*shorten(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
         assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
@@ -251,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn min_score_zero_still_refuses_common_passwords() {
+    fn min_score_decides_on_strength_and_zero_still_refuses_common_passwords() {
         let lenient = PasswordSettings { min_score: 0, banned_words: vec![], ..settings() };
         assert_eq!(check(&lenient, "aaaaaaaaaaaaaaaa1", &[]), Ok(()));
         assert_eq!(check(&lenient, "Password1", &[]), Err(WeakPassword::Common));

@@ -1,8 +1,9 @@
 //! The hashing threads: few, of low priority, each with one buffer, behind a bounded queue.
 //!
 //! Results are delivered at once when the queue is short and in batches when it is long. Each delivery wakes a core of the
-//! runtime, Redis and the database, whose caches argon2 has just evicted; batched results continue together and batch the
-//! steps after them too. A batch delays a result by at most a quarter of the waiting time of the last job in the queue.
+//! runtime, and then Redis and the database. All of them start with cold processor caches, because argon2 has just evicted theirs.
+//! The requests of a batch continue together, so that they share this cost and also batch their next steps. A batch delays a
+//! result by at most a quarter of the waiting time of the last job in the queue.
 //!
 //! While the request load is high ([`LoadMonitor`]), every second thread pauses.
 
@@ -36,11 +37,11 @@ pub(super) type Delivery = Box<dyn FnOnce() + Send>;
 /// The number of waiting jobs for each result that is held back.
 const JOBS_PER_RESULT: usize = 4;
 
-/// The largest batch of results. Larger ones gain little.
+/// The largest batch of results. Larger batches gain little.
 const MAX_BATCH: usize = 16;
 
 /// The interval at which a paused thread checks the load.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The niceness of threads on systems without [`set_idle_priority`].
 const NICENESS: i32 = 19;
@@ -59,7 +60,7 @@ struct Stats {
     /// true number: if it is positive, a thread will still finish a job.
     waiting: AtomicI64,
     started: AtomicU64,
-    /// The moving average of the duration of a job.
+    /// The moving average of the duration of a job, in microseconds. Each job has a weight of an eighth.
     job_micros: AtomicU64,
     /// The results that are held back.
     undelivered: Mutex<Vec<Delivery>>,
@@ -83,12 +84,12 @@ impl Pool {
         let stats = Arc::new(Stats::default());
         for number in 0..threads {
             let (queued, stats, monitor) = (Arc::clone(&queued), Arc::clone(&stats), Arc::clone(&monitor));
-            // Allocated here, while this thread allocates nothing else.
+            // Allocated by this thread, which allocates nothing else meanwhile: only the buffer is to have huge pages.
             let memory = huge_pages::enable_during(|| vec![Block::default(); blocks]);
             thread::Builder::new().name(format!("password-{number}")).spawn(move || {
                 let pause = || {
                     while number % 2 == 1 && monitor.is_high() {
-                        thread::park_timeout(PAUSE);
+                        thread::park_timeout(PAUSE_INTERVAL);
                     }
                 };
                 run_jobs(&queued, &stats, memory, pause);
@@ -108,7 +109,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Reserves one of the slots; their number is the sum of threads and queue places.
+    /// Reserves a slot. There is one slot for each thread and each place in the queue.
     pub(super) fn reserve(&self) -> Result<OwnedSemaphorePermit, Refused> {
         let slot = Arc::clone(&self.slots).try_acquire_owned();
         slot.map_err(|_| Refused::Full { retry_after: self.retry_after() })
@@ -155,14 +156,14 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
     }
     loop {
         pause();
-        // The lock is held while this thread waits for a job, not while it runs one.
+        // The thread holds the lock while it waits for a job, not while it runs one.
         let job = queued.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         stats.waiting.fetch_sub(1, Ordering::SeqCst);
         stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
-            tracing::error!("a password thread caught a panic");
+            tracing::error!("a password thread caught a panic in a job; the request of the job fails");
             None
         });
         if delivery.is_some() {
@@ -180,12 +181,13 @@ impl Stats {
         usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
-    /// Delivers the held back results, or holds this one back too. Must be called after every job, even without a result.
+    /// Delivers all results that are held back, or holds this one back too. Must be called after every job, even one without a
+    /// result.
     fn deliver(&self, delivery: Option<Delivery>) {
         let batch = {
             let mut undelivered = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
             undelivered.extend(delivery);
-            // Read under the lock, so that a thread which finishes later sees the results held back here.
+            // Read under the lock, so that a thread that finishes later sees the results held back here.
             let held_back = (self.waiting() / JOBS_PER_RESULT).min(MAX_BATCH - 1);
             if undelivered.len() > held_back { mem::take(&mut *undelivered) } else { Vec::new() }
         };
@@ -204,7 +206,7 @@ mod tests {
     use super::*;
 
     /// A pool of one thread whose first job runs until the sender sends.
-    fn busy(queue: usize) -> (Pool, Sender<()>) {
+    fn busy_pool(queue: usize) -> (Pool, Sender<()>) {
         let pool = Pool::start(1, queue, 1).unwrap();
         let (started, is_started) = channel();
         let (release, released) = channel::<()>();
@@ -220,7 +222,7 @@ mod tests {
 
     #[test]
     fn retry_after_estimates_the_time_to_empty_the_queue() {
-        let (pool, release) = busy(3);
+        let (pool, release) = busy_pool(3);
         for _ in 0..3 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
@@ -266,11 +268,11 @@ mod tests {
 
     #[test]
     fn results_are_delivered_in_batches_while_the_queue_is_long() {
-        let (pool, release) = busy(40);
+        let (pool, release) = busy_pool(40);
         let (sender, receiver) = channel();
         for number in 0..40_u64 {
             let (sender, stats) = (sender.clone(), Arc::clone(&pool.stats));
-            // With the number of jobs started by then.
+            // Sends the number of jobs that have started when the result is delivered.
             let delivery = move || sender.send((number, stats.started.load(Ordering::Relaxed))).unwrap();
             assert!(pool.submit(Box::new(|_| Some(Box::new(delivery)))).is_ok());
         }
@@ -278,18 +280,16 @@ mod tests {
         let results: Vec<(u64, u64)> = receiver.iter().take(40).collect();
         let order: Vec<u64> = results.iter().map(|(number, _)| *number).collect();
         assert_eq!(order, (0..40).collect::<Vec<_>>());
-        // The first job held up the others. Each result is delivered when the jobs of its batch are done.
-        let behind: Vec<u64> = results.iter().map(|(number, started)| started - (number + 2)).collect();
-        assert_eq!(behind[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch, with 39 waiting");
-        assert!(
-            behind[36..].iter().all(|behind| *behind == 0),
-            "with fewer than {JOBS_PER_RESULT} waiting: {behind:?}"
-        );
+        // How many jobs have started between the job of a result and its delivery. The job that blocked the thread was the first,
+        // so `number + 2` jobs have started when job `number` ends.
+        let delays: Vec<u64> = results.iter().map(|(number, started)| started - (number + 2)).collect();
+        assert_eq!(delays[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch, with 39 waiting");
+        assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than {JOBS_PER_RESULT} waiting: {delays:?}");
     }
 
     #[test]
     fn held_back_result_is_delivered_although_later_jobs_panic() {
-        let (pool, release) = busy(40);
+        let (pool, release) = busy_pool(40);
         let (sender, receiver) = channel();
         assert!(pool.submit(Box::new(move |_| Some(Box::new(move || sender.send(()).unwrap())))).is_ok());
         for _ in 0..19 {

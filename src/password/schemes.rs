@@ -8,7 +8,7 @@ use super::legacy::LegacyHash;
 use super::{foreign, hash::Pepper};
 use crate::{config::PasswordSettings, domain::secret::PasswordHash};
 
-/// The work of one argon2id hash of the default settings, memory in KiB times passes: the unit of `max_import_work`.
+/// The work of one argon2id hash with the default settings, as memory in KiB times passes: the unit of `password.max_import_work`.
 /// One unit takes about 17 ms on one core.
 const ARGON2_UNIT: u64 = 19_456 * 2;
 
@@ -18,7 +18,7 @@ pub enum BadHash {
     /// The hash is damaged, or in no known format.
     #[error("it is damaged, or not in a format that is supported")]
     Malformed,
-    /// The format is recognised and not supported.
+    /// The format is recognized, but not supported.
     #[error("its format, {0}, is not supported")]
     UnknownScheme(&'static str),
     /// Verifying the hash takes more memory or time than the limits allow.
@@ -49,7 +49,8 @@ pub fn import_hash(text: &str, settings: &PasswordSettings) -> Result<PasswordHa
         && !params.keyid().is_empty()
     {
         let mut peppers = settings.pepper.iter().chain(&settings.previous_peppers);
-        let configured = peppers.any(|pepper| Pepper::new(pepper).is_ok_and(|pepper| pepper.is(params.keyid())));
+        let configured =
+            peppers.any(|pepper| Pepper::new(pepper).is_ok_and(|pepper| pepper.has_key_id(params.keyid())));
         if !configured {
             return Err(BadHash::UnknownPepper);
         }
@@ -61,7 +62,7 @@ pub fn import_hash(text: &str, settings: &PasswordSettings) -> Result<PasswordHa
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     memory_kib: u32,
-    /// In thousandths of [`ARGON2_UNIT`].
+    /// The work, in thousandths of [`ARGON2_UNIT`].
     milli_units: u64,
 }
 
@@ -75,8 +76,10 @@ impl Limits {
     /// The limits of stored hashes: [`Limits::import`], raised to the configured parameters if these are higher.
     pub(super) fn stored(settings: &PasswordSettings) -> Self {
         let import = Self::import(settings);
-        let own = argon2_work(settings.memory_kib, settings.iterations).saturating_mul(1000).div_ceil(ARGON2_UNIT);
-        Self { memory_kib: import.memory_kib.max(settings.memory_kib), milli_units: import.milli_units.max(own) }
+        let configured = argon2_work(settings.memory_kib, settings.iterations);
+        let configured_units = configured.saturating_mul(1000).div_ceil(ARGON2_UNIT);
+        let memory_kib = import.memory_kib.max(settings.memory_kib);
+        Self { memory_kib, milli_units: import.milli_units.max(configured_units) }
     }
 
     /// Checks an amount of memory.
@@ -87,7 +90,8 @@ impl Limits {
         if kib > u64::from(self.memory_kib) { Err(BadHash::TooCostly("memory")) } else { Ok(()) }
     }
 
-    /// Checks an amount of work, `per_unit` of which takes as long as [`ARGON2_UNIT`].
+    /// Checks an amount of work. An amount of `per_unit` takes as long as [`ARGON2_UNIT`]. `limit_name` names the kind of work in the
+    /// error.
     ///
     /// # Errors
     /// [`BadHash::TooCostly`]
@@ -98,6 +102,7 @@ impl Limits {
     }
 }
 
+/// The work of an argon2 hash, as memory in KiB times passes.
 fn argon2_work(memory_kib: u32, passes: u32) -> u64 {
     u64::from(memory_kib).saturating_mul(u64::from(passes))
 }
@@ -148,9 +153,9 @@ fn parse_argon2(text: &str, algorithm: Algorithm, limits: Limits) -> Result<Stor
 /// Refuses unknown parameters, which could change the hash, and repeated ones.
 fn allow_only(phc: &phc::PasswordHash, names: &[&str]) -> Result<(), BadHash> {
     let given: Vec<_> = phc.params.iter().map(|(name, _)| name).collect();
-    let expected = given.iter().all(|name| names.contains(&name.as_str()));
-    let once = given.iter().enumerate().all(|(index, name)| !given[..index].contains(name));
-    if expected && once { Ok(()) } else { Err(BadHash::Malformed) }
+    let are_known = given.iter().all(|name| names.contains(&name.as_str()));
+    let are_unique = given.iter().enumerate().all(|(index, name)| !given[..index].contains(name));
+    if are_known && are_unique { Ok(()) } else { Err(BadHash::Malformed) }
 }
 
 #[cfg(test)]

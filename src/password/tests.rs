@@ -1,4 +1,4 @@
-//! The hasher as a whole: hashes, upgrades, the queue and the threads.
+//! Tests of the hasher as a whole: hashes, upgrades, the queue and the threads.
 
 use std::sync::mpsc;
 
@@ -36,7 +36,7 @@ const GOOD: &str = "tidal engine verse marmalade";
 #[tokio::test]
 async fn hash_matches_its_own_password_only() {
     let hasher = hasher(&settings());
-    // 128 characters of one byte, and of four.
+    // 128 characters of one byte each, and of four bytes each.
     let ascii: String = (0..128_u32).filter_map(|n| char::from_u32(33 + n * 37 % 94)).collect();
     let wide: String = (0..128_u32).filter_map(|n| char::from_u32(0x1_F300 + n * 37 % 256)).collect();
     for good in [GOOD.to_owned(), "日本語のパスワード四つ".to_owned(), " tidal engine verse ".to_owned(), ascii, wide]
@@ -100,8 +100,8 @@ async fn verify_with_previous_pepper_upgrades_to_the_current_one() {
 #[tokio::test]
 async fn verify_of_imported_password_longer_than_max_length_matches() {
     let long = "tidal engine verse ".repeat(40);
-    let made = hasher(&PasswordSettings { max_length: 1024, ..settings() });
-    let hash = hash(&made, &long).await;
+    let lenient = hasher(&PasswordSettings { max_length: 1024, ..settings() });
+    let hash = hash(&lenient, &long).await;
     let verified = hasher(&settings()).verify(long.as_str().into(), Some(hash)).await.unwrap();
     assert_eq!(verified, Verified::Match { upgraded: None });
 }
@@ -131,20 +131,19 @@ async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
     });
     tokio::task::spawn_blocking(move || is_started.recv().unwrap()).await.unwrap();
     // The only thread is busy, and the queue has room for two.
-    let (touched, is_touched) = mpsc::channel();
-    let left = hasher.run(move |_| touched.send(()));
-    let mut left = Box::pin(left);
-    assert!(futures_util::FutureExt::now_or_never(&mut left).is_none());
-    let mut waits = Box::pin(hasher.verify(GOOD.into(), None));
-    assert!(futures_util::FutureExt::now_or_never(&mut waits).is_none());
+    let (ran, has_run) = mpsc::channel();
+    let mut cancelled = Box::pin(hasher.run(move |_| ran.send(())));
+    assert!(futures_util::FutureExt::now_or_never(&mut cancelled).is_none());
+    let mut waiting = Box::pin(hasher.verify(GOOD.into(), None));
+    assert!(futures_util::FutureExt::now_or_never(&mut waiting).is_none());
     assert_eq!(hasher.queue_depth(), 2);
     let refused = hasher.verify(GOOD.into(), None).await;
     assert!(matches!(refused, Err(PasswordError::Busy { retry_after }) if retry_after >= Duration::from_secs(1)));
-    drop(left);
+    drop(cancelled);
     release.send(()).unwrap();
     blocked.await.unwrap().unwrap();
-    assert_eq!(waits.await.unwrap(), Verified::Mismatch);
-    assert!(is_touched.recv().is_err(), "the caller had gone");
+    assert_eq!(waiting.await.unwrap(), Verified::Mismatch);
+    assert!(has_run.recv().is_err(), "the job of the cancelled call was skipped");
     assert_eq!(hasher.queue_depth(), 0);
 }
 
@@ -152,10 +151,10 @@ async fn full_queue_refuses_and_cancelled_calls_are_skipped() {
 async fn reserve_beyond_threads_and_queue_is_refused() {
     let hasher = hasher(&settings());
     // One thread and a queue of two.
-    let places: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
+    let reservations: Vec<_> = (0..3).map(|_| hasher.reserve().unwrap()).collect();
     assert!(matches!(hasher.reserve(), Err(PasswordError::Busy { retry_after }) if retry_after.as_secs() == 1));
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch, "a caller with a slot is served");
-    drop(places);
+    drop(reservations);
     let _reservation = hasher.reserve().unwrap();
 }
 
@@ -210,7 +209,7 @@ async fn threads_are_named_and_have_idle_priority() {
     assert_eq!(format!("{policy:?}"), "Normal(Idle)");
 }
 
-/// A value that is dropped when its thread ends.
+/// A value in the storage of a thread, whose sender is dropped when the thread ends.
 struct Life(#[expect(dead_code, reason = "dropped with the thread")] mpsc::Sender<()>);
 thread_local! {
     static LIFE: std::cell::RefCell<Option<Life>> = const { std::cell::RefCell::new(None) };

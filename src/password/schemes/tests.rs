@@ -1,4 +1,4 @@
-//! Hashes that other libraries made, the limits, and what is refused.
+//! Tests with hashes that other libraries made, of the limits on work, and of refused hashes.
 
 use super::{
     super::{FirebaseHashConfig, PasswordHasher, Verified, tests::settings},
@@ -31,6 +31,7 @@ const ASCII: (&str, &[&str]) = (
         "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$G6dnJsp6w4LqmVpZBhjRn/oa0+vOgBSUnvUvomXhFjk",
     ],
 );
+/// A password with characters of several bytes and its hashes, made by the same libraries.
 const UNICODE: (&str, &[&str]) = (
     "pässwörd 日本語 🦀",
     &[
@@ -52,7 +53,7 @@ const UNICODE: (&str, &[&str]) = (
         "$pbkdf2-sha256$i=1000$AQIDBAUGBwgJCgsMDQ4PEA$heeAIxpa4apEJdz5YyE3wEieC5ruNYR/9+Xxrqg7Dt0",
     ],
 );
-/// The hash of `0123456789` nine times, of which bcrypt reads 72 bytes.
+/// The hash of `0123456789` repeated nine times: 90 bytes, of which bcrypt reads 72.
 const BCRYPT_LONG: &str = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
 const ARGON2D: &str = "$argon2d$v=19$m=64,t=2,p=1$AQIDBAUGBwgJCgsMDQ4PEA$ReXvnXl3MgLt3uYAhIuHDipdCYtRJTQy5rwXDltM8X8";
 
@@ -108,6 +109,7 @@ async fn password_with_nul_never_matches_a_bcrypt_hash() {
 
 const SALT_HASH: &str = "AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyNFMMSssFRtUA";
 
+/// Imports a hash with this scheme and these parameters, and with the salt and output of [`SALT_HASH`].
 fn importable(head: &str) -> Result<(), BadHash> {
     check(&format!("{head}${SALT_HASH}"), &settings())
 }
@@ -215,10 +217,10 @@ fn damaged_and_unsupported_hashes_are_refused() {
     ] {
         assert_eq!(check(text, &settings()), Err(BadHash::Malformed), "{text}");
     }
-    let x = BCRYPT_LONG.replacen("$2b$", "$2x$", 1);
+    let bcrypt_2x = BCRYPT_LONG.replacen("$2b$", "$2x$", 1);
     for (text, name) in [
         (ARGON2D, "argon2d"),
-        (&x, "bcrypt of a version other than 2a, 2b and 2y"),
+        (&bcrypt_2x, "bcrypt of a version other than 2a, 2b and 2y"),
         ("$md5$AQIDBAUGBwgJCgsMDQ4PEA$r4QZIbo2xj38aweuno3OWB7b2xLJciyN", "an unknown scheme"),
         ("5f4dcc3b5aa765d61d8327deb882cf99", "MD5 or NTLM in hexadecimal"),
         ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "an LDAP userPassword value"),
