@@ -1,8 +1,7 @@
-//! Client assertions: JWTs by which a service client authenticates without a secret, `private_key_jwt` (RFC 7523,
-//! section 3).
+//! Client assertions: JWTs by which a client authenticates without a secret (`private_key_jwt`; RFC 7523, section 3).
 //!
-//! The claims name the client, so they are parsed before the signature can be verified. Until then only the client's name
-//! is used, to find its keys.
+//! The claims name the client, so they are parsed before the signature can be verified. Until the signature is verified, only the
+//! client's id is used, to find its keys.
 
 use std::time::Duration;
 
@@ -15,16 +14,16 @@ use crate::domain::clock::Timestamp;
 /// The longest accepted assertion, in bytes.
 const MAX_BYTES: usize = 8 * 1024;
 
-/// The longest lifetime of an assertion. Its id is stored until it expires, so that it is accepted once.
+/// The longest lifetime of an assertion. The `jti` is stored until the assertion expires, so that it is accepted once.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(1);
 
 /// The longest accepted `jti`, in bytes.
 const MAX_JTI: usize = 256;
 
-/// The accepted values of `typ`, which may be missing.
+/// The accepted values of `typ`. The header may also lack `typ`.
 const TYPES: [&str; 2] = ["JWT", "client-authentication+jwt"];
 
-/// Why an assertion is refused. For the log.
+/// Why an assertion is refused. The texts are for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssertionError {
     /// The text is not a signed JWT, or its JSON is ambiguous.
@@ -42,7 +41,7 @@ pub enum AssertionError {
     /// No key of the client verifies the signature with the algorithm of the header.
     #[error("none of the client's keys verifies its signature")]
     BadSignature,
-    /// `aud` names another recipient, alone or in addition.
+    /// `aud` names another recipient, alone or beside this service.
     #[error("its audience is another recipient")]
     WrongAudience,
     /// `exp` is in the past.
@@ -50,7 +49,7 @@ pub enum AssertionError {
     Expired,
     /// `exp` is further ahead than [`MAX_LIFETIME`].
     #[error("it expires too far in the future")]
-    TooLong,
+    LifetimeTooLong,
     /// `nbf` or `iat` is in the future.
     #[error("it is not valid yet")]
     NotYetValid,
@@ -64,10 +63,10 @@ pub struct Assertion<'a> {
 
 /// The id of an accepted assertion, to be stored so that the assertion is accepted once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
+pub struct AcceptedAssertion {
     /// The `jti`, unique per client.
     pub jti: String,
-    /// When the assertion expires.
+    /// When the assertion expires, with the tolerated clock difference.
     pub until: Timestamp,
 }
 
@@ -100,7 +99,7 @@ impl<'a> Assertion<'a> {
         Ok(Self { jws, claims })
     }
 
-    /// The name of the client: `iss` and `sub`, which must be equal.
+    /// The `client_id` of the client: `iss` and `sub`, which must be equal.
     ///
     /// # Errors
     /// [`AssertionError`]
@@ -120,7 +119,7 @@ impl<'a> Assertion<'a> {
         audiences: &[String],
         leeway: Duration,
         now: Timestamp,
-    ) -> Result<Accepted, AssertionError> {
+    ) -> Result<AcceptedAssertion, AssertionError> {
         if !keys.verify(&self.jws) {
             return Err(AssertionError::BadSignature);
         }
@@ -136,7 +135,7 @@ impl<'a> Assertion<'a> {
             return Err(AssertionError::Expired);
         }
         if exp > now + MAX_LIFETIME + leeway {
-            return Err(AssertionError::TooLong);
+            return Err(AssertionError::LifetimeTooLong);
         }
         if [self.claims.nbf, self.claims.iat].into_iter().flatten().any(|from| time(from) > now + leeway) {
             return Err(AssertionError::NotYetValid);
@@ -145,7 +144,7 @@ impl<'a> Assertion<'a> {
         if jti.len() > MAX_JTI {
             return Err(AssertionError::Malformed);
         }
-        Ok(Accepted { jti, until: exp + leeway })
+        Ok(AcceptedAssertion { jti, until: exp + leeway })
     }
 }
 
@@ -180,7 +179,8 @@ mod tests {
         json!({ "iss": "billing", "sub": "billing", "aud": "https://as", "exp": now + 60, "iat": now, "jti": "1" })
     }
 
-    fn outcome(assertion: &str) -> Result<Accepted, AssertionError> {
+    /// Verifies an assertion of the client `billing` with its ES256 key.
+    fn outcome(assertion: &str) -> Result<AcceptedAssertion, AssertionError> {
         let keys = ClientKeys::parse(&to_jwks(testing::key(Algorithm::Es256).public_jwk()).unwrap()).unwrap();
         let audiences = ["https://as".to_owned(), "https://as/oauth2/token".to_owned()];
         let assertion = Assertion::parse(assertion)?;
@@ -188,7 +188,8 @@ mod tests {
         assertion.verify(&keys, &audiences, Duration::from_secs(5), NOW)
     }
 
-    fn with(changes: &Value) -> Result<Accepted, AssertionError> {
+    /// Verifies an assertion with these claims changed; null removes a claim.
+    fn outcome_with(changes: &Value) -> Result<AcceptedAssertion, AssertionError> {
         let mut claims = claims();
         for (name, value) in changes.as_object().unwrap() {
             if value.is_null() {
@@ -207,7 +208,7 @@ mod tests {
             let text = signed(algorithm, &json!({ "alg": algorithm.as_str(), "typ": "JWT" }), &claims());
             let assertion = Assertion::parse(&text).unwrap();
             let accepted = assertion.verify(&keys, &["https://as".to_owned()], Duration::ZERO, NOW);
-            assert_eq!(accepted, Ok(Accepted { jti: "1".to_owned(), until: NOW + Duration::from_secs(60) }));
+            assert_eq!(accepted, Ok(AcceptedAssertion { jti: "1".to_owned(), until: NOW + Duration::from_secs(60) }));
         }
     }
 
@@ -220,7 +221,7 @@ mod tests {
             json!({ "exp": 1_800_000_060.5, "iat": null, "nbf": 1_800_000_000 }),
             json!({ "exp": 1_800_003_600, "more": [1] }),
         ] {
-            assert!(with(&changes).is_ok(), "{changes}");
+            assert!(outcome_with(&changes).is_ok(), "{changes}");
         }
     }
 
@@ -237,8 +238,8 @@ mod tests {
             (json!({ "aud": ["https://as", "https://other"] }), E::WrongAudience),
             (json!({ "exp": null }), E::MissingClaim("exp")),
             (json!({ "exp": 1_799_999_995 }), E::Expired),
-            (json!({ "exp": 1_800_003_606 }), E::TooLong),
-            (json!({ "exp": 1e300 }), E::TooLong),
+            (json!({ "exp": 1_800_003_606 }), E::LifetimeTooLong),
+            (json!({ "exp": 1e300 }), E::LifetimeTooLong),
             (json!({ "exp": "1800000060" }), E::Malformed),
             (json!({ "iat": 1_800_000_006 }), E::NotYetValid),
             (json!({ "nbf": 1_800_000_006 }), E::NotYetValid),
@@ -246,7 +247,7 @@ mod tests {
             (json!({ "jti": "" }), E::MissingClaim("jti")),
             (json!({ "jti": "x".repeat(257) }), E::Malformed),
         ] {
-            assert_eq!(with(&changes), Err(error), "{changes}");
+            assert_eq!(outcome_with(&changes), Err(error), "{changes}");
         }
         for (header, error) in [
             (json!({ "alg": "none" }), E::BadSignature),

@@ -1,4 +1,4 @@
-//! The public keys of service clients: read from a JWK set, a JWK or PEM, stored as a JWK set (RFC 7517), and used to
+//! The public keys of clients: read from a JWK set, a JWK or PEM, stored as a JWK set (RFC 7517), and used to
 //! verify client assertions.
 
 use std::fmt;
@@ -60,8 +60,8 @@ pub fn to_jwks(file: &str) -> Result<String, ClientKeysError> {
     serde_json::to_string(&Jwks { keys }).map_err(|_| ClientKeysError::Unreadable)
 }
 
-/// Converts a JWK set that a dynamic client has published to the one to store. Omits keys that can't verify a signature here, which the
-/// set may have for other purposes (RFC 7517, section 5).
+/// Converts a JWK set that a dynamic client has published to the set to store. Omits keys that can't verify a signature here: the set
+/// may have keys for other purposes (RFC 7517, section 5).
 ///
 /// # Errors
 /// [`ClientKeysError`] if no key is left, or one is private.
@@ -97,7 +97,7 @@ struct ClientKey {
 }
 
 impl ClientKeys {
-    /// Parses a JWK set made by [`to_jwks`].
+    /// Parses a JWK set made by [`to_jwks`] or [`usable_jwks`].
     ///
     /// # Errors
     /// [`ClientKeysError`]
@@ -110,8 +110,8 @@ impl ClientKeys {
     /// a key both have a key id, the ids must be equal.
     pub fn verify(&self, jws: &Jws<'_>) -> bool {
         let candidates = self.0.iter().filter(|key| {
-            let has_kid = jws.header.kid.as_deref().zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
-            key.key.algorithm().as_str() == jws.header.alg && has_kid
+            let kid_matches = jws.header.kid.as_deref().zip(key.kid.as_deref()).is_none_or(|(kid, own)| kid == own);
+            key.key.algorithm().as_str() == jws.header.alg && kid_matches
         });
         candidates.into_iter().any(|key| key.key.verify_encoded(jws.message, jws.signature))
     }
@@ -123,6 +123,7 @@ impl fmt::Debug for ClientKeys {
     }
 }
 
+/// Parses JWKs, all of which must be usable public keys.
 fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
     if jwks.is_empty() || jwks.len() > MAX_KEYS {
         return Err(ClientKeysError::Count);
@@ -136,7 +137,7 @@ fn parse(jwks: &[Jwk]) -> Result<ClientKeys, ClientKeysError> {
             return Err(ClientKeysError::Unusable);
         }
         let before = keys.len();
-        // an RSA key without `alg` is used with both RSA algorithms
+        // An RSA key without `alg` is used with both RSA algorithms.
         for algorithm in Algorithm::ALL {
             if let Some(key) = jwk.verification_key(algorithm) {
                 let key = JwtKey::new(key).ok_or(ClientKeysError::Unusable)?;
@@ -183,6 +184,7 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
     Ok(Jwk { kty: "RSA".to_owned(), n: encode(n), e: encode(e), ..Jwk::default() })
 }
 
+/// Tags of DER elements (X.690, section 8).
 const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -195,9 +197,9 @@ fn extract_rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (numbers, []) = split_element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
     let (n, rest) = split_element(numbers, INTEGER)?;
     let (e, []) = split_element(rest, INTEGER)? else { return None };
-    // DER puts a zero before a number whose first bit is set
-    let zeros = |number: &[u8]| number.iter().take_while(|byte| **byte == 0).count();
-    (algorithm == RSA_ALGORITHM).then_some((&n[zeros(n)..], &e[zeros(e)..]))
+    // DER puts a zero byte before a number whose first bit is set.
+    let leading_zeros = |number: &[u8]| number.iter().take_while(|byte| **byte == 0).count();
+    (algorithm == RSA_ALGORITHM).then_some((&n[leading_zeros(n)..], &e[leading_zeros(e)..]))
 }
 
 /// Splits off the first DER element, which must have this tag, and returns its contents and the rest (X.690, section 8.1).

@@ -33,7 +33,7 @@ use crate::{
 pub const PREFIX: &str = "lk_dc_";
 /// The longest client id, in bytes. It must fit into the query of an authorization request.
 pub const MAX_BYTES: usize = 2000;
-/// 128 bits of HMAC-SHA256.
+/// The bytes of the HMAC-SHA256 that a client id contains: 128 bits.
 const MAC_BYTES: usize = 16;
 
 /// The reference to a client by its `client_id`: 192 bits of SHA-256, so that finding two ids with the same reference is infeasible.
@@ -48,7 +48,7 @@ struct Content {
     /// Random, so that no two apps with the same metadata have the same id and secret.
     #[serde(rename = "i")]
     nonce: String,
-    /// When it was issued, in seconds since the Unix epoch.
+    /// When the client id was issued, in seconds since the Unix epoch.
     #[serde(rename = "t")]
     issued_at: i64,
     #[serde(flatten)]
@@ -62,7 +62,7 @@ pub struct Registration {
     pub client_id: String,
     /// The metadata.
     pub metadata: ClientMetadata,
-    /// When it was issued.
+    /// When the client id was issued.
     pub issued_at: Timestamp,
     /// The secret, for clients that authenticate with one.
     pub secret: ClientSecret,
@@ -74,8 +74,11 @@ pub struct ClientRegistrations {
     keys: Vec<Keys>,
 }
 
+/// The keys that one secret of the service derives.
 struct Keys {
+    /// Authenticates client ids.
     id: hmac::Key,
+    /// Computes the secrets of clients.
     secret: hmac::Key,
 }
 
@@ -85,11 +88,11 @@ impl Keys {
         Self { id: key(derive::CLIENT_REGISTRATION), secret: key(derive::CLIENT_REGISTRATION_SECRET) }
     }
 
-    fn secret_of(&self, client_id: &str) -> ClientSecret {
+    fn compute_secret(&self, client_id: &str) -> ClientSecret {
         let mac = hmac::sign(&self.secret, client_id.as_bytes());
         let mut bits = Zeroizing::new([0; 32]);
         bits.copy_from_slice(mac.as_ref());
-        ClientSecret::of_bits(&bits)
+        ClientSecret::from_bits(&bits)
     }
 }
 
@@ -112,7 +115,7 @@ impl ClientRegistrations {
         if client_id.len() > MAX_BYTES {
             return None;
         }
-        let secret = keys.secret_of(&client_id);
+        let secret = keys.compute_secret(&client_id);
         Some(Registration {
             secret,
             metadata: content.metadata,
@@ -121,7 +124,7 @@ impl ClientRegistrations {
         })
     }
 
-    /// Reads a client id. None if this service has not issued it, or with a secret that is no longer accepted.
+    /// Reads a client id. None if this service has not issued it, or has issued it under a secret that is no longer configured.
     pub fn open(&self, client_id: &str) -> Option<Registration> {
         if client_id.len() > MAX_BYTES || !client_id.starts_with(PREFIX) {
             return None;
@@ -139,7 +142,7 @@ impl ClientRegistrations {
             client_id: client_id.to_owned(),
             metadata: content.metadata,
             issued_at: Timestamp::from_millis(content.issued_at.saturating_mul(1000)),
-            secret: keys.secret_of(client_id),
+            secret: keys.compute_secret(client_id),
         })
     }
 }
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_are_too_long_get_no_client_id() {
+    fn too_long_metadata_gets_no_client_id() {
         let registrations = ClientRegistrations::new(&secrets("a secret of the service", &[]));
         let uri = format!("https://app.example.com/{}", "x".repeat(480));
         let long = ClientMetadata { redirect_uris: vec![uri; 4], ..metadata() };
@@ -216,10 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn reference_depends_on_every_byte_of_the_client_id() {
-        let of = |text: &str| reference(DynamicSource::Document, text);
-        assert!(DynamicClient::is_reference(of("https://a.example/c").as_str()));
-        assert_ne!(of("https://a.example/c"), of("https://a.example/d"));
-        assert_ne!(of("x"), reference(DynamicSource::Registration, "x"));
+    fn reference_depends_on_client_id_and_source() {
+        let of_document = |text: &str| reference(DynamicSource::Document, text);
+        assert!(DynamicClient::is_reference(of_document("https://a.example/c").as_str()));
+        assert_ne!(of_document("https://a.example/c"), of_document("https://a.example/d"));
+        assert_ne!(of_document("x"), reference(DynamicSource::Registration, "x"));
     }
 }

@@ -1,4 +1,4 @@
-//! The secrets of service clients: `lk_cs_` and 256 random bits in base64url. Only their SHA-256 is stored: a secret with
+//! The secrets of clients: `lk_cs_` and 256 random bits in base64url. Only their SHA-256 is stored: a secret with
 //! that much entropy needs neither a salt nor a slow hash.
 
 use std::fmt;
@@ -19,11 +19,11 @@ pub struct ClientSecret(Zeroizing<String>);
 impl ClientSecret {
     /// Generates a secret.
     pub fn generate(entropy: &Entropy) -> Self {
-        Self::of_bits(&Zeroizing::new(entropy.bytes::<32>()))
+        Self::from_bits(&Zeroizing::new(entropy.bytes::<32>()))
     }
 
-    /// The secret with these bits, which nobody else can compute.
-    pub(super) fn of_bits(bits: &[u8; 32]) -> Self {
+    /// The secret with these bits, which must be unpredictable.
+    pub(super) fn from_bits(bits: &[u8; 32]) -> Self {
         Self(Zeroizing::new(format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(bits))))
     }
 

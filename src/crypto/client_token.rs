@@ -25,7 +25,7 @@ pub struct ClientClaims {
     pub scope: String,
 }
 
-/// Serialises one audience as a string and several as an array (RFC 7519, section 4.1.3).
+/// Serializes one audience as a string and several as an array (RFC 7519, section 4.1.3).
 pub(super) fn one_or_several<S: Serializer>(audiences: &[String], serializer: S) -> Result<S::Ok, S::Error> {
     match audiences {
         [one] => one.serialize(serializer),
