@@ -1,8 +1,8 @@
 //! The ceremonies of WebAuthn level 3: options for browsers, and the checks of authenticators' responses.
 //!
-//! The checks are those of `webauthn-rs-core`. Its safe front, `webauthn-rs`, always demands user verification and never
-//! discoverable credentials, so this module uses the core and decides both itself: a passkey may be registered without user
-//! verification, as a second factor, and [`Assertion::user_verified`] decides the level of an authentication.
+//! `webauthn-rs-core` does the checks. Its high-level crate, `webauthn-rs`, always requires user verification and never discoverable
+//! credentials, so this module uses the core and decides both itself. A passkey may be registered without user verification, as a
+//! second factor, and [`Assertion::user_verified`] decides the level of an authentication.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -52,7 +52,7 @@ pub enum PasskeyRefusal {
     /// The signature counter did not grow: there may be a copy of the authenticator.
     #[error("the signature counter did not grow")]
     Counter,
-    /// The authenticator claims that its key can be copied, or that it can't, and said otherwise before.
+    /// The authenticator contradicts what it said at the registration about whether its key can be copied.
     #[error("the backup flags contradict the registration")]
     BackupFlags,
     /// The model of the authenticator is not among the allowed ones.
@@ -108,37 +108,37 @@ pub struct Ceremony {
     pub options: Map<String, Value>,
     /// The challenge: 32 random bytes.
     pub challenge: Vec<u8>,
-    /// The state for the end of the ceremony.
+    /// The state to pass to the end of the ceremony.
     pub state: Vec<u8>,
 }
 
-/// The owner of a new passkey, as authenticators show them.
+/// The owner of a new passkey, as authenticators show the owner.
 #[derive(Clone, Copy, Debug)]
 pub struct PasskeyOwner<'a> {
     /// The account: the user handle of the passkey.
     pub account: AccountId,
     /// The identifier to sign in with.
     pub name: &'a str,
-    /// The name for people.
+    /// The display name.
     pub display_name: &'a str,
 }
 
-/// A credential that an authenticator has made.
+/// A credential that an authenticator has created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCredential {
     /// The credential's id.
     pub credential: CredentialId,
     /// The public key: a COSE key as CBOR.
     pub public_key: Vec<u8>,
-    /// The model of the authenticator, as it claims.
+    /// The model that the authenticator claims to be.
     pub aaguid: Aaguid,
     /// Transport hints, separated by spaces.
     pub transports: String,
-    /// Whether the browser says that it is discoverable.
+    /// Whether the browser says that the credential is discoverable. None if the browser does not say.
     pub discoverable: Option<bool>,
     /// Whether the key can be copied.
     pub backup_eligible: bool,
-    /// Whether there is a copy.
+    /// Whether there is a copy of the key.
     pub backed_up: bool,
     /// The signature counter.
     pub counter: u32,
@@ -152,7 +152,7 @@ pub struct PresentedAssertion {
     response: PublicKeyCredential,
     challenge: Vec<u8>,
     credential: CredentialId,
-    /// Whether the page that asked is within a page of another origin.
+    /// Whether the page that requested the assertion is embedded in a page of another origin.
     is_framed: bool,
 }
 
@@ -190,7 +190,7 @@ impl PresentedAssertion {
         Ok(Self { response, challenge, credential, is_framed })
     }
 
-    /// The challenge that it responds to: [`CHALLENGE_LENGTH`] bytes.
+    /// The challenge that the response is for: [`CHALLENGE_LENGTH`] bytes.
     pub fn challenge(&self) -> &[u8] {
         &self.challenge
     }
@@ -202,7 +202,7 @@ impl PresentedAssertion {
 
     /// The account that the authenticator stored with the credential; `None` if it stored no account.
     pub fn user_handle(&self) -> Option<&[u8]> {
-        // clients send an empty handle for credentials that have none
+        // Clients send an empty handle for credentials that have none.
         self.response.get_user_unique_id().filter(|handle| !handle.is_empty())
     }
 }
@@ -222,20 +222,20 @@ impl PresentedRegistration {
         Ok(Self { response, challenge })
     }
 
-    /// The challenge that it responds to: [`CHALLENGE_LENGTH`] bytes.
+    /// The challenge that the response is for: [`CHALLENGE_LENGTH`] bytes.
     pub fn challenge(&self) -> &[u8] {
         &self.challenge
     }
 }
 
-/// The challenge, and whether the page is within a page of another origin.
+/// The challenge, and whether the requesting page is embedded in a page of another origin.
 fn read_client_data(client_data: &[u8]) -> Result<(Vec<u8>, bool), PasskeyRefusal> {
     let data: CollectedClientData = serde_json::from_slice(client_data).map_err(|_| PasskeyRefusal::Malformed)?;
     let challenge: &[u8] = data.challenge.as_ref();
     if challenge.len() != CHALLENGE_LENGTH {
         return Err(PasskeyRefusal::Malformed);
     }
-    // A member of level 3 that the core does not know. Browsers only send it for framed pages.
+    // The core does not know `topOrigin`, a member of WebAuthn level 3. Browsers send it for embedded pages only.
     let is_framed = data.cross_origin.unwrap_or(false) || data.unknown_keys.contains_key("topOrigin");
     Ok((challenge.to_vec(), is_framed))
 }
@@ -244,27 +244,28 @@ fn read_client_data(client_data: &[u8]) -> Result<(Vec<u8>, bool), PasskeyRefusa
 pub struct PasskeyCeremonies {
     core: WebauthnCore,
     origins: Vec<String>,
-    sign_in: UserVerificationPolicy,
+    /// The policy of sign-ins without a username.
+    sign_in_policy: UserVerificationPolicy,
     allowed_aaguids: Vec<Aaguid>,
 }
 
 impl PasskeyCeremonies {
-    /// Ceremonies for this relying party. `name` is shown by authenticators.
+    /// Ceremonies for this relying party. Authenticators show `name`.
     pub fn new(relying_party: &RelyingParty, settings: &PasskeySettings, name: &str) -> Self {
         let RelyingParty { id, origins } = relying_party;
-        // neither subdomains nor other ports: the list is exact
-        let (subdomains, any_port) = (Some(false), Some(false));
+        // The list of origins is exact: no subdomains and no other ports are allowed.
+        let (allow_subdomains, allow_any_port) = (Some(false), Some(false));
         Self {
             core: WebauthnCore::new_unsafe_experts_only(
                 name,
                 id,
                 origins.iter().filter_map(|origin| Url::parse(origin).ok()).collect(),
                 settings.timeout,
-                subdomains,
-                any_port,
+                allow_subdomains,
+                allow_any_port,
             ),
             origins: origins.clone(),
-            sign_in: match settings.user_verification {
+            sign_in_policy: match settings.user_verification {
                 UserVerification::Required => UserVerificationPolicy::Required,
                 UserVerification::Preferred => UserVerificationPolicy::Preferred,
             },
@@ -280,7 +281,7 @@ impl PasskeyCeremonies {
     /// Begins a registration. The account's passkeys are excluded, so that no authenticator is registered twice.
     ///
     /// # Errors
-    /// [`WebauthnError`], for a name that is empty.
+    /// [`WebauthnError`] if a name is empty.
     pub fn begin_registration(&self, owner: PasskeyOwner<'_>, existing: &[Passkey]) -> Result<Ceremony, WebauthnError> {
         let attestation = if self.allowed_aaguids.is_empty() {
             AttestationConveyancePreference::None
@@ -292,7 +293,7 @@ impl PasskeyCeremonies {
             .new_challenge_register_builder(owner.account.as_bytes(), owner.name, owner.display_name)?
             .attestation(attestation)
             .user_verification_policy(UserVerificationPolicy::Preferred)
-            .exclude_credentials(Some(existing.iter().map(|it| it.credential.as_bytes().to_vec()).collect()))
+            .exclude_credentials(Some(existing.iter().map(|passkey| passkey.credential.as_bytes().to_vec()).collect()))
             .extensions(Some(RequestRegistrationExtensions {
                 cred_protect: None,
                 uvm: None,
@@ -302,11 +303,11 @@ impl PasskeyCeremonies {
             }));
         let (mut begun, state) = self.core.generate_challenge_register(builder)?;
         if let Some(selection) = &mut begun.public_key.authenticator_selection {
-            // a security key without room for another discoverable credential still serves as a second factor
+            // Not required: a security key without room for another discoverable credential still serves as a second factor.
             selection.resident_key = Some(ResidentKeyRequirement::Preferred);
         }
         let challenge: &[u8] = begun.public_key.challenge.as_ref();
-        Ok(Ceremony { challenge: challenge.to_vec(), options: object(&begun.public_key), state: bytes(&state) })
+        Ok(Ceremony { challenge: challenge.to_vec(), options: to_object(&begun.public_key), state: to_json(&state) })
     }
 
     /// Ends a registration.
@@ -344,15 +345,15 @@ impl PasskeyCeremonies {
     }
 
     /// Begins a sign-in without a username: any discoverable passkey of the relying party can respond. With
-    /// `passkeys.user_verification = "required"` it must have verified its user.
+    /// `passkeys.user_verification = "required"`, the authenticator must verify its user.
     ///
     /// # Errors
     /// [`WebauthnError`]
     pub fn begin_sign_in(&self) -> Result<Ceremony, WebauthnError> {
-        self.begin(&[], self.sign_in)
+        self.begin(&[], self.sign_in_policy)
     }
 
-    /// Begins an authentication with one of these passkeys. User verification is used where the authenticator can.
+    /// Begins an authentication with one of these passkeys. The authenticator verifies its user if it can.
     ///
     /// # Errors
     /// [`WebauthnError`]
@@ -361,13 +362,13 @@ impl PasskeyCeremonies {
     }
 
     fn begin(&self, passkeys: &[Passkey], policy: UserVerificationPolicy) -> Result<Ceremony, WebauthnError> {
-        let credentials = passkeys.iter().map(credential).collect::<Result<Vec<_>, _>>()?;
+        let credentials = passkeys.iter().map(to_credential).collect::<Result<Vec<_>, _>>()?;
         let builder = self.core.new_challenge_authenticate_builder(credentials, Some(policy))?;
         let (begun, mut state) = self.core.generate_challenge_authenticate(builder)?;
-        // the passkey is read again when the response arrives: it may have been removed
+        // `finish_authentication` gets the passkey as stored when the response arrives: it may have been removed meanwhile.
         state.set_allowed_credentials(Vec::new());
         let challenge: &[u8] = begun.public_key.challenge.as_ref();
-        Ok(Ceremony { challenge: challenge.to_vec(), options: object(&begun.public_key), state: bytes(&state) })
+        Ok(Ceremony { challenge: challenge.to_vec(), options: to_object(&begun.public_key), state: to_json(&state) })
     }
 
     /// Ends an authentication: checks challenge, origin, relying party, flags, signature and counter against the passkey.
@@ -385,7 +386,7 @@ impl PasskeyCeremonies {
             return Err(PasskeyRefusal::Origin);
         }
         let state: AuthenticationState = serde_json::from_slice(state).map_err(|_| PasskeyRefusal::Malformed)?;
-        let credential = credential(passkey)?;
+        let credential = to_credential(passkey)?;
         let result = self.core.authenticate_single_credential(&presented.response, &state, &credential)?;
         Ok(Assertion {
             user_verified: result.user_verified(),
@@ -395,9 +396,9 @@ impl PasskeyCeremonies {
     }
 }
 
-/// A passkey in the form that webauthn-rs checks. User verification at the registration does not matter: the signed flags of
+/// Converts a passkey to the form that webauthn-rs checks. User verification at the registration does not matter: the signed flags of
 /// each authentication decide.
-fn credential(passkey: &Passkey) -> Result<Credential, WebauthnError> {
+fn to_credential(passkey: &Passkey) -> Result<Credential, WebauthnError> {
     let key: serde_cbor_2::Value =
         serde_cbor_2::from_slice(&passkey.public_key).map_err(WebauthnError::ParseCBORFailure)?;
     let transports: Vec<_> = passkey.transports.split(' ').filter_map(|hint| hint.parse().ok()).collect();
@@ -425,29 +426,32 @@ fn read_attested_data(attestation_object: &[u8]) -> Result<(Aaguid, Vec<u8>), Pa
         auth_data: &'a [u8],
     }
 
-    const AAGUID: usize = 32 + 1 + 4;
+    /// The position of the AAGUID: after the hash of the relying party's id, the flags and the counter.
+    const AAGUID_OFFSET: usize = 32 + 1 + 4;
     let object: AttestationObject<'_> =
         serde_cbor_2::from_slice(attestation_object).map_err(|_| PasskeyRefusal::Malformed)?;
     let read = || {
-        let (aaguid, rest) = object.auth_data.get(AAGUID..)?.split_first_chunk::<16>()?;
+        let (aaguid, rest) = object.auth_data.get(AAGUID_OFFSET..)?.split_first_chunk::<16>()?;
         let (length, rest) = rest.split_first_chunk::<2>()?;
         let key = rest.get(usize::from(u16::from_be_bytes(*length))..)?;
         let key: serde_cbor_2::Value =
             serde::Deserialize::deserialize(&mut serde_cbor_2::Deserializer::from_slice(key)).ok()?;
-        // extensions may follow the key
+        // Encoded again, because extensions may follow the key.
         let key = serde_cbor_2::to_vec(&key).ok()?;
         Some((Aaguid(uuid::Uuid::from_bytes(*aaguid)), key))
     };
     read().ok_or(PasskeyRefusal::Malformed)
 }
 
-fn object(value: &impl serde::Serialize) -> Map<String, Value> {
+/// Serializes options to a JSON object.
+fn to_object(value: &impl serde::Serialize) -> Map<String, Value> {
     match serde_json::to_value(value) {
         Ok(Value::Object(members)) => members,
         _ => Map::new(),
     }
 }
 
-fn bytes(state: &impl serde::Serialize) -> Vec<u8> {
+/// Serializes the state of a ceremony to JSON.
+fn to_json(state: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(state).unwrap_or_default()
 }
