@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::secret::SecretText;
 
-/// Encrypts signing keys in SQL: [`super::seal`].
+/// Encrypts values at rest, such as signing keys: [`super::seal`].
 pub const SEALING: &str = "latchkey/1/sealing";
 /// Identifies the secret that a value is sealed under, without revealing it: [`super::seal`].
 pub const SEALING_ID: &str = "latchkey/1/sealing-id";
@@ -18,12 +18,12 @@ pub const BROWSER_SESSION_MAC: &str = "latchkey/1/browser-session-mac";
 pub const CSRF: &str = "latchkey/1/csrf";
 /// Tags the origins of requests: [`super::origin_tag`].
 pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
-/// Pseudonymises the subjects of rate limits: [`super::pseudonymizer`].
+/// Pseudonymizes the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
 
 /// Authenticates the client ids of apps that have registered themselves: [`super::client_registration`].
 pub const CLIENT_REGISTRATION: &str = "latchkey/1/client-registration";
-/// Computes the secrets of these apps: [`super::client_registration`].
+/// Computes the secrets of apps that have registered themselves: [`super::client_registration`].
 pub const CLIENT_REGISTRATION_SECRET: &str = "latchkey/1/client-registration-secret";
 /// Computes the digests of one-time tokens: [`super::one_time_token`].
 pub const ONE_TIME_TOKENS: &str = "latchkey/1/one-time-tokens";

@@ -37,8 +37,8 @@ static PROVIDER: LazyLock<CryptoProvider> = LazyLock::new(|| CryptoProvider {
 });
 static IS_INSTALLED: LazyLock<bool> = LazyLock::new(|| LazyLock::force(&PROVIDER).install_default().is_ok());
 
-/// Makes this provider the one of the process; creating a key calls this. Returns false if `jsonwebtoken` already uses
-/// another provider.
+/// Installs this provider for the process, unless it is installed. Creating a key calls this. Returns false if `jsonwebtoken` already
+/// uses another provider.
 pub(super) fn install_provider() -> bool {
     *IS_INSTALLED
 }
@@ -77,11 +77,12 @@ impl<T> Drop for Handle<T> {
     }
 }
 
-/// The number of a handle; `None` if these are the bytes of a key, which are never so few.
+/// The number of a handle, which has eight bytes. `None` for the bytes of a key, which are always more.
 fn handle_id(bytes: &[u8]) -> Option<u64> {
     bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
+/// Creates a signer: with the parsed key if `key` is a handle, else with the aws-lc provider.
 fn signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtSigner>> {
     match handle_id(key.as_bytes()) {
         Some(id) => Ok(Box::new(ParsedSigner { pair: SIGNERS.get(id)?, algorithm: *algorithm })),
@@ -89,6 +90,7 @@ fn signer(algorithm: &JwtAlgorithm, key: &EncodingKey) -> JwtResult<Box<dyn JwtS
     }
 }
 
+/// Creates a verifier: with the parsed key if `key` is a handle, else with the aws-lc provider.
 fn verifier(algorithm: &JwtAlgorithm, key: &DecodingKey) -> JwtResult<Box<dyn JwtVerifier>> {
     match key.try_get_as_bytes().ok().and_then(handle_id) {
         Some(id) => Ok(Box::new(ParsedVerifier { key: VERIFIERS.get(id)?, algorithm: *algorithm })),
@@ -151,7 +153,7 @@ pub(super) struct JwtEncoder {
 }
 
 impl JwtEncoder {
-    /// `None` if another crypto provider is installed.
+    /// Registers a key pair. `None` if another crypto provider is installed.
     pub(super) fn new(pair: Arc<KeyPair>, typ: &str, kid: &str) -> Option<Self> {
         if !install_provider() {
             return None;
@@ -194,14 +196,14 @@ impl JwtKey {
             Algorithm::EdDsa => DecodingKey::from_ed_der(&handle.as_bytes()),
             Algorithm::Rs256 | Algorithm::Ps256 => DecodingKey::from_rsa_der(&handle.as_bytes()),
         };
-        // The callers check the claims: against a time that they are given, and more strictly.
+        // The callers check the claims, more strictly and against a time that is passed in.
         let mut validation = Validation::new(jwt_algorithm(key.algorithm()));
         validation.required_spec_claims.clear();
         (validation.validate_exp, validation.validate_aud) = (false, false);
         Some(Self { key, decoding_key, validation, _handle: handle })
     }
 
-    /// The only algorithm the key is used with.
+    /// The only algorithm with which the key is used.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
@@ -211,13 +213,13 @@ impl JwtKey {
         jsonwebtoken::decode(token, &self.decoding_key, &self.validation).map(|data| data.claims)
     }
 
-    /// Whether the private key made `signature`, in base64url, of `message`.
+    /// Whether `signature`, in base64url, is a signature of `message` by the private key.
     pub(super) fn verify_encoded(&self, message: &str, signature: &str) -> bool {
         let algorithm = jwt_algorithm(self.algorithm());
         jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.decoding_key, algorithm).unwrap_or(false)
     }
 
-    /// Whether the private key made `signature` of `message`.
+    /// Whether `signature` is a signature of `message` by the private key.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verify(message, signature)
     }

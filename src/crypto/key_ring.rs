@@ -22,7 +22,7 @@ use crate::domain::{
 /// Why the signing keys can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyRingError {
-    /// None of the configured secrets decrypts a key.
+    /// None of the configured secrets decrypts a stored key.
     #[error(
         "the signing key {kid} can't be decrypted: {source}. If the secret was changed, add the previous one to \
          LATCHKEY_SECRET_PREVIOUS, or as a second line to the secret file. If the previous secret is lost, all sessions are \
@@ -34,7 +34,7 @@ pub enum KeyRingError {
         /// The cause.
         source: SealError,
     },
-    /// A stored key can't be parsed or serialised.
+    /// A key can't be parsed or serialized.
     #[error("the signing key {kid} can't be used: {source}")]
     Unusable {
         /// The key's id.
@@ -55,12 +55,15 @@ pub enum KeyRingError {
 
 /// The keys that are trusted now or later. Immutable: a change in SQL leads to a new key ring.
 pub struct KeyRing {
-    /// Ordered by the start of signing.
+    /// The keys, ordered by the start of signing.
     entries: Vec<Entry>,
+    /// The ids of the keys that are sealed under a previous secret.
     outdated: Vec<String>,
+    /// The rows from which the key ring was made.
     source: Vec<StoredKey>,
 }
 
+/// A parsed key with the times of its row.
 struct Entry {
     key: SigningKey,
     signs_from: Timestamp,
@@ -74,6 +77,7 @@ impl KeyRing {
     /// [`KeyRingError`] about the first key that can't be used.
     pub fn open(stored: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
         let mut trusted: Vec<_> = stored.iter().filter(|key| is_trusted(key.verifies_until, now)).collect();
+        // The last of several keys with the same start signs: the one without an end, so the latest one.
         trusted.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
         let (mut entries, mut outdated) = (Vec::new(), Vec::new());
         for stored in trusted {
@@ -99,7 +103,7 @@ impl KeyRing {
             .ok_or(KeyRingError::NoSigner)
     }
 
-    /// How long the key that signs at `now` has been signing.
+    /// How long the key that signs at `now` has been signing; none if no key's period of signing has begun.
     pub fn signer_age(&self, now: Timestamp) -> Option<std::time::Duration> {
         let signer = self.trusted(now).rfind(|entry| entry.signs_from <= now)?;
         Some(now.saturating_since(signer.signs_from))
@@ -142,7 +146,7 @@ pub(super) fn is_trusted(verifies_until: Option<Timestamp>, now: Timestamp) -> b
     verifies_until.is_none_or(|until| now < until)
 }
 
-/// A node's current key ring. A reader keeps the snapshot that it got.
+/// A node's current key ring. A reader gets a snapshot, which a later replacement does not change.
 #[derive(Debug)]
 pub struct SharedKeyRing(RwLock<Arc<KeyRing>>);
 
@@ -166,7 +170,7 @@ impl SharedKeyRing {
 /// Creates the row of a new key that signs from `now` on. [`super::key_rotation`] schedules it among the existing keys.
 ///
 /// # Errors
-/// [`KeyRingError::Unusable`] if the key can't be serialised.
+/// [`KeyRingError::Unusable`] if the key can't be serialized.
 pub fn seal_key(
     key: &SigningKey,
     sealer: &Sealer,

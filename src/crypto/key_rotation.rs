@@ -1,7 +1,7 @@
 //! Plans for key rotation and retirement: which rows to insert and change. SQL carries the plans out.
 //!
-//! A new key is published before it signs, so that verifiers which cache the JWK set know it in time. The superseded key
-//! stays trusted until its last token has expired on every clock.
+//! A new key is published before it signs, so that verifiers that cache the JWK set have fetched it by then. The superseded key stays
+//! trusted until its last token has expired by every node's clock.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 pub enum Start {
     /// After `keys.publish_before`, when verifiers have fetched it.
     AfterPublication,
-    /// At once, for emergencies: other nodes and services refuse its tokens until they fetch the key.
+    /// At once, for emergencies. Other nodes and services refuse the tokens of the key until they fetch the key.
     Now,
 }
 
@@ -42,11 +42,11 @@ impl Timing {
 pub struct RotationPlan {
     /// The row to insert.
     pub new: StoredKey,
-    /// The rows to change.
+    /// The keys whose trust now has an end, or an earlier one.
     pub ends: Vec<End>,
 }
 
-/// A new [`StoredKey::verifies_until`].
+/// A new end of trust in a key ([`StoredKey::verifies_until`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// The key's id.
@@ -66,8 +66,8 @@ pub enum RetireError {
     OnlySigner(String),
 }
 
-/// Schedules `new`, made by [`super::key_ring::seal_key`], among the stored keys. It signs at once if no other key signs at
-/// `now`.
+/// Schedules the key `new`, made by [`super::key_ring::seal_key`], among the stored keys. The new key signs at once if no other key
+/// signs at `now`.
 pub fn plan_rotation(
     stored: &[StoredKey],
     mut new: StoredKey,
@@ -80,11 +80,11 @@ pub fn plan_rotation(
         Start::AfterPublication if trusted().any(|key| key.signs_from <= now) => now + timing.publish_before,
         _ => now,
     };
-    let superseded = new.signs_from + timing.overlap;
+    let superseded_until = new.signs_from + timing.overlap;
     let ends = trusted()
         .map(|key| {
-            // a key scheduled to sign later than the new one would supersede it
-            let until = if key.signs_from > new.signs_from { now } else { superseded };
+            // A key that is scheduled to sign later than the new one would supersede it, so its trust ends now.
+            let until = if key.signs_from > new.signs_from { now } else { superseded_until };
             (key, until)
         })
         .filter(|(key, until)| key.verifies_until.is_none_or(|already| *until < already))
@@ -158,7 +158,7 @@ mod tests {
         let ring = ring(&keys, at(1000));
         assert!(ring.verification_key(&new, at(1000)).is_some());
         assert_eq!([1000, 1599, 1600, 9999].map(|now| signer(&ring, now)), [&old, &old, &new, &new].map(Clone::clone));
-        // the old key's last token lives for another 400 s
+        // The old key stays trusted for the overlap of 400 s after the new key starts to sign at 1600.
         assert!(ring.verification_key(&old, at(1999)).is_some());
         assert!(ring.verification_key(&old, at(2000)).is_none());
     }
@@ -183,13 +183,13 @@ mod tests {
                 }
                 let ring = signer_by_rows(&keys);
                 signed.push((ring(now), now));
-                for (kid, when) in &signed {
+                for (kid, signed_at) in &signed {
                     let key = keys.iter().find(|key| key.kid == *kid).unwrap();
-                    if now < when + 400 {
-                        assert!(is_trusted(key.verifies_until, at(now)), "{schedule:?}: {when}, {now}");
+                    if now < signed_at + 400 {
+                        assert!(is_trusted(key.verifies_until, at(now)), "{schedule:?}: {signed_at}, {now}");
                     }
                 }
-                signed.retain(|(_, when)| now < when + 400);
+                signed.retain(|(_, signed_at)| now < signed_at + 400);
             }
             assert_eq!(keys.iter().filter(|key| key.verifies_until.is_none()).count(), 1);
         }
@@ -246,11 +246,11 @@ mod tests {
         let mut keys = Vec::new();
         let first = rotate(&mut keys, Start::AfterPublication, 0);
         assert_eq!(plan_retirement(&keys, &first, at(1)), Err(RetireError::OnlySigner(first.clone())));
-        // the next key does not sign yet
+        // The next key does not sign yet.
         let next = rotate(&mut keys, Start::AfterPublication, 1000);
         assert_eq!(plan_retirement(&keys, &first, at(1001)), Err(RetireError::OnlySigner(first.clone())));
         assert_eq!(plan_retirement(&keys, &next, at(1001)), Err(RetireError::OnlySigner(next.clone())));
-        // the next key signs now
+        // The next key signs now.
         assert!(plan_retirement(&keys, &first, at(1600)).is_ok());
         assert_eq!(plan_retirement(&keys, &next, at(1600)), Err(RetireError::OnlySigner(next)));
         assert_eq!(plan_retirement(&keys, "?", at(1600)), Err(RetireError::Unknown("?".to_owned())));

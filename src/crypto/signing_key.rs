@@ -1,4 +1,4 @@
-//! Signing keys: generated, parsed and serialised, and used to sign and to verify.
+//! Signing keys: generates, parses and serializes them, signs and verifies.
 //!
 //! A key is parsed once and has one algorithm, which no caller can change (RFC 8725, section 3.1). [`super::jwt`] lends the
 //! parsed key to `jsonwebtoken`, which also makes the JWK and its thumbprint.
@@ -47,7 +47,7 @@ pub enum SigningKeyError {
     ForeignProvider,
 }
 
-/// The signature does not belong to this key and message.
+/// The signature is not one of this message by this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a signature by this key")]
 pub struct BadSignature;
@@ -105,7 +105,7 @@ impl SigningKey {
     }
 
     fn new(pair: KeyPair) -> Result<Self, SigningKeyError> {
-        // first of all: the thumbprint needs a provider, and would install the crate's own
+        // This comes first: computing the thumbprint needs a provider, and would install the one of the crate.
         if !install_provider() {
             return Err(SigningKeyError::ForeignProvider);
         }
@@ -187,7 +187,7 @@ impl KeyPair {
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, SigningKeyError> {
-        // aws-lc ignores the argument, which exists for compatibility with ring
+        // aws-lc ignores this argument, which exists for compatibility with ring.
         let random = SystemRandom::new();
         let rsa = |pair: &RsaKeyPair, encoding: &'static dyn RsaEncoding| {
             let mut signature = vec![0; pair.public_modulus_len()];
@@ -225,7 +225,7 @@ impl KeyPair {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         Some(match self {
             Self::Ecdsa(pair) => {
-                // an uncompressed point: 4, then x and y of 32 bytes each (SEC 1, section 2.3.3)
+                // An uncompressed point is a byte 4, then x and y of 32 bytes each (SEC 1, section 2.3.3).
                 let (x, y) = pair.public_key().as_ref().strip_prefix(&[4])?.split_at_checked(32)?;
                 AlgorithmParameters::EllipticCurve(EllipticCurveKeyParameters {
                     key_type: EllipticCurveKeyType::EC,
@@ -254,7 +254,7 @@ impl PublicKey {
         &self.kid
     }
 
-    /// The only algorithm the key is used with.
+    /// The only algorithm with which the key is used.
     pub fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
@@ -268,7 +268,7 @@ impl PublicKey {
         &self.key
     }
 
-    /// Verifies that the private key made `signature` of `message`.
+    /// Verifies that `signature` is a signature of `message` by the private key.
     ///
     /// # Errors
     /// [`BadSignature`]
@@ -305,7 +305,7 @@ pub(super) mod testing {
         KEYS.iter().find(|key| key.algorithm() == algorithm).unwrap()
     }
 
-    /// A new key; for RSA always the same one.
+    /// A new key. For RSA, this is always the same key.
     pub(crate) fn fresh(algorithm: Algorithm) -> SigningKey {
         match algorithm {
             Algorithm::Es256 | Algorithm::EdDsa => SigningKey::generate(algorithm).unwrap(),
