@@ -23,7 +23,8 @@ pub struct AccessClaims {
     pub iss: String,
     /// The account.
     pub sub: AccountId,
-    /// The audiences. A verified token of this service has only the audience that it was verified for; an app's token has all.
+    /// The audiences. A verified token for this service has only the audience `token.audience`; a token for other audiences has all
+    /// of them.
     #[serde(serialize_with = "one_or_several")]
     pub aud: Vec<String>,
     /// The client that the token was issued to.
@@ -47,17 +48,17 @@ pub struct AccessClaims {
     /// The account's roles; omitted if empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
-    /// Whether the account's address is verified, where the configuration asks for it.
+    /// Whether the account's address is verified; omitted unless the configuration enables it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email_verified: Option<bool>,
-    /// The members of the account's metadata that the configuration asks for; omitted if there are none.
+    /// The members of the account's metadata that the configuration lists; omitted if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub app_metadata: Option<Box<Map<String, Value>>>,
     /// When the session began: account-wide revocations end the sessions that began before a time. Tokens of release 0.1 lack
-    /// it; see [`AccessClaims::session_start`].
+    /// this claim; see [`AccessClaims::session_start`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_start: Option<i64>,
-    /// The version of the account's claims. Tokens of release 0.1 lack it.
+    /// The version of the account's claims. Tokens of release 0.1 lack this claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims_version: Option<ClaimsVersion>,
 }
@@ -148,7 +149,7 @@ pub enum EncodeError {
     /// The token would be longer than [`MAX_TOKEN_BYTES`], which every verifier refuses: the account has too many roles.
     #[error("the access token would be longer than {MAX_TOKEN_BYTES} bytes: the account has too many roles")]
     TooLong,
-    /// See [`SigningKeyError::Sign`].
+    /// The key failed to sign.
     #[error(transparent)]
     Sign(#[from] SigningKeyError),
 }
@@ -194,7 +195,7 @@ pub enum TokenError {
     #[error("it names no trusted key")]
     UnknownKey,
     /// `alg` is not the algorithm of the key, for example `none`.
-    #[error("its algorithm is not its key's")]
+    #[error("its algorithm is not the algorithm of its key")]
     WrongAlgorithm,
     /// The key does not verify the signature.
     #[error("its signature is wrong")]

@@ -1,5 +1,5 @@
-//! Authorization codes and the handles of authorization requests: random, and known to Redis by their SHA-256 alone, so that a copy of
-//! Redis contains nothing that can be presented.
+//! Authorization codes and the handles of authorization requests. Both are random, and Redis holds only their SHA-256, so that a copy
+//! of Redis contains nothing that can be presented.
 //!
 //! A code is `lk_ac_` and 55 characters of base64url, which encode a version (1 byte), the account (16) and a secret (24). A handle is
 //! `lk_ar_` and 43 characters: 256 random bits.
@@ -18,8 +18,11 @@ pub const CODE_PREFIX: &str = "lk_ac_";
 pub const REQUEST_PREFIX: &str = "lk_ar_";
 
 const VERSION: u8 = 1;
+/// The bytes of a code: version, account and secret.
 const CODE_BYTES: usize = 41;
+/// The characters of a code after its prefix.
 const ENCODED_CODE: usize = 55;
+/// The characters of a handle after its prefix.
 const ENCODED_HANDLE: usize = 43;
 
 /// The SHA-256 under which Redis holds a code or a request.
@@ -57,7 +60,7 @@ impl AuthorizationCode {
         self.text.expose()
     }
 
-    /// The digest under which Redis holds it.
+    /// The digest under which Redis holds the code.
     pub fn digest(&self) -> Digest {
         sha256(self.text.expose())
     }
@@ -137,7 +140,7 @@ pub fn left_half_sha256(token: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(&sha256(token)[..16])
 }
 
-/// The left half of the SHA-512 of a token, as [`left_half_sha256`], for EdDSA with Ed25519.
+/// The left half of the SHA-512 of a token in base64url: the claim `at_hash` for EdDSA with Ed25519. See [`left_half_sha256`].
 pub fn left_half_sha512(token: &str) -> String {
     let hash = digest(&aws_lc_rs::digest::SHA512, token.as_bytes());
     BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..32])

@@ -16,8 +16,10 @@ use crate::domain::ids::{AccountId, SessionId};
 pub const PREFIX: &str = "lk_bs_";
 
 const VERSION: u8 = 1;
-const NAMED_BYTES: usize = 33;
-const TOKEN_BYTES: usize = NAMED_BYTES + 32;
+/// The bytes that the MAC covers: version, account and session.
+const CLAIMS_BYTES: usize = 33;
+const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
+/// The characters of a token after its prefix.
 const ENCODED_BYTES: usize = 87;
 
 /// An encoded browser token. `Debug` omits it: it is all that a browser needs to be signed in.
@@ -55,9 +57,9 @@ impl BrowserTokens {
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         bytes[0] = VERSION;
         bytes[1..17].copy_from_slice(account.as_bytes());
-        bytes[17..NAMED_BYTES].copy_from_slice(session.as_bytes());
-        let mac = hmac::sign(&self.current, &bytes[..NAMED_BYTES]);
-        bytes[NAMED_BYTES..].copy_from_slice(mac.as_ref());
+        bytes[17..CLAIMS_BYTES].copy_from_slice(session.as_bytes());
+        let mac = hmac::sign(&self.current, &bytes[..CLAIMS_BYTES]);
+        bytes[CLAIMS_BYTES..].copy_from_slice(mac.as_ref());
         let mut text = String::with_capacity(PREFIX.len() + ENCODED_BYTES);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
@@ -69,13 +71,13 @@ impl BrowserTokens {
         let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == ENCODED_BYTES)?;
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
-        let (named, mac) = bytes.split_at(NAMED_BYTES);
-        if named[0] != VERSION {
+        let (claims, mac) = bytes.split_at(CLAIMS_BYTES);
+        if claims[0] != VERSION {
             return None;
         }
-        std::iter::once(&self.current).chain(&self.previous).find(|key| hmac::verify(key, named, mac).is_ok())?;
-        let account = AccountId::from_bytes(named[1..17].try_into().ok()?);
-        Some((account, SessionId::from_bytes(named[17..].try_into().ok()?)))
+        std::iter::once(&self.current).chain(&self.previous).find(|key| hmac::verify(key, claims, mac).is_ok())?;
+        let account = AccountId::from_bytes(claims[1..17].try_into().ok()?);
+        Some((account, SessionId::from_bytes(claims[17..].try_into().ok()?)))
     }
 }
 
@@ -95,14 +97,14 @@ mod tests {
         let old = BrowserTokens::new(&[7; 32], []).encode(account, session);
         assert_eq!(format!("{old:?}"), "[browser token]");
         assert_eq!(old.expose().len(), 93);
-        let named = Some((account, session));
-        assert_eq!(BrowserTokens::new(&[7; 32], []).decode(old.expose()), named);
-        assert_eq!(BrowserTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), named);
+        let claims = Some((account, session));
+        assert_eq!(BrowserTokens::new(&[7; 32], []).decode(old.expose()), claims);
+        assert_eq!(BrowserTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), claims);
         assert_eq!(BrowserTokens::new(&[8; 32], []).decode(old.expose()), None);
     }
 
     #[test]
-    fn changed_or_foreign_text_is_no_browser_token() {
+    fn changed_browser_token_and_other_text_are_refused() {
         let tokens = BrowserTokens::new(&[7; 32], []);
         let token = tokens.encode(AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
         for at in 0..token.expose().len() {

@@ -14,12 +14,13 @@ pub const PREFIX: &str = "lk_ch_";
 
 const VERSION: u8 = 1;
 const SECRET_BYTES: usize = 24;
-const BYTES: usize = 18 + SECRET_BYTES;
+/// The bytes of a challenge: version, purpose, account and secret.
+const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
 
 /// A challenge as its holder presents it. `Debug` omits its secret.
 #[derive(Clone)]
 pub struct ChallengeToken {
-    /// The flow.
+    /// The flow that the challenge belongs to.
     pub purpose: ChallengePurpose,
     /// The account.
     pub account: AccountId,
@@ -34,8 +35,8 @@ impl ChallengeToken {
 
     /// Reads a challenge; none if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == BYTES / 3 * 4)?;
-        let mut bytes = Zeroizing::new([0; BYTES]);
+        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_BYTES / 3 * 4)?;
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         if bytes[0] != VERSION {
             return None;
@@ -49,12 +50,12 @@ impl ChallengeToken {
 
     /// The text to send.
     pub fn to_text(&self) -> SecretText {
-        let mut bytes = Zeroizing::new([0; BYTES]);
+        let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         bytes[0] = VERSION;
         bytes[1] = self.purpose.byte();
         bytes[2..18].copy_from_slice(self.account.as_bytes());
         bytes[18..].copy_from_slice(&*self.secret);
-        let mut text = String::with_capacity(PREFIX.len() + BYTES / 3 * 4);
+        let mut text = String::with_capacity(PREFIX.len() + TOKEN_BYTES / 3 * 4);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         text.into()

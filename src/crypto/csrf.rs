@@ -76,6 +76,7 @@ impl CsrfTokens {
     }
 }
 
+/// The message of the MAC: a word for the kind of subject, then the subject.
 fn message(subject: CsrfSubject<'_>) -> Vec<u8> {
     match subject {
         CsrfSubject::Session(session) => [b"session", session.as_bytes().as_slice()].concat(),

@@ -44,7 +44,7 @@ impl<T> DigestCache<T> {
             context.update(&input.len().to_be_bytes());
             context.update(input);
         }
-        // a SHA-256 digest has 32 bytes
+        // The conversion can't fail: a SHA-256 digest has 32 bytes.
         Digest(context.finish().as_ref().try_into().unwrap_or_default())
     }
 
@@ -80,8 +80,8 @@ mod tests {
         for other in [&[b"a".as_slice(), b"bc"][..], &[b"abc"], &[b"ab", b"c", b""]] {
             assert_ne!(cache.digest(&[b"ab", b"c"]), cache.digest(other));
         }
-        let salted_otherwise = DigestCache::<()>::new(0, &Entropy::system());
-        assert_ne!(cache.digest(&[b"ab"]), salted_otherwise.digest(&[b"ab"]));
+        let other_salt = DigestCache::<()>::new(0, &Entropy::system());
+        assert_ne!(cache.digest(&[b"ab"]), other_salt.digest(&[b"ab"]));
     }
 
     #[test]

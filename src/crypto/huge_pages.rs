@@ -8,21 +8,23 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-static OFF: AtomicBool = AtomicBool::new(false);
-static SWITCHING: Mutex<()> = Mutex::new(());
+/// Whether [`disable`] was called.
+static IS_DISABLED: AtomicBool = AtomicBool::new(false);
+/// Locked while huge pages are enabled for an allocation, because the switch applies to the whole process.
+static ALLOCATING: Mutex<()> = Mutex::new(());
 
-/// Disables huge pages except inside `enable_during`. To be called by `main` before it starts threads.
+/// Disables huge pages except inside `enable_during`. Call this in `main`, before it starts threads.
 pub fn disable() {
-    OFF.store(true, Ordering::Relaxed);
+    IS_DISABLED.store(true, Ordering::Relaxed);
     set_disabled(true);
 }
 
 /// Runs `allocate`, which allocates memory and touches all of it, with huge pages enabled.
 pub(crate) fn enable_during<T>(allocate: impl FnOnce() -> T) -> T {
-    if !OFF.load(Ordering::Relaxed) {
+    if !IS_DISABLED.load(Ordering::Relaxed) {
         return allocate();
     }
-    let _guard = SWITCHING.lock().unwrap_or_else(PoisonError::into_inner);
+    let _guard = ALLOCATING.lock().unwrap_or_else(PoisonError::into_inner);
     set_disabled(false);
     let allocated = allocate();
     set_disabled(true);

@@ -1,5 +1,5 @@
-//! ID tokens (OpenID Connect Core 1.0, section 2), signed with the keys of the access tokens, under the `typ` `JWT`: no access token is
-//! accepted in place of an ID token, nor the other way round.
+//! ID tokens (OpenID Connect Core 1.0, section 2). They are signed with the keys of the access tokens. Their `typ` is `JWT`, so that no
+//! access token is accepted as an ID token, and no ID token as an access token.
 
 use std::fmt;
 
@@ -56,7 +56,7 @@ pub struct IdClaims {
 /// The claims about the user (OpenID Connect Core 1.0, section 5.1) that the granted scopes reveal (section 5.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct UserClaims {
-    /// Scope `profile`: the name for people.
+    /// Scope `profile`: the display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Scope `profile`: the username, or the e-mail address before its `@`.
@@ -96,7 +96,7 @@ impl fmt::Debug for IdToken {
     }
 }
 
-/// The user and the session of an ID token that the client has kept.
+/// The claims of an ID token that a client presents as a hint about its user and session (`id_token_hint`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IdTokenHint {
     pub(super) iss: String,
@@ -106,7 +106,7 @@ pub struct IdTokenHint {
     pub aud: String,
     /// The session of the client's tokens.
     pub sid: SessionId,
-    /// When it was issued, in seconds since 1970.
+    /// The time of issue, in seconds since the Unix epoch.
     pub iat: i64,
 }
 
@@ -128,7 +128,7 @@ impl SigningKey {
     }
 }
 
-/// The key that an ID token names; none if the text is no ID token. The key decides the algorithm.
+/// The id of the key that an ID token names; none if the text is not an ID token. The key, not the header, decides the algorithm.
 pub(super) fn id_token_key(token: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct Header {

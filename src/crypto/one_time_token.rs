@@ -91,7 +91,7 @@ impl Code {
         Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
     }
 
-    /// Parses a typed code: in any case, with or without spaces and hyphens. `None` if it is no code.
+    /// Parses a typed code: in any case, with or without spaces and hyphens. `None` if the text is not a code.
     pub fn parse(text: &str) -> Option<Self> {
         if text.len() > 4 * CODE_CHARS {
             return None;
@@ -128,23 +128,24 @@ impl TokenDigests {
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
     }
 
-    /// The digest of a link's token to store. `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
+    /// The digest of a link's token, to store. `request_secret` is the secret of the sign-in request that the token is bound to; empty
+    /// for an unbound token.
     pub fn of_link(&self, token: &LinkToken, request_secret: &[u8]) -> [u8; 32] {
         digest(&self.current, b"link", token.purpose, token.account, &*token.secret, request_secret)
     }
 
-    /// The digest of a code to store.
+    /// The digest of a code, to store. See [`Self::of_link`] for `request_secret`.
     pub fn of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, request_secret: &[u8]) -> [u8; 32] {
         digest(&self.current, b"code", purpose, account, code.0.expose().as_bytes(), request_secret)
     }
 
-    /// The digests that a stored token of this link may have, one for each key.
+    /// The digests that a link's token may be stored under, one for each key.
     pub fn all_of_link(&self, token: &LinkToken, request_secret: &[u8]) -> Vec<[u8; 32]> {
-        let of = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, request_secret);
-        self.keys().map(of).collect()
+        let digest_under = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, request_secret);
+        self.keys().map(digest_under).collect()
     }
 
-    /// The digests that a stored code may have, one for each key.
+    /// The digests that a code may be stored under, one for each key.
     pub fn all_of_code(
         &self,
         code: &Code,
@@ -152,8 +153,8 @@ impl TokenDigests {
         account: AccountId,
         request_secret: &[u8],
     ) -> Vec<[u8; 32]> {
-        let of = |key| digest(key, b"code", purpose, account, code.0.expose().as_bytes(), request_secret);
-        self.keys().map(of).collect()
+        let digest_under = |key| digest(key, b"code", purpose, account, code.0.expose().as_bytes(), request_secret);
+        self.keys().map(digest_under).collect()
     }
 
     fn keys(&self) -> impl Iterator<Item = &hmac::Key> {
@@ -167,7 +168,7 @@ impl fmt::Debug for TokenDigests {
     }
 }
 
-/// The binding of a token to parts of a state. It depends on every part and on the boundaries between them.
+/// The binding of a token to the parts of a state. The binding depends on every part and on the boundaries between the parts.
 pub fn binding(parts: &[&[u8]]) -> Binding {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in parts {
@@ -191,7 +192,7 @@ fn digest(
     context.update(kind);
     context.update(&[purpose.byte()]);
     context.update(account.as_bytes());
-    // the secrets of a kind have one length
+    // All secrets of a kind have the same length, so no separator is needed.
     context.update(secret);
     context.update(request_secret);
     let mut bytes = [0; 32];

@@ -1,6 +1,6 @@
 //! Tags of request origins: keyed digests of a client's network and user agent, by which the rotation rule (I2) tells a retry from a
-//! second holder of a refresh token. SipHash-2-4, a keyed hash function for short texts: a refresh computes one, and a tag has the
-//! eight bytes that it returns.
+//! second holder of a refresh token. Every refresh computes a tag, so the hash function is SipHash-2-4, which is fast for short texts. A
+//! tag is its output of eight bytes.
 
 use std::{fmt, hash::Hasher, net::IpAddr};
 
@@ -16,16 +16,16 @@ use crate::{
 pub struct OriginTagger(SipHasher24);
 
 impl OriginTagger {
-    /// Uses the lexicographically smallest of the keys that the configured secrets derive, so that nodes with the same secrets in
-    /// another order, as during a rotation of the secret, compute the same tags.
+    /// Uses the lexicographically smallest of the keys that the configured secrets derive. So nodes that have the same secrets in a
+    /// different order, as during a rotation of the secret, compute the same tags.
     pub fn new(secrets: &Secrets) -> Self {
         let all = std::iter::once(&secrets.current).chain(&secrets.previous);
         let keys = all.map(|secret| derive(secret, derive::ORIGIN_TAGS));
         let smallest = keys.min_by(|one, other| one.as_slice().cmp(other.as_slice()));
         let key = smallest.unwrap_or_else(|| derive(&secrets.current, derive::ORIGIN_TAGS));
-        let mut half = [0; 16];
-        half.copy_from_slice(&key[..16]);
-        Self(SipHasher24::new_with_key(&half))
+        let mut siphash_key = [0; 16];
+        siphash_key.copy_from_slice(&key[..16]);
+        Self(SipHasher24::new_with_key(&siphash_key))
     }
 
     /// The tag of a network (the /24 of an IPv4 address, the /48 of an IPv6 address) and a user agent.

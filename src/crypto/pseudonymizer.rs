@@ -1,5 +1,5 @@
 //! Pseudonyms for the subjects of rate limits: HMACs under a key that Redis never sees, so that a copy of Redis reveals
-//! neither email addresses nor networks.
+//! neither e-mail addresses nor networks.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl Pseudonymizer {
         Self(Key::new(HMAC_SHA256, key))
     }
 
-    /// The pseudonym of a subject: 22 characters of base64url. It depends on every part and on the boundaries between the
+    /// The pseudonym of a subject: 22 characters of base64url. The pseudonym depends on every part and on the boundaries between the
     /// parts.
     pub fn name(&self, parts: &[&[u8]]) -> String {
         let mut text = Vec::new();

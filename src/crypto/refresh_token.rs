@@ -22,8 +22,10 @@ use crate::domain::{
 pub const PREFIX: &str = "lk_rt_";
 
 const VERSION: u8 = 1;
+/// The bytes that the MAC covers: version, account, session, generation and expiry.
 const CLAIMS_BYTES: usize = 43;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
+/// The characters of a token after its prefix.
 const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
 
 /// An encoded refresh token. `Debug` omits it: it is all that a refresh needs.
@@ -80,7 +82,7 @@ impl RefreshTokens {
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
     }
 
-    /// Encodes a token. Equal contents give an equal token.
+    /// Encodes a token. Equal claims give equal tokens.
     pub fn encode(&self, claims: &RefreshClaims) -> RefreshToken {
         let mut bytes = [0; TOKEN_BYTES];
         bytes[0] = VERSION;
@@ -116,7 +118,7 @@ impl RefreshTokens {
             .chain(&self.previous)
             .find(|key| hmac::verify(key, claims, mac).is_ok())
             .ok_or(UnknownKey)?;
-        let id = |at: usize| <[u8; 16]>::try_from(&claims[at..at + 16]).map_err(|_| Malformed);
+        let id = |offset: usize| <[u8; 16]>::try_from(&claims[offset..offset + 16]).map_err(|_| Malformed);
         let mut expires_at = [0; 8];
         expires_at[2..].copy_from_slice(&claims[37..43]);
         Ok(RefreshClaims {

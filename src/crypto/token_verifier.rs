@@ -1,8 +1,8 @@
 //! Verification of access tokens (RFC 8725; RFC 9068, section 4), with a cache of verified signatures.
 //!
-//! No claim is used before the signature has been verified, with the one algorithm of the trusted key that `kid` names. A
-//! cached token is verified once; what can change (the time and the trusted keys) is checked on every call. Whether the
-//! session still exists is not checked here.
+//! No claim is used before the signature has been verified, with the one algorithm of the trusted key that `kid` names. The
+//! signature of a cached token is verified once. The time and the trusted keys, which can change, are checked on every call. This
+//! module does not check whether the session still exists.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -51,8 +51,8 @@ impl TokenVerifier {
         Self { rules, keys, cache, metrics: CacheMetrics::new("tokens") }
     }
 
-    /// Verifies a token at `now`, from the cache if possible. The audience of a client's own token is not checked, since
-    /// other services introspect theirs.
+    /// Verifies a token at `now`, from the cache if possible. The audience of a client's own token is not checked, because
+    /// other services introspect the tokens that clients send them.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -73,7 +73,7 @@ impl TokenVerifier {
         Ok(verified)
     }
 
-    /// Verifies everything but the times of a token, without the cache: for sign-outs with an expired token.
+    /// Verifies everything but the times of a token, without the cache. A sign-out accepts an expired token.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -81,8 +81,8 @@ impl TokenVerifier {
         self.verify_signature(token, &self.keys.current(), now)
     }
 
-    /// Verifies an ID token of this issuer, expired or not: a hint about its user and session (OpenID Connect Core 1.0, section 3.1.2.1;
-    /// RP-Initiated Logout 1.0, section 2). None if it is not one.
+    /// Verifies an ID token of this issuer, expired or not, which a client presents as a hint about its user and session (OpenID Connect
+    /// Core 1.0, section 3.1.2.1; RP-Initiated Logout 1.0, section 2). `None` if the text is not a valid ID token.
     pub fn verify_id_token_hint(&self, token: &str, now: Timestamp) -> Option<IdTokenHint> {
         let keys = self.keys.current();
         let key = keys.verification_key(&id_token_key(token)?, now)?;
@@ -95,11 +95,12 @@ impl TokenVerifier {
         self.rules.check_token(token, &self.keys.current(), now).is_ok()
     }
 
-    /// The lookups in the cache.
+    /// The metrics of the cache.
     pub fn metrics(&self) -> &CacheMetrics {
         &self.metrics
     }
 
+    /// Checks the key and the times of a verified token.
     fn check(&self, verified: &IssuedToken, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
         match verified {
             IssuedToken::Session(token) | IssuedToken::App(token) => self.rules.check_token(token, keys, now),
@@ -118,7 +119,7 @@ impl TokenVerifier {
             ErrorKind::InvalidAlgorithm => TokenError::WrongAlgorithm,
             _ => TokenError::Malformed,
         })?;
-        // jsonwebtoken accepts duplicate members.
+        // Refuses duplicate members, which jsonwebtoken accepts.
         if !jws.payload().is_some_and(|payload| strict_json::is_unambiguous(&payload)) {
             return Err(TokenError::Malformed);
         }
@@ -128,16 +129,16 @@ impl TokenVerifier {
             let expires_at = claims.exp;
             IssuedToken::Client(Arc::new(VerifiedToken { claims, kid, not_before, expires_at }))
         } else {
-            let (claims, is_ours) = self.rules.session_claims(claims)?;
+            let (claims, is_for_this_service) = self.rules.session_claims(claims)?;
             let expires_at = claims.exp;
             let token = Arc::new(VerifiedToken { claims, kid, not_before, expires_at });
-            if is_ours { IssuedToken::Session(token) } else { IssuedToken::App(token) }
+            if is_for_this_service { IssuedToken::Session(token) } else { IssuedToken::App(token) }
         })
     }
 }
 
 impl TokenRules {
-    /// Checks what can change after the signature was verified.
+    /// Checks the key and the times of a token, which can become invalid after the signature was verified.
     fn check_token<C>(&self, token: &VerifiedToken<C>, keys: &KeyRing, now: Timestamp) -> Result<(), TokenError> {
         if keys.verification_key(&token.kid, now).is_none() {
             return Err(TokenError::UnknownKey);
@@ -177,11 +178,11 @@ impl TokenRules {
             return Err(TokenError::WrongIssuer);
         }
         let aud = raw.aud.ok_or(missing("aud"))?;
-        let is_ours = aud.contains(&self.audience);
+        let is_for_this_service = aud.contains(&self.audience);
         let claims = AccessClaims {
             iss,
             sub: raw.sub.ok_or(missing("sub"))?.parse().map_err(|_| TokenError::Malformed)?,
-            aud: if is_ours { vec![self.audience.clone()] } else { aud.into_list() },
+            aud: if is_for_this_service { vec![self.audience.clone()] } else { aud.into_list() },
             client_id: raw.client_id.ok_or(missing("client_id"))?,
             iat: raw.iat.ok_or(missing("iat"))?,
             exp: raw.exp.ok_or(missing("exp"))?,
@@ -197,7 +198,7 @@ impl TokenRules {
             session_start: raw.session_start,
             claims_version: raw.claims_version.map(claims_version).transpose()?,
         };
-        Ok((claims, is_ours))
+        Ok((claims, is_for_this_service))
     }
 }
 
@@ -223,7 +224,7 @@ fn claims_version(number: u64) -> Result<ClaimsVersion, TokenError> {
     u32::try_from(number).map(ClaimsVersion).map_err(|_| TokenError::Malformed)
 }
 
-/// A `NumericDate` as a point in time, saturating.
+/// Converts a `NumericDate` to a point in time. Saturates.
 fn time(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn token_of_release_0_1_is_accepted_and_began_at_its_auth_time() {
+    fn token_of_release_0_1_is_accepted_with_auth_time_as_session_start() {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
         let session_of =
             |claims: &AccessClaims| verifier.verify(&signed(&verifier, claims), at(100)).unwrap().into_session();

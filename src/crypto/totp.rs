@@ -40,7 +40,7 @@ impl TotpSecret {
     }
 
     /// Reads a secret of another system: base32 (RFC 4648), in any case, with or without padding, spaces and hyphens. None if the
-    /// text is no base32, or the secret is shorter than 10 bytes or longer than 64.
+    /// text is not base32, or the secret is shorter than 10 bytes or longer than 64.
     pub fn from_base32(text: &str) -> Option<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len() * 5 / 8 + 1));
         let (mut buffer, mut bits) = (0_u32, 0);
@@ -50,6 +50,7 @@ impl TotpSecret {
                 c @ b'2'..=b'7' => c - b'2' + 26,
                 _ => return None,
             };
+            // At most 12 bits are needed: 7 from before and 5 new ones.
             buffer = (buffer << 5 | u32::from(value)) & 0xfff;
             bits += 5;
             if bits >= 8 {
@@ -71,6 +72,7 @@ impl TotpSecret {
         let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 8 / 5 + 1));
         let (mut buffer, mut bits) = (0_u32, 0);
         for byte in self.0.iter() {
+            // At most 12 bits are needed: 4 from before and 8 new ones.
             buffer = (buffer << 8 | u32::from(*byte)) & 0xfff;
             bits += 8;
             while bits >= 5 {
@@ -84,7 +86,7 @@ impl TotpSecret {
         text.as_str().into()
     }
 
-    /// The URI that a QR code shows to an app. `service` and `account` are names for people.
+    /// The URI that a QR code passes to an app. The app shows `service` and `account` to its user.
     pub fn uri(&self, service: &str, account: &str) -> SecretText {
         let encode = |text: &str| -> String {
             let is_unreserved =
@@ -183,7 +185,7 @@ mod tests {
         let code = TotpCode::parse(&secret.totp().generate(60_000_000 * 30).to_string()).unwrap();
         let accepted = [-2, -1, 0, 1, 2].map(|step| secret.find_step(&code, at(step), 0).is_some());
         assert_eq!(accepted, [false, true, true, true, false]);
-        assert_eq!(secret.find_step(&code, at(0), 60_000_000), None, "was used");
+        assert_eq!(secret.find_step(&code, at(0), 60_000_000), None, "the step was used");
         assert_eq!(secret.find_step(&code, at(0), 59_999_999), Some(60_000_000));
     }
 
