@@ -1,7 +1,7 @@
 //! Anti-forgery tokens of forms: an HMAC over the browser's session or, before sign-in, over its visitor cookie.
 //!
-//! A page of another site can neither read such a token nor compute it, and a token of another session or visitor is refused, so a
-//! form can't be submitted in the name of another user (login CSRF included).
+//! A page of another site can neither read such a token nor compute it, and a token of another session or visitor is refused. So no
+//! page can submit a form in the name of another user; this includes login CSRF.
 
 use std::fmt;
 

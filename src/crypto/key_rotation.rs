@@ -25,7 +25,7 @@ pub enum Start {
 pub struct Timing {
     /// From publication to the start of signing.
     pub publish_before: Duration,
-    /// From the end of signing to the end of trust: the lifetime of an access token, the tolerated clock difference, and
+    /// From the end of signing to the end of trust. The sum of the lifetime of an access token, the tolerated clock difference, and
     /// the time until every node has reloaded the keys.
     pub overlap: Duration,
 }

@@ -1,10 +1,19 @@
 //! Refresh tokens: opaque to clients and authenticated by a MAC. Encoding is deterministic, so every node computes the same
 //! successor of a token (I1).
 //!
-//! A token is `lk_rt_` and 100 characters of base64url, which encode in big-endian order: a version (1 byte), the account
-//! (16), the session (16), the generation (4), the session's expiry unless it is refreshed (6, in ms since the Unix epoch),
-//! and an HMAC-SHA256 of all these (32). The MAC key is derived from the service's secret, which Redis never sees: forged and
-//! damaged tokens are refused without Redis, and a copy of Redis contains no usable token.
+//! A token is `lk_rt_` and 100 characters of base64url, which encode 75 bytes, numbers in big-endian order:
+//!
+//! | bytes | content |
+//! | --- | --- |
+//! | 1 | version |
+//! | 16 | account |
+//! | 16 | session |
+//! | 4 | generation |
+//! | 6 | when the session expires unless it is refreshed, in ms since the Unix epoch |
+//! | 32 | HMAC-SHA256 of the bytes before |
+//!
+//! The MAC key is derived from the service's secret, which Redis never sees. So forged and damaged tokens are refused without Redis,
+//! and a copy of Redis contains no usable token.
 
 use std::fmt;
 

@@ -41,8 +41,8 @@ impl Email {
     /// Checks the form of an address (RFC 5321, section 4.5.3.1: at most 254 bytes, 64 before the `@`). Only a mail to it
     /// can show whether it exists.
     ///
-    /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`): a name without a dot is
-    /// nearly always a typing error, and no public mail server has one.
+    /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`). A name without a dot is nearly
+    /// always a typing error, and no public mail server has one.
     ///
     /// # Errors
     /// [`NameError::Email`], [`NameError::HiddenCharacters`]
@@ -79,8 +79,8 @@ impl Email {
     }
 }
 
-/// A username as its owner wrote it, compared by [`Username::key`]. It never contains an `@`, so it can't be mistaken
-/// for an e-mail address, and never has the form of a UUID, so it can't be mistaken for an account id.
+/// A username as its owner wrote it, compared by [`Username::key`]. It contains no `@` and does not have the form of a UUID, so it
+/// can't be mistaken for an e-mail address or an account id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Username(String);
 

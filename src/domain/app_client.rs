@@ -120,8 +120,8 @@ pub struct AppSettings {
     /// Whether users consent before their first sign-in.
     pub asks_consent: bool,
     /// Whether requests may omit PKCE, for a program that does not support it. Applies only to clients that authenticate, and only
-    /// to requests with a `nonce`: the app must check the `nonce` to detect a code that an attacker has injected (RFC 9700,
-    /// sections 2.1.1 and 4.5.3.2).
+    /// to requests with a `nonce`. The app must check the `nonce` to detect an injected code (RFC 9700, sections 2.1.1 and
+    /// 4.5.3.2).
     pub without_pkce: bool,
     /// A logo for the pages.
     pub logo_uri: Option<String>,

@@ -76,8 +76,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
     }
 }
 
-/// A hasher for keys of at least 16 bytes that are uniformly distributed and that no client can choose: version 4 UUIDs and
-/// digests, salted if clients choose the input.
+/// A hasher for version 4 UUIDs and digests. Keys must have at least 16 bytes, be uniformly distributed, and be out of the control
+/// of clients: a digest of input that clients choose must be salted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UniformHasher(u64);
 

@@ -84,7 +84,7 @@ impl ClockOffset {
     }
 
     /// Corrects the offset by a measurement: the other clock showed `other` at a moment between `before` and `after` of this
-    /// machine's clock. The offset stays as it is if the measurement allows it, and else moves to the nearest value that the
+    /// machine's clock. The offset is unchanged if the measurement allows it, and else moves to the nearest value that the
     /// measurement allows. So the corrected time does not jitter.
     pub fn measure(&self, before: Timestamp, other: Timestamp, after: Timestamp) {
         let (min, max) = (other.0.saturating_sub(after.0), other.0.saturating_sub(before.0));

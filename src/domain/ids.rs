@@ -63,7 +63,7 @@ id! {
     SessionId
 }
 id! {
-    /// The id of a remembered device. A version 7 UUID: ordered by the time at which it was remembered.
+    /// The id of a remembered device. A version 7 UUID: ordered by the time at which the device was remembered.
     RememberedDeviceId
 }
 id! {

@@ -168,7 +168,7 @@ impl fmt::Display for LimitPolicy {
 pub struct LimitExceeded {
     /// The limit that was exceeded.
     pub policy: LimitPolicy,
-    /// The requests that it allows.
+    /// The requests that the limit allows.
     pub quota: Quota,
     /// When to retry.
     pub retry_after: Duration,

@@ -111,7 +111,7 @@ impl TokenPurpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Binding(pub [u8; 16]);
 
-/// A token as it is stored: digests only.
+/// A token as the store holds it: digests only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredToken {
     /// The account.

@@ -58,8 +58,8 @@ pub struct OriginTag(pub [u8; 8]);
 pub struct RepeatRule {
     /// How long a superseded token is answered with the current one.
     pub grace: Duration,
-    /// How long after the issue of the current token a superseded token may still be answered with the current one, if it was
-    /// within [`Self::grace`] at the issue: its holder may have lost the response.
+    /// How long after the issue of the current token a superseded token is answered with it, if the superseded token was then
+    /// within [`Self::grace`]. Its holder may have lost the response with the current token.
     pub retry_window: Duration,
     /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
     pub counted_repeats_limit: u8,
@@ -173,8 +173,8 @@ pub enum Rotation {
     Counted(Grant),
     /// The superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// Another client than that of the last rotation repeated the superseded token, as in the generations before
-    /// ([`RepeatRule::counted_repeats_limit`]): the session has two holders and was revoked.
+    /// A client other than that of the last rotation repeated the superseded token, as in the generations before
+    /// ([`RepeatRule::counted_repeats_limit`]). The session has two holders and was revoked.
     SecondHolder,
     /// The session has expired.
     Expired,

@@ -1,7 +1,7 @@
 //! Delivery over SMTP (RFC 5321), with TLS, authentication and a pool of connections.
 //!
-//! The pool of lettre is not used: it has no time limit for replies, and keeps a connection that was cancelled in the middle
-//! of a message, so that the next message could read the replies to the previous one.
+//! This module does not use the pool of lettre, which has no time limit for replies. That pool also keeps a connection that was
+//! cancelled in the middle of a message, so that the next message could read the replies to the previous one.
 
 use std::{
     error::Error as _,
@@ -178,7 +178,7 @@ fn is_ascii(address: &lettre::Address) -> bool {
     AsRef::<str>::as_ref(address).is_ascii()
 }
 
-/// Whether a permanent refusal is about this client rather than about the recipient: authentication is needed or has failed
+/// Whether a permanent refusal is about this client rather than about the recipient. Either authentication is needed or has failed
 /// (RFC 4954, section 6), or the server does not support the command (RFC 5321, section 4.2.2).
 fn is_about_sender(error: &Error) -> bool {
     error.status().is_some_and(|code| matches!(u16::from(code), 500..=504 | 530 | 534 | 535 | 538))

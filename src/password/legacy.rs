@@ -200,8 +200,8 @@ fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> 
 }
 
 fn scrypt_params(log_n: u32, r: u32, p: u32, limits: Limits) -> Result<scrypt::Params, BadHash> {
-    // scrypt uses two areas of memory (RFC 7914): a table of N blocks of 128 r bytes, which each of the p lanes fills and reads,
-    // and the p lanes, of 128 r bytes each.
+    // scrypt (RFC 7914) has p lanes of 128 r bytes each, and a table of N blocks of 128 r bytes. Each lane fills and reads the
+    // whole table.
     let area = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
     let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1024)).ok_or(BadHash::TooCostly("memory"));
     if log_n == 0 {

@@ -1,8 +1,7 @@
 //! Passwords: the policy for new ones, hashing and verification, and the threads that do it.
 //!
-//! Hashing is slow and memory-hungry by design. It runs on a few threads of low priority, each with one reused buffer,
-//! behind a queue of bounded length: a flood of sign-ins is refused instead of exhausting memory, and refreshes keep the
-//! processor.
+//! Hashing is slow and memory-hungry by design. It runs on a few threads of low priority, each with one reused buffer, behind a
+//! queue of bounded length. So a flood of sign-ins is refused instead of exhausting memory, and refreshes keep the processor.
 
 mod foreign;
 mod hash;

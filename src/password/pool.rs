@@ -56,8 +56,8 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Stats {
-    /// The jobs in the queue. Incremented after a job is queued and decremented after it is taken, so it never exceeds the
-    /// true number: if it is positive, a thread will still finish a job.
+    /// The number of jobs in the queue. Incremented after a job is queued, and decremented after a thread has taken it. So while the
+    /// number is positive, a thread will still finish a job.
     waiting: AtomicI64,
     started: AtomicU64,
     /// The moving average of the duration of a job, in microseconds. Each job has a weight of an eighth.

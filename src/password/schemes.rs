@@ -36,10 +36,13 @@ pub enum BadHash {
 
 /// Checks that a hash from another system can be verified, and rewrites it in the form that is stored.
 ///
-/// Supported are argon2id and argon2i (also with `keyid`, if that pepper is configured) and, with the Cargo feature
-/// `legacy-hashes`, bcrypt (`$2a$`, `$2b$`, `$2y$`), scrypt, PBKDF2 with SHA-1, SHA-256 and SHA-512, bcrypt over SHA-256
-/// and Firebase's scrypt, as PHC strings and as Django, passlib, Werkzeug, ASP.NET Core Identity and better-auth write
-/// them.
+/// Supported schemes:
+///
+/// - argon2id and argon2i, also with a `keyid` whose pepper is configured
+/// - with the Cargo feature `legacy-hashes`: bcrypt (`$2a$`, `$2b$`, `$2y$`), bcrypt over SHA-256, scrypt, Firebase's scrypt, and
+///   PBKDF2 with SHA-1, SHA-256 and SHA-512
+///
+/// Supported spellings are PHC strings and those of Django, passlib, Werkzeug, ASP.NET Core Identity and better-auth.
 ///
 /// # Errors
 /// [`BadHash`]

@@ -1,4 +1,4 @@
-//! The registered clients in memory, so that authenticating a client needs no database query. Dynamic clients, which no operator
+//! The operator-registered clients in memory, so that authenticating a client needs no database query. Dynamic clients, which no operator
 //! has registered, are in [`dynamic_clients`](super::dynamic_clients).
 
 use std::{
@@ -32,7 +32,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest time between two reloads that unknown client ids cause.
 const MISS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A client with its parsed keys.
+/// A client, operator-registered or dynamic, with its parsed keys.
 #[derive(Clone, Debug)]
 pub struct RegisteredClient {
     /// The client.
@@ -42,7 +42,8 @@ pub struct RegisteredClient {
     pub keys: Arc<ClientKeys>,
 }
 
-/// All registered clients by `client_id`, enabled or not, the database from which they are reloaded, and the dynamic clients.
+/// Finds clients of both kinds. Holds all operator-registered clients by `client_id`, enabled or not, and reloads them from the
+/// database.
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients: RwLock<Arc<HashMap<String, RegisteredClient>>>,
@@ -71,7 +72,7 @@ struct MissReload {
 }
 
 impl ClientRegistry {
-    /// Loads all registered clients.
+    /// Loads all operator-registered clients.
     ///
     /// # Errors
     /// [`StateError`]
@@ -91,12 +92,12 @@ impl ClientRegistry {
         })
     }
 
-    /// Whether an enabled registered client with this id is in memory.
+    /// Whether an enabled operator-registered client with this id is in memory.
     pub fn is_enabled(&self, client_id: &str) -> bool {
         self.is_allowed(client_id, |_| true)
     }
 
-    /// Whether an enabled registered client with this id is in memory and satisfies `predicate`.
+    /// Whether an enabled operator-registered client with this id is in memory and satisfies `predicate`.
     pub(crate) fn is_allowed(&self, client_id: &str, predicate: impl FnOnce(&Client) -> bool) -> bool {
         let clients = self.clients.read().unwrap_or_else(PoisonError::into_inner);
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
@@ -199,7 +200,7 @@ impl ClientRegistry {
         self.dynamic.fetches()
     }
 
-    /// The enabled registered client with this [`Client::id`], if it is in memory.
+    /// The enabled operator-registered client with this [`Client::id`], if it is in memory.
     pub fn known(&self, id: &str) -> Option<RegisteredClient> {
         self.get(id).filter(|found| found.client.is_enabled())
     }
@@ -221,7 +222,7 @@ impl ClientRegistry {
         Ok(found.filter(|found| found.client.is_enabled()))
     }
 
-    /// Reloads all registered clients.
+    /// Reloads all operator-registered clients.
     ///
     /// # Errors
     /// [`StateError`]; the clients in memory then stay as they are.
@@ -282,7 +283,7 @@ async fn read(
             (Some(previous), _) => Arc::clone(&previous.keys),
             (None, None) => Arc::default(),
             (None, Some(jwks)) => Arc::new(ClientKeys::parse(jwks).unwrap_or_else(|error| {
-                tracing::error!(client = client_id, %error, "the public keys of a service client are unusable; it can't authenticate with them");
+                tracing::error!(client = client_id, %error, "the public keys of a client are unusable: the client can't authenticate with them; register its keys again");
                 ClientKeys::default()
             })),
         };

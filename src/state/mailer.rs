@@ -103,7 +103,7 @@ impl Mailer {
     }
 
     /// Encrypts a mail for the outbox (`AccountChange::enqueue`, `Sql::enqueue_mail`). Returns `None` for a notice that is switched
-    /// off (`mail.notices_off`), and for a notice while the queue is full: a full queue must not fail the change that the notice
+    /// off (`mail.notices_off`), and for a notice while the queue is full. A full queue must not fail the change that the notice
     /// reports.
     ///
     /// # Errors

@@ -58,7 +58,7 @@ pub struct AppState {
     pub passwords: PasswordHasher,
     /// The signing keys in use.
     pub keys: SigningKeys,
-    /// The clients: registered and dynamic ones.
+    /// The clients: operator-registered and dynamic ones.
     pub clients: ClientRegistry,
     /// Security events on their way to the database.
     pub audit: AuditLog,

@@ -49,8 +49,8 @@ use crate::{
 /// How long after its last successful fetch a document is used while its host does not answer, so that the client's sessions can
 /// still be refreshed.
 const STALE_IF_ERROR: Duration = Duration::from_hours(7 * 24);
-/// The time after which fetched metadata is stored again although it is unchanged, so that the stored time of the last fetch, from
-/// which [`STALE_IF_ERROR`] counts, is at most this old.
+/// The time after which unchanged metadata is stored again, with the time of its fetch. [`STALE_IF_ERROR`] counts from the stored
+/// time, which would otherwise be that of the last change.
 const REWRITE_INTERVAL: Duration = Duration::from_hours(24);
 /// The time for which a stored client is used from memory. A change by an operator applies within this time.
 const STORED_TTL: Duration = Duration::from_secs(5);
