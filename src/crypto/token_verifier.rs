@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn token_for_several_audiences_is_accepted_for_each() {
+    fn token_for_several_audiences_is_accepted_for_this_service() {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
         let several = AccessClaims { aud: vec!["shop".to_owned(), "api".to_owned()], ..claims() };
         let token = verifier.verify(&signed(&verifier, &several), at(100)).unwrap().into_session().unwrap();

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn initiate_login_url_keeps_its_query_and_escapes_what_it_adds() {
+    fn initiate_login_url_keeps_its_query_and_escapes_added_parameters() {
         let mut app = AppSettings::default();
         assert_eq!(app.initiate_login_url("https://auth.example.com", None), None);
         app.initiate_login_uri = Some("https://app.example.com/start?tenant=1".to_owned());
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn https_uri_is_owned_by_a_server_however_it_is_written() {
+    fn https_uri_in_any_spelling_is_owned_by_a_server() {
         for uri in ["https://app.example.com/cb", "HTTPS://app.example.com/cb", "https:app.example.com/cb"] {
             assert!(is_owned_by_a_server(uri), "{uri}");
         }

@@ -1,6 +1,6 @@
 //! Hashes that other systems made: bcrypt, bcrypt over SHA-256, scrypt, PBKDF2 and Firebase's scrypt (Cargo feature
-//! `legacy-hashes`). Each is verified once; the sign-in then replaces it with an
-//! argon2id hash.
+//! `legacy-hashes`). After a match, the sign-in replaces the hash with an argon2id hash, unless the hash covers only the start of
+//! the password.
 
 use std::num::NonZeroU32;
 
@@ -88,7 +88,7 @@ impl LegacyHash {
             return passlib_bcrypt_sha256(rest, limits);
         }
         let phc = Phc::parse(text)?;
-        // For PBKDF2: the size of the digest in bytes, and the rounds that take as long as one unit of work.
+        // The numbers for PBKDF2 are the size of the digest in bytes and the rounds that take as long as one unit of work.
         match phc.scheme {
             "scrypt" => parse_scrypt(&phc, limits),
             "firebase-scrypt" => parse_firebase(&phc, limits),
@@ -202,13 +202,13 @@ fn parse_firebase(phc: &Phc<'_>, limits: Limits) -> Result<LegacyHash, BadHash> 
 fn scrypt_params(log_n: u32, r: u32, p: u32, limits: Limits) -> Result<scrypt::Params, BadHash> {
     // scrypt (RFC 7914) has p lanes of 128 r bytes each, and a table of N blocks of 128 r bytes. Each lane fills and reads the
     // whole table.
-    let area = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
+    let area_bytes = |times: u64| u64::from(r).checked_mul(times).and_then(|product| product.checked_mul(128));
     let kib = |bytes: Option<u64>| bytes.map(|bytes| bytes.div_ceil(1024)).ok_or(BadHash::TooCostly("memory"));
     if log_n == 0 {
         return Err(BadHash::Malformed);
     }
     let n = if log_n < 32 { 1_u64 << log_n } else { return Err(BadHash::TooCostly("memory")) };
-    let (table_kib, lanes_kib) = (kib(area(n))?, kib(area(p.into()))?);
+    let (table_kib, lanes_kib) = (kib(area_bytes(n))?, kib(area_bytes(p.into()))?);
     limits.check_memory(table_kib.saturating_add(lanes_kib))?;
     limits.check_work(table_kib.saturating_mul(p.into()), SCRYPT_KIB_PER_UNIT, "memory times parallelism")?;
     let log_n = u8::try_from(log_n).map_err(|_| BadHash::Malformed)?;

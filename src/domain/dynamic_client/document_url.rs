@@ -48,7 +48,7 @@ mod tests {
     const URL: &str = "https://app.example.com/client.json";
 
     #[test]
-    fn document_url_has_one_form_only() {
+    fn document_url_not_in_normal_form_is_refused() {
         for text in [URL, "https://app.example.com/", "https://app.example.com:8443/c?v=1", "https://localhost:1/c"] {
             assert_eq!(check_document_url(text).map(String::from), Ok(text.to_owned()));
         }

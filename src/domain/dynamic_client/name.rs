@@ -23,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn name_that_deceives_is_not_shown() {
+    fn sanitize_removes_deceptive_characters_and_refuses_mixed_scripts() {
         assert_eq!(sanitize("  A\n nice\u{202e} App\u{200b} "), Some("A nice App".to_owned()));
         assert_eq!(sanitize("\u{200b}\u{202e} "), None);
         assert_eq!(sanitize("Сlaude"), None, "a Cyrillic letter");

@@ -168,7 +168,7 @@ mod tests {
     const GONE: DocumentError = DocumentError::Fetch(FetchError::Status(410));
 
     #[tokio::test]
-    async fn former_document_is_used_while_the_host_does_not_answer_and_not_when_it_is_gone() {
+    async fn document_is_used_while_its_host_does_not_answer_and_refused_when_it_is_gone() {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
         let cache = DocumentCache::new(Duration::from_hours(2), &clock);
         let fetched = async || cache.get_or_fetch(URL, async || Ok(("old", None))).await;
