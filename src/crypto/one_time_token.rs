@@ -22,6 +22,7 @@ pub const PREFIX: &str = "lk_ot_";
 
 const VERSION: u8 = 1;
 const SECRET_BYTES: usize = 24;
+/// The bytes of a link's token: version, purpose, account and secret.
 const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
 
 /// The characters of codes: no `0`, `O`, `1` and `I`.

@@ -14,6 +14,7 @@ pub const MAX_TOKEN_METADATA: usize = 1024;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdditionalClaims(Option<Box<Members>>);
 
+/// The claims in the form of their JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Members {
     #[serde(skip_serializing_if = "Option::is_none")]

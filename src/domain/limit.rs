@@ -35,6 +35,7 @@ pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     let now = now.as_millis().saturating_mul(1000);
     let interval = quota.interval_micros();
     let capacity = interval.saturating_mul(i64::from(quota.count));
+    // The times at which the quota has refilled completely, without and with this request.
     let before = full_at.map_or(now, |full_at| full_at.max(now));
     let after = before.saturating_add(interval);
     let excess = after.saturating_sub(now).saturating_sub(capacity);

@@ -56,7 +56,7 @@ pub struct OriginTag(pub [u8; 8]);
 /// ends its session.
 #[derive(Clone, Copy, Debug)]
 pub struct RepeatRule {
-    /// How long a superseded token is answered with the current one.
+    /// How long a token is answered with the current one after it was superseded.
     pub grace: Duration,
     /// How long after the issue of the current token a superseded token is answered with it, if the superseded token was then
     /// within [`Self::grace`]. Its holder may have lost the response with the current token.

@@ -42,12 +42,13 @@ pub struct SmtpClient {
 }
 
 impl SmtpClient {
-    pub(super) fn new(settings: &SmtpSettings, connections: usize) -> Result<Self, String> {
+    /// Prepares the client. Keeps at most `max_idle` idle connections.
+    pub(super) fn new(settings: &SmtpSettings, max_idle: usize) -> Result<Self, String> {
         let uses_tls = settings.security != SmtpSecurity::None;
         Ok(Self {
             tls: if uses_tls { Some(tls_parameters(settings)?) } else { None },
             idle: Mutex::default(),
-            max_idle: connections,
+            max_idle,
             label: format!("{}:{}", settings.host, settings.port),
             settings: settings.clone(),
         })
@@ -115,6 +116,7 @@ impl SmtpClient {
         Ok(connection)
     }
 
+    /// Keeps a connection for the next message, unless enough connections are idle or this one is broken.
     fn release(&self, connection: AsyncSmtpConnection) {
         let mut idle = self.idle();
         if idle.len() < self.max_idle && !connection.has_broken() {

@@ -197,6 +197,7 @@ fn aspnet(text: &str) -> Option<String> {
 
 /// The name of a format that is recognized, but not supported.
 fn name_unsupported(text: &str) -> Option<&'static str> {
+    /// Prefixes of hashes, with the names of their formats.
     const PREFIXES: [(&str, &str); 19] = [
         ("$1$", "MD5 crypt"),
         ("$apr1$", "Apache's MD5 crypt"),

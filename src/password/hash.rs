@@ -32,12 +32,13 @@ pub(super) struct Comparison {
     pub(super) outdated: bool,
 }
 
-/// The configured parameters and peppers.
-pub(super) struct Hashing {
+/// Hashes and verifies passwords with the configured parameters and peppers.
+pub(super) struct HashEngine {
     params: Params,
     pepper: Option<Pepper>,
     previous_peppers: Vec<Pepper>,
     limits: Limits,
+    /// The salt of [`Self::verify_dummy`].
     dummy_salt: [u8; SALT_BYTES],
 }
 
@@ -62,7 +63,7 @@ impl Pepper {
     }
 }
 
-impl Hashing {
+impl HashEngine {
     pub(super) fn new(settings: &PasswordSettings, entropy: &Entropy) -> Result<Self, String> {
         let pepper = settings.pepper.as_ref().map(Pepper::new).transpose()?;
         let previous_peppers = settings.previous_peppers.iter().map(Pepper::new).collect::<Result<_, _>>()?;
@@ -81,10 +82,12 @@ impl Hashing {
         })
     }
 
+    /// The number of argon2 blocks of 1 KiB that a hash with the configured parameters needs.
     pub(super) fn block_count(&self) -> usize {
         self.params.block_count()
     }
 
+    /// Hashes a password with the configured parameters and pepper and a new salt.
     pub(super) fn hash(
         &self,
         password: &SecretText,
@@ -103,11 +106,12 @@ impl Hashing {
         Ok(PasswordHash::new(phc.to_string()))
     }
 
-    /// Takes as long as [`Hashing::verify`], for an account without a hash.
+    /// Takes as long as [`HashEngine::verify`], for an account without a hash.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
         self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
     }
 
+    /// Compares a password with a stored hash.
     pub(super) fn verify(
         &self,
         password: &SecretText,

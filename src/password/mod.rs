@@ -35,7 +35,7 @@ use crate::{
     },
     metrics,
 };
-use hash::Hashing;
+use hash::HashEngine;
 use policy::Policy;
 use pool::{Pool, Refused};
 
@@ -104,8 +104,9 @@ pub struct PasswordHasher {
     pool: Arc<Pool>,
 }
 
+/// The parts that all clones of a [`PasswordHasher`] share.
 struct Shared {
-    hashing: Hashing,
+    engine: HashEngine,
     policy: Policy,
     entropy: Entropy,
     max_length: usize,
@@ -118,14 +119,14 @@ impl PasswordHasher {
     /// # Errors
     /// [`PasswordError::Settings`]
     pub fn start(settings: &PasswordSettings, entropy: Entropy) -> Result<Self, PasswordError> {
-        let hashing = Hashing::new(settings, &entropy).map_err(PasswordError::Settings)?;
-        let blocks = hashing.block_count();
+        let engine = HashEngine::new(settings, &entropy).map_err(PasswordError::Settings)?;
+        let blocks = engine.block_count();
         let pool = Pool::start(settings.threads.max(1), settings.queue, blocks)
             .map_err(|error| PasswordError::Settings(format!("the threads could not be started: {error}")))?;
         let policy = Policy::new(settings);
         let waited =
             metrics::duration("latchkey_password_wait_seconds", "Time that passwords waited for a hashing thread.");
-        let shared = Arc::new(Shared { hashing, policy, entropy, max_length: settings.max_length, waited });
+        let shared = Arc::new(Shared { engine, policy, entropy, max_length: settings.max_length, waited });
         Ok(Self { shared, pool: Arc::new(pool) })
     }
 
@@ -157,7 +158,7 @@ impl PasswordHasher {
         let shared = Arc::clone(&self.shared);
         self.run(move |memory| {
             shared.policy.check_strength(&password, &context).map_err(PasswordError::Weak)?;
-            shared.hashing.hash(&password.0, &shared.entropy, memory).map_err(PasswordError::BadHash)
+            shared.engine.hash(&password.0, &shared.entropy, memory).map_err(PasswordError::BadHash)
         })
         .await?
     }
@@ -173,13 +174,12 @@ impl PasswordHasher {
         self.run(move |memory| {
             let too_long = password.expose().len() > MAX_VERIFIED_BYTES
                 && password.expose().chars().nth(shared.max_length).is_some();
-            let dummy =
-                |password, memory| shared.hashing.verify_dummy(password, memory).map_err(PasswordError::BadHash);
+            let dummy = |password, memory| shared.engine.verify_dummy(password, memory).map_err(PasswordError::BadHash);
             let Some(stored) = stored.filter(|_| !too_long) else {
                 dummy(&password, memory)?;
                 return Ok(Verified::Mismatch);
             };
-            let comparison = match shared.hashing.verify(&password, &stored, memory) {
+            let comparison = match shared.engine.verify(&password, &stored, memory) {
                 Err(reason @ (BadHash::TooCostly(_) | BadHash::NotBuiltIn | BadHash::UnknownScheme(_))) => {
                     dummy(&password, memory)?;
                     return Ok(Verified::Unusable(reason));
@@ -191,7 +191,7 @@ impl PasswordHasher {
             }
             let upgraded = comparison
                 .outdated
-                .then(|| shared.hashing.hash(&password, &shared.entropy, memory))
+                .then(|| shared.engine.hash(&password, &shared.entropy, memory))
                 .transpose()
                 .map_err(PasswordError::BadHash)?;
             Ok(Verified::Match { upgraded })

@@ -69,6 +69,7 @@ pub enum WeakPassword {
 #[derive(Clone, Debug)]
 pub struct NewPassword(pub(super) SecretText);
 
+/// The configured policy for new passwords.
 pub(super) struct Policy {
     min_length: usize,
     max_length: usize,

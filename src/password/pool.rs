@@ -43,22 +43,26 @@ const MAX_BATCH: usize = 16;
 /// The interval at which a paused thread checks the load.
 const PAUSE_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The niceness of threads on systems without [`set_idle_priority`].
+/// The niceness of the threads. It matters where [`set_idle_priority`] does not exist or fails.
 const NICENESS: i32 = 19;
 
+/// The hashing threads and their queue. The threads end when the pool is dropped.
 pub(super) struct Pool {
     jobs: SyncSender<Job>,
+    /// One permit for each thread and each place in the queue.
     slots: Arc<Semaphore>,
     stats: Arc<Stats>,
     monitor: Arc<LoadMonitor>,
     threads: usize,
 }
 
+/// The state that the pool shares with its threads.
 #[derive(Default)]
 struct Stats {
     /// The number of jobs in the queue. Incremented after a job is queued, and decremented after a thread has taken it. So while the
     /// number is positive, a thread will still finish a job.
     waiting: AtomicI64,
+    /// The number of jobs that the threads have taken so far.
     started: AtomicU64,
     /// The moving average of the duration of a job, in microseconds. Each job has a weight of an eighth.
     job_micros: AtomicU64,
@@ -73,6 +77,7 @@ pub(super) enum Refused {
 }
 
 impl Pool {
+    /// Starts `threads` threads behind a queue of `queue` jobs. Each thread has a buffer of `blocks` argon2 blocks of 1 KiB.
     pub(super) fn start(threads: usize, queue: usize, blocks: usize) -> io::Result<Self> {
         Self::with_monitor(LoadMonitor::new(thread::available_parallelism()?.get()), threads, queue, blocks)
     }
@@ -99,6 +104,7 @@ impl Pool {
         Ok(Self { jobs, slots, stats, monitor, threads })
     }
 
+    /// Queues a job. Does not wait for its result.
     pub(super) fn submit(&self, job: Job) -> Result<(), Refused> {
         self.monitor.sample();
         self.jobs.try_send(job).map_err(|refused| match refused {
@@ -123,10 +129,12 @@ impl Pool {
         Duration::from_micros(micros).max(Duration::from_secs(1))
     }
 
+    /// The number of jobs in the queue.
     pub(super) fn waiting(&self) -> usize {
         self.stats.waiting()
     }
 
+    /// The number of jobs that the threads have taken so far.
     pub(super) fn started(&self) -> u64 {
         self.stats.started.load(Ordering::Relaxed)
     }

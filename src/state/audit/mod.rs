@@ -51,6 +51,7 @@ pub struct AuditLog {
     shared: Arc<Shared>,
 }
 
+/// The parts that the log shares with its writer task.
 #[derive(Debug)]
 struct Shared {
     pending: Mutex<Pending>,

@@ -19,7 +19,7 @@ use crate::domain::{
 };
 
 /// The period of the budgets.
-const MINUTE: Duration = Duration::from_mins(1);
+const PERIOD: Duration = Duration::from_mins(1);
 
 /// The maximum number of accounts and clients that are counted in a period. Refusals of further accounts and clients are lost.
 const MAX_SUBJECTS: usize = 10_000;
@@ -33,9 +33,11 @@ const SUBJECTS_FACTOR: u64 = 10;
 pub(super) struct Bounds {
     /// The maximum number of waiting entries (`audit.queue`).
     pub(super) queue: usize,
-    /// The maximum number of rows a minute about refusals that name no account or client, for each kind of event (`audit.max_refusals`).
+    /// The maximum number of rows a minute about refusals that name no account or client, for each kind of event
+    /// (`audit.max_refusals`).
     pub(super) refusals: u64,
-    /// The maximum number of rows a minute about refusals of one account or client, for each kind of event (`audit.max_refusals_per_account`).
+    /// The maximum number of rows a minute about refusals of one account or client, for each kind of event
+    /// (`audit.max_refusals_per_account`).
     pub(super) refusals_per_subject: u64,
 }
 
@@ -140,7 +142,7 @@ enum Subject {
 impl Budgets {
     /// Counts a row for a refusal. Returns false if a budget is exhausted.
     fn spend_row(&mut self, entry: &Entry, bounds: Bounds) -> bool {
-        if self.since.is_none_or(|since| entry.at.saturating_since(since) >= MINUTE) {
+        if self.since.is_none_or(|since| entry.at.saturating_since(since) >= PERIOD) {
             *self = Self { since: Some(entry.at), ..Self::default() };
         }
         let EventFacts { event, account, client, .. } = &entry.facts;
