@@ -9,17 +9,30 @@ use crate::domain::{
     clock::Timestamp,
 };
 
+/// The parts of a dynamic client that its metadata does not contain.
+#[derive(Clone, Debug)]
+pub struct DynamicClientParts<'a> {
+    /// The reference to the client that the store and the sessions hold.
+    pub reference: ClientId,
+    /// The `client_id` that the client sends.
+    pub client_id: String,
+    /// Where the metadata comes from.
+    pub source: DynamicSource,
+    /// The scopes that dynamic clients may request.
+    pub scopes: &'a SpaceSeparated,
+    /// The resources for which dynamic clients may request tokens.
+    pub resources: &'a SpaceSeparated,
+    /// The hash of the client's secret.
+    pub secret: ClientSecretHash,
+    /// When the client was created.
+    pub created_at: Timestamp,
+}
+
 impl ClientMetadata {
-    /// The client with this metadata, `client_id` and source. Its scopes are limited to `scopes`, it may request tokens for
-    /// `resources`, and its users always consent. `id` is the reference to the client that the store and the sessions hold.
-    pub fn into_client(
-        self,
-        id: ClientId,
-        (client_id, source): (String, DynamicSource),
-        (scopes, resources): (&SpaceSeparated, &SpaceSeparated),
-        secret: ClientSecretHash,
-        created_at: Timestamp,
-    ) -> Client {
+    /// Builds the client with this metadata. Its scopes are limited to those that dynamic clients may request, and its users
+    /// always consent.
+    pub fn into_client(self, parts: DynamicClientParts<'_>) -> Client {
+        let DynamicClientParts { reference, client_id, source, scopes, resources, secret, created_at } = parts;
         let requested = self.scope.as_deref().and_then(|scope| SpaceSeparated::from_spaced(scope).ok());
         let granted = scopes.items().iter().filter(|scope| requested.as_ref().is_none_or(|own| own.contains(scope)));
         let method = self.method();
@@ -28,7 +41,7 @@ impl ClientMetadata {
         let metadata = &dynamic.metadata;
         let by_host = || dynamic.host().or_else(|| host_of(metadata.redirect_uris.first()?));
         Client {
-            id,
+            id: reference,
             kind: kind_of(method),
             app: AppSettings {
                 name: metadata.name.clone().or_else(by_host),
@@ -79,13 +92,15 @@ mod tests {
         let resources = SpaceSeparated::parse(["https://mcp.example.com/mcp"]).unwrap();
         let client = |scope: Value| {
             let metadata = document(&[("scope", scope), ("client_name", Value::Null)]).unwrap();
-            metadata.into_client(
-                DynamicClient::reference(DynamicSource::Document, &"a".repeat(32)),
-                (URL.to_owned(), DynamicSource::Document),
-                (&allowed, &resources),
-                ClientSecretHash::new([0; 32]),
-                Timestamp::from_millis(0),
-            )
+            metadata.into_client(DynamicClientParts {
+                reference: DynamicClient::reference(DynamicSource::Document, &"a".repeat(32)),
+                client_id: URL.to_owned(),
+                source: DynamicSource::Document,
+                scopes: &allowed,
+                resources: &resources,
+                secret: ClientSecretHash::new([0; 32]),
+                created_at: Timestamp::from_millis(0),
+            })
         };
         let overreaching = client(json!("openid admin"));
         assert_eq!(overreaching.scopes.to_string(), "openid");

@@ -10,6 +10,7 @@ mod read;
 use url::Url;
 
 pub use self::{
+    client::DynamicClientParts,
     document_url::{DocumentUrlError, MAX_URL_BYTES, check_document_url},
     metadata::ClientMetadata,
     read::MetadataError,

@@ -38,7 +38,7 @@ use crate::{
         bounded_map::BoundedMap,
         client::ClientSecretHash,
         clock::{Clock, Timestamp},
-        dynamic_client::{ClientMetadata, DynamicSource, MetadataError, check_document_url},
+        dynamic_client::{ClientMetadata, DynamicClientParts, DynamicSource, MetadataError, check_document_url},
         entropy::Entropy,
     },
     fetch::{FetchPurpose, Fetcher},
@@ -232,9 +232,15 @@ impl DynamicClients {
                 keys
             }
         };
-        let allowed = (&self.settings.scopes, &self.settings.resources);
-        let id = reference(source, client_id);
-        let client = metadata.into_client(id, (client_id.to_owned(), source), allowed, secret, created_at);
+        let client = metadata.into_client(DynamicClientParts {
+            reference: reference(source, client_id),
+            client_id: client_id.to_owned(),
+            source,
+            scopes: &self.settings.scopes,
+            resources: &self.settings.resources,
+            secret,
+            created_at,
+        });
         Ok(RegisteredClient { client: Arc::new(client), keys: Arc::new(keys) })
     }
 
