@@ -1,5 +1,5 @@
 //! Tags of request origins: keyed digests of a client's network and user agent, by which the rotation rule (I2) tells a retry from a
-//! second holder of a refresh token. Every refresh computes a tag, so the hash function is SipHash-2-4, which is fast for short texts. A
+//! second holder of a refresh token. Every refresh computes a tag, so the hash function is SipHash-2-4, which is keyed and fast for short texts. A
 //! tag is its output of eight bytes.
 
 use std::{fmt, hash::Hasher, net::IpAddr};

@@ -47,7 +47,7 @@ pub enum SigningKeyError {
     ForeignProvider,
 }
 
-/// The signature is not one of this message by this key.
+/// The bytes are not a signature of this message by this key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a signature by this key")]
 pub struct BadSignature;

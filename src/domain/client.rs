@@ -57,7 +57,7 @@ impl fmt::Display for ClientId {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpaceSeparated(Vec<String>);
 
-/// Contains the item that is empty or contains a character that is not allowed.
+/// An item is empty or has a character that is not allowed. Contains the item.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} must be printable ASCII characters without spaces, quotes and backslashes")]
 pub struct InvalidItem(pub String);
