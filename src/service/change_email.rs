@@ -79,8 +79,8 @@ pub async fn request(
     email: &Email,
     origin: &RequestOrigin,
 ) -> Result<(), RequestError> {
-    limits::recovery(state, origin.ip).await?;
-    limits::password_change(state, caller.sid, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
+    limits::check_password_change(state, caller.sid, origin.ip).await?;
     let now = state.clock.now();
     let is_taken = is_owned_by_another(state, caller.sub, email).await?;
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
@@ -223,7 +223,7 @@ pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Time
 /// # Errors
 /// [`UndoError`]
 pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) -> Result<(), UndoError> {
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let purpose = TokenPurpose::UndoEmailChange;
     let refused = || {
         one_time_tokens::record_refusal(state, &Presented::Link(token.clone()), purpose, origin.ip);

@@ -80,7 +80,7 @@ pub async fn change_password(
 ) -> Result<Tokens, ChangePasswordError> {
     let ip = origin.ip;
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    limits::password_change(state, caller.sid, ip).await?;
+    limits::check_password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     require_recent_besides_password(state, caller, &account)?;

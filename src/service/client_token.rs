@@ -36,7 +36,7 @@ pub struct ClientToken {
 /// # Errors
 /// [`ClientTokenError`]
 pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<ClientToken, ClientTokenError> {
-    limits::introspection(state, client.id.as_str())?;
+    limits::check_introspection(state, client.id.as_str())?;
     let scope = match scope {
         None => client.scopes.clone(),
         Some(requested) => {

@@ -25,7 +25,7 @@ use crate::{
         accounts::record_ended,
         background,
         error::{ServiceError, from_store_errors},
-        limits::{self, Attempt, DeviceToken},
+        limits::{self, DeviceToken, LoginAttempt},
         one_time_tokens::{self, Claim, Presented},
         request_origin::RequestOrigin,
         sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
@@ -101,7 +101,7 @@ pub async fn request(
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
     let account = state.sql.find_account(&identifier).await?;
     let secret = LoginRequestSecret::generate(&state.entropy);
@@ -169,7 +169,7 @@ pub async fn verify(
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
-    limits::recovery(state, client.ip).await?;
+    limits::check_recovery(state, client.ip).await?;
     let (purpose, secret) = (TokenPurpose::Login, request_secret.expose().as_bytes());
     let Some(claim) = one_time_tokens::find(state, presented, &[purpose], None, secret).await? else {
         one_time_tokens::record_refusal(state, presented, purpose, client.ip);
@@ -210,7 +210,7 @@ async fn finish(
     let account = change.account.clone();
     change.commit().await?;
     let proved = Authenticated {
-        attempt: &Attempt::recognize(state, account.id, client.ip, device).await?,
+        attempt: &LoginAttempt::recognize(state, account.id, client.ip, device).await?,
         account,
         authentication: Authentication {
             at: state.clock.now(),

@@ -46,7 +46,7 @@ pub enum Introspection {
 /// # Errors
 /// [`ServiceError`]
 pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Result<Introspection, ServiceError> {
-    limits::introspection(state, caller.id.as_str())?;
+    limits::check_introspection(state, caller.id.as_str())?;
     if !caller.is_service() {
         return Ok(Introspection::Inactive);
     }
@@ -137,7 +137,7 @@ pub fn revalidate(state: &AppState, decision: &CachedDecision) -> Result<bool, S
             .cached_liveness(token.sub, token.sid, now)
             .is_some_and(|live| !live.stepped_up && !token.are_outdated_by(&live.claims));
     if holds {
-        limits::introspection(state, client.as_str())?;
+        limits::check_introspection(state, client.as_str())?;
         state.tokens.metrics().hits.inc();
         state.redis.sessions.count_cache_hit();
     }

@@ -13,7 +13,7 @@ use crate::{
     password::Verified,
     service::{
         error::{ServiceError, from_store_errors},
-        limits::{self, AccountLookup, Attempt, DeviceToken},
+        limits::{self, AccountLookup, DeviceToken, LoginAttempt},
         sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
         token_issuer::Tokens,
     },
@@ -82,7 +82,8 @@ pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
 async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
     // Before anything else: in a flood, a request that finds the queue full must not reach Redis or the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    let (attempt, account) = limits::login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
+    let (attempt, account) =
+        limits::begin_login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
     let outcome = create_session(state, &input, &attempt, account).await;
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
@@ -93,7 +94,7 @@ async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
 async fn create_session(
     state: &AppState,
     input: &Login,
-    attempt: &Attempt,
+    attempt: &LoginAttempt,
     mut lookup: AccountLookup,
 ) -> Result<(Tokens, DeviceToken), LoginError> {
     // Twice at most: an account that changed while its password was verified is read and verified once more.

@@ -206,7 +206,7 @@ async fn verify_password(
     device: Option<&DeviceToken>,
 ) -> Result<(), ReauthenticateError> {
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    let attempt = limits::reauthentication(state, account.id, origin.ip, device).await?;
+    let attempt = limits::begin_reauthentication(state, account.id, origin.ip, device).await?;
     match state.passwords.verify(password, account.password_hash.clone()).await {
         Ok(Verified::Match { .. }) => {
             attempt.refund(state).await;

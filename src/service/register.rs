@@ -106,7 +106,7 @@ pub async fn register_from(
         return Err(RegisterError::UsernameReserved);
     }
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    limits::registration(state, &input.email, ip).await?;
+    limits::check_registration(state, &input.email, ip).await?;
     let actor = caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub));
     let email = input.email.clone();
     match create(state, input, Some(actor), ip).await {

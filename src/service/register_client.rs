@@ -50,7 +50,7 @@ pub fn register_client(
     if !state.clients.accepts(DynamicSource::Registration) {
         return Err(RegisterClientError::Off);
     }
-    limits::client_registration(state, ip)?;
+    limits::check_client_registration(state, ip)?;
     let metadata = ClientMetadata::of_registration(members)?;
     let registration = state.clients.register(metadata, &state.entropy).map_err(|error| match error {
         DocumentError::Metadata(error) => error,

@@ -55,7 +55,7 @@ pub async fn reset_password(
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, &[]).await? else {
         one_time_tokens::record_refusal(state, presented, PURPOSES[0], origin.ip);
         return Err(ResetPasswordError::InvalidToken);

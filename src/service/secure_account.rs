@@ -44,7 +44,7 @@ pub async fn secure_account(
     token: &SecretText,
     origin: &RequestOrigin,
 ) -> Result<(), SecureAccountError> {
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, Presented::Link(token.clone()));
     let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], None, &[]).await? else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);

@@ -69,7 +69,7 @@ pub async fn update_account(
             return Err(UpdateAccountError::UsernameReserved);
         }
     }
-    limits::recovery(state, ip).await?;
+    limits::check_recovery(state, ip).await?;
     let now = state.clock.now();
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(UpdateAccountError::NoAccount)?;

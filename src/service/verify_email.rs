@@ -109,7 +109,7 @@ pub struct VerifyEmail<'a> {
 /// # Errors
 /// [`ServiceError`], for known and unknown addresses alike.
 pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) -> Result<(), ServiceError> {
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
     let account = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
     background::run(state, "email_verification", move |state| {
@@ -149,7 +149,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         Proof::None => None,
         Proof::Password(_) | Proof::NewPassword(_) => Some(state.passwords.reserve().map_err(ServiceError::from)?),
     };
-    limits::recovery(state, origin.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let Some(claim) = find(state, &presented, caller).await? else {
         one_time_tokens::record_refusal(state, &presented, TokenPurpose::VerifyEmail, origin.ip);
         return Err(VerifyEmailError::InvalidToken);
@@ -263,7 +263,7 @@ async fn check_proof(
         }
         _ if is_signed_in => Ok(None),
         Proof::Password(password) => {
-            let attempt = limits::reauthentication(state, account.id, ip, None).await?;
+            let attempt = limits::begin_reauthentication(state, account.id, ip, None).await?;
             match state.passwords.verify(password, account.password_hash.clone()).await {
                 Ok(Verified::Match { .. }) => {
                     attempt.refund(state).await;

@@ -82,7 +82,7 @@ async fn find_dynamic(
                 Some(outcome) => outcome,
                 None => {
                     if let RequestStage::New(ip) = stage {
-                        limits::client_document(state, ip)?;
+                        limits::check_client_document(state, ip)?;
                     }
                     state.clients.fetch_document(client_id).await
                 }

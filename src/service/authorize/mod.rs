@@ -108,7 +108,7 @@ pub async fn authorize(
             (Some(handle), request, client)
         }
         None => {
-            limits::authorization(state, origin.ip)?;
+            limits::check_authorization(state, origin.ip)?;
             let (request, client) = validate::validate(state, parameters, browser, origin.ip).await?;
             (None, request, client)
         }
@@ -145,7 +145,7 @@ pub async fn begin(
     parameters: &Parameters,
     ip: Option<IpAddr>,
 ) -> Result<RequestHandle, AuthorizeError> {
-    limits::authorization(state, ip)?;
+    limits::check_authorization(state, ip)?;
     let (request, _) = validate::validate(state, parameters, None, ip).await?;
     store(state, None, &request).await
 }

@@ -110,7 +110,7 @@ async fn authenticate_by_assertion(
     let now = state.clock.now();
     let verify = |keys: &ClientKeys| assertion.verify(keys, &audiences, state.config.token.leeway, now);
     if !state.clients.has_keys(&found) {
-        limits::client_document(state, ip)?;
+        limits::check_client_document(state, ip)?;
     }
     let keys = match state.clients.keys(&found).await {
         Ok(keys) => keys,
@@ -125,7 +125,7 @@ async fn authenticate_by_assertion(
         // The client may have a new key at its `jwks_uri`.
         Err(AssertionError::BadSignature) => {
             if !state.clients.has_newer_keys(&found) {
-                limits::client_document(state, ip)?;
+                limits::check_client_document(state, ip)?;
             }
             match state.clients.newer_keys(&found).await {
                 Some(newer) => verify(&newer),
@@ -145,7 +145,7 @@ async fn authenticate_by_assertion(
 
 /// Counts and records a failed authentication.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
-    if let Err(limited) = limits::client_authentication_failure(state, ip) {
+    if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
         return limited.into();
     }
     let entry = Entry::new(state.clock.now(), AuditEvent::ClientAuthentication).by(Actor::Anyone).from(ip);

@@ -76,7 +76,7 @@ async fn begin(
     id: EmailId,
 ) -> Result<(AccountChange, Option<SecondaryEmail>), ChangeEmailsError> {
     require_recent(state, caller.claims).await?;
-    limits::password_change(state, caller.claims.sid, caller.origin.ip).await?;
+    limits::check_password_change(state, caller.claims.sid, caller.origin.ip).await?;
     let mut change = lock(state, caller.claims).await?;
     if id.0 == change.account.id.0 {
         return Ok((change, None));

@@ -26,7 +26,7 @@ use crate::{
     },
     service::{
         error::ServiceError,
-        limits::{Attempt, DeviceToken, FactorAttempt},
+        limits::{DeviceToken, FactorAttempt, LoginAttempt},
         token_issuer::Tokens,
     },
     state::AppState,
@@ -158,7 +158,7 @@ pub async fn confirm(
     device: Option<&DeviceToken>,
 ) -> Result<Confirmed, ChangeFactorsError> {
     let (account, ip) = (caller.claims.sub, caller.origin.ip);
-    let attempt = Attempt::recognize(state, account, ip, device).await?;
+    let attempt = LoginAttempt::recognize(state, account, ip, device).await?;
     let factor_attempt = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
@@ -174,7 +174,7 @@ pub async fn confirm(
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
-    factor_attempt.refund(state, true).await;
+    factor_attempt.succeed(state).await;
     Ok(Confirmed { tokens, recovery_codes })
 }
 

@@ -1,13 +1,15 @@
 //! Brute-force protection of second factors: wrong codes make further codes of the same kind and account wait.
 //!
 //! Wrong codes are counted in buckets: one for each device and network where the owner has shown a second factor before, and one for
-//! all other callers. Adding a factor makes the account forget all recognized devices and networks: an attacker who already had
-//! the password may have made their own recognized. So such an attacker can try only a few codes a day, from any number of
-//! addresses, and does not delay the owner on a recognized device or network. docs/factors.md has the calculation.
+//! all other callers. So an attacker who knows the password can try only a few codes a day, from any number of addresses, and does not
+//! delay the owner on a recognized device or network. docs/factors.md has the calculation.
+//!
+//! When a factor is added, the account forgets all recognized devices and networks. An attacker who knew the password before may have
+//! made the account recognize theirs.
 
 use std::net::IpAddr;
 
-use super::{Attempt, count_refusal};
+use super::{LoginAttempt, count_refusal};
 use crate::{
     domain::{
         audit::{Actor, AuditEvent, Entry},
@@ -20,17 +22,18 @@ use crate::{
     store::redis::ThrottleBucket,
 };
 
-/// An admitted code. Counts as a wrong one until it is refunded.
+/// An admitted attempt at a code. Counts as a wrong code until `succeed` or `refund`.
 #[derive(Debug)]
 #[must_use]
 pub struct FactorAttempt {
+    /// The name under which Redis counts.
     subject: String,
-    /// None if the throttle is off.
+    /// The bucket that the attempt was counted in; `None` if the throttle is off.
     bucket: Option<ThrottleBucket>,
 }
 
 impl FactorAttempt {
-    /// Counts a code before it is checked. `attempt` says whether the account recognizes the device or the network.
+    /// Counts an attempt before the code is checked. `attempt` says whether the account recognizes the device or the network.
     ///
     /// # Errors
     /// [`ServiceError`]
@@ -38,7 +41,7 @@ impl FactorAttempt {
         state: &AppState,
         account: AccountId,
         kind: FactorKind,
-        attempt: &Attempt,
+        attempt: &LoginAttempt,
         ip: Option<IpAddr>,
     ) -> Result<Self, ServiceError> {
         let subject = state.pseudonymizer.name(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
@@ -58,8 +61,17 @@ impl FactorAttempt {
         }
     }
 
-    /// Stops counting the attempt as a wrong code, because the code was right (`was_right` is true) or was not checked (false).
-    pub(in crate::service) async fn refund(self, state: &AppState, was_right: bool) {
+    /// Stops counting the attempt as a wrong code, because the code was right.
+    pub(in crate::service) async fn succeed(self, state: &AppState) {
+        self.release(state, true).await;
+    }
+
+    /// Stops counting the attempt as a wrong code, because the code was not checked.
+    pub(in crate::service) async fn refund(self, state: &AppState) {
+        self.release(state, false).await;
+    }
+
+    async fn release(self, state: &AppState, was_right: bool) {
         let Some(bucket) = self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, was_right).await {
             tracing::debug!(%error, "an attempt at a second factor could not be refunded");

@@ -1,10 +1,11 @@
 //! Brute-force protection of logins: failed attempts make further attempts at the same account wait.
 //!
-//! Failures are counted by the account's id, whichever of its names was typed, in buckets: one for each device and network
-//! where the owner has logged in before, and one for all other callers. So other callers can't make the owner wait. An account
-//! recognizes a device by its token from an earlier login, of which Redis holds a keyed hash, and a client without a token by its
-//! network. A name without an account is counted by its keyed digest, with the same commands, so that the throttle does not
-//! reveal whether an account exists (I7).
+//! Failures are counted by the account's id, whether its address or its username was typed. Each account has several buckets: one for
+//! each device and network where the owner has logged in before, and one for all other callers. So other callers can't make the owner wait.
+//!
+//! An account recognizes a device by its token from an earlier login, of which Redis holds a keyed hash. It recognizes a client without
+//! a token by its network. An identifier without an account is counted by its keyed digest, with the same commands. So the throttle does
+//! not reveal whether an account exists (I7).
 
 use std::{fmt, net::IpAddr};
 
@@ -57,33 +58,33 @@ impl fmt::Debug for DeviceToken {
     }
 }
 
-/// The account of a typed identifier, as far as the throttle had to read it.
+/// The account of a typed identifier, if the throttle had to read it.
 #[derive(Debug)]
 pub enum AccountLookup {
     /// The account was not read.
     Deferred,
-    /// The account was read just now; none if it does not exist.
+    /// The account was read just now. `None` if it does not exist.
     Done(Option<Box<Account>>),
 }
 
-/// An admitted login attempt. Counts as a failure until it is trusted or refunded.
+/// An admitted login attempt. Counts as a failure until [`LoginAttempt::trust_device`] or [`LoginAttempt::refund`].
 #[derive(Debug)]
 #[must_use]
-pub struct Attempt {
+pub struct LoginAttempt {
     /// The name under which Redis counts.
     subject: String,
-    /// The bucket it was counted in; none if the throttle is off.
+    /// The bucket that the attempt was counted in; `None` if it was not counted.
     bucket: Option<ThrottleBucket>,
     network: Network,
     /// The device's token, if the account recognizes the device.
     recognized_device: Option<DeviceToken>,
     /// Whether the account recognizes neither the device nor the network.
     is_unrecognized: bool,
-    /// The bucket of the device or network, if the account recognizes one of them.
+    /// The bucket of the device or the network, if the account recognizes one of them.
     recognized_bucket: Option<ThrottleBucket>,
 }
 
-impl Attempt {
+impl LoginAttempt {
     /// Checks whether an account recognizes a device or its network, for a sign-in without a counted password attempt.
     ///
     /// # Errors
@@ -115,21 +116,19 @@ impl Attempt {
         Ok(attempt)
     }
 
-    /// Counts an attempt before the password is checked. Returns the account too, if it was read from the database to find
-    /// the subject.
+    /// Counts an attempt before the password is checked. Also returns the account, if it was read from the database to find its id.
     pub(super) async fn begin(
         state: &AppState,
         identifier: &Identifier,
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<(Self, AccountLookup), ServiceError> {
-        let network = Network::of(ip);
         let Some(backoff) = state.config.limits.backoff else {
             return Ok((
                 Self {
                     subject: String::new(),
                     bucket: None,
-                    network,
+                    network: Network::of(ip),
                     recognized_device: None,
                     is_unrecognized: false,
                     recognized_bucket: None,
@@ -139,7 +138,7 @@ impl Attempt {
         };
         let now = state.clock.now();
         let digest = digest_of(state, identifier);
-        let (found, account) = match state.login_subjects.get(&digest, now) {
+        let (found, lookup) = match state.login_subjects.get(&digest, now) {
             Some(found) => (found, AccountLookup::Deferred),
             None => {
                 let account = state.sql.find_account(identifier).await?;
@@ -152,8 +151,8 @@ impl Attempt {
             LoginSubject::Account(id) => (Some(id), subject_of(state, id)),
             LoginSubject::Identifier => (None, digest),
         };
-        let attempt = Self::admit(state, (id, subject), backoff, (ip, network), device).await?;
-        Ok((attempt, account))
+        let attempt = Self::admit(state, id, subject, backoff, ip, device).await?;
+        Ok((attempt, lookup))
     }
 
     /// Counts an attempt at an account, before the password is checked.
@@ -163,27 +162,30 @@ impl Attempt {
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
-        let (network, subject) = (Network::of(ip), subject_of(state, account));
+        let subject = subject_of(state, account);
         match state.config.limits.backoff {
             None => Ok(Self {
                 subject,
                 bucket: None,
-                network,
+                network: Network::of(ip),
                 recognized_device: None,
                 is_unrecognized: false,
                 recognized_bucket: None,
             }),
-            Some(backoff) => Self::admit(state, (Some(account), subject), backoff, (ip, network), device).await,
+            Some(backoff) => Self::admit(state, Some(account), subject, backoff, ip, device).await,
         }
     }
 
+    /// Counts an attempt under `subject`, or refuses it. `account` is the account, if there is one, for the audit log.
     async fn admit(
         state: &AppState,
-        (id, subject): (Option<AccountId>, String),
+        account: Option<AccountId>,
+        subject: String,
         backoff: Backoff,
-        (ip, network): (Option<IpAddr>, Network),
+        ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
+        let network = Network::of(ip);
         let device_bucket = device.map(|token| device_bucket(state, &subject, token));
         let address_bucket = address_bucket(state, &subject, network);
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
@@ -205,7 +207,7 @@ impl Attempt {
                 let mut entry = Entry::new(now, AuditEvent::RateLimit)
                     .refused("too_many")
                     .detail(LimitPolicy::LoginAccount.as_str());
-                entry.facts.account = id;
+                entry.facts.account = account;
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
                 Err(count_refusal(
                     state,
@@ -220,14 +222,17 @@ impl Attempt {
         self.recognized_bucket.as_ref()
     }
 
-    /// The same attempt with a new token for its device: the former token may have copies, which must not skip a second factor.
+    /// Returns the attempt without its device's token, so that the device gets a new one. The former token may have copies, which must
+    /// not skip a second factor.
     pub(in crate::service) fn with_new_device_token(self) -> Self {
         Self { recognized_device: None, ..self }
     }
 
-    /// Removes the attempt from the failures, and makes the account recognize the device and the network, after a correct password.
+    /// Removes the attempt from the failures after a complete login, and makes the account recognize the device and the network. If Redis
+    /// does not answer, both stay unrecognized.
+    ///
     /// Returns the device's token. A token that the account did not recognize is replaced by a new one, since an attacker may have
-    /// chosen it, unless it belongs to a `remembered` device. If Redis does not answer, the device and the network stay unrecognized.
+    /// chosen it. The token of a `remembered` device stays.
     ///
     /// Also returns whether the login came from a new device: the account recognizes others, but neither this device nor its network.
     pub async fn trust_device(
@@ -240,7 +245,7 @@ impl Attempt {
         let device = known.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
         let Some(backoff) = state.config.limits.backoff else { return (device, false) };
         let subject = subject_of(state, account.id);
-        // An attempt before the account was registered is counted by its name.
+        // If the account was registered after the attempt began, the attempt was counted under the identifier's digest.
         let used = self.bucket.as_ref().filter(|_| subject == self.subject);
         let device_bucket = device_bucket(state, &subject, &device);
         let address_bucket = address_bucket(state, &subject, self.network);
@@ -249,14 +254,14 @@ impl Attempt {
         let is_new = match trusted {
             Ok(known_before) => known_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
-                tracing::warn!(%error, "marking a device as recognized failed; its next login counts as one of an unrecognized device");
+                tracing::warn!(%error, "marking a device as recognized failed: its next login counts as one of an unrecognized device");
                 false
             }
         };
         (device, is_new)
     }
 
-    /// Removes the attempt from the failures: the password was not checked.
+    /// Removes the attempt from the failures, because the password was not checked or was right.
     pub async fn refund(&self, state: &AppState) {
         let Some(bucket) = &self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund(&self.subject, bucket).await {

@@ -1,9 +1,11 @@
 //! Rate limits, checked before expensive work is done.
 //!
-//! Limits are checked from narrow to wide, so that a client that exceeds its own limit does not use up the service's. Logins,
-//! registrations and password changes are counted in Redis, for all nodes together. Refreshes, introspections, authorization
-//! requests and failed client authentications are counted by each node: a request to Redis would cost more than they do, and their limits only
-//! have to stop runaway programs.
+//! A client's own limit is checked first and the limit of the whole service last. So a client that exceeds its own limit does not use up
+//! the service's.
+//!
+//! Redis counts logins, registrations, password changes and the like for all nodes together. Each node counts refreshes, introspections,
+//! authorization requests and failed client authentications by itself: a request to Redis would cost more than they do, and their
+//! limits only have to stop runaway programs.
 
 mod factor_throttle;
 mod login_throttle;
@@ -13,7 +15,7 @@ use std::net::IpAddr;
 
 pub use factor_throttle::FactorAttempt;
 pub(in crate::service) use login_throttle::forget_devices;
-pub use login_throttle::{AccountLookup, Attempt, DeviceToken};
+pub use login_throttle::{AccountLookup, DeviceToken, LoginAttempt};
 
 use self::network::Network;
 use crate::{
@@ -70,41 +72,42 @@ enum IfDown {
     CountLocally,
 }
 
-/// Checks whether a password may be tried for `identifier`. Returns the attempt, which counts as a failure until it is
-/// trusted or refunded, and the account as far as it was read for this.
+/// Checks whether a password may be tried for `identifier`. Returns the attempt, which counts as a failure until
+/// [`LoginAttempt::trust_device`] or [`LoginAttempt::refund`]. Also returns the account, if the check had to read it.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn login(
+pub async fn begin_login(
     state: &AppState,
     identifier: &Identifier,
     ip: Option<IpAddr>,
     device: Option<&DeviceToken>,
-) -> Result<(Attempt, AccountLookup), ServiceError> {
+) -> Result<(LoginAttempt, AccountLookup), ServiceError> {
     let limits = &state.config.limits;
-    shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
-    let (attempt, account) = Attempt::begin(state, identifier, ip, device).await?;
-    if let Err(refused) = shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
+    take_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    let (attempt, account) = LoginAttempt::begin(state, identifier, ip, device).await?;
+    if let Err(refused) = take_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
     }
     Ok((attempt, account))
 }
 
-/// Checks whether a signed-in user (step-up) or the holder of a link may try the password of an account: as a sign-in to it.
+/// Checks whether a signed-in user (step-up) or the holder of a link may try the password of an account. The attempt counts like a sign-in
+/// to the account.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn reauthentication(
+pub async fn begin_reauthentication(
     state: &AppState,
     account: AccountId,
     ip: Option<IpAddr>,
     device: Option<&DeviceToken>,
-) -> Result<Attempt, ServiceError> {
+) -> Result<LoginAttempt, ServiceError> {
     let limits = &state.config.limits;
-    shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
-    let attempt = Attempt::begin_for_account(state, account, ip, device).await?;
-    if let Err(refused) = shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
+    take_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    let attempt = LoginAttempt::begin_for_account(state, account, ip, device).await?;
+    if let Err(refused) = take_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -116,55 +119,59 @@ pub async fn reauthentication(
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
-    shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
+    take_shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
     let mut subject = Network::of(ip).as_bytes().to_vec();
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
-    shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
-    shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
+    take_shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
+    take_shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
 }
 
 /// Checks whether a session may change its account's password.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn password_change(state: &AppState, session: SessionId, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub async fn check_password_change(
+    state: &AppState,
+    session: SessionId,
+    ip: Option<IpAddr>,
+) -> Result<(), ServiceError> {
     // A Redis that is out of memory can still end sessions, so passwords can still be changed.
     let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
     let per_session = limits.password_change_per_account;
-    shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
-    shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
-    shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
+    take_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
+    take_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
+    take_shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
 }
 
-/// Checks whether a client may request a mail with a link or code, or use one.
+/// Checks whether a client may request a mail with a link or a code, use a link or a code, or read or change its account's data.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
-    shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
-    shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
+    take_shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
+    take_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a client may show or set up the second factor of a sign-in.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn second_factor(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    shared_by_address(state, FACTOR, state.config.limits.factor_per_address, ip, IfDown::Fail).await
+pub async fn check_second_factor(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    take_shared_by_address(state, FACTOR, state.config.limits.factor_per_address, ip, IfDown::Fail).await
 }
 
-/// Checks whether a client may begin or end a ceremony of a passkey.
+/// Checks whether a client may begin or finish a passkey ceremony.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub async fn check_passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
-    shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
-    shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
+    take_shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
+    take_shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a mail with a code as a second factor may be sent to an account. Each device and network that the account recognizes
@@ -172,10 +179,10 @@ pub async fn passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), Service
 ///
 /// # Errors
 /// [`ServiceError`]
-pub(super) async fn factor_mail(
+pub(super) async fn check_factor_mail(
     state: &AppState,
     account: AccountId,
-    attempt: &Attempt,
+    attempt: &LoginAttempt,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
@@ -188,8 +195,8 @@ pub(super) async fn factor_mail(
     Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
 }
 
-/// Whether a mail of this purpose, which clients without authentication can request, may be sent to an address of an account. Each
-/// address has a limit of its own: a flood of mails to one address does not block mails to another.
+/// Counts a mail that a client without authentication has requested, and returns whether it may be sent. Each purpose and each address
+/// of an account has a limit of its own: a flood of mails to one address does not block mails to another.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -213,31 +220,31 @@ pub async fn may_send_mail(
     Ok(refused.is_none())
 }
 
-/// Checks whether a browser may send an authorization request of an app, which may be stored in Redis or start a session.
+/// Checks whether a browser may send an app's authorization request. The service may store the request in Redis.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
-    local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
+pub fn check_authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    take_local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
+    take_local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
 }
 
 /// Checks whether a caller may make this node fetch the metadata document or the keys of a client.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
-    local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
+pub fn check_client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    take_local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
+    take_local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
 }
 
 /// Checks whether an app may register itself.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
-    local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
+pub fn check_client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    take_local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
+    take_local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.
@@ -245,7 +252,7 @@ pub fn client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), S
 /// # Errors
 /// [`ServiceError`]
 pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
+    take_local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
 }
 
 /// Checks whether a session of an account may be refreshed.
@@ -253,57 +260,67 @@ pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<
 /// # Errors
 /// [`ServiceError`]
 pub fn check_refresh_by_account(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
-    local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
-    local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
+    take_local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
+    take_local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
 }
 
-/// Checks whether a service client may introspect a token or get one of its own.
+/// Checks whether a service client may introspect a token, or request a token of its own.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn introspection(state: &AppState, client: &str) -> Result<(), ServiceError> {
-    local(state, LimitPolicy::IntrospectionClient, state.config.limits.introspection_per_client, client.as_bytes())?;
-    local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
+pub fn check_introspection(state: &AppState, client: &str) -> Result<(), ServiceError> {
+    take_local(
+        state,
+        LimitPolicy::IntrospectionClient,
+        state.config.limits.introspection_per_client,
+        client.as_bytes(),
+    )?;
+    take_local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
 }
 
-/// Counts a failed client authentication. Successful ones are never limited, so that a client with a wrong secret can't lock
-/// out others behind the same address.
+/// Counts a failed client authentication. Successful authentications are never limited, so that a client with a wrong secret can't lock
+/// out other clients behind the same address.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub fn client_authentication_failure(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    local_by_address(state, CLIENT_AUTHENTICATION, state.config.limits.client_authentication_failures_per_address, ip)
+pub fn count_client_authentication_failure(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+    take_local_by_address(
+        state,
+        CLIENT_AUTHENTICATION,
+        state.config.limits.client_authentication_failures_per_address,
+        ip,
+    )
 }
 
 /// Takes a request from a quota that this node counts.
-fn local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
+fn take_local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
     match state.local_limits.take(policy, subject, quota, state.clock.now()) {
         None => Ok(()),
         Some(retry_after) => {
-            record(state, policy, subject);
+            record_refusal(state, policy, subject);
             Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
         }
     }
 }
 
 /// Takes a request from the quotas of an address and of its wider IPv6 network.
-fn local_by_address(
+fn take_local_by_address(
     state: &AppState,
     policy: AddressPolicy,
     quota: Option<Quota>,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
-    match wide(state, quota, ip) {
+    take_local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
+    match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => local(state, policy.network, Some(quota), network.as_bytes()),
+        Some((quota, network)) => take_local(state, policy.network, Some(quota), network.as_bytes()),
     }
 }
 
 /// Takes a request from a quota that all nodes share.
-async fn shared(
+async fn take_shared(
     state: &AppState,
     policy: LimitPolicy,
     quota: Option<Quota>,
@@ -315,19 +332,19 @@ async fn shared(
     match state.redis.rate_limits.take(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
-            record(state, policy, subject);
+            record_refusal(state, policy, subject);
             Err(count_refusal(state, LimitExceeded { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
-            tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
-            local(state, policy, quota, subject)
+            tracing::warn!(%error, %policy, "Redis does not answer: this node counts the rate limit by itself");
+            take_local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Takes a request from the shared quotas of an address and of its wider IPv6 network.
-async fn shared_by_address(
+async fn take_shared_by_address(
     state: &AppState,
     policy: AddressPolicy,
     quota: Option<Quota>,
@@ -335,15 +352,15 @@ async fn shared_by_address(
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
-    match wide(state, quota, ip) {
+    take_shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
+    match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
+        Some((quota, network)) => take_shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
     }
 }
 
 /// The wider network of an IPv6 address (`limits.ipv6_prefix`) and its quota; none for IPv4.
-fn wide(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Network)> {
+fn wider_network(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Network)> {
     let settings = state.config.limits.ipv6_network?;
     let network = Network::wide(ip, settings.prefix)?;
     Some((Quota { count: quota.count.saturating_mul(settings.factor), ..quota }, network))
@@ -356,7 +373,7 @@ fn count_refusal(state: &AppState, exceeded: LimitExceeded) -> ServiceError {
 }
 
 /// Writes a refusal to the audit log, with the account, session, client or network that the limit counts by.
-fn record(state: &AppState, policy: LimitPolicy, subject: &[u8]) {
+fn record_refusal(state: &AppState, policy: LimitPolicy, subject: &[u8]) {
     let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy.as_str());
     entry.facts.actor = Some(Actor::Anyone);
     match policy {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Length in bytes of the name of an IPv6 /64, which a household or a server is assigned.
+/// Length in bytes of an IPv6 /64 prefix: the network that a provider assigns to a household or a server.
 const HOST_PREFIX_BYTES: usize = 8;
 
 /// The name of a network: the bytes of an IPv4 address or of an IPv6 prefix. Empty for requests without an address,
@@ -40,7 +40,7 @@ impl Network {
         Some(Ipv6Addr::from(prefix << 64).into())
     }
 
-    /// The name.
+    /// The bytes of the network's name.
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
     }

@@ -38,7 +38,7 @@ pub async fn rename(
     id: PasskeyId,
     name: &PasskeyName,
 ) -> Result<Passkey, ChangeFactorsError> {
-    limits::passkey(state, caller.origin.ip).await?;
+    limits::check_passkey(state, caller.origin.ip).await?;
     let mut change = change::begin(state, caller).await?;
     let renamed = change.rename_passkey(id, name).await?.ok_or(ChangeFactorsError::UnknownFactor)?;
     change.commit().await?;
@@ -51,7 +51,7 @@ pub async fn rename(
 /// # Errors
 /// [`ChangeFactorsError`]
 pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Result<Tokens, ChangeFactorsError> {
-    limits::passkey(state, caller.origin.ip).await?;
+    limits::check_passkey(state, caller.origin.ip).await?;
     let mut change = change::begin(state, caller).await?;
     let now = state.clock.now();
     if !change.remove_passkey(id, now).await? {

@@ -145,7 +145,7 @@ pub(in crate::service) struct Sender {
 /// Checks that passkeys are on, and that the rate limit is not exceeded.
 pub(in crate::service) async fn admit(state: &AppState, ip: Option<IpAddr>) -> Result<(), RegisterPasskeyError> {
     ceremonies(state)?;
-    Ok(limits::passkey(state, ip).await?)
+    Ok(limits::check_passkey(state, ip).await?)
 }
 
 /// Begins a registration for the account of a change, and drops the change. Returns the options.

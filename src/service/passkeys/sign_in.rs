@@ -15,7 +15,7 @@ use crate::{
     },
     service::{
         error::ServiceError,
-        limits::{Attempt, DeviceToken},
+        limits::{DeviceToken, LoginAttempt},
         request_origin::RequestOrigin,
         sign_in::{self, Authenticated, SignInStep},
     },
@@ -68,7 +68,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     let acr = if verified.user_verified { Acr::Aal2 } else { Acr::Aal1 };
     let authentication = Authentication { at: now, methods: verified.methods, acr };
     let (id, factors) = (verified.account.id, verified.account.factors_version);
-    let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let mut account = verified.account;
     // Twice at most: an account that changed meanwhile is read once more. The passkey still exists if no factor changed.
     for is_last in [false, true] {

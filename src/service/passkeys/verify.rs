@@ -65,7 +65,7 @@ pub struct VerifiedPasskey {
 /// [`PasskeyError`]
 pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) -> Result<PasskeyOptions, PasskeyError> {
     let ceremonies = ceremonies(state)?;
-    limits::passkey(state, ip).await?;
+    limits::check_passkey(state, ip).await?;
     let begun = match task {
         PasskeyTask::SignIn => ceremonies.begin_sign_in(),
         PasskeyTask::SecondFactor(account, _) | PasskeyTask::StepUp(account, _) => {
@@ -89,7 +89,7 @@ pub async fn verify(
     completes: impl FnOnce(bool) -> bool,
 ) -> Result<VerifiedPasskey, PasskeyError> {
     let ceremonies = ceremonies(state)?;
-    limits::passkey(state, origin.ip).await?;
+    limits::check_passkey(state, origin.ip).await?;
     let refuse = |reason: &'static str, passkey: Option<&Passkey>| {
         let binding = task.binding();
         let detail = passkey.map_or_else(

@@ -18,7 +18,7 @@ use crate::{
     service::{
         account_mail,
         error::ServiceError,
-        limits::{self, Attempt},
+        limits::{self, LoginAttempt},
         one_time_tokens::{self, Claim},
         request_origin::RequestOrigin,
     },
@@ -35,11 +35,11 @@ pub(super) const METHODS: AuthenticationMethods =
 pub(super) async fn send(
     state: &AppState,
     open: &OpenChallenge,
-    attempt: &Attempt,
+    attempt: &LoginAttempt,
     origin: &RequestOrigin,
 ) -> Result<Timestamp, ServiceError> {
     let (account, now) = (&open.account, state.clock.now());
-    limits::factor_mail(state, account.id, attempt, origin.ip).await?;
+    limits::check_factor_mail(state, account.id, attempt, origin.ip).await?;
     let until = open.pending().expires_at;
     let issued = one_time_tokens::issue_for_challenge(state, account, PURPOSE, open.context(), until).await?;
     let data = MailData::SecondFactorCode {

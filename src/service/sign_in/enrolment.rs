@@ -29,7 +29,7 @@ use crate::{
             recovery_codes,
             totp::{self, TotpEnrolment},
         },
-        limits::{self, Attempt, FactorAttempt},
+        limits::{self, FactorAttempt, LoginAttempt},
         passkeys::{
             PasskeyOptions,
             register::{self, RegisterPasskeyError, Sender},
@@ -97,7 +97,7 @@ pub async fn confirm_totp(
 ) -> Result<Enrolled, SecondFactorError> {
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     let id = open.account.id;
-    let attempt = Attempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let factor_attempt = FactorAttempt::begin(state, id, FactorKind::Totp, &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let mut change = lock(state, &open).await?;
@@ -106,7 +106,7 @@ pub async fn confirm_totp(
     }
     change.set_factor_required(None).await?;
     let (account, recovery_codes) = commit(state, &open, change, MailFactor::Totp, origin, now).await?;
-    factor_attempt.refund(state, true).await;
+    factor_attempt.succeed(state).await;
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
     Ok(Enrolled { signed_in, recovery_codes })
@@ -139,7 +139,7 @@ pub async fn register_passkey(
     register::admit(state, input.origin.ip).await?;
     let sender = Sender { session: None, ip: input.origin.ip };
     let made = register::check(state, &binding(&open), credential, sender).await?;
-    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     let now = state.clock.now();
     let user_verified = made.user_verified;
     let mut change = lock(state, &open).await?;

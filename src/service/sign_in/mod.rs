@@ -26,7 +26,7 @@ use crate::{
     service::{
         accounts, delete_account,
         error::ServiceError,
-        limits::{self, Attempt, DeviceToken},
+        limits::{self, DeviceToken, LoginAttempt},
         notices, remembered_devices,
         request_origin::RequestOrigin,
         token_issuer::{self, Tokens},
@@ -45,8 +45,8 @@ pub struct Authenticated<'a> {
     pub transport: Transport,
     /// The client.
     pub origin: &'a Origin,
-    /// The admitted attempt at a password, or [`Attempt::recognize`] where none was counted.
-    pub attempt: &'a Attempt,
+    /// The admitted attempt at a password, or [`LoginAttempt::recognize`] where none was counted.
+    pub attempt: &'a LoginAttempt,
     /// The token of the device that the client sent, if any: a challenge works for the same device only.
     pub device: Option<&'a DeviceToken>,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).

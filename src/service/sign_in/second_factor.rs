@@ -21,7 +21,7 @@ use crate::{
     service::{
         error::{ServiceError, from_store_errors},
         factors::{recovery_codes, totp},
-        limits::{self, Attempt, DeviceToken, FactorAttempt},
+        limits::{self, DeviceToken, FactorAttempt, LoginAttempt},
         one_time_tokens::{self, Claim},
         passkeys::{
             PasskeyError, PasskeyOptions,
@@ -163,7 +163,7 @@ async fn try_continue(
         return check_passkey(state, &open, input, credential.clone(), remember_device).await;
     }
     let account = &open.account;
-    let attempt = Attempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, account.id, input.origin.ip, input.device.as_ref()).await?;
     let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, input.origin.ip).await?;
     let now = state.clock.now();
     let found = match factor {
@@ -176,16 +176,16 @@ async fn try_continue(
         Ok(Some(matched)) => matched,
         Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
         Err(error) => {
-            factor_attempt.refund(state, false).await;
+            factor_attempt.refund(state).await;
             return Err(error.into());
         }
     };
     if !open.take(state).await? {
-        factor_attempt.refund(state, false).await;
+        factor_attempt.refund(state).await;
         return Err(SecondFactorError::InvalidChallenge);
     }
     match consume(state, account, &matched, &input.origin, now).await {
-        Ok(true) => factor_attempt.refund(state, true).await,
+        Ok(true) => factor_attempt.succeed(state).await,
         Ok(false) => {
             open.restore(state).await;
             return Err(wrong_code(state, account, factor, "code_used", &input.origin, now));
@@ -208,7 +208,7 @@ async fn finish_remembering(
     state: &AppState,
     open: &OpenChallenge,
     input: &Continuation,
-    attempt: Attempt,
+    attempt: LoginAttempt,
     shown: AuthenticationMethods,
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
@@ -237,7 +237,7 @@ pub async fn send_email_code(
     if !policy::methods(&state.config.factors, &open.account, &open.pending().proved).contains(&FactorKind::EmailCode) {
         return Err(SecondFactorError::EmailCodeNotOffered);
     }
-    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     Ok(email_code::send(state, &open, &attempt, origin).await?)
 }
 
@@ -273,7 +273,7 @@ async fn check_passkey(
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
-    let attempt = Attempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
+    let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     let signed_in = finish_remembering(state, open, input, attempt, verified.methods, remember_device).await?;
     state.sql.set_passkey_used_at(verified.passkey, state.clock.now()).await?;
     Ok(signed_in)
@@ -290,22 +290,22 @@ pub(in crate::service) async fn verify(
     origin: &Origin,
     device: Option<&DeviceToken>,
 ) -> Result<(), SecondFactorError> {
-    limits::second_factor(state, origin.ip).await?;
-    let attempt = Attempt::recognize(state, account.id, origin.ip, device).await?;
+    limits::check_second_factor(state, origin.ip).await?;
+    let attempt = LoginAttempt::recognize(state, account.id, origin.ip, device).await?;
     let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, origin.ip).await?;
     let now = state.clock.now();
     let matched = match find(state, account, factor, now).await {
         Ok(Some(matched)) => matched,
         Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
         Err(error) => {
-            factor_attempt.refund(state, false).await;
+            factor_attempt.refund(state).await;
             return Err(error.into());
         }
     };
     if !consume(state, account, &matched, origin, now).await? {
         return Err(wrong_code(state, account, factor, "code_used", origin, now));
     }
-    factor_attempt.refund(state, true).await;
+    factor_attempt.succeed(state).await;
     Ok(())
 }
 
@@ -315,7 +315,7 @@ pub(super) async fn open(
     input: &Continuation,
     purpose: ChallengePurpose,
 ) -> Result<OpenChallenge, SecondFactorError> {
-    limits::second_factor(state, input.origin.ip).await?;
+    limits::check_second_factor(state, input.origin.ip).await?;
     let open = challenge::open(state, &input.challenge, purpose, input.device.as_ref()).await?;
     let open = open.ok_or(SecondFactorError::InvalidChallenge)?;
     match (open.pending().transport, input.accepted) {
@@ -333,7 +333,7 @@ pub(super) async fn finish(
     open: &OpenChallenge,
     account: Account,
     input: &Continuation,
-    attempt: &Attempt,
+    attempt: &LoginAttempt,
     shown: AuthenticationMethods,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let pending = open.pending();
