@@ -12,7 +12,7 @@ use crate::{
 /// Why no token was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientTokenError {
-    /// The requested scopes are malformed, or not among the client's own.
+    /// The requested scopes are malformed, or the client does not have all of them.
     #[error("the client may not have these scopes")]
     InvalidScope,
     /// See [`ServiceError`].

@@ -1,4 +1,4 @@
-//! The apps that may sign the owner of an account in: lists them with their consents, and withdraws a consent.
+//! The apps to which the owner of an account signs in: lists them with their consents, and withdraws a consent.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub struct AuthorizedApp {
     pub client_id: String,
     /// The app's name; the `client_id` if it has none, or is no longer registered.
     pub name: String,
-    /// The consent of the owner; none for an app that does not ask.
+    /// The consent of the owner; `None` for an app that does not ask for consent.
     pub consent: Option<Consent>,
     /// The live sessions of the app, oldest first.
     pub sessions: Vec<Session>,
@@ -50,7 +50,7 @@ impl AuthorizedApp {
     }
 }
 
-/// The id of the client with this `client_id`, under which consents and sessions are kept. None if no client can have this
+/// The id under which the consents and sessions of the client with this `client_id` are stored. `None` if no client can have this
 /// `client_id`.
 pub fn id_of(client_id: &str) -> Option<ClientId> {
     match ClientRegistry::dynamic_source(client_id) {
@@ -59,7 +59,7 @@ pub fn id_of(client_id: &str) -> Option<ClientId> {
     }
 }
 
-/// The apps of the caller's account, by `client_id`: those with a consent or a live session.
+/// The apps of the caller's account that have a consent or a live session, sorted by `client_id`.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -86,7 +86,7 @@ pub async fn apps(state: &AppState, caller: &AccessClaims) -> Result<Vec<Authori
         if settings.initiate_login_uri.is_none() {
             continue;
         }
-        // The hint is in the app's logs: only an app that may know the address gets it.
+        // The URL contains the e-mail address (`login_hint`), and reaches the app's logs. Only an app with the scope `email` gets the address.
         if app.has_email_scope() && account.is_none() {
             account = state.sql.account(caller.sub).await?;
         }
@@ -108,7 +108,7 @@ pub async fn revoke(
     ip: Option<IpAddr>,
 ) -> Result<bool, ServiceError> {
     let now = state.clock.now();
-    // The consent is deleted first, so that a code that is exchanged meanwhile is refused, or its session is found below.
+    // The consent is deleted first. A code that is exchanged at the same time is then refused, or its session is found below.
     let mut found = state.sql.delete_consent(caller.sub, client, now).await?;
     for session in state.redis.sessions.list(caller.sub, now).await? {
         if session.client.as_ref().is_none_or(|grant| grant.client_id != client.as_str()) {

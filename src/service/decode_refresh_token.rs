@@ -1,4 +1,4 @@
-//! Decodes a presented refresh token, and distinguishes an invalid one from one under a secret that only other nodes have.
+//! Decodes a presented refresh token. Distinguishes an invalid token from one under a secret that only other nodes have.
 
 use std::time::Duration;
 
@@ -8,12 +8,14 @@ use crate::{
     state::AppState,
 };
 
+/// How long a client waits before a retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Decodes a refresh token; `None` if it is invalid.
 ///
-/// While the secret is changed node by node, a node with the old secret can't verify tokens under the new one. It then
-/// answers "try again" instead of "sign in again", to forged tokens too. Malformed tokens are always invalid.
+/// While the secret is changed node by node, a node with the old secret can't verify tokens under the new one. It then returns an error
+/// that asks for a retry, instead of one that asks the user to sign in again. Forged tokens get the same error. Malformed tokens are
+/// always invalid.
 ///
 /// # Errors
 /// [`ServiceError::Unavailable`] while another node uses a secret that this node does not have.

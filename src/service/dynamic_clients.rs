@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// The time for which a client is kept after its last consent, a withdrawn one included.
+/// How long a client is kept after an account last allowed it, if its consents have been withdrawn.
 const RETENTION: Duration = Duration::from_hours(24);
 
 /// The interval of [`run_pruning`].
 const INTERVAL: Duration = Duration::from_hours(1);
 
-/// Deletes dynamic clients that no account has allowed for `RETENTION`. Returns their number.
+/// Deletes dynamic clients without a consent that no account has allowed within the last 24 hours. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]

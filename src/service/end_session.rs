@@ -1,4 +1,4 @@
-//! Signs a user out at the request of an app, which redirects the browser here (OpenID Connect RP-Initiated Logout 1.0).
+//! Signs a user out at the request of an app, which redirects the browser to Latchkey (OpenID Connect RP-Initiated Logout 1.0).
 
 use std::net::IpAddr;
 
@@ -24,8 +24,8 @@ pub struct EndSession {
     pub id_token_hint: Option<String>,
     /// The `client_id`.
     pub client_id: Option<String>,
-    /// Where the browser goes afterwards: one of the client's registered URIs. A client without registration needs the consent of the
-    /// browser's user.
+    /// Where the browser goes afterwards: one of the client's registered URIs. A client that no operator has registered also needs the
+    /// consent of the browser's user.
     pub post_logout_redirect_uri: Option<String>,
     /// The parameter `state` of the redirect to the client.
     pub state: Option<String>,
@@ -38,8 +38,8 @@ pub struct EndSession {
 pub enum EndSessionOutcome {
     /// The user is signed out. The browser goes to the client, or, without a URI, to a page of Latchkey.
     SignedOut(Option<String>),
-    /// The user has to confirm, because the request does not prove that it comes from an app of the user (section 2). Otherwise a page of
-    /// another site could sign the user out.
+    /// The user has to confirm, because the request does not prove that it comes from an app of the user (section 2). Without the
+    /// confirmation, a page of another site could sign the user out.
     Confirm,
 }
 
@@ -47,7 +47,7 @@ pub enum EndSessionOutcome {
 #[derive(Debug, thiserror::Error)]
 pub enum EndSessionError {
     /// The hint is not an ID token of this issuer, or was issued to another client than `client_id`.
-    #[error("id_token_hint is no ID token of this issuer and client")]
+    #[error("id_token_hint is not an ID token of this issuer and client")]
     Hint,
     /// The client is unknown.
     #[error("the client is unknown")]
@@ -62,8 +62,8 @@ pub enum EndSessionError {
 
 from_store_errors!(EndSessionError: crate::store::redis::RedisError, crate::state::error::StateError);
 
-/// Signs a browser out: its session ends, and so do the sessions of the apps beneath it, unless `offline_access` was granted. Without a
-/// hint that names the browser's user, the user confirms first.
+/// Signs a browser out. Its session ends, and so do the app sessions beneath it, except those with `offline_access`. Without a hint that
+/// names the browser's user, the user confirms first.
 ///
 /// # Errors
 /// [`EndSessionError`]
@@ -105,15 +105,17 @@ pub async fn end_session(
             }
             browser_session::end(state, browser, ip).await?;
         }
-        (None, Some(hint)) => end_grant(state, hint.sub, hint.sid, ip).await?,
+        (None, Some(hint)) => end_tree_of_app_session(state, hint.sub, hint.sid, ip).await?,
         (None, None) => {}
     }
     Ok(EndSessionOutcome::SignedOut(target))
 }
 
 /// Whether an ID token belongs to an app session beneath the browser's session, or to an app session of the same user that outlives the
-/// browser's (`offline_access`). An app may revoke its tokens before it redirects the browser here. If the app session has ended, the ID
-/// token must therefore be newer than the browser's session: an older one may have leaked, and needs the user's confirmation.
+/// browser's (`offline_access`).
+///
+/// An app may revoke its tokens before it redirects the browser, so the app session may have ended. The ID token must then be newer
+/// than the browser's session: an older one may have leaked, and needs the user's confirmation.
 async fn hint_matches_browser(
     state: &AppState,
     browser: &BrowserSession,
@@ -129,9 +131,9 @@ async fn hint_matches_browser(
     })
 }
 
-/// Ends the browser session that an app session belongs to, and all app sessions beneath it. If the browser session has ended already,
-/// ends the app session alone. An app session without a browser session (`offline_access`) continues.
-async fn end_grant(
+/// Ends the browser session that an app session belongs to, and all app sessions beneath it. Ends only the app session if the browser
+/// session has already ended. An app session without a browser session (`offline_access`) continues.
+async fn end_tree_of_app_session(
     state: &AppState,
     account: AccountId,
     session: SessionId,
@@ -151,6 +153,7 @@ async fn end_grant(
     Ok(())
 }
 
+/// Adds the parameter `state` to a URI.
 fn with_state(uri: &str, state: Option<&str>) -> String {
     match (state, url::Url::parse(uri)) {
         (Some(state), Ok(mut url)) => {

@@ -14,12 +14,12 @@ use crate::{
 /// A use case failed for a reason that is not its caller's input.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// A dependency does not answer. Whether a change was made is unknown; repeating the request is safe.
+    /// A dependency does not answer. It is unknown whether a change was made. Repeating the request is safe.
     #[error("{dependency} is unavailable: {source}")]
     Unavailable {
-        /// The dependency: `redis`, `database`, `mail`, `account` or `client's key set`.
+        /// The dependency: `redis`, `database`, `mail`, `account` (it changed too often), `client's key set` or `token key`.
         dependency: &'static str,
-        /// When to retry.
+        /// How long to wait before a retry.
         retry_after: Duration,
         /// The cause, for the log.
         source: anyhow::Error,
@@ -27,7 +27,7 @@ pub enum ServiceError {
     /// The queue of the password threads is full; nothing was done. Carries no cause: under a flood this error is frequent.
     #[error("the queue of the password threads is full")]
     Busy {
-        /// When to retry.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
     /// The caller's authentication is too long ago or too weak; nothing was done.
@@ -53,9 +53,10 @@ impl ServiceError {
     }
 }
 
+/// How long a client waits for Redis or the database before a retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// A full outbox takes longer to empty.
+/// How long a client waits for a full outbox before a retry.
 const MAIL_RETRY_AFTER: Duration = Duration::from_secs(30);
 
 impl From<RedisError> for ServiceError {
@@ -122,7 +123,7 @@ impl From<EncodeError> for ServiceError {
     }
 }
 
-/// Implements the conversions of store errors into the variant `Service` of a use case's error, so that `?` takes them.
+/// Implements the conversions of store errors into the variant `Service` of a use case's error, so that `?` converts them.
 macro_rules! from_store_errors {
     ($error:ty) => {
         $crate::service::error::from_store_errors!($error: $crate::store::redis::RedisError, $crate::store::sql::SqlError);

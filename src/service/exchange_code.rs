@@ -34,7 +34,8 @@ pub struct CodeExchange {
     /// The PKCE verifier; none if the authorization request had no challenge. A verifier without a challenge is refused (RFC 9700,
     /// section 4.8.2).
     pub code_verifier: Option<SecretText>,
-    /// The only resource of the authorization request that the access token is for; none for all of them (RFC 8707, section 2.2).
+    /// The resource that the access token is for, one of those of the authorization request; `None` for all of them (RFC 8707,
+    /// section 2.2).
     pub resource: Option<String>,
 }
 
@@ -63,9 +64,9 @@ pub async fn exchange_code(
     state: &AppState,
     client: &Client,
     input: CodeExchange,
-    from: &Origin,
+    origin: &Origin,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
-    limits::check_refresh_by_address(state, from.ip)?;
+    limits::check_refresh_by_address(state, origin.ip)?;
     let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
     let challenge = match &input.code_verifier {
         None => String::new(),
@@ -79,12 +80,12 @@ pub async fn exchange_code(
         digest: code.digest(),
         binding: binding(client.id.as_str(), &input.redirect_uri, &challenge),
         session: state.entropy.session_id(),
-        origin: UseOrigin { tag: state.origin_tags.tag(from.ip, from.user_agent.as_deref()), ip: from.ip },
+        origin: UseOrigin { tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()), ip: origin.ip },
         idle_timeout: settings.idle_timeout,
         absolute_timeout: settings.absolute_timeout,
         max_per_account: settings.max_per_account,
     };
-    let audit = |event| Entry::new(now, event).account(code.account).client(client.id.clone()).from(from.ip);
+    let new_entry = |event| Entry::new(now, event).account(code.account).client(client.id.clone()).from(origin.ip);
     let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
         Exchanged::Created { grant, payload, evicted } => {
             for ended in evicted {
@@ -95,7 +96,8 @@ pub async fn exchange_code(
         }
         Exchanged::Reused { ended } => {
             tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
-            let mut entry = audit(AuditEvent::CodeReuse).refused("used_before").by(Actor::Client(client.id.clone()));
+            let mut entry =
+                new_entry(AuditEvent::CodeReuse).refused("used_before").by(Actor::Client(client.id.clone()));
             entry.facts.session = ended;
             state.audit.record(entry);
             return Err(ExchangeCodeError::InvalidCode);
@@ -103,10 +105,10 @@ pub async fn exchange_code(
         Exchanged::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    // The session now exists, so an error from here on must revoke it.
+    // The session exists now. If no tokens are issued, it must end.
     match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
-            state.audit.record(audit(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
+            state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
             Ok(issued)
         }
         Err(error) => {
@@ -133,7 +135,7 @@ async fn issue_tokens(
         return Err(ExchangeCodeError::InvalidCode);
     }
     if let Some(resource) = input.resource.as_deref() {
-        narrow(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
+        restrict_to_resource(state, &mut grant, resource).ok_or(ExchangeCodeError::InvalidTarget)?;
     }
     set_public_client_id(&mut grant, client);
     let tokens = token_issuer::issue(state, &grant, now)?;
@@ -150,8 +152,8 @@ pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
     }
 }
 
-/// Narrows the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
-pub(super) fn narrow(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
+/// Restricts the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
+pub(super) fn restrict_to_resource(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
     let named = named_resource(&client.audiences, resource)?.clone();
     client.audiences.retain(|audience| *audience == named || *audience == state.config.issuer);

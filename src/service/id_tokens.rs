@@ -61,7 +61,7 @@ pub(super) async fn user_claims(
     if profile {
         reveal_profile(&mut claims, &account, state.sql.profile(account.id).await?);
     }
-    // An account that lost its unverified address to another one has none.
+    // An account has no address if another account has verified its address.
     if email && !account.email.as_str().is_empty() {
         claims.email = Some(account.email.as_str().to_owned());
         claims.email_verified = Some(account.email_verified);

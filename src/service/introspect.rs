@@ -31,9 +31,10 @@ pub enum Introspection {
     /// The token is invalid or expired, its session has ended, its account's claims have changed, or it is for none of the
     /// client's audiences; the client can't tell which.
     Inactive,
-    /// The access token of a live session, and the user's current authentication if the token names another one.
+    /// The access token of a live session, and the user's current authentication if the token names an older one.
     Session(Arc<VerifiedToken>, Option<Authentication>),
-    /// The access token of an app's live session, for another service, and the user's current authentication as above.
+    /// The access token of an app's live session, for another service, and the user's current authentication if the token names an
+    /// older one.
     App(Arc<VerifiedToken>, Option<Authentication>),
     /// The access token of an enabled service client.
     Client(Arc<VerifiedToken<ClientClaims>>),
@@ -81,7 +82,8 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
 }
 
-/// None if the session has ended; otherwise the user's current authentication if the token names another one.
+/// Returns `None` if the session has ended. Otherwise the inner value is the user's current authentication, if the token names an older
+/// one.
 async fn current_authentication(
     state: &AppState,
     verified: &VerifiedToken,
@@ -94,18 +96,18 @@ async fn current_authentication(
     if !live.is_some_and(|live| live.stepped_up) {
         return Ok(Some(None));
     }
-    // The token may be older than the step-up.
+    // The session has been stepped up, perhaps after the token was issued.
     let found = state.redis.sessions.authentications(verified.sub, verified.sid).await?;
     let ttl = state.config.factors.step_up_ttl;
     Ok(found.map(|(sign_in, step_up)| Some(sign_in.with_step_up(step_up, ttl, now))))
 }
 
-/// The decision to answer a service client's introspection of a session's access token, kept for an identical request.
+/// The decision that a service client may introspect a session's access token. Kept for identical requests, and rechecked for each.
 #[derive(Debug)]
 pub struct CachedDecision {
     client: ClientId,
     secret: ClientSecretHash,
-    /// Expires when the verified token is evicted from its cache.
+    /// The token. The decision expires when the verified token is evicted from its cache.
     token: Weak<VerifiedToken>,
 }
 
@@ -117,8 +119,8 @@ impl CachedDecision {
     }
 }
 
-/// Whether a cached decision still holds: the client is enabled with the same secret and audience, the token and its key are
-/// valid, and the session is cached as live with the claims of the token. If not, the endpoint introspects the token.
+/// Whether a cached decision still holds. The client must be enabled with the same secret and audience, the token and its key must be
+/// valid, and the session must be cached as live with the claims of the token. Otherwise the endpoint introspects the token.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.

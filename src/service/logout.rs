@@ -1,4 +1,4 @@
-//! Signs a user out: every session whose genuine credential is presented ends, on every node, before the answer (I3).
+//! Signs a user out: ends the session of each genuine credential on every node before the response is sent (I3).
 
 use std::net::IpAddr;
 
@@ -56,12 +56,12 @@ pub enum LogoutError {
 
 from_store_errors!(LogoutError);
 
-/// Ends the session of each credential in `input` that this service issued: of a refresh token, of a valid access token,
-/// and of one that has expired. Ending a session that has already ended is no error, so that a sign-out can be repeated. An
-/// invalid credential does not keep the others from ending their sessions.
+/// Ends the session of each credential in `input` that this service issued, expired access tokens included. A session that has already
+/// ended is not an error, so that a sign-out can be repeated. An invalid credential does not keep the others from ending their
+/// sessions.
 ///
 /// # Errors
-/// [`LogoutError`]: if one of several sessions can't be ended because Redis does not answer, the others end all the same.
+/// [`LogoutError`]. If Redis does not answer for one of several sessions, the others still end.
 pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcome, LogoutError> {
     let LogoutInput { bearer, body_token, cookie, ip } = input;
     let mut presented = 0;
@@ -84,7 +84,7 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     let genuine = sessions.len();
     sessions.sort_unstable();
     sessions.dedup();
-    let endings = sessions.into_iter().map(|(account, session)| end(state, account, session, ip));
+    let endings = sessions.into_iter().map(|(account, session)| end_one(state, account, session, ip));
     let mut ended = 0;
     for outcome in join_all(endings).await {
         match outcome {
@@ -96,7 +96,8 @@ pub async fn logout(state: &AppState, input: LogoutInput) -> Result<LogoutOutcom
     failure.map_or(Ok(LogoutOutcome { presented, genuine, ended }), Err)
 }
 
-async fn end(
+/// Ends a session. Returns whether it was live.
+async fn end_one(
     state: &AppState,
     account: AccountId,
     session: SessionId,

@@ -1,6 +1,7 @@
 //! The use cases, one per file: `async fn(&AppState, Input) -> Result<Output, Error>`.
 //!
-//! A use case decides. The stores act, each in one atomic step; `http` and `cli` translate.
+//! A use case makes the decisions. It calls the stores, whose operations are one atomic step each. `http` and `cli` translate requests
+//! and results.
 
 mod account_mail;
 pub mod accounts;

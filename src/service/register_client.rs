@@ -27,10 +27,10 @@ pub struct RegisteredApp {
 /// Why an app was not registered.
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterClientError {
-    /// Apps can't register themselves.
+    /// Apps can't register themselves (`dynamic_clients.registration`).
     #[error("dynamic_clients.registration is off")]
     Off,
-    /// The metadata are refused.
+    /// The metadata is refused.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
     /// See [`ServiceError`].
@@ -38,7 +38,7 @@ pub enum RegisterClientError {
     Service(#[from] ServiceError),
 }
 
-/// Registers an app with these metadata (RFC 7591, section 2).
+/// Registers an app with this metadata (RFC 7591, section 2).
 ///
 /// # Errors
 /// [`RegisterClientError`]

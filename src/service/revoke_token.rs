@@ -15,8 +15,8 @@ use crate::{
 
 /// Ends the session of a refresh token or an access token, for the token's holder or for a service client.
 ///
-/// Does nothing, and answers alike, for an invalid token, a token whose session has ended (RFC 7009, section 2.2), the token of a service
-/// client, and a token for none of the calling client's audiences. The response therefore does not reveal whether a token is genuine.
+/// Does nothing for an invalid token, a token whose session has ended (RFC 7009, section 2.2), the token of a service client, and a token
+/// for none of the calling client's audiences. The result is the same in all cases, so it does not reveal whether a token is genuine.
 ///
 /// # Errors
 /// [`ServiceError`]

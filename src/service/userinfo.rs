@@ -21,8 +21,8 @@ pub enum UserInfoError {
     Authenticate(#[from] AuthenticateError),
 }
 
-/// Returns the account of an access token with the scope `openid`, and the claims that its other scopes reveal. The session must be live,
-/// and the client enabled.
+/// Returns the account of an access token with the scope `openid`, and the claims that the token's other scopes reveal. The session must
+/// be live, and the client enabled.
 ///
 /// # Errors
 /// [`UserInfoError`]

@@ -7,9 +7,10 @@ use crate::{
     state::AppState,
 };
 
-/// Verifies the access token of a live session or of an enabled service client, for the audience `token.audience`. A session
-/// whose end was confirmed has ended on every node (I3), and a change of claims that was confirmed applies on every node (I16); a
-/// disabled client is refused within seconds.
+/// Verifies the access token of a live session or of an enabled service client, for the audience `token.audience`.
+///
+/// Once the end of a session has been answered, every node refuses its tokens (I3). Once a change of claims has been answered, every node
+/// refuses the older tokens (I16). A disabled client is refused within seconds.
 ///
 /// # Errors
 /// [`AuthenticateError`]
@@ -21,7 +22,7 @@ pub async fn verify(state: &AppState, token: &str) -> Result<IssuedToken, Authen
             check_session(session, state.redis.sessions.liveness(session.sub, session.sid, now).await?)?;
             true
         }
-        // The token is for another service: the proxies in front of this one must refuse it.
+        // An app's token is for other services, not for those behind the proxy.
         IssuedToken::App(_) => false,
         IssuedToken::Client(client) => {
             client.aud.contains(&state.config.token.audience) && state.clients.find(&client.client_id).await?.is_some()

@@ -17,9 +17,9 @@ use crate::{
 /// The stage of an authorization request.
 #[derive(Clone, Copy)]
 pub(super) enum RequestStage {
-    /// A new request of a browser at this address. Fetching the client's document counts against the limits of the address.
+    /// A new request of a browser at this address. A fetch of the client's document counts against the rate limits of the address.
     New(Option<IpAddr>),
-    /// Continued from one of the pages: the client was found before.
+    /// A stored request that continues after a page of Latchkey: the client was found before.
     Continued,
 }
 
@@ -53,9 +53,9 @@ pub(super) async fn is_known(
     }
 }
 
-/// Whether this browser may be redirected to the client without an action of its user. Anyone can describe a client that redirects
-/// users of this service to a page of an attacker (RFC 9700, section 4.11.2). A loopback address or a scheme of its own leads to the
-/// user's device.
+/// Whether this browser may be redirected to the client without an action of its user. Anyone can publish the metadata of a client, so an
+/// unknown client may redirect users to a page of an attacker (RFC 9700, section 4.11.2). A URI with a loopback address or a scheme
+/// of the app's own is allowed, because it leads to the user's device.
 pub(crate) async fn may_redirect(
     state: &AppState,
     client: &Client,
@@ -65,7 +65,7 @@ pub(crate) async fn may_redirect(
     Ok(!is_owned_by_a_server(uri) || is_known(state, client, browser).await?)
 }
 
-/// Finds a client that no operator has registered. Unlike at other endpoints, it is found before an account has allowed it.
+/// Finds a client that no operator has registered. Other endpoints find such a client only once an account has allowed it.
 async fn find_dynamic(
     state: &AppState,
     client_id: &str,
@@ -96,8 +96,8 @@ async fn find_dynamic(
     Ok(found)
 }
 
-/// The reason that the page shows. The cause of a failed fetch is in the log only: the page must not reveal which hosts the service
-/// can reach.
+/// Returns the reason that the page shows. The cause of a failed fetch is only in the log: the page must not reveal which hosts the
+/// service can reach.
 fn untrusted(error: DocumentError) -> UntrustedRequest {
     UntrustedRequest::ClientDocument(match error {
         DocumentError::Fetch(_) => "it can't be fetched",

@@ -20,7 +20,7 @@ pub enum AuthorizationError {
     UnsupportedResponseType,
     /// The client has none of the requested scopes.
     InvalidScope,
-    /// A resource is malformed, or not among the client's.
+    /// A resource is malformed, or not among the client's audiences.
     InvalidTarget,
     /// `prompt=none`, and the user would have to authenticate.
     LoginRequired,
@@ -28,11 +28,11 @@ pub enum AuthorizationError {
     AccountSelectionRequired,
     /// `prompt=none`, and the user would have to consent.
     ConsentRequired,
-    /// The user can't reach the requested level.
+    /// The user can't authenticate at the requested level.
     UnmetAuthenticationRequirements,
-    /// Request objects are not supported.
+    /// Request objects (`request`) are not supported.
     RequestNotSupported,
-    /// Request objects are not supported.
+    /// Request objects by reference (`request_uri`) are not supported.
     RequestUriNotSupported,
     /// Registration by the parameter `registration` is not supported.
     RegistrationNotSupported,
@@ -65,7 +65,7 @@ impl AuthorizationError {
             Self::UnauthorizedClient => "The client may not use the authorization_code grant.",
             Self::AccessDenied => "The user has refused.",
             Self::UnsupportedResponseType => "The only supported response_type is code.",
-            Self::InvalidScope => "The client may have none of these scopes, or they are too many.",
+            Self::InvalidScope => "The client may not have any of these scopes, or there are too many.",
             Self::InvalidTarget => "A resource is not an absolute URI, or not among the client's audiences.",
             Self::LoginRequired => "The user has to authenticate.",
             Self::AccountSelectionRequired => "The user has to choose an account.",
@@ -79,11 +79,11 @@ impl AuthorizationError {
 
     /// The error response for the client of a request.
     pub fn response(self, state: &AppState, request: &AuthorizationRequest) -> AuthorizationResponse {
-        self.respond(state, &request.redirect_uri, request.response_mode, request.state.clone())
+        self.response_to_uri(state, &request.redirect_uri, request.response_mode, request.state.clone())
     }
 
     /// The error response for a trusted redirect URI.
-    pub(super) fn respond(
+    pub(super) fn response_to_uri(
         self,
         state: &AppState,
         redirect_uri: &str,
@@ -137,11 +137,11 @@ pub enum AuthorizeError {
     #[error("the account has allowed too many apps that are not registered")]
     TooManyApps,
     /// The request is refused with an error response for the client.
-    #[error("refused, with an error for the client")]
+    #[error("the request is refused with an error response for the client")]
     Refused(Box<AuthorizationResponse>),
-    /// As `Refused`, but the client is dynamic and the browser's user has not allowed it: a page shows the error, with a link to the
-    /// client (RFC 9700, section 4.11.2).
-    #[error("refused, with an error for a client that the user has not allowed")]
+    /// The request is refused with an error response for a dynamic client that the browser's user has not allowed. A page shows the error,
+    /// with a link to the client (RFC 9700, section 4.11.2).
+    #[error("the request is refused with an error response for a client that the user has not allowed")]
     Unconfirmed(Box<AuthorizationResponse>),
     /// See [`ServiceError`].
     #[error(transparent)]

@@ -22,7 +22,7 @@ use crate::{
 /// How long a code is valid (RFC 6749, section 4.1.2, recommends at most ten minutes).
 pub(crate) const CODE_TTL: Duration = Duration::from_secs(60);
 
-/// The data that the token endpoint needs beside the session.
+/// The data of a code that the token endpoint needs and that the session does not have.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CodePayload {
     /// The parameter `nonce`.
@@ -40,6 +40,7 @@ pub(crate) fn binding(client_id: &str, redirect_uri: &str, code_challenge: &str)
     bytes
 }
 
+/// Issues a code for the user of the browser's session. Returns the response for the client.
 pub(super) async fn issue(
     state: &AppState,
     request: &AuthorizationRequest,
@@ -51,7 +52,7 @@ pub(super) async fn issue(
     let code = AuthorizationCode::generate(&state.entropy, session.account);
     let payload = CodePayload { nonce: request.nonce.clone(), resources: request.resources.clone() };
     let payload = serde_json::to_string(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
-    let new = NewCode {
+    let new_code = NewCode {
         account: session.account,
         digest: code.digest(),
         binding: binding(client.id.as_str(), &request.redirect_uri, &request.code_challenge),
@@ -62,7 +63,7 @@ pub(super) async fn issue(
         payload: &payload,
         expires_at: now + CODE_TTL,
     };
-    state.redis.authorizations.put_code(&new, now).await?;
+    state.redis.authorizations.put_code(&new_code, now).await?;
     let entry = Entry::new(now, AuditEvent::CodeIssued).account(session.account).session(session.id);
     let entry = entry.client(client.id.clone()).detail(request.scope.clone()).by(Actor::Account);
     state.audit.record(entry.from(origin.ip));

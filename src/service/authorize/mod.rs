@@ -5,11 +5,11 @@
 //! The page gets the handle as its parameter `request` and
 //!
 //! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing;
-//! 2. lets the user complete that step: sign in (`service::browser_session`), confirm the account ([`select_account`]), consent ([`consent`]) or
-//!    refuse ([`deny`], whose response it sends as `/oauth2/authorize` does);
+//! 2. lets the user complete that step: sign in (`service::browser_session`), confirm the account ([`select_account`]) or consent
+//!    ([`consent`]). If the user refuses, it calls [`deny`] and sends the response to the client as `/oauth2/authorize` does;
 //! 3. sends the browser to `/oauth2/authorize?request=HANDLE`, which checks everything again and shows the next page or responds.
 //!
-//! A request waits for [`REQUEST_TTL`] in Redis. Its handle authorizes nothing: each step is decided by the browser's session.
+//! A request waits in Redis for at most [`REQUEST_TTL`]. Its handle authorizes nothing: the browser's session decides each step.
 
 mod client;
 mod error;
@@ -47,11 +47,11 @@ pub const REQUEST_TTL: Duration = Duration::from_mins(10);
 /// The step that is missing before a client gets its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuthorizeStep {
-    /// The browser has no session: sign in.
+    /// The browser has no session: the user has to sign in.
     SignIn,
-    /// The browser's session is older than the client accepts: its user authenticates again.
+    /// The authentication of the browser's session is older than the client accepts: the user has to authenticate again.
     Reauthenticate,
-    /// The browser's session has a lower level than the client accepts.
+    /// The browser's session has a lower authentication level than the client accepts. Carries the level that is needed.
     StepUp(Acr),
     /// The user has to consent to the requested scopes and resources.
     Consent,
@@ -70,9 +70,9 @@ pub struct PendingAuthorization {
     pub client: Arc<Client>,
     /// The request.
     pub request: AuthorizationRequest,
-    /// The resources that the client's tokens would be for (RFC 8707), without the issuer.
+    /// The audiences of the client's tokens (RFC 8707), without the issuer.
     pub resources: SpaceSeparated,
-    /// The missing step; none if nothing is missing, and the browser can go to `/oauth2/authorize`.
+    /// The missing step; `None` if no step is missing and the browser can go to `/oauth2/authorize`.
     pub step: Option<AuthorizeStep>,
 }
 
@@ -87,7 +87,7 @@ pub enum AuthorizeOutcome {
         step: AuthorizeStep,
         /// The parameter `request` of the page.
         handle: RequestHandle,
-        /// The parameter `ui_locales` of the page: the languages that the user chose on a page before, or those of the request.
+        /// The parameter `ui_locales` of the page: the languages that the user chose on an earlier page, or those of the request.
         ui_locales: Option<String>,
     },
 }
@@ -127,7 +127,7 @@ pub async fn authorize(
         return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await?, ui_locales });
     }
     let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
-    // If several tabs return with the same handle, one of them gets the code.
+    // If several tabs return with the same handle, only one of them gets the code.
     if let Some(handle) = &handle
         && !state.redis.authorizations.remove_request(handle.digest()).await?
     {
@@ -192,7 +192,8 @@ pub async fn consent(state: &AppState, handle: &RequestHandle, browser: &Browser
         None => state.sql.add_consent(account, &client.id, allowed, now).await?,
         Some(dynamic) => allow_dynamic(state, account, &client, dynamic, allowed).await?,
     }
-    // A recovery of the account ends its sessions before it commits: one that ran meanwhile did not see this consent (I13).
+    // A recovery of the account deletes its consents and ends its sessions. If this session has ended, a recovery at the same time may have
+    // missed this consent, so it is deleted here (I13).
     if state.redis.sessions.find(account, browser.session.id, now).await?.is_none() {
         state.sql.delete_consent(account, &client.id, now).await?;
     }
@@ -242,7 +243,7 @@ async fn load(state: &AppState, handle: &RequestHandle) -> Result<(Authorization
     Ok((request, client))
 }
 
-/// Stores a request until [`REQUEST_TTL`] after it was made. Returns its handle.
+/// Stores a request until [`REQUEST_TTL`] after its creation. Returns its handle.
 async fn store(
     state: &AppState,
     handle: Option<RequestHandle>,
@@ -275,13 +276,14 @@ async fn missing_step(
         AuthorizeStep::SelectAccount => AuthorizationError::AccountSelectionRequired,
         _ => AuthorizationError::LoginRequired,
     };
-    // The app of a stranger must not learn whether the browser is signed in, and how.
+    // An app that the user has not allowed must not learn whether the browser is signed in, and at which level.
     if !is_known(state, client, browser).await? {
         error = AuthorizationError::LoginRequired;
     }
     Ok(Some(AuthorizeStep::Redirect(error.response(state, request))))
 }
 
+/// Returns the missing step, without regard to `prompt=none`.
 async fn find_missing_step(
     state: &AppState,
     request: &AuthorizationRequest,
@@ -294,7 +296,7 @@ async fn find_missing_step(
     };
     let now = state.clock.now();
     let authentication = session.authentication.with_step_up(session.step_up, state.config.factors.step_up_ttl, now);
-    // The user has authenticated because of this request.
+    // The user has authenticated since the app sent this request.
     let is_fresh = authentication.at >= request.created_at;
     if prompt.create && !is_fresh {
         return Ok(Some(AuthorizeStep::CreateAccount));
@@ -321,7 +323,7 @@ async fn find_missing_step(
     if request.consented == Some(session.id) {
         return Ok(None);
     }
-    // No operator has vetted a dynamic client, so its user consents each time.
+    // No operator has vetted a dynamic client. If another program could pose as it, the user consents each time.
     if prompt.consent || client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri) {
         return Ok(Some(AuthorizeStep::Consent));
     }
@@ -336,7 +338,8 @@ async fn find_missing_step(
     Ok(None)
 }
 
-/// Whether any program of the device could pose as the client: it is public, and no server owns its redirect URI (RFC 8252, section 8.6).
+/// Whether any program on the user's device could pose as the client: it is public, and no server owns its redirect URI (RFC 8252,
+/// section 8.6).
 fn is_impersonable(client: &Client, redirect_uri: &str) -> bool {
     client.kind == ClientKind::Public && !is_owned_by_a_server(redirect_uri)
 }

@@ -23,17 +23,17 @@ use crate::{
     store::redis::Authorizations,
 };
 
-/// The scopes that are granted only if they are requested.
+/// The scopes that are granted only if the request names them.
 const ON_REQUEST_ONLY: [&str; 2] = ["openid", "offline_access"];
 
-/// The longest value of a parameter that is stored.
+/// The longest value of a parameter, in bytes. Requests are stored in Redis.
 const MAX_VALUE: usize = 2048;
 
 /// The parameters of a request, in order. Names may be repeated, which is an error for all but `resource`.
 #[derive(Clone, Debug, Default)]
 pub struct Parameters(pub Vec<(String, String)>);
 
-/// A parameter is repeated that may occur only once.
+/// The error that a parameter occurs more than once.
 struct Repeated;
 
 impl Parameters {
@@ -46,12 +46,13 @@ impl Parameters {
         }
     }
 
+    /// All values of a parameter that are not empty.
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(it, value)| it == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// The handle of a stored request, with which a page of Latchkey returns the browser. A request object in the same parameter has another
-    /// form.
+    /// The handle of a stored request, which a page of Latchkey sends in the parameter `request`. A request object in the same parameter
+    /// (OpenID Connect Core 1.0, section 6.1) comes with other parameters, such as `client_id`.
     pub(super) fn handle(&self) -> Result<Option<RequestHandle>, UntrustedRequest> {
         let mut others = self.0.iter().filter(|(name, _)| name != "ui_locales");
         match (others.next(), others.next()) {
@@ -62,13 +63,13 @@ impl Parameters {
         }
     }
 
-    /// The languages of the pages.
+    /// The parameter `ui_locales`: the user's preferred languages.
     pub(super) fn ui_locales(&self) -> Option<&str> {
         self.single("ui_locales").ok().flatten()
     }
 }
 
-/// Validates a request.
+/// Validates a new request of a browser at `ip`. Returns the request and its client.
 pub(super) async fn validate(
     state: &AppState,
     parameters: &Parameters,
@@ -88,7 +89,7 @@ pub(super) async fn validate(
     match request {
         Ok(request) => Ok((request, client)),
         Err(error) => {
-            let response = Box::new(error.respond(state, redirect_uri, mode, client_state.map(str::to_owned)));
+            let response = Box::new(error.response_to_uri(state, redirect_uri, mode, client_state.map(str::to_owned)));
             let is_trusted = may_redirect(state, &client, redirect_uri, browser).await?;
             Err(if is_trusted { AuthorizeError::Refused(response) } else { AuthorizeError::Unconfirmed(response) })
         }
@@ -152,7 +153,7 @@ fn parse_request(
         None => 0,
         Some(text) => text.split(' ').filter_map(Acr::parse).map(Acr::level).min().unwrap_or(0),
     };
-    // No sign-in reaches this level yet (RFC 9470, section 5).
+    // No sign-in reaches a higher level yet (RFC 9470, section 5).
     if acr > Acr::Aal2.level() {
         return Err(Error::UnmetAuthenticationRequirements);
     }
@@ -160,7 +161,7 @@ fn parse_request(
         None => None,
         Some(token) => {
             let hint = state.tokens.verify_id_token_hint(token, state.clock.now());
-            Some(hint.ok_or(Error::InvalidRequest("id_token_hint is no ID token of this issuer."))?.sub)
+            Some(hint.ok_or(Error::InvalidRequest("id_token_hint is not an ID token of this issuer."))?.sub)
         }
     };
     let scope = scope(client, single("scope")?)?;
@@ -188,10 +189,11 @@ fn parse_request(
         selected: None,
         consented: None,
     };
+    // The record of a session in Redis has a maximum size.
     if Authorizations::fits(&grant_of(state, client, &request)) { Ok(request) } else { Err(Error::InvalidScope) }
 }
 
-/// The resources that the access tokens of a request would be for, which its user allows: the audiences of its grant but for the issuer.
+/// The resources for which the user of a request consents: the audiences of its access tokens without the issuer.
 pub(super) fn resources_of(
     state: &AppState,
     client: &Client,
@@ -202,7 +204,7 @@ pub(super) fn resources_of(
     SpaceSeparated::parse(resources).map_err(|error| ServiceError::Internal(error.into()))
 }
 
-/// The scopes of a request that the client may have. Others are ignored (OpenID Connect Core 1.0, section 3.1.2.1).
+/// The requested scopes that the client may have. Other scopes are ignored (OpenID Connect Core 1.0, section 3.1.2.1).
 fn scope(client: &Client, requested: Option<&str>) -> Result<SpaceSeparated, AuthorizationError> {
     let scope = match requested {
         None => {
@@ -231,12 +233,12 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
 /// Finds the audience that a resource parameter names. An empty path and `/` are equivalent (RFC 3986, section 6.2.3), and libraries
 /// write either.
 pub(crate) fn named_resource<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
-    let same = |audience: &&String| match resource.strip_suffix('/') {
+    let is_named = |audience: &&String| match resource.strip_suffix('/') {
         _ if *audience == resource => true,
-        Some(bare) => *audience == bare && is_origin(bare),
+        Some(without_slash) => *audience == without_slash && is_origin(without_slash),
         None => audience.strip_suffix('/') == Some(resource) && is_origin(resource),
     };
-    audiences.iter().find(same)
+    audiences.iter().find(is_named)
 }
 
 /// Whether a URL has no path, query or fragment.
@@ -244,12 +246,14 @@ fn is_origin(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| url.origin().ascii_serialization() == text)
 }
 
-/// The grant of a request. The audiences of its access tokens are the requested resources, or all audiences of the client if it requested
-/// none. With `openid`, or without any audience, the issuer is an audience too, for `/oauth2/userinfo`. A dynamic client gets only the
-/// resources that it names, so that one resource can't use the client's token at another.
+/// The grant of a request.
+///
+/// The audiences of its access tokens are the requested resources, or all audiences of the client if it requested none. A dynamic client
+/// gets only the resources that it names, so that one resource can't use the client's token at another. With `openid`, or without
+/// any audience, the issuer is an audience too, for `/oauth2/userinfo`.
 pub(super) fn grant_of(state: &AppState, client: &Client, request: &AuthorizationRequest) -> ClientGrant {
-    let by_default = request.resources.is_empty() && client.dynamic.is_none();
-    let mut audiences = if by_default { client.audiences.items().to_vec() } else { request.resources.clone() };
+    let uses_all = request.resources.is_empty() && client.dynamic.is_none();
+    let mut audiences = if uses_all { client.audiences.items().to_vec() } else { request.resources.clone() };
     if audiences.is_empty() || request.has_scope("openid") {
         audiences.push(state.config.issuer.clone());
     }
