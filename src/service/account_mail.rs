@@ -34,7 +34,7 @@ pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &Issued
     Challenge { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
 }
 
-/// The mail to the owner of an address that another person tries to use.
+/// The mail to the owner of an address that another person tried to use for an account.
 pub(super) fn address_taken(state: &AppState, origin: &RequestOrigin) -> MailData {
     let origin = action_origin(origin, state.clock.now());
     MailData::AddressTaken { origin, sign_in: state.config.mail.links.sign_in.clone() }
@@ -48,7 +48,7 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
         TokenPurpose::ChangeEmail => &links.confirm_address,
         TokenPurpose::ResetPassword => &links.reset_password,
         TokenPurpose::Invitation => &links.invitation,
-        // a mail of a second factor has a code, and no link
+        // A mail with a second factor has a code and no link: this template is not used for it.
         TokenPurpose::Login | TokenPurpose::SecondFactor => &links.sign_in_code,
         TokenPurpose::UndoEmailChange => &links.undo_address,
         TokenPurpose::SecureAccount => &links.not_me,

@@ -1,5 +1,5 @@
-//! Changes to an account by an operator. Each is one transaction on the locked row, with its row in the audit log; where
-//! sessions end or roles change, Redis is updated before the transaction commits (I5).
+//! Changes to an account by an operator. Each change is one transaction on the locked row, with its entry in the audit log. If sessions
+//! end or roles change, Redis is updated before the transaction commits (I5).
 
 use crate::{
     domain::{
@@ -45,8 +45,8 @@ pub enum ChangeAccountError {
 
 from_store_errors!(ChangeAccountError);
 
-/// Finds an account by its id, e-mail address or username. `id:`, `email:` and `username:` before the name say which of
-/// the three it is; without one of them a UUID is an id first and a username second.
+/// Finds an account by its id, e-mail address or username. The prefix `id:`, `email:` or `username:` selects one of the three. Without
+/// a prefix, a UUID is looked up as an id first and as a username second.
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
@@ -105,7 +105,7 @@ pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccount
     Ok(())
 }
 
-/// Deletes an account and ends its sessions. Returns the number of sessions ended. The id is never used again.
+/// Deletes an account and ends its sessions. Returns the number of sessions ended. The id is never reused.
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::Service`]
@@ -154,8 +154,8 @@ pub async fn change_roles(
     Ok(roles)
 }
 
-/// Changes the e-mail address of an account. Its sessions continue. The replaced address may be an attacker's: it gets a notice without
-/// an undo link, and the undo links of all other addresses than the new one stop working.
+/// Changes the e-mail address of an account. The account's sessions continue. The replaced address may be an attacker's, so it gets a
+/// notice without an undo link. All undo links stop working, except a link that restores the new address.
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::EmailTaken`], [`ChangeAccountError::Service`]
@@ -193,6 +193,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
+    // The operator set the password, not a mail, so a code by mail is a second factor again.
     change.suspend_email_code(false).await?;
     change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
@@ -207,7 +208,8 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     Ok(ended)
 }
 
-/// Stores the roles and the other claims of a locked account in Redis, under the version of its claims that Redis then has.
+/// Stores the roles and the other claims of a locked account in Redis. Redis may raise the version of the claims; stores that version in
+/// the account.
 pub(super) async fn store_claims(
     state: &AppState,
     change: &mut AccountChange,
@@ -221,9 +223,10 @@ pub(super) async fn store_claims(
     Ok(change.set_claims_version(version).await?)
 }
 
-/// Resynchronizes Redis with the database after a change that is in Redis only, because its transaction failed to commit. Raises the
-/// epoch, because otherwise the account could not log in until the change expires in Redis, and writes the database's roles to Redis.
-/// Does nothing if the account has another epoch than `stale`, at which Redis refused a login.
+/// Resynchronizes Redis with the database after a change that is in Redis only, because its transaction failed to commit.
+///
+/// Raises the epoch, because the account could otherwise not log in until the change expires in Redis. Also writes the database's roles to
+/// Redis. `stale` is the epoch at which Redis refused a login. Does nothing if the account has another epoch by now.
 pub(super) async fn resync(state: &AppState, account: AccountId, stale: Epoch) -> Result<(), ServiceError> {
     let change = state.sql.change_account(account).await?;
     let Some(mut change) = change.filter(|change| change.account.epoch == stale) else { return Ok(()) };
@@ -234,6 +237,7 @@ pub(super) async fn resync(state: &AppState, account: AccountId, stale: Epoch) -
     Ok(change.commit().await?)
 }
 
+/// Locks an account.
 async fn lock(state: &AppState, id: AccountId) -> Result<AccountChange, ChangeAccountError> {
     state.sql.change_account(id).await?.ok_or(ChangeAccountError::NotFound)
 }

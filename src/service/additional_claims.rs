@@ -1,5 +1,5 @@
 //! The claims of an account that the configuration adds to its access tokens (`token.email_verified`, `token.app_metadata`).
-//! Redis keeps them beside the account's roles, so that a refresh reads them at no further cost.
+//! Redis stores them beside the account's roles, so that a refresh reads them in the same command.
 
 use crate::{
     config::TokenSettings,
@@ -44,13 +44,14 @@ pub(super) fn token_metadata_bytes(settings: &TokenSettings, metadata: &Metadata
     metadata.only(&settings.app_metadata).to_json().len()
 }
 
+/// Selects the claims that the configuration adds to tokens.
 fn select(settings: &TokenSettings, account: &Account, metadata: &Metadata) -> AdditionalClaims {
     let mut members = metadata.only(&settings.app_metadata);
     if members.to_json().len() > MAX_TOKEN_METADATA {
-        // The configuration has grown since the metadata was written.
+        // Writes check the size, but `token.app_metadata` may name more members than when the metadata was written.
         tracing::warn!(
             account = %account.id,
-            "the members of app_metadata that token.app_metadata names exceed {MAX_TOKEN_METADATA} bytes: omitted from tokens"
+            "the members of app_metadata that token.app_metadata names exceed {MAX_TOKEN_METADATA} bytes: tokens omit them until they are smaller"
         );
         members = Metadata::default();
     }

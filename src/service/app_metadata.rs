@@ -32,7 +32,7 @@ pub enum Writer {
 }
 
 impl Writer {
-    /// The service client, if it has the scope.
+    /// The service client as the writer, if it has the scope [`SCOPE`].
     pub fn of_client(client: &Client) -> Option<Self> {
         client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
     }
@@ -56,8 +56,8 @@ pub enum SetMetadataError {
 
 from_store_errors!(SetMetadataError);
 
-/// Replaces the metadata. If tokens contain a member that changes, every node refuses the older tokens of the account once this
-/// returns, and the next refresh of its sessions returns the new members (I16).
+/// Replaces the metadata. If tokens contain a member that changes, every node refuses the account's older tokens once this function has
+/// returned. The next refresh of each session returns a token with the new members (I16).
 ///
 /// # Errors
 /// [`SetMetadataError`]

@@ -1,17 +1,17 @@
-//! Work that a node does after it has answered a request, so that the time of the answer reveals nothing about it (I12).
+//! Work that a node does after the response to a request. So the time of the response does not reveal whether there is any work (I12).
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// How often work is tried while a store does not answer.
+/// Maximum number of attempts while a store does not answer.
 const ATTEMPTS: u32 = 5;
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Starts the work. A failure is logged, and the work is retried while a store does not answer. A node that stops waits for
-/// the work.
+/// Starts `work` in the background. Retries it while a store does not answer, and logs failures. A node that shuts down waits for it.
+/// `task` names the work in the log.
 pub(super) fn run<F>(state: &Arc<AppState>, task: &'static str, work: impl Fn(Arc<AppState>) -> F + Send + 'static)
 where
     F: Future<Output = Result<(), ServiceError>> + Send,

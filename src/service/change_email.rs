@@ -1,4 +1,5 @@
-//! Changes the address of an account: the new address confirms it, and the owner of the former address can undo it.
+//! Changes the address of an account. The owner confirms the change with a link or a code at the new address. The owner of the former
+//! address can undo it.
 
 use std::net::IpAddr;
 
@@ -22,7 +23,7 @@ use crate::{
         one_time_tokens::{self, Presented},
         replace_sessions::{end_sessions, replace_sessions},
         request_origin::RequestOrigin,
-        secure_account,
+        secure_account::{self, ResetLink},
         token_issuer::Tokens,
         verify_email::{self, VerifyEmailError},
     },
@@ -68,8 +69,8 @@ pub async fn pending(state: &AppState, caller: &AccessClaims) -> Result<Option<E
     Ok(pending.map(|address| address.email))
 }
 
-/// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its
-/// owner gets a mail instead, and the answer does not reveal it (I12).
+/// Starts a change of address: sends a link and a code to the new address. If another account has verified the address, its owner gets a
+/// notice instead. The result does not reveal which mail was sent (I12).
 ///
 /// # Errors
 /// [`RequestError`]
@@ -124,7 +125,7 @@ pub(super) async fn apply(
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (before, now) = (change.account.clone(), state.clock.now());
     if new_hash.is_some() && before.email_verified {
-        // The address was verified after the link had been found.
+        // The current address was verified after the link was checked. The reader of the new one may no longer set a password.
         return Err(VerifyEmailError::ProofRequired);
     }
     if change.pending_address(now).await?.is_none_or(|pending| pending.email.key() != address.key()) {
@@ -206,19 +207,21 @@ pub(super) async fn notify_without_link(
     account_mail::enqueue(state, change, &before.email, origin, data).await
 }
 
-/// Deletes the former addresses that are not older than the account's primary one, if that is a former one itself: it is the primary
-/// address again, and the others replaced it meanwhile.
+/// Deletes the undo links of addresses that replaced the account's current primary address.
+///
+/// Applies if the primary address is a former address as well: it was replaced once and has been restored since. All former addresses
+/// that were stored since then replaced it, so their links must not undo the restoration.
 pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;
-    if let Some(own) = former.iter().find(|it| it.email.key() == primary) {
-        change.clear_former_addresses(Some(own.created_at)).await?;
+    if let Some(restored) = former.iter().find(|it| it.email.key() == primary) {
+        change.clear_former_addresses(Some(restored.created_at)).await?;
     }
     Ok(())
 }
 
-/// Restores a former address as the primary one. An attacker who changed the address may know the password and have sessions, so the
-/// password is removed, all sessions end, and a reset link goes to the address.
+/// Restores a former address as the primary one. An attacker who changed the address may know the password and have sessions. So the
+/// password is removed, all sessions end, and a reset link goes to the restored address.
 ///
 /// # Errors
 /// [`UndoError`]
@@ -239,19 +242,20 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(UndoError::InvalidToken);
     };
-    let since = former.iter().find(|it| it.email == address).map(|it| it.created_at);
-    let outcome = apply_undo(state, change, &address, since, origin).await;
+    let replaced_at = former.iter().find(|it| it.email == address).map(|it| it.created_at);
+    let outcome = apply_undo(state, change, &address, replaced_at, origin).await;
     if outcome.is_err() {
         one_time_tokens::restore(state, &claim, &taken).await;
     }
     outcome
 }
 
+/// Applies [`undo`] to a locked account. `replaced_at` is the time at which another address replaced `address`.
 async fn apply_undo(
     state: &AppState,
     mut change: AccountChange,
     address: &Email,
-    since: Option<Timestamp>,
+    replaced_at: Option<Timestamp>,
     origin: &RequestOrigin,
 ) -> Result<(), UndoError> {
     let (id, now) = (change.account.id, state.clock.now());
@@ -259,12 +263,12 @@ async fn apply_undo(
         TakeAddressError::Taken => UndoError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
     })?;
-    if let Some(since) = since {
-        // The owner did not make the later changes either.
-        change.clear_former_addresses(Some(since)).await?;
+    if let Some(replaced_at) = replaced_at {
+        // The owner did not make the later changes either: they can't be undone one by one.
+        change.clear_former_addresses(Some(replaced_at)).await?;
     }
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
-    secure_account::secure(state, &mut change, true, origin).await?;
+    secure_account::secure(state, &mut change, ResetLink::Send, origin).await?;
     change.commit().await?;
     tracing::info!(account = %id, "change of e-mail address undone by the owner of the former one");
     Ok(())

@@ -1,4 +1,6 @@
-//! Deletes an account for its owner: after a grace period, during which a sign-in cancels the deletion.
+//! Deletes an account for its owner after a grace period. A sign-in during the grace period cancels the deletion.
+
+use std::time::Duration;
 
 use crate::{
     crypto::access_token::AccessClaims,
@@ -21,8 +23,11 @@ use crate::{
     state::AppState,
 };
 
-/// Number of accounts that are deleted in one run.
+/// Maximum number of accounts that are deleted in one run.
 const BATCH: u32 = 100;
+
+/// The interval of [`run_deletions`].
+const INTERVAL: Duration = Duration::from_mins(1);
 
 /// Why the deletion of an account was not scheduled.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +73,8 @@ pub async fn request(
     Ok(deletes_at)
 }
 
-/// Cancels the deletion of an account whose owner signs in. Returns the account as it is then; none if it was too late.
+/// Cancels the deletion of an account whose owner signs in. Returns the changed account; `None` if the account is deleted or closed
+/// already.
 pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
     let now = state.clock.now();
     let Some(mut change) = state.sql.change_account(id).await? else { return Ok(None) };
@@ -93,7 +99,7 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
     for id in state.sql.accounts_due_for_deletion(state.clock.now(), BATCH).await? {
         let now = state.clock.now();
         let Some(mut change) = state.sql.change_account(id).await? else { continue };
-        // a sign-in may have cancelled it
+        // A sign-in may have cancelled the deletion.
         if change.account.deletion_at.is_none_or(|at| at > now) {
             continue;
         }
@@ -112,9 +118,6 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
     }
     Ok(deleted)
 }
-
-/// The interval of [`run_deletions`].
-const INTERVAL: std::time::Duration = std::time::Duration::from_mins(1);
 
 /// Deletes accounts whose grace period has passed, for as long as the node runs.
 pub async fn run_deletions(state: &AppState) {

@@ -1,7 +1,7 @@
 //! Sign-in by a code or a link from a mail (`login.email_code`).
 //!
-//! The app that asks for the mail gets a secret, without which neither the code nor the link works: a code that another person
-//! asked for, or that was read over a shoulder, is of no use elsewhere.
+//! The app that requests the mail gets a secret. The code and the link work only together with it. So a code that another person
+//! requested, or read over the user's shoulder, can't be used in another app.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -35,9 +35,10 @@ use crate::{
     store::sql::{AccountChange, TakeAddressError},
 };
 
+/// Prefix of every login request secret.
 const PREFIX: &str = "lk_lr_";
 
-/// The secret of the app that asked for a sign-in mail. 256 random bits; `Debug` omits it.
+/// The secret of the app that requested a sign-in mail. 256 random bits; `Debug` does not print them.
 #[derive(Clone)]
 pub struct LoginRequestSecret(SecretText);
 
@@ -89,7 +90,8 @@ pub enum EmailLoginError {
 
 from_store_errors!(EmailLoginError);
 
-/// Sends a code and a link, if the address is the primary one or a verified secondary one of an account. Returns the secret with which they work, in any case.
+/// Sends a code and a link, if the address is the primary one or a verified secondary one of an account. Always returns a secret, so that
+/// the result does not reveal whether a mail was sent (I12).
 ///
 /// # Errors
 /// [`EmailLoginError::Off`], [`EmailLoginError::Service`], for known and unknown addresses alike.
@@ -122,13 +124,14 @@ pub async fn request(
     Ok(secret)
 }
 
-/// Whether a mail to this address can complete a sign-in. If the primary address must be verified first, only a mail to that address can:
-/// the sign-in verifies it.
+/// Whether a mail to this address can complete a sign-in. If the primary address must be verified first, only a mail to that address can,
+/// because the sign-in then verifies it.
 fn can_complete(state: &AppState, account: &Account, to: &Email) -> bool {
     let needs_primary = state.config.registration.verification == Verification::Required;
     !needs_primary || account.email_verified || to.key() == account.email.key()
 }
 
+/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
 async fn send(
     state: &AppState,
     account: &Account,
@@ -153,8 +156,8 @@ async fn send(
 
 /// Signs in with a code or a link.
 ///
-/// The reader of an unverified address may be another person than the one who set up the account, so the password and the
-/// sessions end (I13).
+/// The person who reads mails to an unverified address may not be the one who set up the account. The sign-in therefore removes the
+/// password and all else that was set up before, and ends the sessions (I13).
 ///
 /// # Errors
 /// [`EmailLoginError`]
@@ -163,16 +166,16 @@ pub async fn verify(
     presented: &Presented,
     request_secret: &LoginRequestSecret,
     transport: Transport,
-    client: Origin,
+    origin: Origin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
-    limits::check_recovery(state, client.ip).await?;
+    limits::check_recovery(state, origin.ip).await?;
     let (purpose, secret) = (TokenPurpose::Login, request_secret.expose().as_bytes());
     let Some(claim) = one_time_tokens::find(state, presented, &[purpose], None, secret).await? else {
-        one_time_tokens::record_refusal(state, presented, purpose, client.ip);
+        one_time_tokens::record_refusal(state, presented, purpose, origin.ip);
         return Err(EmailLoginError::InvalidToken);
     };
     let change = state.sql.change_account(claim.account.id).await?.ok_or(EmailLoginError::InvalidToken)?;
@@ -182,7 +185,7 @@ pub async fn verify(
     let Some(token) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(EmailLoginError::InvalidToken);
     };
-    let outcome = finish(state, change, &claim, transport, &client, device).await;
+    let outcome = finish(state, change, &claim, transport, &origin, device).await;
     let is_used = matches!(
         outcome,
         Ok(_)
@@ -196,21 +199,22 @@ pub async fn verify(
     outcome
 }
 
+/// Continues the sign-in after the code or the link was consumed.
 async fn finish(
     state: &AppState,
     mut change: AccountChange,
     claim: &Claim,
     transport: Transport,
-    client: &Origin,
+    origin: &Origin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     if claim.about.is_none() && !change.account.email_verified {
-        claim_account(state, &mut change, client.ip).await?;
+        claim_account(state, &mut change, origin.ip).await?;
     }
     let account = change.account.clone();
     change.commit().await?;
     let proved = Authenticated {
-        attempt: &LoginAttempt::recognize(state, account.id, client.ip, device).await?,
+        attempt: &LoginAttempt::recognize(state, account.id, origin.ip, device).await?,
         account,
         authentication: Authentication {
             at: state.clock.now(),
@@ -218,7 +222,7 @@ async fn finish(
             acr: Acr::Aal1,
         },
         transport,
-        origin: client,
+        origin,
         device,
         replaces: None,
         wanted_acr: Acr::default(),
@@ -235,7 +239,8 @@ async fn finish(
     }
 }
 
-/// Verifies the address, and removes the sessions, credentials, secondary and former addresses and consents that were set up before.
+/// Verifies the primary address of a locked account. Removes the sessions, credentials, secondary and former addresses and consents that
+/// were set up before.
 async fn claim_account(
     state: &AppState,
     change: &mut AccountChange,

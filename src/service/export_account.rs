@@ -20,10 +20,10 @@ use crate::{
     store::sql::{AddressRecord, AuditFilter, AuditRow, Consent, SecondaryEmail, TotpFactor},
 };
 
-/// The most security events of an export: the newest ones.
+/// Maximum number of security events in an export. Older events are left out.
 const MAX_EVENTS: u32 = 10_000;
 
-/// Everything that is stored about an account. No secrets: neither the password's hash nor tokens.
+/// Everything that is stored about an account. The response leaves out the secrets in it: the password's hash and sealed keys.
 #[derive(Clone, Debug)]
 pub struct AccountExport {
     /// The account.
@@ -32,9 +32,9 @@ pub struct AccountExport {
     pub profile: Profile,
     /// The secondary addresses.
     pub secondary_emails: Vec<SecondaryEmail>,
-    /// The address that waits for its confirmation.
+    /// The new address that is not confirmed yet.
     pub pending_address: Option<AddressRecord>,
-    /// The former addresses of changes that can be undone.
+    /// The former addresses whose changes can still be undone.
     pub former_addresses: Vec<AddressRecord>,
     /// The authenticator apps that were confirmed.
     pub totp_factors: Vec<TotpFactor>,
@@ -42,7 +42,7 @@ pub struct AccountExport {
     pub passkeys: Vec<Passkey>,
     /// The devices that may skip the second factor.
     pub devices: Vec<DeviceEntry>,
-    /// The permissions that apps have.
+    /// The consents that the owner has given to apps.
     pub consents: Vec<Consent>,
     /// The live sessions.
     pub sessions: Vec<Session>,

@@ -13,8 +13,9 @@ use crate::{
     state::AppState,
 };
 
-/// Sends the mail, if an account has the identifier: to the verified secondary address that was typed, else to the primary one.
-/// The mail is made after the answer, so that neither the answer nor its time reveals whether there is such an account (I12).
+/// Sends the mail, if an account has the identifier. The mail goes to the verified secondary address that was typed, or else to the
+/// primary address. It is composed after the response, so that neither the response nor its time reveals whether there is such an
+/// account (I12).
 ///
 /// # Errors
 /// [`ServiceError`], for known and unknown accounts alike.
@@ -39,7 +40,7 @@ pub async fn forgot_password(
     Ok(())
 }
 
-/// Sends the mail, within the limit of mails that clients without authentication can request.
+/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
 async fn send_reset(
     state: &AppState,
     account: &Account,

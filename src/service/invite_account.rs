@@ -1,5 +1,5 @@
-//! Invitations and resets that an admin, an operator or a service client starts. None of them learns or sets a password: the
-//! account's owner does, with a link or a code.
+//! Invitations and password resets that an admin, an operator or a service client starts. None of them learns or sets a password. The
+//! account's owner sets one with a link or a code.
 
 use crate::{
     domain::{
@@ -37,12 +37,12 @@ pub enum Initiator {
 }
 
 impl Initiator {
-    /// The service client, if it has the scope.
+    /// The service client as the initiator, if it has the scope [`SCOPE`].
     pub fn of_client(client: &Client) -> Option<Self> {
         client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
     }
 
-    /// The actor of the audit log; none for the operator of the database handle.
+    /// The actor for the audit log. `None` for an operator: the database handle of a command records its operator (`Sql::acting_as`).
     pub(super) fn actor(&self) -> Option<Actor> {
         match self {
             Self::Admin(id) => Some(Actor::Admin(*id)),
@@ -115,8 +115,8 @@ pub struct Returned {
 
 /// Creates an account without a password and sends its owner a link and a code that set one.
 ///
-/// If an account has the address without having verified it, that account is invited: accepting the invitation removes what
-/// was set up before (I13).
+/// If an account has the address and has not verified it, that account is invited. Accepting the invitation removes the credentials and
+/// sessions that were set up before (I13).
 ///
 /// # Errors
 /// [`InviteError`]
@@ -133,7 +133,7 @@ pub async fn invite(
         Some(account) if account.owns(&identifier) || account.is_closed(now) => return Err(InviteError::EmailTaken),
         Some(account) => account,
         None => {
-            let new = NewAccount {
+            let new_account = NewAccount {
                 id: state.entropy.account_id(now),
                 email: input.email,
                 email_verified: false,
@@ -144,9 +144,9 @@ pub async fn invite(
                 created_at: now,
                 updated_at: now,
             };
-            let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(origin.ip);
+            let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new_account.id).from(origin.ip);
             entry.facts.actor = initiator.actor();
-            state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
+            state.sql.insert_account_as(&new_account, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
                 InsertError::UsernameTaken => InviteError::UsernameTaken,
                 InsertError::Sql(error) => error.into(),
@@ -172,8 +172,8 @@ pub async fn by_identifier(state: &AppState, identifier: &Identifier) -> Result<
     Ok(state.sql.find_account(identifier).await?)
 }
 
-/// Sends the owner of an account a link and a code that set a new password. The current password works until then. The undo links of
-/// addresses that replaced the account's address meanwhile stop working.
+/// Sends the owner of an account a link and a code that set a new password. The current password works until then. If the account's
+/// address was replaced and then restored, the undo links of the addresses that replaced it stop working.
 ///
 /// # Errors
 /// [`InviteError`]
@@ -188,6 +188,7 @@ pub async fn start_reset(
     start(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
 }
 
+/// Issues the link and the code of an invitation or a reset, and mails or returns them.
 async fn start(
     state: &AppState,
     account: Account,

@@ -1,10 +1,9 @@
 //! Sends the mails of the outbox. Every node runs a dispatcher, which claims due mails with a lease and sends each in a task.
 //!
-//! A mail is sent at least once: a node that dies between the server's acknowledgement and the commit of the result leaves the
-//! mail to others, which send it again under the same `Message-ID` after the lease. In normal operation it is sent once.
+//! A mail is sent at least once. If a node dies between the server's acknowledgement and the commit of the result, another node sends
+//! the mail again after the lease, with the same `Message-ID`. In normal operation it is sent once.
 //!
-//! While the server is unreachable a node probes it with one mail at a time, at growing intervals, and leaves the rest of the
-//! queue alone.
+//! While the mail server is unreachable, a node probes it with one mail at a time, at growing intervals. It does not claim other mails.
 
 use std::{
     collections::HashSet,
@@ -21,10 +20,10 @@ use crate::{
     store::sql::{Attempt, ClaimedMail, SqlError},
 };
 
-/// Interval at which a node looks for mails of other nodes and for due retries.
+/// Interval at which a node looks for mails that other nodes enqueued and for due retries.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The time by which a lease exceeds the longest attempt, because the result must be stored before the lease ends.
+/// The time by which a lease exceeds the longest attempt. The result must be stored before the lease ends.
 const LEASE_RESERVE: Duration = Duration::from_mins(5);
 
 /// Interval at which the queue is counted and old rows are deleted.
@@ -36,11 +35,14 @@ const PRUNE_BATCH: u32 = 500;
 /// Pause between attempts to store a result.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
-/// First and longest pause between probes of an unreachable server.
-const FIRST_PROBE: Duration = Duration::from_secs(1);
-const LAST_PROBE: Duration = Duration::from_mins(1);
+/// First pause between probes of an unreachable server. It doubles with each failed probe.
+const FIRST_PROBE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Ids of mails whose acknowledgement is not stored yet, so that this node doesn't send them again if the lease ends first.
+/// Longest pause between probes of an unreachable server.
+const LONGEST_PROBE_PAUSE: Duration = Duration::from_mins(1);
+
+/// Ids of mails that the server has accepted, but whose result is not stored yet. If their lease ends first, this node doesn't send them
+/// again.
 #[derive(Default)]
 struct Acknowledged(Mutex<HashSet<MailId>>);
 
@@ -50,7 +52,7 @@ impl Acknowledged {
     }
 }
 
-/// Whether the mail server was reachable in the last attempts.
+/// The state of an outage of the mail server.
 struct Outage {
     /// The number of failed probes; 0 while the server is reachable.
     failures: u32,
@@ -58,7 +60,7 @@ struct Outage {
     until: Timestamp,
 }
 
-/// The result of one task.
+/// The result of a task that handled one mail.
 struct Finished {
     /// Whether the server was reached; `None` if the task did not connect.
     reached: Option<bool>,
@@ -89,7 +91,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
         while let Some(done) = tasks.try_join_next() {
             update_outage(state, &mut outage, done.ok());
         }
-        // during an outage, one mail at a time is the probe
+        // During an outage, one mail at a time is the probe.
         let free_workers = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
         if free_workers == 0 || state.clock.now() < outage.until {
             continue;
@@ -111,6 +113,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     }
 }
 
+/// Claims due mails for free workers.
 async fn claim(state: &AppState, free_workers: usize) -> Result<Vec<ClaimedMail>, SqlError> {
     let limit = u32::try_from(free_workers).unwrap_or(u32::MAX);
     state.sql.claim_mails(limit, state.clock.now(), lease(state)).await
@@ -124,7 +127,7 @@ fn lease(state: &AppState) -> Duration {
     }
 }
 
-/// Updates the outage by the result of a task.
+/// Updates the state of the outage after a task.
 fn update_outage(state: &AppState, outage: &mut Outage, done: Option<Finished>) {
     let Some(Finished { reached, at }) = done else { return };
     match reached {
@@ -136,7 +139,8 @@ fn update_outage(state: &AppState, outage: &mut Outage, done: Option<Finished>) 
             *outage = Outage { failures: 0, until: Timestamp::from_millis(0) };
         }
         Some(false) => {
-            let pause = FIRST_PROBE.saturating_mul(1 << outage.failures.min(6)).min(LAST_PROBE);
+            // 2^6 s is more than the longest pause; the bound keeps the shift from overflowing.
+            let pause = FIRST_PROBE_PAUSE.saturating_mul(1 << outage.failures.min(6)).min(LONGEST_PROBE_PAUSE);
             outage.failures = outage.failures.saturating_add(1);
             outage.until = at + pause;
             state.mailer.metrics.reachable.set(0);
@@ -176,7 +180,7 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
     Finished { reached, at }
 }
 
-/// Derives the result to store, and whether the server was reached.
+/// Derives the result to store from the outcome of an attempt, and whether the server was reached (`None`: not contacted).
 fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (Attempt, Option<bool>) {
     let now = state.clock.now();
     let next_attempt = || now + delay(state, mail.row.attempts);
@@ -202,10 +206,11 @@ fn delay(state: &AppState, attempts: u32) -> Duration {
     let settings = state.mailer.settings();
     let doubled = settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(20));
     let longest = doubled.min(settings.retry_max);
-    let share = f64::from(u16::from_be_bytes(state.entropy.bytes())) / f64::from(u16::MAX);
-    longest.mul_f64(0.5 + share / 2.0)
+    let random = f64::from(u16::from_be_bytes(state.entropy.bytes())) / f64::from(u16::MAX);
+    longest.mul_f64(0.5 + random / 2.0)
 }
 
+/// Logs the result of an attempt.
 fn log(mail: &ClaimedMail, result: &Attempt) {
     let (id, template, attempts) = (mail.row.id, mail.row.template, mail.row.attempts);
     match result {
@@ -230,14 +235,14 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => {
-                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of an attempt failed");
+                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed: the mail may be sent again after its lease");
                 return;
             }
         }
     }
 }
 
-/// Counts the queue, and deletes old rows with their files.
+/// Updates the queue's metrics, and deletes old rows with their files.
 async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     let queue = state.sql.mail_queue().await?;
     state.mailer.set_queue(queue.waiting, queue.oldest);
@@ -258,7 +263,7 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     }
 }
 
-/// Logs the first of several failures of the database.
+/// Logs only the first of consecutive database failures.
 fn log_first_failure(done: Result<(), SqlError>, failing: &mut bool) {
     match done {
         Ok(()) => *failing = false,

@@ -1,5 +1,5 @@
-//! Sends notices of actions that the owner of an account may not have done: a new device, reuse of a session's token. A notice that
-//! can't be sent does not fail the action.
+//! Sends notices of events that the owner of an account may not have caused, such as a sign-in from a new device or reuse of a refresh
+//! token. A notice that can't be sent does not fail the request.
 
 use std::net::IpAddr;
 

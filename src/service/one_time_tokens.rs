@@ -1,7 +1,7 @@
 //! Issues, finds and consumes one-time tokens: the links and codes of mails (I11).
 //!
-//! A use case first *finds* a token, so that a weak password or a full queue does not cost its holder the token. It consumes
-//! the token while it holds the lock on the account's row, and stores it again if the change then fails.
+//! A use case first *finds* a token. So a request that fails because of a weak password or a full queue does not consume it. The use case
+//! consumes the token while it holds the lock on the account's row, and stores it again if the change then fails.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -84,6 +84,7 @@ pub(super) async fn issue_for_challenge(
     issue_as(state, account, purpose, &account.email, &challenge, challenge, expires_at).await
 }
 
+/// Issues a token under `id`, which replaces a former token with this id.
 async fn issue_as(
     state: &AppState,
     account: &Account,
@@ -109,6 +110,7 @@ async fn issue_as(
     Ok(IssuedToken { token: link.to_text(), code: code.to_text(), expires_at })
 }
 
+/// The lifetime of a token.
 fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
     match purpose {
         TokenPurpose::UndoEmailChange => state.config.account.undo_window,
@@ -116,8 +118,8 @@ fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
     }
 }
 
-/// A digest of the account's state that a token is bound to. A password change, a change of address and everything else that ends
-/// sessions (the epoch) makes links and codes stop working. The links of notices survive, because they undo an attacker's changes.
+/// A digest of the account's state that a token is bound to. A token stops working when this state changes: the password, the address, or
+/// the epoch, which rises when sessions end. The links of notices keep working, because they undo an attacker's changes.
 fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
     let (byte, key) = ([purpose.byte()], address.key());
     match purpose {
@@ -134,11 +136,11 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
     }
 }
 
-/// Finds the account of a presented token that works for one of `purposes`, without consuming it. Does the same work for
-/// known and unknown accounts (I12). A wrong code counts as a failed attempt.
+/// Finds a presented token that works for one of `purposes`, and its account, without consuming it. Does the same work for known and
+/// unknown accounts (I12). A wrong code counts as a failed attempt.
 ///
-/// `address` is the address that the token is about, as for [`issue`]. `None` stands for an address of the account: the primary one, or
-/// the verified secondary one that the mail was sent to. For a code, that is the address that was typed.
+/// `address` is the address that the token is about, as for [`issue`]. With `None`, the token is about an address that the account owns:
+/// the primary one, or the verified secondary one to which the mail was sent. For a code, the typed identifier says which.
 pub(super) async fn find(
     state: &AppState,
     presented: &Presented,
@@ -175,8 +177,8 @@ pub(super) async fn find(
     }
 }
 
-/// Finds a code of an account that the caller has proved to be theirs.
-pub(super) async fn find_code_of(
+/// Finds a code for an account whose owner is signed in, without consuming it.
+pub(super) async fn find_code_for_account(
     state: &AppState,
     account: Account,
     code: &SecretText,
@@ -188,7 +190,7 @@ pub(super) async fn find_code_of(
     check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
-/// Finds the code of a sign-in's challenge ([`issue_for_challenge`]).
+/// Finds the code of a sign-in's challenge ([`issue_for_challenge`]), without consuming it.
 pub(super) async fn find_code_for_challenge(
     state: &AppState,
     account: Account,
@@ -201,6 +203,7 @@ pub(super) async fn find_code_for_challenge(
     check(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
 }
 
+/// Finds a code for the account of a typed identifier. For an unknown account, looks up an id that no account has.
 async fn find_code(
     state: &AppState,
     account: Option<Account>,
@@ -231,7 +234,7 @@ async fn find_code(
     Ok(claim)
 }
 
-/// An id that no account has, so that an unknown identifier costs the same work as a known one.
+/// An id that no account has. With it, an unknown identifier costs the same work as a known one.
 fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
     let name = state.pseudonymizer.name(&[b"nobody", identifier.key().as_bytes()]);
     let mut bytes = [0; 16];
@@ -239,6 +242,7 @@ fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
     AccountId::from_bytes(bytes)
 }
 
+/// Looks a presented token up in Redis, and checks that it is bound to the account's current state. Does not consume it.
 async fn check(
     state: &AppState,
     account: Account,
@@ -253,7 +257,7 @@ async fn check(
     Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, group, presented }))
 }
 
-/// Finds a link's token that is about one of `addresses`.
+/// Finds a link's token that is about one of `addresses`, without consuming it.
 pub(super) async fn find_link_about(
     state: &AppState,
     account: Account,

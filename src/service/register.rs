@@ -26,9 +26,9 @@ use crate::{
 /// The input of a registration.
 #[derive(Clone, Debug)]
 pub struct Register {
-    /// Unique without regard to case.
+    /// The e-mail address, unique without regard to case.
     pub email: Email,
-    /// Unique without regard to case.
+    /// The username, unique without regard to case.
     pub username: Option<Username>,
     /// The account's password.
     pub password: NewPassword,
@@ -48,8 +48,8 @@ pub enum RegisterError {
     /// The username is reserved for accounts that an admin or an operator creates.
     #[error("this username is reserved")]
     UsernameReserved,
-    /// With `registration.conceal`, a username can be chosen after the first sign-in only: a taken one would reveal whether
-    /// an earlier registration created an account.
+    /// With `registration.conceal`, a username can be chosen only after the first sign-in: a taken username would reveal whether an earlier
+    /// registration created an account.
     #[error("a username can be chosen after the first sign-in")]
     UsernameNotYet,
     /// Another account has the username.
@@ -84,8 +84,8 @@ pub async fn check_may_register(state: &AppState, caller: Option<&AccessClaims>)
     if state.config.registration.open || is_admin(state, caller).await? { Ok(()) } else { Err(RegisterError::Closed) }
 }
 
-/// Registers an account for a client at `ip`, within the rate limits. `caller` is the admin who creates it, or the account
-/// of a signed-in user where registration is open.
+/// Registers an account at the request of a client, within the rate limits. `caller` is the admin who creates the account or, if
+/// registration is open, any signed-in user.
 ///
 /// # Errors
 /// [`RegisterError`]
@@ -112,21 +112,21 @@ pub async fn register_from(
     match create(state, input, Some(actor), ip).await {
         Ok(account) => {
             if settings.verification != Verification::Off {
-                send_after_answer(state, account.email.clone(), origin);
+                send_after_response(state, account.email.clone(), origin);
             }
             Ok(account)
         }
         Err((RegisterError::EmailTaken, Some(new))) if settings.conceal && caller.is_none() => {
-            send_after_answer(state, email, origin);
+            send_after_response(state, email, origin);
             Ok(as_if_registered(new))
         }
         Err((error, _)) => Err(error),
     }
 }
 
-/// Sends a mail to a registered address after the answer: a link that verifies it, or to the owner of an address that was
-/// verified before, a hint that it has an account.
-fn send_after_answer(state: &Arc<AppState>, email: Email, origin: RequestOrigin) {
+/// Sends a mail to a registered address after the response: a link that verifies the address. If an account has verified the address
+/// before, its owner gets a notice of the registration instead.
+fn send_after_response(state: &Arc<AppState>, email: Email, origin: RequestOrigin) {
     background::run(state, "registration_mail", move |state| {
         let (email, origin) = (email.clone(), origin.clone());
         async move {
@@ -148,7 +148,8 @@ fn send_after_answer(state: &Arc<AppState>, email: Email, origin: RequestOrigin)
     });
 }
 
-/// The account that the answer to a registration shows. The answer is the same if the address was taken (`registration.conceal`).
+/// The account in the response to a registration with an address that is taken. With `registration.conceal`, the response looks like that
+/// of a successful registration.
 fn as_if_registered(new: NewAccount) -> Account {
     Account {
         id: new.id,
@@ -178,7 +179,7 @@ pub async fn register(state: &AppState, input: Register) -> Result<Account, Regi
     create(state, input, None, None).await.map_err(|(error, _)| error)
 }
 
-/// Creates an account. An error comes with the account that was not created, if it was complete.
+/// Creates an account. If the database refuses the account, the error comes with the account that was not created.
 async fn create(
     state: &AppState,
     input: Register,
@@ -215,7 +216,7 @@ async fn create(
     Ok(account)
 }
 
-/// The names of an account that its password must not contain.
+/// The words of an account that its password must not contain: the address, its parts and the username.
 pub(super) fn password_context(email: &Email, username: Option<&Username>) -> Vec<String> {
     let mut context = vec![email.as_str().to_owned()];
     context.extend(email.as_str().split('@').map(str::to_owned));

@@ -39,15 +39,16 @@ pub enum ResetPasswordError {
 
 from_store_errors!(ResetPasswordError);
 
+/// The purposes of the tokens that set a password.
 const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::Invitation];
 
-/// Sets the password and ends all sessions. The reader of the mail owns the address: it is verified, and every password,
-/// session, factor, link, consent, secondary address and change of address of the account that another person set up before stops
-/// working (I13).
+/// Sets the password and ends all sessions. The reader of the mail owns the address, so the address is verified. If it was not verified
+/// before, another person may have set up the account. Every password, session, factor, link, consent, secondary address and change of
+/// address from before then stops working (I13).
 ///
 /// # Errors
-/// [`ResetPasswordError`]. Nothing was changed then, except that the account's sessions may have ended if the database failed
-/// to commit.
+/// [`ResetPasswordError`]. On an error nothing has changed, except that the account's sessions may have ended if the database failed to
+/// commit.
 pub async fn reset_password(
     state: &AppState,
     presented: &Presented,
@@ -107,9 +108,9 @@ async fn apply(
     // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
     change.suspend_email_code(true).await?;
     let epoch = change.bump_epoch().await?;
-    let owned = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
+    let notified = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
     if !verifies_primary
-        && let Some(to) = owned.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
+        && let Some(to) = notified.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
     {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;

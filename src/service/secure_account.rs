@@ -34,8 +34,10 @@ pub enum SecureAccountError {
 
 from_store_errors!(SecureAccountError);
 
-/// Removes the password, ends all sessions and sends a reset link to the account's address. If the address replaced another one within
-/// `account.undo_window`, an attacker may have changed it: the former address is restored first, and gets the link.
+/// Removes the password, ends all sessions and sends a reset link to the account's address.
+///
+/// If the address replaced another one within `account.undo_window`, an attacker may have changed it. The former address is then restored
+/// first, and gets the link.
 ///
 /// # Errors
 /// [`SecureAccountError`]
@@ -65,58 +67,72 @@ async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrig
     let (id, now) = (change.account.id, state.clock.now());
     let entry = Entry::new(now, AuditEvent::AccountSecured).account(id).by(Actor::Account).from(origin.ip);
     change.record(&entry).await?;
-    let is_owners = restore_earliest(state, &mut change, origin).await?;
-    secure(state, &mut change, is_owners, origin).await?;
+    let link = restore_earliest(state, &mut change, origin).await?;
+    secure(state, &mut change, link, origin).await?;
     change.commit().await?;
     tracing::info!(account = %id, "account secured by its owner");
     Ok(())
 }
 
-/// Makes the earliest former address the primary one: an attacker may have made all changes since, and have the current address. Undoes
-/// every change that can still be undone. Returns whether the primary address is the owner's: false if another account has verified the
-/// former address meanwhile.
+/// Makes the earliest former address the primary one, because an attacker may have made all changes since. This undoes every change of
+/// address that can still be undone.
+///
+/// Returns whether a reset link may go to the primary address. If another account has verified the former address in the meantime, the
+/// current address stays, and it may be the attacker's.
 async fn restore_earliest(
     state: &AppState,
     change: &mut AccountChange,
     origin: &RequestOrigin,
-) -> Result<bool, ServiceError> {
+) -> Result<ResetLink, ServiceError> {
     let now = state.clock.now();
-    // The newest is the first.
-    let Some(earliest) = change.former_addresses(now).await?.pop() else { return Ok(true) };
+    // The addresses are sorted from the newest to the earliest.
+    let Some(earliest) = change.former_addresses(now).await?.pop() else { return Ok(ResetLink::Send) };
     change.clear_former_addresses(None).await?;
     if earliest.email.key() == change.account.email.key() {
-        return Ok(true);
+        return Ok(ResetLink::Send);
     }
     match change.take_address(&earliest.email, now).await {
         Ok(()) => {}
-        Err(TakeAddressError::Taken) => return Ok(false),
+        Err(TakeAddressError::Taken) => return Ok(ResetLink::Omit),
         Err(TakeAddressError::Sql(error)) => return Err(error.into()),
     }
     let entry = Entry::new(now, AuditEvent::EmailChangeUndone).account(change.account.id);
     change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
-    Ok(true)
+    Ok(ResetLink::Send)
 }
 
-/// Secures an account that an attacker may have used. Removes the password, ends all sessions, cancels pending changes, and removes what
-/// the attacker may have added: factors within the lifetime of a notice's link, and within `account.undo_window` consents and verified
-/// secondary addresses; unverified ones in any case. Sends a reset link to the account's primary address if that is the owner's.
+/// Whether [`secure`] sends a reset link to the account's primary address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ResetLink {
+    /// The address is the owner's.
+    Send,
+    /// The address may be an attacker's.
+    Omit,
+}
+
+/// Secures an account that an attacker may have used: removes the password, ends all sessions, cancels a pending deletion and a pending
+/// change of address, and sends a reset link. Also removes what the attacker may have added:
+///
+/// - factors that were added within the lifetime of a notice's link or `account.undo_window`, whichever is longer;
+/// - consents that were given within `account.undo_window`;
+/// - secondary addresses that were verified within `account.undo_window`, and all unverified ones.
 pub(super) async fn secure(
     state: &AppState,
     change: &mut AccountChange,
-    is_owners: bool,
+    link: ResetLink,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
     change.remove_password(now).await?;
-    let window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
-    suspect::remove_since(change, now - window, now, origin.ip).await?;
+    let factor_window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
+    suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;
     let since = now - state.config.account.undo_window;
     change.clear_recent_secondary_emails(since).await?;
     change.withdraw_consents(Some(since), now, origin.ip).await?;
     change.set_deletion(None, now).await?;
     let epoch = change.bump_epoch().await?;
-    if is_owners {
+    if link == ResetLink::Send {
         send_reset(state, change, origin).await?;
     }
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;

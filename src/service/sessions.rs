@@ -33,8 +33,8 @@ pub async fn list_of(state: &AppState, account: AccountId) -> Result<Vec<Session
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
-/// Ends a session of the caller's account. Returns whether there was such a session. Ending another session than the caller's own
-/// needs a recent authentication (ASVS 7.5.2).
+/// Ends a session of the caller's account, and the app sessions beneath a browser session. Returns whether there was such a session. To
+/// end another session than its own, the caller needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -51,8 +51,7 @@ pub async fn revoke(
     end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
 }
 
-/// Ends a session of the caller's account and the app sessions beneath it. Returns whether there was such a session. Ending another
-/// session than the caller's own needs a recent authentication (ASVS 7.5.2).
+/// Ends a browser session of the caller's account and the app sessions beneath it, like [`revoke`].
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -74,8 +73,8 @@ pub async fn revoke_with_apps(
     Ok(!ended.is_empty())
 }
 
-/// Ends all sessions of the caller's account, or all but the caller's own. Returns how many ended. Needs a recent authentication
-/// (ASVS 7.5.2).
+/// Ends all sessions of the caller's account, or all but the caller's own. Returns the number of sessions ended. Needs a recent
+/// authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -91,7 +90,7 @@ pub async fn revoke_all(
     end_all(state, caller.sub, except, entry.by(Actor::Account).from(ip)).await
 }
 
-/// Ends a session of an account, by an operator. Returns whether there was such a session.
+/// Ends a session of an account for an operator. Returns whether there was such a session.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -100,7 +99,7 @@ pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId)
     end(state, account, session, entry).await
 }
 
-/// Ends all sessions of an account, by an operator. Returns how many ended.
+/// Ends all sessions of an account for an operator. Returns the number of sessions ended.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -109,8 +108,8 @@ pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, 
     end_all(state, account, None, entry).await
 }
 
+/// Ends a session and the app sessions beneath it. Writes `entry` to the audit log for each.
 async fn end(state: &AppState, account: AccountId, session: SessionId, entry: Entry) -> Result<bool, ServiceError> {
-    // Also ends the app sessions beneath a browser session.
     let ended = state.redis.sessions.revoke_tree(account, session, Reason::Revoked, entry.at).await?;
     for session in &ended {
         state.audit.record(entry.clone().account(account).session(*session));
@@ -118,6 +117,7 @@ async fn end(state: &AppState, account: AccountId, session: SessionId, entry: En
     Ok(!ended.is_empty())
 }
 
+/// Ends all sessions of an account but `except`. Writes `entry` to the audit log with their number.
 async fn end_all(
     state: &AppState,
     account: AccountId,

@@ -18,7 +18,7 @@ use crate::{
     store::sql::SetUsernameError,
 };
 
-/// The changes. None: unchanged. `Some(None)`: removed.
+/// The changes. `None` leaves a value unchanged; `Some(None)` removes it.
 #[derive(Clone, Debug, Default)]
 pub struct AccountUpdate {
     /// The username.
@@ -52,7 +52,7 @@ pub enum UpdateAccountError {
 
 from_store_errors!(UpdateAccountError);
 
-/// Applies the changes. A new username, with which the account can sign in, needs a recent authentication.
+/// Applies the changes. A change of the username needs a recent authentication, because its owner signs in with it.
 ///
 /// # Errors
 /// [`UpdateAccountError`]

@@ -1,9 +1,8 @@
 //! Verifies the addresses of an account, and confirms a new one.
 //!
-//! A presented link shows that its holder reads the mails of the address. It does not show that the holder set up the
-//! account: another person may have registered the address and wait for its owner to verify it (pre-hijacking, I13). So the
-//! holder also presents an access token or the password of the account, or sets a new password, which ends everything that
-//! was set up before.
+//! A presented link shows that its holder reads the mails of the address. It does not show that the holder set up the account: another
+//! person may have registered the address and may be waiting for its owner to verify it (pre-hijacking, I13). So the holder also presents
+//! an access token or the password of the account, or sets a new password. A new password removes all that was set up before.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -77,14 +76,14 @@ impl From<ReplaceSessionsError> for VerifyEmailError {
     }
 }
 
-/// The proof that the caller set up the account, or its replacement.
+/// The proof that the caller set up the account, or a new password in its place.
 #[derive(Debug)]
 pub enum Proof {
-    /// Nothing.
+    /// No proof.
     None,
     /// The account's password.
     Password(SecretText),
-    /// A new password, in place of what was set up before.
+    /// A new password. It removes the sessions and credentials that were set up before.
     NewPassword(NewPassword),
 }
 
@@ -97,7 +96,7 @@ pub struct VerifyEmail<'a> {
     pub proof: Proof,
     /// The caller, if an access token was presented.
     pub caller: Option<&'a AccessClaims>,
-    /// The sessions that may be replaced.
+    /// The kinds of session that may be replaced.
     pub accepted: Accepted,
     /// The client.
     pub origin: RequestOrigin,
@@ -124,7 +123,7 @@ pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) 
     Ok(())
 }
 
-/// Sends the mail, within the limit of mails that clients without authentication can request.
+/// Sends the mail, unless the account's limit for mails that clients without authentication request is reached.
 pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let purpose = TokenPurpose::VerifyEmail;
     if !limits::may_send_mail(state, purpose, account, &account.email).await? {
@@ -138,8 +137,8 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     Ok(())
 }
 
-/// Verifies the account's primary address or a secondary one, or confirms its new address. Returns new tokens if another address than
-/// the primary one was verified, and the caller is signed in (I5).
+/// Verifies the account's primary address or a secondary one, or confirms its new address. If the caller is signed in and another address
+/// than the primary one was verified, returns the tokens of the session that replaces the caller's (I5).
 ///
 /// # Errors
 /// [`VerifyEmailError`]
@@ -180,9 +179,11 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
     outcome
 }
 
-/// Whether the reader of the mail may set a new password. The reader of a new address has no claim to an account with a verified address
-/// or a factor: its owner may have mistyped the new one, or be an attacker who waits for the reader to use the account (I13, I14). The
-/// reader of a secondary address has no claim to the account.
+/// Whether the reader of the mail may set a new password.
+///
+/// The reader of a new address has no claim to an account that has a verified address or a factor. The account's owner may have mistyped
+/// the new address, or may be an attacker who waits for the reader to use the account (I13, I14). The reader of a secondary address has no
+/// claim to the account either.
 async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, ServiceError> {
     let account = &claim.account;
     match claim.purpose {
@@ -223,7 +224,9 @@ async fn find(
                 let Some(address) = addresses.iter().find(|address| address.key() == identifier.key()) else {
                     continue;
                 };
-                let found = one_time_tokens::find_code_of(state, account.clone(), code, purpose, Some(address)).await?;
+                let found =
+                    one_time_tokens::find_code_for_account(state, account.clone(), code, purpose, Some(address))
+                        .await?;
                 if found.is_some() {
                     return Ok(found);
                 }
@@ -284,6 +287,7 @@ async fn check_proof(
     }
 }
 
+/// Verifies the primary address of a locked account, and commits the change.
 async fn apply(
     state: &AppState,
     mut change: AccountChange,

@@ -1,4 +1,4 @@
-//! Adds a secondary address. It has no effect until a link or a code shows that the account's owner reads its mails.
+//! Adds a secondary address. The address has no effect until its owner uses a link or a code from a mail to it.
 
 use super::{AccountEmail, ChangeEmailsError};
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
     store::sql::{AccountChange, SecondaryEmail, TakeAddressError},
 };
 
-/// Adds an address, and sends a link and a code there. If another account has verified the address, its owner gets a mail instead,
-/// and the answer does not reveal it (I12). For an address that waits for its verification, sends the mail again.
+/// Adds an address, and sends a link and a code to it. If another account has verified the address, its owner gets a notice instead. The
+/// result does not reveal which mail was sent (I12). For an address that was added and is not verified yet, sends the mail again.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -42,31 +42,31 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
         return Err(ChangeEmailsError::Exists);
     }
     let emails = change.secondary_emails().await?;
-    let entry = match emails.iter().find(|it| it.email.key() == email.key()) {
+    let secondary = match emails.iter().find(|it| it.email.key() == email.key()) {
         Some(known) if known.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
         Some(known) => known.clone(),
         None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
         None => {
             let (id, account) = (state.entropy.email_id(now), change.account.id);
-            let new = SecondaryEmail { id, account, email: email.clone(), verified_at: None, created_at: now };
-            change.add_secondary_email(&new).await?;
-            new
+            let new_email = SecondaryEmail { id, account, email: email.clone(), verified_at: None, created_at: now };
+            change.add_secondary_email(&new_email).await?;
+            new_email
         }
     };
-    let issued = one_time_tokens::issue(state, &change.account, purpose, &entry.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, &change.account, purpose, &secondary.email, &[]).await?;
     let data = if is_taken {
         account_mail::address_taken(state, origin)
     } else {
         MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) }
     };
-    account_mail::enqueue(state, &mut change, &entry.email, origin, data).await?;
+    account_mail::enqueue(state, &mut change, &secondary.email, origin, data).await?;
     let requested = Entry::new(now, AuditEvent::OneTimeToken).account(claims.sub).session(claims.sid);
     change.record(&requested.detail(purpose.as_str()).by(Actor::Account).from(origin.ip)).await?;
     change.commit().await?;
-    Ok(entry.into())
+    Ok(secondary.into())
 }
 
-/// Sends the mail again, if the text is an unverified secondary address of the caller's account. Returns whether it is.
+/// Sends the mail again, if `text` is an unverified secondary address of the caller's account. Returns whether it is one.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]

@@ -1,4 +1,4 @@
-//! Removes a secondary address, and makes one the primary address.
+//! Removes a secondary address, or makes it the primary address.
 
 use super::ChangeEmailsError;
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
     store::sql::{AccountChange, SecondaryEmail},
 };
 
-/// Removes a secondary address. If it was verified, all sessions end, and the tokens of the session that takes the place of the
-/// caller's are returned (I5).
+/// Removes a secondary address. If the address was verified, all sessions end. Then returns the tokens of the session that replaces the
+/// caller's (I5).
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -69,7 +69,8 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     Ok(tokens)
 }
 
-/// Locks the account and finds its secondary address; `None` for the primary one. The caller must have authenticated recently.
+/// Locks the caller's account and finds its secondary address with this id. `None` if the id is that of the primary address. The caller
+/// must have authenticated recently.
 async fn begin(
     state: &AppState,
     caller: &Caller<'_>,
@@ -93,8 +94,8 @@ pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<Acco
     change.ok_or(ChangeEmailsError::NoAccount)
 }
 
-/// Notifies the owner of a change of a secondary address, at the primary address if it is verified, and at `also_to`. Without an
-/// `origin`, an operator made the change.
+/// Notifies the owner of a change of a secondary address. Notices go to the primary address, if it is verified, and to `also_to`. `origin`
+/// is `None` if an operator, an admin or a service client made the change.
 pub(super) async fn notify(
     state: &AppState,
     change: &mut AccountChange,

@@ -1,5 +1,5 @@
-//! The e-mail addresses of an account: the primary one, to which notices go, and secondary ones. An account is found by each address
-//! that it has verified; an unverified secondary address has no effect (I13).
+//! The e-mail addresses of an account: the primary one, to which notices go, and secondary ones. A sign-in finds an account by each
+//! address that it has verified. An unverified secondary address has no effect (I13).
 
 pub mod add;
 pub mod change;
@@ -72,7 +72,7 @@ pub enum ChangeEmailsError {
     #[error("the account has no such e-mail address")]
     Unknown,
     /// The account has the address already.
-    #[error("the account has this e-mail address")]
+    #[error("the account has this e-mail address already")]
     Exists,
     /// The account has the maximum number of addresses (`account.max_emails`).
     #[error("the account has the maximum number of e-mail addresses")]

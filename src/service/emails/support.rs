@@ -1,4 +1,4 @@
-//! Removes a secondary address on behalf of the account's owner, by an operator, an admin or a service client.
+//! Lets an operator, an admin or a service client remove a secondary address for the account's owner.
 
 use std::net::IpAddr;
 
@@ -36,9 +36,11 @@ pub enum RemoveEmailError {
 
 from_store_errors!(RemoveEmailError);
 
-/// Removes a secondary address of an account, and its undo link if it was the primary one. If it was verified, all sessions of the
-/// account end, so that links that were sent to the address stop working with them, and the owner gets a notice. Returns the number of
+/// Removes a secondary address of an account, and the undo link of the address if it was once the primary one. Returns the number of
 /// sessions that ended.
+///
+/// If the address was verified, all sessions of the account end and the owner gets a notice. The new epoch also invalidates links that
+/// were sent to the address.
 ///
 /// # Errors
 /// [`RemoveEmailError`]

@@ -283,7 +283,7 @@ fn quota_of(backoff: Backoff) -> Quota {
     Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_RETENTION }
 }
 
-/// The keyed digest of a name.
+/// The keyed digest of an e-mail address or a username.
 fn digest_of(state: &AppState, identifier: &Identifier) -> String {
     let text = identifier.key();
     state.pseudonymizer.name(&[b"account", text.as_bytes()])
