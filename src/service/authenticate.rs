@@ -47,7 +47,8 @@ pub async fn authenticate(state: &AppState, token: &str) -> Result<Arc<VerifiedT
     Ok(claims)
 }
 
-/// Checks that a token may use the API of its account: it is the first-party client's, or an app's with all scopes of `token.scope`.
+/// Checks that a token may use the API of its account. It must belong to the first-party client (`token.client_id`), or to an app with all
+/// scopes of `token.scope`.
 ///
 /// # Errors
 /// [`AuthenticateError::InsufficientScope`]
@@ -61,7 +62,7 @@ pub fn check_account_scope(state: &AppState, claims: &AccessClaims) -> Result<()
     Err(AuthenticateError::InsufficientScope)
 }
 
-/// Checks a verified token against the state of its session: none if it has ended.
+/// Checks a verified token against the state of its session. `live` is `None` if the session has ended.
 ///
 /// # Errors
 /// [`AuthenticateError::InvalidToken`], [`AuthenticateError::ClaimsChanged`]
@@ -77,10 +78,9 @@ pub(super) fn check_session(claims: &AccessClaims, live: Option<Liveness>) -> Re
     Ok(())
 }
 
-/// Verifies an access token of a session, or one of a service client for any audience. Does not read the session.
+/// Verifies an access token of a session or of a service client, for any audience. Does not read the session.
 ///
-/// A token with an unknown key reloads the keys (`SigningKeys::reload_on_miss`), since another node may have published the
-/// key just now.
+/// Reloads the keys if the token names an unknown key (`SigningKeys::reload_on_miss`), because another node may have just published it.
 ///
 /// # Errors
 /// [`TokenError`]
@@ -93,6 +93,7 @@ pub async fn verify_issued_token(state: &AppState, token: &str) -> Result<Issued
     verified.inspect_err(log_refusal)
 }
 
+/// Logs why a token was refused.
 fn log_refusal(error: &TokenError) {
     tracing::debug!(%error, "access token refused");
 }

@@ -1,9 +1,9 @@
-//! The browser's session: a session of the account that a browser has on Latchkey's own pages, named by the cookie
-//! `__Host-latchkey-browser` (single sign-on). It has no tokens. The sessions of the apps that the browser signs in to belong to it: they end
-//! with it in one atomic step, unless `offline_access` was granted.
+//! The browser's session: a session of the account on Latchkey's own pages (single sign-on). The cookie `__Host-latchkey-browser` names
+//! the session, which has no tokens. The sessions of apps that the browser signs in to are beneath it: they end with it in one atomic step,
+//! unless `offline_access` was granted.
 //!
 //! A page reads it with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in` proceed with
-//! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session of the answer, and
+//! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session from the outcome, and
 //!
 //! 1. calls [`renew`], if the browser had a session before: the app sessions beneath it move to the new session if the account is the
 //!    same, and end otherwise;
@@ -28,10 +28,10 @@ use crate::{
     store::redis::{FoundSession, UseOrigin},
 };
 
-/// A use extends the idle timeout at most this often.
+/// The shortest interval at which requests extend the idle timeout of a browser's session.
 const TOUCH_INTERVAL: Duration = Duration::from_mins(1);
 
-/// A live browser's session, as Redis has it.
+/// A live browser's session, read from Redis.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrowserSession {
     /// The session: its account, id, times and authentication.
@@ -105,11 +105,11 @@ pub fn credential(state: &AppState, account: AccountId, session: SessionId) -> B
     state.browser_tokens.encode(account, session)
 }
 
-/// Replaces the browser's former session by the session of a new sign-in. The former session ends. The app sessions beneath it move to
+/// Replaces the browser's former session with the session of a new sign-in. The former session ends. The app sessions beneath it move to
 /// the new session if the account is the same, and end otherwise.
 ///
 /// # Errors
-/// [`ServiceError`]: the former session may still be live.
+/// [`ServiceError`]. The former session may still be live.
 pub async fn renew(
     state: &AppState,
     former: &BrowserSession,
@@ -133,7 +133,7 @@ pub async fn renew(
     Ok(())
 }
 
-/// Ends a browser's session and the sessions of the apps beneath it, on every node, before the answer (I3). Returns how many ended.
+/// Ends a browser's session and the app sessions beneath it, on every node before it returns (I3). Returns the number of sessions ended.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -1,5 +1,5 @@
-//! Changes the password of the caller's account. All its sessions end with the old password, and a new one takes the place of
-//! the caller's, so that copies of the caller's tokens stop working as well (I5).
+//! Changes the password of the caller's account. All sessions of the account end, and a new session replaces the caller's. So copies of the
+//! caller's tokens stop working as well (I5).
 
 use std::net::IpAddr;
 
@@ -62,11 +62,11 @@ impl From<ReplaceSessionsError> for ChangePasswordError {
     }
 }
 
-/// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that takes the place
-/// of the caller's. The new session begins now, like that of a sign-in, with the caller's transport and details.
+/// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that replaces the caller's. The
+/// new session counts as authenticated now, and has the caller's transport and details.
 ///
-/// On an error the password is unchanged. So are the sessions, unless the database fails to commit after Redis has ended them:
-/// then the caller signs in again.
+/// On an error the password is unchanged. The sessions are unchanged too, unless the database fails to commit after Redis has ended them.
+/// The caller then has to sign in again.
 ///
 /// # Errors
 /// [`ChangePasswordError`]
@@ -84,8 +84,7 @@ pub async fn change_password(
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     require_recent_besides_password(state, caller, &account)?;
-    let checked = account.password_hash.clone();
-    match state.passwords.verify(current, checked.clone()).await.map_err(ServiceError::from)? {
+    match state.passwords.verify(current, account.password_hash.clone()).await.map_err(ServiceError::from)? {
         Verified::Match { .. } => {}
         Verified::Mismatch | Verified::Unusable(_) => {
             state.audit.record(entry(state.clock.now(), caller, ip).refused("wrong_password"));
@@ -106,6 +105,7 @@ pub async fn change_password(
     if change.account.disabled_at.is_some() {
         return Err(ChangePasswordError::NoAccount);
     }
+    // A new epoch may mean a new password: the verified one counts as wrong.
     if change.account.epoch != account.epoch {
         return Err(ChangePasswordError::WrongPassword);
     }
@@ -116,7 +116,7 @@ pub async fn change_password(
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, &origin, MailData::PasswordChanged { notice }).await?;
     }
-    // While the row is locked: if the sessions can't be ended, or the caller's own session has ended, the password stays.
+    // The row is still locked. If the sessions can't be ended, or the caller's own session has ended, the password stays unchanged.
     let tokens = replace_sessions(state, &mut change, caller, accepted, Reason::PasswordChanged, ip).await?;
     change.commit().await?;
     tracing::info!(account = %account.id, session = %tokens.session, replaced = %caller.sid, "password changed");

@@ -21,8 +21,8 @@ pub async fn list(sql: &Sql) -> Result<Vec<StoredKey>, ServiceError> {
     Ok(sql.keys().await?)
 }
 
-/// Generates a key, which starts to sign when it has been published for `keys.publish_before`, or at once
-/// ([`Start::Now`]). Returns its record.
+/// Generates a key. It starts to sign once it has been published for `keys.publish_before`, or at once with [`Start::Now`]. Returns its
+/// record.
 ///
 /// # Errors
 /// [`ServiceError`]

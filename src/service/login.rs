@@ -97,7 +97,7 @@ async fn create_session(
     attempt: &LoginAttempt,
     mut lookup: AccountLookup,
 ) -> Result<(Tokens, DeviceToken), LoginError> {
-    // Twice at most: an account that changed while its password was verified is read and verified once more.
+    // At most twice: if the account changes while its password is verified, it is read and verified once more.
     for _ in 0..2 {
         let account = match std::mem::replace(&mut lookup, AccountLookup::Deferred) {
             AccountLookup::Done(account) => account.map(|account| *account),
@@ -128,13 +128,13 @@ async fn create_session(
     Err(ServiceError::Unavailable { dependency: "account", retry_after: Duration::from_secs(1), source }.into())
 }
 
-/// The refusal of a sign-in to an account that must verify its address first. With `registration.conceal` the answer is that of
-/// a wrong password: a client that has registered an address learns from no answer whether it had an account before (I12).
+/// The error of a sign-in to an account that must verify its address first. With `registration.conceal` it is the error of a wrong
+/// password. So a client that has registered an address can't learn whether the address had an account before (I12).
 fn email_not_verified(state: &AppState) -> LoginError {
     if state.config.registration.conceal { LoginError::InvalidCredentials } else { LoginError::EmailNotVerified }
 }
 
-/// Verifies the password. Does the same work whether there is an account or not, and whether it is disabled.
+/// Verifies the password. Does the same work for an existing, a disabled and an unknown account (I7).
 async fn verify_password(state: &AppState, input: &Login, account: Option<Account>) -> Result<Account, LoginError> {
     let now = state.clock.now();
     let (id, disabled) = match &account {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::state::AppState;
 
-/// How long an estimate of the number of sessions is reused: it costs a hundred small commands.
+/// How long an estimate of the number of sessions is reused. An estimate costs about a hundred small Redis commands.
 const ESTIMATE_TTL: Duration = Duration::from_secs(15);
 
 /// All metrics in Prometheus' text format.
@@ -27,6 +27,7 @@ pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
     state.metrics.render()
 }
 
+/// Updates the gauge of sessions, unless the last estimate is recent.
 async fn estimate_sessions(state: &AppState) {
     let mut estimated_at = state.gauges.sessions_estimated_at.lock().await;
     let now = state.clock.now();
@@ -35,7 +36,7 @@ async fn estimate_sessions(state: &AppState) {
     }
     *estimated_at = Some(now);
     let estimate = state.redis.sessions.estimate_count().await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "estimating the number of sessions failed");
+        tracing::debug!(%error, "estimating the number of sessions failed: the gauge is NaN until the next estimate");
         None
     });
     state.gauges.sessions.set(estimate.unwrap_or(f64::NAN));

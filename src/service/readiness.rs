@@ -16,17 +16,19 @@ use crate::{
     },
 };
 
-/// How often a lasting failure is logged.
-const REPEAT: Duration = Duration::from_mins(1);
-/// Pause between two checks of the reporter while the node is not ready.
+/// Interval at which a lasting failure is logged again.
+const REPEAT_FAILURE: Duration = Duration::from_mins(1);
+/// Interval at which a lasting warning is logged again.
+const REPEAT_WARNING: Duration = Duration::from_hours(1);
+/// Pause between two checks of [`run_reporter`] while the node is not ready.
 const PAUSE_FAILED: Duration = Duration::from_secs(1);
-/// Pause between two checks of the reporter while the node is ready.
+/// Pause between two checks of [`run_reporter`] while the node is ready.
 const PAUSE_READY: Duration = Duration::from_secs(15);
 
-/// Code of the problem that a store can't be reached.
+/// Code of the problem "the store can't be reached".
 const UNAVAILABLE: &str = "unavailable";
 
-/// Checks Redis and the database. Results are reused for a second.
+/// Checks Redis and the database. Reuses results for a second.
 pub async fn check(state: &AppState) -> Arc<[Check]> {
     let check = async {
         let (redis, database) = tokio::join!(redis(state), database(&state.sql));
@@ -35,7 +37,7 @@ pub async fn check(state: &AppState) -> Arc<[Check]> {
     state.readiness.get_or_check(check).await
 }
 
-/// The worst status of some checks.
+/// The worst status among the checks.
 pub fn worst(checks: &[Check]) -> Status {
     checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok)
 }
@@ -81,7 +83,7 @@ async fn database(sql: &Sql) -> Check {
     }
 }
 
-/// Checks at intervals and logs problems, for as long as the service runs.
+/// Checks at intervals and logs problems, until the node stops.
 pub async fn run_reporter(state: &AppState) {
     let mut log = ProblemLog::default();
     loop {
@@ -91,12 +93,14 @@ pub async fn run_reporter(state: &AppState) {
     }
 }
 
-/// Logs each problem when it appears: failures again once a minute while they last, warnings once an hour.
+/// Logs each problem when it appears. While it lasts, logs a failure again once a minute and a warning once an hour.
 #[derive(Default)]
 struct ProblemLog {
+    /// When each problem was last logged, by the names of the check and the problem.
     logged: HashMap<(&'static str, &'static str), Instant>,
-    /// When the node was last logged as not ready; none while it is ready.
+    /// When the node was last logged as not ready; `None` while it is ready.
     not_ready_at: Option<Instant>,
+    /// Whether the node was logged as ready.
     was_ready: bool,
 }
 
@@ -118,18 +122,18 @@ impl ProblemLog {
                 tracing::info!("ready");
             }
             (self.was_ready, self.not_ready_at) = (true, None);
-        } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT) {
+        } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT_FAILURE) {
             tracing::error!("not ready: /readyz fails; checking every second");
             (self.was_ready, self.not_ready_at) = (false, Some(now));
         }
     }
 
     fn is_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
-        // The connections log an outage of Redis themselves, at once.
+        // The Redis connections log an outage themselves, at once.
         if (check.name, problem.code) == ("redis", UNAVAILABLE) {
             return false;
         }
-        let repeat = if check.status == Status::Failed { REPEAT } else { 60 * REPEAT };
+        let repeat = if check.status == Status::Failed { REPEAT_FAILURE } else { REPEAT_WARNING };
         let last = self.logged.get(&(check.name, problem.code));
         let is_due = last.is_none_or(|last| now.saturating_duration_since(*last) >= repeat);
         if is_due {
@@ -157,6 +161,6 @@ mod tests {
         assert!(is_due(&database, 0));
         assert!(!is_due(&database, 1) && !is_due(&database, 59));
         assert!(is_due(&database, 60) && !is_due(&database, 61));
-        assert!(!is_due(&redis, 0), "the connections log it");
+        assert!(!is_due(&redis, 0), "the Redis connections log their own outages");
     }
 }

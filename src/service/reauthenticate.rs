@@ -126,8 +126,8 @@ pub async fn reauthenticate(
 
 /// Authenticates the user of the caller's session again.
 ///
-/// A second factor raises the level together with the session's own first factor. A password alone is not enough for an account
-/// that has a second factor: it would reach the level of one factor only.
+/// A second factor raises the level together with the session's own first factor. For an account that has a second factor, a password alone
+/// is not enough.
 ///
 /// # Errors
 /// [`ReauthenticateError`]
@@ -153,7 +153,7 @@ pub async fn authenticate_again(
     let mut acr = Acr::Aal1;
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
-        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { methods_of(caller) };
+        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
         let code = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
         (shown, acr) = policy::combine(&account, first.iter().fold(shown, AuthenticationMethods::with), code);
     }
@@ -183,13 +183,13 @@ pub async fn authenticate_again(
 }
 
 /// The methods of the caller's session.
-fn methods_of(caller: &AccessClaims) -> AuthenticationMethods {
+fn session_methods(caller: &AccessClaims) -> AuthenticationMethods {
     let known = AuthenticationMethod::ALL.into_iter();
     let known = known.filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
     known.fold(AuthenticationMethods::default(), AuthenticationMethods::with)
 }
 
-/// The factors of the caller's session that are not a passkey.
+/// The methods of the caller's session other than passkeys: a password or a one-time code.
 fn first_factor(caller: &AccessClaims) -> AuthenticationMethods {
     let first = [AuthenticationMethod::Password, AuthenticationMethod::OneTimePassword];
     let known = first.into_iter().filter(|method| caller.amr.iter().any(|amr| amr == method.as_str()));
@@ -255,6 +255,7 @@ async fn step_up(
     }
 }
 
+/// Records a refused re-authentication.
 fn refuse(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>, reason: &'static str) {
     let entry = Entry::new(state.clock.now(), AuditEvent::Reauthentication).refused(reason);
     state.audit.record(entry.account(caller.sub).session(caller.sid).by(Actor::Account).from(ip));

@@ -13,14 +13,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the last authentication of the session is too long ago, or too weak")]
 pub struct InsufficientAuthentication {
-    /// The level that is needed; none if the session has it.
+    /// The level that is needed; `None` if the lowest level is enough.
     pub acr: Option<Acr>,
     /// The age up to which an authentication is accepted.
     pub max_age: Option<Duration>,
 }
 
-/// Checks that the caller authenticated at most `session.recent` ago, and with a second factor if the account has one. For every
-/// sensitive change of the account.
+/// Checks that the caller authenticated at most `session.recent` ago, and with a second factor if the account has one. Every sensitive
+/// change of the account calls this.
 ///
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`], [`ServiceError`]
@@ -31,8 +31,8 @@ pub async fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(
     Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?)
 }
 
-/// As [`require_recent`], for a change whose caller also sends the current password: without a second factor, that is a recent
-/// authentication.
+/// Like [`require_recent`], for a change whose caller also sends the current password. For an account without a second factor, the password
+/// alone is a recent authentication.
 ///
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`]
@@ -68,6 +68,6 @@ pub fn check(
     if acr.is_none_or(|needed| level >= needed) && is_recent {
         return Ok(());
     }
-    // The lowest level needs no mention.
+    // Every session has the lowest level, so it is not reported.
     Err(InsufficientAuthentication { acr: acr.filter(|acr| *acr > Acr::default()), max_age })
 }

@@ -1,8 +1,8 @@
 //! Remembered devices: a device that has shown a second factor may sign in with the password alone for a time
 //! (`factors.remember_device`).
 //!
-//! A device is accepted only for the account's password, factors, address and roles as they were when it was remembered. It replaces the
-//! second factor after a password and nothing else, and raises no level: the session states the password only (I14).
+//! A device is accepted only while the account's password, factors, address and roles are the same as when it was remembered. It replaces
+//! the second factor only after a password. It does not raise the session's level: `amr` and `acr` are those of the password (I14).
 
 use std::net::IpAddr;
 
@@ -27,7 +27,7 @@ use crate::{
     store::sql::LiveDevices,
 };
 
-/// A remembered device in lists.
+/// A remembered device in a list.
 #[derive(Clone, Debug)]
 pub struct DeviceEntry {
     /// The device.
@@ -50,8 +50,8 @@ pub(super) async fn skips_factor(state: &AppState, input: &Authenticated<'_>) ->
     Ok(found.is_some())
 }
 
-/// Whether a device that continues after this first factor may skip the second one, now or later: after a password, and where no
-/// second factor is required.
+/// Whether a device can be remembered after this first factor: the first factor is a password alone, and the policy allows remembered
+/// devices for the account.
 pub(super) fn can_remember(state: &AppState, account: &Account, proved: &Authentication) -> bool {
     proved.methods == AuthenticationMethods::PASSWORD && policy::remember_for(&state.config.factors, account).is_some()
 }
@@ -70,9 +70,9 @@ async fn try_remember(
     origin: &Origin,
 ) -> Result<(), ServiceError> {
     let settings = &state.config.factors;
-    let (Some(time), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };
+    let (Some(lifetime), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };
     let binding = binding(account);
-    // A change since the account was read has invalidated the device.
+    // If the account has changed since it was read, the device is not remembered.
     let change = state.sql.change_account(account.id).await?;
     let Some(mut change) = change.filter(|change| self::binding(&change.account) == binding) else { return Ok(()) };
     let device = RememberedDevice {
@@ -82,7 +82,7 @@ async fn try_remember(
         name: origin.device.clone(),
         user_agent: origin.user_agent.clone(),
         created_at: now,
-        expires_at: now + time,
+        expires_at: now + lifetime,
         last_used_at: None,
     };
     change.remember_device(&device, settings.max_remembered_devices).await?;
@@ -91,7 +91,7 @@ async fn try_remember(
     Ok(change.commit().await?)
 }
 
-/// The remembered devices of the caller's account, the newest first. `device` is the token of the calling device.
+/// The remembered devices of an account, the newest first. `device` is the token of the calling device.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -122,7 +122,7 @@ pub async fn forget(
     Ok(state.sql.forget_device(caller.sub, id, &entry).await?)
 }
 
-/// Forgets all remembered devices of the caller's account. Returns how many there were.
+/// Forgets all remembered devices of the caller's account. Returns their number.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -135,14 +135,14 @@ fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> 
     entry.by(Actor::Account).from(ip)
 }
 
-/// The query for the devices of an account that may skip the second factor now; `None` if none may.
+/// The query for the devices of an account that may skip the second factor now; `None` if no device may.
 fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
     let now = state.clock.now();
-    let time = policy::remember_for(&state.config.factors, account)?;
-    Some(LiveDevices { account: account.id, binding: binding(account), since: now - time, now })
+    let lifetime = policy::remember_for(&state.config.factors, account)?;
+    Some(LiveDevices { account: account.id, binding: binding(account), since: now - lifetime, now })
 }
 
-/// The digest under which a device token is stored. The token has 256 random bits, so nobody can find it by its digest.
+/// The digest under which a device token is stored. The token has 256 random bits, so a fast hash is enough.
 fn digest(account: AccountId, device: &DeviceToken) -> [u8; 32] {
     hash(&[b"remembered-device", account.as_bytes(), device.expose().as_bytes()])
 }
@@ -160,7 +160,7 @@ fn binding(account: &Account) -> [u8; 16] {
     bytes
 }
 
-/// SHA-256 of the parts, each with its length.
+/// SHA-256 of the parts. Each part is preceded by its length, so that different parts never give the same input.
 fn hash(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     for part in parts {

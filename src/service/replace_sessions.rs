@@ -1,4 +1,4 @@
-//! Ends the sessions of an account whose owner changes its addresses, its password or its factors, and starts a new one in the place of the
+//! Ends the sessions of an account whose owner changes its addresses, password or factors, and starts a new session in place of the
 //! owner's (I5).
 
 use std::net::IpAddr;
@@ -42,9 +42,8 @@ pub(super) enum ReplaceSessionsError {
 
 from_store_errors!(ReplaceSessionsError);
 
-/// Ends all sessions of a locked account and increments its epoch. Returns the tokens of the session that takes the place of the
-/// caller's, with its authentication. The replaced sessions ended for `reason`. If that fails, the change is dropped with the
-/// transaction.
+/// Ends all sessions of a locked account for `reason`, and increments its epoch. Returns the tokens of the session that replaces the
+/// caller's and keeps its authentication. On an error the caller drops the change with its transaction.
 ///
 /// # Errors
 /// [`ReplaceSessionsError`]
@@ -59,8 +58,10 @@ pub(super) async fn replace_sessions(
     replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
 }
 
-/// Does what [`replace_sessions`] does. The new session has this authentication; with `None`, the one of the caller's session. A session
-/// that lacks the second factor that the account must have ends with the grace period, as the replaced one does (I14).
+/// Like [`replace_sessions`], but the new session has this `authentication`. With `None`, it keeps that of the caller's session.
+///
+/// If the account must have a second factor and the session lacks it, the new session ends with the grace period, like the replaced one
+/// (I14).
 ///
 /// # Errors
 /// [`ReplaceSessionsError`]
@@ -74,12 +75,14 @@ pub(super) async fn replace_sessions_with(
     authentication: Option<Authentication>,
 ) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
+    // A change of the password verifies the former one: that is a new authentication at the start of the new session.
+    let is_new_authentication = reason == Reason::PasswordChanged;
     let authentication =
-        authentication.or_else(|| (reason != Reason::PasswordChanged).then(|| plain(caller)).flatten());
+        authentication.or_else(|| (!is_new_authentication).then(|| password_only_authentication(caller)).flatten());
     let epoch = change.bump_epoch().await?;
     let additional_claims = additional_claims::load_in_change(state, change).await?;
     let acr = authentication.map_or_else(|| Acr::parse(&caller.acr).unwrap_or_default(), |new| new.acr);
-    let longest = policy::longest_replacement(state, change, acr, now).await?;
+    let lifetime = policy::longest_replacement(state, change, acr, now).await?;
     let replacement = Replacement {
         id: state.entropy.session_id(),
         account: change.account.id,
@@ -90,8 +93,8 @@ pub(super) async fn replace_sessions_with(
         claims_version: change.account.claims_version,
         epoch,
         authentication,
-        idle_timeout: settings.idle_timeout.min(longest),
-        absolute_timeout: longest,
+        idle_timeout: settings.idle_timeout.min(lifetime),
+        absolute_timeout: lifetime,
     };
     let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
         Replace::Replaced { grant, ended } => (grant, ended),
@@ -104,11 +107,13 @@ pub(super) async fn replace_sessions_with(
     Ok(token_issuer::issue(state, &grant, now)?)
 }
 
-/// The authentication of a session that began with a password alone. Such a session stores none: it authenticated when it began. Its
-/// replacement begins now, and only a change of the password, which verifies the former one, is a new authentication.
-fn plain(caller: &AccessClaims) -> Option<Authentication> {
-    let is_plain = caller.amr == ["pwd"] && Acr::parse(&caller.acr) == Some(Acr::Aal1);
-    is_plain.then(|| Authentication::by_password(Timestamp::from_millis(caller.auth_time.saturating_mul(1000))))
+/// The authentication of a caller whose session began with a password alone; `None` for another session.
+///
+/// Redis stores no authentication for such a session: it counts as authenticated when it began. The session that replaces it begins later,
+/// so its authentication must be stored.
+fn password_only_authentication(caller: &AccessClaims) -> Option<Authentication> {
+    let is_password_only = caller.amr == ["pwd"] && Acr::parse(&caller.acr) == Some(Acr::Aal1);
+    is_password_only.then(|| Authentication::by_password(Timestamp::from_millis(caller.auth_time.saturating_mul(1000))))
 }
 
 /// Ends all sessions of a locked account and increments its epoch, for an owner who is not signed in. Returns the number of sessions

@@ -21,14 +21,14 @@ use crate::{
     state::AppState,
 };
 
-/// How often a node compares the mark in Redis with the last one that it knows.
+/// Interval at which a node compares the mark in Redis with the last mark that it knows.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The age of a mark at which a node writes a new one.
 const MARK_INTERVAL: Duration = Duration::from_mins(1);
 
-/// The largest difference between the marks that does not count as a restore. A failover to an asynchronous replica loses
-/// less.
+/// The largest difference between the marks that does not count as a restore. A failover to an asynchronous replica loses less than
+/// this.
 pub const TOLERANCE: Duration = Duration::from_mins(2);
 
 /// Pause after a check that failed because a store did not answer.

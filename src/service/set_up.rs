@@ -1,5 +1,5 @@
-//! Compares a declared set-up, clients and accounts with their roles, with the service, and applies the differences. Clients
-//! and accounts that are not declared stay as they are.
+//! Compares a declared set-up (clients, and accounts with their roles) with what the service has, and applies the differences. Clients and
+//! accounts that are not declared stay as they are.
 
 use crate::{
     config::TokenSettings,
@@ -17,24 +17,25 @@ use crate::{
     state::AppState,
 };
 
-/// A declared client. Everything but the secret and the state is as declared, also where a list is empty.
+/// A declared client. All settings are applied, empty lists included. The secret and the enabled state are applied only if they are
+/// declared.
 #[derive(Clone, Debug)]
 pub struct ClientSpec {
     /// The `client_id`.
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
-    /// How it signs users in, completed by the defaults of its kind.
+    /// How the client signs users in, completed with the defaults of its kind.
     pub app: AppSettings,
     /// The scopes.
     pub scopes: SpaceSeparated,
     /// The audiences.
     pub audiences: SpaceSeparated,
-    /// The public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
+    /// The public keys, in the form that [`crate::crypto::client_keys::to_jwks`] returns.
     pub jwks: Option<String>,
-    /// Whether it is disabled; none if that is not declared.
+    /// Whether the client is disabled; `None` if that is not declared.
     pub disabled: Option<bool>,
-    /// The hash of its secret; none if that is not declared.
+    /// The hash of the secret; `None` if no secret is declared.
     pub secret: Option<ClientSecretHash>,
 }
 
@@ -66,16 +67,16 @@ pub struct AccountSpec {
     pub email: Email,
     /// The username of a new account.
     pub username: Option<Username>,
-    /// The roles; none if they are not declared.
+    /// The roles; `None` if they are not declared.
     pub roles: Option<Roles>,
 }
 
-/// A difference between what is declared and the service.
+/// A difference between the declared set-up and the service.
 #[derive(Clone, Debug)]
 pub enum Change {
     /// The client does not exist.
     AddClient(ClientSpec),
-    /// The scopes, audiences, public keys or app settings of the client differ; the texts say how.
+    /// The scopes, audiences, public keys or app settings of the client differ. Carries a text for each difference.
     UpdateClient(ClientSpec, Vec<String>),
     /// The client has another secret.
     SetSecret(ClientId, ClientSecretHash),
@@ -85,7 +86,7 @@ pub enum Change {
     EnableClient(ClientId),
     /// The account does not exist.
     AddAccount(AccountSpec),
-    /// The account has other roles: its own, then the declared ones.
+    /// The account has other roles than declared. Carries the account and the declared roles.
     SetRoles(Box<Account>, Roles),
 }
 
@@ -98,7 +99,7 @@ pub enum SetUpError {
     /// An account was not changed.
     #[error(transparent)]
     Account(#[from] ChangeAccountError),
-    /// A client is of another kind than declared.
+    /// A client is of another kind than declared. Carries the client, its kind and the declared kind.
     #[error("client {0} is of the kind {exists} and declared as {declared}: delete it first, with `latchkey client delete {0}`",
         exists = .1.as_str(), declared = .2.as_str())]
     Kind(ClientId, ClientKind, ClientKind),
@@ -159,54 +160,55 @@ pub async fn plan(
     Ok(changes)
 }
 
+/// Describes how a client differs from its declaration.
 fn differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
-    let shown = |words: &SpaceSeparated| if words.is_empty() { "none".to_owned() } else { words.to_string() };
+    let text = |items: &SpaceSeparated| if items.is_empty() { "none".to_owned() } else { items.to_string() };
     let mut found = Vec::new();
     for (name, before, after) in
         [("scopes", &client.scopes, &declared.scopes), ("audiences", &client.audiences, &declared.audiences)]
     {
         if before != after {
-            found.push(format!("{name} {} → {}", shown(before), shown(after)));
+            found.push(format!("{name} {} → {}", text(before), text(after)));
         }
     }
     match (&client.jwks, &declared.jwks) {
         (before, after) if before == after => {}
         (None, Some(_)) => found.push("public keys added".to_owned()),
         (Some(_), None) => found.push("public keys removed".to_owned()),
-        _ => found.push("other public keys".to_owned()),
+        _ => found.push("public keys replaced".to_owned()),
     }
     found.extend(app_differences(&client.app, &declared.app));
     found
 }
 
 fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
-    let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+    let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };
     let grants = |app: &AppSettings| app.grant_types.iter().map(|grant| grant.as_str().to_owned()).collect::<Vec<_>>();
     let method = |app: &AppSettings| app.auth_method.map_or("any", ClientAuthMethod::as_str).to_owned();
     let yes_no = |yes: bool| if yes { "yes" } else { "no" }.to_owned();
-    let shown = |app: &AppSettings| {
+    let named_values = |app: &AppSettings| {
         [
-            ("display name", text(&app.name)),
+            ("display name", optional(&app.name)),
             ("redirect URIs", list(&app.redirect_uris)),
             ("post-logout redirect URIs", list(&app.post_logout_redirect_uris)),
             ("grant types", list(&grants(app))),
             ("authentication method", method(app)),
             ("consent", yes_no(app.asks_consent)),
             ("without PKCE", yes_no(app.without_pkce)),
-            ("logo", text(&app.logo_uri)),
-            ("home page", text(&app.client_uri)),
-            ("privacy policy", text(&app.policy_uri)),
-            ("terms of service", text(&app.tos_uri)),
-            ("opened at", text(&app.initiate_login_uri)),
+            ("logo", optional(&app.logo_uri)),
+            ("home page", optional(&app.client_uri)),
+            ("privacy policy", optional(&app.policy_uri)),
+            ("terms of service", optional(&app.tos_uri)),
+            ("opened at", optional(&app.initiate_login_uri)),
         ]
     };
-    let pairs = shown(before).into_iter().zip(shown(after));
+    let pairs = named_values(before).into_iter().zip(named_values(after));
     let differ = pairs.filter(|((_, before), (_, after))| before != after);
     differ.map(|((name, before), (_, after))| format!("{name} {before} → {after}")).collect()
 }
 
-/// Creates a client with the secret of this hash. Nothing else is accepted as its secret.
+/// Creates a declared client whose secret has this hash.
 ///
 /// # Errors
 /// [`ClientError`]
@@ -240,14 +242,14 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
         Change::DisableClient(id) => clients::disable(&state.clock, &state.sql, id.as_str()).await?,
         Change::EnableClient(id) => clients::enable(&state.clock, &state.sql, id.as_str()).await?,
         Change::SetRoles(account, roles) => {
-            accounts::change_roles(state, account.id, roles, &except(&account.roles, roles)).await?;
+            accounts::change_roles(state, account.id, roles, &without(&account.roles, roles)).await?;
         }
     }
     Ok(())
 }
 
 /// The roles that are not in `kept`.
-fn except(roles: &Roles, kept: &Roles) -> Roles {
-    // The names are valid, and not more than before.
+fn without(roles: &Roles, kept: &Roles) -> Roles {
+    // A subset of valid roles is valid.
     Roles::parse(roles.names().iter().filter(|role| !kept.contains(role))).unwrap_or_default()
 }

@@ -78,8 +78,8 @@ pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> R
     Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
 }
 
-/// Returns an access token, its lifetime and its scopes. The token expires at the session's absolute end at the latest, and no later
-/// than a step-up that raised its level.
+/// Returns an access token, its lifetime and its scopes. The token expires at the session's absolute end at the latest. If a step-up raised
+/// its level, it expires no later than the step-up.
 fn access_token(
     state: &AppState,
     grant: &Grant,
@@ -115,7 +115,7 @@ fn access_token(
         scope,
         roles: grant.roles.names().to_vec(),
         email_verified: additional.email_verified().filter(|_| settings.email_verified),
-        app_metadata: additional.app_metadata().and_then(|members| configured(members, settings)),
+        app_metadata: additional.app_metadata().and_then(|members| configured_members(members, settings)),
         session_start: Some(grant.created_at.as_secs()),
         claims_version: Some(grant.claims_version),
     };
@@ -123,8 +123,8 @@ fn access_token(
     Ok((access_token, exp.saturating_since(now), claims.scope))
 }
 
-/// The members that `token.app_metadata` still names. The setting may have changed since the members were stored with the session.
-fn configured(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
+/// The members that `token.app_metadata` names now. The setting may have changed since the members were stored with the session.
+fn configured_members(members: &Map<String, Value>, settings: &TokenSettings) -> Option<Box<Map<String, Value>>> {
     let kept = members.iter().filter(|(name, _)| settings.app_metadata.contains(name));
     let kept: Map<_, _> = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
     (!kept.is_empty()).then(|| Box::new(kept))

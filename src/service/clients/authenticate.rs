@@ -1,4 +1,4 @@
-//! Authenticates a service client by its secret or by a signed assertion (RFC 6749, section 2.3; RFC 7523).
+//! Authenticates a client by its secret or by a signed assertion (RFC 6749, section 2.3; RFC 7523).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -34,12 +34,12 @@ pub enum Credentials {
         client_id: String,
         /// The secret.
         secret: SecretText,
-        /// Whether it was sent in the form, and not by HTTP Basic.
+        /// Whether the secret was sent in the form, and not by HTTP Basic.
         is_in_form: bool,
     },
     /// A signed JWT (RFC 7523, section 2.2).
     Assertion {
-        /// The client id that was sent beside it, if any.
+        /// The client id that was sent beside the assertion, if any.
         client_id: Option<String>,
         /// The JWT.
         assertion: SecretText,
@@ -114,7 +114,7 @@ async fn authenticate_by_assertion(
     }
     let keys = match state.clients.keys(&found).await {
         Ok(keys) => keys,
-        // This node is busy; the client's credentials may be right.
+        // The node is busy with other fetches. The client's credentials may be right.
         Err(error @ DocumentError::Fetch(FetchError::Busy)) => {
             let (dependency, retry_after) = ("client's key set", Duration::from_secs(1));
             return Err(ServiceError::Unavailable { dependency, retry_after, source: error.into() }.into());
@@ -143,7 +143,7 @@ async fn authenticate_by_assertion(
     }
 }
 
-/// Counts and records a failed authentication.
+/// Counts and records a failed authentication, and returns the error for the caller.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
     if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
         return limited.into();
@@ -155,7 +155,7 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
     });
     match client {
         Some(client) => tracing::warn!(client = %client.id, why, "client authentication failed"),
-        // The name that was sent is not logged: it may be anything, a secret included.
+        // The client id that was sent is not logged: it may be a secret that was typed in the wrong place.
         None => tracing::info!(why, "client authentication failed: the client is unknown or disabled"),
     }
     AuthenticateClientError::Invalid

@@ -25,16 +25,16 @@ use crate::{
     store::sql::{Sql, StoredDynamicClient},
 };
 
-/// The scopes that every app may request unless it has others.
+/// The scopes that an app may request if it is created without scopes.
 pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
-/// How long the former secret is accepted beside the new one by default.
+/// How long the former secret of a client is accepted beside the new one, by default.
 pub const GRACE: Duration = Duration::from_hours(24);
 
 /// The maximum number of clients that [`list_dynamic`] returns.
 pub const MAX_LISTED: u32 = 10_000;
 
-/// The longest grace period: a year.
+/// The longest grace period for a former secret: a year.
 pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 
 /// A client to create.
@@ -42,15 +42,16 @@ pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 pub struct NewClient {
     /// The `client_id`.
     pub name: String,
-    /// The scopes that its own tokens may have.
+    /// The scopes that the client's tokens may have.
     pub scopes: Vec<String>,
-    /// The audiences of its own tokens, and of the tokens it may introspect and revoke; `token.audience` if empty.
+    /// The audiences of the client's tokens, and of the tokens that it may introspect and revoke. If empty, a service client gets
+    /// `token.audience`.
     pub audiences: Vec<String>,
-    /// The public keys, as [`crate::crypto::client_keys::to_jwks`] gives them.
+    /// The public keys, in the form that [`crate::crypto::client_keys::to_jwks`] returns.
     pub jwks: Option<String>,
     /// The kind.
     pub kind: ClientKind,
-    /// How it signs users in; its grant types are those of its kind if there are none.
+    /// How the client signs users in. If it names no grant types, those of its kind apply.
     pub app: AppSettings,
 }
 
@@ -63,14 +64,14 @@ pub enum ClientError {
     /// The name is `token.client_id`.
     #[error("the name is token.client_id, which is reserved for apps that sign users in and have no secret")]
     Reserved,
-    /// The name has the form of a reference to a client that no operator has registered.
+    /// The name has the form of the internal id of a dynamic client, which no operator has registered.
     #[error(
         "the name must not be url. or dcr. and 32 characters, which stand for apps that were not registered by an operator"
     )]
     Reference,
     /// A client has this name, perhaps a disabled one.
     #[error(
-        "a client of this name exists; choose another name, or get a new secret by `latchkey client rotate-secret`"
+        "a client of this name exists; choose another name, or get a new secret with `latchkey client rotate-secret`"
     )]
     Taken,
     /// No client has this name.
@@ -82,7 +83,7 @@ pub enum ClientError {
     /// A redirect URI can't be registered.
     #[error("the redirect URI {0:?} {1}")]
     RedirectUri(String, RedirectUriError),
-    /// An address of the app can't be registered: the member of the client's metadata (RFC 7591, section 2), and the address.
+    /// A link of the app can't be registered. Carries the member of the client's metadata (RFC 7591, section 2) and the URI.
     #[error("{0} {1:?} {2}")]
     Link(&'static str, String, RedirectUriError),
     /// The kind of client and its other settings contradict each other.
@@ -226,7 +227,7 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
     Ok(app)
 }
 
-/// All clients, by name.
+/// All clients that an operator has registered, sorted by name.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -249,32 +250,32 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
-    if let Some(id) = dynamic(name) {
+    if let Some(id) = dynamic_client_id(name) {
         if !sql.set_dynamic_client_disabled(&id, true, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
         tracing::warn!(client = %id, "dynamic client disabled");
         return Ok(());
     }
-    let id = existing(sql.disable_client(&parse(name)?, clock.now()).await?, name)?;
-    tracing::warn!(client = %id, "service client disabled");
+    let id = require_exists(sql.disable_client(&parse_name(name)?, clock.now()).await?, name)?;
+    tracing::warn!(client = %id, "client disabled");
     Ok(())
 }
 
-/// Enables a disabled client, with the secrets it had; nodes apply this within seconds.
+/// Enables a disabled client, with its former secrets; nodes apply this within seconds.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
-    if let Some(id) = dynamic(name) {
+    if let Some(id) = dynamic_client_id(name) {
         if !sql.set_dynamic_client_disabled(&id, false, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
         tracing::info!(client = %id, "dynamic client enabled");
         return Ok(());
     }
-    let id = existing(sql.enable_client(&parse(name)?, clock.now()).await?, name)?;
-    tracing::info!(client = %id, "service client enabled");
+    let id = require_exists(sql.enable_client(&parse_name(name)?, clock.now()).await?, name)?;
+    tracing::info!(client = %id, "client enabled");
     Ok(())
 }
 
@@ -283,8 +284,8 @@ pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientEr
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn delete(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
-    let id = existing(sql.delete_client(&parse(name)?, clock.now()).await?, name)?;
-    tracing::warn!(client = %id, "service client deleted");
+    let id = require_exists(sql.delete_client(&parse_name(name)?, clock.now()).await?, name)?;
+    tracing::warn!(client = %id, "client deleted");
     Ok(())
 }
 
@@ -304,13 +305,13 @@ pub async fn rotate_secret(
     }
     let secret = ClientSecret::generate(entropy);
     let now = clock.now();
-    let rotated = sql.rotate_client_secret(&parse(name)?, &secret.hash(), now + grace, now).await?;
-    let id = existing(rotated, name)?;
-    tracing::info!(client = %id, "secret of a service client rotated");
+    let rotated = sql.rotate_client_secret(&parse_name(name)?, &secret.hash(), now + grace, now).await?;
+    let id = require_exists(rotated, name)?;
+    tracing::info!(client = %id, "client secret rotated");
     Ok((id, secret))
 }
 
-/// All clients that no operator has registered and that an account has allowed, by `client_id`, at most [`MAX_LISTED`].
+/// Dynamic clients, which an account has allowed and no operator has registered, sorted by `client_id`. At most [`MAX_LISTED`].
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -318,16 +319,17 @@ pub async fn list_dynamic(sql: &Sql) -> Result<Vec<StoredDynamicClient>, Service
     Ok(sql.dynamic_clients(MAX_LISTED).await?)
 }
 
-/// The id of a dynamic client, by its `client_id` or its reference; none for another name.
-fn dynamic(name: &str) -> Option<ClientId> {
+/// The id of the dynamic client that is named by its `client_id` or its reference; `None` for another name.
+fn dynamic_client_id(name: &str) -> Option<ClientId> {
     id_of(name).filter(|id| DynamicClient::is_reference(id.as_str()))
 }
 
-/// Parses a client's name. No client has a name of another form.
-fn parse(name: &str) -> Result<ClientId, ClientError> {
+/// Parses the name of a client. No client exists under a malformed name.
+fn parse_name(name: &str) -> Result<ClientId, ClientError> {
     ClientId::parse(name).map_err(|_| ClientError::Unknown)
 }
 
-fn existing(exists: bool, name: &str) -> Result<ClientId, ClientError> {
-    if exists { parse(name) } else { Err(ClientError::Unknown) }
+/// Returns the id of a client that exists.
+fn require_exists(exists: bool, name: &str) -> Result<ClientId, ClientError> {
+    if exists { parse_name(name) } else { Err(ClientError::Unknown) }
 }

@@ -1,5 +1,5 @@
-//! Finishes a change of an account's factors: the owner gets a notice, the account's other sessions end, and a new session takes the
-//! place of the caller's, in one step (I5).
+//! Begins and finishes a change of an account's factors. In one step, the owner gets a notice, all sessions of the account end, and a new
+//! session replaces the caller's (I5).
 
 use crate::{
     crypto::access_token::AccessClaims,
@@ -128,8 +128,9 @@ pub(in crate::service) async fn begin(
 }
 
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
-/// With a new factor, the account also forgets the devices that it recognizes (see [`limits::FactorAttempt`]).
-/// `shown` are the authentication methods of a factor that the caller has shown for the change: they raise the new session's level.
+///
+/// With a new factor, the account also forgets the devices that it recognizes (see [`limits::FactorAttempt`]). `shown` are the
+/// authentication methods of a factor that the caller has shown for the change. They raise the new session's level.
 pub(in crate::service) async fn commit(
     state: &AppState,
     mut change: AccountChange,
@@ -139,7 +140,7 @@ pub(in crate::service) async fn commit(
 ) -> Result<Tokens, ChangeFactorsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
-    let (reason, raised) = (Reason::FactorsChanged, shown.map(|shown| authentication(claims, shown)));
+    let (reason, raised) = (Reason::FactorsChanged, shown.map(|shown| replacement_authentication(claims, shown)));
     let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;
@@ -149,7 +150,7 @@ pub(in crate::service) async fn commit(
     Ok(tokens)
 }
 
-/// Writes a change of factors to the audit log, and a notice to the owner.
+/// Writes a change of factors to the audit log, and sends a notice to the owner.
 pub(in crate::service) async fn record_and_notify(
     state: &AppState,
     change: &mut AccountChange,
@@ -170,8 +171,8 @@ pub(in crate::service) async fn record_and_notify(
     Ok(())
 }
 
-/// The authentication of the session that takes the place of the caller's: the caller's own, and the factor that was shown.
-fn authentication(claims: &AccessClaims, shown: AuthenticationMethods) -> Authentication {
+/// The authentication of the session that replaces the caller's: the caller's own methods, and the factor that was shown.
+fn replacement_authentication(claims: &AccessClaims, shown: AuthenticationMethods) -> Authentication {
     let known =
         AuthenticationMethod::ALL.into_iter().filter(|method| claims.amr.iter().any(|amr| amr == method.as_str()));
     let methods = known.chain(shown.iter()).fold(AuthenticationMethods::default(), AuthenticationMethods::with);

@@ -15,7 +15,7 @@ use crate::{
     state::AppState,
 };
 
-/// Switches codes by mail on for the caller's account: a sign-in by password asks for one from now on. With the first factor, the
+/// Switches codes by mail on for the caller's account: from now on a sign-in by password requires a code. With its first factor, the
 /// account gets recovery codes.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, 
     Ok(Confirmed { tokens, recovery_codes })
 }
 
-/// Switches codes by mail off for the caller's account. With the last factor its recovery codes go too.
+/// Switches codes by mail off for the caller's account. Removes the recovery codes if no other factor is left.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]

@@ -18,7 +18,7 @@ use crate::{
     state::AppState,
 };
 
-/// A factor in lists.
+/// A factor in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FactorEntry {
     /// The id.
@@ -38,9 +38,9 @@ pub struct FactorEntry {
 pub struct FactorList {
     /// Authenticator apps and passkeys, oldest first.
     pub factors: Vec<FactorEntry>,
-    /// How many recovery codes are left.
+    /// The number of recovery codes that are left.
     pub recovery_codes: u32,
-    /// Whether codes by mail are on; none if they are off for all accounts (`factors.email_code`).
+    /// Whether codes by mail are on for the account; `None` if they are off for all accounts (`factors.email_code`).
     pub email_code: Option<bool>,
 }
 

@@ -20,7 +20,7 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// The owner gets a mail that recommends new codes when this many are left.
+/// The number of remaining codes at which the owner gets a mail that recommends new ones.
 pub const LOW_COUNT: u32 = 3;
 
 /// A recovery code of the account, which may have been used.
@@ -34,7 +34,7 @@ pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
     [b"recovery".as_slice(), account.as_bytes()].concat()
 }
 
-/// Makes new recovery codes for the caller's account. The former codes stop working.
+/// Generates new recovery codes for the caller's account. The former codes stop working.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
@@ -53,7 +53,7 @@ pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, C
     Ok(Confirmed { tokens, recovery_codes })
 }
 
-/// Replaces the recovery codes of an account, as part of a change. Returns the new ones: they are never shown again.
+/// Replaces the recovery codes of an account, as part of a change. Returns the new codes, which are never shown again.
 pub(in crate::service) async fn generate(
     state: &AppState,
     change: &mut AccountChange,
@@ -68,7 +68,7 @@ pub(in crate::service) async fn generate(
     Ok(codes.iter().map(RecoveryCode::to_text).collect())
 }
 
-/// Removes the recovery codes of an account that has no factor left that they could replace, as part of a change.
+/// Removes the recovery codes of an account without another factor, as part of a change: no factor is left that a code could replace.
 pub(in crate::service) async fn remove_unless_needed(
     change: &mut AccountChange,
     now: Timestamp,
@@ -80,7 +80,7 @@ pub(in crate::service) async fn remove_unless_needed(
     Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
 }
 
-/// Finds the presented code without consuming it. Only consuming it shows whether it was used before.
+/// Finds the presented code without consuming it. Only [`consume`] shows whether the code was used before.
 pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,

@@ -1,4 +1,4 @@
-//! Seals the secrets of factors under the current secret of the service, so that a previous one can be removed.
+//! Reseals the secrets of factors under the current secret of the service, so that a previous secret can be removed.
 
 use zeroize::Zeroizing;
 
@@ -43,7 +43,7 @@ pub async fn run(state: &AppState) {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "secrets of second factors resealed under the current secret"),
         Err(error) => {
-            tracing::warn!(%error, "secrets of second factors could not be resealed; the next start tries again")
+            tracing::warn!(%error, "secrets of second factors could not be resealed; the next start of a node tries again")
         }
     }
 }

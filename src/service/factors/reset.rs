@@ -31,7 +31,7 @@ pub async fn reset(
     let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(false) };
     let had = change.account.factors;
     change.clear_factors(now).await?;
-    // A requirement since 1970 leaves no grace period.
+    // The grace period counts from this time. It began in 1970, so it has expired.
     change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
     let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
     entry.facts.actor = initiator.actor();

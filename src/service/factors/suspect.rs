@@ -1,7 +1,7 @@
 //! Removes the factors that an attacker with a stolen session may have added, when the owner reports an action as not theirs.
 //!
-//! An attacker's factor would sign in to the account after the password was reset, and lock its owner out. Earlier factors stay: access
-//! to the owner's mailbox must not bypass them (I14).
+//! With a passkey of their own, an attacker could still sign in after the password was reset. Any factor of the attacker could lock the owner
+//! out. Earlier factors stay: access to the owner's mailbox must not bypass them (I14).
 
 use std::net::IpAddr;
 
@@ -15,8 +15,8 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// Removes the passkeys, authenticator apps and recovery codes that were added since a time, as part of a change. Recovery codes also go
-/// with the last factor that they replace.
+/// Removes the passkeys, authenticator apps and recovery codes that were added at `since` or later, as part of a change. Also removes older
+/// recovery codes if no factor is left that they could replace.
 pub(in crate::service) async fn remove_since(
     change: &mut AccountChange,
     since: Timestamp,

@@ -37,13 +37,13 @@ use crate::{
 /// easier to guess.
 pub const MAX: usize = 2;
 
-/// How long an authenticator app can be confirmed after it was started.
+/// How long after its start the set-up of an authenticator app can be confirmed.
 pub const CONFIRM_WITHIN: Duration = Duration::from_mins(15);
 
-/// The name of an authenticator app whose owner gives it none.
+/// The name of an authenticator app whose owner gives no name.
 const DEFAULT_LABEL: &str = "Authenticator app";
 
-/// An authenticator app that waits for its first code.
+/// The set-up of an authenticator app, which waits for its first code.
 #[derive(Clone, Debug)]
 pub struct TotpEnrolment {
     /// The secret in base32, to be typed into the app.
@@ -56,7 +56,7 @@ pub struct TotpEnrolment {
     pub expires_at: Timestamp,
 }
 
-/// Tokens of the session that takes the place of the caller's, and new recovery codes.
+/// The result of a change of factors: the tokens of the session that replaces the caller's, and new recovery codes.
 #[derive(Clone, Debug)]
 pub struct Confirmed {
     /// The tokens.
@@ -74,7 +74,7 @@ pub(in crate::service) struct MatchedCode {
     pub(in crate::service) step: u64,
 }
 
-/// The associated data of a sealed secret: it opens in its own row only.
+/// The associated data of a sealed secret. It binds the secret to its row.
 pub(in crate::service) fn aad(account: AccountId, factor: FactorId) -> Vec<u8> {
     [b"totp".as_slice(), account.as_bytes(), factor.as_bytes()].concat()
 }
@@ -126,7 +126,7 @@ pub(in crate::service) async fn enrol(
     Ok(TotpEnrolment { secret: secret.to_base32(), uri, qr_code: image.into(), expires_at })
 }
 
-/// An authenticator app that another system has confirmed.
+/// An imported authenticator app, which another system has confirmed.
 pub(in crate::service) fn imported(
     sealer: &Sealer,
     entropy: &Entropy,
@@ -162,7 +162,7 @@ pub async fn confirm(
     let factor_attempt = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    // Codes that replace a code by mail do not replace a stronger factor.
+    // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
     let factors = change.account.factors;
     let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     if !confirm_pending(state, &mut change, code, now).await? {
@@ -212,7 +212,7 @@ pub async fn rename(
     Ok(change.commit().await?)
 }
 
-/// Removes an authenticator app of the caller's account. With the last factor its recovery codes go too.
+/// Removes an authenticator app of the caller's account, and the recovery codes if no other factor is left.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
@@ -235,7 +235,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     change::commit(state, change, caller, summary, None).await
 }
 
-/// Finds the authenticator app that shows a code now. A code that was used is not found.
+/// Finds the authenticator app that shows this code now. Does not find a code that was used.
 pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,
@@ -251,11 +251,13 @@ pub(in crate::service) async fn find(
     Ok(None)
 }
 
+/// The confirmed authenticator apps of an account.
 async fn confirmed(change: &mut AccountChange) -> Result<Vec<TotpFactor>, ServiceError> {
     let factors = change.totp_factors().await?;
     Ok(factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect())
 }
 
+/// Decrypts the secret of an authenticator app.
 fn open(state: &AppState, factor: &TotpFactor) -> Result<TotpSecret, ServiceError> {
     let opened = state.sealer.open(&factor.sealed, &aad(factor.account, factor.id)).map_err(|error| {
         ServiceError::Internal(anyhow::Error::new(error).context(format!("the secret of the factor {}", factor.id)))

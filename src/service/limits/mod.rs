@@ -336,7 +336,7 @@ async fn take_shared(
             Err(count_refusal(state, LimitExceeded { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
-            tracing::warn!(%error, %policy, "Redis does not answer: this node counts the rate limit by itself");
+            tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
             take_local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),

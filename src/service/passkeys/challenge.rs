@@ -1,4 +1,4 @@
-//! The challenge of a ceremony: issued with the options, and consumed by the first response, a refused one included (I11).
+//! The challenge of a ceremony. It is issued with the options. The first response consumes it, even if the response is refused (I11).
 
 use webauthn_rs_core::error::WebauthnError;
 

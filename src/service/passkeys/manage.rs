@@ -45,8 +45,8 @@ pub async fn rename(
     Ok(renamed)
 }
 
-/// Removes a passkey and ends all other sessions of the account. With the last factor its recovery codes go too. Returns the tokens
-/// of the session that takes the place of the caller's.
+/// Removes a passkey and ends all sessions of the account. Removes the recovery codes too if no other factor is left. Returns the tokens
+/// of the session that replaces the caller's.
 ///
 /// # Errors
 /// [`ChangeFactorsError`]

@@ -19,7 +19,7 @@ use crate::{
 pub struct PasskeyOptions {
     /// `PublicKeyCredentialCreationOptionsJSON` or `PublicKeyCredentialRequestOptionsJSON` (WebAuthn, section 5.1).
     pub public_key: Map<String, Value>,
-    /// How many seconds a response is accepted.
+    /// For how many seconds a response is accepted.
     pub expires_in: u64,
 }
 
@@ -40,7 +40,7 @@ pub enum PasskeyError {
 
 from_store_errors!(PasskeyError);
 
-/// The origins of pages that can use the passkeys (`/.well-known/webauthn`). None if passkeys are off.
+/// The origins of pages that can use the passkeys (`/.well-known/webauthn`). `None` if passkeys are off.
 pub fn related_origins(state: &AppState) -> Option<Vec<String>> {
     state.passkeys.as_ref().map(PasskeyCeremonies::related_origins)
 }

@@ -1,4 +1,4 @@
-//! Registers a passkey: for the caller's account, and in separate steps for a sign-in that requires one.
+//! Registers a passkey for the caller's account. A sign-in that requires a second factor calls the separate steps.
 
 use std::net::IpAddr;
 
@@ -59,10 +59,10 @@ pub enum RegisterPasskeyError {
     /// The credential is registered already, for this account or another.
     #[error("the passkey is registered already")]
     Exists,
-    /// The account has the maximum number of passkeys.
+    /// The account has the maximum number of passkeys. Carries that number.
     #[error("the account has the maximum of {0} passkeys")]
     TooMany(usize),
-    /// Passkeys are off.
+    /// Passkeys are off, or the issuer has no domain that they could belong to.
     #[error("passkeys are off")]
     Off,
     /// See [`ChangeFactorsError`].
@@ -85,6 +85,7 @@ impl From<PasskeyError> for RegisterPasskeyError {
     }
 }
 
+/// Binds a challenge to the caller's session.
 fn binding(caller: &AccessClaims) -> ChallengeBinding {
     ChallengeBinding {
         purpose: PasskeyPurpose::Registration,
@@ -120,7 +121,7 @@ pub async fn register(
     let made = check(state, &binding(claims), credential, sender).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    // Codes that replace a code by mail do not replace a stronger factor.
+    // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
     let factors = change.account.factors;
     let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = made.user_verified;
@@ -158,7 +159,7 @@ pub(in crate::service) async fn begin(
     check_number(state, existing.len())?;
     let (account, profile) = (change.account.clone(), change.profile().await?);
     drop(change);
-    let name = name_of(&account);
+    let name = display_identifier(&account);
     let display_name = profile.display_name.as_deref().filter(|name| !name.trim().is_empty()).unwrap_or(&name);
     let owner = PasskeyOwner { account: account.id, name: &name, display_name };
     let begun = ceremonies(state)?.begin_registration(owner, &existing);
@@ -227,14 +228,15 @@ pub(in crate::service) async fn store(
     Ok(passkey)
 }
 
+/// Checks that the account may have one more passkey.
 fn check_number(state: &AppState, existing: usize) -> Result<(), RegisterPasskeyError> {
     let max = state.config.passkeys.max_per_account;
     if existing < max { Ok(()) } else { Err(RegisterPasskeyError::TooMany(max)) }
 }
 
-/// The identifier that authenticators show. Never empty: an account whose address another account has verified has none, and shows
-/// its username or its id.
-fn name_of(account: &Account) -> String {
+/// The account name that authenticators show: the address, or else the username, or else the id. An account has no address if another
+/// account has verified its address.
+fn display_identifier(account: &Account) -> String {
     let email = Some(account.email.as_str()).filter(|email| !email.is_empty());
     let username = account.username.as_ref().map(|name| name.as_str());
     email.or(username).map_or_else(|| account.id.to_string(), str::to_owned)

@@ -70,7 +70,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     let (id, factors) = (verified.account.id, verified.account.factors_version);
     let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let mut account = verified.account;
-    // Twice at most: an account that changed meanwhile is read once more. The passkey still exists if no factor changed.
+    // At most twice: an account that has changed is read once more. If its factors have not changed, the passkey still exists.
     for is_last in [false, true] {
         let proved = Authenticated {
             account: account.clone(),

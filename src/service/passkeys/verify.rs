@@ -24,7 +24,7 @@ use crate::{
 pub enum PasskeyTask {
     /// To sign in without a username, with any passkey of any account.
     SignIn,
-    /// To complete the sign-in to an account, whose challenge has this digest.
+    /// To complete the sign-in to an account. Carries the account and the digest of the sign-in's challenge.
     SecondFactor(AccountId, [u8; 16]),
     /// To authenticate a session of an account again.
     StepUp(AccountId, SessionId),
@@ -53,13 +53,13 @@ pub struct VerifiedPasskey {
     pub passkey: PasskeyId,
     /// The account of the passkey.
     pub account: Account,
-    /// Whether the authenticator has verified its user: two factors in one.
+    /// Whether the authenticator has verified its user. The passkey then counts as two factors.
     pub user_verified: bool,
     /// The methods of this authentication (RFC 8176).
     pub methods: AuthenticationMethods,
 }
 
-/// Returns the options of an authentication with a passkey. For a sign-in they name no account (I12).
+/// Returns the options of an authentication with a passkey. The options for a sign-in name no account (I12).
 ///
 /// # Errors
 /// [`PasskeyError`]
@@ -75,18 +75,19 @@ pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) ->
     challenge::issue(state, &task.binding(), begun).await
 }
 
-/// Verifies the response of a passkey and consumes its challenge. Stores the counter and the backup state. `completes` gets
-/// whether the user was verified, and returns whether nothing more is required: then the passkey's last use is stored as well.
+/// Verifies the response of a passkey and consumes its challenge. Stores the counter and the backup state.
+///
+/// `is_complete` gets whether the authenticator has verified its user. It returns whether the authentication is complete with this passkey.
+/// Only then is the time of the passkey's last use stored; otherwise the caller stores it once the authentication is complete.
 ///
 /// # Errors
-/// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: there may be a copy of the
-/// authenticator.
+/// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: the authenticator may have been copied.
 pub async fn verify(
     state: &AppState,
     task: PasskeyTask,
     credential: Map<String, Value>,
     origin: &RequestOrigin,
-    completes: impl FnOnce(bool) -> bool,
+    is_complete: impl FnOnce(bool) -> bool,
 ) -> Result<VerifiedPasskey, PasskeyError> {
     let ceremonies = ceremonies(state)?;
     limits::check_passkey(state, origin.ip).await?;
@@ -135,10 +136,10 @@ pub async fn verify(
     let used = PasskeyUse {
         counter: assertion.counter,
         backed_up: assertion.backed_up,
-        used_at: completes(assertion.user_verified).then(|| state.clock.now()),
+        used_at: is_complete(assertion.user_verified).then(|| state.clock.now()),
     };
     if !state.sql.record_passkey_use(passkey.id, used).await? {
-        // another response with this counter was faster, or the passkey was removed meanwhile
+        // Another response with this counter was faster, or the passkey has been removed.
         return Err(refuse(PasskeyRefusal::Counter.as_str(), Some(&passkey)));
     }
     Ok(VerifiedPasskey {

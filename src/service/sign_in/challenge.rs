@@ -1,5 +1,5 @@
-//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its purpose, the account, its epoch and the version
-//! of its factors, the first factor, the device and the transport.
+//! Challenges with which a sign-in continues (I11, I14). A challenge is bound to its purpose, the account, the account's epoch, the version
+//! of the account's factors, the first factor, the device and the transport.
 
 use aws_lc_rs::digest::{SHA256, digest};
 

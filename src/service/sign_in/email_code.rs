@@ -25,13 +25,14 @@ use crate::{
     state::AppState,
 };
 
+/// The purpose of the codes.
 const PURPOSE: TokenPurpose = TokenPurpose::SecondFactor;
 
 /// The methods that a code by mail adds: a one-time code, over another channel (RFC 8176, section 2: `otp`, `mca`).
 pub(super) const METHODS: AuthenticationMethods =
     AuthenticationMethods::of(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleChannels);
 
-/// Sends a code, in place of the one that the challenge has. Returns when it stops working.
+/// Sends a code, which replaces the former code of the challenge. Returns when the code stops working.
 pub(super) async fn send(
     state: &AppState,
     open: &OpenChallenge,
@@ -53,7 +54,7 @@ pub(super) async fn send(
     Ok(issued.expires_at)
 }
 
-/// Finds a code that was sent for a challenge, without consuming it. `None` also if the sign-in can't continue with a code by
+/// Finds a code that was sent for a challenge, without consuming it. Also returns `None` if the sign-in can't continue with a code by
 /// mail.
 pub(super) async fn find(
     state: &AppState,
@@ -67,7 +68,7 @@ pub(super) async fn find(
     one_time_tokens::find_code_for_challenge(state, open.account.clone(), code, PURPOSE, open.context()).await
 }
 
-/// Accepts codes by mail again, if they were suspended and the owner has shown the password and a factor that is no mail
+/// Accepts codes by mail again, if they were suspended and the owner has shown the password and a factor other than a mail
 /// ([`Factors::with_email_code_suspended`](crate::domain::factor::Factors::with_email_code_suspended)). A failure does not fail the
 /// sign-in.
 pub(super) async fn resume(
@@ -83,7 +84,7 @@ pub(super) async fn resume(
     }
     let resumed = async {
         let change = state.sql.change_account(account.id).await?;
-        // The password that was shown is still the account's.
+        // The password must still be the one that was shown.
         let same = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
         if let Some(mut change) = same {
             change.suspend_email_code(false).await?;

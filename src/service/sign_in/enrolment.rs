@@ -1,5 +1,5 @@
-//! Sets up the second factor that an account must have (`factors.required`), with a challenge that allows nothing else. Then the
-//! sign-in is complete.
+//! Sets up the second factor that an account must have (`factors.required`), with a challenge that allows nothing else. The set-up completes
+//! the sign-in.
 
 use serde_json::{Map, Value};
 
@@ -71,7 +71,7 @@ pub(super) fn methods(state: &AppState) -> Vec<FactorKind> {
     [FactorKind::Totp].into_iter().chain(passkey).collect()
 }
 
-/// Starts to set up an authenticator app. Replaces one that was started before and not confirmed.
+/// Starts to set up an authenticator app. Replaces a set-up that was not confirmed.
 ///
 /// # Errors
 /// [`SecondFactorError`]
@@ -156,7 +156,7 @@ fn binding(open: &OpenChallenge) -> ChallengeBinding {
     ChallengeBinding { purpose: PasskeyPurpose::Enrolment, account: Some(open.account.id), context: open.context() }
 }
 
-/// Locks the account of a challenge for its first factor.
+/// Locks the account of a challenge. The account must be unchanged and have no factor of level `aal2` yet.
 async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, SecondFactorError> {
     let change = state.sql.change_account(open.account.id).await?;
     let is_same = |change: &AccountChange| {
@@ -167,7 +167,7 @@ async fn lock(state: &AppState, open: &OpenChallenge) -> Result<AccountChange, S
     change.filter(is_same).ok_or(SecondFactorError::InvalidChallenge)
 }
 
-/// Consumes the challenge and stores the change that added the first factor: the account gets recovery codes, its owner a mail, and
+/// Consumes the challenge and stores the change that added the first factor. The account gets recovery codes, its owner gets a notice, and
 /// its sessions end. Returns the account and the codes.
 async fn commit(
     state: &AppState,

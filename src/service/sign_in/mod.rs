@@ -45,13 +45,13 @@ pub struct Authenticated<'a> {
     pub transport: Transport,
     /// The client.
     pub origin: &'a Origin,
-    /// The admitted attempt at a password, or [`LoginAttempt::recognize`] where none was counted.
+    /// The admitted attempt at a password, or the result of [`LoginAttempt::recognize`] if no password was checked.
     pub attempt: &'a LoginAttempt,
     /// The token of the device that the client sent, if any: a challenge works for the same device only.
     pub device: Option<&'a DeviceToken>,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<&'a str>,
-    /// The level that the sign-in is for. Above `aal1`, no remembered device skips the second factor.
+    /// The level that the client has requested. Above `aal1`, a remembered device does not skip the second factor.
     pub wanted_acr: Acr,
 }
 
@@ -66,7 +66,7 @@ pub enum SignInStep {
     SecondFactorRequired(Box<IssuedChallenge>),
     /// The account must have a second factor and has none: the challenge allows its owner to set one up, and nothing else.
     EnrolmentRequired(Box<IssuedChallenge>),
-    /// The account's second factor is a code by mail, and the owner has signed in by mail: the password is needed.
+    /// The account's second factor is a code by mail, and the first factor was a mail too: the password is needed.
     PasswordRequired,
     /// The account has changed since its owner authenticated: authenticate again.
     AccountChanged,
@@ -98,9 +98,9 @@ pub struct IssuedChallenge {
     pub challenge: SecretText,
     /// The factors with which it can be answered.
     pub methods: Vec<FactorKind>,
-    /// How many seconds it works.
+    /// For how many seconds the challenge works.
     pub expires_in: u64,
-    /// How long the device can skip the second factor afterwards, if its user wants that.
+    /// How long the device can skip the second factor afterwards, if its user wants that; `None` if the policy forbids it.
     pub remember_for: Option<Duration>,
 }
 
@@ -153,13 +153,16 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             None => return Ok(SignInStep::AccountChanged),
         }
     }
-    let because = remembered.map(|_| "remembered_device");
-    let start =
-        session::start(state, &account, session::SessionStart { authentication, transport, origin, ends_by, because });
+    let skipped_factor_reason = remembered.map(|_| "remembered_device");
+    let start = session::start(
+        state,
+        &account,
+        session::SessionStart { authentication, transport, origin, ends_by, skipped_factor_reason },
+    );
     let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
-        // The change may have forgotten the devices before this one was trusted.
+        // The change may have made the account forget its devices before this device was trusted.
         limits::forget_devices(state, account.id).await?;
         return Ok(SignInStep::AccountChanged);
     };
@@ -184,7 +187,7 @@ async fn issue_challenge(
     Ok(challenge)
 }
 
-/// Stores that the grace period of an account has begun, at its first sign-in that lacks a second factor.
+/// Starts the grace period of an account at its first sign-in without the required second factor.
 async fn begin_grace(state: &AppState, account: &Account, now: Timestamp) -> Result<(), ServiceError> {
     if account.factor_required_at.is_some() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::{
     store::sql::AccountChange,
 };
 
-/// The requirement of a sign-in.
+/// The requirement that a sign-in still has to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requirement {
     /// Nothing.
@@ -24,9 +24,9 @@ pub(super) enum Requirement {
     SecondFactor,
     /// The account must set up a second factor first.
     Enrolment,
-    /// The account must set up a second factor before this time.
+    /// The sign-in can complete, but the account must set up a second factor before this time.
     EnrolmentUntil(Timestamp),
-    /// The password: the account's second factor is a code by mail, and the first one was a mail as well.
+    /// The password: the account's second factor is a code by mail, and the first factor was a mail too.
     Password,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn requirement(
         match (shown.contains(AuthenticationMethod::Password), shown.contains(AuthenticationMethod::OneTimePassword)) {
             (false, _) => return Requirement::Password,
             (true, false) => return Requirement::SecondFactor,
-            // The code was shown. It does not reach the level that `factors.required` needs.
+            // The code was shown. The level may still be too low for `factors.required`, which is checked below.
             (true, true) => {}
         }
     }
@@ -64,7 +64,7 @@ fn requires_email_code(settings: &FactorSettings, account: &Account) -> bool {
     settings.email_code && account.factors.contains(FactorKind::EmailCode) && !account.factors.has_aal2_factor()
 }
 
-/// The factors with which the account's owner can continue, recovery codes last. Excludes a factor that was shown already.
+/// The factors with which the account's owner can continue, recovery codes last. Leaves out factors that were shown already.
 pub(super) fn methods(
     settings: &FactorSettings,
     account: &Account,
@@ -90,8 +90,8 @@ pub(super) fn methods(
     methods
 }
 
-/// The level that a second factor of the account reaches together with the first one. A code by mail, and a recovery code in its
-/// place, reach no higher level than the password (NIST SP 800-63B, section 5.1.3.1: no codes by mail).
+/// The level that a second factor of the account reaches together with the first one. A code by mail, or a recovery code in its place, does
+/// not raise the level above that of the password (NIST SP 800-63B, section 5.1.3.1, does not accept mail).
 const fn level_of_factors(account: &Account) -> Acr {
     if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
@@ -109,7 +109,7 @@ pub(in crate::service) fn combine(
     }
 }
 
-/// How long a device may skip the second factor of the account; none if it may not. Where a second factor is required, every
+/// How long a device may skip the second factor of the account; `None` if it may not. If the account must have a second factor, every
 /// sign-in shows it (I14).
 pub(in crate::service) fn remember_for(settings: &FactorSettings, account: &Account) -> Option<Duration> {
     settings.remember_device.filter(|_| !settings.required.applies_to(&account.roles))
@@ -127,8 +127,8 @@ pub(in crate::service) fn lacks_factor(
     acr < Acr::Aal2 && settings.required.applies_to(roles) && now >= created_at + settings.grace
 }
 
-/// The longest lifetime of a session with this level that replaces another one of the account. Both end with the grace period. Starts
-/// the grace period if it has not begun.
+/// The longest lifetime of a session with this level that replaces another session of the account. A session without a required second
+/// factor ends with the grace period. Starts the grace period if it has not begun.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -74,11 +74,11 @@ pub enum AcceptedTransports {
 pub struct Continuation {
     /// The challenge.
     pub challenge: SecretText,
-    /// The client, which may have another address than at the first step. The challenge has the name of the device.
+    /// The client. Its address may differ from that of the first step. The device's name is stored with the challenge.
     pub origin: Origin,
     /// The token of the device: the same as at the first step.
     pub device: Option<DeviceToken>,
-    /// The transports that the response can serve. A challenge of another one does not work.
+    /// The transports that the response can serve. A challenge for another transport is refused.
     pub accepted: AcceptedTransports,
     /// The refresh token of the session that the new one replaces.
     pub replaces: Option<String>,
@@ -87,7 +87,7 @@ pub struct Continuation {
 /// Why a sign-in did not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SecondFactorError {
-    /// The challenge was used, has expired, belongs to another flow or device, or the account has changed: sign in again.
+    /// The challenge was used, has expired, is for another purpose, transport or device, or the account has changed: sign in again.
     #[error("the challenge does not work")]
     InvalidChallenge,
     /// The code is wrong or was used. The challenge still works.
@@ -105,7 +105,7 @@ pub enum SecondFactorError {
     /// The code is right; a second factor of a higher level must be set up.
     #[error("a second factor must be set up")]
     EnrolmentRequired(Box<IssuedChallenge>),
-    /// The response would set a cookie, which it must not.
+    /// The response would have to set a cookie, but only bearer tokens are accepted.
     #[error("the session's refresh token is in a cookie, which a page of another site must not set")]
     CookieNotAccepted,
     /// See [`ServiceError`].
@@ -125,7 +125,7 @@ impl From<PasskeyError> for SecondFactorError {
     }
 }
 
-/// Continues a sign-in with a second factor. After a wrong code, which counts as a failed attempt, the challenge still works. With
+/// Continues a sign-in with a second factor. A wrong code counts as a failed attempt, and the challenge still works. With
 /// `remember_device`, the device skips the second factor from now on, if the policy allows it.
 ///
 /// # Errors
@@ -202,8 +202,8 @@ async fn try_continue(
     finish_remembering(state, &open, input, attempt, shown, remember_device).await
 }
 
-/// Finishes a sign-in as [`finish`] does, remembers the device if its user wants that, and accepts codes by mail again if another
-/// factor was shown.
+/// Finishes a sign-in with [`finish`]. Then remembers the device if its user wants that, and accepts codes by mail again if another factor
+/// was shown.
 async fn finish_remembering(
     state: &AppState,
     open: &OpenChallenge,
@@ -247,11 +247,11 @@ pub async fn send_email_code(
 /// [`SecondFactorError`]
 pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<PasskeyOptions, SecondFactorError> {
     let open = open(state, input, ChallengePurpose::SecondFactor).await?;
-    Ok(verify::options(state, task(&open)?, input.origin.ip).await?)
+    Ok(verify::options(state, passkey_task(&open)?, input.origin.ip).await?)
 }
 
-/// The task of a passkey that completes a sign-in. A passkey that was shown already is no second factor.
-fn task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
+/// The task of a passkey that completes a sign-in. A passkey that was shown as the first factor is not a second one.
+fn passkey_task(open: &OpenChallenge) -> Result<PasskeyTask, SecondFactorError> {
     let proved = open.pending().proved.methods;
     if proved.contains(AuthenticationMethod::HardwareKey) || proved.contains(AuthenticationMethod::SoftwareKey) {
         return Err(SecondFactorError::WrongPasskey);
@@ -269,7 +269,8 @@ async fn check_passkey(
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
-    let verified = verify::verify(state, task(open)?, credential, &origin, |_| false).await?;
+    // The last use is stored below, once the sign-in is complete.
+    let verified = verify::verify(state, passkey_task(open)?, credential, &origin, |_| false).await?;
     if !open.take(state).await? {
         return Err(SecondFactorError::InvalidChallenge);
     }
@@ -279,7 +280,7 @@ async fn check_passkey(
     Ok(signed_in)
 }
 
-/// Verifies a second factor outside of a sign-in (step-up), and consumes its code. Wrong codes count with those of sign-ins.
+/// Verifies a code as a second factor outside of a sign-in (step-up), and consumes it. Wrong codes count together with those of sign-ins.
 ///
 /// # Errors
 /// [`SecondFactorError::WrongCode`], [`SecondFactorError::Service`]
@@ -359,7 +360,7 @@ pub(super) async fn finish(
             | SignInStep::AccountChanged,
         ) => Err(SecondFactorError::InvalidChallenge),
         Err(error) => {
-            // The owner can try again with the next code.
+            // The session was not started. The owner can try again with the next code.
             open.restore(state).await;
             Err(error.into())
         }
@@ -406,6 +407,7 @@ async fn consume(
     }
 }
 
+/// Records a refused code, and returns the error.
 fn wrong_code(
     state: &AppState,
     account: &Account,

@@ -27,22 +27,22 @@ pub(super) struct SessionStart<'a> {
     pub(super) origin: &'a Origin,
     /// When the session ends at the latest, if that is before `session.absolute_timeout`.
     pub(super) ends_by: Option<Timestamp>,
-    /// Why no second factor was shown, for the audit log.
-    pub(super) because: Option<&'static str>,
+    /// Why the second factor was skipped, for the audit log.
+    pub(super) skipped_factor_reason: Option<&'static str>,
 }
 
-/// Starts a session. None if the account has changed since its owner authenticated.
+/// Starts a session. Returns `None` if the account has changed since its owner authenticated.
 pub(super) async fn start(
     state: &AppState,
     account: &Account,
     input: SessionStart<'_>,
 ) -> Result<Option<Grant>, ServiceError> {
-    let SessionStart { authentication, transport, origin, ends_by, because } = input;
+    let SessionStart { authentication, transport, origin, ends_by, skipped_factor_reason } = input;
     let now = state.clock.now();
     let settings = &state.config.session;
     let longest = ends_by.map_or(Duration::MAX, |at| at.saturating_since(now));
     let session_id = state.entropy.session_id();
-    // A session without an authentication was started by a password alone, at its beginning.
+    // Redis stores no authentication for a session whose owner showed a password alone when it began: that is the default.
     let by_password = (AuthenticationMethods::PASSWORD, Acr::Aal1);
     let authentication =
         Some(authentication).filter(|how| (how.methods, how.acr) != by_password || how.at.as_secs() != now.as_secs());
@@ -68,7 +68,7 @@ pub(super) async fn start(
                 state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
             }
             let mut entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
-            entry.facts.reason = because;
+            entry.facts.reason = skipped_factor_reason;
             state.audit.record(entry.by(Actor::Account).from(origin.ip));
             Ok(Some(grant))
         }
