@@ -1,4 +1,4 @@
-//! Reads the export files of other systems, without prior conversion.
+//! Reads the export files of other systems. They need no conversion first.
 
 use aws_lc_rs::digest;
 use serde_json::{Map, Value};
@@ -17,7 +17,7 @@ use crate::{
 /// The format of an import.
 #[derive(Clone, Debug)]
 pub enum Format {
-    /// Latchkey's own: one JSON object a line.
+    /// Latchkey's own format: one JSON object a line.
     Native,
     /// `manage.py dumpdata auth.user`, or of a custom user model.
     Django,
@@ -31,10 +31,10 @@ pub enum Format {
     Supabase,
 }
 
-/// Reads one record after the other.
+/// Reads the records of a format.
 pub(super) struct RecordReader<'a> {
     format: &'a Format,
-    /// The columns of a CSV file, once its first record was read.
+    /// The columns of a CSV file, once its first record has been read.
     columns: Option<Vec<String>>,
     is_csv: bool,
 }
@@ -53,12 +53,12 @@ impl<'a> RecordReader<'a> {
         (Self { format, columns: None, is_csv }, splitter)
     }
 
-    /// Whether the first record is a header, which must be read even if it is skipped.
+    /// Whether the next record is a CSV header. A resumed import must read it although it skips the record.
     pub(super) fn needs_header(&self) -> bool {
         self.is_csv && self.columns.is_none()
     }
 
-    /// Reads a record. Returns `None` for one that is not an account, such as a blank line or a row of another table.
+    /// Reads a record. Returns `None` for a record that is not an account, such as a blank line or a row of another table.
     pub(super) fn read(&mut self, bytes: &[u8], now: Timestamp) -> Result<Option<Record>, BadRecord> {
         if bytes.trim_ascii().is_empty() {
             return Ok(None);
@@ -80,6 +80,7 @@ impl<'a> RecordReader<'a> {
         }
         let object = Object(native::parse_json(bytes)?);
         match self.format {
+            // `Native` has returned above.
             Format::Native | Format::Supabase => supabase(&object, now),
             Format::Django => django(&object),
             Format::Keycloak => keycloak(&object),
@@ -93,10 +94,12 @@ impl<'a> RecordReader<'a> {
 struct Object(Map<String, Value>);
 
 impl Object {
+    /// A member that is present and not null.
     fn get(&self, name: &'static str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
+    /// A string that is not empty.
     fn text(&self, name: &'static str) -> Result<Option<String>, BadRecord> {
         match self.get(name) {
             None => Ok(None),
@@ -106,6 +109,7 @@ impl Object {
         }
     }
 
+    /// A boolean, also in the text forms of CSV exports.
     fn flag(&self, name: &'static str) -> Result<Option<bool>, BadRecord> {
         match self.get(name) {
             None => Ok(None),
@@ -116,7 +120,7 @@ impl Object {
         }
     }
 
-    /// A time: RFC 3339, the same with a blank or without offset (UTC), or MongoDB's `{"$date": …}`.
+    /// A time in the form of RFC 3339 or MongoDB's `{"$date": …}`. A space may replace the `T`. Without an offset, the time is in UTC.
     fn time(&self, name: &'static str) -> Result<Option<Timestamp>, BadRecord> {
         let value = self.get(name).map(|value| value.get("$date").unwrap_or(value));
         let text = match value {
@@ -124,8 +128,8 @@ impl Object {
             Some(Value::String(text)) => text.clone(),
             Some(_) => return Err(BadRecord::WrongType { field: name, expected: "a time" }),
         };
-        let utc = || time("created_at", &format!("{text}Z"));
-        time("created_at", &text).or_else(|_| utc()).map(Some)
+        let as_utc = || time("created_at", &format!("{text}Z"));
+        time("created_at", &text).or_else(|_| as_utc()).map(Some)
     }
 
     /// A time in milliseconds since 1970, as a number or a string.
@@ -139,8 +143,8 @@ impl Object {
     }
 }
 
-/// The id of an account whose id in the other system is not a UUID: the version 5 UUID of `system:id` in the namespace
-/// for URLs (RFC 9562, section 5.5), so that applications can compute it.
+/// The id of an imported account. An id that is not a UUID becomes the version 5 UUID of `system:id` in the namespace for URLs (RFC 9562,
+/// section 5.5). So applications can compute the new id.
 fn account_id(system: &str, id: &str) -> String {
     if let Ok(id) = Uuid::try_parse(id) {
         return id.to_string();
@@ -153,12 +157,12 @@ fn account_id(system: &str, id: &str) -> String {
     uuid::Builder::from_sha1_bytes(bytes).into_uuid().to_string()
 }
 
-/// A username. Systems that require one often repeat the e-mail address, which is not a username here.
+/// The username of an imported account. Drops a username that repeats the e-mail address, as systems that require a username often have.
 fn username(name: Option<String>, email: Option<&String>) -> Option<String> {
     name.filter(|name| email.is_none_or(|email| email.to_lowercase() != name.to_lowercase()))
 }
 
-/// A row of `dumpdata`. Rows of models without an e-mail address and a password are skipped.
+/// A row of `dumpdata`. Rows of models without a password are skipped.
 fn django(row: &Object) -> Result<Option<Record>, BadRecord> {
     let Some(Value::Object(fields)) = row.get("fields") else { return Ok(None) };
     let fields = Object(fields.clone());
@@ -203,7 +207,8 @@ fn keycloak(user: &Object) -> Result<Option<Record>, BadRecord> {
     }))
 }
 
-/// Keycloak stores two JSON documents as strings: `secretData` (value, salt) and `credentialData` (algorithm, parameters).
+/// Converts a password credential of Keycloak. The credential has two JSON documents as strings: `secretData` (value, salt) and
+/// `credentialData` (algorithm, parameters).
 fn keycloak_hash(credential: &Value) -> Result<String, BadHash> {
     let document = |name: &str| -> Option<Value> { serde_json::from_str(credential[name].as_str()?).ok() };
     let (secret, data) = (document("secretData"), document("credentialData"));
@@ -225,11 +230,13 @@ fn keycloak_hash(credential: &Value) -> Result<String, BadHash> {
     Ok(pbkdf2(digest, iterations, &salt, &hash))
 }
 
+/// Converts an Argon2 hash of Keycloak to a PHC string. Each member of `parameters` is an array with one string.
 fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) -> Result<String, BadHash> {
     use base64::{Engine, prelude::BASE64_STANDARD_NO_PAD};
 
     let parameter = |name: &str| parameters[name][0].as_str().ok_or(BadHash::Malformed);
     let version = match parameter("version")? {
+        // PHC strings have the version as a decimal number: 0x13 and 0x10.
         "1.3" => 19,
         "1.0" => 16,
         _ => return Err(BadHash::Malformed),
@@ -243,11 +250,11 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
 /// A user of a bulk export, of a bulk import file, or of the export of password hashes that Auth0's support provides.
 fn auth0(user: &Object) -> Result<Record, BadRecord> {
     let email = user.text("email")?;
-    let oid = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
+    let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
     let custom = user.get("custom_password_hash").map(|custom| custom["hash"]["value"].as_str().unwrap_or_default());
     let hash = user.text("passwordHash")?.or(user.text("password_hash")?).or(custom.map(str::to_owned));
     Ok(Record {
-        id: user.text("user_id")?.or(oid).map(|id| account_id("auth0", &id)),
+        id: user.text("user_id")?.or(mongo_id).map(|id| account_id("auth0", &id)),
         username: username(user.text("username")?, email.as_ref()),
         email,
         email_verified: user.flag("email_verified")?.unwrap_or(false),
@@ -259,6 +266,7 @@ fn auth0(user: &Object) -> Result<Record, BadRecord> {
     })
 }
 
+/// An element of `users` in an export of the Firebase command line.
 fn firebase(user: &Object, config: &FirebaseHashConfig) -> Result<Record, BadRecord> {
     let hash = match (user.text("passwordHash")?, user.text("salt")?) {
         (Some(hash), salt) => {
@@ -301,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn id_that_is_no_uuid_becomes_a_version_5_uuid() {
+    fn id_that_is_not_a_uuid_becomes_a_version_5_uuid() {
         // Python: uuid.uuid5(uuid.NAMESPACE_URL, "django:42")
         assert_eq!(account_id("django", "42"), "72f85f80-28d2-56b6-8571-d6fa81cefb4d");
         let id = "8281cec3-5b48-46eb-a41d-72c15ec3f9e2";

@@ -1,9 +1,8 @@
 //! Imports accounts from other systems: a stream of records becomes accounts, in batches.
 //!
-//! Each transaction stores a batch's accounts and the number of its last record, so that an interrupted import resumes
-//! where it stopped. An import is identified by the name of its source and the source's first [`FINGERPRINT`] bytes. If
-//! either differs, the import starts at the first record; accounts that exist are then reported as taken and stay
-//! unchanged.
+//! Each transaction stores the accounts of a batch and the number of its last record. So an interrupted import resumes where it stopped. An
+//! import is identified by the name of its source and the source's first [`FINGERPRINT`] bytes. If either differs, the import starts at
+//! the first record. Accounts that exist are then reported as taken and stay unchanged.
 
 mod format;
 mod native;
@@ -30,7 +29,7 @@ use crate::{
 
 pub use self::{format::Format, record::BadRecord, records::MAX_RECORD};
 
-/// The bytes at the start of a source that identify it.
+/// The number of bytes at the start of a source that identify it.
 pub const FINGERPRINT: usize = 64 * 1024;
 /// The default number of records in a batch.
 pub const DEFAULT_BATCH: u64 = 500;
@@ -42,13 +41,13 @@ pub const MAX_BATCH: u64 = 10_000;
 pub struct Importer<'a> {
     /// The database.
     pub sql: &'a Sql,
-    /// The creation time of accounts that have none.
+    /// The source of the creation time for accounts that have none.
     pub clock: &'a Clock,
     /// The source of ids for accounts that have none.
     pub entropy: &'a Entropy,
     /// Encrypts the secrets of authenticator apps.
     pub sealer: &'a Sealer,
-    /// The limits on hashes.
+    /// The settings that limit the cost of imported password hashes.
     pub password: &'a PasswordSettings,
     /// The format of the source.
     pub format: &'a Format,
@@ -65,7 +64,7 @@ pub enum Progress {
     Resumed {
         /// The last record of the earlier run.
         line: u64,
-        /// The bytes up to its end.
+        /// The number of bytes up to the end of that record.
         bytes: u64,
     },
     /// A record was not imported. Reported in order, after its batch is stored; a resumed import doesn't repeat it.
@@ -79,7 +78,7 @@ pub enum Progress {
     Stored {
         /// The last record of the batch.
         line: u64,
-        /// The bytes up to its end.
+        /// The number of bytes up to the end of that record.
         bytes: u64,
     },
 }
@@ -87,15 +86,15 @@ pub enum Progress {
 /// The result of an import.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// All records of the source, including blank lines.
+    /// The number of records of the source, including blank lines.
     pub lines: u64,
-    /// The accounts that this run inserted.
+    /// The number of accounts that this run inserted.
     pub imported: u64,
-    /// The records that an earlier run processed.
+    /// The number of records that an earlier run processed.
     pub skipped_before: u64,
-    /// The records that are not accounts: blank lines, headers, rows of other tables.
+    /// The number of records that are not accounts: blank lines, headers, rows of other tables.
     pub ignored: u64,
-    /// The records that this run could not import.
+    /// The number of records that this run could not import.
     pub bad: u64,
 }
 
@@ -123,8 +122,8 @@ pub enum ImportError {
     },
 }
 
-/// Imports accounts. `source_name` distinguishes sources: the full path of a file. A record that can't be imported is
-/// reported, and the import continues. Memory use is bounded by one batch and one record.
+/// Imports accounts. `source_name` distinguishes sources; for a file it is the full path. A record that can't be imported is reported, and
+/// the import continues. Memory use is bounded by one batch and one record.
 ///
 /// # Errors
 /// [`ImportError`]
@@ -155,10 +154,10 @@ pub async fn import(
         summary.skipped_before = stored;
         report(Progress::Resumed { line: stored, bytes: records.bytes() });
     }
-    let mut more = true;
-    while more {
+    let mut has_more = true;
+    while has_more {
         let mut batch = Batch::default();
-        more = batch.fill(importer, &mut reader, &mut records).await?;
+        has_more = batch.fill(importer, &mut reader, &mut records).await?;
         batch.store(importer, &key, records.number(), &mut summary, report).await?;
         report(Progress::Stored { line: records.number(), bytes: records.bytes() });
     }
@@ -167,6 +166,7 @@ pub async fn import(
     Ok(summary)
 }
 
+/// Reads the next record. Returns false at the end of the source.
 async fn advance(records: &mut Records<impl AsyncBufRead + Unpin>) -> Result<bool, ImportError> {
     records.advance().await.map_err(|source| ImportError::Read { line: records.number(), source })
 }
@@ -174,24 +174,26 @@ async fn advance(records: &mut Records<impl AsyncBufRead + Unpin>) -> Result<boo
 /// The key under which an unfinished import is stored.
 fn source_key(name: &str, head: &[u8]) -> String {
     let mut context = digest::Context::new(&digest::SHA256);
-    // The length first, so that name and content can't be confused.
+    // The length separates the name from the content: two different pairs never give the same input.
     context.update(&(name.len() as u64).to_be_bytes());
     context.update(name.as_bytes());
     context.update(head);
     BASE64_URL_SAFE_NO_PAD.encode(context.finish())
 }
 
-/// Records on their way into the database.
+/// A batch of records to store in one transaction.
 #[derive(Default)]
 struct Batch {
     accounts: Vec<NewAccount>,
-    /// The authenticator apps of some of them.
+    /// The authenticator apps of these accounts.
     factors: Vec<TotpFactor>,
-    /// The secondary addresses of some of them, each with the index of its account.
+    /// The secondary addresses of these accounts, each with the index of its account in `accounts`.
     emails: Vec<(usize, SecondaryEmail)>,
-    /// The record of each account.
+    /// The record number of each account.
     numbers: Vec<u64>,
+    /// The records that can't be imported, each with its number.
     bad: Vec<(u64, BadRecord)>,
+    /// The number of records that are not accounts.
     ignored: u64,
 }
 
@@ -242,13 +244,13 @@ impl Batch {
         mut self,
         importer: &Importer<'_>,
         key: &str,
-        upto_line: u64,
+        last_line: u64,
         summary: &mut Summary,
         report: &mut impl FnMut(Progress),
     ) -> Result<(), ImportError> {
         let now = importer.clock.now();
         let outcomes =
-            importer.sql.import_accounts(key, upto_line, &self.accounts, &self.factors, &self.emails, now).await?;
+            importer.sql.import_accounts(key, last_line, &self.accounts, &self.factors, &self.emails, now).await?;
         for (line, outcome) in self.numbers.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Inserted => summary.imported += 1,

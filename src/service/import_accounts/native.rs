@@ -1,4 +1,4 @@
-//! Latchkey's own import format: one JSON object a line, read strictly, because a misspelt field would lose data silently.
+//! Latchkey's own import format: one JSON object a line. The format is read strictly, because a misspelt field would lose data silently.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, error::Category};
 
 use super::record::{BadRecord, Record, RecordEmail, time};
 
-/// The fields of a record.
+/// The fields of a record. [`read`] depends on their order.
 const FIELDS: [&str; 11] = [
     "id",
     "email",
@@ -25,7 +25,7 @@ const FIELDS: [&str; 11] = [
     "secondary_emails",
 ];
 
-/// Reads a line.
+/// Reads the account of one line.
 pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
     let Fields(fields) = parse_json(line)?;
     let mut given = FIELDS.map(|_| None);
@@ -37,7 +37,9 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
             return Err(BadRecord::RepeatedField(FIELDS[index]));
         }
     }
-    let has_hash = given[4].is_some();
+    // An account without a password must say so with an explicit null. For other fields, null means that the field is absent.
+    let [_, _, _, _, given_hash, ..] = &given;
+    let has_hash = given_hash.is_some();
     let [id, email, verified, username, hash, roles, disabled, created, updated, totp, secondary] =
         given.map(|value| value.filter(|value| !value.is_null()));
     let text = |field, value: Option<Value>| value.map(|value| string(field, value)).transpose();
@@ -52,12 +54,12 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         email_verified: boolean("email_verified", verified)?,
         username: text("username", username)?,
         password_hash,
-        roles: roles.map(strings).transpose()?.unwrap_or_default(),
+        roles: roles.map(roles_array).transpose()?.unwrap_or_default(),
         disabled: boolean("disabled", disabled)?,
         created_at: text("created_at", created)?.map(|text| time("created_at", &text)).transpose()?,
         updated_at: text("updated_at", updated)?.map(|text| time("updated_at", &text)).transpose()?,
         totp_secret: text("totp_secret", totp)?,
-        secondary_emails: secondary.map(emails).transpose()?.unwrap_or_default(),
+        secondary_emails: secondary.map(secondary_emails).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -69,10 +71,11 @@ pub(super) fn parse_json<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T
     })
 }
 
-/// Quotes a field's name for a message. Hides a text that does not look like a name: it may be a misplaced value.
+/// Quotes a field's name for a message. Hides a text that does not look like a name, because it may be a misplaced value.
 fn quote_name(name: &str) -> String {
-    let ok = (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if ok { format!("`{name}`") } else { "(name not shown)".to_owned() }
+    let is_name =
+        (1..=32).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if is_name { format!("`{name}`") } else { "(name not shown)".to_owned() }
 }
 
 fn string(field: &'static str, value: Value) -> Result<String, BadRecord> {
@@ -90,14 +93,15 @@ fn boolean(field: &'static str, value: Option<Value>) -> Result<bool, BadRecord>
     }
 }
 
-fn strings(value: Value) -> Result<Vec<String>, BadRecord> {
+/// Reads the array of roles.
+fn roles_array(value: Value) -> Result<Vec<String>, BadRecord> {
     let wrong = BadRecord::WrongType { field: "roles", expected: "an array of strings" };
     let Value::Array(values) = value else { return Err(wrong) };
     values.into_iter().map(|value| string("roles", value).map_err(|_| wrong.clone())).collect()
 }
 
-/// Reads `[{"email": "ada@work.example", "verified": true}]`.
-fn emails(value: Value) -> Result<Vec<RecordEmail>, BadRecord> {
+/// Reads the array of secondary addresses: `[{"email": "ada@work.example", "verified": true}]`.
+fn secondary_emails(value: Value) -> Result<Vec<RecordEmail>, BadRecord> {
     let wrong = || BadRecord::WrongType {
         field: "secondary_emails",
         expected: "an array of objects with `email` and, optionally, `verified`",
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn record_without_id_gets_one_of_its_creation_time() {
+    fn record_without_id_gets_a_version_7_id_of_its_creation_time() {
         let line = r#"{"email":"a@b.c","password_hash":"HASH","created_at":"2020-02-03T04:05:06.789Z"}"#;
         let account = import(line).unwrap();
         let (seconds, nanos) = account.id.0.get_timestamp().unwrap().to_unix();
@@ -213,12 +217,12 @@ mod tests {
 
     #[test]
     fn record_with_required_fields_only_gets_defaults() {
-        for least in [
+        for line in [
             r#"{"email":"a@b.c","password_hash":"HASH"}"#,
             r#"{"email":"a@b.c","password_hash":"HASH","id":null,"username":null,"roles":null,"disabled":null,
                 "email_verified":null,"created_at":null,"updated_at":null}"#,
         ] {
-            let account = import(least).unwrap();
+            let account = import(line).unwrap();
             assert_eq!((account.username, account.roles), (None, Roles::default()));
             assert_eq!((account.created_at, account.updated_at, account.disabled_at), (NOW, NOW, None));
             assert!(!account.email_verified);
@@ -231,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_records_are_named_without_quoting_values() {
+    fn error_of_invalid_record_does_not_quote_its_values() {
         let hash = HASH.to_owned();
         let cases = [
             ("HASH", "not_json"),

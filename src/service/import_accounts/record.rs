@@ -22,7 +22,7 @@ pub(super) struct Record {
     pub(super) email_verified: bool,
     pub(super) secondary_emails: Vec<RecordEmail>,
     pub(super) username: Option<String>,
-    /// In any format that [`import_hash`] reads. None for an account without a password.
+    /// The hash, in any format that [`import_hash`] reads. `None` for an account without a password.
     pub(super) password_hash: Option<String>,
     pub(super) roles: Vec<String>,
     pub(super) disabled: bool,
@@ -39,7 +39,7 @@ pub(super) struct RecordEmail {
     pub(super) verified: bool,
 }
 
-/// The reason why a record wasn't imported. No text quotes a value, so that no hash reaches a terminal or a log.
+/// The reason why a record wasn't imported. The texts never quote a value, so that no hash reaches a terminal or a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
     /// The record is longer than [`MAX_RECORD`].
@@ -51,7 +51,7 @@ pub enum BadRecord {
         /// The byte, counted from 1.
         column: usize,
     },
-    /// The CSV record has another number of fields than the header.
+    /// The CSV record does not have as many fields as the header, or is not UTF-8.
     #[error("the record does not have one field for each column of the header")]
     NotCsv,
     /// The record is JSON, but not an object.
@@ -69,7 +69,7 @@ pub enum BadRecord {
     /// A required field is missing.
     #[error("the field {0} is missing")]
     MissingField(&'static str),
-    /// `password_hash` is missing; null is an explicit value.
+    /// `password_hash` is missing. Null would be an explicit value.
     #[error("the field password_hash is missing; write null for an account without a password")]
     MissingHash,
     /// A field has a value of the wrong type.
@@ -89,7 +89,7 @@ pub enum BadRecord {
     /// A secondary address is invalid.
     #[error("an address of secondary_emails {0}")]
     SecondaryEmail(NameError),
-    /// The record has an address twice.
+    /// The record has the same address twice.
     #[error("an e-mail address is repeated")]
     RepeatedEmail,
     /// The record has more addresses than an account may have.
@@ -107,7 +107,7 @@ pub enum BadRecord {
     /// The secret of the authenticator app can't be used.
     #[error("totp_secret is not the secret of an authenticator app in base32, of 10 to 64 bytes")]
     TotpSecret,
-    /// The time is not RFC 3339, or before 1970.
+    /// The time is not in the form of RFC 3339, or not between 1970 and 9999. Carries the field.
     #[error("{0} is not a time since 1970 in the form 2026-01-31T12:00:00Z (RFC 3339)")]
     Time(&'static str),
     /// Another account, perhaps from an earlier record, has the e-mail address.
@@ -122,7 +122,7 @@ pub enum BadRecord {
 }
 
 impl BadRecord {
-    /// The reason in a form for programs. Stable.
+    /// The reason as a stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::TooLong => "line_too_long",
@@ -157,8 +157,8 @@ impl Record {
         secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
     }
 
-    /// Validates the secondary addresses: each differs from the primary one and occurs once. `max` is the highest number of addresses of
-    /// an account.
+    /// Validates the secondary addresses: each must differ from the primary one and occur once. Returns each with whether it is verified.
+    /// `max` is the highest number of addresses of an account, the primary one included.
     pub(super) fn secondary_emails(&self, max: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
         if self.secondary_emails.len() >= max.max(1) && !self.secondary_emails.is_empty() {
             return Err(BadRecord::TooManyEmails);
@@ -176,7 +176,7 @@ impl Record {
         Ok(emails)
     }
 
-    /// Validates the record. An account without an id gets a version 7 UUID of its creation time.
+    /// Validates the record. An account without an id gets a version 7 UUID with its creation time.
     pub(super) fn validate(
         self,
         now: Timestamp,
@@ -207,14 +207,17 @@ impl Record {
     }
 }
 
-/// Reads an RFC 3339 time. A version 7 UUID can't hold one before 1970 (RFC 9562, section 5.7).
+/// Reads an RFC 3339 time. Refuses a time before 1970, because a version 7 UUID can't hold it (RFC 9562, section 5.7).
 pub(super) fn time(field: &'static str, text: &str) -> Result<Timestamp, BadRecord> {
     let time: jiff::Timestamp = text.parse().map_err(|_| BadRecord::Time(field))?;
     millis(field, time.as_millisecond())
 }
 
+/// The last millisecond of the year 9999, the last year of RFC 3339.
+const LATEST_MILLIS: i64 = 253_402_300_799_999;
+
 /// Checks a time in milliseconds since 1970.
 pub(super) fn millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
-    let in_range = (0..=253_402_300_799_999).contains(&millis);
+    let in_range = (0..=LATEST_MILLIS).contains(&millis);
     in_range.then_some(Timestamp::from_millis(millis)).ok_or(BadRecord::Time(field))
 }

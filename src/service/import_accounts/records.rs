@@ -1,22 +1,26 @@
-//! Splits a stream into records of bounded length: lines, CSV records or JSON objects. The size of a file doesn't matter.
+//! Splits a stream into records of bounded length: lines, CSV records or JSON objects. Memory use does not depend on the size of the stream.
 
 use std::io;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
-/// The longest record, in bytes. An account has a few hundred.
+/// The maximum length of a record, in bytes. An account usually has a few hundred.
 pub const MAX_RECORD: usize = 64 * 1024;
 
-/// The deepest nesting of arrays and objects.
+/// The maximum depth of nested arrays and objects in a JSON document.
 const MAX_DEPTH: usize = 64;
 
 /// Reads records into one reused buffer.
 pub(super) struct Records<R> {
     source: R,
     splitter: Splitter,
+    /// The current record.
     buffer: Vec<u8>,
+    /// Whether the current record is longer than [`MAX_RECORD`].
     too_long: bool,
+    /// The number of the current record.
     number: u64,
+    /// The number of bytes consumed.
     bytes: u64,
 }
 
@@ -112,13 +116,14 @@ impl<R: AsyncBufRead + Unpin> Records<R> {
         self.number
     }
 
-    /// The bytes up to the end of the last record.
+    /// The number of bytes up to the end of the last record.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 }
 
 impl Splitter {
+    /// Decides how the next byte is handled.
     fn step(&mut self, byte: u8) -> io::Result<Step> {
         Ok(match self {
             Self::Lines if byte == b'\n' => Step::End,
@@ -131,6 +136,7 @@ impl Splitter {
         })
     }
 
+    /// Checks that the stream may end here.
     fn check_end(&self) -> io::Result<()> {
         match self {
             Self::Json(scanner) if !scanner.stack.is_empty() => {
@@ -155,26 +161,29 @@ pub(super) struct JsonScanner {
     users_depth: Option<usize>,
     /// The depth of the record that is being read.
     record_depth: Option<usize>,
+    /// Whether the current byte is inside a string.
     in_string: bool,
+    /// Whether the previous byte was a backslash in a string.
     escaped: bool,
-    /// The last string outside records, which may be a key.
+    /// The start of the last string outside records, which may be a key.
     string: Vec<u8>,
+    /// The key of the value that follows, outside records.
     key: Vec<u8>,
 }
 
 impl JsonScanner {
-    /// Records are the objects at the top level or in a top-level array.
+    /// Scans for the objects at the top level or in a top-level array.
     pub(super) fn top_level() -> Self {
         Self::default()
     }
 
-    /// Records are the elements of the top-level object's array `users`.
+    /// Scans for the objects in the array `users` of the top-level object.
     pub(super) fn users() -> Self {
         Self { in_users: true, ..Self::default() }
     }
 
     fn step(&mut self, byte: u8) -> io::Result<Step> {
-        let inside = if self.record_depth.is_some() { Step::Keep } else { Step::Skip };
+        let default_step = if self.record_depth.is_some() { Step::Keep } else { Step::Skip };
         if self.in_string {
             match byte {
                 _ if self.escaped => self.escaped = false,
@@ -182,10 +191,11 @@ impl JsonScanner {
                 b'"' => self.in_string = false,
                 _ => {}
             }
+            // Only the key `users` matters, so the rest of a longer string is dropped.
             if self.in_string && self.record_depth.is_none() && self.string.len() <= 16 {
                 self.string.push(byte);
             }
-            return Ok(inside);
+            return Ok(default_step);
         }
         match byte {
             b'"' => {
@@ -195,12 +205,13 @@ impl JsonScanner {
             b':' => self.key = std::mem::take(&mut self.string),
             b',' => self.key.clear(),
             b'{' | b'[' => return self.open(byte),
-            b'}' | b']' => return self.close(byte, inside),
+            b'}' | b']' => return self.close(byte, default_step),
             _ => {}
         }
-        Ok(inside)
+        Ok(default_step)
     }
 
+    /// Handles an opening bracket.
     fn open(&mut self, byte: u8) -> io::Result<Step> {
         if self.stack.len() == MAX_DEPTH {
             return Err(invalid("it is nested too deeply"));
@@ -209,6 +220,7 @@ impl JsonScanner {
             self.record_depth = Some(self.stack.len());
         }
         self.stack.push(byte);
+        // `{[`: the top-level object. `[{[`: an object of a top-level array, as in a Keycloak export of several realms.
         if byte == b'['
             && self.record_depth.is_none()
             && self.key == b"users"
@@ -220,11 +232,13 @@ impl JsonScanner {
         Ok(if self.record_depth.is_some() { Step::Keep } else { Step::Skip })
     }
 
+    /// Whether an object that opens here is a record.
     fn starts_record(&self) -> bool {
         if self.in_users { self.users_depth == Some(self.stack.len()) } else { matches!(&self.stack[..], b"" | b"[") }
     }
 
-    fn close(&mut self, byte: u8, inside: Step) -> io::Result<Step> {
+    /// Handles a closing bracket.
+    fn close(&mut self, byte: u8, default_step: Step) -> io::Result<Step> {
         let opened = self.stack.pop();
         if opened != Some(if byte == b'}' { b'{' } else { b'[' }) {
             return Err(invalid("its brackets don't match"));
@@ -236,15 +250,16 @@ impl JsonScanner {
         if self.users_depth.is_some_and(|depth| depth > self.stack.len()) {
             self.users_depth = None;
         }
-        Ok(inside)
+        Ok(default_step)
     }
 }
 
+/// The error of a document that is not valid JSON.
 fn invalid(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the file is not valid JSON: {why}"))
 }
 
-/// Splits a CSV record into its fields (RFC 4180).
+/// Splits a CSV record into its fields (RFC 4180). `None` if a field is not UTF-8.
 pub(super) fn csv_fields(record: &[u8]) -> Option<Vec<String>> {
     let mut fields = vec![Vec::new()];
     let (mut quoted, mut bytes) = (false, record.iter().peekable());
@@ -282,7 +297,7 @@ mod tests {
         Ok(all)
     }
 
-    fn some(expected: &[&str]) -> Vec<Option<String>> {
+    fn owned(expected: &[&str]) -> Vec<Option<String>> {
         expected.iter().map(|record| Some((*record).to_owned())).collect()
     }
 
@@ -296,18 +311,18 @@ mod tests {
                 ("\u{feff}a\n\u{feff}b\n", &["a", "\u{feff}b"]),
             ] {
                 let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
-                assert_eq!(lines, some(expected), "{input:?}, {capacity}");
+                assert_eq!(lines, owned(expected), "{input:?}, {capacity}");
             }
         }
     }
 
     #[tokio::test]
     async fn too_long_line_is_skipped_and_not_buffered() {
-        let most = "x".repeat(MAX_RECORD);
-        let input = format!("{most}\n{most}y\nshort\n{most}{most}");
+        let longest = "x".repeat(MAX_RECORD);
+        let input = format!("{longest}\n{longest}y\nshort\n{longest}{longest}");
         for capacity in [1000, MAX_RECORD + 1, 10 * MAX_RECORD] {
             let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
-            assert_eq!(lines, [Some(most.clone()), None, Some("short".to_owned()), None]);
+            assert_eq!(lines, [Some(longest.clone()), None, Some("short".to_owned()), None]);
         }
         let mut records = Records::new(BufReader::with_capacity(1000, input.as_bytes()), Splitter::Lines);
         while records.advance().await.unwrap() {}
@@ -320,7 +335,7 @@ mod tests {
         for input in [format!("[{a}, {b}]"), format!("{a}\n{b}\n"), format!("\u{feff} [ {a} ,\n{b} ]\n")] {
             for capacity in [1, 3, 1000] {
                 let records = read(input.as_bytes(), capacity, Splitter::Json(JsonScanner::top_level())).await.unwrap();
-                assert_eq!(records, some(&[a, b]), "{input}");
+                assert_eq!(records, owned(&[a, b]), "{input}");
             }
         }
     }
@@ -333,7 +348,7 @@ mod tests {
         );
         for input in [realm.clone(), format!("[{realm}]")] {
             let records = read(input.as_bytes(), 7, Splitter::Json(JsonScanner::users())).await.unwrap();
-            assert_eq!(records, some(&[a, b]), "{input}");
+            assert_eq!(records, owned(&[a, b]), "{input}");
         }
     }
 
@@ -347,7 +362,7 @@ mod tests {
     #[tokio::test]
     async fn csv_records_may_contain_line_ends_in_quotes() {
         let records = read(b"id,x\r\n1,\"a\nb\"\n2,c", 2, Splitter::Csv { quoted: false }).await.unwrap();
-        assert_eq!(records, some(&["id,x", "1,\"a\nb\"", "2,c"]));
+        assert_eq!(records, owned(&["id,x", "1,\"a\nb\"", "2,c"]));
         assert!(read(b"1,\"a", 9, Splitter::Csv { quoted: false }).await.is_err());
         assert_eq!(csv_fields(br#"1,"say ""hi"", then",,x"#).unwrap(), ["1", "say \"hi\", then", "", "x"]);
     }
