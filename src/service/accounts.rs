@@ -124,8 +124,8 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
 
 /// Adds and removes roles. Returns the roles that the account has now.
 ///
-/// Redis is updated in the same step: every node refuses the access tokens that were issued before, and the next refresh of
-/// every session of the account returns a token with the new roles (I16).
+/// Redis is updated in the same step. Every node then refuses the access tokens that were issued before. The next refresh of each session
+/// of the account returns a token with the new roles (I16).
 ///
 /// # Errors
 /// [`ChangeAccountError::NotFound`], [`ChangeAccountError::TooManyRoles`], [`ChangeAccountError::Service`]

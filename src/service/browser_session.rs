@@ -5,8 +5,8 @@
 //! A page reads it with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in` proceed with
 //! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session from the outcome, and
 //!
-//! 1. calls [`renew`], if the browser had a session before: the app sessions beneath it move to the new session if the account is the
-//!    same, and end otherwise;
+//! 1. calls [`renew`] if the browser had a session before. The app sessions beneath it move to the new session if the account is the
+//!    same, and end otherwise.
 //! 2. sets the cookie with [`credential`] and `http::cookie::set_browser`, so that the id changes at every sign-in (session fixation).
 //!
 //! To sign out, the page calls [`end`] and sends `http::cookie::clear_browser`. A use case that takes the claims of its caller gets

@@ -50,7 +50,7 @@ pub enum UndoError {
     /// The link does not work: it was used or has expired.
     #[error("the link does not work any more")]
     InvalidToken,
-    /// Another account has verified the former address meanwhile.
+    /// Another account has verified the former address since the change.
     #[error("another account has verified the former e-mail address")]
     EmailTaken,
     /// See [`ServiceError`].
@@ -158,8 +158,8 @@ pub(super) async fn apply(
 /// Notifies the owner of the former address, with a link that undoes the change. An unverified former address gets no notice: it may
 /// belong to another person, who could take over the account with the link (I13).
 ///
-/// While an earlier change can be undone, the former address gets a notice without a link: it may be the address of an attacker who
-/// made that change, and the link would be a way back into the account.
+/// While an earlier change can be undone, the former address gets a notice without a link. An attacker may have made the earlier change,
+/// and the former address may be theirs. A link would then be a way back into the account.
 pub(super) async fn notify_former(
     state: &AppState,
     change: &mut AccountChange,

@@ -21,7 +21,7 @@ use crate::{
 pub struct AuthorizedApp {
     /// The `client_id` that the app sends.
     pub client_id: String,
-    /// The app's name; the `client_id` if it has none, or is no longer registered.
+    /// The app's name; the `client_id` if the app has no name or is no longer registered.
     pub name: String,
     /// The consent of the owner; `None` for an app that does not ask for consent.
     pub consent: Option<Consent>,

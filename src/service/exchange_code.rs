@@ -31,7 +31,7 @@ pub struct CodeExchange {
     pub code: SecretText,
     /// The redirect URI of the authorization request.
     pub redirect_uri: String,
-    /// The PKCE verifier; none if the authorization request had no challenge. A verifier without a challenge is refused (RFC 9700,
+    /// The PKCE verifier; `None` if the authorization request had no challenge. A verifier without a challenge is refused (RFC 9700,
     /// section 4.8.2).
     pub code_verifier: Option<SecretText>,
     /// The resource that the access token is for, one of those of the authorization request; `None` for all of them (RFC 8707,
@@ -42,8 +42,8 @@ pub struct CodeExchange {
 /// Why a code was not exchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeCodeError {
-    /// The code is unknown, used, expired, or bound to another client, redirect URI or verifier; or the browser session has ended,
-    /// the consent was withdrawn, or the account now needs a second factor that the sign-in lacked.
+    /// The code is unknown, used, expired, or bound to another client, redirect URI or verifier. Or what the code was issued for has changed:
+    /// the browser session has ended, the consent was withdrawn, or the account now needs a second factor that the sign-in lacked.
     #[error("the authorization code is not valid")]
     InvalidCode,
     /// The resource was not among those of the authorization request.

@@ -15,7 +15,7 @@ pub(super) fn has_scope(scopes: &str, scope: &str) -> bool {
     scopes.split(' ').any(|word| word == scope)
 }
 
-/// Issues the ID token of a grant beside its access token; none if `openid` was not granted.
+/// Issues the ID token of a grant beside its access token; `None` if `openid` was not granted.
 pub(super) async fn issue(
     state: &AppState,
     grant: &Grant,
@@ -49,7 +49,7 @@ pub(super) async fn issue(
     Ok(Some(token))
 }
 
-/// The claims about the owner of an account that the scopes reveal; none if there is no such account.
+/// The claims about the owner of an account that the scopes reveal; `None` if there is no such account.
 pub(super) async fn user_claims(
     state: &AppState,
     account: AccountId,

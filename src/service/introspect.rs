@@ -119,8 +119,8 @@ impl CachedDecision {
     }
 }
 
-/// Whether a cached decision still holds. The client must be enabled with the same secret and audience, the token and its key must be
-/// valid, and the session must be cached as live with the claims of the token. Otherwise the endpoint introspects the token.
+/// Whether a cached decision still holds. The client must be enabled with the same secret and audience. The token and its key must be
+/// valid. The session must be cached as live with the claims of the token. Otherwise the endpoint introspects the token.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.

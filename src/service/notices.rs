@@ -23,7 +23,7 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent");
+        tracing::warn!(%error, account = %account.id, "the notice of a new device could not be sent: the owner is not notified");
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a used recovery code could not be sent");
+        tracing::warn!(%error, account = %account.id, "the notice of a used recovery code could not be sent: the owner is not notified");
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Opti
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent");
+        tracing::warn!(%error, %account, "the notice of a reused refresh token could not be sent: the owner is not notified");
     }
 }
 
@@ -72,6 +72,6 @@ pub(super) async fn passkey_copied(state: &AppState, account: &Account, origin: 
         Ok::<_, ServiceError>(())
     });
     if let Err(error) = sent.await {
-        tracing::warn!(%error, account = %account.id, "the notice of a copied passkey could not be sent");
+        tracing::warn!(%error, account = %account.id, "the notice of a copied passkey could not be sent: the owner is not notified");
     }
 }

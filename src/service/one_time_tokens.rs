@@ -48,7 +48,7 @@ pub struct IssuedToken {
 /// A presented token that works.
 #[derive(Debug)]
 pub(super) struct Claim {
-    /// The account, as it was read.
+    /// The account, as read when the token was found.
     pub(super) account: Account,
     /// The purpose.
     pub(super) purpose: TokenPurpose,

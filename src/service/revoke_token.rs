@@ -15,8 +15,9 @@ use crate::{
 
 /// Ends the session of a refresh token or an access token, for the token's holder or for a service client.
 ///
-/// Does nothing for an invalid token, a token whose session has ended (RFC 7009, section 2.2), the token of a service client, and a token
-/// for none of the calling client's audiences. The result is the same in all cases, so it does not reveal whether a token is genuine.
+/// Does nothing for an invalid token and for a token whose session has ended (RFC 7009, section 2.2). Does nothing for the token of a
+/// service client, nor for a token that is for none of the calling client's audiences. The result is the same in all cases, so it does not
+/// reveal whether a token is genuine.
 ///
 /// # Errors
 /// [`ServiceError`]

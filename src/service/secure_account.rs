@@ -77,8 +77,8 @@ async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrig
 /// Makes the earliest former address the primary one, because an attacker may have made all changes since. This undoes every change of
 /// address that can still be undone.
 ///
-/// Returns whether a reset link may go to the primary address. If another account has verified the former address in the meantime, the
-/// current address stays, and it may be the attacker's.
+/// Returns whether a reset link may go to the primary address. If another account has verified the former address since, the current
+/// address stays, and it may be the attacker's.
 async fn restore_earliest(
     state: &AppState,
     change: &mut AccountChange,
@@ -113,8 +113,8 @@ pub(super) enum ResetLink {
 /// Secures an account that an attacker may have used: removes the password, ends all sessions, cancels a pending deletion and a pending
 /// change of address, and sends a reset link. Also removes what the attacker may have added:
 ///
-/// - factors that were added within the lifetime of a notice's link or `account.undo_window`, whichever is longer;
-/// - consents that were given within `account.undo_window`;
+/// - factors that were added within the lifetime of a notice's link or `account.undo_window`, whichever is longer,
+/// - consents that were given within `account.undo_window`,
 /// - secondary addresses that were verified within `account.undo_window`, and all unverified ones.
 pub(super) async fn secure(
     state: &AppState,

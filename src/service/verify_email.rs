@@ -50,10 +50,10 @@ pub enum VerifyEmailError {
     /// The new password does not satisfy the policy.
     #[error(transparent)]
     WeakPassword(WeakPassword),
-    /// Another account has verified the new address meanwhile.
+    /// Another account has verified the new address in the meantime.
     #[error("another account has verified this e-mail address")]
     EmailTaken,
-    /// The caller's session ended meanwhile.
+    /// The caller's session has ended.
     #[error("the session has ended")]
     SessionEnded,
     /// The caller's session uses a cookie, which this request must not set.

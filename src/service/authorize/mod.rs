@@ -4,9 +4,9 @@
 //! `/oauth2/authorize` calls [`authorize`]. Its outcome is a response for the client, or a page to show, with the handle of the request.
 //! The page gets the handle as its parameter `request` and
 //!
-//! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing;
+//! 1. calls [`pending`] to learn the client, the request (`login_hint`, `ui_locales`, scopes) and the step that is missing.
 //! 2. lets the user complete that step: sign in (`service::browser_session`), confirm the account ([`select_account`]) or consent
-//!    ([`consent`]). If the user refuses, it calls [`deny`] and sends the response to the client as `/oauth2/authorize` does;
+//!    ([`consent`]). If the user refuses, the page calls [`deny`] and sends the response to the client, as `/oauth2/authorize` does.
 //! 3. sends the browser to `/oauth2/authorize?request=HANDLE`, which checks everything again and shows the next page or responds.
 //!
 //! A request waits in Redis for at most [`REQUEST_TTL`]. Its handle authorizes nothing: the browser's session decides each step.

@@ -65,7 +65,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, Reason::Revoked, origin.ip).await?;
     change.commit().await?;
-    tracing::info!(account = %claims.sub, "a secondary e-mail address was made the primary one");
+    tracing::info!(account = %claims.sub, "secondary e-mail address made the primary one");
     Ok(tokens)
 }
 

@@ -1,8 +1,8 @@
 //! Brute-force protection of second factors: wrong codes make further codes of the same kind and account wait.
 //!
 //! Wrong codes are counted in buckets: one for each device and network where the owner has shown a second factor before, and one for
-//! all other callers. So an attacker who knows the password can try only a few codes a day, from any number of addresses, and does not
-//! delay the owner on a recognized device or network. docs/factors.md has the calculation.
+//! all other callers. So an attacker who knows the password can try only a few codes a day, from any number of addresses. The attacker
+//! does not delay the owner on a recognized device or network. docs/factors.md has the calculation.
 //!
 //! When a factor is added, the account forgets all recognized devices and networks. An attacker who knew the password before may have
 //! made the account recognize theirs.

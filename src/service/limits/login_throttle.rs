@@ -35,7 +35,7 @@ const PREFIX: &str = "lk_dt_";
 pub struct DeviceToken(SecretText);
 
 impl DeviceToken {
-    /// Reads a token; none if the text is malformed.
+    /// Parses a token; `None` if the text is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let bits = text.strip_prefix(PREFIX)?;
         let valid = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));

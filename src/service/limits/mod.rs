@@ -4,8 +4,8 @@
 //! the service's.
 //!
 //! Redis counts logins, registrations, password changes and the like for all nodes together. Each node counts refreshes, introspections,
-//! authorization requests and failed client authentications by itself: a request to Redis would cost more than they do, and their
-//! limits only have to stop runaway programs.
+//! authorization requests and failed client authentications by itself. A request to Redis would cost more than they do, and their limits
+//! only have to stop runaway programs.
 
 mod factor_throttle;
 mod login_throttle;
@@ -359,7 +359,7 @@ async fn take_shared_by_address(
     }
 }
 
-/// The wider network of an IPv6 address (`limits.ipv6_prefix`) and its quota; none for IPv4.
+/// The wider network of an IPv6 address (`limits.ipv6_prefix`) and its quota; `None` for IPv4.
 fn wider_network(state: &AppState, quota: Quota, ip: Option<IpAddr>) -> Option<(Quota, Network)> {
     let settings = state.config.limits.ipv6_network?;
     let network = Network::wide(ip, settings.prefix)?;

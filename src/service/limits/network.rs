@@ -23,7 +23,7 @@ impl Network {
         }
     }
 
-    /// The network of an IPv6 address with a prefix of `prefix` bits, fewer than 64; none for other addresses.
+    /// The network of an IPv6 address with a prefix of `prefix` bits, fewer than 64; `None` for other addresses.
     pub(super) fn wide(ip: Option<IpAddr>, prefix: u8) -> Option<Self> {
         let Some(IpAddr::V6(ip)) = ip.map(|ip| ip.to_canonical()) else { return None };
         let mask = u64::MAX.checked_shl(64 - u32::from(prefix.min(64))).unwrap_or(0);

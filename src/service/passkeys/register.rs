@@ -41,7 +41,7 @@ use crate::{
 pub struct Registered {
     /// The passkey.
     pub passkey: Passkey,
-    /// The tokens of the session that takes the place of the caller's.
+    /// The tokens of the session that replaces the caller's.
     pub tokens: Tokens,
     /// Recovery codes, if the account had none. They are never shown again.
     pub recovery_codes: Vec<SecretText>,
@@ -104,8 +104,8 @@ pub async fn options(state: &AppState, caller: &Caller<'_>) -> Result<PasskeyOpt
     begin(state, change, &binding(caller.claims)).await
 }
 
-/// Registers the passkey that an authenticator has made. It can be used from now on, and all other sessions of the account have
-/// ended. The session that takes the place of the caller's has shown a second factor.
+/// Registers the passkey that an authenticator has made, and ends all sessions of the account. The session that replaces the caller's counts
+/// the passkey as a second factor.
 ///
 /// # Errors
 /// [`RegisterPasskeyError`]
@@ -137,7 +137,7 @@ pub async fn register(
 /// The sender of a credential, for the audit log.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::service) struct Sender {
-    /// The session; none at a sign-in.
+    /// The session; `None` during a sign-in.
     pub(in crate::service) session: Option<SessionId>,
     /// The address.
     pub(in crate::service) ip: Option<IpAddr>,

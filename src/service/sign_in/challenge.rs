@@ -50,7 +50,7 @@ pub(super) async fn issue(
 /// A presented challenge that is valid.
 #[derive(Debug)]
 pub(in crate::service) struct OpenChallenge {
-    /// The account, as it is now: nothing that the challenge is bound to has changed.
+    /// The account, as read now. The state that the challenge is bound to has not changed.
     pub(in crate::service) account: Account,
     name: String,
     found: FoundChallenge,

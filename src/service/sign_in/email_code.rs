@@ -1,7 +1,7 @@
 //! Codes by mail as the second factor of a sign-in (`factors.email_code`).
 //!
-//! A code works with the challenge that it was sent for, and only wrong codes for that challenge count against it: an attacker who
-//! knows the password can neither use the owner's code nor make it expire.
+//! A code works only with the challenge that it was sent for, and only wrong codes for that challenge count against it. So an attacker who
+//! knows the password can neither use the owner's code nor use up its attempts.
 
 use super::{challenge::OpenChallenge, policy};
 use crate::{

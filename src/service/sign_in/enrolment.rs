@@ -123,8 +123,8 @@ pub async fn passkey_options(state: &AppState, input: &Continuation) -> Result<P
     Ok(register::begin(state, change, &binding(&open)).await?)
 }
 
-/// Registers the passkey that an authenticator has made, ends the account's other sessions and completes the sign-in. A credential
-/// that is refused leaves the challenge of the sign-in as it is.
+/// Registers the passkey that an authenticator has made, ends the account's other sessions and completes the sign-in. A refused
+/// credential does not consume the challenge of the sign-in.
 ///
 /// # Errors
 /// [`EnrolPasskeyError`]
