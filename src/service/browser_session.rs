@@ -141,6 +141,7 @@ pub async fn end(state: &AppState, browser: &BrowserSession, ip: Option<IpAddr>)
     end_with_reason(state, browser, Reason::Logout, Actor::Account, ip).await
 }
 
+/// Ends a browser's session and the app sessions beneath it for `reason`. Returns the number of sessions ended.
 async fn end_with_reason(
     state: &AppState,
     browser: &BrowserSession,

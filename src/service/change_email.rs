@@ -274,6 +274,7 @@ async fn apply_undo(
     Ok(())
 }
 
+/// Writes a change of the address to the audit log.
 async fn record(
     change: &mut AccountChange,
     event: AuditEvent,

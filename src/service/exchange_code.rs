@@ -118,6 +118,7 @@ pub async fn exchange_code(
     }
 }
 
+/// Issues the tokens of the session that a code has started. Checks what may have changed since the code was issued.
 async fn issue_tokens(
     state: &AppState,
     client: &Client,

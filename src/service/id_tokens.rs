@@ -69,6 +69,7 @@ pub(super) async fn user_claims(
     Ok(Some(claims))
 }
 
+/// Adds the claims of the scope `profile`.
 fn reveal_profile(claims: &mut UserClaims, account: &Account, profile: Profile) {
     let local_part = || account.email.as_str().split('@').next().unwrap_or_default().to_owned();
     let username = account.username.as_ref().map_or_else(local_part, |name| name.as_str().to_owned());

@@ -84,14 +84,15 @@ async fn try_login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToke
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     let (attempt, account) =
         limits::begin_login(state, &input.identifier, input.origin.ip, input.device.as_ref()).await?;
-    let outcome = create_session(state, &input, &attempt, account).await;
+    let outcome = verify_and_sign_in(state, &input, &attempt, account).await;
     if let Err(LoginError::Service(_) | LoginError::EmailNotVerified) = &outcome {
         attempt.refund(state).await;
     }
     outcome
 }
 
-async fn create_session(
+/// Verifies the password and continues the sign-in. `lookup` is the account, if the throttle has read it.
+async fn verify_and_sign_in(
     state: &AppState,
     input: &Login,
     attempt: &LoginAttempt,

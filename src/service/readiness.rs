@@ -42,6 +42,7 @@ pub fn worst(checks: &[Check]) -> Status {
     checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok)
 }
 
+/// Checks Redis.
 async fn redis(state: &AppState) -> Check {
     let (status, problems) = match redis_findings(&state.redis.health, &state.clock).await {
         Err(error) => (Status::Failed, vec![Problem { code: UNAVAILABLE, text: error.to_string() }]),
@@ -73,6 +74,7 @@ pub async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<F
     Ok(findings)
 }
 
+/// Checks the database.
 async fn database(sql: &Sql) -> Check {
     match sql.ping().await {
         Ok(()) => Check { name: "database", status: Status::Ok, problems: Vec::new() },
@@ -105,6 +107,7 @@ struct ProblemLog {
 }
 
 impl ProblemLog {
+    /// Logs the problems that are due, and whether the node is ready.
     fn report(&mut self, checks: &[Check], now: Instant) {
         for check in checks {
             for problem in &check.problems {
@@ -128,6 +131,7 @@ impl ProblemLog {
         }
     }
 
+    /// Whether a problem must be logged now. If so, stores the time.
     fn is_due(&mut self, check: &Check, problem: &Problem, now: Instant) -> bool {
         // The Redis connections log an outage themselves, at once.
         if (check.name, problem.code) == ("redis", UNAVAILABLE) {

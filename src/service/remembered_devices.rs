@@ -130,6 +130,7 @@ pub async fn forget_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAd
     Ok(state.sql.forget_devices(caller.sub, forget_entry(state, caller, ip)).await?)
 }
 
+/// The audit entry for devices that the caller's account forgets.
 fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
     let entry = Entry::new(state.clock.now(), AuditEvent::DeviceForgotten).account(caller.sub).session(caller.sid);
     entry.by(Actor::Account).from(ip)

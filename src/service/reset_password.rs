@@ -79,6 +79,7 @@ pub async fn reset_password(
     outcome
 }
 
+/// Sets the password of a locked account whose link or code was consumed, and commits the change.
 async fn apply(
     state: &AppState,
     mut change: AccountChange,

@@ -63,6 +63,7 @@ pub async fn secure_account(
     Ok(outcome?)
 }
 
+/// Secures a locked account whose link was consumed, and commits the change.
 async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let (id, now) = (change.account.id, state.clock.now());
     let entry = Entry::new(now, AuditEvent::AccountSecured).account(id).by(Actor::Account).from(origin.ip);

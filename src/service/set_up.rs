@@ -181,6 +181,7 @@ fn differences(client: &Client, declared: &ClientSpec) -> Vec<String> {
     found
 }
 
+/// Describes how the app settings of a client differ from the declared ones.
 fn app_differences(before: &AppSettings, after: &AppSettings) -> Vec<String> {
     let optional = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
     let list = |items: &[String]| if items.is_empty() { "none".to_owned() } else { items.join(" ") };

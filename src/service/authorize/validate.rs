@@ -102,6 +102,7 @@ impl From<Repeated> for AuthorizationError {
     }
 }
 
+/// Validates the parameters other than `client_id` and `redirect_uri`.
 fn parse_request(
     state: &AppState,
     parameters: &Parameters,

@@ -87,6 +87,7 @@ pub async fn authenticate(
     }
 }
 
+/// Authenticates a client by a signed JWT. Accepts each JWT once.
 async fn authenticate_by_assertion(
     state: &AppState,
     client_id: Option<&str>,

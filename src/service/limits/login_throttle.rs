@@ -38,6 +38,7 @@ impl DeviceToken {
     /// Parses a token; `None` if the text is malformed.
     pub fn parse(text: &str) -> Option<Self> {
         let bits = text.strip_prefix(PREFIX)?;
+        // 32 bytes are 43 characters of base64url.
         let valid = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         valid.then(|| Self(text.into()))
     }
@@ -67,6 +68,15 @@ pub enum AccountLookup {
     Done(Option<Box<Account>>),
 }
 
+/// The device of a complete login.
+#[derive(Debug)]
+pub struct TrustedDevice {
+    /// The token that identifies the device to the account from now on.
+    pub token: DeviceToken,
+    /// Whether the device is new: the account recognizes other devices or networks, but not this device nor its network.
+    pub is_new: bool,
+}
+
 /// An admitted login attempt. Counts as a failure until [`LoginAttempt::trust_device`] or [`LoginAttempt::refund`].
 #[derive(Debug)]
 #[must_use]
@@ -75,6 +85,7 @@ pub struct LoginAttempt {
     subject: String,
     /// The bucket that the attempt was counted in; `None` if it was not counted.
     bucket: Option<ThrottleBucket>,
+    /// The client's network.
     network: Network,
     /// The device's token, if the account recognizes the device.
     recognized_device: Option<DeviceToken>,
@@ -85,6 +96,18 @@ pub struct LoginAttempt {
 }
 
 impl LoginAttempt {
+    /// An attempt that is not counted, and whose device and network are not looked up.
+    fn uncounted(subject: String, ip: Option<IpAddr>) -> Self {
+        Self {
+            subject,
+            bucket: None,
+            network: Network::of(ip),
+            recognized_device: None,
+            is_unrecognized: false,
+            recognized_bucket: None,
+        }
+    }
+
     /// Checks whether an account recognizes a device or its network, for a sign-in without a counted password attempt.
     ///
     /// # Errors
@@ -95,23 +118,16 @@ impl LoginAttempt {
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
-        let (network, subject) = (Network::of(ip), subject_of(state, account));
-        let mut attempt = Self {
-            subject,
-            bucket: None,
-            network,
-            recognized_device: None,
-            is_unrecognized: false,
-            recognized_bucket: None,
-        };
+        let mut attempt = Self::uncounted(subject_of(state, account), ip);
         if state.config.limits.backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
-            let address_bucket = address_bucket(state, &attempt.subject, network);
+            let address_bucket = address_bucket(state, &attempt.subject, attempt.network);
             let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
-            let known = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
-            attempt.is_unrecognized = known.is_none();
-            attempt.recognized_device = device.filter(|_| device_bucket.is_some() && device_bucket == known).cloned();
-            attempt.recognized_bucket = known;
+            let recognized = limiter.recognize(&attempt.subject, device_bucket.as_ref(), &address_bucket, now).await?;
+            attempt.is_unrecognized = recognized.is_none();
+            attempt.recognized_device =
+                device.filter(|_| device_bucket.is_some() && device_bucket == recognized).cloned();
+            attempt.recognized_bucket = recognized;
         }
         Ok(attempt)
     }
@@ -124,17 +140,7 @@ impl LoginAttempt {
         device: Option<&DeviceToken>,
     ) -> Result<(Self, AccountLookup), ServiceError> {
         let Some(backoff) = state.config.limits.backoff else {
-            return Ok((
-                Self {
-                    subject: String::new(),
-                    bucket: None,
-                    network: Network::of(ip),
-                    recognized_device: None,
-                    is_unrecognized: false,
-                    recognized_bucket: None,
-                },
-                AccountLookup::Deferred,
-            ));
+            return Ok((Self::uncounted(String::new(), ip), AccountLookup::Deferred));
         };
         let now = state.clock.now();
         let digest = digest_of(state, identifier);
@@ -164,14 +170,7 @@ impl LoginAttempt {
     ) -> Result<Self, ServiceError> {
         let subject = subject_of(state, account);
         match state.config.limits.backoff {
-            None => Ok(Self {
-                subject,
-                bucket: None,
-                network: Network::of(ip),
-                recognized_device: None,
-                is_unrecognized: false,
-                recognized_bucket: None,
-            }),
+            None => Ok(Self::uncounted(subject, ip)),
             Some(backoff) => Self::admit(state, Some(account), subject, backoff, ip, device).await,
         }
     }
@@ -231,34 +230,32 @@ impl LoginAttempt {
     /// Removes the attempt from the failures after a complete login, and makes the account recognize the device and the network. If Redis
     /// does not answer, both stay unrecognized.
     ///
-    /// Returns the device's token. A token that the account did not recognize is replaced by a new one, since an attacker may have
-    /// chosen it. The token of a `remembered` device stays.
-    ///
-    /// Also returns whether the login came from a new device: the account recognizes others, but neither this device nor its network.
+    /// A device token that the account did not recognize is replaced by a new one, since an attacker may have chosen it. The token of a
+    /// `remembered` device stays.
     pub async fn trust_device(
         &self,
         state: &AppState,
         account: &Account,
         remembered: Option<&DeviceToken>,
-    ) -> (DeviceToken, bool) {
-        let known = remembered.or(self.recognized_device.as_ref()).cloned();
-        let device = known.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
-        let Some(backoff) = state.config.limits.backoff else { return (device, false) };
+    ) -> TrustedDevice {
+        let former = remembered.or(self.recognized_device.as_ref()).cloned();
+        let token = former.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
+        let Some(backoff) = state.config.limits.backoff else { return TrustedDevice { token, is_new: false } };
         let subject = subject_of(state, account.id);
         // If the account was registered after the attempt began, the attempt was counted under the identifier's digest.
         let used = self.bucket.as_ref().filter(|_| subject == self.subject);
-        let device_bucket = device_bucket(state, &subject, &device);
+        let device_bucket = device_bucket(state, &subject, &token);
         let address_bucket = address_bucket(state, &subject, self.network);
         let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
         let trusted = limiter.trust_device(&subject, &device_bucket, &address_bucket, used, backoff, now).await;
         let is_new = match trusted {
-            Ok(known_before) => known_before > 0 && self.is_unrecognized && subject == self.subject,
+            Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
                 tracing::warn!(%error, "marking a device as recognized failed: its next login counts as one of an unrecognized device");
                 false
             }
         };
-        (device, is_new)
+        TrustedDevice { token, is_new }
     }
 
     /// Removes the attempt from the failures, because the password was not checked or was right.

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 pub use factor_throttle::FactorAttempt;
 pub(in crate::service) use login_throttle::forget_devices;
-pub use login_throttle::{AccountLookup, DeviceToken, LoginAttempt};
+pub use login_throttle::{AccountLookup, DeviceToken, LoginAttempt, TrustedDevice};
 
 use self::network::Network;
 use crate::{

@@ -159,7 +159,7 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         &account,
         session::SessionStart { authentication, transport, origin, ends_by, skipped_factor_reason },
     );
-    let (started, (device, is_new)) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
+    let (started, device) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
         accounts::resync(state, account.id, account.epoch).await?;
         // The change may have made the account forget its devices before this device was trusted.
@@ -167,11 +167,11 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         return Ok(SignInStep::AccountChanged);
     };
     session::end_replaced(state, replaces, origin).await;
-    if is_new {
+    if device.is_new {
         let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
         notices::new_device(state, &account, &origin).await;
     }
-    Ok(SignInStep::SignedIn(Box::new(SignedIn { grant, device })))
+    Ok(SignInStep::SignedIn(Box::new(SignedIn { grant, device: device.token })))
 }
 
 /// Issues the challenge of a sign-in that can't be finished yet. The attempt at the password no longer counts as a failure: the
