@@ -2,6 +2,15 @@
 //!
 //! A use case makes the decisions. It calls the stores, whose operations are one atomic step each. `http` and `cli` translate requests
 //! and results.
+//!
+//! Comments cite the invariants I1 to I16 of docs/architecture.md. Terms that many use cases share:
+//!
+//! - The *epoch* of an account is a counter. Changes that end the account's sessions increment it. Redis refuses a sign-in that read an older
+//!   epoch, and most links and codes from an older epoch stop working.
+//! - The *claims version* of an account is a counter. Changes of its roles and other claims increment it, and every node refuses access
+//!   tokens with an older version (I16).
+//! - A *change* (`AccountChange`) is a transaction that holds the lock on an account's row. Sessions in Redis end before it commits (I5).
+//! - App sessions are *beneath* the browser session that signed them in. They end with it, unless `offline_access` was granted.
 
 mod account_mail;
 pub mod accounts;
