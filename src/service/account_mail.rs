@@ -48,7 +48,7 @@ pub(super) fn link(state: &AppState, purpose: TokenPurpose, token: &SecretText) 
         TokenPurpose::ChangeEmail => &links.confirm_address,
         TokenPurpose::ResetPassword => &links.reset_password,
         TokenPurpose::Invitation => &links.invitation,
-        // A mail with a second factor has a code and no link: this template is not used for it.
+        // A mail with a code as second factor has no link, so `SecondFactor` never uses this template.
         TokenPurpose::Login | TokenPurpose::SecondFactor => &links.sign_in_code,
         TokenPurpose::UndoEmailChange => &links.undo_address,
         TokenPurpose::SecureAccount => &links.not_me,

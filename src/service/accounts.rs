@@ -208,8 +208,8 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     Ok(ended)
 }
 
-/// Stores the roles and the other claims of a locked account in Redis. Redis may raise the version of the claims; stores that version in
-/// the account.
+/// Stores the roles and the other claims of a locked account in Redis. If Redis raises the version of the claims, stores the raised version
+/// in the account.
 pub(super) async fn store_claims(
     state: &AppState,
     change: &mut AccountChange,

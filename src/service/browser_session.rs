@@ -133,7 +133,8 @@ pub async fn renew(
     Ok(())
 }
 
-/// Ends a browser's session and the app sessions beneath it, on every node before it returns (I3). Returns the number of sessions ended.
+/// Ends a browser's session and the app sessions beneath it, on every node before the response (I3). Returns the number of
+/// sessions ended.
 ///
 /// # Errors
 /// [`ServiceError`]
