@@ -1,9 +1,9 @@
--- Creates sessions, and ends an account's oldest if there would be too many.
--- ARGV  of each: 1 in one: account id, session id; now, ttl of the key (u48, ms); maximum number of sessions, epoch the sign-in was
---       checked against, version of the claims (u32); the record  2 roles or ''  3 to 5 the parts of the details, '' for missing ones
---       6 the last use
--- Returns for each 'created', {'created', id of the last event, ids of the ended sessions} if the cap ended some, or 'stale'
--- if the account or its claims have changed since the sign-in was checked (I5, I16).
--- create_session.lua has the operation.
+-- Creates sessions, and ends the oldest sessions of an account if there would be too many. create_session.lua has the operation.
+-- ARGV  for each operation:
+--       1 one text: account id, session id (16 bytes each); now, ttl of the key (u48, ms); maximum number of sessions, epoch against
+--         which the sign-in was checked, version of the claims (u32); the record
+--       2 roles and other claims (record.rs), or ''  3 to 5 the parts of the details, '' for missing ones  6 the last use
+-- Returns for each operation 'created', or {'created', id of the last event, ids of the ended sessions} if the session limit ended
+-- some, or 'stale' if the account or its claims have changed since the sign-in was checked (I5, I16).
 
 return each(6, create, {})

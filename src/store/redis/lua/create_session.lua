@@ -1,18 +1,18 @@
--- Creates a session, and ends an account's oldest if there would be too many. Shared by create.lua and exchange.lua; the arguments and
--- the result are described in create.lua.
+-- Creates a session, and ends the oldest sessions of the account if there would be too many. Shared by create.lua and exchange.lua;
+-- create.lua describes the arguments and the result.
 
--- The browser's session to which the new session will belong, if it is an app's.
-local browsers_session
+-- The id of the parent of the new session: the browser's session to which an app's session belongs. Nil for other sessions.
+local parent_id
 
 local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
-  local now, ttl, most, epoch, version, rest = struct.unpack('>I6I6I4I4I4', new, 33)
+  local now, ttl, max_sessions, epoch, version, rest = struct.unpack('>I6I6I4I4I4', new, 33)
   local record = string.sub(new, rest)
   local found = redis.call('HMGET', key, 'f', 'c', 'r', 'v')
   local fence, count, former_roles = found[1], found[2], found[3]
   if fence then
-    local fence_epoch, till = struct.unpack('>I4I6', fence)
-    if now < till then
+    local fence_epoch, fence_until = struct.unpack('>I4I6', fence)
+    if now < fence_until then
       if epoch < fence_epoch then return 'stale' end
     else
       redis.call('HDEL', key, 'f')
@@ -22,53 +22,52 @@ local function create(key, new, roles, ...)
   local former_version = read_claims(found[4])
   if version < former_version then return 'stale' end
 
-  -- An upper bound of the number of sessions, and the number at which to search for expired ones. An account with more than
-  -- a few fields has a count, so that its sessions needn't be read each time.
   local last_event
   local evicted = {}
-  local sessions, look_at = redis.call('HLEN', key), FEW
-  local counted = sessions >= FEW
-  if count then sessions, look_at = struct.unpack('>I2I2', count) end
+  -- An upper bound of the number of sessions, and the number at which to search for expired ones. A hash with many fields stores
+  -- both (field 'c'), so that not every creation reads all its sessions.
+  local sessions, search_at = redis.call('HLEN', key), MIN_COUNTED_FIELDS
+  local needs_count = sessions >= MIN_COUNTED_FIELDS
+  if count then sessions, search_at = struct.unpack('>I2I2', count) end
 
-  if sessions >= most or counted and (not count or sessions >= look_at) then
-    local live, over = {}, {}
+  if sessions >= max_sessions or needs_count and (not count or sessions >= search_at) then
+    local live, expired = {}, {}
     local fields = redis.call('HGETALL', key)
     for i = 1, #fields, 2 do
       if is_session(fields[i]) then
         if is_live(fields[i + 1], now) then
-          -- The browser's session to which the new one will belong counts as the newest, and then an unreadable record: they are the
-          -- last to be ended.
-          local read, session = pcall(read_record, fields[i + 1])
-          local created = read and session.created or 2 ^ 53
-          if fields[i] == browsers_session then created = math.huge end
+          -- The parent of the new session counts as the newest session, and a session with an unreadable record as the second newest:
+          -- they are ended last.
+          local is_readable, session = pcall(read_record, fields[i + 1])
+          local created = is_readable and session.created_at or 2 ^ 53
+          if fields[i] == parent_id then created = math.huge end
           live[#live + 1] = { id = fields[i], created = created,
-            is_browser = read and is_browser(session) }
+            is_browser = is_readable and is_browser(session) }
         else
-          over[#over + 1] = fields[i]
+          expired[#expired + 1] = fields[i]
         end
       end
     end
-    if #over > 0 then remove_sessions(key, over) end
+    if #expired > 0 then remove_sessions(key, expired) end
 
-    local ended = math.max(0, #live - most + 1)
-    if ended > 0 then
+    local surplus = math.max(0, #live - max_sessions + 1)
+    if surplus > 0 then
       table.sort(live, function(a, b) return a.created < b.created or (a.created == b.created and a.id < b.id) end)
-      local gone = {}
-      for i = 1, ended do
-        for _, over_id in ipairs(with_children(fields, live[i].id, live[i].is_browser)) do
-          -- A session that ended with its browser's is not ended a second time.
-          if not gone[over_id] and remove_sessions(key, { over_id }) then
-            gone[over_id] = true
-            last_event = append_event(event_of(uuid(over_id), 'limit', now))
-            evicted[#evicted + 1] = over_id
+      local is_ended = {}
+      for i = 1, surplus do
+        for _, id_to_end in ipairs(with_children(fields, live[i].id, live[i].is_browser)) do
+          -- An app's session may have ended with its browser's session already.
+          if not is_ended[id_to_end] and remove_sessions(key, { id_to_end }) then
+            is_ended[id_to_end] = true
+            last_event = append_event(event_of(uuid(id_to_end), 'limit', now))
+            evicted[#evicted + 1] = id_to_end
           end
         end
       end
-      ended = #evicted
     end
-    -- The next search is due at twice as many: amortized, each creation reads one session.
-    sessions = #live - ended
-    look_at = math.max(2 * sessions, FEW)
+    -- The next search is due at twice this number: on average, each creation reads one session.
+    sessions = #live - #evicted
+    search_at = math.max(2 * sessions, MIN_COUNTED_FIELDS)
   end
 
   local set = { id, record }
@@ -89,11 +88,11 @@ local function create(key, new, roles, ...)
     set[#set + 1] = 'v'
     set[#set + 1] = write_claims(version, found[4] and now or 0)
   end
-  if count or counted then
+  if count or needs_count then
     set[#set + 1] = 'c'
-    set[#set + 1] = struct.pack('>I2I2', sessions + 1, look_at)
+    set[#set + 1] = struct.pack('>I2I2', sessions + 1, search_at)
   end
   redis.call('HSET', key, unpack(set))
-  keep(key, ttl)
+  extend_ttl(key, ttl)
   return last_event and { 'created', last_event, unpack(evicted) } or 'created'
 end

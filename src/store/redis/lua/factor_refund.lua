@@ -1,10 +1,12 @@
--- Takes back an attempt at a second factor's code. A success on a recognized device or address empties its bucket; in the
--- bucket of unrecognized callers only the attempt itself is taken back, so that the owner's sign-ins give an attacker no attempts.
+-- Refunds an attempt at a second factor's code. A success on a recognized device or address removes its bucket. In the bucket of
+-- unrecognized devices and addresses ('s'), a success refunds only the attempt itself, so that the sign-ins of the account's owner give
+-- an attacker no further attempts.
 -- KEYS  1 the throttle of an account's kind of factor (factor_throttle.lua)
 -- ARGV  1 bucket  2 '1' after a success, '0' if the code was not checked
+-- Returns 1, or 0 if there is no such bucket.
 
 if ARGV[2] == '1' and ARGV[1] ~= 's' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-local failures, _, over = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+) (%d+)$')
+local failures, _, forgotten_at = string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', '^(%d+) (%d+) (%d+)$')
 if not failures then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f 0 %s', math.max(0, tonumber(failures) - 1), over))
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%.0f 0 %s', math.max(0, tonumber(failures) - 1), forgotten_at))
 return 1

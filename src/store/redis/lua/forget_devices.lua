@@ -1,6 +1,6 @@
--- Forgets the devices and addresses that an account recognizes. The failures of unrecognized ones stay.
+-- Forgets the devices and addresses that an account recognizes. The failures of unrecognized ones (bucket 's') stay.
 -- KEYS  1 the account's throttle (login_throttle.lua)
--- Returns how many buckets were removed.
+-- Returns the number of removed buckets.
 
 local buckets = {}
 for _, bucket in ipairs(redis.call('HKEYS', KEYS[1])) do

@@ -1,6 +1,6 @@
--- Stores a one-time token. Removes the expired ones of the account, and the oldest of its purpose if there are too many.
--- KEYS  1 the account's one-time tokens, a hash: a field is the purpose (1 byte) and an id (16), a value is described in
---         one_time_tokens.rs
+-- Stores a one-time token. Removes the account's expired tokens, and the oldest tokens of this purpose if there are too many.
+-- KEYS  1 the account's one-time tokens, a hash. A field is the purpose (1 byte) and an id (16 bytes); one_time_tokens.rs describes
+--         the values
 -- ARGV  1 now (ms)  2 field  3 value  4 the maximum number of live tokens of the purpose  5 ttl of this token (ms)
 -- Returns 1.
 

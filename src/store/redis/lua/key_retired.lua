@@ -1,7 +1,8 @@
 -- Appends and publishes the retirement of a signing key: its tokens are refused from now on.
--- ARGV  3 the key's id  4 now, ms
+-- KEYS  1 the event stream of the bucket of signing keys  2 its position
+-- ARGV  2 ''  3 the key's id  4 now, ms
 
--- The event must not be the first write (see append_event).
+-- Appending must not be the first write (see append_event). No entry has this id, so nothing is deleted.
 redis.call('XDEL', STREAM, '0-1')
 append_event(event_of('key ' .. ARGV[3], 'key_retired', tonumber(ARGV[4])))
 publish()

@@ -1,15 +1,15 @@
 -- Ends one session and, if it is a browser's, the sessions beneath it, and appends an event for each (I3).
 -- ARGV  3 session id  4 reason  5 now, ms  6 the node that waits for acknowledgements, or ''
--- Returns the ids of the ended sessions, or, if there was no such session, the id of the bucket's last event ('' for none).
+-- Returns the ids of the ended sessions. If there was no such session, returns the id of the bucket's last event ('' for none).
 
 local key, id, now = KEYS[1], ARGV[3], tonumber(ARGV[5])
 local record = redis.call('HGET', key, id)
 if not record then return redis.call('GET', POSITION) or '' end
-local read, session = pcall(read_record, record)
+local is_readable, session = pcall(read_record, record)
 local ids = { id }
-if read and is_browser(session) then ids = with_children(redis.call('HGETALL', key), id, true) end
+if is_readable and is_browser(session) then ids = with_children(redis.call('HGETALL', key), id, true) end
 remove_sessions(key, ids)
--- The last event: acknowledging it acknowledges those before.
+-- Only the last event asks for acknowledgements: a node that acknowledges it has applied those before.
 for i = #ids, 1, -1 do append_event(event_of(uuid(ids[i]), ARGV[4], now), i == 1 and ARGV[6] or nil) end
 publish()
 return ids

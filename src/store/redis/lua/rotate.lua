@@ -1,42 +1,52 @@
--- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which runs before it, has handled the common case.
--- ARGV  of each, in one: account id, session id, generation presented (u32); now, grace, idle timeout (u48, ms); 1 if tokens
---       that travel in a cookie are not accepted here, 2 if only those of a client's sessions are, or 0 (u8); retry window (u48, ms);
---       limit of counted repeats (u8); with 2, the client's id (its length as u8, and the text); the origin of the request: its tag (8 bytes), its address and the length of that (last_use.rs)
--- Returns for each {'rotated' | 'repeated' | 'counted', record, roles or false, version of the claims or false, last use
--- or false if it is only an origin, and of a session with a client grant its details}, {'reused' | 'second_holder', id of the event},
--- {'expired' | 'gone'}, or the record alone of a session that was rotated and has nothing else.
+-- Presents refresh tokens (I1, I2, I4). rotate_fast.lua, which precedes lib.lua and this script, has handled the common case.
+-- ARGV  for each operation one text, the presentation:
+--       account id, session id (16 bytes each); generation of the presented token (u32)
+--       now, grace, idle timeout (u48, ms)
+--       accepted sessions (u8): 0 all of the first-party client, 1 those of it whose tokens are not in a cookie, 2 those of a client
+--       retry window (u48, ms); limit of counted repeats (u8)
+--       with 2 as accepted sessions: the client's id (its length as u8, and the text)
+--       the origin of the request (last_use.rs): its tag (8 bytes), the length of its address (u8), its address
+-- Returns for each operation one of
+--       {'rotated' | 'repeated' | 'counted', record, roles or false, version of the claims or false, last use or false if it is only an
+--       origin, details}; the details only of a session with a client grant
+--       the record alone, of a session that was rotated and has none of the other values
+--       {'reused' | 'second_holder', id of the event}
+--       {'expired' | 'gone'}
 
--- The history: runs of generations, newest first, each with the time before `used` when it was superseded. An empty history
--- stands for one run of one generation: the previous one, superseded when the current one was issued.
+-- The history of a session: runs of superseded generations, newest first. The `age` of a run is the time from its end, when its
+-- newest generation was superseded, to `last_used_at` (ms). An empty history stands for one run of one generation: the previous one,
+-- superseded when the current one was issued.
 local function runs_of(session)
   if session.history == '' then return session.generation > 0 and { { count = 1, age = 0 } } or {} end
   local runs, position = {}, 1
   while position <= #session.history do
-    local count, age, after = struct.unpack('>I2I2', session.history, position)
+    local count, age, next_position = struct.unpack('>I2I2', session.history, position)
     runs[#runs + 1] = { count = count, age = age }
-    position = after
+    position = next_position
   end
   return runs
 end
 
--- Counted repeats of an earlier generation, as bits of one that is current now or from now on.
+-- Moves the bits of counted repeats to a generation that is `advanced` generations later: bit n stands for the n-th generation before
+-- the last one (last_use.rs).
 local function shifted(counted, advanced)
   if advanced < 0 or advanced > 7 then return 0 end
   return counted * 2 ^ advanced % 256
 end
 
+-- A number whose lowest `count` bits are set, at most 8.
 local function low_bits(count)
   return 2 ^ math.min(count, 8) - 1
 end
 
--- Whether a superseded token is answered with the current one: within grace, or, if it was within grace when the current token
--- was issued, within the retry window of that moment. Its holder may have received none of the tokens since.
-local function is_repeat(session, presented, now, grace, retry)
-  local elapsed, oldest = now - session.used, session.generation
+-- Whether a superseded token is answered with the current one. It is within the grace window. It also is within the retry window
+-- after the issue of the current token, if it was within grace at that time: its holder may have received none of the tokens since.
+local function is_repeat(session, presented, now, grace, retry_window)
+  local elapsed, oldest = now - session.last_used_at, session.generation
   for _, run in ipairs(runs_of(session)) do
     oldest = oldest - run.count
     if presented >= oldest then
-      return grace > 0 and elapsed + run.age < grace or retry > 0 and elapsed <= retry
+      return grace > 0 and elapsed + run.age < grace or retry_window > 0 and elapsed <= retry_window
     end
   end
   return false
@@ -48,9 +58,11 @@ local function rotate(key, presentation)
   if not found[1] then return { 'gone' } end
 
   local session = read_record(found[1])
-  local presented, now, grace, idle, accepted, retry, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
+  local presented, now, grace, idle, accepted, retry_window, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
+  -- Bit 0 of the flags: the tokens travel in a cookie.
   if accepted > 0 and session.flags % 2 == 1 then return { 'gone' } end
-  local client, details, browser, theirs
+  -- `browser` is the id of the browser's session that an app's session belongs to, '' for none; `parent` is its record.
+  local client, details, browser, parent
   if accepted == 2 then client, rest = struct.unpack('Bc0', presentation, rest) end
   if session.version ~= 1 then
     local parts
@@ -66,39 +78,43 @@ local function rotate(key, presentation)
     -- An app's session ends with the browser's session that it belongs to.
     if browser ~= '' then
       if not parts[4] then return { 'expired' } end
-      local read, parent = pcall(read_record, parts[4])
-      if read then
-        if now >= parent.idle_ends or now >= parent.ends then return { 'expired' } end
-        theirs = parent
+      local is_readable, browser_session = pcall(read_record, parts[4])
+      if is_readable then
+        if now >= browser_session.idle_ends_at or now >= browser_session.ends_at then return { 'expired' } end
+        parent = browser_session
       end
     end
   elseif client then
     return { 'gone' }
   end
-  if now >= session.idle_ends or now >= session.ends then return { 'expired' } end
+  if now >= session.idle_ends_at or now >= session.ends_at then return { 'expired' } end
   local origin = string.sub(presentation, rest)
   local last_use = has_last_use(session) and found[4]
 
+  -- The answer with a session's current grant.
   local function grant(outcome, record)
-    local more = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
-    if outcome == 'rotated' and not (found[2] or found[3] or more or details) then return record end
-    if details and not more then more = false end
-    return { outcome, record, found[2], found[3], more, details }
+    -- A last use that is only an origin is of no use to the caller.
+    local longer_last_use = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
+    if outcome == 'rotated' and not (found[2] or found[3] or longer_last_use or details) then return record end
+    -- The answer ends at its first nil.
+    if details and not longer_last_use then longer_last_use = false end
+    return { outcome, record, found[2], found[3], longer_last_use, details }
   end
 
   if presented < session.generation then
     local outcome = 'reused'
-    if is_repeat(session, presented, now, grace, retry) then
-      -- A session of 0.1 that was not refreshed since has no origin to compare.
+    if is_repeat(session, presented, now, grace, retry_window) then
+      -- A session of release 0.1 that has not been refreshed since has no origin to compare.
       if not last_use or string.sub(last_use, 1, 8) == string.sub(origin, 1, 8) then return grant('repeated', found[1]) end
-      -- The holder lacked every generation after the presented one. A single repeat never ends the session, since the
-      -- presented generation must have been counted before.
+      -- The holder lacked every generation after the presented one: their bits are set. The session ends once the bits of the last
+      -- `limit` generations and of all those since the presented one are set, the presented one included. So a single repeat never ends
+      -- the session: the presented generation must have been counted before.
       local lacked = session.generation - presented
-      local used_by, at, counted, authentication = read_last_use(last_use)
-      counted = bit.bor(shifted(counted, session.generation - at), low_bits(lacked))
-      local run = low_bits(math.max(limit, lacked + 1))
-      if bit.band(counted, run) ~= run then
-        last_use = write_last_use(used_by, session.generation, counted, authentication)
+      local last_origin, counted_at, counted, authentication = read_last_use(last_use)
+      counted = bit.bor(shifted(counted, session.generation - counted_at), low_bits(lacked))
+      local ending_bits = low_bits(math.max(limit, lacked + 1))
+      if bit.band(counted, ending_bits) ~= ending_bits then
+        last_use = write_last_use(last_origin, session.generation, counted, authentication)
         redis.call('HSET', key, id .. '\4', last_use)
         return grant('counted', found[1])
       end
@@ -108,10 +124,10 @@ local function rotate(key, presentation)
     return { outcome, append_event(event_of(uuid(id), 'reuse', now)) }
   end
 
-  -- The current generation, or a later one that this service issued and a Redis that lost writes has forgotten: the session
-  -- continues from there, and every generation from the stored one on is superseded now.
+  -- The token is of the current generation, or of a later one that a Redis which lost writes has forgotten. The session continues from
+  -- the presented generation, and every generation from the stored one to the presented one is superseded now.
   if presented >= 4294967295 then return { 'expired' } end
-  local elapsed = math.max(0, now - session.used)
+  local elapsed = math.max(0, now - session.last_used_at)
   local superseded = presented + 1 - session.generation
   local history = ''
   if elapsed < grace or superseded > 1 then
@@ -119,13 +135,13 @@ local function rotate(key, presentation)
     for _, run in ipairs(runs_of(session)) do
       if run.age + elapsed < grace then runs[#runs + 1] = { count = run.count, age = run.age + elapsed } end
     end
-    -- At most seven runs are kept. Of eight within the window, two lie in the same sixth of it and are merged as of the later
-    -- time: grace is never shortened, and extended by at most a sixth.
+    -- At most seven runs are kept. Of eight within the window, two lie in the same sixth of the window. They are merged, with the later
+    -- of their times: grace is never shortened, and extended by at most a sixth.
     if #runs > 7 then
       local sixth = math.ceil(grace / 6)
-      local last = math.max(now, math.min(session.used, now + grace))
+      local superseded_at = math.max(now, math.min(session.last_used_at, now + grace))
       for i = 1, #runs - 1 do
-        if math.floor((last - runs[i].age) / sixth) == math.floor((last - runs[i + 1].age) / sixth) then
+        if math.floor((superseded_at - runs[i].age) / sixth) == math.floor((superseded_at - runs[i + 1].age) / sixth) then
           runs[i].count = math.min(65535, runs[i].count + runs[i + 1].count)
           table.remove(runs, i + 1)
           break
@@ -140,37 +156,38 @@ local function rotate(key, presentation)
   end
 
   session.generation = presented + 1
-  -- Never backwards, so that a slow clock shortens no grace; at most one window ahead, so that a fast clock does not extend
-  -- the grace of superseded tokens.
-  session.used = math.max(now, math.min(session.used, now + grace))
-  session.idle_ends = now + idle
+  -- The time never decreases, so that a slow clock shortens no grace. It is at most one grace window ahead of `now`, so that an earlier
+  -- request with a fast clock does not extend the grace of superseded tokens.
+  session.last_used_at = math.max(now, math.min(session.last_used_at, now + grace))
+  session.idle_ends_at = now + idle
   session.history = history
-  local expires = math.min(session.idle_ends, session.ends)
-  if expires > session.kept then
-    -- Longer than needed, so that most rotations leave the TTL alone.
-    session.kept = expires + math.floor(idle / 16)
-    keep(key, session.kept - now)
+  local expires = math.min(session.idle_ends_at, session.ends_at)
+  if expires > session.kept_until then
+    -- Longer than needed, so that most rotations leave the TTL unchanged.
+    session.kept_until = expires + math.floor(idle / 16)
+    extend_ttl(key, session.kept_until - now)
   end
-  local used_by, at, counted, authentication = '', 0, 0, ''
+  local last_origin, counted_at, counted, authentication = '', 0, 0, ''
   if last_use then
-    used_by, at, counted, authentication = read_last_use(last_use)
+    last_origin, counted_at, counted, authentication = read_last_use(last_use)
   elseif not has_last_use(session) then
+    -- Bit 1 of the flags: part 4 is the last use.
     session.flags = session.flags + 2
   end
   local record
-  if theirs and theirs.idle_ends < session.idle_ends then
-    -- An app in use keeps its browser's session.
-    theirs.idle_ends, theirs.kept = session.idle_ends, math.max(theirs.kept, session.kept)
-    if used_by ~= origin then
-      last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - at), authentication)
+  if parent and parent.idle_ends_at < session.idle_ends_at then
+    -- A refresh of an app's session extends the idle timeout of its browser's session.
+    parent.idle_ends_at, parent.kept_until = session.idle_ends_at, math.max(parent.kept_until, session.kept_until)
+    if last_origin ~= origin then
+      last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - counted_at), authentication)
     end
     record = write_record(session)
-    redis.call('HSET', key, id, record, id .. '\4', last_use, browser, write_record(theirs))
-  elseif used_by == origin then
+    redis.call('HSET', key, id, record, id .. '\4', last_use, browser, write_record(parent))
+  elseif last_origin == origin then
     record = write_record(session)
     redis.call('HSET', key, id, record)
   else
-    last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - at), authentication)
+    last_use = write_last_use(origin, session.generation, shifted(counted, session.generation - counted_at), authentication)
     record = write_record(session)
     redis.call('HSET', key, id, record, id .. '\4', last_use)
   end

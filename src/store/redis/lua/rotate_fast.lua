@@ -1,37 +1,41 @@
--- The fast path of rotate.lua, which follows it with lib.lua: same KEYS, ARGV and results. Handles the current token of a
--- session whose last use is longer ago than the grace window and has the same origin, and whose key's TTL suffices. Leaves
--- every other case to rotate.lua, which would do the same in this one (tests/it/store/rotate_paths.rs).
+-- The fast path of rotate.lua. It precedes lib.lua and rotate.lua in one script, and has the same KEYS, ARGV and results.
+-- It handles the current token of a session, if the last use was before the grace window and had the same origin, and if the TTL of
+-- the key suffices. rotate.lua handles every other case, and would do the same in this one (tests/it/store/rotate_paths.rs).
 
-local answers, all = {}, true
+-- The answers of the handled operations; false for each that is left to rotate.lua.
+local answers, all_handled = {}, true
 
 local function rotate_current()
   local call, sub, unpack, pack = redis.call, string.sub, struct.unpack, struct.pack
   local keys, presentations = KEYS, ARGV
   for i = 1, #keys / 3 do
     local answer, key, presentation = false, keys[3 * i - 2], presentations[i + 1]
+    -- rotate.lua describes the bytes of a presentation. Byte 63 begins the origin if no client id precedes it.
     local id = sub(presentation, 17, 32)
     local found = call('HMGET', key, id, 'r', 'v', id .. '\4')
     local record, last_use, origin = found[1], found[4], sub(presentation, 63)
     if last_use and (last_use == origin or sub(last_use, 1, #origin) == origin) and record and #record >= RECORD_BYTES then
-      local version, flags, generation, created, used, idle_ends, ends, kept = unpack(RECORD, record)
-      local presented, now, grace, idle, bearer = unpack('>I4I6I6I6B', presentation, 33)
-      if version == 1 and flags % 4 >= 2 and generation == presented and generation < 4294967295 and now - used >= grace
-        and (bearer == 0 or bearer == 1 and flags % 2 == 0) and now < idle_ends and now < ends and (now + idle <= kept or ends <= kept) and now >= used then
-        record = pack(RECORD, version, flags, generation + 1, created, now, now + idle, ends, kept)
+      local version, flags, generation, created_at, last_used_at, idle_ends_at, ends_at, kept_until = unpack(RECORD, record)
+      local presented, now, grace, idle, accepted = unpack('>I4I6I6I6B', presentation, 33)
+      -- Flags: bit 0, the token travels in a cookie; bit 1, part 4 is the last use.
+      if version == 1 and flags % 4 >= 2 and generation == presented and generation < 4294967295 and now - last_used_at >= grace
+        and (accepted == 0 or accepted == 1 and flags % 2 == 0) and now < idle_ends_at and now < ends_at
+        and (now + idle <= kept_until or ends_at <= kept_until) and now >= last_used_at then
+        record = pack(RECORD, version, flags, generation + 1, created_at, now, now + idle, ends_at, kept_until)
         call('HSET', key, id, record)
         answer = record
         if found[2] or found[3] or last_use ~= origin then
           answer = { 'rotated', record, found[2], found[3], last_use ~= origin and last_use or nil }
         end
       else
-        all = false
+        all_handled = false
       end
     else
-      all = false
+      all_handled = false
     end
     answers[i] = answer
   end
 end
 
--- An error recurs in rotate.lua, and is reported there.
-if pcall(rotate_current) and all then return answers end
+-- An operation that raises an error here raises it again in rotate.lua, which reports it.
+if pcall(rotate_current) and all_handled then return answers end

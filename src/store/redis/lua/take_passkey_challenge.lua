@@ -1,7 +1,8 @@
--- Consumes the challenge of a passkey ceremony, if it was issued for the purpose in ARGV 1 (I11).
+-- Consumes the challenge of a passkey ceremony, if it has the binding in ARGV 1 (I11).
 -- KEYS  1 the challenge, a string (passkey_challenges.rs)
--- ARGV  1 the purpose for which it must have been issued: the first bytes of the string
--- Returns the state of the ceremony, or false if there is no such challenge, or if it was issued for another purpose.
+-- ARGV  1 the binding: the purpose, the account and the context that the challenge must have been issued for. The string begins
+--         with it
+-- Returns the state of the ceremony, or false if there is no such challenge, or if it has another binding.
 
 local value = redis.call('GET', KEYS[1])
 if not value or string.sub(value, 1, #ARGV[1]) ~= ARGV[1] then return false end

@@ -1,22 +1,22 @@
--- Sessions of browsers, and those of apps beneath them (single sign-on). Stands between lib.lua and the scripts that need it: the scripts
--- of a refresh and of a sign-out stay small, since the garbage collector of Lua visits every function of a script.
+-- Sessions of browsers, and those of apps beneath them (single sign-on). Follows lib.lua in the scripts that need it. It is not part of
+-- lib.lua, so that the scripts of a refresh and of a sign-out stay small: Lua's garbage collector visits every function of a script.
 
--- Whether a session is a browser's.
+-- Whether a session is a browser's: bit 2 of the flags (record.rs).
 local function is_browser(session)
   return session.flags % 8 >= 4
 end
 
--- Replaces the parent in the authentications of a last use: the sign-in (9 bytes), the parent's id (16 bytes, or '' for no parent) and
--- the step-up (9 bytes, or none).
+-- Replaces the parent in `authentication`, the end of a last use: the authentication of the sign-in (9 bytes), the parent's id
+-- (16 bytes or none), and the step-up (9 bytes or none). `parent` is the new id, or '' for no parent.
 local function child_authentication(authentication, parent)
   local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
   return string.sub(authentication, 1, 9) .. parent .. step_up
 end
 
 -- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash.
-local function with_children(fields, id, is_browsers)
+local function with_children(fields, id, is_browser_session)
   local ids = { id }
-  if is_browsers then
+  if is_browser_session then
     for i = 1, #fields, 2 do
       if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == id then
         ids[#ids + 1] = string.sub(fields[i], 1, 16)

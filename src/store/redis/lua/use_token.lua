@@ -1,12 +1,14 @@
--- Finds a one-time token by its link or its code, and consumes it if ARGV 4 says so (I11). A wrong code counts against
--- every token of the group (ARGV 2) that has a code left.
+-- Finds a one-time token by its link or its code, and consumes it if ARGV 4 is '1' (I11). A wrong code reduces the remaining attempts of
+-- every live token of the group (ARGV 2).
 -- KEYS  1 the account's one-time tokens (issue_token.lua)
--- ARGV  1 now (ms)  2 purpose (1 byte), or purpose and id (17 bytes) for one token only  3 'link' or 'code'  4 '1' to consume it  5 binding (16 bytes)
---       6 and following: the digests that it may have
--- Returns {field, value}, or {} if no live token has one of the digests, or if the account has changed since.
+-- ARGV  1 now (ms)  2 the group: purpose (1 byte), or purpose and id (17 bytes) for one token only  3 'link' or 'code'
+--       4 '1' to consume the token  5 binding (16 bytes)  6 and following: the digests that the token may have
+-- Returns {field, value}, or {} if no live token has one of the digests, or if the token has another binding because the account has
+-- changed since it was issued.
 
 local key, now, group, by_code = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'code'
--- Offsets in a value: issued 6, expires 6, binding 16, link 32, code 32, attempts 1.
+-- The first bytes of the fields of a value: issued at (6 bytes), expires at (6), binding (16), digest of the link (32), digest of the
+-- code (32), remaining attempts (1).
 local BINDING, LINK, CODE, ATTEMPTS = 13, 29, 61, 93
 local fields, others = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do
@@ -15,8 +17,8 @@ for i = 1, #fields, 2 do
   if string.sub(field, 1, #group) == group and now < expires then
     local attempts = string.byte(value, ATTEMPTS)
     if not by_code or attempts > 0 then
-      local from = by_code and CODE or LINK
-      local digest = string.sub(value, from, from + 31)
+      local first = by_code and CODE or LINK
+      local digest = string.sub(value, first, first + 31)
       for j = 6, #ARGV do
         if digest == ARGV[j] then
           if string.sub(value, BINDING, BINDING + 15) ~= ARGV[5] then return {} end
