@@ -11,13 +11,13 @@ use crate::{
     domain::secret::SecretText,
 };
 
-/// The address of Redis: fred's configuration, and a displayable text without the password.
+/// The address of Redis: fred's configuration, and the name of the server in messages.
 pub(super) struct Address {
     pub(super) config: Config,
     pub(super) label: Label,
 }
 
-/// Names the server in messages, and the setting that says where it is.
+/// The name of the server in messages: the setting and the location, without the password.
 #[derive(Clone, Debug)]
 pub(super) struct Label(String);
 
@@ -84,12 +84,13 @@ impl Label {
     }
 }
 
+/// The addresses of servers, separated by commas.
 fn list(servers: &[fred::types::config::Server]) -> String {
     let names: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.host, server.port)).collect();
     names.join(", ")
 }
 
-/// A word of an inline command: quoted, and escaped byte by byte, where it holds more than plain characters
+/// Encodes an argument of an inline command. An argument with other than plain characters is quoted, and its other bytes are escaped
 /// (`sdssplitargs` in Redis' source).
 fn inline_argument(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
@@ -108,7 +109,7 @@ fn inline_argument(word: &str) -> String {
     quoted
 }
 
-/// A path of a URL; left as it is where it isn't UTF-8.
+/// Decodes the percent-encoding of a URL's path. Returns the path unchanged if the decoded bytes are not UTF-8.
 fn percent_decoded(path: &str) -> Cow<'_, str> {
     let mut bytes = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inline_argument_special_characters_are_escaped() {
+    fn inline_argument_with_special_characters_is_quoted_and_escaped() {
         assert_eq!(inline_argument("plain-#%&word"), "plain-#%&word");
         assert_eq!(inline_argument("pa ss"), "\"pa\\x20ss\"");
         assert_eq!(inline_argument("a\"b'c\\d"), "\"a\\x22b\\x27c\\x5cd\"");

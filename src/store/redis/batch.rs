@@ -1,9 +1,9 @@
-//! Batches concurrent script calls per connection: a call costs a write, a wake-up and the start of a script, which is more
-//! than most operations cost themselves.
+//! Batches concurrent script calls per connection. A call costs a write, a wake-up and the start of a script, which together cost
+//! more than most operations.
 //!
 //! The first operation of a batch waits only until the other ready tasks of its core have run. A full batch is sent at once,
-//! so that Redis works on it while the core fills the next. Each operation is atomic and has its own answer or error; an error
-//! of the call is the answer of all. Where a script may not use keys of several buckets, as in a cluster, a batch holds
+//! so that Redis runs it while the core fills the next. Each operation is atomic and has its own answer or error. If the call
+//! fails, each operation gets its error. Where a script may not use keys of several buckets, as in a cluster, a batch holds
 //! operations of one bucket only.
 
 use std::{
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{domain::ids::AccountId, runtime};
 
-/// The maximum number of operations of a batch: Redis runs nothing else during the call.
+/// The maximum number of operations of a batch. It is small, since Redis runs nothing else during the call.
 const MAX_BATCH: usize = 32;
 
 /// A script that runs several operations per call.
@@ -44,7 +44,7 @@ pub(super) type BatcherSelector = fn(&Scripts) -> &ScriptBatcher;
 #[derive(Debug)]
 struct Operation {
     account: AccountId,
-    /// The first argument begins with the account's id.
+    /// The arguments of the script. The first begins with the account's id.
     arguments: Vec<Value>,
     answer: oneshot::Sender<Result<Value, RedisError>>,
 }
@@ -70,7 +70,7 @@ impl RedisConnection {
     ) -> Result<Value, RedisError> {
         let batcher = select(&self.scripts);
         let (answer, answered) = oneshot::channel();
-        // In a cluster, how the operations split into batches is decided when they are sent.
+        // In a cluster, the operations are split into batches when they are sent.
         let per_slot = self.per_slot.load(Ordering::Relaxed);
         let (first, full) = {
             let mut waiting = batcher.waiting();
@@ -78,7 +78,7 @@ impl RedisConnection {
             let full = (waiting.len() == MAX_BATCH && !per_slot).then(|| mem::take(&mut *waiting));
             (waiting.len() == 1, full)
         };
-        // Tasks of their own: a caller may be dropped before the batch is sent.
+        // Separate tasks send the batch, since a caller may be dropped before that.
         if first {
             let connection = Arc::clone(self);
             tokio::spawn(async move {
@@ -96,9 +96,10 @@ impl RedisConnection {
         script::watch(&batcher.script, answered).await
     }
 
+    /// Sends operations in batches, and again those that may not share a call.
     async fn send(self: &Arc<Self>, select: BatcherSelector, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
-            let calls = batches(waiting, self.per_slot.load(Ordering::Relaxed));
+            let calls = split(waiting, self.per_slot.load(Ordering::Relaxed));
             let refused = join_all(calls.into_iter().map(|operations| self.call(select, operations))).await;
             waiting = refused.into_iter().flatten().collect();
         }
@@ -122,7 +123,7 @@ impl RedisConnection {
                         self.reconnect_if_demoted(&error);
                         error.into()
                     });
-                    // A caller that is gone needs no answer.
+                    // The caller may have been dropped: then nobody receives the answer.
                     let _ = operation.answer.send(answer);
                 }
                 return Vec::new();
@@ -141,17 +142,18 @@ impl RedisConnection {
     }
 }
 
-/// Splits operations into batches.
-fn batches(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
+/// Splits operations into batches, with `per_slot` into batches of one bucket each.
+fn split(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
     let mut batches: Vec<Vec<Operation>> = Vec::new();
-    let mut of_bucket = HashMap::new();
+    // The index of the last batch of each bucket; without `per_slot`, of the only key 0.
+    let mut last_batches = HashMap::new();
     for operation in operations {
         let bucket = if per_slot { key::bucket(operation.account) } else { 0 };
-        let group = of_bucket.entry(bucket).or_insert(usize::MAX);
-        match batches.get_mut(*group) {
-            Some(group) if group.len() < MAX_BATCH => group.push(operation),
+        let index = last_batches.entry(bucket).or_insert(usize::MAX);
+        match batches.get_mut(*index) {
+            Some(batch) if batch.len() < MAX_BATCH => batch.push(operation),
             _ => {
-                *group = batches.len();
+                *index = batches.len();
                 batches.push(vec![operation]);
             }
         }
@@ -162,11 +164,11 @@ fn batches(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
 /// The result of one operation, which may be an error of its own (`each` in `lua/lib.lua`).
 fn operation_result(answer: Value) -> Result<Value, FredError> {
     if let Value::Array(parts) = &answer
-        && let [kind, why] = &parts[..]
+        && let [kind, reason] = &parts[..]
         && kind.as_bytes() == Some(b"error")
     {
-        let why = why.as_string().unwrap_or_default();
-        return Err(FredError::new(ErrorKind::Unknown, why));
+        let reason = reason.as_string().unwrap_or_default();
+        return Err(FredError::new(ErrorKind::Unknown, reason));
     }
     Ok(answer)
 }
@@ -179,32 +181,33 @@ fn shutting_down() -> RedisError {
 mod tests {
     use super::*;
 
-    fn operations(accounts: &[u8]) -> Vec<Operation> {
-        let operation = |last: &u8| {
+    /// Operations on accounts in these buckets.
+    fn operations(buckets: &[u8]) -> Vec<Operation> {
+        let operation = |bucket: &u8| {
             let mut id = [0; 16];
-            id[15] = *last;
+            id[15] = *bucket;
             let (answer, _) = oneshot::channel();
             Operation { account: AccountId::from_bytes(id), arguments: Vec::new(), answer }
         };
-        accounts.iter().map(operation).collect()
+        buckets.iter().map(operation).collect()
     }
 
-    fn sizes(accounts: &[u8], per_slot: bool) -> Vec<usize> {
-        batches(operations(accounts), per_slot).iter().map(Vec::len).collect()
+    fn batch_sizes(buckets: &[u8], per_slot: bool) -> Vec<usize> {
+        split(operations(buckets), per_slot).iter().map(Vec::len).collect()
     }
 
     #[test]
-    fn batches_are_as_large_as_allowed() {
-        assert!(sizes(&[], false).is_empty());
-        assert_eq!(sizes(&[1, 2, 1, 3], false), [4]);
-        assert_eq!(sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
-        assert_eq!(sizes(&[7; 70], true), [32, 32, 6]);
+    fn batches_hold_at_most_32_operations_and_one_bucket_per_slot() {
+        assert!(batch_sizes(&[], false).is_empty());
+        assert_eq!(batch_sizes(&[1, 2, 1, 3], false), [4]);
+        assert_eq!(batch_sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
+        assert_eq!(batch_sizes(&[7; 70], true), [32, 32, 6]);
     }
 
     #[test]
     fn error_answer_of_an_operation_is_an_error() {
-        let error = |why: &str| -> RedisError {
-            operation_result(Value::Array(vec!["error".into(), why.into()])).unwrap_err().into()
+        let error = |reason: &str| -> RedisError {
+            operation_result(Value::Array(vec!["error".into(), reason.into()])).unwrap_err().into()
         };
         assert!(matches!(error("ERR latchkey: a session record"), RedisError::Unexpected(_)));
         assert!(matches!(error("OOM command not allowed"), RedisError::Unavailable(_)));

@@ -1,16 +1,18 @@
-//! Challenges of sign-ins, a key for each. A value, numbers big-endian, times in milliseconds since the Unix epoch:
+//! Challenges of sign-ins, a key for each. The fields of a value, numbers big-endian, times in milliseconds since the Unix epoch:
 //!
-//! | bytes | |
+//! | bytes | field |
 //! | --- | --- |
 //! | 1 | version of this format: 1 |
 //! | 1 | purpose |
 //! | 16 | account |
 //! | 4 | epoch |
 //! | 4 | version of the factors |
-//! | 2, 1, 6 | the methods, the level and the time of the authentication |
+//! | 2 | methods of the authentication |
+//! | 1 | level of the authentication |
+//! | 6 | time of the authentication |
 //! | 1 | transport |
 //! | 16 | digest of the device token, or zeros |
-//! | 6 | when the challenge stops working |
+//! | 6 | expires at |
 //! | the rest | the name of the device, in UTF-8 |
 
 use std::sync::Arc;
@@ -36,9 +38,10 @@ use crate::domain::{
 };
 
 const VERSION: u8 = 1;
-const FIXED: usize = 58;
+/// The length of all fields but the name of the device.
+const FIXED_BYTES: usize = 58;
 
-/// A challenge as it was found, to be consumed and to be stored again.
+/// A challenge that was found. Its stored value is kept, to consume the challenge and to store it again.
 #[derive(Clone, Debug)]
 pub struct FoundChallenge {
     /// The pending sign-in.
@@ -100,7 +103,7 @@ impl ChallengeStore {
         Ok(found.filter(|found| found.pending.account == account && now < found.pending.expires_at))
     }
 
-    /// Consumes a challenge: of any number of callers one gets true (I11).
+    /// Consumes a challenge. Returns true to exactly one of several concurrent callers (I11).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -113,7 +116,7 @@ impl ChallengeStore {
 }
 
 fn encode(pending: &PendingSignIn) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FIXED + 64);
+    let mut bytes = Vec::with_capacity(FIXED_BYTES + 64);
     let time = |at: Timestamp| at.as_millis().max(0).to_be_bytes();
     bytes.extend([VERSION, pending.purpose.byte()]);
     bytes.extend(pending.account.as_bytes());
@@ -133,9 +136,9 @@ fn encode(pending: &PendingSignIn) -> Vec<u8> {
     bytes
 }
 
-/// None for the value of a newer release.
+/// Decodes a value. Returns `None` for a damaged value, and for one of a newer release.
 fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
-    let (fixed, name) = bytes.split_first_chunk::<FIXED>()?;
+    let (fixed, name) = bytes.split_first_chunk::<FIXED_BYTES>()?;
     let number = |at: usize| Some(u32::from_be_bytes(fixed[at..at + 4].try_into().ok()?));
     let time = |at: usize| {
         let mut millis = [0; 8];
@@ -145,6 +148,7 @@ fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
     if fixed[0] != VERSION {
         return None;
     }
+    // The module's documentation has the order of the fields, from which the offsets follow.
     let device: [u8; 16] = fixed[36..52].try_into().ok()?;
     Some(PendingSignIn {
         purpose: ChallengePurpose::from_byte(fixed[1])?,
@@ -173,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenge_round_trips_through_its_bytes() {
+    fn encoded_challenge_is_decoded_unchanged_and_one_of_a_newer_release_is_not() {
         let at = Timestamp::from_millis(1_800_000_000_123);
         let plain = PendingSignIn {
             purpose: ChallengePurpose::SecondFactor,
@@ -197,7 +201,7 @@ mod tests {
             let bytes = encode(&pending);
             assert_eq!(decode(&bytes), Some(pending));
             assert_eq!(decode(&bytes[..FIXED - 1]), None);
-            assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None, "of a newer release");
+            assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None, "a value of a newer release");
         }
     }
 }

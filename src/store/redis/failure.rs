@@ -1,4 +1,4 @@
-//! Texts for errors of fred, for operators: without Rust's debug output.
+//! Texts for operators about errors of fred, without Rust's debug output.
 
 use fred::error::{Error, ErrorKind};
 
@@ -21,19 +21,19 @@ pub(super) fn reason(error: &Error) -> String {
     }
 }
 
-/// Whether the server is one that can't be written to: a replica, or cut off from its master. A new connection through the
-/// same address may reach the new master.
+/// Whether an error says that the server takes no writes, because it is a replica or has lost its master. A new connection through
+/// the same address may reach the new master.
 pub(super) fn is_demoted(details: &str) -> bool {
-    // Redis 6 puts the place in the script before the error.
+    // Redis 6 puts the line of the script before the error, so the text may be anywhere in `details`.
     details.contains("READONLY You") || details.contains("MASTERDOWN Link")
 }
 
-/// Redis before 6.0 does not know the first command of every connection.
+/// Whether the server is older than Redis 6.0: it does not know HELLO, the first command of every connection.
 fn is_too_old(details: &str) -> bool {
     details.contains("unknown command") && details.to_ascii_uppercase().contains("HELLO")
 }
 
-/// fred keeps no more of an `io::Error` than its debug output.
+/// The reason in the debug output of an `io::Error`, which is all that fred keeps of it.
 fn io_reason(details: &str) -> String {
     const TLS: [(&str, &str); 5] = [
         ("UnknownIssuer", "the server's certificate is signed by an unknown authority (redis.tls_ca)"),
@@ -58,7 +58,7 @@ fn io_reason(details: &str) -> String {
     lower_first(&plain(text))
 }
 
-/// The text without the place in the script that Redis 6 puts before an error, and Redis 7 after it.
+/// The text without the line of the script that Redis 6 puts before an error, and Redis 7 after it.
 fn plain(text: &str) -> String {
     let text = text
         .rsplit_once("@user_script: ")
@@ -76,35 +76,35 @@ fn lower_first(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn of(kind: ErrorKind, details: &'static str) -> String {
+    fn reason_of(kind: ErrorKind, details: &'static str) -> String {
         reason(&Error::new(kind, details))
     }
 
     #[test]
-    fn reason_io_error_has_no_debug_output() {
+    fn reason_of_io_error_has_no_debug_output() {
         let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
-        assert_eq!(of(ErrorKind::IO, refused), "connection refused");
+        assert_eq!(reason_of(ErrorKind::IO, refused), "connection refused");
         let lookup = "Custom { kind: Uncategorized, error: \"failed to lookup address information: Name or service not known\" }";
-        assert_eq!(of(ErrorKind::IO, lookup), "failed to lookup address information: Name or service not known");
+        assert_eq!(reason_of(ErrorKind::IO, lookup), "failed to lookup address information: Name or service not known");
         let issuer = "Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }";
-        assert!(of(ErrorKind::IO, issuer).contains("redis.tls_ca"));
+        assert!(reason_of(ErrorKind::IO, issuer).contains("redis.tls_ca"));
     }
 
     #[test]
-    fn reason_hello_unknown_names_the_oldest_supported_version() {
+    fn reason_of_unknown_hello_names_the_oldest_supported_version() {
         for details in [
             "ERR unknown command `HELLO`, with args beginning with: `3`, ",
             "ERR unknown command 'HELLO'",
             "ERR unknown command 'hello', with args beginning with: '3' ",
         ] {
-            assert!(of(ErrorKind::Unknown, details).contains("older than Redis 6.0"), "{details}");
+            assert!(reason_of(ErrorKind::Unknown, details).contains("older than Redis 6.0"), "{details}");
         }
     }
 
     #[test]
-    fn reason_script_error_omits_the_script_trace() {
+    fn reason_of_script_error_omits_the_line_of_the_script() {
         let error = "READONLY You can't write against a read only replica. script: abc, on @user_script:17.";
-        assert_eq!(of(ErrorKind::Unknown, error), "READONLY You can't write against a read only replica");
+        assert_eq!(reason_of(ErrorKind::Unknown, error), "READONLY You can't write against a read only replica");
         assert!(is_demoted(error) && !is_demoted("OOM command not allowed"));
     }
 }

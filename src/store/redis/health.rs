@@ -20,7 +20,7 @@ use super::{
 };
 use crate::domain::clock::{Clock, Timestamp};
 
-/// How long [`RedisHealth::probe_subscription`] waits.
+/// How long [`RedisHealth::probe_subscription`] waits for Redis.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Severity of a [`Finding`].
@@ -32,7 +32,7 @@ pub enum Severity {
     Error,
 }
 
-/// A problem of the Redis server.
+/// A problem of the Redis server, or of this machine's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// A stable word: `version`, `loading`, `writes`, `persistence`, `eviction`, `role`, `info`, `rights`, `channel`,
@@ -70,7 +70,7 @@ impl RedisHealth {
     /// [`RedisError::Unavailable`]
     pub async fn inspect(&self) -> Result<Vec<Finding>, RedisError> {
         let info = self.info().await?;
-        // Hosted servers often refuse CONFIG; INFO alone has to do then.
+        // Hosted servers often refuse CONFIG. The findings then rest on INFO alone.
         let fsync = match self.connection.client().config_get::<HashMap<String, String>, _>("appendfsync").await {
             Ok(mut values) => values.remove("appendfsync"),
             Err(_) => None,
@@ -103,8 +103,8 @@ impl RedisHealth {
         }
     }
 
-    /// Subscribes to a channel of ours for a moment, so that [`RedisHealth::inspect`] knows whether the user may in a process
-    /// without a running revocation log.
+    /// Subscribes to a channel of this service and closes the connection, so that [`RedisHealth::inspect`] knows whether the Redis user
+    /// may subscribe. For a process without a running revocation log, which would have subscribed.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
@@ -124,11 +124,12 @@ impl RedisHealth {
         }
     }
 
-    /// Whether the user may run a script on a key of ours, publish on the channel and subscribe to it.
+    /// The findings about the rights of the Redis user: to run a script on a key of this service, to publish on the revocation channel
+    /// and to subscribe to it.
     async fn inspect_rights(&self) -> Result<Vec<Finding>, RedisError> {
         let connection = &self.connection;
         let mut findings = Vec::new();
-        // Without such a key the script changes nothing.
+        // No throttle has this key, so the script changes nothing.
         let keys = vec![connection.keys.login_throttle("probe")];
         match script::call(&connection.scripts.refund, connection, keys, vec!["".into()]).await {
             Ok(_) => {}
@@ -176,19 +177,19 @@ fn is_denied(error: &FredError) -> bool {
     error.details().contains("NOPERM")
 }
 
-/// The largest difference to Redis' clock that is no problem.
-const SKEW: Duration = Duration::from_secs(2);
+/// The largest difference between this machine's clock and Redis' that is no finding.
+const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
-/// The server: version, topology and distance.
+/// The server: version, topology and round-trip time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The name and version, from INFO.
     pub server: String,
-    /// Whether it is a node of a cluster.
+    /// Whether the server is a node of a cluster.
     pub clustered: bool,
     /// The state of a cluster, such as `ok`; none outside a cluster.
     pub cluster_state: Option<String>,
-    /// The number of its replicas.
+    /// The number of the server's replicas.
     pub replicas: u64,
     /// The median of several round trips.
     pub round_trip: Duration,
@@ -203,6 +204,7 @@ impl RedisHealth {
         let client = self.connection.client();
         let info = self.info().await?.unwrap_or_default();
         let mut trips = Vec::new();
+        // An odd number, so that the median is one of them.
         for _ in 0..11 {
             let sent = Instant::now();
             client.ping::<String>(None).await.map_err(|error| self.connection.explain(error))?;
@@ -249,31 +251,35 @@ impl RedisHealth {
     }
 }
 
-/// The finding for this machine's clock, which showed `before` and `after` around the moment at which the clock of Redis showed `redis_time`.
+/// The finding about this machine's clock, if any. Its time was `before` when the command was sent and `after` when the answer
+/// `redis_time` arrived.
 fn skew(before: Timestamp, redis_time: Timestamp, after: Timestamp) -> Option<Finding> {
     let (ahead, behind) = (redis_time.saturating_since(after), before.saturating_since(redis_time));
-    let (apart, which) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
-    (apart > SKEW).then(|| Finding {
+    let (apart, direction) = if ahead > behind { (ahead, "ahead of") } else { (behind, "behind") };
+    (apart > MAX_CLOCK_SKEW).then(|| Finding {
         code: "clock",
         severity: Severity::Warning,
         detail: format!(
-            "Redis' clock is {:.1} s {which} this machine's; synchronize both (NTP): sessions and tokens follow \
+            "Redis' clock is {:.1} s {direction} this machine's; synchronize both (NTP): sessions and tokens follow \
              Redis' clock, and services that verify tokens use their own",
             apart.as_secs_f64()
         ),
     })
 }
 
+/// The value of a field in an answer to `INFO`.
 fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// The major and minor version of Redis.
 fn version(info: &str) -> Option<(u32, u32)> {
-    // Valkey states the Redis version that it is compatible with here, and its own as `valkey_version`.
+    // The field `redis_version` of Valkey is the Redis version that it is compatible with; its own version is `valkey_version`.
     let mut parts = field(info, "redis_version")?.split('.').map(str::parse);
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
+/// The findings about the answer to `INFO` and the value of `appendfsync`, if it is known.
 fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |code, severity, detail: String| findings.push(Finding { code, severity, detail });
@@ -287,10 +293,18 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
             ),
         ),
         Some(_) => {}
-        None => add("version", Severity::Warning, "INFO of this server does not contain its version".to_owned()),
+        None => add(
+            "version",
+            Severity::Warning,
+            "INFO of this server has no version: check that it is Redis 6.0 or newer, or Valkey".to_owned(),
+        ),
     }
     if field(info, "loading") == Some("1") {
-        add("loading", Severity::Error, "Redis is loading its data".to_owned());
+        add(
+            "loading",
+            Severity::Error,
+            "Redis is loading its data and refuses commands until it has finished".to_owned(),
+        );
     }
     if field(info, "aof_last_write_status").is_some_and(|status| status != "ok") {
         let detail = "Redis can't write its append-only file and refuses writes: check its disk and log";
@@ -345,6 +359,7 @@ fn findings(info: &str, fsync: Option<&str>) -> Vec<Finding> {
 mod tests {
     use super::*;
 
+    /// The codes and severities of the findings.
     fn codes(info: &str, fsync: Option<&str>) -> Vec<(&'static str, Severity)> {
         findings(info, fsync).into_iter().map(|finding| (finding.code, finding.severity)).collect()
     }
@@ -357,16 +372,16 @@ mod tests {
     }
 
     #[test]
-    fn clock_skew_above_the_limit_is_a_finding() {
-        let of = |before, redis_time, after| {
+    fn clock_skew_above_two_seconds_is_a_finding() {
+        let detail = |before, redis_time, after| {
             let at = |millis: i64| Timestamp::from_millis(1_800_000_000_000 + millis);
             skew(at(before), at(redis_time), at(after)).map(|finding| finding.detail)
         };
-        assert_eq!((of(0, 0, 1), of(0, 2000, 0), of(2000, 0, 2100)), (None, None, None));
-        // A slow answer proves nothing.
-        assert_eq!(of(0, 5000, 10_000), None);
-        assert!(of(0, 4500, 1000).unwrap().contains("3.5 s ahead of this machine's"));
-        assert!(of(9000, 0, 9001).unwrap().contains("9.0 s behind this machine's"));
+        assert_eq!((detail(0, 0, 1), detail(0, 2000, 0), detail(2000, 0, 2100)), (None, None, None));
+        // The answer took ten seconds, and Redis' time lies within them.
+        assert_eq!(detail(0, 5000, 10_000), None);
+        assert!(detail(0, 4500, 1000).unwrap().contains("3.5 s ahead of this machine's"));
+        assert!(detail(9000, 0, 9001).unwrap().contains("9.0 s behind this machine's"));
     }
 
     #[test]

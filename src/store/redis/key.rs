@@ -2,10 +2,10 @@
 //!
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
-//! | `lk:s{T}A` | hash | the sessions of account `A` | with the last of them |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | entries when a later one is appended after `redis.event_retention` (up to ten seconds more), the key that long after its last entry |
+//! | `lk:s{T}A` | hash | the sessions of account `A` | with the last session |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry when another one is appended at least `redis.event_retention` later (up to ten seconds more); the key that long after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
-//! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last of them |
+//! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last token |
 //! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or with its use |
 //! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
 //! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
@@ -36,9 +36,17 @@ use crate::domain::ids::AccountId;
 /// The number of buckets of accounts, each with a stream of revocations. Part of the layout: never changes.
 pub const BUCKETS: usize = 256;
 
+/// The hash slots of a Redis Cluster.
 const SLOTS: usize = 16_384;
 
-/// The tags of the buckets. Tag `i` hashes into the `i`-th of 256 equal ranges of slots.
+/// The length of an account's id in base64url without padding.
+const ACCOUNT_CHARS: usize = 22;
+
+/// The length of a SHA-256 in base64url without padding.
+const DIGEST_CHARS: usize = 43;
+
+/// The tags of the buckets. Tag `i` hashes into the `i`-th of 256 equal ranges of slots. The tag of a range is the first number in base 36
+/// that hashes into it.
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let mut tags = vec![None; BUCKETS];
     let mut missing = BUCKETS;
@@ -86,21 +94,21 @@ impl Keys {
 
     /// The hash of an account's sessions.
     pub fn sessions(&self, account: AccountId) -> String {
-        let mut key = self.of_bucket("s{", bucket(account), 22);
+        let mut key = self.bucket_key("s{", bucket(account), ACCOUNT_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
     }
 
     /// The hash of an account's one-time tokens.
     pub fn one_time_tokens(&self, account: AccountId) -> String {
-        let mut key = self.of_bucket("o{", bucket(account), 22);
+        let mut key = self.bucket_key("o{", bucket(account), ACCOUNT_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         key
     }
 
     /// An authorization code, by its SHA-256.
     pub fn authorization_code(&self, account: AccountId, digest: [u8; 32]) -> String {
-        let mut key = self.of_bucket("c{", bucket(account), 65);
+        let mut key = self.bucket_key("c{", bucket(account), ACCOUNT_CHARS + DIGEST_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
         BASE64_URL_SAFE_NO_PAD.encode_string(digest, &mut key);
         key
@@ -121,9 +129,9 @@ impl Keys {
         format!("{}m", self.prefix)
     }
 
-    /// A challenge of an account's sign-in.
+    /// A challenge of an account's sign-in. `name` is a digest of the challenge's secret.
     pub fn challenge(&self, account: AccountId, name: &str) -> String {
-        let mut key = self.of_bucket("h{", bucket(account), name.len());
+        let mut key = self.bucket_key("h{", bucket(account), name.len());
         key.push_str(name);
         key
     }
@@ -133,20 +141,20 @@ impl Keys {
         self.events_of_bucket(bucket(account))
     }
 
-    /// The stream of the revocations of bucket `0..`[`BUCKETS`].
+    /// The stream of the revocations of a bucket, a number below [`BUCKETS`].
     pub fn events_of_bucket(&self, bucket: usize) -> String {
-        self.of_bucket("e{", bucket, 0)
+        self.bucket_key("e{", bucket, 0)
     }
 
     /// The id of the last entry of a bucket's stream.
     pub fn position_of_bucket(&self, bucket: usize) -> String {
-        self.of_bucket("n{", bucket, 0)
+        self.bucket_key("n{", bucket, 0)
     }
 
-    /// A key up to the tag of its bucket, with capacity for `room` more characters.
-    fn of_bucket(&self, kind: &str, bucket: usize, room: usize) -> String {
+    /// A key up to and including the tag of its bucket, with capacity for `suffix_len` more characters.
+    fn bucket_key(&self, kind: &str, bucket: usize, suffix_len: usize) -> String {
         let tag = &TAGS[bucket];
-        let mut key = String::with_capacity(self.prefix.len() + kind.len() + tag.len() + 1 + room);
+        let mut key = String::with_capacity(self.prefix.len() + kind.len() + tag.len() + 1 + suffix_len);
         for part in [&self.prefix, kind, tag, "}"] {
             key.push_str(part);
         }
@@ -160,27 +168,27 @@ impl Keys {
         format!("{}j{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(hash))
     }
 
-    /// The challenge of a passkey ceremony. Its length is fixed.
+    /// The challenge of a passkey ceremony.
     pub fn passkey_challenge(&self, challenge: &[u8]) -> String {
         format!("{}w{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(challenge))
     }
 
-    /// A rate limit.
+    /// The state of a rate limit, by a keyed hash of the limit and its subject.
     pub fn limit(&self, subject: &str) -> String {
         format!("{}l{subject}", self.prefix)
     }
 
-    /// The login throttle of an account.
+    /// The login throttle of an account, by a keyed hash of the account's name.
     pub fn login_throttle(&self, account: &str) -> String {
         format!("{}g{account}", self.prefix)
     }
 
-    /// The throttle of a kind of second factor of an account.
+    /// The throttle of a kind of second factor of an account, by a keyed hash of both.
     pub fn factor_throttle(&self, subject: &str) -> String {
         format!("{}f{subject}", self.prefix)
     }
 
-    /// The channel where the revocations of a database are published.
+    /// The channel on which the revocations in the Redis database with this number are published.
     pub fn channel(&self, database: u8) -> String {
         if database == 0 { format!("{}r", self.prefix) } else { format!("{}r@{database}", self.prefix) }
     }

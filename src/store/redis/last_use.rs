@@ -1,19 +1,20 @@
 //! Part 4 of a session's fields: the origin of its last rotation, its counted repeats (I2), and its authentication.
 //!
 //! A record with the flag [`LAST_USE`](super::record::LAST_USE) has this part. Without the flag, part 4 belongs to the details of a
-//! session that release 0.1 created. All numbers are big-endian:
+//! session that release 0.1 created. All numbers are big-endian. An optional field requires those before it, except the parent, which
+//! may be absent before a step-up:
 //!
-//! | bytes | |
+//! | bytes | field |
 //! | --- | --- |
 //! | 8 | tag of the network and user agent of the last rotation, or of the sign-in |
-//! | 1, and 0, 4 or 16 | its address: the length and the bytes |
-//! | 4, optional | the generation that bit 0 of the next byte stands for |
-//! | 1, with that | counted repeats: bit n is set if a counted repeat's holder lacked the n-th generation before that one |
-//! | 9, optional | the authentication of the sign-in: methods (u16), level (u8), time (u48, ms); absent: the password, when the session began |
-//! | 16, optional | the session that this one belongs to |
-//! | 9, optional | the last authentication after the sign-in (step-up), in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
+//! | 1, and 0, 4 or 16 | address of the last rotation, or of the sign-in: the length and the bytes |
+//! | 4, optional | generation G of the counted repeats |
+//! | 1, with G | counted repeats: bit n is set if the holder of a counted repeat lacked the n-th generation before G |
+//! | 9, optional | authentication of the sign-in: methods (u16), level (u8), time (u48, ms); if absent, the password at the start of the session |
+//! | 16, optional | parent: the session that this one belongs to |
+//! | 9, optional | step-up: the last authentication after the sign-in, in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
 //!
-//! A rotation from the same origin leaves the part as it is.
+//! A rotation from the same origin leaves the part unchanged.
 
 use std::net::IpAddr;
 
@@ -25,7 +26,7 @@ use crate::domain::{
     session::{Generation, OriginTag},
 };
 
-/// The origin of a request: the part of a presentation that becomes part of the last use in a rotation.
+/// The origin of a request. A rotation stores it in the session's last use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UseOrigin {
     /// The tag of network and user agent.
@@ -35,7 +36,7 @@ pub struct UseOrigin {
 }
 
 impl UseOrigin {
-    /// Appends the bytes: the tag, and the address with its length.
+    /// Appends the encoded origin to `bytes`: the tag, the length of the address and the address.
     pub fn encode(&self, bytes: &mut impl Extend<u8>) {
         bytes.extend(self.tag.0);
         match self.ip.map(|ip| ip.to_canonical()) {
@@ -46,7 +47,7 @@ impl UseOrigin {
     }
 }
 
-/// The bytes of an authentication.
+/// Encodes an authentication: methods (u16), level (u8), time (u48, ms).
 pub(super) fn encode_authentication(authentication: Authentication) -> Vec<u8> {
     let Authentication { at, methods, acr } = authentication;
     let mut bytes = methods.bits().to_be_bytes().to_vec();
@@ -55,7 +56,7 @@ pub(super) fn encode_authentication(authentication: Authentication) -> Vec<u8> {
     bytes
 }
 
-/// Takes an authentication from the beginning.
+/// Decodes the authentication at the beginning of `bytes`. Returns the remaining bytes as well.
 fn take_authentication(bytes: &[u8]) -> Option<(Authentication, &[u8])> {
     let (&[high, low, level, a, b, c, d, e, f], rest) = bytes.split_first_chunk::<9>()?;
     let authentication = Authentication {
@@ -66,16 +67,16 @@ fn take_authentication(bytes: &[u8]) -> Option<(Authentication, &[u8])> {
     Some((authentication, rest))
 }
 
-/// Part 4 of a session's fields.
+/// The last use of a session: part 4 of its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastUse {
     /// The generation that bit 0 of `counted` stands for.
     pub counted_at: Generation,
-    /// The generations with counted repeats.
+    /// The counted repeats: bit n is set if the holder of a counted repeat lacked the n-th generation before `counted_at`.
     pub counted: u8,
     /// The origin of the last rotation, or of the sign-in.
     pub origin: UseOrigin,
-    /// The authentication of the sign-in; none for the password when the session began.
+    /// The authentication of the sign-in. `None` stands for the password at the start of the session.
     pub authentication: Option<Authentication>,
     /// The last authentication after the sign-in, if any.
     pub step_up: Option<Authentication>,
@@ -84,18 +85,18 @@ pub struct LastUse {
 }
 
 impl LastUse {
-    /// The part of a session that begins now.
+    /// The last use of a session that begins now.
     pub fn new(origin: UseOrigin, authentication: Option<Authentication>, parent: Option<SessionId>) -> Self {
         Self { counted_at: Generation(0), counted: 0, origin, authentication, step_up: None, parent }
     }
 
-    /// Encodes the part: at most 64 bytes.
-    pub fn encode(&self, begin: Timestamp) -> Vec<u8> {
+    /// Encodes the part: at most 64 bytes. `began` is the start of the session.
+    pub fn encode(&self, began: Timestamp) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
         self.origin.encode(&mut bytes);
-        // A parent and a step-up need the authentication before them, and an authentication the counted repeats.
-        let follows = self.parent.is_some() || self.step_up.is_some();
-        let default = follows.then(|| Authentication::by_password(begin));
+        // A parent and a step-up require the authentication before them, and an authentication requires the counted repeats.
+        let needs_authentication = self.parent.is_some() || self.step_up.is_some();
+        let default = needs_authentication.then(|| Authentication::by_password(began));
         let authentication = self.authentication.or(default);
         if self.counted != 0 || authentication.is_some() {
             bytes.extend(self.counted_at.0.to_be_bytes());
@@ -143,7 +144,7 @@ impl LastUse {
         Some(last_use)
     }
 
-    /// The number of the last eight generations, up to `current`, that holders of counted repeats lacked.
+    /// How many of the eight generations up to `current` the holders of counted repeats lacked.
     pub fn counted_repeats(&self, current: Generation) -> u8 {
         let advanced = current.0.checked_sub(self.counted_at.0);
         let counted = advanced.and_then(|by| self.counted.checked_shl(by)).unwrap_or(0);
@@ -158,9 +159,9 @@ mod tests {
 
     #[test]
     fn last_use_round_trips_within_64_bytes() {
-        let begin = Timestamp::from_millis(1_800_000_000_000);
+        let began = Timestamp::from_millis(1_800_000_000_000);
         let strong = Authentication {
-            at: begin,
+            at: began,
             methods: AuthenticationMethods::PASSWORD.with(AuthenticationMethod::OneTimePassword),
             acr: Acr::Aal2,
         };
@@ -169,21 +170,22 @@ mod tests {
             let origin = UseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
             for (authentication, parent) in [(None, None), (Some(strong), None), (Some(strong), parent), (None, parent)]
             {
-                let step_up = Authentication { at: begin + std::time::Duration::from_secs(9), ..strong };
+                let step_up = Authentication { at: began + std::time::Duration::from_secs(9), ..strong };
                 let stepped_up =
                     LastUse { counted: 5, step_up: Some(step_up), ..LastUse::new(origin, authentication, parent) };
-                let bytes = stepped_up.encode(begin);
-                assert!(bytes.len() <= 64, "{}", bytes.len());
+                let bytes = stepped_up.encode(began);
+                assert!(bytes.len() <= 64, "{} bytes", bytes.len());
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.parent, read.step_up), (parent, Some(step_up)));
-                assert_eq!(read.authentication, authentication.or(Some(Authentication::by_password(begin))));
+                assert_eq!(read.authentication, authentication.or(Some(Authentication::by_password(began))));
                 let part = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
-                let bytes = part.encode(begin);
-                assert!(bytes.len() <= 64, "{}", bytes.len());
+                let bytes = part.encode(began);
+                assert!(bytes.len() <= 64, "{} bytes", bytes.len());
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.origin, read.counted, read.parent), (origin, 5, parent));
-                let default = parent.map(|_| Authentication::by_password(begin));
+                let default = parent.map(|_| Authentication::by_password(began));
                 assert_eq!(read.authentication, authentication.or(default));
+                // Shorter than the tag and the length of the address.
                 for length in 0..9 {
                     assert_eq!(LastUse::decode(&bytes[..length]), Err(RecordError::Damaged(length)));
                 }

@@ -81,7 +81,7 @@ pub struct RedisStores {
 }
 
 impl RedisStores {
-    /// Starts to connect, in the background until it succeeds: while Redis is down, commands fail after at most
+    /// Starts to connect, and retries in the background until it succeeds. While Redis is down, commands fail after at most
     /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
     ///
     /// # Errors
@@ -109,8 +109,10 @@ impl RedisStores {
     }
 
     /// Measures the clock of Redis and returns a clock that follows it, so that all nodes that share a Redis have the same time.
-    /// While Redis can't be reached, or denies `TIME`, the returned clock shows the time of `own`. If `own` is not the system
-    /// clock, the returned clock follows `instead`, or is `own` if that is `None`.
+    /// `own` is the clock of this node. While Redis can't be reached, or denies `TIME`, the returned clock shows the time of `own`.
+    ///
+    /// For tests: a manual clock `own` follows the clock `instead` in place of the Redis server's. Without `instead` it is returned
+    /// unchanged.
     pub async fn follow_clock(&self, own: &Clock, instead: Option<Clock>) -> Clock {
         let clock = self.connection.clock.follow(own, instead);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {

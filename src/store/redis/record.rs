@@ -12,16 +12,16 @@
 //!
 //! A record, all numbers big-endian, times in milliseconds since the Unix epoch:
 //!
-//! | bytes | |
+//! | bytes | field |
 //! | --- | --- |
 //! | 1 | version: 1, or 2 with a client grant |
-//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details; bit 2, with bit 0, the session is a browser's; bit 3, the last use has a step-up |
+//! | 1 | flags: bit 0, the refresh token travels in a cookie; bit 1, part 4 is the last use and not the end of the details; bit 2, set together with bit 0, the session is a browser's; bit 3, the last use has a step-up |
 //! | 4 | generation |
 //! | 6 | created at |
 //! | 6 | last used at: the time when the previous generation was superseded |
 //! | 6 | idle end |
 //! | 6 | absolute end |
-//! | 6 | kept until: the earliest time when the key expires |
+//! | 6 | kept until: the earliest time at which the key expires |
 //! | 4 each, up to 7 | runs of generations superseded within the grace window, newest first: their number (u16), and milliseconds before the last use (u16); empty for a single run of the previous generation |
 //!
 //! Release 0.1 reads version 1, keeps the flags and removes parts 1 to 4 with a session. It serves a session of version 1 that this
@@ -44,7 +44,7 @@ use crate::domain::{
     session::{ClientGrant, Generation, Grant, Origin, RepeatRule, Session, Transport},
 };
 
-/// The newest record version, that of sessions with a client grant. All others have version 1.
+/// The newest version of a record. Sessions with a client grant have it, all others have version 1.
 pub const VERSION: u8 = 2;
 /// The maximum number of parts of the details.
 pub const DETAIL_PARTS: usize = 3;
@@ -52,15 +52,18 @@ pub const DETAIL_PARTS: usize = 3;
 const LAST_USE_PART: u8 = 4;
 /// The maximum length of an encoded client grant. The rest of the details is for the origin.
 pub const MAX_GRANT_BYTES: usize = 160;
+/// The maximum length of a part of the details.
 const PART_BYTES: usize = 64;
+/// The flag of a session whose refresh token travels in a cookie.
 const COOKIE: u8 = 1;
-/// With [`COOKIE`], so that no endpoint that takes refresh tokens in bodies accepts the session.
+/// The flag of a browser's session. It is set together with [`COOKIE`], so that no endpoint that takes refresh tokens in bodies accepts
+/// the session.
 const BROWSER: u8 = 4;
 /// The flag of a session whose part 4 is its last use.
 pub const LAST_USE: u8 = 2;
 /// The flag of a session whose user has authenticated again after the sign-in.
 pub const STEP_UP: u8 = 8;
-/// The longest device name that is kept. It fits beside an address.
+/// The maximum length of a device's name. A longer name is cut, so that the address and a part of the user agent fit beside it.
 const DEVICE_BYTES: usize = 160;
 
 /// The widths of a record's fields, in order: version, flags, generation, created at, last used at, idle end, absolute end,
@@ -76,7 +79,7 @@ const KEPT_UNTIL: usize = offset(7);
 /// The length of a record without history.
 const FIXED_BYTES: usize = offset(WIDTHS.len());
 
-/// The offset of a field.
+/// The offset of the field with this index in [`WIDTHS`].
 const fn offset(field: usize) -> usize {
     let (mut sum, mut i) = (0, 0);
     while i < field {
@@ -86,7 +89,7 @@ const fn offset(field: usize) -> usize {
     sum
 }
 
-/// The layout as Lua constants, which stand before every session script.
+/// The layout as Lua constants, which precede every session script.
 pub fn lua_constants() -> String {
     let codes: String =
         WIDTHS.iter().map(|width| if *width == 1 { "B".to_owned() } else { format!("I{width}") }).collect();
@@ -125,7 +128,7 @@ pub struct Record {
     pub idle_ends_at: Timestamp,
     /// See [`Session::ends_at`].
     pub ends_at: Timestamp,
-    /// The earliest time when the key expires.
+    /// The earliest time at which the key expires.
     pub kept_until: Timestamp,
 }
 
@@ -256,6 +259,7 @@ pub const CLAIMS_FIELD: &str = "v";
 /// [`RecordError`]
 pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
     let Some(bytes) = bytes else { return Ok(ClaimsStamp::default()) };
+    // A version (u32) and a time (u48).
     let [a, b, c, d, time @ ..] = bytes else { return Err(RecordError::Damaged(bytes.len())) };
     let time: [u8; 6] = time.try_into().map_err(|_| RecordError::Damaged(bytes.len()))?;
     let mut wide = [0; 8];
@@ -297,6 +301,7 @@ pub fn classify_generation(
         return Ok((record, GenerationStatus::Current));
     }
     let mut oldest = i64::from(record.generation.0);
+    // An empty history stands for one run of one generation with the age 0.
     let single_run = [0, 1, 0, 0];
     let history = if bytes.len() > FIXED_BYTES { &bytes[FIXED_BYTES..] } else { &single_run };
     for run in history.as_chunks::<4>().0 {
@@ -314,7 +319,7 @@ pub fn classify_generation(
 }
 
 /// Encodes a client grant, which begins the details of a session of version 2: each text with its length (u8), the audiences
-/// with their number (u8). None if it is longer than [`MAX_GRANT_BYTES`].
+/// with their number (u8). Returns `None` if the grant is longer than [`MAX_GRANT_BYTES`].
 pub fn encode_grant(grant: &ClientGrant) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(PART_BYTES);
     let push = |bytes: &mut Vec<u8>, text: &str| {
@@ -331,13 +336,13 @@ pub fn encode_grant(grant: &ClientGrant) -> Option<Vec<u8>> {
     Some(bytes).filter(|bytes| bytes.len() <= MAX_GRANT_BYTES)
 }
 
-/// Reads the client grant at the beginning of the details. Returns the rest as well.
+/// Reads the client grant at the beginning of the details. Returns the remaining bytes as well.
 ///
 /// # Errors
-/// [`RecordError::Damaged`]: tokens of another client must not be issued instead.
+/// [`RecordError::Damaged`]. A session with an unreadable grant must not get the tokens of the first-party client.
 pub fn decode_grant(details: &[u8]) -> Result<(Box<ClientGrant>, &[u8]), RecordError> {
     fn text(bytes: &mut &[u8]) -> Option<String> {
-        take(bytes).and_then(|text| String::from_utf8(text.to_vec()).ok())
+        take_prefixed(bytes).and_then(|text| String::from_utf8(text.to_vec()).ok())
     }
     let mut rest = details;
     let mut read = || {
@@ -351,16 +356,16 @@ pub fn decode_grant(details: &[u8]) -> Result<(Box<ClientGrant>, &[u8]), RecordE
     Ok((grant, rest))
 }
 
-/// Takes a text with its length (u8) from the beginning.
-fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+/// Takes bytes that follow their length (u8) from the beginning of `bytes`.
+fn take_prefixed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (&length, rest) = bytes.split_first()?;
     let (taken, rest) = rest.split_at_checked(usize::from(length))?;
     *bytes = rest;
     Some(taken)
 }
 
-/// The details, as parts of at most 64 bytes: the encoded client grant if there is one, the address (its length and bytes), the
-/// device (its length and text), and the user agent, shortened; cut where they would need more than three parts.
+/// Encodes the details as parts of at most 64 bytes: the encoded client grant if there is one, the address (its length and bytes), the
+/// device (its length and text), and the shortened user agent. Cuts details that would need more than three parts.
 pub fn encode_details(grant: Option<Vec<u8>>, origin: &Origin) -> Vec<Vec<u8>> {
     let mut bytes = grant.unwrap_or_else(|| Vec::with_capacity(PART_BYTES));
     match origin.ip {
@@ -386,14 +391,14 @@ pub fn encode_details(grant: Option<Vec<u8>>, origin: &Origin) -> Vec<Vec<u8>> {
     bytes.chunks(PART_BYTES).map(<[u8]>::to_vec).collect()
 }
 
-/// Reads the joined parts of [`encode_details`] after the client grant. Omits damaged parts: they are no reason to refuse a session.
+/// Decodes the joined parts of [`encode_details`] after the client grant. Omits damaged fields: they are no reason to refuse a session.
 pub fn decode_details(bytes: &[u8]) -> Origin {
     let mut rest = bytes;
-    let ip = take(&mut rest).and_then(|ip| match *ip {
+    let ip = take_prefixed(&mut rest).and_then(|ip| match *ip {
         [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
         _ => <[u8; 16]>::try_from(ip).ok().map(IpAddr::from),
     });
-    let device = take(&mut rest).filter(|device| !device.is_empty());
+    let device = take_prefixed(&mut rest).filter(|device| !device.is_empty());
     Origin {
         ip,
         device: device.map(|device| String::from_utf8_lossy(device).into_owned()),
@@ -401,8 +406,8 @@ pub fn decode_details(bytes: &[u8]) -> Origin {
     }
 }
 
-/// Decodes the sessions of a hash, expired ones included, from `HGETALL`. Omits and logs a session that can't be read, such
-/// as one of a newer release.
+/// Decodes all sessions of a hash, expired ones included, from the answer to `HGETALL`. Omits and logs a session that can't be read,
+/// such as one of a newer release.
 pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session> {
     let mut sessions = Vec::new();
     for (field, value) in fields {

@@ -1,4 +1,4 @@
-//! The Lua scripts. Each has a typed function in [`super::sessions`] or [`super::rate_limits`].
+//! The Lua scripts. A typed function of one of the stores calls each of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ pub(super) struct Script {
     timed: Timed,
 }
 
-/// Every script, called by its SHA-1. `lib.lua` precedes each session script, and `tree.lua` those that read or end the sessions beneath a
-/// browser's.
+/// Every script, called by its SHA-1. `lib.lua` precedes each session script. `tree.lua` precedes each script that reads or ends the
+/// sessions beneath a browser's session.
 #[derive(Debug)]
 pub(super) struct Scripts {
     pub(super) create: ScriptBatcher,
@@ -60,6 +60,7 @@ impl Scripts {
         const CREATE: &str = include_str!("lua/create_session.lua");
         const FAST: &str = include_str!("lua/rotate_fast.lua");
         let constants = record::lua_constants();
+        // A script without the library: it does not read session records.
         let standalone = |name: &'static str, body: &str| Script {
             name,
             script: fred::types::scripts::Script::from_lua(body),
@@ -102,7 +103,7 @@ impl Scripts {
     }
 }
 
-/// Runs a script in one round trip. A server that lacks it (restarted, failed over) is sent its text first.
+/// Runs a script in one round trip. A server that does not know the script (restarted, failed over) gets its text first.
 pub(super) async fn run(
     script: &Script,
     connection: &Arc<RedisConnection>,
@@ -119,7 +120,7 @@ pub(super) async fn call(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, FredError> {
-    // Boxed: fred's futures are several kilobytes, and would be moved with those of all callers.
+    // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
     let answer = Box::pin(script.script.evalsha_with_reload(connection.client(), keys, arguments)).await;
     answer.inspect_err(|error| connection.reconnect_if_demoted(error))
 }
@@ -149,7 +150,7 @@ pub(super) fn duration(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The first argument of every session script (`lua/lib.lua`): how streams are trimmed, by length or by time.
+/// The first argument of every session script (`lua/lib.lua`), in two forms: for streams that are trimmed by length, and by time.
 pub(super) fn event_trim_args(retention: Duration, channel: &str) -> [Bytes; 2] {
     ["MAXLEN", "MINID"].map(|trim| format!("{} {trim} {channel}", retention.as_millis()).into())
 }

@@ -1,4 +1,4 @@
-//! Estimates the number of sessions from a sample: no counter exists, and a scan would take long.
+//! Estimates the number of sessions from a sample of the keys. Redis keeps no counter of sessions, and a scan of all keys takes long.
 
 use fred::{
     bytes::Bytes,
@@ -16,7 +16,8 @@ const SAMPLE: usize = 100;
 const ID_LENGTH: usize = 16;
 
 impl SessionStore {
-    /// Estimates the sessions in Redis, expired ones included. None on a Redis Cluster, whose servers see their own keys only.
+    /// Estimates the number of sessions in Redis, expired ones included. None on a Redis Cluster, where each server samples only its own
+    /// keys.
     ///
     /// # Errors
     /// [`RedisError`]
