@@ -12,12 +12,17 @@ use tokio::process::Command;
 
 use super::EmbeddedError;
 
+/// The programs to look for, in order.
 const NAMES: [&str; 2] = ["redis-server", "valkey-server"];
-/// The oldest supported Redis, major and minor.
+/// The oldest supported version of Redis: major and minor. All versions of Valkey are newer.
 const OLDEST: (u32, u32) = (6, 0);
+/// The time limit of `--version`.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The first suitable program on `search`, a PATH; otherwise the problem of the first candidate.
+/// Finds the first suitable program in the folders of `search`, which has the format of PATH.
+///
+/// # Errors
+/// The problem of the first program that was found, or [`EmbeddedError::NotFound`].
 pub(super) async fn find(search: &OsStr) -> Result<PathBuf, EmbeddedError> {
     let mut problem = None;
     for binary in NAMES.iter().filter_map(|name| locate(name, search)) {
@@ -40,22 +45,22 @@ async fn check(binary: &Path) -> Result<(), EmbeddedError> {
     let output = Command::new(binary).arg("--version").stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(VERSION_TIMEOUT, output)
         .await
-        .map_err(|_| unusable("no answer".into()))?
+        .map_err(|_| unusable("no answer in time".into()))?
         .map_err(|error| unusable(error.to_string()))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let version = version(&text).ok_or_else(|| unusable(format!("its output was {:?}", text.trim())))?;
-    if numbers(version).is_none_or(|numbers| numbers < OLDEST) {
+    if major_minor(version).is_none_or(|numbers| numbers < OLDEST) {
         return Err(EmbeddedError::TooOld { binary: binary.to_owned(), version: version.to_owned() });
     }
     Ok(())
 }
 
-/// From `Redis server v=7.0.15 sha=…` or `Valkey server v=8.0.1 sha=…`.
+/// The version in the output of `--version`: `Redis server v=7.0.15 sha=…` or `Valkey server v=8.0.1 sha=…`.
 fn version(text: &str) -> Option<&str> {
     text.split_whitespace().find_map(|word| word.strip_prefix("v="))
 }
 
-fn numbers(version: &str) -> Option<(u32, u32)> {
+fn major_minor(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.split('.');
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
@@ -67,13 +72,14 @@ mod tests {
     /// A folder with a program that prints `text`.
     fn folder_with(name: &str, text: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        add(dir.path(), name, text);
+        add_program(dir.path(), name, text);
         dir
     }
 
-    fn add(dir: &Path, name: &str, text: &str) {
+    fn add_program(dir: &Path, name: &str, text: &str) {
         let program = dir.join(name);
-        // Written by another process: a fork of this one could hold the file open for writing, and then it can't be run.
+        // A shell writes the program. If this process did, a concurrent fork could hold the file open for writing, and the program could
+        // not be run (ETXTBSY).
         let script = format!("printf '#!/bin/sh\\necho {text}\\n' > \"$0\" && chmod 755 \"$0\"");
         let made = std::process::Command::new("/bin/sh").arg("-c").arg(script).arg(&program).status().unwrap();
         assert!(made.success());
@@ -88,36 +94,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn find_valkey_only_is_accepted() {
+    async fn find_with_valkey_only_returns_it() {
         let dir = folder_with("valkey-server", "Valkey server v=8.0.1 sha=0:0 malloc=jemalloc bits=64");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
     }
 
     #[tokio::test]
-    async fn find_old_redis_names_the_version() {
+    async fn find_with_old_redis_only_names_its_version() {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(&error, EmbeddedError::TooOld { version, .. } if version == "5.0.14"), "{error}");
     }
 
     #[tokio::test]
-    async fn find_old_redis_and_new_valkey_prefers_valkey() {
+    async fn find_with_old_redis_and_new_valkey_returns_valkey() {
         let dir = folder_with("redis-server", "Redis server v=5.0.14 sha=0:0");
-        add(dir.path(), "valkey-server", "Valkey server v=9.0.0 sha=0:0");
+        add_program(dir.path(), "valkey-server", "Valkey server v=9.0.0 sha=0:0");
         assert_eq!(find(dir.path().as_os_str()).await.unwrap(), dir.path().join("valkey-server"));
     }
 
     #[tokio::test]
-    async fn find_other_program_is_refused() {
+    async fn find_with_program_of_unknown_output_is_refused() {
         let dir = folder_with("redis-server", "hello");
         let error = find(dir.path().as_os_str()).await.unwrap_err();
         assert!(matches!(error, EmbeddedError::Unusable { .. }), "{error}");
     }
 
     #[test]
-    fn numbers_compare_numerically() {
-        assert!(numbers("10.0.1") > Some(OLDEST));
-        assert!(numbers("5.9.9") < Some(OLDEST));
-        assert_eq!(numbers("unstable"), None);
+    fn major_minor_of_versions_compare_as_numbers() {
+        assert!(major_minor("10.0.1") > Some(OLDEST));
+        assert!(major_minor("5.9.9") < Some(OLDEST));
+        assert_eq!(major_minor("unstable"), None);
     }
 }

@@ -15,13 +15,13 @@ use super::{
     wire::{self, Pong},
 };
 
-/// How long a server may take to answer, loading excluded.
+/// How long a server may take to answer, without the time for loading its data.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long loading its data may take.
+/// How long a server may take to load its data.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
-/// How long it may take to stop after SIGTERM.
+/// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait for the rest of its output after its end.
+/// How long to wait for the rest of a server's output after its exit.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Starts servers in one folder.
@@ -30,7 +30,7 @@ pub(super) struct Launcher {
     binary: PathBuf,
     dir: PathBuf,
     socket: PathBuf,
-    /// The lock of the server, passed as its standard input.
+    /// The lock of the server, which it inherits as its standard input (see `stop_leftover`).
     lock: File,
 }
 
@@ -51,11 +51,11 @@ impl Launcher {
                 Pong::Nothing => {}
             }
             if !matches!(server.child.try_wait(), Ok(None)) {
-                let status = server.ended().await;
-                return Err(EmbeddedError::Exited { status, output: server.output.last() });
+                let status = server.wait_for_exit().await;
+                return Err(EmbeddedError::Exited { status, output: server.output.last_lines() });
             }
             if started.elapsed() > limit {
-                return Err(EmbeddedError::NotReady { seconds: limit.as_secs(), output: server.output.last() });
+                return Err(EmbeddedError::NotReady { seconds: limit.as_secs(), output: server.output.last_lines() });
             }
             tokio::time::sleep(POLL).await;
         }
@@ -63,12 +63,12 @@ impl Launcher {
 
     fn spawn(&self) -> std::io::Result<Server> {
         let mut child = Command::new(&self.binary)
-            // With options only, the server reads no configuration file of the user.
+            // With options only, the server reads no configuration file.
             .args(self.arguments())
             .stdin(self.lock.try_clone()?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // Ctrl-C reaches the service only, which stops its server itself.
+            // A process group of its own: Ctrl-C reaches only the service, which then stops the server.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()?;
@@ -79,6 +79,8 @@ impl Launcher {
         Ok(Server { child, output, readers })
     }
 
+    /// The options of the server: no TCP port, a socket for its owner only, every write on disk before its answer, no eviction. The
+    /// append-only file makes snapshots (`save`) unnecessary.
     fn arguments(&self) -> [&OsStr; 18] {
         [
             "--port".as_ref(),
@@ -112,8 +114,8 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Waits for its end, and returns the exit status.
-    pub(super) async fn ended(&mut self) -> String {
+    /// Waits for the exit of the server and the rest of its output. Returns the exit status.
+    pub(super) async fn wait_for_exit(&mut self) -> String {
         let status = match self.child.wait().await {
             Ok(status) => status.to_string(),
             Err(error) => error.to_string(),
@@ -124,9 +126,9 @@ impl Server {
         status
     }
 
-    /// The last lines of its output.
+    /// The last lines of the server's output.
     pub(super) fn last_output(&self) -> String {
-        self.output.last()
+        self.output.last_lines()
     }
 
     /// Sends SIGTERM, and kills the server if it does not stop in time.
@@ -135,12 +137,12 @@ impl Server {
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
-            tracing::warn!(%error, "can't signal the private Redis");
+            tracing::warn!(%error, "sending SIGTERM to the private Redis failed");
         }
-        if timeout(STOP_TIMEOUT, self.ended()).await.is_err() {
-            tracing::error!("the private Redis did not stop in time, killing it");
+        if timeout(STOP_TIMEOUT, self.wait_for_exit()).await.is_err() {
+            tracing::error!("the private Redis did not stop within 10 s: killing it");
             if let Err(error) = self.child.kill().await {
-                tracing::error!(%error, "can't kill the private Redis");
+                tracing::error!(%error, "killing the private Redis failed");
             }
         }
     }

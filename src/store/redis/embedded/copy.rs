@@ -15,16 +15,16 @@ use tokio::{
     time::timeout,
 };
 
-use super::private_folder;
+use super::create_private_folder;
 
-/// The longest silence of the server. While it prepares the copy, it sends a line end every second.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long the server may send nothing. While it prepares the copy, it sends a line feed every second.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// Files of a server in its folder: the append-only file of Redis 7 and of older ones.
+/// The append-only data in the folder of a server: a folder since Redis 7, one file of older servers.
 const DATA: [&str; 2] = ["appendonlydir", "appendonly.aof"];
 
-/// Writes a snapshot of the data of the server at `socket` to `file`, in the format of Redis (RDB), as a replica gets it. It holds
-/// every write that was acknowledged before the call. Returns its size in bytes.
+/// Writes a snapshot of the data of the server at `socket` to `file`, in Redis' RDB format, by the command SYNC of replicas. The
+/// snapshot holds every write that was acknowledged before the call. Returns the size of the snapshot in bytes.
 ///
 /// # Errors
 /// If the server can't be reached or does not send a snapshot, or the file can't be written.
@@ -35,44 +35,45 @@ pub async fn copy(socket: &Path, file: &mut File) -> io::Result<u64> {
     let mut line = String::new();
     while line.trim_end().is_empty() {
         line.clear();
-        if timeout(SILENCE, stream.read_line(&mut line)).await?? == 0 {
+        if timeout(MAX_SILENCE, stream.read_line(&mut line)).await?? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     let length = line.strip_prefix('$').and_then(|length| length.trim_end().parse::<u64>().ok());
     let length = length.ok_or_else(|| io::Error::other(format!("the server's answer to SYNC: {}", line.trim_end())))?;
-    let mut left = length;
+    let mut remaining = length;
     let mut buffer = vec![0; 1 << 16];
-    while left > 0 {
-        let most = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read = timeout(SILENCE, stream.read(&mut buffer[..most])).await??;
+    while remaining > 0 {
+        let limit = buffer.len().min(usize::try_from(remaining).unwrap_or(usize::MAX));
+        let read = timeout(MAX_SILENCE, stream.read(&mut buffer[..limit])).await??;
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         file.write_all(&buffer[..read]).await?;
-        left -= read as u64;
+        remaining -= read as u64;
     }
     file.sync_all().await?;
     Ok(length)
 }
 
-/// Whether the folder has no data of a server.
+/// Whether the folder holds no data of a server.
 pub fn is_unused(dir: &Path) -> bool {
     DATA.iter().all(|name| !dir.join(name).exists())
 }
 
-/// Places a copy in the folder of a server that has not run yet, which will start with its data.
+/// Places a copy in the folder of a server that has not run yet. The server will start with the data of the copy.
 ///
-/// A server with an append-only file reads no snapshot. But an append-only file may begin with one, and servers since Redis 7
-/// adopt the single file of older ones.
+/// A server that uses an append-only file reads no snapshot file. But an append-only file may begin with a snapshot, and servers since
+/// Redis 7 adopt the single append-only file of older servers. So the copy gets the name of that file.
 ///
 /// # Errors
 /// If the folder is in use, or a file can't be read or written.
 pub fn restore(copy: &Path, dir: &Path) -> io::Result<()> {
-    private_folder(dir)?;
+    create_private_folder(dir)?;
     if !is_unused(dir) {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
+    // Renamed when it is complete, so that no server starts with a part of the data.
     let (unfinished, finished) = (dir.join("restore.new"), dir.join(DATA[1]));
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     io::copy(&mut fs::File::open(copy)?, &mut file)?;

@@ -25,19 +25,19 @@ mod wire;
 use child::Launcher;
 pub use copy::{copy, is_unused, restore};
 
-/// The longest path a unix socket can have, in bytes: `sun_path` less its closing zero, see unix(7).
+/// The maximum length of a Unix socket's path in bytes: `sun_path` without its terminating zero, see unix(7).
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
-/// How long a server left behind by an earlier run may take to stop.
+/// How long a server that an earlier run left behind may take to stop.
 const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Interval of polling for its end.
+/// The interval at which a starting or stopping server is polled.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Why the private Redis didn't start, in words for the operator.
+/// Why the private Redis didn't start, as a message for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
-    /// The data folder's path is too long for a unix socket.
+    /// The data folder's path is too long for a Unix socket.
     #[error(
-        "the private Redis needs a socket at {path}, and a socket's path may have {limit} bytes at most: \
+        "the private Redis needs a socket at {path}, and a socket's path may have at most {limit} bytes: \
          set LATCHKEY_DATA_DIR to a shorter path"
     )]
     SocketPathTooLong {
@@ -51,7 +51,7 @@ pub enum EmbeddedError {
     Folder {
         /// The folder or the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -95,7 +95,7 @@ pub enum EmbeddedError {
     Spawn {
         /// The program.
         binary: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         source: io::Error,
     },
@@ -104,15 +104,15 @@ pub enum EmbeddedError {
     Exited {
         /// The exit status.
         status: String,
-        /// The last lines it wrote.
+        /// The last lines that the server wrote.
         output: String,
     },
-    /// The server runs and doesn't answer.
+    /// The server runs, but is not ready.
     #[error("the private Redis isn't ready after {seconds} seconds; its output:\n{output}")]
     NotReady {
         /// The time limit.
         seconds: u64,
-        /// The last lines it wrote.
+        /// The last lines that the server wrote.
         output: String,
     },
     /// The server of an earlier run doesn't stop.
@@ -123,8 +123,8 @@ pub enum EmbeddedError {
     },
 }
 
-/// A running private Redis. Call [`stop`](Self::stop): dropping it kills the server, which loses no acknowledged write but
-/// leaves a log to repair at the next start.
+/// A running private Redis. Call [`stop`](Self::stop) at the end. Dropping the value kills the server: no acknowledged write is lost,
+/// but the next start may have to repair the append-only file.
 #[derive(Debug)]
 pub struct EmbeddedRedis {
     socket: PathBuf,
@@ -135,16 +135,15 @@ pub struct EmbeddedRedis {
 }
 
 impl EmbeddedRedis {
-    /// Starts a server with its data in `dir`, which is created if missing, and waits until it is ready.
+    /// Starts a server with its data in `dir`, which is created if missing, and waits until the server is ready.
     ///
-    /// Stops a server that a killed service left behind in `dir` first. Restarts the server if it exits later, with pauses
+    /// First stops a server that a killed service left behind in `dir`. Restarts the server if it exits later, with pauses
     /// from 100 ms to 5 s.
     ///
     /// # Errors
-    ///
-    /// See [`EmbeddedError`].
+    /// [`EmbeddedError`]
     pub async fn start(dir: &Path) -> Result<Self, EmbeddedError> {
-        let dir = std::path::absolute(dir).map_err(|source| folder(dir, source))?;
+        let dir = std::path::absolute(dir).map_err(|source| folder_error(dir, source))?;
         let socket = dir.join("redis.sock");
         if socket.as_os_str().as_bytes().len() > SOCKET_PATH_LIMIT {
             return Err(EmbeddedError::SocketPathTooLong { path: socket, limit: SOCKET_PATH_LIMIT });
@@ -152,14 +151,14 @@ impl EmbeddedRedis {
         let search = std::env::var_os("PATH").unwrap_or_default();
         let binary = binary::find(&search).await?;
 
-        private_folder(&dir).map_err(|source| folder(&dir, source))?;
+        create_private_folder(&dir).map_err(|source| folder_error(&dir, source))?;
         let lock = lock_file(&dir.join("latchkey.lock"))?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(EmbeddedError::InUse { dir }),
-            Err(TryLockError::Error(source)) => return Err(folder(&dir, source)),
+            Err(TryLockError::Error(source)) => return Err(folder_error(&dir, source)),
         }
-        let server_lock = end_leftover(&dir, &socket).await?;
+        let server_lock = stop_leftover(&dir, &socket).await?;
 
         let launcher = Launcher::new(binary, dir, socket.clone(), server_lock);
         let child = launcher.launch().await?;
@@ -168,19 +167,19 @@ impl EmbeddedRedis {
         Ok(Self { socket, stop, supervisor: Some(supervisor), _lock: lock })
     }
 
-    /// The socket it listens on.
+    /// The socket that the server listens on.
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Stops the server: it finishes its writes and ends. After 10 seconds it is killed.
+    /// Stops the server, which completes its writes and exits. Kills the server if it still runs after 10 seconds.
     pub async fn stop(mut self) {
         self.stop.cancel();
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(%error, "the private Redis was not stopped cleanly");
+            tracing::error!(%error, "stopping the private Redis failed: its supervisor ended early");
         }
     }
 }
@@ -193,27 +192,27 @@ impl Drop for EmbeddedRedis {
     }
 }
 
-fn folder(path: &Path, source: io::Error) -> EmbeddedError {
+fn folder_error(path: &Path, source: io::Error) -> EmbeddedError {
     EmbeddedError::Folder { path: path.to_owned(), source }
 }
 
-/// A folder that only its owner can enter.
-fn private_folder(dir: &Path) -> io::Result<()> {
+/// Creates a folder if it is missing, and lets only its owner enter it.
+fn create_private_folder(dir: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     std::fs::set_permissions(dir, Permissions::from_mode(0o700))
 }
 
 fn lock_file(path: &Path) -> Result<File, EmbeddedError> {
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    open.map_err(|source| folder(path, source))
+    open.map_err(|source| folder_error(path, source))
 }
 
 /// Makes sure that no server uses `dir`, and returns the lock that the next server holds.
 ///
-/// The caller holds the service's lock, so a server that runs here was left behind. Two servers would corrupt the append-only
-/// file, and a server that starts or stops does not listen. Therefore each server holds a lock, as its standard input, which
-/// the kernel releases when the process ends.
-async fn end_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
+/// The caller holds the service's lock, so a server that uses the folder was left behind. Two servers would corrupt the append-only
+/// file. A server that starts or stops does not listen on the socket. Therefore each server holds a lock as its standard input, which
+/// the kernel releases when the process exits.
+async fn stop_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> {
     let path = dir.join("server.lock");
     let lock = lock_file(&path)?;
     let deadline = Instant::now() + LEFTOVER_TIMEOUT;
@@ -223,7 +222,7 @@ async fn end_leftover(dir: &Path, socket: &Path) -> Result<File, EmbeddedError> 
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(source)) => return Err(folder(&path, source)),
+            Err(TryLockError::Error(source)) => return Err(folder_error(&path, source)),
             Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 return Err(EmbeddedError::Leftover { dir: dir.to_owned() });
             }

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
+/// The number of lines that are kept for error messages.
 const KEPT_LINES: usize = 10;
 
 /// The last lines of output.
@@ -33,15 +34,16 @@ impl Output {
         }
     }
 
-    /// The last lines.
-    pub(super) fn last(&self) -> String {
+    /// The last lines, joined by line feeds.
+    pub(super) fn last_lines(&self) -> String {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Vec::from_iter(kept.iter().map(String::as_str)).join("\n")
     }
 }
 
-/// Logs one line: `123:M 23 Nov 2026 02:00:00.000 * text`, where the sign is a level. The highest, `#`, is also that of
-/// "Redis is starting", so it is logged as information. A line without process id is an error in the server's arguments.
+/// Logs one line, such as `123:M 23 Nov 2026 02:00:00.000 * text`. The sign before the text is the level. Lines of the highest level, `#`,
+/// are logged as information, since "Redis is starting" is one of them. A line without a process id reports an error in the server's
+/// arguments.
 fn log(line: &str) {
     let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
     if !has_pid {

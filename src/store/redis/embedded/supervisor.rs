@@ -9,10 +9,10 @@ use super::child::{Launcher, Server};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A server that ran this long resets the pauses.
-const GOOD_RUN: Duration = Duration::from_secs(60);
+/// A server that ran for at least this long resets the pause between restarts.
+const STABLE_RUN: Duration = Duration::from_secs(60);
 
-/// Keeps a server running until `stop`, then stops it.
+/// Keeps a server running until `stop` is cancelled, then stops the server.
 pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -20,9 +20,9 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
         let status = tokio::select! {
             biased;
             () = stop.cancelled() => return server.stop().await,
-            status = server.ended() => status,
+            status = server.wait_for_exit() => status,
         };
-        if started.elapsed() >= GOOD_RUN {
+        if started.elapsed() >= STABLE_RUN {
             pause = FIRST_PAUSE;
         }
         tracing::error!(%status, output = server.last_output(), "the private Redis exited, restarting");
@@ -35,7 +35,7 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
     }
 }
 
-/// Retries until the server runs.
+/// Starts the server again, and retries until it runs. `pause` doubles with each attempt.
 async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
     loop {
         tokio::time::sleep(*pause).await;

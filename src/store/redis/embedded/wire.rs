@@ -14,23 +14,24 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// The answer to a `PING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pong {
+    /// The server is ready.
     Ready,
     /// The server loads its data, which can take long.
     Loading,
-    /// No answer, or that of another process.
+    /// There was no answer, or another process answered.
     Nothing,
 }
 
 /// Pings the server at `socket`, which must be the process `pid`.
 pub(super) async fn ping(socket: &Path, pid: Option<u32>) -> Pong {
-    match timeout(PING_TIMEOUT, ask(socket, pid)).await {
+    match timeout(PING_TIMEOUT, send_ping(socket, pid)).await {
         Ok(Ok(answer)) if answer.starts_with("+PONG") => Pong::Ready,
         Ok(Ok(answer)) if answer.starts_with("-LOADING") => Pong::Loading,
         _ => Pong::Nothing,
     }
 }
 
-async fn ask(socket: &Path, pid: Option<u32>) -> io::Result<String> {
+async fn send_ping(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket).await?;
     let peer = stream.peer_cred()?.pid().and_then(|pid| u32::try_from(pid).ok());
     if peer.is_some() && peer != pid {
@@ -42,22 +43,22 @@ async fn ask(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     Ok(answer)
 }
 
-/// Stops the server at `socket`: by `SHUTDOWN`, and by SIGKILL after `deadline`. Returns whether there was one.
+/// Stops the server at `socket` by `SHUTDOWN`, and after `deadline` by SIGKILL. Returns whether a server listened on the socket.
 ///
-/// Killing is safe: every acknowledged write is on disk.
+/// SIGKILL is safe: every acknowledged write is on disk.
 pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
     let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
     let peer = stream.peer_cred().ok().and_then(|peer| peer.pid()).and_then(Pid::from_raw);
-    let ended = async {
-        // Syncs the append-only file and exits; the kernel then closes the connection.
+    let shutdown = async {
+        // The server syncs the append-only file and exits; the kernel then closes the connection.
         stream.write_all(b"SHUTDOWN\r\n").await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.map(drop)
     };
-    if timeout_at(deadline, ended).await.is_err()
+    if timeout_at(deadline, shutdown).await.is_err()
         && let Some(peer) = peer
     {
-        tracing::warn!(pid = peer.as_raw_nonzero().get(), "a Redis server does not stop, killing it");
+        tracing::warn!(pid = peer.as_raw_nonzero().get(), "a Redis server of an earlier run does not stop: killing it");
         let _ = kill_process(peer, Signal::KILL);
         let mut rest = Vec::new();
         let _ = timeout(PING_TIMEOUT, stream.read_to_end(&mut rest)).await;
@@ -83,7 +84,7 @@ mod tests {
             .spawn()
             .unwrap();
         while ping(&socket, Some(server.id())).await != Pong::Ready {
-            assert!(server.try_wait().unwrap().is_none(), "the server runs");
+            assert!(server.try_wait().unwrap().is_none(), "redis-server exited before it answered a ping");
             tokio::task::yield_now().await;
         }
         kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
