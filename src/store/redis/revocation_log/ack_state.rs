@@ -1,6 +1,6 @@
 //! State machine of the acknowledgements: which peers the node that ended a session waits for, and until when (I3).
 //!
-//! Functions here do no I/O: the caller passes `now`, sends the messages and waits (`ack_tracker.rs`). The model in `model/`
+//! The functions in this file do no I/O: the caller passes `now`, sends the messages and waits (`ack_tracker.rs`). The model in `model/`
 //! checks these transitions for I3. docs/architecture.md describes the protocol.
 
 use std::{
@@ -11,10 +11,11 @@ use std::{
 
 use super::{event_entry::Position, timing::Timing};
 
-/// Peers tracked at most. While there are more, the node waits for the longest lease instead.
+/// The maximum number of tracked peers. While there are more, the node also waits until the leases of the
+/// untracked peers have lapsed.
 const MAX_PEERS: usize = 1024;
-/// Confirmation requests that wait for this node to catch up, at most. The requester of one that is dropped waits for this
-/// node's lease to lapse.
+/// The maximum number of confirmation requests that wait for this node to catch up. If a request is dropped, its requester waits for
+/// this node's lease to lapse.
 const MAX_DEFERRED: usize = 4096;
 
 /// The name of a node on the channel, different for every start of a process.
@@ -30,10 +31,11 @@ pub(super) struct AckState {
     untracked_until: Option<Instant>,
     /// Revocations that have been sent and not confirmed, with the peers that have acknowledged each.
     pending: BTreeMap<u64, BTreeSet<NodeName>>,
+    /// The number of the next revocation.
     next_number: u64,
     /// None from the loss of the channel until a ping has returned.
     channel: Option<ChannelHealth>,
-    /// None unless this node's last heartbeat announced a lease.
+    /// The heartbeats of this node; none unless the last one announced a lease.
     announced: Option<Announced>,
     /// Confirmations that peers requested and this node can't give yet.
     deferred: Vec<Deferred>,
@@ -42,13 +44,13 @@ pub(super) struct AckState {
 /// A node that sends heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Peer {
-    /// The lease of its last heartbeat.
+    /// The lease that its last heartbeat announced.
     lease: Duration,
     /// When the lease lapses.
     until: Instant,
 }
 
-/// Evidence that this node receives what is published.
+/// Evidence that this node receives the messages of the channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct ChannelHealth {
     /// When the first ping since the channel was established returned.
@@ -60,25 +62,29 @@ struct ChannelHealth {
 /// The heartbeats that this node has sent without a long pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Announced {
-    /// When the first heartbeat had been published.
-    first: Instant,
+    /// When Redis had published the first heartbeat.
+    first_published: Instant,
     /// When the last heartbeat was sent.
-    last: Instant,
+    last_sent: Instant,
 }
 
-/// A peer's request to acknowledge `number` once a bucket has reached a position.
+/// A request to acknowledge `number` once a bucket has reached a position.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Confirmation {
+    /// The node that requests it.
     pub(super) origin: NodeName,
+    /// The number that the origin gave the revocation.
     pub(super) number: u64,
+    /// The bucket of the revocation.
     pub(super) bucket: usize,
+    /// The position of the bucket that includes the revocation.
     pub(super) position: Position,
 }
 
 /// A request that waits for this node to catch up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Deferred {
-    wanted: Confirmation,
+    confirmation: Confirmation,
     /// When the requester has stopped waiting.
     expires: Instant,
 }
@@ -95,12 +101,12 @@ pub(super) enum PeerChange {
 }
 
 impl AckState {
-    /// Peers may use their caches from now on; this node is going to receive their heartbeats.
+    /// Starts to track peers: other nodes may cache sessions, and this node is going to receive their heartbeats.
     pub(super) fn configure(&mut self, timing: Timing) {
         self.timing = Some(timing);
     }
 
-    /// A peer's heartbeat has arrived.
+    /// Handles a peer's heartbeat.
     pub(super) fn on_heartbeat(&mut self, peer: NodeName, lease: Duration, now: Instant) -> PeerChange {
         self.peers.retain(|name, other| *name == peer || now < other.until);
         if lease.is_zero() {
@@ -118,7 +124,7 @@ impl AckState {
         }
     }
 
-    /// A ping that this node sent to itself at `sent` has returned. Returns whether it is the first since the channel was
+    /// Handles a returned ping, which this node sent to itself at `sent`. Returns whether it is the first since the channel was
     /// established.
     pub(super) fn on_ping(&mut self, sent: Instant, now: Instant) -> bool {
         let before = self.channel;
@@ -129,7 +135,7 @@ impl AckState {
         before.is_none()
     }
 
-    /// Messages may have been lost: heartbeats of peers among them.
+    /// Handles the loss of the channel: messages may have been lost, heartbeats of peers among them.
     pub(super) fn on_channel_lost(&mut self) {
         self.channel = None;
     }
@@ -140,23 +146,24 @@ impl AckState {
         health.last_sent + timing.max_channel_lag() >= now
     }
 
-    /// Redis has published this node's heartbeat, which was sent at `sent`.
+    /// Handles the answer of Redis that it has published this node's heartbeat, which was sent at `sent`.
     pub(super) fn on_heartbeat_published(&mut self, lease: Duration, sent: Instant, now: Instant) {
         let Some(timing) = self.timing.filter(|_| !lease.is_zero()) else {
             self.announced = None;
             return;
         };
-        let before = self.announced.filter(|before| now <= before.last + timing.max_heartbeat_gap());
-        self.announced = Some(Announced { first: before.map_or(now, |before| before.first), last: sent });
+        let before = self.announced.filter(|before| now <= before.last_sent + timing.max_heartbeat_gap());
+        self.announced =
+            Some(Announced { first_published: before.map_or(now, |before| before.first_published), last_sent: sent });
     }
 
     /// The time from which this node may use its cache; none while its heartbeats announce no lease.
     pub(super) fn cache_usable_from(&self) -> Option<Instant> {
         let (timing, announced) = self.timing.zip(self.announced)?;
-        Some(announced.first + timing.probation())
+        Some(announced.first_published + timing.probation())
     }
 
-    /// Peers whose leases haven't lapsed.
+    /// The number of peers whose leases haven't lapsed.
     pub(super) fn peers(&self, now: Instant) -> usize {
         self.peers.values().filter(|peer| now < peer.until).count()
     }
@@ -170,55 +177,55 @@ impl AckState {
         Some(number)
     }
 
-    /// Removes the number of a revocation that no longer waits.
+    /// Removes a number: its revocation no longer waits.
     pub(super) fn close(&mut self, number: u64) {
         self.pending.remove(&number);
     }
 
-    /// A peer has applied a revocation.
+    /// Handles an acknowledgement: a peer has applied the revocation with this number.
     pub(super) fn on_ack(&mut self, peer: &NodeName, number: u64) {
         if let Some(acknowledged) = self.pending.get_mut(&number) {
             acknowledged.insert(Arc::clone(peer));
         }
     }
 
-    /// The deadline for peers that haven't acknowledged a revocation; none if there are none that can still use their
-    /// earlier caches. `since` is the time at which Redis had confirmed the revocation to this node.
+    /// The time until which the node waits for peers that haven't acknowledged a revocation. None if none of them can still use a cache
+    /// from before the revocation. `since` is the time at which Redis had confirmed the revocation to this node.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
-        // Otherwise a heartbeat that was published before the revocation may still be on its way.
+        // A ping that was sent after the revocation has returned, so no heartbeat from before the revocation is on its way.
         let is_up_to_date = self.channel.is_some_and(|health| health.last_sent > since);
         let silent = self.peers.iter().filter(|(name, peer)| since < peer.until && !has_acknowledged(*name));
         let leases = silent.map(|(_, peer)| {
-            // A longer lease stems from a synchronization that began later, and so found the revocation.
+            // The peer can use its cache beyond this time only after a synchronization that began later, and so found the revocation.
             let longest = since + peer.lease;
             if is_up_to_date { peer.until.min(longest) } else { longest }
         });
         leases.chain(self.unseen_until(since)).filter(|until| now < *until).max()
     }
 
-    /// The time until which peers whose heartbeats have not arrived may use sessions that they cached before `since`.
+    /// The time until which peers that this node may not know can use sessions that they cached before `since`.
     fn unseen_until(&self, since: Instant) -> Option<Instant> {
         let timing = self.timing?;
         let lease = timing.announced_lease();
         let sees_peers = |health: &ChannelHealth| health.last_sent + timing.max_channel_lag() >= since;
         let longest = since + lease;
         let until = match self.channel.filter(sees_peers) {
-            // Every peer that uses its cache has sent a heartbeat since the channel was established, and that has arrived.
+            // The channel was established more than a lease ago: a heartbeat of every peer that uses its cache has arrived.
             Some(health) if since >= health.first_received + lease => since,
-            // Heartbeats were missed until the channel was established, and none is on its way.
+            // No heartbeat is on its way. Heartbeats may have been missed only before the channel was established.
             Some(health) if health.last_sent > since => longest.min(health.first_received + lease),
             _ => longest,
         };
         Some(self.untracked_until.map_or(until, |untracked| until.max(untracked.min(longest))))
     }
 
-    /// A peer requests a confirmation.
-    pub(super) fn on_confirm(&mut self, wanted: Confirmation, now: Instant) {
+    /// Handles a peer's request for a confirmation: it waits until [`AckState::take_confirmed`] returns it.
+    pub(super) fn on_confirm(&mut self, confirmation: Confirmation, now: Instant) {
         if self.deferred.len() < MAX_DEFERRED {
             let lease = self.timing.map_or(Duration::ZERO, Timing::announced_lease);
-            self.deferred.push(Deferred { wanted, expires: now + lease });
+            self.deferred.push(Deferred { confirmation, expires: now + lease });
         }
     }
 
@@ -229,8 +236,8 @@ impl AckState {
         now: Instant,
     ) -> Vec<Confirmation> {
         let is_reached = |wanted: &Confirmation| reached(wanted.bucket) >= Some(wanted.position);
-        let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.wanted));
-        let taken = taken.map(|deferred| deferred.wanted).collect();
+        let taken = self.deferred.extract_if(.., |deferred| is_reached(&deferred.confirmation));
+        let taken = taken.map(|deferred| deferred.confirmation).collect();
         self.deferred.retain(|deferred| now < deferred.expires);
         taken
     }
@@ -280,7 +287,7 @@ mod tests {
             self.state.on_heartbeat(peer.into(), lease, self.now)
         }
 
-        /// How long to wait from now on.
+        /// How much longer the node waits.
         fn wait(&self, number: Option<u64>, since: Instant) -> Duration {
             self.state.wait_until(number, since, self.now).map_or(Duration::ZERO, |until| until - self.now)
         }
@@ -325,7 +332,11 @@ mod tests {
         node.ping();
         assert_eq!(node.wait(number, since), LEASE * 4 / 5, "no heartbeat was on its way");
         node.heartbeat("two", LEASE);
-        assert_eq!(node.wait(number, since), LEASE * 9 / 10, "a later lease doesn't cover the old state");
+        assert_eq!(
+            node.wait(number, since),
+            LEASE * 9 / 10,
+            "a later lease does not extend the use of the earlier cache"
+        );
         node.pass(LEASE * 9 / 10);
         assert_eq!(node.wait(number, since), Duration::ZERO);
         node.pass(LEASE);
@@ -350,13 +361,17 @@ mod tests {
         let number = node.state.open(node.now);
         node.state.on_ack(&"two".into(), 0);
         assert_eq!(node.wait(number, node.now), LEASE);
-        assert!(node.ping(), "the first since then");
+        assert!(node.ping(), "the first ping since the loss");
         assert!(!node.ping());
         let since = node.now;
         assert_eq!(node.wait(number, since), LEASE, "a heartbeat may be on its way");
         node.pass(LEASE / 5);
         node.ping();
-        assert_eq!(node.wait(number, since), LEASE * 4 / 5, "peers may have announced leases before");
+        assert_eq!(
+            node.wait(number, since),
+            LEASE * 4 / 5,
+            "peers may have announced leases before the channel was established"
+        );
     }
 
     #[test]
@@ -398,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_beyond_the_limit_are_still_waited_for() {
+    fn peer_beyond_the_limit_is_waited_for_until_its_lease_lapses() {
         let mut node = Node::established();
         for peer in 0..=MAX_PEERS {
             node.heartbeat(&peer.to_string(), LEASE);

@@ -22,46 +22,48 @@ use super::{
     timing::Timing,
 };
 
-/// Acknowledgements that wait to be sent, at most. One that is dropped costs its origin a wait for this node's lease.
-const OUTBOX: usize = 4096;
-/// Acknowledgements sent at a time, at most.
-const BATCH: usize = 256;
+/// The maximum number of acknowledgements that wait to be sent. If one is dropped, its origin waits for this node's lease to lapse.
+const OUTBOX_CAPACITY: usize = 4096;
+/// The maximum number of acknowledgements that are sent at a time.
+const MAX_BATCH: usize = 256;
 
 /// Tracks the acknowledgements of this node's revocations, and acknowledges the revocations of its peers.
 pub(in crate::store::redis) struct AckTracker {
     node: NodeName,
-    /// The zero of the times in pings.
+    /// When this node started: the times in pings count from here.
     started: Instant,
     shared: Mutex<Shared>,
     outbox: mpsc::Sender<OutgoingAck>,
-    /// Taken by the task that sends.
+    /// The receiver of the outbox; `None` after [`send_acks`] has taken it.
     outgoing: Mutex<Option<mpsc::Receiver<OutgoingAck>>>,
 }
 
 #[derive(Default)]
 struct Shared {
     state: AckState,
-    /// Wakes the task that waits for a number.
+    /// Wakes the task that waits for the acknowledgements of a number.
     waiters: HashMap<u64, Arc<Notify>>,
 }
 
-/// An acknowledgement to the node that waits for it.
+/// An acknowledgement that this node sends.
 struct OutgoingAck {
+    /// The node that waits for it.
     origin: NodeName,
+    /// The number that the origin gave the revocation.
     number: u64,
 }
 
-/// A revocation that other nodes may not have applied yet. Dropping it gives up the wait.
+/// A revocation that other nodes may not have applied yet. Dropping it ends the wait.
 pub(in crate::store::redis) struct PendingAck<'a> {
-    /// None if there were no peers to wait for when the revocation was sent.
+    /// The number under which peers acknowledge the revocation; none if there were no peers to wait for when it was sent.
     number: Option<u64>,
     tracker: &'a AckTracker,
 }
 
 impl AckTracker {
-    /// `node` is unique for each start of a process, and has no spaces.
+    /// Creates a tracker for the node of this name, which is different for every start of a process and has no spaces.
     pub(in crate::store::redis) fn new(node: &str) -> Self {
-        let (outbox, outgoing) = mpsc::channel(OUTBOX);
+        let (outbox, outgoing) = mpsc::channel(OUTBOX_CAPACITY);
         Self {
             node: node.into(),
             started: Instant::now(),
@@ -71,12 +73,12 @@ impl AckTracker {
         }
     }
 
-    /// Nodes cache sessions from now on, and this node is going to receive their heartbeats.
+    /// Starts to track peers: other nodes may cache sessions, and this node is going to receive their heartbeats.
     pub(super) fn configure(&self, timing: Timing) {
         self.shared().state.configure(timing);
     }
 
-    /// Must be called before a revocation is sent to Redis.
+    /// Allocates the number of a revocation. Must be called before the revocation is sent to Redis.
     pub(in crate::store::redis) fn open(&self) -> PendingAck<'_> {
         let mut shared = self.shared();
         let number = shared.state.open(Instant::now());
@@ -86,7 +88,7 @@ impl AckTracker {
         PendingAck { number, tracker: self }
     }
 
-    /// Peers whose leases haven't lapsed.
+    /// The number of peers whose leases haven't lapsed.
     pub(super) fn peers(&self) -> usize {
         self.shared().state.peers(Instant::now())
     }
@@ -96,12 +98,12 @@ impl AckTracker {
         self.shared().state.channel_is_healthy(Instant::now())
     }
 
-    /// The heartbeat that announces a lease.
+    /// The heartbeat message that announces a lease.
     pub(super) fn heartbeat_message(&self, lease: Duration) -> String {
         message::heartbeat(&self.node, lease)
     }
 
-    /// A ping from this node to itself.
+    /// The message of a ping from this node to itself.
     pub(super) fn ping_message(&self) -> String {
         message::ping(self.started.elapsed())
     }
@@ -111,7 +113,7 @@ impl AckTracker {
         message::own_channel(channel, &self.node)
     }
 
-    /// Handles a heartbeat. Returns whether this node should send one soon, because a peer is new.
+    /// Handles a heartbeat. Returns whether this node should send a heartbeat soon, because the peer is new.
     pub(super) fn on_heartbeat(&self, node: NodeName, lease: Duration) -> bool {
         if node == self.node {
             return false;
@@ -130,10 +132,10 @@ impl AckTracker {
         let mut shared = self.shared();
         match Direct::parse(message) {
             Some(Direct::Ping(after_start)) => {
-                let first = shared.state.on_ping(self.started + after_start, Instant::now());
-                // Revocations may be waiting for a ping to learn whether there are other peers.
+                let is_first = shared.state.on_ping(self.started + after_start, Instant::now());
+                // A returned ping may show that a pending revocation has no further peers to wait for.
                 shared.wake_all();
-                first
+                is_first
             }
             Some(Direct::Acks { node, numbers }) => {
                 for number in numbers {
@@ -146,12 +148,12 @@ impl AckTracker {
         }
     }
 
-    /// Messages may have been lost.
+    /// Handles the loss of the channel: messages may have been lost.
     pub(super) fn on_channel_lost(&self) {
         self.shared().state.on_channel_lost();
     }
 
-    /// Redis has published this node's heartbeat, which was sent at `sent`.
+    /// Handles the answer of Redis that it has published this node's heartbeat, which was sent at `sent`.
     pub(super) fn on_heartbeat_published(&self, lease: Duration, sent: Instant) {
         self.shared().state.on_heartbeat_published(lease, sent, Instant::now());
     }
@@ -161,7 +163,7 @@ impl AckTracker {
         self.shared().state.cache_usable_from()
     }
 
-    /// Acknowledges a revocation that this node has applied, to the node named in it.
+    /// Queues the acknowledgement of a revocation that this node has applied. `from` is the sender field of the revocation.
     pub(super) fn queue_ack(&self, from: &str) {
         let Some((origin, number)) = message::parse_origin(from) else { return };
         if *origin != *self.node {
@@ -169,8 +171,8 @@ impl AckTracker {
         }
     }
 
-    /// Handles a request to confirm, at once if the bucket has reached the position. Returns whether this node has to
-    /// synchronize first.
+    /// Handles a peer's request for a confirmation: sends it at once if the bucket has reached the position. `reached` returns the
+    /// position of a bucket. Returns whether this node has to synchronize first.
     pub(super) fn on_confirm(&self, confirmation: Confirmation, reached: impl Fn(usize) -> Option<Position>) -> bool {
         if confirmation.origin == self.node {
             return false;
@@ -179,7 +181,7 @@ impl AckTracker {
         self.send_confirmations(reached)
     }
 
-    /// Sends the confirmations whose positions are reached. Returns whether others have to wait.
+    /// Sends the confirmations whose positions are reached. Returns whether further confirmations wait.
     pub(super) fn send_confirmations(&self, reached: impl Fn(usize) -> Option<Position>) -> bool {
         let (confirmed, waiting) = {
             let mut shared = self.shared();
@@ -211,19 +213,19 @@ impl Shared {
 }
 
 impl PendingAck<'_> {
-    /// The sender field of the revocation, which peers acknowledge to; empty if there are no peers.
+    /// The sender field of the revocation: the node and the number to acknowledge. Empty if there are no peers.
     pub(in crate::store::redis) fn origin(&self) -> String {
         self.number.map(|number| format!("{} {number}", self.tracker.node)).unwrap_or_default()
     }
 
-    /// A message that requests an acknowledgement of every peer once it has applied all entries up to a position of a bucket;
-    /// none if there are no peers. For revocations that don't carry [`PendingAck::origin`].
+    /// The message that requests an acknowledgement from every peer, once the peer has applied all entries of a bucket up to a position.
+    /// None if there are no peers. For revocations that don't carry [`PendingAck::origin`].
     pub(super) fn request(&self, bucket: usize, position: Position) -> Option<String> {
         let origin = Arc::clone(&self.tracker.node);
         self.number.map(|number| message::confirm(&Confirmation { origin, number, bucket, position }))
     }
 
-    /// Waits until every peer has acknowledged, or can't use its earlier cache any more. Must be called once Redis has answered.
+    /// Waits until every peer has acknowledged, or can't use its earlier cache any more. Must be called after Redis has answered.
     pub(in crate::store::redis) async fn confirmed(self) {
         let since = Instant::now();
         loop {
@@ -250,12 +252,12 @@ impl Drop for PendingAck<'_> {
     }
 }
 
-/// Sends queued acknowledgements until aborted, many in a message where many wait.
+/// Sends queued acknowledgements until the task is aborted. All that wait for the same node go into one message.
 pub(super) async fn send_acks(tracker: Arc<AckTracker>, pool: Pool, channel: String) {
     let outgoing = tracker.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut outgoing) = outgoing else { return };
-    let mut batch = Vec::with_capacity(BATCH);
-    while outgoing.recv_many(&mut batch, BATCH).await > 0 {
+    let mut batch = Vec::with_capacity(MAX_BATCH);
+    while outgoing.recv_many(&mut batch, MAX_BATCH).await > 0 {
         let mut by_origin: HashMap<NodeName, String> = HashMap::new();
         for OutgoingAck { origin, number } in batch.drain(..) {
             let message = by_origin.entry(origin).or_insert_with(|| tracker.node.to_string());
@@ -270,7 +272,7 @@ pub(super) async fn send_acks(tracker: Arc<AckTracker>, pool: Pool, channel: Str
 
 /// Publishes a message. Returns whether Redis did so.
 pub(super) async fn publish(client: &Client, channel: &str, message: String) -> bool {
-    // Boxed: fred's futures are several kilobytes, and would be moved with those of all callers.
+    // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
     match Box::pin(client.publish::<(), _, _>(channel, message)).await {
         Ok(()) => true,
         Err(error) => {
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn acks_are_queued_for_other_nodes_only() {
+    async fn acks_are_queued_for_well_formed_senders_of_other_nodes_only() {
         let tracker = AckTracker::new("one");
         for from in ["one 1", "", "two x", "two 7"] {
             tracker.queue_ack(from);
@@ -332,12 +334,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn confirmation_is_given_at_the_position_and_not_before() {
+    async fn confirmation_is_sent_once_the_position_is_reached() {
         let tracker = AckTracker::new("one");
         tracker.configure(Timing::new(LEASE));
         let position = Position { millis: 7, number: 0 };
         let request = |origin: &str| Confirmation { origin: origin.into(), number: 3, bucket: 1, position };
-        assert!(!tracker.on_confirm(request("one"), |_| None), "its own");
+        assert!(!tracker.on_confirm(request("one"), |_| None), "a node's own request");
         assert!(tracker.on_confirm(request("two"), |_| None));
         assert!(!tracker.send_confirmations(|_| Some(position)));
         let mut outgoing = tracker.outgoing.lock().unwrap().take().unwrap();
@@ -348,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn ping_marks_the_channel_healthy() {
+    fn returned_ping_makes_the_channel_healthy_until_it_is_lost() {
         let tracker = AckTracker::new("one");
         tracker.configure(Timing::new(LEASE));
         assert!(!tracker.channel_is_healthy());

@@ -1,7 +1,7 @@
 //! State machine of one bucket: the position up to which its revocations have been applied, and whether a session that was
 //! read from Redis may still be cached.
 //!
-//! Functions here do no I/O. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket. The model in `model/`
+//! The functions in this file do no I/O. `session_cache.rs` keeps a cursor beside the cached sessions of each bucket. The model in `model/`
 //! checks its transitions.
 
 use super::event_entry::Position;
@@ -22,7 +22,7 @@ pub(super) enum Applied {
     New,
     /// The entry had been applied before.
     Duplicate,
-    /// Entries before this one are missing. This one has taken effect; the position stays where it is.
+    /// Entries before this one are missing. This one has taken effect, but the position stays.
     Gap,
 }
 
@@ -36,18 +36,18 @@ impl Cursor {
         self.version
     }
 
-    /// Whether a session that was read from Redis since `version` may be cached: no session of the bucket has ended in between.
+    /// Whether a session that was read from Redis after `version` was taken may be cached: no session of the bucket has ended since.
     pub(super) fn may_insert(self, version: u64) -> bool {
         self.version == version
     }
 
-    /// A session of this bucket has ended, or may have.
+    /// Increments the version: a session of this bucket has ended, or may have ended.
     pub(super) fn invalidate(&mut self) {
         self.version += 1;
     }
 
-    /// An entry arrives whose predecessor is `previous`; none if nothing is missing before it. The caller must remove the
-    /// sessions that it ends unless the entry is a duplicate.
+    /// Applies an entry whose predecessor is `previous`; `None` if the caller knows that nothing is missing before it. Unless the entry
+    /// is a duplicate, the caller must remove the sessions that it ends.
     pub(super) fn apply(&mut self, entry: Position, previous: Option<Position>) -> Applied {
         if self.position.is_some_and(|position| entry <= position) {
             return Applied::Duplicate;
@@ -60,8 +60,8 @@ impl Cursor {
         Applied::New
     }
 
-    /// Compares this cursor, which was at `before` when Redis was read, with the position `redis_position` in Redis. Returns whether
-    /// Redis no longer has entries that were applied, because it lost them or they expired.
+    /// Compares this cursor with the position in Redis. The cursor was at `before` when `redis_position` was read. Returns whether Redis
+    /// no longer has entries that were applied, because it lost them or they expired.
     pub(super) fn reconcile(&mut self, before: Option<Position>, redis_position: Position) -> bool {
         match before {
             None => {
@@ -78,7 +78,7 @@ impl Cursor {
         }
     }
 
-    /// Whether entries up to `redis_position` are missing.
+    /// Whether entries up to `redis_position` have not been applied yet.
     pub(super) fn is_behind(self, redis_position: Position) -> bool {
         self.position.is_none_or(|position| position < redis_position)
     }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_in_sequence_advances_and_a_repeated_one_changes_nothing() {
+    fn entry_in_sequence_advances_the_cursor_and_a_repeated_entry_changes_nothing() {
         let mut cursor = Cursor::default();
         cursor.reconcile(None, at(1));
         let version = cursor.version();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn entry_after_a_gap_takes_effect_and_leaves_the_position() {
+    fn entry_after_a_gap_takes_effect_and_the_position_stays() {
         let mut cursor = Cursor::default();
         assert_eq!(cursor.apply(at(1), Some(Position::default())), Applied::Gap, "not synchronized yet");
         cursor.reconcile(None, at(1));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn reconcile_detects_lost_entries_unless_the_cursor_moved_since() {
+    fn reconcile_detects_lost_entries_and_keeps_a_position_that_moved_since() {
         let mut cursor = Cursor::default();
         cursor.reconcile(None, at(5));
         assert!(!cursor.reconcile(Some(at(5)), at(5)));

@@ -12,8 +12,8 @@ use crate::{
     store::redis::{connection::RedisError, key},
 };
 
-/// The id of a stream entry: when it was appended by Redis' clock, in milliseconds, and its number among the entries of the same
-/// millisecond. Zero for a stream without entries.
+/// The id of a stream entry: the time by Redis' clock at which it was appended, in milliseconds, and its number among the entries of
+/// the same millisecond. Zero for a stream without entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(in crate::store::redis) struct Position {
     pub(super) millis: u64,
@@ -50,8 +50,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Parses a message of the channel: entries, each with the position of its predecessor and the node and number to
-    /// acknowledge it to. None in place of an entry that is unreadable.
+    /// Parses a message of the channel, which consists of entries. Each is returned with the position of its predecessor and the sender
+    /// field, which names the node and the number to acknowledge. `None` stands for an unreadable entry.
     pub(super) fn parse_message(message: &str) -> impl Iterator<Item = Option<(Self, Position, &str)>> {
         let mut lines = message.split('\n').peekable();
         std::iter::from_fn(move || {
@@ -66,10 +66,11 @@ impl Entry {
         })
     }
 
-    /// Parses an entry of a stream. Of one that is unreadable, such as a newer release's, returns the position.
+    /// Parses an entry of a stream. The inner error is the position of an entry that this release can't read, such as one of a newer
+    /// release.
     ///
     /// # Errors
-    /// When the id is malformed.
+    /// [`RedisError::Unexpected`] if the id is malformed.
     pub(super) fn parse_stream(
         id: &str,
         fields: &HashMap<String, String>,
@@ -83,7 +84,7 @@ impl Entry {
         Ok(parse().map(|revocation| Self { position, revocation }).ok_or(position))
     }
 
-    /// The bucket whose stream holds it.
+    /// The bucket whose stream holds the entry.
     pub(super) fn bucket(&self) -> usize {
         match self.revocation.target {
             RevocationTarget::Session { account, .. }
@@ -110,9 +111,9 @@ pub(in crate::store::redis) fn session_ended(
 
 /// The text of a reason in an event, and the zeros before the event's time (`event_of` in `lua/lib.lua`).
 ///
-/// An event with a reason that release 0.1 can't read would be a gap for all subscribers of a node of that release. Such a reason
-/// is `revoked` in the event, and as many zeros before the time as its position in [`Reason::AFTER_0_1`], which a parser of
-/// numbers ignores.
+/// A node of release 0.1 would treat an event with a reason that it can't read as a gap, for all its subscribers. Such a reason is
+/// therefore written as `revoked`. Zeros before the time encode it: one for the first reason of [`Reason::AFTER_0_1`], two for the
+/// second. A parser of numbers ignores them.
 fn reason_in_event(reason: Reason) -> (&'static str, &'static str) {
     match Reason::AFTER_0_1.into_iter().position(|later| later == reason) {
         None => (reason.as_str(), ""),
@@ -120,8 +121,8 @@ fn reason_in_event(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
-/// Parses a reason and the time of an event. An unknown reason, of a newer release, becomes [`Reason::Revoked`]: the sessions
-/// have ended all the same.
+/// Parses the reason and the time of an event, as [`reason_in_event`] writes them. An unknown reason, of a newer release, becomes
+/// [`Reason::Revoked`]: the sessions have ended all the same.
 fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
     let zeros = at.bytes().take_while(|byte| *byte == b'0').count();
     let later = zeros.checked_sub(1).and_then(|position| Reason::AFTER_0_1.get(position).copied());
@@ -132,14 +133,14 @@ fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
 /// The version of claims that an event names in place of a session (`claims_uuid` in `lua/set_claims.lua`).
 ///
 /// Releases before 0.2 know no such event. They parse it as the end of a session that never existed: they acknowledge it, and
-/// pass it to their subscribers, to no effect. An event that they could not parse would be a gap for all their subscribers,
-/// which would refuse or introspect good tokens until they have read a snapshot.
+/// pass it to their subscribers, without effect. An event that they could not parse would be a gap for all their subscribers,
+/// which would refuse or introspect valid tokens until they have read a snapshot.
 fn claims_version(session: &str) -> Option<ClaimsVersion> {
     let hex = session.strip_prefix("00000000-0000-0000-0000-").filter(|hex| hex.len() == 12)?;
     u32::from_str_radix(hex, 16).ok().map(ClaimsVersion)
 }
 
-/// Parses the lines of an event.
+/// Parses the four lines of an event: account, session (or what stands for it), reason and time.
 fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
     let [Some(account), Some(session), Some(reason), Some(at)] = event else { return None };
     let (mut reason, at) = reason_and_time(reason, at)?;
@@ -170,6 +171,7 @@ mod tests {
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
+    /// Parses an event with this text in place of the session.
     fn target(session: &str) -> Option<RevocationTarget> {
         let message = format!("7-1\n\n{ACCOUNT}\n{session}\nlogout\n1800000000123\nnode 7");
         let [received] = Entry::parse_message(&message).collect::<Vec<_>>().try_into().ok()?;
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn session_event_is_parsed_as_written() {
+    fn written_event_of_a_session_is_parsed_unchanged() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = Timestamp::from_millis(1_800_000_000_123);
         let text = session_ended(account, session, Reason::Logout, at);
@@ -239,12 +241,12 @@ mod tests {
     }
 
     #[test]
-    fn scripts_write_reasons_as_this_module_does() {
+    fn lib_lua_writes_later_reasons_as_reason_in_event_does() {
         let lua = include_str!("../lua/lib.lua");
         for later in Reason::AFTER_0_1 {
             let (text, zeros) = reason_in_event(later);
             let line = format!("reason == '{}' then reason, at = '{text}', '{zeros}' .. at", later.as_str());
-            assert!(lua.contains(&line), "{line}");
+            assert!(lua.contains(&line), "lib.lua lacks: {line}");
         }
     }
 

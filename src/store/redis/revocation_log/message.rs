@@ -2,16 +2,16 @@
 //!
 //! On the shared channel `CHANNEL`, to every node:
 //!
-//! - `here NODE MILLIS`: heartbeat. The node may use its cache for this many milliseconds; 0: it doesn't use it.
-//! - `confirm NODE NUMBER BUCKET POSITION`: acknowledge the number once the bucket has reached the position.
+//! - `here NODE MILLIS`: heartbeat. The node may use its cache for this many milliseconds; 0: the node doesn't use its cache.
+//! - `confirm NODE NUMBER BUCKET POSITION`: a request to acknowledge the number to the node once the bucket has reached the position.
 //!
 //! On `CHANNEL:NODE`, to one node:
 //!
 //! - `NODE NUMBER…`: another node has applied the revocations with these numbers.
-//! - `ping MICROS`: from the node to itself, with the time at which it was sent.
+//! - `ping MICROS`: a ping of the node to itself, with the time from the node's start until it sent the ping.
 //!
-//! A release that doesn't know a message of the shared channel synchronizes at once and doesn't acknowledge; the sender
-//! then waits for its lease to lapse.
+//! A node of a release that doesn't know a message of the shared channel synchronizes at once and doesn't acknowledge. The sender
+//! then waits for the lease of that node to lapse.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use super::{
     event_entry::Position,
 };
 
-/// The longest lease that a peer is granted: more than `cache.max_staleness` may be.
+/// The maximum lease that a peer is granted. It exceeds the largest allowed `cache.max_staleness`.
 const MAX_LEASE: Duration = Duration::from_mins(1);
 
 /// A message on the shared channel that is not a revocation.
@@ -31,7 +31,7 @@ pub(super) enum Broadcast {
 }
 
 impl Broadcast {
-    /// None for anything else, revocations included.
+    /// Parses a message. Returns `None` for any other message, such as a revocation.
     pub(super) fn parse(message: &str) -> Option<Self> {
         if let Some(heartbeat) = message.strip_prefix("here ") {
             let (node, lease) = heartbeat.split_once(' ')?;
@@ -49,7 +49,7 @@ impl Broadcast {
     }
 }
 
-/// A heartbeat of `node`.
+/// The message of a heartbeat of `node`.
 pub(super) fn heartbeat(node: &str, lease: Duration) -> String {
     format!("here {node} {}", lease.as_millis())
 }
@@ -67,16 +67,14 @@ pub(super) fn own_channel(channel: &str, node: &str) -> String {
 /// A message on a node's own channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Direct {
-    Acks {
-        node: NodeName,
-        numbers: Vec<u64>,
-    },
+    /// `node` has applied the revocations with these numbers.
+    Acks { node: NodeName, numbers: Vec<u64> },
     /// The time from the start of this node until it sent the ping.
     Ping(Duration),
 }
 
 impl Direct {
-    /// Parses a message; `None` if it is neither kind.
+    /// Parses a message. Returns `None` for any other message.
     pub(super) fn parse(message: &str) -> Option<Self> {
         let (node, rest) = message.split_once(' ')?;
         if node == "ping" {
@@ -87,7 +85,7 @@ impl Direct {
     }
 }
 
-/// A ping with the time since the start of this node.
+/// The message of a ping, sent this long after the start of the node.
 pub(super) fn ping(after_start: Duration) -> String {
     format!("ping {}", after_start.as_micros())
 }
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_parsed_as_written() {
+    fn written_messages_are_parsed_unchanged() {
         let lease = Duration::from_millis(1500);
         let written = heartbeat("one", lease);
         assert_eq!(written, "here one 1500");

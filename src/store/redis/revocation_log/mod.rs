@@ -1,9 +1,9 @@
-//! Revocation log: propagates the end of sessions to every node, whose session caches and feeds depend on it.
+//! The revocation log: propagates the end of sessions to every node. The session cache and the feed of each node depend on it.
 //!
 //! Each revocation is appended to the stream of its bucket and published, in one script (`lua/lib.lua`). A node receives it
-//! on the channel (`subscriber.rs`) and checks several times per lease that it has missed none (`synchronizer.rs`). Both
-//! apply it to the session cache (`session_cache.rs`), once and in order. The node that ended the session answers when no
-//! other node can call it active any more (`ack_tracker.rs`).
+//! on the channel (`subscriber.rs`), and checks several times per lease that it has missed none (`synchronizer.rs`). Both
+//! apply it to the session cache (`session_cache.rs`), once and in order. The node that ended the session answers its client
+//! when no other node can call the session active any more (`ack_tracker.rs`).
 //!
 //! `ack_state.rs` and `cursor.rs` hold the protocol's state machines, which the model in `model/` checks. docs/architecture.md has the
 //! messages, states and timers in tables.
@@ -51,7 +51,7 @@ use crate::{
     },
 };
 
-/// Replaces `cache.max_staleness` for the feed of a node that caches no sessions.
+/// The staleness from which a node that caches no sessions (`cache.max_staleness = "0s"`) derives the durations of its feed.
 const STALENESS_WITHOUT_CACHE: Duration = Duration::from_secs(1);
 
 /// Replicates the revocations of all nodes, and owns the session cache that depends on them.
@@ -76,16 +76,16 @@ impl RevocationLog {
     }
 
     /// Starts to replicate the revocation log in the background, until `RevocationLog::close`. From then on
-    /// `SessionStore::liveness` caches sessions if `cache.max_staleness` allows it. Does nothing the second time.
+    /// `SessionStore::liveness` caches sessions if `cache.max_staleness` is not zero. A second call does nothing.
     pub fn start_replication(&self) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if !tasks.is_empty() {
             return;
         }
         let connection = &self.connection;
-        let caches = !self.max_staleness.is_zero();
-        let timing = Timing::new(if caches { self.max_staleness } else { STALENESS_WITHOUT_CACHE });
-        if caches {
+        let caches_sessions = !self.max_staleness.is_zero();
+        let timing = Timing::new(if caches_sessions { self.max_staleness } else { STALENESS_WITHOUT_CACHE });
+        if caches_sessions {
             self.acks.configure(timing);
         }
         let wake = Arc::new(Notify::new());
@@ -100,11 +100,11 @@ impl RevocationLog {
             connection: Arc::clone(connection),
             pool: connection.pool.clone(),
             keys: connection.keys.clone(),
-            positions: (0..BUCKETS).map(|bucket| connection.keys.position_of_bucket(bucket)).collect(),
+            position_keys: (0..BUCKETS).map(|bucket| connection.keys.position_of_bucket(bucket)).collect(),
             cache: Arc::clone(&self.session_cache),
             acks: Arc::clone(&self.acks),
             channel: connection.channel.clone(),
-            caches,
+            caches_sessions,
             wake,
             timing,
             event_retention: connection.event_retention,
@@ -173,7 +173,7 @@ impl RevocationLog {
     }
 
     /// Waits until no other node can call a session active that had ended by `position` of its account's bucket. For events
-    /// that don't name the waiting node: `pending` must have been opened before.
+    /// that don't name the waiting node, so that it must request the acknowledgements itself.
     pub(super) async fn confirm_position(&self, pending: PendingAck<'_>, account: AccountId, position: Position) {
         if let Some(request) = pending.request(key::bucket(account), position) {
             ack_tracker::publish(self.connection.client(), &self.connection.channel, request).await;
@@ -181,8 +181,8 @@ impl RevocationLog {
         pending.confirmed().await;
     }
 
-    /// The revocations of bucket `0..`[`BUCKETS`] since a time by Redis' clock, oldest first, and whether they are
-    /// complete: entries that this release can't read are left out.
+    /// The revocations of a bucket, a number below [`BUCKETS`], since a time by Redis' clock, oldest first. The boolean says whether
+    /// they are complete: entries that this release can't read are omitted.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -1,9 +1,9 @@
 //! Cache of live sessions, and the lease during which its content is valid.
 //!
 //! A cached session is used only while the node is *synchronized*: it has compared, within the last moments, the position
-//! of every bucket with Redis and has applied what was missing (`synchronizer.rs`). The lease ends by itself, so that a
-//! connection that dies silently, a Redis that hangs and a process that was stopped all end it. While other nodes don't
-//! wait for this one (`ack_state.rs`), the node is synchronized but asks Redis about every session.
+//! of every bucket with Redis and has applied the missing entries (`synchronizer.rs`). Nothing needs to end the lease: it lapses
+//! also when a connection dies silently, when Redis hangs, and when the process was stopped. While other nodes don't wait for
+//! this one (`ack_state.rs`), the node is synchronized but looks up every session in Redis.
 
 use std::{
     sync::{
@@ -31,7 +31,7 @@ use crate::{
     store::redis::key::{self, BUCKETS},
 };
 
-/// Number of messages buffered for the slowest subscriber of the feed; a slower one gets `Lagged`.
+/// The number of messages that are buffered for the subscribers of the feed. A subscriber that is further behind gets `Lagged`.
 const FEED_BUFFER: usize = 4096;
 
 /// The session cache of a node (see the module's documentation).
@@ -52,18 +52,18 @@ struct Bucket {
 /// The outcome of the last synchronizations.
 #[derive(Clone, Copy, Default)]
 struct Lease {
-    /// The end of the period in which the node counts as synchronized, and the time by Redis' clock up to which all entries
-    /// have been applied.
+    /// The end of the period in which the node counts as synchronized, and the watermark: the time by Redis' clock up to which all
+    /// entries have been applied.
     synced: Option<(Instant, Timestamp)>,
     /// When the last successful synchronization began.
     last_sync: Option<Instant>,
 }
 
-/// A moment or none, read without a lock.
+/// A moment, or none, that is read without a lock.
 struct AtomicInstant {
-    /// The zero of `nanos`.
+    /// The moment from which `nanos` counts.
     origin: Instant,
-    /// Nanoseconds after that; 0 for none.
+    /// Nanoseconds after `origin`; 0 for no moment.
     nanos: AtomicU64,
 }
 
@@ -77,6 +77,7 @@ impl AtomicInstant {
         self.nanos.store(nanos, Ordering::SeqCst);
     }
 
+    /// Whether the moment lies in the future.
     fn is_ahead(&self) -> bool {
         self.nanos_of(Instant::now()) < self.nanos.load(Ordering::SeqCst)
     }
@@ -99,8 +100,8 @@ impl SessionCache {
         }
     }
 
-    /// A live session, if it is cached and the cache is valid. One that looks expired is not returned: another node may
-    /// have extended it.
+    /// Returns a live session, if it is cached and the cache is valid. Does not return a session that has expired according to the cache:
+    /// another node may have extended it.
     pub(in crate::store::redis) fn get(
         &self,
         account: AccountId,
@@ -133,12 +134,12 @@ impl SessionCache {
         (owner == account && now < liveness.idle_ends_at.min(liveness.ends_at)).then_some(liveness)
     }
 
-    /// The token to pass to [`SessionCache::insert`], taken before Redis is read; none while the cache is not valid.
+    /// The version to pass to [`SessionCache::insert`], taken before Redis is read. None while the cache is not valid.
     pub(in crate::store::redis) fn version(&self, account: AccountId) -> Option<u64> {
         self.is_valid().then(|| self.bucket(key::bucket(account)).cursor.version())
     }
 
-    /// Caches a live session, unless one of its bucket may have ended since `version`.
+    /// Caches a live session, unless a session of its bucket may have ended since `version` was taken.
     pub(in crate::store::redis) fn insert(
         &self,
         account: AccountId,
@@ -152,14 +153,14 @@ impl SessionCache {
         }
     }
 
-    /// Removes a session that has ended, or may have.
+    /// Removes a session that has ended, or may have ended.
     pub(in crate::store::redis) fn remove_session(&self, account: AccountId, session: SessionId) {
         let mut bucket = self.bucket(key::bucket(account));
         bucket.cursor.invalidate();
         bucket.sessions.remove(&session);
     }
 
-    /// Removes the sessions of an account, except perhaps one, after they have ended, or may have.
+    /// Removes the sessions of an account, except `except` if given: they have ended, or may have ended.
     pub(in crate::store::redis) fn remove_account(&self, account: AccountId, except: Option<SessionId>) {
         let mut bucket = self.bucket(key::bucket(account));
         bucket.cursor.invalidate();
@@ -182,7 +183,7 @@ impl SessionCache {
         self.valid_until.is_ahead()
     }
 
-    /// Lookups that the cache has answered, and those that it hasn't.
+    /// The numbers of lookups that the cache has answered, and that it has not.
     pub(super) fn hits_and_misses(&self) -> (u64, u64) {
         (self.metrics.hits.get(), self.metrics.misses.get())
     }
@@ -202,8 +203,8 @@ impl SessionCache {
         self.bucket(bucket).cursor.is_behind(redis_position)
     }
 
-    /// Applies an entry whose predecessor is `previous`; none if nothing is missing before it. After a gap the entry takes
-    /// effect at once, and reaches the feed when those before it have.
+    /// Applies an entry whose predecessor is `previous`; `None` if the caller knows that nothing is missing before it. After a gap the
+    /// entry takes effect at once. It reaches the feed only after the entries before it.
     pub(super) fn apply(&self, entry: Entry, previous: Option<Position>) -> Applied {
         let mut bucket = self.bucket(entry.bucket());
         let applied = bucket.cursor.apply(entry.position, previous);
@@ -218,14 +219,14 @@ impl SessionCache {
             RevocationTarget::Key { .. } => {}
         }
         if applied == Applied::New {
-            // Sent while the bucket is locked, so that all subscribers see the same order. Having none is no error.
+            // Sent while the bucket is locked, so that all subscribers receive the same order. Fails without subscribers, which is no error.
             let _ = self.feed.send(FeedMessage::Revoked(Arc::new(entry.revocation)));
         }
         applied
     }
 
-    /// Skips an entry that this release can't read. It may have ended any session of its bucket: all are removed, and the
-    /// feed reports a loss.
+    /// Skips an entry that this release can't read. The entry may have ended any session of its bucket, so all of them are removed from
+    /// the cache, and the feed reports a loss.
     pub(super) fn skip_unreadable(&self, bucket: usize, position: Position) {
         let mut bucket = self.bucket(bucket);
         if bucket.cursor.apply(position, None) != Applied::Duplicate {
@@ -239,8 +240,8 @@ impl SessionCache {
         self.lease().last_sync.map(|began| began.elapsed())
     }
 
-    /// Extends the lease after a synchronization that began at `began`: by Redis' clock everything up to `watermark` has
-    /// been applied. The cached sessions may be used for as long only if `use_cache`; otherwise their validity stays.
+    /// Extends the lease until `until`, after a synchronization that began at `began` and applied all entries up to `watermark` by Redis'
+    /// clock. With `use_cache`, cached sessions may be used until then; without, the end of their use stays.
     pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
         let mut lease = self.lease();
         *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };

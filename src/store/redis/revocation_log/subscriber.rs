@@ -19,7 +19,7 @@ use super::{
     session_cache::SessionCache,
 };
 
-/// Pause before another attempt after Redis has denied the subscription.
+/// The pause before another attempt to subscribe after Redis has denied one.
 const DENIED_RETRY: Duration = Duration::from_secs(5);
 
 /// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
@@ -35,12 +35,12 @@ pub(super) struct Subscriber {
 impl Subscriber {
     pub(super) async fn run(self) {
         let client = &self.connection.subscriber;
-        let mut connected = client.reconnect_rx();
+        let mut reconnections = client.reconnect_rx();
         let mut messages = client.message_rx();
         let _connection = AbortOnDropHandle::new(keep_connected(client.clone()));
         loop {
             tokio::select! {
-                server = connected.recv() => match server {
+                reconnected = reconnections.recv() => match reconnected {
                     Ok(_) | Err(RecvError::Lagged(_)) => self.subscribe().await,
                     Err(RecvError::Closed) => return,
                 },
@@ -70,7 +70,7 @@ impl Subscriber {
         self.acks.on_channel_lost();
         let own = self.acks.own_channel(&self.channel);
         if let Err(error) = self.connection.subscribe(own, slice::from_ref(&self.channel)).await {
-            tracing::warn!(%error, "subscribing to the revocation channel failed: this node polls and does not cache sessions");
+            tracing::warn!(%error, "subscribing to the revocation channel failed: this node polls Redis for revocations and does not cache sessions");
         }
         self.wake.notify_one();
     }
@@ -95,7 +95,7 @@ impl Subscriber {
                     wake |= self.cache.apply(entry, Some(previous)) == Applied::Gap;
                     self.acks.queue_ack(from);
                 }
-                // A message of a newer release or another program: the synchronizer reads the streams.
+                // A newer release or another program sent the message: the synchronizer reads the streams.
                 None => wake = true,
             }
         }

@@ -28,13 +28,13 @@ use crate::{
     },
 };
 
-/// Entries read from a stream at a time.
-const PAGE: u64 = 1000;
-/// Delay before entries are read from the streams, so that messages in flight on the channel can arrive.
-const IN_FLIGHT: Duration = Duration::from_millis(10);
+/// The number of entries that are read from a stream at a time.
+const PAGE_SIZE: u64 = 1000;
+/// The delay before entries are read from the streams, so that messages that are on their way on the channel can arrive.
+const CHANNEL_DELAY: Duration = Duration::from_millis(10);
 /// The minimum pause between two synchronizations.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
-/// How late Redis may be in expiring a key.
+/// How much earlier than calculated a key may have expired, because clocks and TTLs are not exact.
 const EXPIRY_SLACK: Duration = Duration::from_secs(1);
 
 /// Synchronizes until it is aborted.
@@ -43,19 +43,20 @@ pub(super) struct Synchronizer {
     pub(super) pool: Pool,
     pub(super) keys: Keys,
     /// The keys of all buckets' positions.
-    pub(super) positions: Vec<String>,
+    pub(super) position_keys: Vec<String>,
     pub(super) cache: Arc<SessionCache>,
     pub(super) acks: Arc<AckTracker>,
     pub(super) channel: String,
     /// Whether this node caches sessions.
-    pub(super) caches: bool,
-    /// Requests a synchronization at once.
+    pub(super) caches_sessions: bool,
+    /// Notified when a synchronization is due at once.
     pub(super) wake: Arc<Notify>,
     pub(super) timing: Timing,
     pub(super) event_retention: Duration,
 }
 
 impl Synchronizer {
+    /// Synchronizes in intervals, and at once when woken.
     pub(super) async fn run(self) {
         let mut synced = false;
         loop {
@@ -63,7 +64,7 @@ impl Synchronizer {
             let error = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("timed out".to_owned()),
+                Err(_) => Some("no answer of Redis in time".to_owned()),
             };
             match error {
                 None if !synced => {
@@ -84,11 +85,11 @@ impl Synchronizer {
         }
     }
 
-    /// The pause before the next synchronization: the usual interval, or the rest of the probation if that is shorter.
+    /// The pause before the next synchronization: the usual interval, or the rest of the probation if the rest is shorter.
     fn pause(&self) -> Duration {
-        let probation = self.acks.cache_usable_from().map(|from| from.saturating_duration_since(Instant::now()));
-        let probation = probation.filter(|left| !left.is_zero());
-        probation.map_or(self.timing.sync_interval(), |left| left.min(self.timing.sync_interval()))
+        let rest = self.acks.cache_usable_from().map(|from| from.saturating_duration_since(Instant::now()));
+        let rest = rest.filter(|rest| !rest.is_zero());
+        rest.map_or(self.timing.sync_interval(), |rest| rest.min(self.timing.sync_interval()))
     }
 
     /// Synchronizes once. On success, every entry that was in Redis at the start has been applied.
@@ -107,11 +108,11 @@ impl Synchronizer {
         }
         let mut behind = self.buckets_behind(&redis_positions);
         if !behind.is_empty() {
-            tokio::time::sleep(IN_FLIGHT).await;
+            tokio::time::sleep(CHANNEL_DELAY).await;
             behind = self.buckets_behind(&redis_positions);
         }
         for bucket in behind {
-            lost |= !self.fill(client, bucket).await?;
+            lost |= !self.apply_missing(client, bucket).await?;
         }
         if lost {
             tracing::warn!("Redis has lost revocations: the session cache is cleared, feed subscribers start over");
@@ -119,16 +120,16 @@ impl Synchronizer {
             self.cache.report_loss();
         }
         self.acks.send_confirmations(|bucket| self.cache.position(bucket));
-        let use_cache = self.caches && self.announce(client).await;
+        let use_cache = self.caches_sessions && self.announce(client).await;
         self.cache.extend_lease(began, began + self.timing.cache_validity(), watermark, use_cache);
         Ok(())
     }
 
-    /// Announces this node's lease. Returns whether the node may use its cache, because all peers wait for it.
+    /// Sends a heartbeat with this node's lease, and a ping. Returns whether the node may use its cache, because all peers wait for it.
     async fn announce(&self, client: &Client) -> bool {
         let lease = if self.acks.channel_is_healthy() { self.timing.announced_lease() } else { Duration::ZERO };
         if lease.is_zero() {
-            // Must precede the announcement, after which peers no longer wait for this node.
+            // Must precede the heartbeat, after which peers no longer wait for this node.
             self.cache.invalidate();
         }
         let sent = Instant::now();
@@ -140,7 +141,7 @@ impl Synchronizer {
         published && self.acks.cache_usable_from().is_some_and(|from| from <= Instant::now())
     }
 
-    /// Whether a bucket is empty because its entries have expired.
+    /// Whether a bucket is empty because its entries have expired. `before` is the id of the last entry that was applied.
     fn has_expired(&self, before: Position, redis_position: Position, now: Timestamp) -> bool {
         let appended = Timestamp::from_millis(i64::try_from(before.millis).unwrap_or(i64::MAX));
         redis_position.is_none() && now + EXPIRY_SLACK >= appended + self.event_retention
@@ -153,7 +154,7 @@ impl Synchronizer {
 
     /// The positions of all buckets in Redis.
     async fn positions(&self, client: &Client) -> Result<Vec<Position>, RedisError> {
-        let keys = self.positions.clone();
+        let keys = self.position_keys.clone();
         let texts: Vec<Option<String>> = if client.is_clustered() {
             // Each key is in a slot of its own.
             try_join_all(keys.into_iter().map(|key| client.get(key))).await?
@@ -167,17 +168,19 @@ impl Synchronizer {
         texts.into_iter().map(parse).collect()
     }
 
-    /// Applies the missing entries of a bucket. Returns false if the stream lacked some of them.
-    async fn fill(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
+    /// Applies the missing entries of a bucket. Returns false if the stream lacks some of them.
+    async fn apply_missing(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
         let Some(before) = self.cache.position(bucket) else { return Ok(false) };
+        // Complete if the stream still has the entry that was applied last, or if none was.
         let mut complete = before.is_none();
         let mut from = before.to_string();
         loop {
             let entries = read(client, self.keys.events_of_bucket(bucket), &from).await?;
-            let full = entries.len() as u64 >= PAGE;
+            let is_full_page = entries.len() as u64 >= PAGE_SIZE;
             for entry in entries {
                 let position = entry.as_ref().map_or_else(|position| *position, |entry| entry.position);
                 complete |= position == before;
+                // The parenthesis excludes the position itself.
                 from = format!("({position}");
                 match entry {
                     Ok(entry) => {
@@ -188,27 +191,27 @@ impl Synchronizer {
                         tracing::warn!(
                             %position,
                             bucket,
-                            "unreadable revocation skipped, perhaps a newer release's: the cached sessions of its bucket are removed"
+                            "unreadable revocation skipped, perhaps of a newer release: the cached sessions of its bucket are removed"
                         );
                         self.cache.skip_unreadable(bucket, position);
                     }
                 }
             }
-            if !full {
+            if !is_full_page {
                 return Ok(complete);
             }
         }
     }
 }
 
-/// At most [`PAGE`] entries of a stream from a position on. An unreadable entry is an error with its position.
+/// Reads at most [`PAGE_SIZE`] entries of a stream from a position on. The inner error is the position of an unreadable entry.
 async fn read(client: &Client, stream: String, from: &str) -> Result<Vec<Result<Entry, Position>>, RedisError> {
     let entries: Vec<(String, HashMap<String, String>)> =
-        client.xrange_values(stream, from.to_owned(), "+", Some(PAGE)).await?;
+        client.xrange_values(stream, from.to_owned(), "+", Some(PAGE_SIZE)).await?;
     entries.iter().map(|(id, fields)| Entry::parse_stream(id, fields)).collect()
 }
 
-/// All entries of a stream since a time by Redis' clock. An unreadable entry is an error with its position.
+/// Reads all entries of a stream since a time by Redis' clock. The inner error is the position of an unreadable entry.
 pub(super) async fn read_since(
     client: &Client,
     stream: String,
@@ -218,12 +221,12 @@ pub(super) async fn read_since(
     let mut all = Vec::new();
     loop {
         let entries = read(client, stream.clone(), &from).await?;
-        let full = entries.len() as u64 >= PAGE;
+        let is_full_page = entries.len() as u64 >= PAGE_SIZE;
         if let Some(last) = entries.last() {
             from = format!("({}", last.as_ref().map_or_else(|position| *position, |entry| entry.position));
         }
         all.extend(entries);
-        if !full {
+        if !is_full_page {
             return Ok(all);
         }
     }

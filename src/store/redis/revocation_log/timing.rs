@@ -21,7 +21,7 @@ impl Timing {
         self.max_staleness
     }
 
-    /// How long after the start of a synchronization its result is used, 0.9 S.
+    /// How long the cache may be used after the start of a synchronization, 0.9 S.
     pub(super) fn cache_validity(self) -> Duration {
         self.max_staleness / 10 * 9
     }
@@ -38,8 +38,8 @@ impl Timing {
         self.max_staleness / 10 * 5
     }
 
-    /// The longest pause between two heartbeats that doesn't restart the probation, 0.5 S: the lease announced by the
-    /// first outlasts the time that the second may take to arrive.
+    /// The longest pause between two heartbeats that doesn't restart the probation, 0.5 S. The lease that the first announces outlasts
+    /// the pause and the time that the second may take to arrive.
     pub(super) fn max_heartbeat_gap(self) -> Duration {
         self.max_staleness / 10 * 5
     }

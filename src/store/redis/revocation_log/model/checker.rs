@@ -11,10 +11,11 @@ pub(super) trait Model {
     type State: Clone + Hash;
     type Action: Copy + Debug;
 
+    /// The state from which all others are reached.
     fn initial(&self) -> Self::State;
     /// Collects the actions that are possible in a state.
     fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>);
-    /// Carries out one of them.
+    /// Carries out an action.
     fn step(&self, state: &mut Self::State, action: Self::Action);
     /// Whether the state satisfies the invariants.
     fn holds(&self, state: &Self::State) -> bool;
@@ -22,7 +23,7 @@ pub(super) trait Model {
 
 /// The result of a check.
 pub(super) struct Report<A> {
-    /// Different states that were visited.
+    /// The number of visited states: different ones in a search, all steps in random walks.
     pub(super) states: usize,
     /// The actions that lead to a violation of an invariant; with breadth-first search, as few as possible.
     pub(super) violation: Option<Vec<A>>,
@@ -43,13 +44,13 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
         for &action in &actions {
             let mut next = state.clone();
             model.step(&mut next, action);
-            let print = fingerprint(&next);
-            if parents.contains_key(&print) {
+            let child = fingerprint(&next);
+            if parents.contains_key(&child) {
                 continue;
             }
-            parents.insert(print, Some((parent, action)));
+            parents.insert(child, Some((parent, action)));
             if !model.holds(&next) {
-                return Report { states: parents.len(), violation: Some(path(&parents, print)), complete: false };
+                return Report { states: parents.len(), violation: Some(path(&parents, child)), complete: false };
             }
             if parents.len() >= limit {
                 return Report { states: parents.len(), violation: None, complete: false };
@@ -60,9 +61,9 @@ pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     Report { states: parents.len(), violation: None, complete: true }
 }
 
-/// Walks at random, `walks` times at most `steps` steps from the initial state; the same walks for the same seed.
+/// Walks at random from the initial state, `walks` times and at most `steps` steps each. The same seed gives the same walks.
 pub(super) fn walk<M: Model>(model: &M, seed: u64, walks: usize, steps: usize) -> Report<M::Action> {
-    let mut random = SplitMix(seed);
+    let mut random = SplitMix64(seed);
     let (mut states, mut actions, mut taken) = (0, Vec::new(), Vec::new());
     for _ in 0..walks {
         let mut state = model.initial();
@@ -88,6 +89,7 @@ fn fingerprint(state: &impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// The actions that lead from the initial state to the state with this fingerprint.
 fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut state: u64) -> Vec<A> {
     let mut actions = Vec::new();
     while let Some(Some((parent, action))) = parents.get(&state) {
@@ -98,10 +100,10 @@ fn path<A: Copy>(parents: &HashMap<u64, Option<(u64, A)>>, mut state: u64) -> Ve
     actions
 }
 
-/// A generator of random numbers (Steele, Lea and Flood, 2014).
-struct SplitMix(u64);
+/// The generator of random numbers SplitMix64 (Steele, Lea and Flood, 2014).
+struct SplitMix64(u64);
 
-impl SplitMix {
+impl SplitMix64 {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -17,7 +17,9 @@ use self::{
     system::Action,
 };
 
+/// A request to sign out on node 0.
 const LOGOUT: Request = Request { node: 0, asks_in_event: true };
+/// A refresh on node 0 with a superseded token, which ends the session.
 const REUSE: Request = Request { node: 0, asks_in_event: false };
 
 const NOTHING: Allow =
@@ -32,8 +34,9 @@ const EVERYTHING: Allow =
 /// A node that ends the session, and one that caches it.
 const TWO: [Start; 2] = [WarmOrigin, Caching];
 
+/// A scenario with at most `ticks` ticks and `faults` faults, and all rules of the protocol.
 fn scenario(nodes: &[Start], requests: &[Request], ticks: u8, faults: u8, allow: Allow) -> Scenario {
-    Scenario { nodes: nodes.to_vec(), requests: requests.to_vec(), ticks, faults, allow, broken: None }
+    Scenario { nodes: nodes.to_vec(), requests: requests.to_vec(), ticks, faults, allow, switched_off: None }
 }
 
 #[test]
@@ -48,7 +51,7 @@ fn i3_holds_in_every_state_of_two_nodes() {
     ] {
         let report = search(&scenario, 100_000);
         assert_eq!(report.violation.map(|actions| format!("{actions:?}")), None, "{scenario:?}");
-        assert!(report.complete, "{} states: {scenario:?}", report.states);
+        assert!(report.complete, "only {} states were visited: {scenario:?}", report.states);
     }
 }
 
@@ -98,15 +101,15 @@ fn violation_is_found_with_each_rule_switched_off() {
             Rule::LookupsOlderThanAnEndAreNotCached => scenario(&[WarmOrigin, Warm], &[LOGOUT], 2, 0, LOOKUPS),
             Rule::PausesRestartTheProbation => scenario(&TWO, &[LOGOUT], 7, 1, SYNC),
             Rule::LostChannelsAreNoted => scenario(&TWO, &[LOGOUT], 6, 1, NOTHING),
-            // too rare on random walks: see below
+            // Violations are too rare on random walks: tests of their own follow.
             Rule::OnlyPublishedHeartbeatsExtend | Rule::LeasesHaveAMargin => continue,
         };
-        let scenario = Scenario { broken: Some(rule), ..scenario };
-        assert!(walk(&scenario, 1, 20_000, 60).violation.is_some(), "{rule:?}");
+        let scenario = Scenario { switched_off: Some(rule), ..scenario };
+        assert!(walk(&scenario, 1, 20_000, 60).violation.is_some(), "no violation without {rule:?}");
     }
 }
 
-/// Carries out some actions. Returns whether the last one was possible, and whether I3 holds.
+/// Carries out actions, without those that are not possible. Returns whether the last one was possible, and whether I3 holds.
 fn play(scenario: &Scenario, actions: &[Action]) -> (bool, bool) {
     let mut state = scenario.initial();
     let mut possible = false;
@@ -129,13 +132,13 @@ fn heartbeat_that_was_not_published_extends_no_cache() {
     };
     let failing = [Tick, Tick, SyncAsk(1), SyncApply(1), SyncPublishFails(1), SyncExtend(1)];
     let ending = [RequestSend(0), RequestRun(0), RequestReceive(0)];
-    // The origin's view is up to date: it has the lease of the heartbeat before.
+    // The origin has received everything, and knows the lease of the heartbeat before the failed one.
     let answering = [Tick, SyncAsk(0), Deliver(0), Deliver(0), Tick, Tick, RequestAnswer(0)];
     let actions = [&failing[..], &ending, &answering].concat();
-    let right = scenario(&TWO, &[LOGOUT], 6, 1, SYNC);
-    assert_eq!(play(&right, &actions), (true, true));
-    let broken = Scenario { broken: Some(Rule::OnlyPublishedHeartbeatsExtend), ..right };
-    assert_eq!(play(&broken, &actions), (true, false));
+    let intact = scenario(&TWO, &[LOGOUT], 6, 1, SYNC);
+    assert_eq!(play(&intact, &actions), (true, true));
+    let without_rule = Scenario { switched_off: Some(Rule::OnlyPublishedHeartbeatsExtend), ..intact };
+    assert_eq!(play(&without_rule, &actions), (true, false));
 }
 
 #[test]
@@ -143,8 +146,8 @@ fn lease_of_a_node_with_a_slow_clock_ends_in_time() {
     use Action::{RequestAnswer, RequestReceive, RequestRun, RequestSend, SlowTick, SyncAsk, Tick};
     let ending = [SyncAsk(1), RequestSend(0), RequestRun(0), RequestReceive(0)];
     let actions = [&ending[..], &[SlowTick(1), Tick, Tick, Tick, Tick, RequestAnswer(0)]].concat();
-    let right = scenario(&TWO, &[LOGOUT], 6, 0, SKEW);
-    assert_eq!(play(&right, &actions), (true, true));
-    let broken = Scenario { broken: Some(Rule::LeasesHaveAMargin), ..right };
-    assert_eq!(play(&broken, &actions), (true, false));
+    let intact = scenario(&TWO, &[LOGOUT], 6, 0, SKEW);
+    assert_eq!(play(&intact, &actions), (true, true));
+    let without_rule = Scenario { switched_off: Some(Rule::LeasesHaveAMargin), ..intact };
+    assert_eq!(play(&without_rule, &actions), (true, false));
 }

@@ -9,7 +9,7 @@ use super::{
     system::{Action, LONG_AGO, Lookup, Message, NAMES, Node, Progress, START, Sync, System, TICK, timing},
 };
 
-/// A scenario: the initial nodes, the possible events, and the rule of the protocol that is switched off, if any.
+/// A scenario: the initial nodes, the possible events, and the rule that is switched off, if any.
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
     /// The initial state of each node.
@@ -22,7 +22,8 @@ pub(super) struct Scenario {
     pub(super) faults: u8,
     /// Further possible events.
     pub(super) allow: Allow,
-    pub(super) broken: Option<Rule>,
+    /// The rule of the protocol that is switched off.
+    pub(super) switched_off: Option<Rule>,
 }
 
 /// The possible events of a scenario. With fewer of them, the search visits a larger part of the states.
@@ -59,7 +60,8 @@ pub(super) enum Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Request {
     pub(super) node: usize,
-    /// Whether the event requests acknowledgements (a sign-out), or the node requests them afterwards (reuse, the session cap).
+    /// Whether the event itself requests acknowledgements (a sign-out). If not, the node requests them afterwards (reuse, the session
+    /// limit).
     pub(super) asks_in_event: bool,
 }
 
@@ -80,7 +82,7 @@ impl Model for Scenario {
             node.acks.on_ping(now, now);
             node.cursor.reconcile(None, Position::default());
             if node.uses_cache {
-                // heartbeats for as long as the probation takes
+                // The heartbeats of a whole probation.
                 for ago in [TICK * 5, TICK * 3, TICK, Duration::ZERO] {
                     node.acks.on_heartbeat_published(lease, now - ago, now - ago);
                 }
@@ -101,7 +103,7 @@ impl Model for Scenario {
             stream: Vec::new(),
             nodes: self.nodes.iter().enumerate().map(node).collect(),
             progress: vec![Progress::Ready; self.requests.len()],
-            names: self.nodes.len(),
+            next_name: self.nodes.len(),
         }
     }
 
@@ -140,7 +142,7 @@ impl Model for Scenario {
                     actions.push(Action::LookupAsk(index));
                 }
                 Lookup::Idle => {}
-                Lookup::SessionRead { .. } => actions.push(Action::LookupAnswer(index)),
+                Lookup::Sent { .. } => actions.push(Action::LookupAnswer(index)),
                 Lookup::Answered { .. } => actions.push(Action::LookupInsert(index)),
             }
             match &node.connection {
@@ -148,8 +150,9 @@ impl Model for Scenario {
                 Some(queue) => {
                     if let Some(first) = queue.front() {
                         actions.push(Action::Deliver(index));
-                        let is_counted_on = matches!(first, Message::Heartbeat { .. } | Message::Ping { .. });
-                        if may_fail && !is_counted_on {
+                        // The protocol relies on the order of the channel: what precedes a returned ping has arrived.
+                        let must_arrive = matches!(first, Message::Heartbeat { .. } | Message::Ping { .. });
+                        if may_fail && !must_arrive {
                             actions.push(Action::Lose(index));
                         }
                     }

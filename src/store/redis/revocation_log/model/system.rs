@@ -1,7 +1,6 @@
 //! The state of the modelled system: nodes, their connections, one Redis, one session and the requests that end it.
 //!
-//! Every transition of a node goes through [`AckState`], [`Cursor`] and [`Timing`]; what surrounds them here stands for
-//! `ack_tracker.rs`, `subscriber.rs`, `synchronizer.rs`, `session_cache.rs` and the scripts. Times are ticks of a fifth of
+//! Every transition of a node calls [`AckState`], [`Cursor`] and [`Timing`]. The code around them stands for `ack_tracker.rs`, `subscriber.rs`, `synchronizer.rs`, `session_cache.rs` and the scripts. Times are ticks of a fifth of
 //! `cache.max_staleness`. A node that takes no step for some ticks is paused, hung or cut off from Redis.
 
 use std::{
@@ -17,16 +16,20 @@ use super::super::{
     timing::Timing,
 };
 
+/// `cache.max_staleness` of all nodes.
 pub(super) const STALENESS: Duration = Duration::from_secs(1);
+/// The interval of synchronizations.
 pub(super) const TICK: Duration = Duration::from_millis(200);
 /// How far a node's clock falls behind once: a little less than a tenth of a lease.
 pub(super) const SKEW: Duration = Duration::from_millis(90);
-/// Messages on the way to a subscriber, at most; Redis closes the connection of one that is too slow.
+/// The maximum number of messages on their way to a subscriber. Redis closes the connection of a subscriber that is too slow.
 pub(super) const QUEUE: usize = 4;
 /// The age of nodes that have run long before the scenario starts.
 pub(super) const LONG_AGO: Duration = Duration::from_secs(3600);
 
+/// The time of tick 0.
 pub(super) static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() + 2 * LONG_AGO);
+/// The names of nodes, one for each start of a process.
 pub(super) static NAMES: LazyLock<Vec<NodeName>> =
     LazyLock::new(|| (0..64).map(|name: u8| name.to_string().into()).collect());
 
@@ -36,33 +39,43 @@ pub(super) fn timing() -> Timing {
 
 #[derive(Clone, Debug, Hash)]
 pub(super) struct System {
+    /// The number of ticks since the start.
     pub(super) tick: u8,
+    /// The number of faults that may still happen.
     pub(super) faults: u8,
     pub(super) session_is_live: bool,
-    /// The stream of the bucket: of each entry whether it ends the session.
+    /// The stream of the bucket: for each entry, whether it ends the session.
     pub(super) stream: Vec<bool>,
     pub(super) nodes: Vec<Node>,
+    /// The progress of each request of the scenario.
     pub(super) progress: Vec<Progress>,
-    pub(super) names: usize,
+    /// The index in [`NAMES`] of the next node that starts.
+    pub(super) next_name: usize,
 }
 
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Node {
     pub(super) name: NodeName,
     pub(super) is_up: bool,
+    /// Whether the node caches the session, or only ends it.
     pub(super) uses_cache: bool,
+    /// Whether the node's clock has fallen behind.
     pub(super) is_slow: bool,
     pub(super) acks: AckState,
     pub(super) cursor: Cursor,
+    /// Whether the node has cached the session.
     pub(super) is_cached: bool,
+    /// The end of the period in which the node may use its cache.
     pub(super) valid_until: Option<Instant>,
     pub(super) sync: Sync,
+    /// The tick of the last synchronization: a node synchronizes once a tick.
     pub(super) synced_in: Option<u8>,
     pub(super) lookup: Lookup,
     /// Messages that Redis has sent to the subscriber; none while the subscriber isn't connected.
     pub(super) connection: Option<VecDeque<Message>>,
 }
 
+/// The steps of a synchronization.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum Sync {
     Idle,
@@ -70,7 +83,7 @@ pub(super) enum Sync {
     PositionRead {
         began: Instant,
         before: Option<Position>,
-        there: Position,
+        redis_position: Position,
     },
     /// Missing entries have been applied, and the heartbeat is on its way to Redis.
     Applied {
@@ -78,7 +91,7 @@ pub(super) enum Sync {
         sent: Instant,
         lease: Duration,
     },
-    /// Redis has answered.
+    /// Redis has answered whether it published the heartbeat.
     Published {
         began: Instant,
         sent: Instant,
@@ -87,13 +100,15 @@ pub(super) enum Sync {
     },
 }
 
+/// The steps of a lookup of the session in Redis. `version` is that of the cursor before the lookup.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum Lookup {
     Idle,
-    SessionRead { version: u64 },
+    Sent { version: u64 },
     Answered { version: u64, live: bool },
 }
 
+/// A message on the channel.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Message {
     Heartbeat { node: NodeName, lease: Duration },
@@ -103,13 +118,14 @@ pub(super) enum Message {
     Ack { node: NodeName, number: u64 },
 }
 
+/// The progress of a request that ends the session. `number` is the number under which peers acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Progress {
     Ready,
     Sent {
         number: Option<u64>,
     },
-    /// Redis has run the script; with a position where the node has to ask for confirmation.
+    /// Redis has run the script. `confirm` is the position that peers must confirm, if the event did not request acknowledgements.
     Done {
         number: Option<u64>,
         ended: bool,
@@ -123,15 +139,18 @@ pub(super) enum Progress {
     Failed,
 }
 
+/// An action of the system. The numbers are the indexes of nodes, or of requests in the actions `Request…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     Tick,
     /// A tick during which a node's clock falls behind.
     SlowTick(usize),
+    /// Reads the position from Redis.
     SyncAsk(usize),
     SyncApply(usize),
     SyncPublish(usize),
     SyncPublishFails(usize),
+    /// Receives Redis' answer to the heartbeat, and extends the use of the cache.
     SyncExtend(usize),
     SyncFails(usize),
     LookupAsk(usize),
@@ -140,7 +159,9 @@ pub(super) enum Action {
     Deliver(usize),
     /// An event overtakes the message before it.
     DeliverEarly(usize),
+    /// The first message on its way to a subscriber is lost.
     Lose(usize),
+    /// The connection of a subscriber is cut.
     Cut(usize),
     Reconnect(usize),
     Crash(usize),
@@ -149,6 +170,7 @@ pub(super) enum Action {
     RequestRun(usize),
     RequestReceive(usize),
     RequestAnswer(usize),
+    /// Another session of the bucket ends.
     OtherEvent,
 }
 
@@ -180,6 +202,7 @@ impl Node {
         self.valid_until.is_some_and(|until| self.now(tick) < until)
     }
 
+    /// Removes the session from the cache: the node is no longer synchronized.
     pub(super) fn clear(&mut self) {
         self.valid_until = None;
         self.is_cached = false;
@@ -194,7 +217,7 @@ impl Node {
 }
 
 impl System {
-    /// Whether no node can call the session active any more, or no request can be answered.
+    /// Whether the invariant holds in all further states: no node can call the session active any more, or no request can be answered.
     pub(super) fn is_settled(&self) -> bool {
         let may_be_cached = |node: &Node| node.is_cached || matches!(node.lookup, Lookup::Answered { live: true, .. });
         (!self.session_is_live && !self.nodes.iter().any(may_be_cached))
@@ -205,6 +228,7 @@ impl System {
         Position { millis: self.stream.len() as u64, number: 0 }
     }
 
+    /// Sends a message to all nodes.
     pub(super) fn publish(&mut self, message: &Message) {
         for node in 0..self.nodes.len() {
             self.send(node, message.clone());
@@ -225,6 +249,7 @@ impl System {
         }
     }
 
+    /// Appends an event to the stream and publishes it.
     pub(super) fn append(&mut self, ends_session: bool, from: Option<(NodeName, u64)>) {
         let previous = self.position();
         self.stream.push(ends_session);
@@ -232,7 +257,8 @@ impl System {
         self.publish(&Message::Event { position, previous, ends_session, from });
     }
 
-    pub(super) fn give_confirmations(&mut self, node: usize) {
+    /// Sends the confirmations whose position the node has reached.
+    pub(super) fn send_confirmations(&mut self, node: usize) {
         let now = self.nodes[node].now(self.tick);
         let Node { acks, cursor, .. } = &mut self.nodes[node];
         for Confirmation { origin, number, .. } in acks.take_confirmed(|_| cursor.position(), now) {

@@ -1,4 +1,4 @@
-//! The transitions of the modelled system: what a node does with a message, a synchronization, a lookup or a request.
+//! The transitions of the modelled system: messages, synchronizations, lookups and requests of a node.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -10,13 +10,15 @@ use super::{
 };
 
 impl Scenario {
+    /// Whether the scenario switches off a rule.
     fn breaks(&self, rule: Rule) -> bool {
-        self.broken == Some(rule)
+        self.switched_off == Some(rule)
     }
 
-    fn deliver(&self, state: &mut System, number: usize, message: Message) {
-        let now = state.nodes[number].now(state.tick);
-        let node = &mut state.nodes[number];
+    /// Delivers a message to the node with this index.
+    fn deliver(&self, state: &mut System, index: usize, message: Message) {
+        let now = state.nodes[index].now(state.tick);
+        let node = &mut state.nodes[index];
         match message {
             Message::Heartbeat { node: peer, lease } if peer != node.name => {
                 node.acks.on_heartbeat(peer, lease, now);
@@ -29,39 +31,41 @@ impl Scenario {
                 if !self.breaks(Rule::EventsAreAppliedBeforeTheyAreAcknowledged) {
                     node.apply(position, previous, ends_session);
                 }
-                if let Some((origin, wanted)) = from.filter(|(origin, _)| *origin != node.name) {
-                    state.send_ack(number, &origin, wanted);
+                if let Some((origin, number)) = from.filter(|(origin, _)| *origin != node.name) {
+                    state.send_ack(index, &origin, number);
                 }
-                state.give_confirmations(number);
+                state.send_confirmations(index);
             }
-            Message::Confirm(wanted) if wanted.origin != node.name => {
+            Message::Confirm(confirmation) if confirmation.origin != node.name => {
                 if self.breaks(Rule::ConfirmationsWaitForThePosition) {
-                    state.send_ack(number, &wanted.origin, wanted.number);
+                    state.send_ack(index, &confirmation.origin, confirmation.number);
                 } else {
-                    node.acks.on_confirm(wanted, now);
-                    state.give_confirmations(number);
+                    node.acks.on_confirm(confirmation, now);
+                    state.send_confirmations(index);
                 }
             }
-            Message::Ack { node: peer, number: wanted } => node.acks.on_ack(&peer, wanted),
+            Message::Ack { node: peer, number } => node.acks.on_ack(&peer, number),
+            // A node ignores its own heartbeats and requests.
             Message::Heartbeat { .. } | Message::Confirm(_) => {}
         }
     }
 
-    fn synchronize(&self, state: &mut System, number: usize) {
-        let (tick, there) = (state.tick, state.position());
+    /// Runs the next step of a synchronization of the node with this index.
+    fn synchronize(&self, state: &mut System, index: usize) {
+        let (tick, redis_position) = (state.tick, state.position());
         let stream = state.stream.clone();
-        let node = &mut state.nodes[number];
+        let node = &mut state.nodes[index];
         let now = node.now(tick);
         match node.sync {
             Sync::Idle => {
                 node.synced_in = Some(tick);
-                node.sync = Sync::PositionRead { began: now, before: node.cursor.position(), there };
+                node.sync = Sync::PositionRead { began: now, before: node.cursor.position(), redis_position };
             }
-            Sync::PositionRead { began, before, there } => {
-                node.cursor.reconcile(before, there);
-                if node.cursor.is_behind(there) && !self.breaks(Rule::MissingEntriesAreApplied) {
-                    for (index, ends_session) in stream.iter().enumerate() {
-                        node.apply(Position { millis: index as u64 + 1, number: 0 }, None, *ends_session);
+            Sync::PositionRead { began, before, redis_position } => {
+                node.cursor.reconcile(before, redis_position);
+                if node.cursor.is_behind(redis_position) && !self.breaks(Rule::MissingEntriesAreApplied) {
+                    for (entry, ends_session) in stream.iter().enumerate() {
+                        node.apply(Position { millis: entry as u64 + 1, number: 0 }, None, *ends_session);
                     }
                 }
                 let healthy = node.acks.channel_is_healthy(now);
@@ -70,13 +74,13 @@ impl Scenario {
                     node.valid_until = None;
                 }
                 node.sync = Sync::Applied { began, sent: now, lease };
-                state.give_confirmations(number);
+                state.send_confirmations(index);
             }
             Sync::Applied { began, sent, lease } => {
                 node.sync = Sync::Published { began, sent, lease, succeeded: true };
                 let heartbeat = Message::Heartbeat { node: Arc::clone(&node.name), lease };
                 state.publish(&heartbeat);
-                state.send(number, Message::Ping { sent: now });
+                state.send(index, Message::Ping { sent: now });
             }
             Sync::Published { began, sent, lease, succeeded } => {
                 node.sync = Sync::Idle;
@@ -103,6 +107,7 @@ impl Scenario {
         }
     }
 
+    /// The node receives the answer of Redis to the request with this index.
     fn receive(&self, state: &mut System, index: usize) {
         let Progress::Done { mut number, ended, confirm } = state.progress[index] else { return };
         let node = &mut state.nodes[self.requests[index].node];
@@ -124,6 +129,7 @@ impl Scenario {
         state.progress[index] = Progress::Waiting { number, since: now };
     }
 
+    /// The node answers the request with this index.
     fn answer(&self, state: &mut System, index: usize) {
         let Progress::Waiting { number, .. } = state.progress[index] else { return };
         if let Some(number) = number {
@@ -132,6 +138,7 @@ impl Scenario {
         state.progress[index] = Progress::Answered;
     }
 
+    /// Whether the node may answer the request with this index.
     pub(super) fn may_answer(&self, state: &System, index: usize) -> bool {
         let Progress::Waiting { number, since } = state.progress[index] else { return false };
         let node = &state.nodes[self.requests[index].node];
@@ -141,6 +148,7 @@ impl Scenario {
             || (self.breaks(Rule::LeasesAreWaitedOut) && since + timing().announced_lease() / 2 <= now)
     }
 
+    /// Redis runs the script of the request with this index.
     fn run(&self, state: &mut System, index: usize) {
         let Progress::Sent { number } = state.progress[index] else { return };
         let request = self.requests[index];
@@ -191,10 +199,10 @@ impl Scenario {
             }
             Action::LookupAsk(index) => {
                 let node = &mut state.nodes[index];
-                node.lookup = Lookup::SessionRead { version: node.cursor.version() };
+                node.lookup = Lookup::Sent { version: node.cursor.version() };
             }
             Action::LookupAnswer(index) => {
-                if let Lookup::SessionRead { version } = state.nodes[index].lookup {
+                if let Lookup::Sent { version } = state.nodes[index].lookup {
                     state.nodes[index].lookup = Lookup::Answered { version, live: state.session_is_live };
                 }
             }
@@ -246,8 +254,8 @@ impl Scenario {
             }
             Action::Restart(index) => {
                 let uses_cache = state.nodes[index].uses_cache;
-                state.nodes[index] = Node::new(state.names, uses_cache);
-                state.names += 1;
+                state.nodes[index] = Node::new(state.next_name, uses_cache);
+                state.next_name += 1;
             }
             Action::RequestSend(index) => {
                 let Request { node, asks_in_event } = self.requests[index];
