@@ -1,19 +1,19 @@
 //! Authorization requests that wait for their user, and authorization codes.
 //!
-//! A request is a string of its own key, under the SHA-256 of its handle. A code is one in the bucket of its account, so that it is
-//! exchanged for a session in one atomic step (`lua/exchange.lua`). All numbers are big-endian:
+//! A request is stored as a string, whose key has the SHA-256 of the request's handle. A code is stored as a string, whose key is in the
+//! bucket of the account, so that one atomic step exchanges the code for a session (`lua/exchange.lua`). All numbers are big-endian:
 //!
-//! | bytes of a code | |
+//! | bytes of a code | field |
 //! | --- | --- |
 //! | 1 | `L`, live |
 //! | 32 | binding: a digest of the client, the redirect URI and the PKCE challenge |
 //! | 16 | the browser's session in which the user has authorized the client |
-//! | 1 | 1 if the session of the code outlives that session (`offline_access`), or 0 |
+//! | 1 | 1 if the code's session outlives the browser's session (`offline_access`), or 0 |
 //! | 6 | expires at, in milliseconds since the Unix epoch |
-//! | 3 times 1, and 0 to 64 | the parts of the session's details, with their lengths (record.rs) |
-//! | the rest | what the service needs to answer, as JSON |
+//! | 3 times 1, and 0 to 64 | the parts of the session's details, each after its length (record.rs) |
+//! | the rest | the payload: the data that the service needs to answer the token request, as JSON |
 //!
-//! A used code is `U`, the binding, and the session that it was exchanged for. Its key is kept for [`USED_CODE_RETENTION`].
+//! A used code is `U`, the binding, and the session that the code was exchanged for. Its key is kept for [`USED_CODE_RETENTION`].
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ use super::{
     record::{self, Record},
     revocation_log::RevocationLog,
     script::{self, duration, millis, unexpected},
-    sessions::{claims_of, client_of, evicted, new_record, position_of, too_long},
+    sessions::{decode_client_grant, decode_roles_and_claims, evicted_ids, grant_too_long, new_record, parse_position},
 };
 use crate::domain::{
     clock::Timestamp,
@@ -37,7 +37,7 @@ use crate::domain::{
     session::{ClientGrant, Grant, Origin, Transport},
 };
 
-/// How long a used code is recognised, so that a second use ends what the first one started (RFC 6749, section 4.1.2).
+/// How long a used code is recognised, so that a second use ends the session of the first (RFC 6749, section 4.1.2).
 const USED_CODE_RETENTION: Duration = Duration::from_mins(10);
 
 /// A code to store.
@@ -51,13 +51,13 @@ pub struct NewCode<'a> {
     pub binding: [u8; 32],
     /// The browser's session.
     pub browser: SessionId,
-    /// Whether the session outlives the browser's.
+    /// Whether the session outlives the browser's session (`offline_access`).
     pub is_offline: bool,
     /// The client grant of the session.
     pub client: &'a ClientGrant,
-    /// The browser, for the list of sessions.
+    /// Address and user agent of the browser, for the list of sessions.
     pub origin: &'a Origin,
-    /// The data that the service needs to answer.
+    /// The data that the service needs to answer the token request, as JSON.
     pub payload: &'a str,
     /// When it expires.
     pub expires_at: Timestamp,
@@ -101,8 +101,8 @@ pub enum Exchanged {
         /// The session, if this call has ended it.
         ended: Option<SessionId>,
     },
-    /// The code is unknown or has expired, was issued for another client, redirect URI or verifier, or the browser's session has
-    /// ended.
+    /// The code is unknown or has expired, the code was issued for another client, redirect URI or PKCE challenge, or the browser's
+    /// session has ended.
     Invalid,
 }
 
@@ -129,7 +129,7 @@ impl Authorizations {
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
-    /// Reads a request; none if there is none, or it has expired.
+    /// Reads a request; none if there is no such request or it has expired.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -159,7 +159,7 @@ impl Authorizations {
     /// # Errors
     /// [`RedisError`]
     pub async fn put_code(&self, code: &NewCode<'_>, now: Timestamp) -> Result<(), RedisError> {
-        let grant = record::encode_grant(code.client).ok_or_else(|| too_long(code.client))?;
+        let grant = record::encode_grant(code.client).ok_or_else(|| grant_too_long(code.client))?;
         let mut value = Vec::with_capacity(256);
         value.push(b'L');
         value.extend_from_slice(&code.binding);
@@ -180,8 +180,8 @@ impl Authorizations {
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
-    /// Exchanges a code for a session, in one atomic step: of any number of callers one gets it (I11). The session has the
-    /// authentication of the browser's session, and belongs to it unless it outlives it.
+    /// Exchanges a code for a session, in one atomic step. Exactly one of several concurrent callers gets the session (I11). The session
+    /// has the authentication of the browser's session. Without `offline_access` it also ends with the browser's session.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -212,31 +212,32 @@ impl Authorizations {
             duration(USED_CODE_RETENTION),
         ];
         let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
+        // The positions are those that exchange.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("exchange", &answer)) };
-        let bytes_at = |at: usize| parts.get(at).and_then(Value::as_bytes);
+        let bytes_at = |position: usize| parts.get(position).and_then(Value::as_bytes);
         match parts.first().and_then(Value::as_str).as_deref() {
             Some("created") => {
                 // The answer of `create`: a text, or the position of the last event and the ids of the ended sessions.
                 let (Some(created), Some(payload)) = (parts.get(1), bytes_at(2)) else {
                     return Err(unexpected("exchange", &answer));
                 };
-                let evicted = evicted(created);
+                let evicted = evicted_ids(created);
                 for session in &evicted {
                     self.log.session_cache.remove_session(account, *session);
                 }
                 if let Value::Array(parts) = created
                     && let Some(position) = parts.get(1)
                 {
-                    let position = position_of("exchange", position)?;
+                    let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
-                let (roles, additional) = claims_of(parts.get(3))?;
+                let (roles, additional) = decode_roles_and_claims(parts.get(3))?;
                 let claims = record::decode_claims(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
-                // The stored record, with the end of the browser session.
+                // The record as it was stored: the script may have moved its end to that of the browser's session.
                 let record = bytes_at(7).ok_or_else(|| unexpected("exchange", &answer))?;
                 let record = Record::decode(record)?;
-                let client = client_of(&record, parts.get(6))?;
+                let client = decode_client_grant(&record, parts.get(6))?;
                 let payload = String::from_utf8_lossy(payload).into_owned();
                 let grant =
                     record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
@@ -246,7 +247,7 @@ impl Authorizations {
                 let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
                 if let (Some(session), Some(position)) = (ended, parts.get(2)) {
                     self.log.session_cache.remove_session(account, session);
-                    let position = position_of("exchange", position)?;
+                    let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
                 Ok(Exchanged::Reused { ended })

@@ -2,7 +2,7 @@
 
 use fred::{bytes::Bytes, interfaces::HashesInterface, types::Value};
 
-use super::{FENCE, SessionStore};
+use super::{FENCE_DURATION, SessionStore};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
@@ -18,10 +18,13 @@ use crate::{
 };
 
 impl SessionStore {
-    /// Replaces the roles and other claims that the next refresh of each session of an account returns, and their version (I16).
-    /// Returns the version once no other node accepts a token with an older one: `version`, or a later one if Redis has given
-    /// `version` to a change that the database did not store. A sign-in that was checked against an epoch older than `epoch` can't create a session
-    /// any more, so that it can't write the former roles.
+    /// Replaces the roles and other claims of an account, and their version (I16). The next refresh of each session returns them.
+    ///
+    /// Returns the stored version, once no other node accepts a token with an older one. It is `version`, or a later one if an earlier
+    /// change that the database did not store has used `version` in Redis.
+    ///
+    /// A sign-in that was checked against an epoch older than `epoch` can't create a session any more, so that it can't write the former
+    /// roles.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -39,12 +42,12 @@ impl SessionStore {
             additional.encode_with(roles).into(),
             millis(now),
             Value::Integer(epoch.0.into()),
-            millis(now + FENCE),
+            millis(now + FENCE_DURATION),
             Value::Integer(version.0.into()),
             pending.origin().into(),
         ];
         let answer = self.run(&self.connection.scripts.set_claims, account, arguments).await;
-        // On success and on failure: the next lookup of each session reads Redis.
+        // Removed after an error as well, since Redis may have run the script. The next lookup of each session reads Redis.
         self.log.session_cache.remove_account(account, None);
         let answer = answer?;
         let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());

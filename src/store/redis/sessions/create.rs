@@ -7,7 +7,7 @@ use fred::{
     types::Value,
 };
 
-use super::{MAX_U48, SessionStore, evicted, new_record, session_arg_prefix, too_long, whole_millis};
+use super::{MAX_U48, SessionStore, evicted_ids, grant_too_long, new_record, session_arg_prefix, whole_millis};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
@@ -30,21 +30,21 @@ use crate::{
 pub struct NewSession {
     /// The id.
     pub id: SessionId,
-    /// The account it belongs to.
+    /// The account that the session belongs to.
     pub account: AccountId,
     /// The account's roles.
     pub roles: Roles,
     /// The account's other claims.
     pub additional_claims: AdditionalClaims,
-    /// The version of the account's claims that has these roles.
+    /// The version of the account's claims that these roles and claims belong to.
     pub claims_version: ClaimsVersion,
     /// The account's epoch when its credentials were checked.
     pub epoch: Epoch,
-    /// The transport of its refresh token.
+    /// The transport of the session's refresh token.
     pub transport: Transport,
     /// Address, device and user agent of the sign-in.
     pub origin: Origin,
-    /// The tag of its network and user agent.
+    /// The tag of the network and the user agent of the sign-in.
     pub tag: OriginTag,
     /// The authentication and the grant that the session is based on.
     pub basis: SessionBasis,
@@ -63,7 +63,7 @@ pub struct SessionBasis {
     pub authentication: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<ClientGrant>,
-    /// The session that it belongs to.
+    /// The session that it belongs to, such as a browser's; none for a session of its own.
     pub parent: Option<SessionId>,
 }
 
@@ -88,36 +88,38 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
         let SessionBasis { authentication, client, parent } = new.basis;
-        let grant =
-            client.as_ref().map(|client| record::encode_grant(client).ok_or_else(|| too_long(client))).transpose()?;
+        let grant = client
+            .as_ref()
+            .map(|client| record::encode_grant(client).ok_or_else(|| grant_too_long(client)))
+            .transpose()?;
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
         let last_use = LastUse::new(UseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
-        let mut all = session_arg_prefix(new.account, new.id, 60);
+        let mut argument = session_arg_prefix(new.account, new.id, 60);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
-            all.put_uint(time.min(MAX_U48), 6);
+            argument.put_uint(time.min(MAX_U48), 6);
         }
-        all.put_u32(new.max_per_account);
-        all.put_u32(new.epoch.0);
-        all.put_u32(new.claims_version.0);
-        all.extend_from_slice(&record.encode());
-        let mut arguments = vec![Value::Bytes(all.freeze()), new.additional_claims.encode_with(&new.roles).into()];
+        argument.put_u32(new.max_per_account);
+        argument.put_u32(new.epoch.0);
+        argument.put_u32(new.claims_version.0);
+        argument.extend_from_slice(&record.encode());
+        let mut arguments = vec![Value::Bytes(argument.freeze()), new.additional_claims.encode_with(&new.roles).into()];
         let details = record::encode_details(grant, &new.origin).into_iter().map(Bytes::from);
         arguments.extend(details.chain(repeat(Bytes::new())).take(record::DETAIL_PARTS).map(Value::Bytes));
         arguments.push(Value::Bytes(last_use.encode(now).into()));
         let answer = self.connection.run_batched(|scripts| &scripts.create, new.account, arguments).await?;
-        // The position of the last event, where the cap has ended sessions.
-        let (outcome, ended) = match &answer {
+        // A text, or an array with the position of the last event if the session limit has ended sessions.
+        let (outcome, last_event) = match &answer {
             Value::Array(parts) => (parts.first().and_then(Value::as_str), parts.get(1)),
             outcome => (outcome.as_str(), None),
         };
         match outcome.as_deref() {
             Some("created") => {
-                let evicted = evicted(&answer);
+                let evicted = evicted_ids(&answer);
                 for session in &evicted {
                     self.log.session_cache.remove_session(new.account, *session);
                 }
-                if let Some(position) = ended {
+                if let Some(position) = last_event {
                     self.confirm_ended("create", new.account, position).await?;
                 }
                 let client = client.map(Box::new);

@@ -2,7 +2,7 @@
 
 use fred::types::Value;
 
-use super::{FENCE, SessionStore, bytes, position_of, session_arg_prefix};
+use super::{FENCE_DURATION, SessionStore, bytes, parse_position, session_arg_prefix};
 use crate::{
     domain::{
         account::Epoch,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl SessionStore {
-    /// Ends one session (I3). Returns whether there was one, once no other node can call it active. Waits also if the session had
+    /// Ends one session (I3). Returns whether the session existed, once no other node can call it active. Waits also if the session had
     /// ended before: its end may not have reached every node yet.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl SessionStore {
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(argument.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
-        // On success and on failure: the next lookup reads Redis.
+        // Removed after an error as well, since Redis may have run the script. The next lookup reads Redis.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         let ended = matches!(answer, Value::Integer(1));
@@ -45,7 +45,7 @@ impl SessionStore {
             self.count_revocation(reason);
             pending.confirmed().await;
         } else {
-            let position = position_of("revoke", &answer)?;
+            let position = parse_position("revoke", &answer)?;
             self.log.confirm_position(pending, account, position).await;
         }
         Ok(ended)
@@ -69,7 +69,7 @@ impl SessionStore {
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         let Value::Array(parts) = &answer else {
-            let position = position_of("revoke_tree", &answer)?;
+            let position = parse_position("revoke_tree", &answer)?;
             self.log.confirm_position(pending, account, position).await;
             return Ok(Vec::new());
         };
@@ -83,8 +83,8 @@ impl SessionStore {
         Ok(ended)
     }
 
-    /// Moves the sessions beneath the browser session `former` to its replacement `new`, and ends `former` (I3). If the new one is
-    /// not live, ends all of them. Returns whether `former` existed.
+    /// Moves the sessions beneath the browser's session `former` to its replacement `new`, and ends `former` (I3). If `new` is not live,
+    /// ends `former` and the sessions beneath it. Returns whether `former` existed.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -112,7 +112,7 @@ impl SessionStore {
             pending.confirmed().await;
             Ok(true)
         } else {
-            let position = position_of("adopt", &answer)?;
+            let position = parse_position("adopt", &answer)?;
             self.log.confirm_position(pending, account, position).await;
             Ok(false)
         }
@@ -153,14 +153,14 @@ impl SessionStore {
             reason.as_str().into(),
             millis(now),
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
-            millis(now + FENCE),
+            millis(now + FENCE_DURATION),
             from.into(),
         ];
         let arguments = arguments.into_iter().chain(replacement);
         let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
-        // A text means that nothing was done.
+        // A text, such as 'gone', means that the script changed nothing.
         if answer.as_u64().is_some() || answer.is_array() {
             self.count_revocation(reason);
             pending.confirmed().await;

@@ -48,6 +48,7 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Option<FoundSession>, RedisError> {
         let id = session.as_bytes().as_slice();
+        // Parts 1 to 3 are the details, part 4 is the last use.
         let numbers = 1..=4;
         let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), Bytes::from_static(b"v")];
         fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
@@ -96,7 +97,7 @@ impl SessionStore {
         Ok(self.look_up(account, session, now).await?.is_some())
     }
 
-    /// Returns how long a session is live, or none if it has ended. Reads Redis.
+    /// Returns the times of a live session, or none if the session has ended. Reads Redis.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -109,7 +110,7 @@ impl SessionStore {
         self.look_up(account, session, now).await
     }
 
-    /// Returns how long a session is live, or none if it has ended. Reads the node's session cache while it is valid, else
+    /// Returns the times of a live session, or none if the session has ended. Reads the node's session cache while it is valid, else
     /// Redis.
     ///
     /// # Errors
@@ -121,23 +122,23 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
         let session_cache = &self.log.session_cache;
-        if let Some(known) = session_cache.get(account, session, now) {
-            return Ok(Some(known));
+        if let Some(cached) = session_cache.get(account, session, now) {
+            return Ok(Some(cached));
         }
-        let as_of = session_cache.version(account);
+        let version = session_cache.version(account);
         let found = self.look_up(account, session, now).await?;
-        if let (Some(as_of), Some(found)) = (as_of, found) {
-            session_cache.insert(account, session, found, as_of);
+        if let (Some(version), Some(found)) = (version, found) {
+            session_cache.insert(account, session, found, version);
         }
         Ok(found)
     }
 
-    /// As [`SessionStore::liveness`], from the cache alone. Counts no cache hit ([`SessionStore::count_cache_hit`] does).
+    /// As [`SessionStore::liveness`], but reads only the cache. Counts no cache hit; call [`SessionStore::count_cache_hit`] for that.
     pub fn cached_liveness(&self, account: AccountId, session: SessionId, now: Timestamp) -> Option<Liveness> {
         self.log.session_cache.peek(account, session, now)
     }
 
-    /// Counts a hit of the session cache.
+    /// Counts a hit of the session cache, for a session found with [`SessionStore::cached_liveness`].
     pub fn count_cache_hit(&self) {
         self.log.session_cache.count_hit();
     }
@@ -152,7 +153,7 @@ impl SessionStore {
         let client = self.connection.client();
         let fields =
             vec![Bytes::copy_from_slice(session.as_bytes()), Bytes::from_static(record::CLAIMS_FIELD.as_bytes())];
-        // Boxed, as in script.rs.
+        // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
         let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
         let (found, claims): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
         let Some(record) = found else { return Ok(None) };
@@ -162,7 +163,7 @@ impl SessionStore {
         Ok((now < idle_ends_at.min(ends_at)).then_some(live))
     }
 
-    /// Extends the idle timeout of a session that has no tokens. Returns whether it is live.
+    /// Extends the idle timeout of a session that has no tokens. Returns whether the session is live.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -174,6 +175,7 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
+        // A tag (8 bytes), a length (1) and an address (at most 16).
         let mut encoded = BytesMut::with_capacity(25);
         origin.encode(&mut encoded);
         let arguments =

@@ -41,10 +41,10 @@ use crate::{
     metrics::Timed,
 };
 
-/// How long a fence refuses sign-ins that were checked before an account changed: longer than any request may take.
-const FENCE: Duration = Duration::from_mins(5);
+/// How long a fence refuses sign-ins that were checked before an account changed. Longer than any request may take.
+const FENCE_DURATION: Duration = Duration::from_mins(5);
 
-/// The latest time of a record, in milliseconds.
+/// The latest time that a record can hold, in milliseconds: the maximum of a u48.
 const MAX_U48: u64 = (1 << 48) - 1;
 
 /// Sessions and their refresh tokens. Clones share the connections.
@@ -52,7 +52,7 @@ const MAX_U48: u64 = (1 << 48) - 1;
 pub struct SessionStore {
     pub(super) connection: Arc<RedisConnection>,
     pub(super) log: Arc<RevocationLog>,
-    /// Metrics of single-session reads.
+    /// Metrics of reads of a single session.
     pub(super) look_ups: Timed,
 }
 
@@ -61,14 +61,15 @@ impl SessionStore {
         Self { look_ups: connection.metrics.timed("look_up"), connection, log }
     }
 
-    /// Waits until no other node can call the sessions active that a script has ended, up to its last event at `position`.
+    /// Waits until no other node can call the sessions active that a script has ended. `position` is the id of the script's last event.
+    /// `script` names the script in errors.
     async fn confirm_ended(
         &self,
         script: &'static str,
         account: AccountId,
         position: &Value,
     ) -> Result<(), RedisError> {
-        let position = position_of(script, position)?;
+        let position = parse_position(script, position)?;
         self.log.confirm_position(self.log.acks.open(), account, position).await;
         Ok(())
     }
@@ -77,8 +78,8 @@ impl SessionStore {
         self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// Runs a script on an account's sessions in one round trip, with the keys and arguments that every script gets
-    /// (`lua/lib.lua`).
+    /// Runs a script on an account's sessions in one round trip, with the keys and arguments of every session script
+    /// (`lua/lib.lua`). `own` are the further arguments, ARGV 3 and following.
     async fn run(
         &self,
         script: &Script,
@@ -94,23 +95,23 @@ impl SessionStore {
     }
 }
 
-/// The beginning of an operation's first argument, with capacity for `more` bytes. Everything is in one argument, since each
-/// further one costs Redis as much as a small command.
-fn session_arg_prefix(account: AccountId, session: SessionId, more: usize) -> BytesMut {
-    let mut all = BytesMut::with_capacity(32 + more);
-    all.extend_from_slice(account.as_bytes());
-    all.extend_from_slice(session.as_bytes());
-    all
+/// The beginning of the first argument of a batched operation: the account id and the session id, with capacity for
+/// `additional` bytes. The operation's values are one argument, since each further argument costs Redis as much as a small command.
+fn session_arg_prefix(account: AccountId, session: SessionId, additional: usize) -> BytesMut {
+    let mut argument = BytesMut::with_capacity(32 + additional);
+    argument.extend_from_slice(account.as_bytes());
+    argument.extend_from_slice(session.as_bytes());
+    argument
 }
 
-/// The ids of the sessions that `create.lua` has ended.
-pub(super) fn evicted(answer: &Value) -> Vec<SessionId> {
+/// The ids of the sessions that `create.lua` has ended, from its answer: `{'created', position, ids…}`.
+pub(super) fn evicted_ids(answer: &Value) -> Vec<SessionId> {
     let Value::Array(parts) = answer else { return Vec::new() };
     let ids = parts.iter().skip(2).filter_map(|id| <[u8; 16]>::try_from(id.as_bytes()?).ok());
     ids.map(SessionId::from_bytes).collect()
 }
 
-/// The record of a session that begins now, and the TTL that its key needs at least.
+/// The record of a session that begins now, and the minimum TTL of its key.
 pub(super) fn new_record(
     transport: Transport,
     idle: Duration,
@@ -118,6 +119,7 @@ pub(super) fn new_record(
     now: Timestamp,
 ) -> (Record, Duration) {
     let (idle_ends_at, ends_at) = (now + idle, now + absolute);
+    // Longer than needed, so that most refreshes leave the TTL unchanged.
     let kept_until = idle_ends_at.min(ends_at) + idle / 16;
     let generation = Generation(0);
     let record = Record {
@@ -135,8 +137,8 @@ pub(super) fn new_record(
     (record, kept_until.saturating_since(now))
 }
 
-/// The roles and the other claims of an account, from the field `r`.
-pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, AdditionalClaims), RedisError> {
+/// Decodes the roles and the other claims of an account, from the field `r` of its session hash.
+pub(super) fn decode_roles_and_claims(field: Option<&Value>) -> Result<(Roles, AdditionalClaims), RedisError> {
     match field.and_then(Value::as_str) {
         None => Ok((Roles::default(), AdditionalClaims::default())),
         Some(text) => {
@@ -145,8 +147,11 @@ pub(super) fn claims_of(field: Option<&Value>) -> Result<(Roles, AdditionalClaim
     }
 }
 
-/// The client grant at the beginning of a session's details, if it has one.
-pub(super) fn client_of(record: &Record, details: Option<&Value>) -> Result<Option<Box<ClientGrant>>, RedisError> {
+/// Decodes the client grant at the beginning of a session's details, if the session has one.
+pub(super) fn decode_client_grant(
+    record: &Record,
+    details: Option<&Value>,
+) -> Result<Option<Box<ClientGrant>>, RedisError> {
     if !record.has_grant {
         return Ok(None);
     }
@@ -154,7 +159,7 @@ pub(super) fn client_of(record: &Record, details: Option<&Value>) -> Result<Opti
 }
 
 /// The error for a client grant that does not fit into a session.
-pub(super) fn too_long(client: &ClientGrant) -> RedisError {
+pub(super) fn grant_too_long(client: &ClientGrant) -> RedisError {
     RedisError::Unexpected(format!(
         "the scopes and audiences that {} requests need more than the {} bytes that a session has for them: request fewer",
         client.client_id,
@@ -170,7 +175,7 @@ fn whole_millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The position that a script has returned.
-pub(super) fn position_of(script: &str, answer: &Value) -> Result<Position, RedisError> {
+/// Parses the position that a script has returned. `script` names the script in the error.
+pub(super) fn parse_position(script: &str, answer: &Value) -> Result<Position, RedisError> {
     answer.as_str().and_then(|text| Position::parse(&text)).ok_or_else(|| unexpected(script, answer))
 }

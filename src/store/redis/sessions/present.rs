@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fred::{bytes::BufMut, types::Value};
 
-use super::{MAX_U48, SessionStore, claims_of, client_of, session_arg_prefix, whole_millis};
+use super::{MAX_U48, SessionStore, decode_client_grant, decode_roles_and_claims, session_arg_prefix, whole_millis};
 use crate::{
     domain::{
         clock::Timestamp,
@@ -36,7 +36,7 @@ pub struct Presentation {
 }
 
 impl SessionStore {
-    /// Presents a refresh token of generation `presented`. Repeats are accepted within `grace` only (I1, I2).
+    /// Presents a refresh token of generation `presented`, without a retry window: repeats are accepted within `grace` only (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -69,8 +69,8 @@ impl SessionStore {
         self.present_for(presentation, None, rule, idle_timeout, now).await
     }
 
-    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). The session of another client than `client`,
-    /// the first-party client if there is none, is treated as missing and left unchanged.
+    /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). `client` is the id of the client that presents
+    /// it; `None` for the first-party client. The session of another client is treated as missing and left unchanged.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -88,11 +88,12 @@ impl SessionStore {
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {
             argument.put_uint(time.min(MAX_U48), 6);
         }
+        // The accepted sessions, as rotate.lua describes them.
         argument.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
         argument.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         argument.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
-            // No client has a longer id.
+            // A client's id has at most 255 bytes.
             argument.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
             argument.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
         }
@@ -100,20 +101,21 @@ impl SessionStore {
         let arguments = vec![Value::Bytes(argument.freeze())];
         let answer = self.connection.run_batched(|scripts| &scripts.rotate, account, arguments).await?;
         if let Some(record) = answer.as_bytes() {
-            // the common case: rotated, and there are no roles, no other version of the claims and no client grant
+            // The common case: the session was rotated, and has no roles, no version of the claims and no client grant.
             let record = Record::decode(record)?;
             let grant = record.into_grant(account, session, Default::default(), None, None);
             return Ok(Rotation::Rotated(grant));
         }
+        // The positions are those that rotate.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
         let grant = || -> Result<Grant, RedisError> {
             let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
             let record = Record::decode(record)?;
-            let (roles, additional) = claims_of(parts.get(2))?;
+            let (roles, additional) = decode_roles_and_claims(parts.get(2))?;
             let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
-            let client = client_of(&record, parts.get(5))?;
+            let client = decode_client_grant(&record, parts.get(5))?;
             Ok(record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client))
         };
         match outcome.as_deref() {

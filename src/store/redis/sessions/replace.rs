@@ -1,10 +1,10 @@
-//! Ends all sessions of an account but one, which a new one replaces (I5).
+//! Ends all sessions of an account, and starts a new session that replaces one of them (I5).
 
 use std::time::Duration;
 
 use fred::types::Value;
 
-use super::{SessionStore, bytes, client_of, new_record};
+use super::{SessionStore, bytes, decode_client_grant, new_record};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
@@ -28,7 +28,7 @@ use crate::{
 pub struct Replacement {
     /// The id of the new session.
     pub id: SessionId,
-    /// The account it belongs to.
+    /// The account that the session belongs to.
     pub account: AccountId,
     /// The session that it replaces.
     pub replaces: SessionId,
@@ -38,7 +38,7 @@ pub struct Replacement {
     pub roles: Roles,
     /// The account's other claims.
     pub additional_claims: AdditionalClaims,
-    /// The version of the account's claims that has these roles.
+    /// The version of the account's claims that these roles and claims belong to.
     pub claims_version: ClaimsVersion,
     /// The account's new epoch.
     pub epoch: Epoch,
@@ -57,7 +57,7 @@ pub enum Replace {
     Replaced {
         /// The new session.
         grant: Grant,
-        /// How many live sessions ended, without the replaced one.
+        /// The number of live sessions that ended, without the replaced one.
         ended: u64,
     },
     /// The session to replace has ended; nothing was changed.
@@ -108,6 +108,7 @@ impl SessionStore {
             Some("cookie") => return Ok(Replace::NotAccepted),
             _ => {}
         }
+        // The positions are those that revoke_all.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
         let (Some(ended), Some(record)) =
             (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))
@@ -117,7 +118,7 @@ impl SessionStore {
         let record = Record::decode(record)?;
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
-        let client = client_of(&record, parts.get(4))?;
+        let client = decode_client_grant(&record, parts.get(4))?;
         let claims = (roles, additional_claims, claims.version);
         let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
         Ok(Replace::Replaced { grant, ended })

@@ -6,7 +6,7 @@ use fred::{
     types::Value,
 };
 
-use super::{SessionStore, bytes, claims_of, client_of};
+use super::{SessionStore, bytes, decode_client_grant, decode_roles_and_claims};
 use crate::{
     domain::{
         account::Epoch,
@@ -34,14 +34,14 @@ pub struct StepUp {
     pub epoch: Epoch,
     /// The authentication.
     pub authentication: Authentication,
-    /// The origin of the request, for a session that has none.
+    /// The origin of the request, for a session that has no stored origin.
     pub origin: UseOrigin,
 }
 
 /// The outcome of [`SessionStore::step_up`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StepUpOutcome {
-    /// The session has the authentication now.
+    /// The authentication was recorded. The session's current grant.
     Recorded(Box<Grant>),
     /// The session has ended.
     Gone,
@@ -50,12 +50,13 @@ pub enum StepUpOutcome {
 }
 
 impl SessionStore {
-    /// Records an authentication of a session's user after the sign-in. Its refresh token stays.
+    /// Records an authentication of a session's user after the sign-in. The session's refresh token stays.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn step_up(&self, step_up: StepUp, now: Timestamp) -> Result<StepUpOutcome, RedisError> {
         let StepUp { account, session, epoch, authentication, origin } = step_up;
+        // A tag (8 bytes), a length (1) and an address (at most 16).
         let mut use_origin = BytesMut::with_capacity(25);
         origin.encode(&mut use_origin);
         let arguments = [
@@ -66,7 +67,7 @@ impl SessionStore {
             Value::Bytes(use_origin.freeze()),
         ];
         let answer = self.run(&self.connection.scripts.step_up, account, arguments).await;
-        // On success and on failure: the next lookup reads the flag of the step-up.
+        // Removed after an error as well, since Redis may have run the script. The next lookup reads the flag of the step-up.
         self.log.session_cache.remove_session(account, session);
         let answer = answer?;
         match answer.as_str().as_deref() {
@@ -74,18 +75,20 @@ impl SessionStore {
             Some("stale") => return Ok(StepUpOutcome::Stale),
             _ => {}
         }
+        // The positions are those that step_up.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("step_up", &answer)) };
         let record = parts.first().and_then(Value::as_bytes).ok_or_else(|| unexpected("step_up", &answer))?;
         let record = Record::decode(record)?;
-        let (roles, additional) = claims_of(parts.get(1))?;
+        let (roles, additional) = decode_roles_and_claims(parts.get(1))?;
         let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
-        let client = client_of(&record, parts.get(4))?;
+        let client = decode_client_grant(&record, parts.get(4))?;
         let grant = record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
 
-    /// The authentication of a session's sign-in, and its user's last one after that; none if the session has ended.
+    /// The authentication of a session's sign-in, and its step-up: the user's last authentication after the sign-in, if any. None if the
+    /// session has ended.
     ///
     /// # Errors
     /// [`RedisError`]
