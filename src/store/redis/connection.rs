@@ -35,14 +35,14 @@ use crate::{
     runtime::{self, Cores},
 };
 
-/// The pooled connections to one Redis deployment, and what every store on them shares: key names, scripts, metrics.
+/// The pooled connections to one Redis deployment, with the key names, scripts and metrics that all stores share.
 pub struct RedisConnection {
     pub(super) pool: Pool,
     pub(super) scripts: Scripts,
     pub(super) metrics: RedisMetrics,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
-    /// The first argument of every session script, before and after `has_minid` is set.
+    /// The first argument of every session script: while `has_minid` is false, and while it is true.
     pub(super) event_trim_args: [Bytes; 2],
     /// Whether the server supports `XADD … MINID` (Redis 6.2); false until the first health check.
     pub(super) has_minid: AtomicBool,
@@ -56,7 +56,7 @@ pub struct RedisConnection {
     pub(super) subscriber: Client,
     /// Whether Redis has denied the subscriber's last SUBSCRIBE.
     pub(super) subscribe_denied: AtomicBool,
-    /// Names the server in messages.
+    /// The name of the server in messages.
     pub(super) label: Label,
     tasks: Vec<AbortHandle>,
     last_failure: watchdog::LastFailure,
@@ -72,7 +72,7 @@ const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long replacing a connection may take.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Pause before a client that fred gave up connects again.
+/// The pause before a client connects again after fred has stopped retrying.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a Redis command failed.
@@ -97,7 +97,7 @@ pub enum RedisError {
 
 impl From<FredError> for RedisError {
     fn from(error: FredError) -> Self {
-        // Errors that our scripts raise themselves are permanent; everything else may succeed when retried.
+        // Errors that the scripts raise themselves are permanent. `data string too short` is raised by struct.unpack, for damaged data.
         let details = error.details();
         let raised_by_scripts = ["latchkey:", "data string too short"];
         if raised_by_scripts.iter().any(|mark| details.contains(mark)) || details.starts_with("WRONGTYPE") {
@@ -137,7 +137,7 @@ impl RedisConnection {
                 performance.default_command_timeout = settings.command_timeout;
             })
             .with_connection_config(|connection| {
-                // One attempt, so that no command is sent twice: the caller repeats a command with an unknown outcome.
+                // One attempt, so that fred sends no command twice. The caller decides whether to repeat a command with an unknown outcome.
                 connection.max_command_attempts = 1;
                 connection.connection_timeout = Duration::from_secs(2);
                 connection.internal_command_timeout = Duration::from_secs(2);
@@ -145,10 +145,11 @@ impl RedisConnection {
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
             })
+            // Unlimited attempts, with pauses from 20 ms to 1 s that double.
             .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2));
         let unusable = |error: FredError| RedisError::Setting { name: "redis.url", detail: error.details().to_owned() };
         let pool = builder.build_pool(settings.pool_size).map_err(unusable)?;
-        // Only for the subscriber: each client has a dozen such channels, whose capacity is allocated up front.
+        // Only for the subscriber: each client has a dozen such channels, and allocates their capacity when it is created.
         builder.with_performance_config(|performance| performance.broadcast_channel_capacity = MESSAGE_CAPACITY);
         let subscriber = builder.build().map_err(unusable)?;
         let connect = |(number, client): (usize, &Client)| {
@@ -191,26 +192,27 @@ impl RedisConnection {
         Ok(connection)
     }
 
-    /// Subscribes on the subscriber's connection, and records whether Redis denied it.
+    /// Subscribes to `channel` and `others` on the subscriber's connection, and records whether Redis denied it.
     pub(super) async fn subscribe(&self, channel: String, others: &[String]) -> Result<(), FredError> {
         let client = &self.subscriber;
         client.subscribe([slice::from_ref(&channel), others].concat()).await?;
-        // fred takes SUBSCRIBE as done once it is sent. The number of subscribers, read on the same connection, tells the result;
-        // a refusal arrives as the answer to this command or is dropped.
+        // fred reports success once SUBSCRIBE is sent. Whether Redis accepted it is known from the number of subscribers, read on the same
+        // connection. A refusal of SUBSCRIBE is dropped, or arrives as the answer to this command.
         let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes()));
         let command = CustomCommand::new_static("PUBSUB", server, false);
         let count = client.custom::<(String, i64), _>(command, vec!["NUMSUB".to_owned(), channel]).await;
-        let denied = match count {
+        let is_denied = match count {
             Ok((_, count)) => count == 0,
+            // A refusal of PUBSUB itself says nothing about SUBSCRIBE.
             Err(error) if error.details().contains("NOPERM") => !error.details().contains("pubsub"),
             Err(error) => return Err(error),
         };
-        self.subscribe_denied.store(denied, Ordering::Relaxed);
+        self.subscribe_denied.store(is_denied, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Names the server, and replaces a time-out or broken connection by the reason why the connection is down, where one
-    /// is known: a wrong password, a certificate, a refused connection.
+    /// Converts an error into one that names the server. For a time-out or a broken connection, the error gives the reason why the
+    /// connections are down, if it is known: a wrong password, a certificate, a refused connection.
     pub(super) fn explain(&self, error: FredError) -> RedisError {
         let cause = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_broken = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO);
@@ -222,15 +224,15 @@ impl RedisConnection {
         }
     }
 
-    /// Reconnects if a command failed because its server is no master any more.
+    /// Replaces all connections if a command failed because its server is no master any more.
     pub(super) fn reconnect_if_demoted(self: &Arc<Self>, error: &FredError) {
         if failure::is_demoted(error.details()) {
             self.reconnect();
         }
     }
 
-    /// Replaces all connections, at most once a second: after an address has moved to another server, existing connections
-    /// still lead to the former one.
+    /// Replaces all connections, at most once a second. After an address has moved to another server, the existing connections
+    /// still lead to the former server.
     pub(super) fn reconnect(self: &Arc<Self>) {
         let now = Instant::now();
         {
@@ -257,7 +259,7 @@ impl RedisConnection {
         }
     }
 
-    /// The connection that belongs to this thread's core, or the next of the pool on other threads.
+    /// The connection of this thread's core. On a thread without a core, the next connection of the pool.
     pub(super) fn client(&self) -> &Client {
         let clients = self.pool.clients();
         match runtime::current_core() {
@@ -283,7 +285,7 @@ impl Drop for RedisConnection {
     }
 }
 
-/// Connects a client, and connects it again whenever fred gives up, until aborted or until the client is closed.
+/// Connects a client, and connects it again whenever fred stops retrying. Ends when the task is aborted or the client is closed.
 ///
 /// fred's connection task ends at errors that it can't retry, such as a cluster's ASK where no command may be sent twice.
 /// Without this loop every later command would time out.

@@ -1,16 +1,16 @@
 //! One-time tokens: links and codes of mails, a hash for each account. Each function is one atomic round trip on one key.
 //!
-//! A field is the purpose (1 byte) and an id (16 bytes). A value, numbers big-endian, times in milliseconds since the Unix
-//! epoch:
+//! A field is the purpose (1 byte) and an id (16 bytes). The fields of a value, numbers big-endian, times in milliseconds since the
+//! Unix epoch:
 //!
-//! | bytes | |
+//! | bytes | field |
 //! | --- | --- |
 //! | 6 | issued at |
 //! | 6 | expires at |
 //! | 16 | binding: a digest of the state that the token was issued for |
 //! | 32 | keyed digest of the link's token |
 //! | 32 | keyed digest of the code |
-//! | 1 | remaining wrong codes |
+//! | 1 | remaining attempts: the number of wrong codes after which the code is no longer accepted |
 
 use std::sync::Arc;
 
@@ -26,7 +26,10 @@ use crate::domain::{
     one_time_token::{Binding, CODE_ATTEMPTS, StoredToken, TokenPurpose},
 };
 
-/// A presented link or code, as the digests that a stored token may have.
+/// The length of a value.
+const VALUE_BYTES: usize = 93;
+
+/// A presented link or code, as the digests that its stored token may have: one for each secret that is in use.
 #[derive(Clone, Debug)]
 pub enum PresentedToken {
     /// The token of a link.
@@ -38,14 +41,14 @@ pub enum PresentedToken {
 /// The stored tokens that a presented token is compared with. A wrong code counts against all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenGroup {
-    /// All tokens of a purpose.
+    /// All tokens of the account with this purpose.
     Purpose(TokenPurpose),
-    /// The token of a challenge, whose id it has. Wrong codes for other challenges don't count against it.
+    /// The token of one challenge, by the token's id. Wrong codes for other challenges don't count against it.
     Challenge(TokenPurpose, [u8; 16]),
 }
 
 impl TokenGroup {
-    /// The first bytes of the tokens' fields.
+    /// The bytes with which the fields of the group's tokens begin.
     fn prefix(self) -> Bytes {
         match self {
             Self::Purpose(purpose) => Bytes::copy_from_slice(&[purpose.byte()]),
@@ -54,11 +57,28 @@ impl TokenGroup {
     }
 }
 
-/// A live token, as it was found: to be stored again if the change that used it up failed.
+/// A live token that was found. Its field and value are kept, to store the token again if the change that consumed it failed.
 #[derive(Clone, Debug)]
 pub struct FoundToken {
     field: Bytes,
     value: Bytes,
+}
+
+/// Whether a lookup consumes the token that it finds.
+#[derive(Clone, Copy)]
+enum Lookup {
+    Keep,
+    Consume,
+}
+
+impl Lookup {
+    /// The argument of `use_token.lua`.
+    fn argument(self) -> &'static str {
+        match self {
+            Self::Keep => "0",
+            Self::Consume => "1",
+        }
+    }
 }
 
 /// One-time tokens. Clones share the connections.
@@ -79,7 +99,7 @@ impl OneTimeTokens {
     pub async fn issue(&self, token: &StoredToken, id: [u8; 16], now: Timestamp) -> Result<(), RedisError> {
         let mut field = vec![token.purpose.byte()];
         field.extend_from_slice(&id);
-        let mut value = Vec::with_capacity(93);
+        let mut value = Vec::with_capacity(VALUE_BYTES);
         for time in [token.issued_at, token.expires_at] {
             value.extend_from_slice(&time.as_millis().max(0).to_be_bytes()[2..]);
         }
@@ -103,6 +123,7 @@ impl OneTimeTokens {
         now: Timestamp,
     ) -> Result<(), RedisError> {
         let mut expires = [0; 8];
+        // The second field of a value.
         if let Some(bytes) = found.value.get(6..12) {
             expires[2..].copy_from_slice(bytes);
         }
@@ -129,7 +150,7 @@ impl OneTimeTokens {
         script::run(&self.connection.scripts.issue_token, &self.connection, keys, arguments).await.map(drop)
     }
 
-    /// Finds a live token without consuming it. Counts a wrong code.
+    /// Finds a live token without consuming it. A wrong code counts as an attempt.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -141,10 +162,10 @@ impl OneTimeTokens {
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
-        self.look_up(account, group, presented, binding, "0", now).await
+        self.look_up(account, group, presented, binding, Lookup::Keep, now).await
     }
 
-    /// Consumes a live token. Exactly one of several concurrent callers receives it (I11).
+    /// Consumes a live token. Exactly one of several concurrent callers receives it (I11). A wrong code counts as an attempt.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -156,7 +177,7 @@ impl OneTimeTokens {
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
-        self.look_up(account, group, presented, binding, "1", now).await
+        self.look_up(account, group, presented, binding, Lookup::Consume, now).await
     }
 
     /// Removes all tokens of an account.
@@ -175,7 +196,7 @@ impl OneTimeTokens {
         group: TokenGroup,
         presented: &PresentedToken,
         binding: Binding,
-        take: &'static str,
+        lookup: Lookup,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
         let (kind, digests) = match presented {
@@ -186,7 +207,7 @@ impl OneTimeTokens {
             millis(now),
             Value::Bytes(group.prefix()),
             kind.into(),
-            take.into(),
+            lookup.argument().into(),
             Value::Bytes(Bytes::copy_from_slice(&binding.0)),
         ];
         arguments.extend(digests.iter().map(|digest| Value::Bytes(Bytes::copy_from_slice(digest))));
@@ -201,7 +222,7 @@ impl OneTimeTokens {
                 },
                 _ => Err(unexpected("use_token", &answer)),
             },
-            // an empty table
+            // An empty table of the script.
             Value::Null => Ok(None),
             _ => Err(unexpected("use_token", &answer)),
         }

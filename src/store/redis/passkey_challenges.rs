@@ -1,6 +1,6 @@
 //! The challenges of passkey ceremonies, a string each. Each function is one atomic round trip on one key.
 //!
-//! | bytes | |
+//! | bytes | field |
 //! | --- | --- |
 //! | 1 | purpose |
 //! | 16 | account; zeros for a sign-in without a username |
@@ -26,13 +26,14 @@ use crate::domain::{ids::AccountId, passkey::PasskeyPurpose};
 pub struct ChallengeBinding {
     /// The purpose.
     pub purpose: PasskeyPurpose,
-    /// The account, where it is known.
+    /// The account; none for a sign-in without a username.
     pub account: Option<AccountId>,
     /// The session, or a digest of the challenge of the sign-in; zeros for none.
     pub context: [u8; 16],
 }
 
 impl ChallengeBinding {
+    /// The bytes with which the stored string begins.
     fn bytes(&self) -> Vec<u8> {
         let account = self.account.map_or([0; 16], |account| *account.as_bytes());
         [&[self.purpose.byte()][..], &account, &self.context].concat()
@@ -68,8 +69,8 @@ impl PasskeyChallenges {
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
-    /// Consumes a challenge: of any number of callers one gets its state (I11). None if it was used, has expired, or was issued
-    /// for another purpose.
+    /// Consumes a challenge and returns the state of its ceremony. Exactly one of several concurrent callers gets the state (I11). None if
+    /// the challenge was used, has expired, or has another binding.
     ///
     /// # Errors
     /// [`RedisError`]

@@ -14,7 +14,7 @@ use crate::domain::{
     limit::{Backoff, FactorBackoff, Quota},
 };
 
-/// How long Redis keeps failures that are too few for a wait. Short, since attempts for made-up names leave many of them.
+/// How long Redis keeps failures that are too few for a wait. Short, since guesses of names that do not exist create many keys.
 pub(crate) const FEW_FAILURES_RETENTION: Duration = Duration::from_hours(1);
 
 /// How long Redis keeps failures that cause waits, unless a wait is longer.
@@ -23,7 +23,7 @@ const MANY_FAILURES_RETENTION: Duration = Duration::from_hours(24);
 /// The bucket of unrecognized devices and addresses.
 const UNRECOGNIZED: &str = "s";
 
-/// A bucket of the login throttle: a device or address that the account recognizes, as a hash.
+/// A bucket of the login throttle: a device or an address, as a hash, or all unrecognized devices and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThrottleBucket(String);
 
@@ -33,7 +33,7 @@ impl ThrottleBucket {
         Self(format!("d{hash}"))
     }
 
-    /// The bucket of the address of this hash.
+    /// The bucket of the address that has this hash.
     pub fn address(hash: &str) -> Self {
         Self(format!("a{hash}"))
     }
@@ -42,9 +42,10 @@ impl ThrottleBucket {
 /// Whether a password may be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ThrottleDecision {
-    /// The password may be checked. Counts as a failure in this bucket until the device is trusted or the attempt is refunded.
+    /// The password may be checked. The attempt counts as a failure in this bucket until the device is trusted or the attempt is
+    /// refunded.
     Admitted(ThrottleBucket),
-    /// The password may be checked after this time.
+    /// The password may be checked after this duration.
     Wait(Duration),
 }
 
@@ -71,7 +72,7 @@ impl RateLimiter {
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
 
-    /// Admits or delays a password check for an account, from this device and address.
+    /// Admits or delays a password check for an account, from this device and address. `account` is a keyed hash of the account's name.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -101,13 +102,13 @@ impl RateLimiter {
             [bucket, wait] => match (bucket.as_str(), wait.as_u64()) {
                 (Some(bucket), Some(0)) => Ok(ThrottleDecision::Admitted(ThrottleBucket(bucket.to_string()))),
                 (Some(_), Some(wait)) => Ok(ThrottleDecision::Wait(Duration::from_millis(wait))),
-                _ => Err(unexpected("attempt", &answer)),
+                _ => Err(unexpected("login_throttle", &answer)),
             },
-            _ => Err(unexpected("attempt", &answer)),
+            _ => Err(unexpected("login_throttle", &answer)),
         }
     }
 
-    /// The bucket of this device or address, if the account recognizes one of them: the device's first. Counts nothing.
+    /// The bucket of this device, or else of this address, if the account recognizes it. Counts nothing.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -131,7 +132,8 @@ impl RateLimiter {
     }
 
     /// Records that the account's owner signed in with this device and from this address. `used` is the bucket in which the
-    /// attempt was counted, if it belongs to this account. Returns how many devices and addresses the account knew before.
+    /// attempt was counted, if it belongs to this account. Returns the number of devices and addresses that the account recognized
+    /// before.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -157,8 +159,8 @@ impl RateLimiter {
         answer.as_u64().ok_or_else(|| unexpected("trust_device", &answer))
     }
 
-    /// Forgets the devices and addresses that an account recognizes. Failures of unrecognized ones stay, so that no change of the account
-    /// gives an attacker further attempts.
+    /// Forgets the devices and addresses that an account recognizes. The failures of unrecognized devices and addresses stay, so that no
+    /// change of the account gives an attacker further attempts.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -167,8 +169,8 @@ impl RateLimiter {
         script::run(&self.connection.scripts.forget_devices, &self.connection, keys, Vec::new()).await.map(drop)
     }
 
-    /// Admits or delays the check of a code of a second factor. Returns the time until it is admitted, if it is not; else it counts
-    /// as a failure in the bucket until it is refunded.
+    /// Admits or delays the check of a second factor's code. If the check is delayed, returns how long. If it is admitted, the attempt
+    /// counts as a failure in the bucket until it is refunded.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -193,7 +195,7 @@ impl RateLimiter {
         Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }
 
-    /// Takes back an admitted attempt at a code: because it was right, or was not checked.
+    /// Refunds an admitted attempt at a second factor's code: the code was right, or was not checked.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -208,7 +210,7 @@ impl RateLimiter {
         script::run(&self.connection.scripts.factor_refund, &self.connection, keys, arguments).await.map(drop)
     }
 
-    /// Takes back an attempt whose password was not checked.
+    /// Refunds an attempt whose password was not checked.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -225,12 +227,12 @@ impl ThrottleBucket {
         Self(UNRECOGNIZED.to_owned())
     }
 
-    /// The name of the bucket.
+    /// The name of the bucket: the field of the throttle's hash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the bucket of unrecognized devices and addresses.
+    /// Whether this is the bucket of unrecognized devices and addresses.
     pub fn is_unrecognized(&self) -> bool {
         self.0 == UNRECOGNIZED
     }

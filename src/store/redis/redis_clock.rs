@@ -1,5 +1,5 @@
-//! The clock of Redis, which all nodes follow: a node's own clock plus the measured offset. Sessions, tokens and events therefore
-//! have consistent times although the clocks of the nodes differ.
+//! The clock of Redis, which all nodes follow: a node adds the measured offset to its own clock. So the times of sessions, tokens and
+//! events are consistent although the clocks of the nodes differ.
 
 use std::sync::OnceLock;
 
@@ -15,14 +15,16 @@ use crate::domain::clock::{Clock, ClockOffset, Timestamp};
 /// The clock of Redis, as far as this node has measured it.
 #[derive(Debug, Default)]
 pub(super) struct RedisClock {
-    /// The node's own clock, and the clock that replaces the Redis server's, if any.
+    /// The node's own clock, and the clock that replaces the Redis server's, if any (for tests).
     clocks: OnceLock<(Clock, Option<Clock>)>,
     offset: ClockOffset,
 }
 
 impl RedisClock {
-    /// Returns `own` plus the measured offset to the clock of Redis. Later measurements correct it. A manual clock does not follow
-    /// the Redis server: it follows `instead`, if any.
+    /// Returns a clock that shows `own` plus the measured offset to the clock of Redis. Later measurements correct the offset.
+    ///
+    /// For tests: a manual clock `own` follows the clock `instead` in place of the Redis server's. Without `instead` it is returned
+    /// unchanged.
     pub(super) fn follow(&self, own: &Clock, instead: Option<Clock>) -> Clock {
         if !own.is_system() && instead.is_none() {
             return own.clone();
@@ -31,7 +33,7 @@ impl RedisClock {
         own.with_offset(self.offset.clone())
     }
 
-    /// Asks Redis for its time, and corrects the offset by it.
+    /// Reads the time of the Redis server, and corrects the offset. Returns the server's time.
     pub(super) async fn measure(&self, client: &Client) -> Result<Timestamp, FredError> {
         let clocks = self.clocks.get();
         let before = clocks.map(|(own, _)| own.now());

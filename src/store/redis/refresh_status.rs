@@ -15,15 +15,15 @@ use crate::domain::{
 /// The status of a refresh token that would be accepted now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefreshStatus {
-    /// When it was issued; none for a superseded token that may be repeated.
+    /// When the token was issued; none for a superseded token that may be repeated.
     pub issued_at: Option<Timestamp>,
     /// When its session ends without a further refresh.
     pub expires_at: Timestamp,
 }
 
 impl SessionStore {
-    /// The status of a refresh token of generation `presented`; none if it would be refused, or belongs to the session of an app:
-    /// only that app may use it. One round trip without writes.
+    /// The status of a refresh token of generation `presented`. None if the token would be refused, or if it belongs to the session of an
+    /// app, since only that app may use it. One round trip without writes.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -43,7 +43,7 @@ impl SessionStore {
         let (record, status) = record::classify_generation(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);
         let issued_at = (status == GenerationStatus::Current).then_some(record.last_used_at);
-        let accepted = !record.has_grant && now < expires_at && status != GenerationStatus::Superseded;
-        Ok(accepted.then_some(RefreshStatus { issued_at, expires_at }))
+        let is_accepted = !record.has_grant && now < expires_at && status != GenerationStatus::Superseded;
+        Ok(is_accepted.then_some(RefreshStatus { issued_at, expires_at }))
     }
 }

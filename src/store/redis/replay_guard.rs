@@ -20,7 +20,7 @@ impl ReplayGuard {
         Self { connection }
     }
 
-    /// Records a client's assertion for `ttl`; returns whether it was not recorded before. One atomic round trip.
+    /// Records a client's assertion for `ttl`, in one atomic round trip. Returns false if the assertion was recorded before.
     ///
     /// # Errors
     /// [`RedisError`]

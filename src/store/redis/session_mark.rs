@@ -1,5 +1,5 @@
-//! The session mark in Redis, which detects a Redis that was restored from an old copy, and the accounts with data in Redis,
-//! whose sessions then end.
+//! The session mark in Redis, which detects a Redis that was restored from an old copy. Also the scans for the data that is then
+//! deleted: the accounts with sessions, and the one-time tokens.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use futures_util::{StreamExt, stream::BoxStream};
 use super::{RedisError, SessionStore, script::unexpected};
 use crate::domain::{clock::Timestamp, ids::AccountId};
 
-/// Number of keys per step of a scan.
+/// The number of keys per step of a scan.
 const SCAN_COUNT: u32 = 1000;
 
 impl SessionStore {
@@ -68,13 +68,15 @@ impl SessionStore {
         Ok(())
     }
 
+    /// Iterates over the keys of one type with a prefix.
     fn scan(&self, prefix: &str, kind: ScanType) -> BoxStream<'static, Result<Key, RedisError>> {
         let mut pattern = String::new();
-        for c in prefix.chars() {
-            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+        for character in prefix.chars() {
+            // The special characters of Redis' glob patterns.
+            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
                 pattern.push('\\');
             }
-            pattern.push(c);
+            pattern.push(character);
         }
         pattern.push('*');
         let client: &Client = self.connection.client();

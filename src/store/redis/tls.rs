@@ -14,10 +14,10 @@ use fred::{
 use super::connection::RedisError;
 use crate::config::RedisSettings;
 
-/// The TLS configuration of the settings.
+/// The TLS configuration that the settings describe.
 ///
 /// # Errors
-/// [`RedisError::Setting`], by the name of the setting whose file is unusable.
+/// [`RedisError::Setting`], with the name of the setting whose file is unusable.
 pub(super) fn client_config(settings: &RedisSettings) -> Result<TlsConfig, RedisError> {
     let builder = ClientConfig::builder().with_root_certificates(roots(settings.tls_ca.as_deref())?);
     let config = match (&settings.tls_cert, &settings.tls_key) {
@@ -32,6 +32,7 @@ pub(super) fn client_config(settings: &RedisSettings) -> Result<TlsConfig, Redis
     Ok(TlsConfig::from(TlsConnector::from(config)))
 }
 
+/// The trusted authorities: those of the file `ca`, or else those of the system.
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, RedisError> {
     let mut roots = RootCertStore::empty();
     if let Some(ca) = ca {

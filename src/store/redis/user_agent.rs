@@ -1,8 +1,8 @@
-//! Compresses `User-Agent` headers: common phrases become one byte each.
+//! Compresses `User-Agent` headers: each common phrase becomes one byte.
 //!
 //! The order of the phrases is part of the record format: append new ones.
 
-/// Byte `0x80 + i` stands for phrase `i`. A phrase precedes its own prefixes.
+/// The byte `0x80 + i` stands for phrase `i`. The first phrase that matches is used, so a phrase precedes its own prefixes.
 const PHRASES: [&str; 25] = [
     "Mozilla/5.0 (",
     "Windows NT 10.0; Win64; x64",
@@ -31,7 +31,7 @@ const PHRASES: [&str; 25] = [
     " Darwin/",
 ];
 
-/// Compresses a header. Other characters than printable ASCII become `?`.
+/// Compresses a header. Characters other than printable ASCII become `?`.
 pub(super) fn shorten(agent: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = agent;
@@ -47,7 +47,7 @@ pub(super) fn shorten(agent: &str) -> Vec<u8> {
     bytes
 }
 
-/// The text that [`shorten`] was given.
+/// Restores a header from the bytes of [`shorten`].
 pub(super) fn restore(bytes: &[u8]) -> String {
     let mut agent = String::new();
     for &byte in bytes {
@@ -69,16 +69,16 @@ mod tests {
     const FIREFOX: &str = "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0";
 
     #[test]
-    fn shorten_common_headers_round_trips() {
-        for (agent, most) in [(CHROME, 7), (IPHONE, 21), (FIREFOX, 20), ("curl/8.5.0", 10), ("", 0)] {
+    fn shortened_common_headers_are_restored_unchanged() {
+        for (agent, max_len) in [(CHROME, 7), (IPHONE, 21), (FIREFOX, 20), ("curl/8.5.0", 10), ("", 0)] {
             let short = shorten(agent);
-            assert!(short.len() <= most, "{agent}: {}", short.len());
+            assert!(short.len() <= max_len, "{agent}: {} bytes", short.len());
             assert_eq!(restore(&short), agent);
         }
     }
 
     #[test]
-    fn shorten_other_than_printable_ascii_is_replaced() {
+    fn shorten_replaces_characters_other_than_printable_ascii() {
         assert_eq!(restore(&shorten("a\u{e9}\u{1}b")), "a??b");
     }
 }

@@ -1,6 +1,6 @@
-//! Detects a Redis that accepts connections and does not answer, reconnects, and logs outages.
+//! Detects a Redis that accepts connections but does not answer, reconnects, and logs outages.
 //!
-//! fred's own detection never fires under traffic, since every write resets its timer.
+//! fred has such a detection too, but its timer never expires under traffic, since every write resets it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -26,10 +26,12 @@ use super::{address::Label, failure};
 
 const PING_INTERVAL: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
-/// Number of unanswered pings in a row after which the connection is replaced.
+/// The number of unanswered pings in a row after which the connection is replaced.
 const MAX_MISSES: u32 = 2;
 /// How often a lasting outage is logged.
-const REPEAT: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// How often it is logged while its reason changes.
+const CHANGED_REASON_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the connections are down; none while they work.
 pub(super) type LastFailure = Arc<Mutex<Option<String>>>;
@@ -38,6 +40,7 @@ pub(super) type LastFailure = Arc<Mutex<Option<String>>>;
 pub(super) struct OutageLog {
     pub(super) label: Label,
     pub(super) last_failure: LastFailure,
+    /// When the current outage was last logged, and with which reason; none without an outage.
     logged: Option<(Instant, String)>,
 }
 
@@ -46,17 +49,20 @@ impl OutageLog {
         Self { label, last_failure, logged: None }
     }
 
+    /// Records why the connections are down; `None` when they work.
     fn record(&self, reason: Option<String>) {
         *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    fn failed(&mut self, fallback: &Error) {
+    /// Logs the outage if that is due. `fallback` is the error of the ping, for when no better reason is known.
+    fn on_outage(&mut self, fallback: &Error) {
         let known = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let is_known = known.is_some();
         let reason = known.unwrap_or_else(|| failure::reason(fallback));
         let is_due = self.logged.as_ref().is_none_or(|(at, before)| {
-            // The reason for a failed connection may come after the first unanswered ping.
-            at.elapsed() >= REPEAT || (is_known && *before != reason && at.elapsed() >= REPEAT / 12)
+            // The reason for a failed connection may become known after the first unanswered ping.
+            at.elapsed() >= LOG_INTERVAL
+                || (is_known && *before != reason && at.elapsed() >= CHANGED_REASON_LOG_INTERVAL)
         });
         if is_due {
             tracing::error!(reason, "Redis is unavailable, retrying ({})", self.label);
@@ -64,7 +70,8 @@ impl OutageLog {
         }
     }
 
-    fn answered(&mut self) {
+    /// Logs the end of an outage, if there was one.
+    fn on_answer(&mut self) {
         self.record(None);
         if self.logged.take().is_some() {
             tracing::info!("Redis is available again ({})", self.label);
@@ -72,8 +79,8 @@ impl OutageLog {
     }
 }
 
-/// Pings one connection until aborted, and replaces it when two pings in a row are unanswered. One connection of a pool
-/// gets the outage log.
+/// Pings one connection until the task is aborted, and replaces the connection when two pings in a row are unanswered. Only one
+/// connection of a pool gets an outage log.
 pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
     let watch = async move {
         let options = Options { timeout: Some(PING_TIMEOUT), max_attempts: Some(1), ..Options::default() };
@@ -88,7 +95,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                     misses = 0;
                     latest(&mut errors);
                     if let Some(log) = &mut log {
-                        log.answered();
+                        log.on_answer();
                     }
                 }
                 Err(error) => {
@@ -99,7 +106,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                             log.record(Some(failure::reason(&broken)));
                         }
                         if misses >= MAX_MISSES {
-                            log.failed(&error);
+                            log.on_outage(&error);
                         }
                     }
                     if misses >= MAX_MISSES && client.state() == ClientState::Connected {
@@ -113,7 +120,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
     tokio::spawn(watch).abort_handle()
 }
 
-/// The last of the errors that have arrived.
+/// The last of the connection errors that have arrived since the last call.
 fn latest(errors: &mut Receiver<(Error, Option<Server>)>) -> Option<Error> {
     let mut latest = None;
     loop {

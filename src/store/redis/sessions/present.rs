@@ -93,7 +93,7 @@ impl SessionStore {
         argument.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         argument.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
-            // A client's id has at most 255 bytes.
+            // The ids of clients are shorter than 255 bytes.
             argument.put_u8(u8::try_from(client.len()).unwrap_or(u8::MAX));
             argument.extend_from_slice(&client.as_bytes()[..client.len().min(255)]);
         }
