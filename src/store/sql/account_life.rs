@@ -1,4 +1,4 @@
-//! Changes of an account's address, username, password and end, on its locked row; and the accounts whose deletion is due.
+//! Changes of a locked account: address, username, password and scheduled deletion. Also the accounts whose deletion is due.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -14,16 +14,16 @@ use crate::domain::{
 pub struct AddressRecord {
     /// The address.
     pub email: Email,
-    /// When it was stored.
+    /// When the address was stored.
     pub created_at: Timestamp,
-    /// Until when it can become the primary address.
+    /// Until when the address can become the primary one.
     pub expires_at: Timestamp,
 }
 
 /// Why an account did not get a verified address.
 #[derive(Debug, thiserror::Error)]
 pub enum TakeAddressError {
-    /// Another account has verified it.
+    /// Another account has verified the address.
     #[error("another account has verified this e-mail address")]
     Taken,
     /// The database failed.
@@ -34,7 +34,7 @@ pub enum TakeAddressError {
 /// Why a username was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetUsernameError {
-    /// Another account has it.
+    /// Another account has the username.
     #[error("another account has this username")]
     Taken,
     /// The database failed.
@@ -42,8 +42,9 @@ pub enum SetUsernameError {
     Sql(#[from] SqlError),
 }
 
-/// The states of the table `addresses`.
+/// The state in the table `addresses` of an address that waits for its confirmation.
 const PENDING: &str = "pending";
+/// The state in the table `addresses` of a replaced address, whose change can be undone.
 const FORMER: &str = "former";
 
 impl Sql {
@@ -63,7 +64,7 @@ impl Sql {
         rows.iter().map(|row| id(row.try_get("id")?)).collect()
     }
 
-    /// The pending address of an account: it becomes the primary one when it is confirmed.
+    /// The pending address of an account, which becomes the primary one when it is confirmed.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -108,8 +109,8 @@ impl AccountChange {
         Ok(self.store(now).await?)
     }
 
-    /// Makes a verified address the primary one, and no secondary one any more. An account that has the address without having
-    /// verified it loses it (I13).
+    /// Makes a verified address the primary address of this account. It is no longer a secondary one. Another account that has the address
+    /// unverified loses it (I13).
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -131,7 +132,7 @@ impl AccountChange {
             .execute(&mut *self.tx)
             .await;
         match updated {
-            // Another account was registered with it after the query above.
+            // Another account was registered with the address after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(TakeAddressError::Taken),
             Err(error) => return Err(SqlError::from(error).into()),
             Ok(_) => {}
@@ -142,7 +143,7 @@ impl AccountChange {
         Ok(self.store(now).await?)
     }
 
-    /// Removes the password: only a reset sets one again.
+    /// Removes the password. Afterwards only a reset sets a password.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -153,7 +154,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Schedules the deletion of the account, or cancels it.
+    /// Schedules the deletion of the account at a time, or cancels it (`None`).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -165,7 +166,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Replaces the username, or removes it, unless another account has it.
+    /// Replaces the username unless another account has it, or removes the username (`None`).
     ///
     /// # Errors
     /// [`SetUsernameError`]
@@ -211,7 +212,7 @@ impl AccountChange {
         self.insert_address(PENDING, email, now, expires_at).await
     }
 
-    /// The pending address.
+    /// The pending address, if it has not expired.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -232,8 +233,8 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Stores a verified address that was replaced, so that the change can be undone. A former address that is stored again keeps the
-    /// time at which it was first stored.
+    /// Stores a verified address that was replaced, so that the change can be undone. Deletes expired former addresses. A former address
+    /// that is stored again keeps the time at which it was first stored.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -260,7 +261,7 @@ impl AccountChange {
         addresses(&mut self.tx, self.account.id, FORMER, now).await
     }
 
-    /// Deletes the former addresses that were stored at `since` or later, or all of them: their changes can't be undone any more.
+    /// Deletes the former addresses that were stored at `since` or later, or all of them (`None`). Their changes can't be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -274,7 +275,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Deletes every former address but `kept`.
+    /// Deletes all former addresses except `kept`.
     ///
     /// # Errors
     /// [`SqlError`]

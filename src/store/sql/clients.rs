@@ -1,4 +1,4 @@
-//! The table of clients.
+//! The `clients` table: service clients and apps that operators have registered.
 
 use sqlx::{Row, any::AnyRow};
 
@@ -69,7 +69,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Disables a client. Returns whether it exists. The time of an earlier disabling stays.
+    /// Disables a client. Returns whether the client exists. A client that is disabled already keeps the time.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -87,7 +87,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Enables a disabled client. Returns whether there is such a client.
+    /// Enables a disabled client. Returns whether the client exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -96,7 +96,8 @@ impl Sql {
         self.change_client(sql, id, &Entry::new(now, AuditEvent::ClientEnabled)).await
     }
 
-    /// Sets the scopes, audiences, public keys and app settings of a client; its kind, secret and state stay. Returns whether there is such a client.
+    /// Sets the scopes, audiences, public keys and app settings of a client. Its kind, secret and state stay. Returns whether the client
+    /// exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -141,7 +142,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Deletes a client; its name is free afterwards. Returns whether there was such a client.
+    /// Deletes a client and the consents to it. Its id can be used again. Returns whether the client existed.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -156,7 +157,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Runs a statement on the row of a client and writes `entry` to the audit log, if there is such a row.
+    /// Runs a statement on the row of a client, and writes `entry` to the audit log if the row exists. Returns whether it exists.
     async fn change_client(&self, sql: &'static str, id: &ClientId, entry: &Entry) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let done = query(sql).bind(id.to_string()).execute(&mut *tx).await?;
@@ -167,7 +168,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Replaces a client's secret. The current secret stays accepted until `until`; an older one is deleted. Returns whether
+    /// Replaces a client's secret. The replaced secret stays accepted until `until`; an older secret is deleted. Returns whether
     /// the client exists.
     ///
     /// # Errors

@@ -1,4 +1,4 @@
-//! The `dynamic_clients` table: clients that no operator has registered, and that an account has allowed.
+//! The `dynamic_clients` table: clients that no operator has registered, and that an account has consented to.
 
 use sqlx::{Row, any::AnyRow};
 
@@ -14,26 +14,26 @@ use crate::domain::{
 /// A stored client that no operator has registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredDynamicClient {
-    /// The reference, which consents and sessions hold.
+    /// The reference under which consents and sessions name the client.
     pub id: ClientId,
-    /// The `client_id` that it sends.
+    /// The `client_id` that the client sends.
     pub client_id: String,
     /// The metadata, as JSON.
     pub metadata: String,
     /// When the metadata were fetched.
     pub fetched_at: Timestamp,
-    /// When an account allowed it for the first time.
+    /// When an account allowed the client for the first time.
     pub created_at: Timestamp,
-    /// When it was disabled, if it is.
+    /// When the client was disabled; none while it is enabled.
     pub disabled_at: Option<Timestamp>,
 }
 
-/// A client that an account allows.
+/// A dynamic client that an account consents to.
 #[derive(Clone, Copy, Debug)]
 pub struct AllowedClient<'a> {
     /// The reference.
     pub id: &'a ClientId,
-    /// The `client_id` that it sends.
+    /// The `client_id` that the client sends.
     pub client_id: &'a str,
     /// The metadata, as JSON.
     pub metadata: &'a str,
@@ -68,8 +68,8 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Stores a dynamic client, and what an account allows it. Returns false, and stores nothing, if the account has
-    /// allowed `max` other dynamic clients.
+    /// Stores a dynamic client, and the consent of an account to it. Returns false, and stores nothing, if the account has consented to
+    /// `max` other dynamic clients.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -82,6 +82,7 @@ impl Sql {
         now: Timestamp,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
+        // The references of dynamic clients begin with `url.` (a metadata document) or `dcr.` (a registration).
         let sql = "SELECT COUNT(*) AS others FROM consents WHERE account_id = $1 AND client_id <> $2 \
                    AND (client_id LIKE 'url.%' OR client_id LIKE 'dcr.%')";
         let row = query(sql).bind(account.to_string()).bind(client.id.to_string()).fetch_one(&mut *tx).await?;
@@ -101,14 +102,14 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
-        // The `client_id` of a registration is long and not readable.
+        // The audit entry shows a document's URL. The `client_id` of a registration is long and not readable.
         let shown = (client.source == DynamicSource::Document).then_some(client.client_id);
         self.write_consent(&mut tx, account, (client.id, shown), allowed, now).await?;
         tx.commit().await?;
         Ok(true)
     }
 
-    /// Replaces the metadata of a client by newer ones.
+    /// Replaces the metadata of a client, fetched at `now`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -150,13 +151,13 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Deletes enabled clients that no account allows any more, and that none has allowed since `before`. Returns their number.
+    /// Deletes the enabled clients that no account consents to, and that no account has consented to since `before`. Returns their number.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn prune_dynamic_clients(&self, before: Timestamp) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
-        // A consent that is stored at the same time sets `allowed_at`, which the database compares again after it has waited for the row.
+        // A concurrent consent sets `allowed_at`. The database compares it again after it has waited for the row.
         let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
                    AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
         let done = query(sql).bind(before.as_millis()).execute(&mut *tx).await?;

@@ -1,7 +1,7 @@
 //! Schema migrations: applies each file in `migrations/` once, in order.
 //!
-//! sqlx's own migrator holds a session-level lock and uses named prepared statements, and neither survives PgBouncer in
-//! transaction mode.
+//! sqlx's own migrator is not used: it holds a session-level lock and uses named prepared statements, and neither works through
+//! PgBouncer in transaction mode.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,41 @@ struct Migration {
     number: i64,
     name: &'static str,
     sql: &'static str,
-    /// Statements for one dialect only, run after `sql`: SQLite, Postgres.
-    own: Option<[&'static str; 2]>,
+    /// Statements for one dialect, run after `sql`: for SQLite, and for PostgreSQL.
+    per_dialect: Option<[&'static str; 2]>,
 }
 
-/// Every file in `migrations/`. A released migration never changes; a later one amends it.
+/// Every file in `migrations/`. A released migration never changes. A later migration amends it.
 const MIGRATIONS: &[Migration] = &[
-    Migration { number: 1, name: "accounts", sql: include_str!("../../../migrations/0001_accounts.sql"), own: None },
-    Migration { number: 2, name: "imports", sql: include_str!("../../../migrations/0002_imports.sql"), own: None },
+    Migration {
+        number: 1,
+        name: "accounts",
+        sql: include_str!("../../../migrations/0001_accounts.sql"),
+        per_dialect: None,
+    },
+    Migration {
+        number: 2,
+        name: "imports",
+        sql: include_str!("../../../migrations/0002_imports.sql"),
+        per_dialect: None,
+    },
     Migration {
         number: 3,
         name: "signing_keys",
         sql: include_str!("../../../migrations/0003_signing_keys.sql"),
-        own: None,
+        per_dialect: None,
     },
-    Migration { number: 4, name: "clients", sql: include_str!("../../../migrations/0004_clients.sql"), own: None },
+    Migration {
+        number: 4,
+        name: "clients",
+        sql: include_str!("../../../migrations/0004_clients.sql"),
+        per_dialect: None,
+    },
     Migration {
         number: 5,
         name: "audit",
         sql: include_str!("../../../migrations/0005_audit.sql"),
-        own: Some([
+        per_dialect: Some([
             include_str!("../../../migrations/0005_audit.sqlite.sql"),
             include_str!("../../../migrations/0005_audit.postgres.sql"),
         ]),
@@ -42,63 +57,85 @@ const MIGRATIONS: &[Migration] = &[
         number: rekey::MIGRATION,
         name: "names",
         sql: include_str!("../../../migrations/0006_names.sql"),
-        own: None,
+        per_dialect: None,
     },
-    Migration { number: 7, name: "claims", sql: include_str!("../../../migrations/0007_claims.sql"), own: None },
+    Migration {
+        number: 7,
+        name: "claims",
+        sql: include_str!("../../../migrations/0007_claims.sql"),
+        per_dialect: None,
+    },
     Migration {
         number: 8,
         name: "account_life",
         sql: include_str!("../../../migrations/0008_account_life.sql"),
-        own: None,
+        per_dialect: None,
     },
     Migration {
         number: 9,
         name: "mail_outbox",
         sql: include_str!("../../../migrations/0009_mail_outbox.sql"),
-        own: None,
+        per_dialect: None,
     },
-    Migration { number: 10, name: "factors", sql: include_str!("../../../migrations/0010_factors.sql"), own: None },
-    Migration { number: 11, name: "passkeys", sql: include_str!("../../../migrations/0011_passkeys.sql"), own: None },
-    Migration { number: 12, name: "apps", sql: include_str!("../../../migrations/0012_apps.sql"), own: None },
-    Migration { number: 14, name: "recovery", sql: include_str!("../../../migrations/0014_recovery.sql"), own: None },
+    Migration {
+        number: 10,
+        name: "factors",
+        sql: include_str!("../../../migrations/0010_factors.sql"),
+        per_dialect: None,
+    },
+    Migration {
+        number: 11,
+        name: "passkeys",
+        sql: include_str!("../../../migrations/0011_passkeys.sql"),
+        per_dialect: None,
+    },
+    Migration { number: 12, name: "apps", sql: include_str!("../../../migrations/0012_apps.sql"), per_dialect: None },
+    Migration {
+        number: 14,
+        name: "recovery",
+        sql: include_str!("../../../migrations/0014_recovery.sql"),
+        per_dialect: None,
+    },
     Migration {
         number: 15,
         name: "remembered_devices",
         sql: include_str!("../../../migrations/0015_remembered_devices.sql"),
-        own: None,
+        per_dialect: None,
     },
     Migration {
         number: 16,
         name: "secondary_emails",
         sql: include_str!("../../../migrations/0016_secondary_emails.sql"),
-        own: None,
+        per_dialect: None,
     },
     Migration {
         number: 17,
         name: "dynamic_clients",
         sql: include_str!("../../../migrations/0017_dynamic_clients.sql"),
-        own: None,
+        per_dialect: None,
     },
     Migration {
         number: 18,
         name: "initiate_login",
         sql: include_str!("../../../migrations/0018_initiate_login.sql"),
-        own: None,
+        per_dialect: None,
     },
     Migration {
         number: 19,
         name: "consent_resources",
         sql: include_str!("../../../migrations/0019_consent_resources.sql"),
-        own: None,
+        per_dialect: None,
     },
 ];
 
-/// Migrations that leave the schema usable for older releases, each with the newest migration that such a release must know:
-/// those that add tables, or columns that are nullable or have a default, and change nothing that an older release reads or
-/// writes. A release can be rolled back past them. Releases before 0.2 refuse every migration that they don't know.
+/// Migrations that leave the schema usable for older releases, so that a release can be rolled back past them. The first number is the
+/// migration, the second the newest migration that an older release must know.
+///
+/// Such a migration adds tables, or columns that are nullable or have a default. It changes nothing that an older release reads or
+/// writes. Releases before 0.2 refuse every migration that they don't know.
 const ADDITIVE: &[(i64, i64)] = &[(15, 14), (16, 14), (17, 14), (18, 14), (19, 14)];
 
-/// The applied migrations, with the SHA-256 of their text and, for information, the time.
+/// The table of applied migrations, with the SHA-256 of their statements. The time is for information only.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (\
                      number BIGINT NOT NULL PRIMARY KEY, \
                      name TEXT NOT NULL, \
@@ -131,14 +168,14 @@ impl Sql {
         for migration in MIGRATIONS {
             let checksum = migration.checksum(self.dialect);
             match applied.get(&migration.number) {
-                Some(before) if *before == checksum => {}
+                Some(recorded) if *recorded == checksum => {}
                 Some(_) => {
                     return Err(SqlError::ChangedMigration { number: migration.number, name: migration.name });
                 }
                 None => {
                     tx.execute(migration.sql).await?;
-                    if let Some(own) = migration.own(self.dialect) {
-                        tx.execute(own).await?;
+                    if let Some(sql) = migration.dialect_sql(self.dialect) {
+                        tx.execute(sql).await?;
                     }
                     if migration.number == rekey::MIGRATION {
                         rekey::normalize_names(&mut tx).await?;
@@ -185,8 +222,7 @@ impl Sql {
     }
 }
 
-/// Refuses a database with a migration of a newer release, unless that migration allows releases that end with the last one
-/// known here.
+/// Refuses a database with a migration of a newer release, unless the migration leaves the schema usable for this release.
 async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item = i64>) -> Result<(), SqlError> {
     let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
     let Some(found) = applied.max().filter(|found| *found > known) else { return Ok(()) };
@@ -200,16 +236,18 @@ async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item
 }
 
 impl Migration {
-    fn own(&self, dialect: Dialect) -> Option<&'static str> {
-        let [sqlite, postgres] = self.own?;
+    /// The statements for a dialect.
+    fn dialect_sql(&self, dialect: Dialect) -> Option<&'static str> {
+        let [sqlite, postgres] = self.per_dialect?;
         Some(match dialect {
             Dialect::Sqlite => sqlite,
             Dialect::Postgres => postgres,
         })
     }
 
+    /// The SHA-256 of the statements.
     fn checksum(&self, dialect: Dialect) -> Vec<u8> {
-        let text = [self.sql, self.own(dialect).unwrap_or_default()].concat();
+        let text = [self.sql, self.dialect_sql(dialect).unwrap_or_default()].concat();
         digest(&SHA256, text.as_bytes()).as_ref().to_vec()
     }
 }
@@ -225,9 +263,10 @@ mod tests {
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         files.sort();
         let mut listed = Vec::new();
-        for m in MIGRATIONS {
-            let kinds = if m.own.is_some() { &[".postgres", "", ".sqlite"][..] } else { &[""] };
-            listed.extend(kinds.iter().map(|kind| format!("{:04}_{}{kind}.sql", m.number, m.name)));
+        for migration in MIGRATIONS {
+            let suffixes = if migration.per_dialect.is_some() { &[".postgres", "", ".sqlite"][..] } else { &[""] };
+            let file = |suffix: &&str| format!("{:04}_{}{suffix}.sql", migration.number, migration.name);
+            listed.extend(suffixes.iter().map(file));
         }
         assert_eq!(files, listed);
         assert!(MIGRATIONS.is_sorted_by_key(|migration| migration.number));

@@ -7,21 +7,22 @@ use crate::domain::{
     audit::Entry, clock::Timestamp, ids::AccountId, ids::RememberedDeviceId, remembered_device::RememberedDevice,
 };
 
-/// The devices that may skip the second factor: those of an account in this state that were remembered after `since` and have not expired.
+/// Selects the devices that may skip the second factor of an account: those that were remembered in the account's current state and after
+/// `since`, and have not expired.
 #[derive(Clone, Copy, Debug)]
 pub struct LiveDevices {
     /// The account.
     pub account: AccountId,
     /// The digest of the account's state.
     pub binding: [u8; 16],
-    /// Devices that were remembered up to this time don't count any more.
+    /// Devices that were remembered at this time or before may no longer skip the second factor.
     pub since: Timestamp,
     /// The current time.
     pub now: Timestamp,
 }
 
 impl Sql {
-    /// Uses a remembered device: stores the time. None if no device that counts has the digest.
+    /// Records a use of a remembered device, by its digest. Returns the device, or none if no selected device has the digest.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -45,7 +46,7 @@ impl Sql {
         row.map(|row| parse(&row.try_get::<String, _>("id")?)).transpose()
     }
 
-    /// The remembered devices that may skip the second factor, the newest first.
+    /// The remembered devices that may skip the second factor, newest first.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -65,7 +66,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Forgets a device of an account. Returns whether the account had it; only then the entry is written to the audit log.
+    /// Forgets a device of an account. Returns whether the account had the device. If so, writes `entry` to the audit log.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -85,7 +86,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Forgets all devices of an account. Returns how many there were; the entry is written to the audit log with that number.
+    /// Forgets all devices of an account, and returns their number. If there were any, writes `entry` to the audit log with that number.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -102,7 +103,8 @@ impl Sql {
 }
 
 impl AccountChange {
-    /// Remembers a device. Removes devices that may no longer skip the second factor, and the oldest ones above `max`.
+    /// Remembers a device. Removes the devices that may no longer skip the second factor, and the oldest devices if there would be more
+    /// than `max`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -135,8 +137,8 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Forgets all devices, because a change makes them show a second factor again. The binding of their rows would refuse them
-    /// as well.
+    /// Forgets all devices, because after a change of the account each device must show a second factor again. Their binding would
+    /// refuse them as well.
     pub(super) async fn forget_devices(&mut self) -> Result<(), SqlError> {
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1";
         query(sql).bind(self.account.id.to_string()).execute(&mut *self.tx).await?;

@@ -16,10 +16,10 @@ use url::Url;
 use super::SqlError;
 use crate::domain::secret::SecretText;
 
-/// Pause before a locked file is tried again.
+/// The pause before another attempt after the file was locked.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
-/// The URL for sqlx: an encoded absolute path, so that no part is taken for a host.
+/// The connection options. Their URL has the encoded absolute path, so that no part of it is parsed as a host.
 pub(super) fn options(url: &SecretText) -> Result<AnyConnectOptions, SqlError> {
     let path = path(url)?;
     let path = path.to_str().ok_or_else(|| SqlError::Address("is not UTF-8".into()))?;
@@ -41,8 +41,8 @@ pub(super) async fn create(
     opened.map_err(|source| SqlError::File { path, source })?;
     let mut connection = AnyConnection::connect_with(options).await?;
     connection.execute(pragmas(acquire_timeout)).await?;
-    // Of processes that start at once, one turns the log on. The others get an error immediately, whatever busy_timeout says,
-    // and retry.
+    // If processes start at the same time, one turns the log on. The others get an error immediately, regardless of busy_timeout, and
+    // retry.
     let turned_on = async {
         while let Err(error) = connection.execute("PRAGMA journal_mode = WAL").await.map_err(SqlError::from) {
             if !error.is_unavailable() {
@@ -56,7 +56,7 @@ pub(super) async fn create(
     Ok(connection.close().await?)
 }
 
-/// The settings of every connection. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
+/// The settings of every connection. A statement waits at most `acquire_timeout` for a lock. `synchronous = FULL` makes a commit survive a power cut, not only a crash.
 pub(super) fn pragmas(acquire_timeout: Duration) -> SqlStr {
     AssertSqlSafe(format!(
         "PRAGMA busy_timeout = {};
@@ -67,10 +67,13 @@ pub(super) fn pragmas(acquire_timeout: Duration) -> SqlStr {
     .into_sql_str()
 }
 
+/// The absolute path of the database file.
 pub(super) fn path(url: &SecretText) -> Result<PathBuf, SqlError> {
     let url = url.expose();
     if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(SqlError::Address("an in-memory SQLite is lost at exit, and each connection has its own".into()));
+        return Err(SqlError::Address(
+            "an in-memory SQLite database is lost at exit, and each connection has its own: name a file".into(),
+        ));
     }
     let options: SqliteConnectOptions = url.parse()?;
     let path: &Path = options.get_filename();
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_any_path_round_trips() {
+    fn options_of_path_with_special_characters_keep_the_path() {
         for path in ["/tmp/a b/100% sure?/x#y.db", "/var/lib/latchkey/latchkey.db", "/tmp/ünï.db"] {
             let url = format!("sqlite://{}", path.replace('%', "%25").replace('?', "%3F").replace('#', "%23"));
             let options = options(&url.into()).unwrap();
@@ -92,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn options_in_memory_database_is_refused() {
+    fn options_of_in_memory_database_are_refused() {
         assert!(matches!(options(&"sqlite::memory:".into()), Err(SqlError::Address(_))));
         assert!(matches!(options(&"sqlite://x?mode=memory".into()), Err(SqlError::Address(_))));
     }
