@@ -11,9 +11,9 @@ use crate::domain::{
     secret::PasswordHash,
 };
 
-/// An account whose row is locked. [`AccountChange::commit`] stores the changes; dropping undoes them.
+/// An account whose row is locked. [`AccountChange::commit`] stores the changes. Dropping the value undoes them.
 ///
-/// The caller ends the account's sessions in Redis before it commits, so that the change fails if they can't be ended
+/// The caller ends the account's sessions in Redis before it commits, so that the change fails if the sessions can't be ended
 /// (I5).
 #[derive(Debug)]
 pub struct AccountChange {
@@ -28,7 +28,7 @@ pub struct AccountChange {
 /// The reason why an e-mail address was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetEmailError {
-    /// Another account has it.
+    /// Another account has the address.
     #[error("another account has this e-mail address")]
     Taken,
     /// The database failed.
@@ -67,7 +67,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Disables the account as of `at`, or enables it.
+    /// Disables the account as of `at`, or enables it (`None`).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -97,7 +97,7 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Sets the version of the account's claims to the one that Redis has given them. Does nothing if it is the same.
+    /// Sets the version of the account's claims to the version that Redis has stored. Does nothing if they are the same.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -137,7 +137,7 @@ impl AccountChange {
             .execute(&mut *self.tx)
             .await;
         match updated {
-            // Another account took it after the query above.
+            // Another account took the address after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetEmailError::Taken),
             Err(error) => return Err(SqlError::from(error).into()),
             Ok(_) => {}
@@ -158,7 +158,7 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account, with its profile, its further addresses, its factors and its remembered devices.
+    /// Deletes the account, with its profile, its further addresses, its factors, its consents and its remembered devices.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -200,7 +200,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Writes every column that may change. The row is locked, so no concurrent change is overwritten.
+    /// Writes the columns that changes set in [`AccountChange::account`]. The row is locked, so no concurrent change is overwritten.
     pub(super) async fn store(&mut self, now: Timestamp) -> Result<(), SqlError> {
         let account = &mut self.account;
         account.updated_at = now;

@@ -41,15 +41,15 @@ macro_rules! select {
 pub(super) use select;
 
 impl Sql {
-    /// Inserts an account and records it in the audit log as an operator's action.
+    /// Inserts an account, and records [`AuditEvent::AccountAdded`] in the audit log.
     ///
     /// # Errors
-    /// [`InsertError`]. Exactly one of several concurrent callers with the same address or name succeeds.
+    /// [`InsertError`]. At most one of several concurrent callers with the same address or name succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
         self.insert_account_as(new, &Entry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
     }
 
-    /// Inserts an account together with an audit entry.
+    /// Inserts an account and an audit entry in one transaction.
     ///
     /// # Errors
     /// [`InsertError`]
@@ -94,14 +94,14 @@ impl Sql {
     /// [`SqlError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "account"))]
     pub async fn account(&self, id: AccountId) -> Result<Option<Account>, SqlError> {
-        self.one(select!("WHERE id = $1"), id.to_string()).await
+        self.find_one(select!("WHERE id = $1"), id.to_string()).await
     }
 
     /// Finds the account whose primary e-mail address, verified secondary address or username is the identifier, with one query.
     /// If two accounts have the address, the one that has verified it wins (I13).
     ///
-    /// Releases before Unicode normalization stored names as typed. Where the normalized name already belonged to another account,
-    /// the old name stayed: such an account is found only by its name exactly as typed at registration.
+    /// Early releases stored names without Unicode normalization. If the normalized name belonged to another account at the migration, the
+    /// account kept its old key (`rekey.rs`). Such an account is found only by its name exactly as typed at registration.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -116,16 +116,17 @@ impl Sql {
             Identifier::Username(_) => select!("WHERE username_key = $1"),
         };
         let (typed, key) = (identifier.lower_case(), identifier.key());
-        // No name contains a NUL, and Postgres refuses one as a parameter.
+        // No name contains a NUL, and PostgreSQL refuses a parameter with one.
         if typed.contains('\0') {
             return Ok(None);
         }
+        // The account that kept its old key precedes the one with the normalized key.
         if typed != key
-            && let Some(account) = self.one(sql, typed.to_owned()).await?
+            && let Some(account) = self.find_one(sql, typed.to_owned()).await?
         {
             return Ok(Some(account));
         }
-        self.one(sql, key).await
+        self.find_one(sql, key).await
     }
 
     /// Lists at most `limit` accounts in order of id, starting after the id `after`.
@@ -169,27 +170,29 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    async fn one(&self, sql: &'static str, key: String) -> Result<Option<Account>, SqlError> {
+    /// Runs a `select!` whose only parameter is `key`.
+    async fn find_one(&self, sql: &'static str, key: String) -> Result<Option<Account>, SqlError> {
         let row = self.read_one(sql, key).await?;
         row.as_ref().map(read).transpose()
     }
 }
 
-/// Number of parameters of a row in an `INSERT`.
+/// The number of parameters of a row in an `INSERT`.
 const PARAMETERS: usize = 11;
 
-/// Number of rows of one `INSERT`: SQLite allows 32,766 parameters.
+/// The number of rows of one `INSERT`: SQLite allows 32,766 parameters.
 const ROWS_PER_STATEMENT: usize = 500;
 
-/// Inserts the rows whose id, address and name are free, without committing. Returns the outcome of each row, in order.
-/// Of two rows with the same id, address or name the first is inserted.
+/// Inserts the rows whose id, address and name no other account has, without committing. Returns the outcome of each row, in order.
+/// Of two rows with the same id, address or name, the first is inserted.
 pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -> Result<Vec<ImportOutcome>, SqlError> {
     let mut outcomes = Vec::with_capacity(rows.len());
     for rows in rows.chunks(ROWS_PER_STATEMENT) {
         let keys: Vec<String> = rows.iter().map(|row| row.email.key()).collect();
         let taken = secondary_emails::verified_keys(tx, &keys).await?;
-        let free: Vec<&NewAccount> = rows.iter().filter(|row| !taken.contains(&row.email.key())).collect();
-        let mut inserted = insert_free(tx, &free).await?;
+        let candidates: Vec<&NewAccount> = rows.iter().filter(|row| !taken.contains(&row.email.key())).collect();
+        let mut inserted = insert_unless_conflicting(tx, &candidates).await?;
+        // Each row with the rows after it.
         for (row, following) in rows.iter().zip(1..).map(|(row, next)| (row, &rows[next..])) {
             outcomes.push(if inserted.remove(&unique_columns(row)) {
                 ImportOutcome::Inserted
@@ -203,29 +206,30 @@ pub(super) async fn insert(tx: &mut Transaction<'_, Any>, rows: &[NewAccount]) -
     Ok(outcomes)
 }
 
-/// Finds the value of `row` that another account already has; accounts inserted from the rows `following` it do not count. If
-/// that account was deleted in the meantime, the row is inserted after all.
+/// Finds the value of `row` that another account already has. An account that was inserted from one of the rows `following` does not
+/// count. If the other account was deleted in the meantime, inserts the row after all.
 async fn resolve_conflict(
     tx: &mut Transaction<'_, Any>,
     row: &NewAccount,
     following: &[NewAccount],
 ) -> Result<ImportOutcome, SqlError> {
-    let before = |holder: Option<String>| {
+    let is_other = |holder: Option<String>| {
         holder.is_some_and(|holder| !following.iter().any(|later| later.id.to_string() == holder))
     };
+    // Repeated, since an account may be deleted or inserted between the statements.
     for _ in 0..3 {
-        if before(holder(tx, "SELECT id FROM accounts WHERE email_key = $1", row.email.key()).await?) {
+        if is_other(holder(tx, "SELECT id FROM accounts WHERE email_key = $1", row.email.key()).await?) {
             return Ok(ImportOutcome::EmailTaken);
         }
         if let Some(username) = &row.username
-            && before(holder(tx, "SELECT id FROM accounts WHERE username_key = $1", username.key()).await?)
+            && is_other(holder(tx, "SELECT id FROM accounts WHERE username_key = $1", username.key()).await?)
         {
             return Ok(ImportOutcome::UsernameTaken);
         }
         if holder(tx, "SELECT id FROM accounts WHERE id = $1", row.id.to_string()).await?.is_some() {
             return Ok(ImportOutcome::IdTaken);
         }
-        if !insert_free(tx, &[row]).await?.is_empty() {
+        if !insert_unless_conflicting(tx, &[row]).await?.is_empty() {
             return Ok(ImportOutcome::Inserted);
         }
     }
@@ -238,7 +242,7 @@ async fn holder(tx: &mut Transaction<'_, Any>, sql: &'static str, key: String) -
     Ok(row.map(|row| row.try_get("id")).transpose()?)
 }
 
-/// The columns of a row that no other row shares: `id`, `email_key` and `username_key`. The id alone does not tell which of
+/// The columns of a row that no other account shares: `id`, `email_key` and `username_key`. The id alone does not identify which of
 /// two rows with the same id was inserted.
 type UniqueColumns = (String, String, Option<String>);
 
@@ -246,8 +250,11 @@ fn unique_columns(row: &NewAccount) -> UniqueColumns {
     (row.id.to_string(), row.email.key(), row.username.as_ref().map(Username::key))
 }
 
-/// Inserts the rows that conflict with no other, and returns them.
-async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[&NewAccount]) -> Result<HashSet<UniqueColumns>, SqlError> {
+/// Inserts the rows that conflict with no other row, and returns their unique columns.
+async fn insert_unless_conflicting(
+    tx: &mut Transaction<'_, Any>,
+    rows: &[&NewAccount],
+) -> Result<HashSet<UniqueColumns>, SqlError> {
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
@@ -273,7 +280,7 @@ async fn insert_free(tx: &mut Transaction<'_, Any>, rows: &[&NewAccount]) -> Res
         .collect()
 }
 
-/// The `INSERT` of `rows` rows. It skips conflicting rows, because an error would abort a Postgres transaction.
+/// The `INSERT` of `rows` rows. It skips conflicting rows, because an error would abort a transaction of PostgreSQL.
 fn insert_statement(rows: usize) -> SqlStr {
     use std::fmt::Write;
 
@@ -295,12 +302,12 @@ fn insert_statement(rows: usize) -> SqlStr {
     AssertSqlSafe(sql).into_sql_str()
 }
 
-/// The `password_hash` column of a hash: empty for an account without a password.
+/// The value of the column `password_hash`: empty for an account without a password.
 pub(super) fn stored_hash(hash: Option<&PasswordHash>) -> String {
     hash.map(|hash| hash.expose().to_owned()).unwrap_or_default()
 }
 
-/// Reads a row of `select!`. Names are not validated: an earlier release may have accepted other ones.
+/// Reads a row of `select!`. Names are not validated: an earlier release may have accepted other names.
 pub(super) fn read(row: &AnyRow) -> Result<Account, SqlError> {
     let id: String = row.try_get("id")?;
     let unreadable = |column: &str| SqlError::Corrupt(format!("{column} of the account {id}"));

@@ -1,4 +1,4 @@
-//! The audit log table: inserting, reading and pruning rows.
+//! The `audit` table, which holds the audit log: inserts, reads and prunes rows.
 
 use std::{fmt::Write, net::IpAddr, sync::LazyLock};
 
@@ -12,12 +12,13 @@ use crate::domain::{
     ids::AccountId,
 };
 
-/// Number of rows of one `INSERT`. Each has [`COLUMNS`] parameters; SQLite allows 32,766.
-const ROWS: usize = 64;
+/// The number of rows of one `INSERT`. Each row has [`COLUMNS`] parameters, and SQLite allows 32,766 parameters.
+const ROWS_PER_INSERT: usize = 64;
 
+/// The number of columns of a row.
 const COLUMNS: usize = 12;
 
-/// A row in readable form.
+/// A row of the audit log, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditRow {
     /// The row's id.
@@ -28,15 +29,15 @@ pub struct AuditRow {
     pub event: String,
     /// `success` or `refused`.
     pub outcome: String,
-    /// The reason of a refusal or an end.
+    /// The reason of a refusal, or of the end of a session.
     pub reason: Option<String>,
-    /// The account it concerns.
+    /// The account that the event concerns.
     pub account_id: Option<String>,
-    /// The session it concerns.
+    /// The session that the event concerns.
     pub session_id: Option<String>,
-    /// The service client it concerns.
+    /// The client that the event concerns.
     pub client_id: Option<String>,
-    /// A key's id or a limit's name.
+    /// Further details, such as the id of a key or the name of a limit.
     pub detail: Option<String>,
     /// The actor.
     pub actor: String,
@@ -69,21 +70,21 @@ impl Sql {
         self
     }
 
-    /// This database, with this part of client addresses recorded.
+    /// This database, recording client addresses with this precision.
     #[must_use]
     pub const fn keeping_addresses(mut self, addresses: AddressPrecision) -> Self {
         self.addresses = addresses;
         self
     }
 
-    /// Inserts rows in one transaction. Rows whose id exists are skipped, so that the call can be repeated.
+    /// Inserts rows in one transaction. Skips rows whose id exists, so that the call can be repeated.
     ///
     /// # Errors
     /// [`SqlError`]. The rows may or may not have been stored.
     pub async fn append_audit(&self, entries: &[(Uuid, Entry)]) -> Result<(), SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
-        for some in entries.chunks(ROWS) {
-            self.insert_audit(&mut tx, some.iter().map(|(id, entry)| (*id, entry))).await?;
+        for chunk in entries.chunks(ROWS_PER_INSERT) {
+            self.insert_audit(&mut tx, chunk.iter().map(|(id, entry)| (*id, entry))).await?;
         }
         Ok(tx.commit().await?)
     }
@@ -135,11 +136,11 @@ impl Sql {
         entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
     ) -> Result<(), SqlError> {
         // SQLite connections are not shared through a pooler, so frequent statements can stay prepared.
-        static ONE: LazyLock<String> = LazyLock::new(|| insertion(1, Dialect::Sqlite));
-        static MANY: LazyLock<String> = LazyLock::new(|| insertion(ROWS, Dialect::Sqlite));
+        static ONE_ROW: LazyLock<String> = LazyLock::new(|| insertion(1, Dialect::Sqlite));
+        static FULL_CHUNK: LazyLock<String> = LazyLock::new(|| insertion(ROWS_PER_INSERT, Dialect::Sqlite));
         let mut query = match (self.dialect, entries.len()) {
-            (Dialect::Sqlite, 1) => query(ONE.as_str()).persistent(true),
-            (Dialect::Sqlite, ROWS) => query(MANY.as_str()).persistent(true),
+            (Dialect::Sqlite, 1) => query(ONE_ROW.as_str()).persistent(true),
+            (Dialect::Sqlite, ROWS_PER_INSERT) => query(FULL_CHUNK.as_str()).persistent(true),
             (dialect, rows) => query(AssertSqlSafe(insertion(rows, dialect))),
         };
         for (id, entry) in entries {
@@ -187,7 +188,7 @@ fn selection(filter: &AuditFilter) -> (String, Vec<String>) {
     (sql + " ORDER BY at DESC, id DESC LIMIT $3", equal)
 }
 
-/// The `INSERT` of `rows` rows. SQLite reads `$1` as a name and searches it among all parameters, so it gets `?`.
+/// The `INSERT` of `rows` rows. SQLite gets the parameters as `?`, because it reads `$1` as a name and searches it among all parameters.
 fn insertion(rows: usize, dialect: Dialect) -> String {
     // Without OR FAIL, SQLite writes a statement journal to a file. The transaction provides atomicity.
     let or = if dialect == Dialect::Sqlite { " OR FAIL" } else { "" };
@@ -236,7 +237,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_accounts_rows_are_found_by_their_index() {
+    async fn selection_by_account_uses_the_index_of_accounts() {
         sqlx::any::install_default_drivers();
         let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
         connection.execute(include_str!("../../../migrations/0005_audit.sql")).await.unwrap();
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_has_a_parameter_for_each_column_of_each_row() {
+    fn insertion_has_a_parameter_for_each_column_of_each_row() {
         let one = insertion(1, Dialect::Postgres);
         assert!(
             one.ends_with(" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING")
@@ -266,6 +267,6 @@ mod tests {
         assert!(insertion(2, Dialect::Postgres).ends_with(
             "$12), ($13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24) ON CONFLICT (id) DO NOTHING"
         ));
-        assert_eq!(insertion(ROWS, Dialect::Sqlite).matches('?').count(), ROWS * COLUMNS);
+        assert_eq!(insertion(ROWS_PER_INSERT, Dialect::Sqlite).matches('?').count(), ROWS_PER_INSERT * COLUMNS);
     }
 }

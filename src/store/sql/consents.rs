@@ -17,13 +17,13 @@ use crate::domain::{
 pub struct Consent {
     /// The client.
     pub client_id: String,
-    /// All scopes that were allowed.
+    /// All scopes that the owner has allowed.
     pub scope: SpaceSeparated,
-    /// All resources that the client's tokens may be for (RFC 8707), without the issuer.
+    /// All resources that the client's tokens may be for (RFC 8707), except the issuer.
     pub resources: SpaceSeparated,
-    /// When the first of them was allowed.
+    /// When the owner consented for the first time.
     pub created_at: Timestamp,
-    /// When the last of them was allowed.
+    /// When the owner consented for the last time.
     pub updated_at: Timestamp,
 }
 
@@ -32,7 +32,7 @@ pub struct Consent {
 pub struct Permission<'a> {
     /// The scopes.
     pub scope: &'a SpaceSeparated,
-    /// The resources that the client's tokens may be for, without the issuer.
+    /// The resources that the client's tokens may be for (RFC 8707), except the issuer.
     pub resources: &'a SpaceSeparated,
 }
 
@@ -80,10 +80,11 @@ impl Sql {
         Ok(())
     }
 
-    /// Adds to a consent as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if given, the text.
+    /// Adds to a consent within a transaction, as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if
+    /// given, by the text `shown`.
     ///
-    /// Waits for a concurrent change of the account, so that [`AccountChange::withdraw_consents`] sees every consent that was stored
-    /// before. On SQLite a write transaction is exclusive anyway.
+    /// On PostgreSQL, waits for a concurrent change of the account, and makes later ones wait. So [`AccountChange::withdraw_consents`]
+    /// sees every consent that was stored before. On SQLite a write transaction is exclusive anyway.
     pub(super) async fn write_consent(
         &self,
         tx: &mut Transaction<'_, Any>,
@@ -142,7 +143,7 @@ impl Sql {
     }
 }
 
-/// The former items and, after them, those that are added.
+/// The former items, followed by the added items that are not among them.
 fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<SpaceSeparated, SqlError> {
     let former = former.map(SpaceSeparated::items).unwrap_or_default();
     let all = SpaceSeparated::parse(former.iter().chain(added.items()));
@@ -150,7 +151,8 @@ fn union(former: Option<&SpaceSeparated>, added: &SpaceSeparated) -> Result<Spac
 }
 
 impl AccountChange {
-    /// Withdraws the consents to which scopes were added at `since` or later, or all of them: another person may have given them (I13).
+    /// Withdraws the consents that were given or extended at `since` or later, or all of them (`None`): another person may have given them
+    /// (I13).
     ///
     /// # Errors
     /// [`SqlError`]

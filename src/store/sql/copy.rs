@@ -1,4 +1,4 @@
-//! Copies of a SQLite database while it is in use.
+//! Copies a SQLite database while it is in use.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +8,9 @@ use super::{Dialect, Sql, SqlError, query, sqlite};
 use crate::config::DatabaseSettings;
 
 impl Sql {
-    /// Writes a copy of the database to `path`, an empty or missing file: the state at one moment, without the space of deleted
-    /// rows (<https://www.sqlite.org/lang_vacuum.html#vacuuminto>). Others may read and write meanwhile. Returns false if the
-    /// database is not SQLite.
+    /// Writes a copy of the database to `path`, an empty or missing file. The copy has the state at one moment, without the space of
+    /// deleted rows (<https://www.sqlite.org/lang_vacuum.html#vacuuminto>). Other connections may read and write meanwhile. Returns false
+    /// if the database is not SQLite.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -18,15 +18,15 @@ impl Sql {
         if self.dialect != Dialect::Sqlite {
             return Ok(false);
         }
-        let shown = path.to_str().ok_or_else(|| SqlError::Address("the path of a copy must be UTF-8".into()))?;
+        let target = path.to_str().ok_or_else(|| SqlError::Address("the path of a copy must be UTF-8".into()))?;
         let mut connection = self.connect_directly().await?;
-        query("VACUUM INTO $1").bind(shown.to_owned()).execute(&mut connection).await?;
+        query("VACUUM INTO $1").bind(target.to_owned()).execute(&mut connection).await?;
         connection.close().await?;
         Ok(true)
     }
 }
 
-/// The path of the database file; none for a server.
+/// The path of the SQLite file; none for PostgreSQL.
 ///
 /// # Errors
 /// [`SqlError::Address`]

@@ -1,12 +1,12 @@
-//! Errors of the database, classified for callers.
+//! Errors of the database, classified by whether a retry may succeed.
 
 use std::{fmt, io, path::PathBuf};
 
-/// A database error. Shows neither addresses nor values: Postgres puts whole rows into the details of some errors, so
-/// `Debug` prints no more than `Display`.
+/// A database error. Its texts contain neither addresses nor values of rows. PostgreSQL puts whole rows into the details of some errors,
+/// so `Debug` prints only what `Display` prints.
 #[derive(thiserror::Error)]
 pub enum SqlError {
-    /// The database can't be reached, is starting or stopping, or is too busy. A retry may succeed: answered with 503.
+    /// The database can't be reached, is starting or stopping, or is too busy. A retry may succeed, so the request is answered with 503.
     #[error("the database is unavailable: {}", reason(.0))]
     Unavailable(sqlx::Error),
     /// The database holds data that this release did not write. A retry does not help.
@@ -30,7 +30,7 @@ pub enum SqlError {
         /// The name.
         name: &'static str,
     },
-    /// A pooler refuses a parameter that every connection of ours sends. Permanent until the pooler is configured.
+    /// A pooler refuses a parameter that every connection of this service sends. A retry does not help until the pooler is configured.
     #[error(
         "the pooler refuses the start-up parameter {0}: add it to `ignore_startup_parameters` in pgbouncer.ini, or let \
          database.url lead to PostgreSQL itself"
@@ -44,7 +44,7 @@ pub enum SqlError {
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// Any other error: no such database, wrong password, missing table.
@@ -80,7 +80,7 @@ impl From<sqlx::Error> for SqlError {
                 ErrorClass::Corrupt => Self::Corrupt(inner.message().to_owned()),
                 ErrorClass::Other => Self::Other(error),
             },
-            // Half an answer: the connection broke, or a proxy in between lost track of it.
+            // The answer was incomplete: the connection broke, or a proxy in between mixed up connections.
             E::Protocol(_) => Self::Unavailable(error),
             E::ColumnDecode { .. } | E::Decode(_) | E::AnyDriverError(_) => Self::Corrupt(error.to_string()),
             E::Configuration(reason) => Self::Address(reason.to_string()),
@@ -89,26 +89,29 @@ impl From<sqlx::Error> for SqlError {
     }
 }
 
-/// How PgBouncer begins its refusal of a start-up parameter.
+/// The text with which PgBouncer begins its refusal of a start-up parameter.
 const UNSUPPORTED_PARAMETER: &str = "unsupported startup parameter:";
 
 /// Further refusals of PgBouncer that no retry changes.
 const PERMANENT_REFUSALS: [&str; 3] = ["no such database", "no such user", "authentication failed"];
 
-/// Why the database did not answer: the server's own words, without the place in its source that sqlx adds.
+/// The reason of an error as text: the server's message, without the place in the server's source code that sqlx adds.
 fn reason(error: &sqlx::Error) -> String {
     use sqlx::Error as E;
     match error {
         E::Database(inner) => {
             let code = inner.code().map(|code| format!(" ({code})")).unwrap_or_default();
-            let parameters =
-                if inner.message().contains("client certificate") { "; sslcert and sslkey name it" } else { "" };
-            format!("{}{code}{parameters}", inner.message())
+            let hint = if inner.message().contains("client certificate") {
+                "; sslcert and sslkey in database.url name it"
+            } else {
+                ""
+            };
+            format!("{}{code}{hint}", inner.message())
         }
         E::Io(error) => {
             let text = error.to_string();
             if text.contains("UnknownIssuer") {
-                return "TLS: the server's certificate is of an unknown authority; sslrootcert names the one to trust"
+                return "TLS: the server's certificate is of an unknown authority; sslrootcert in database.url names the one to trust"
                     .to_owned();
             }
             text.split(" (os error").next().unwrap_or_default().to_lowercase()
@@ -122,6 +125,7 @@ fn reason(error: &sqlx::Error) -> String {
     }
 }
 
+/// The kind of a database's error.
 enum ErrorClass {
     Unavailable,
     Corrupt,
@@ -129,12 +133,12 @@ enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// By the error's code: five characters on Postgres (its manual, appendix A), a number on SQLite
+    /// Classifies an error by its code: five characters on PostgreSQL (its manual, appendix A), a number on SQLite
     /// (<https://www.sqlite.org/rescode.html>).
     fn of(error: &dyn sqlx::error::DatabaseError) -> Self {
         let Some(code) = error.code() else { return Self::Other };
         if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
-            // The low byte is the kind; the higher bytes refine it.
+            // The low byte is the primary result code; the higher bytes refine it.
             return match code.parse::<u32>().map(|code| code & 0xff) {
                 // BUSY, LOCKED, IOERR, FULL, CANTOPEN
                 Ok(5 | 6 | 10 | 13 | 14) => Self::Unavailable,
@@ -144,13 +148,14 @@ impl ErrorClass {
             };
         }
         match &*code {
-            // Read-only (a standby, after a failover), shutting down, crashed, starting up, cancelled by a time-out,
+            // In this order: read-only (a standby, after a failover), shutting down, crashed, starting up, cancelled by a time-out,
             // lock not available, serialization failure, deadlock.
             "25006" | "57P01" | "57P02" | "57P03" | "57014" | "55P03" | "40001" | "40P01" => Self::Unavailable,
+            // Data corrupted, index corrupted.
             "XX001" | "XX002" => Self::Corrupt,
-            // PgBouncer has one code for all its refusals; these are permanent.
+            // PgBouncer has one code for all its refusals. Some of them are permanent.
             "08P01" if PERMANENT_REFUSALS.iter().any(|text| error.message().contains(text)) => Self::Other,
-            // Connection exceptions (PgBouncer's own among them), insufficient resources, system errors.
+            // The classes of connection exceptions (PgBouncer's other refusals among them), insufficient resources and system errors.
             code if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => Self::Unavailable,
             _ => Self::Other,
         }

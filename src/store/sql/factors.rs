@@ -1,4 +1,5 @@
-//! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: second factors, as changes of a locked account, and their use.
+//! The tables `totp_factors`, `recovery_keys` and `recovery_codes`: authenticator apps and recovery codes. A locked account changes them;
+//! their use needs no lock.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -20,9 +21,9 @@ pub struct TotpFactor {
     pub label: String,
     /// The sealed secret.
     pub sealed: Vec<u8>,
-    /// When it was set up.
+    /// When its owner began to set it up.
     pub created_at: Timestamp,
-    /// When a first code confirmed it; none before.
+    /// When its first accepted code confirmed it; none before.
     pub confirmed_at: Option<Timestamp>,
     /// The time step of the last accepted code.
     pub last_step: u64,
@@ -36,7 +37,7 @@ impl std::fmt::Debug for TotpFactor {
     }
 }
 
-/// The columns that [`read_totp`] reads, followed by the given clauses.
+/// A `SELECT` of every column that [`read_totp`] reads, followed by the given clauses.
 macro_rules! select_totp {
     ($rest:literal) => {
         concat!(
@@ -47,7 +48,7 @@ macro_rules! select_totp {
 }
 
 impl Sql {
-    /// The authenticator apps of an account, oldest first, and those that are not confirmed yet.
+    /// The authenticator apps of an account, oldest first, those that are not confirmed yet included.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -58,8 +59,8 @@ impl Sql {
         Ok(found)
     }
 
-    /// Marks the time step of an authenticator app's code as used. Returns whether it is later than every used one: true to exactly
-    /// one of several concurrent callers (I11), and false if the factor was removed.
+    /// Marks the time step of an authenticator app's code as used. Returns false if this or a later step was used before, or if the app was
+    /// removed. Returns true to exactly one of several concurrent callers (I11).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -73,7 +74,7 @@ impl Sql {
         Ok(used.rows_affected() == 1)
     }
 
-    /// The sealed key of an account's recovery codes, and how many codes are left.
+    /// The sealed key of an account's recovery codes, and the number of unused codes.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -88,7 +89,7 @@ impl Sql {
         Ok(Some((row.try_get("sealed")?, u32::try_from(codes).unwrap_or(u32::MAX))))
     }
 
-    /// Whether an account has an unused recovery code.
+    /// Whether an account has an unused recovery code with this digest.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -100,8 +101,8 @@ impl Sql {
         Ok(found.is_some())
     }
 
-    /// Deletes a used recovery code. Returns how many codes remain; `None` if the code does not exist or another caller has used it
-    /// (I11).
+    /// Uses a recovery code, which deletes it. Returns the number of remaining codes; `None` if the code does not exist or another caller
+    /// has used it (I11).
     ///
     /// # Errors
     /// [`SqlError`]
@@ -109,13 +110,13 @@ impl Sql {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM recovery_codes WHERE account_id = $1 AND digest = $2";
         let used = query(sql).bind(account.to_string()).bind(digest.to_owned()).execute(&mut *tx).await?;
-        let left = count_codes(&mut tx, account).await?;
+        let remaining = count_codes(&mut tx, account).await?;
         tx.commit().await?;
-        Ok((used.rows_affected() == 1).then_some(left))
+        Ok((used.rows_affected() == 1).then_some(remaining))
     }
 
-    /// Values that are sealed under another secret than that with this prefix: at most `limit` authenticator apps, and as many
-    /// keys of recovery codes.
+    /// The values that are sealed under another secret than the current one. A value that is sealed under the current secret begins with
+    /// `prefix`. Returns at most `limit` authenticator apps, and at most `limit` keys of recovery codes.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -185,7 +186,7 @@ impl std::fmt::Debug for SealedFactor {
 }
 
 impl AccountChange {
-    /// The account's authenticator apps, oldest first, and those that are not confirmed yet.
+    /// The account's authenticator apps, oldest first, those that are not confirmed yet included.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -193,7 +194,7 @@ impl AccountChange {
         totp_of(&mut self.tx, self.account.id).await
     }
 
-    /// Adds an authenticator app. One that is not confirmed replaces the others that are not.
+    /// Adds an authenticator app. Removes the apps that are not confirmed: an account has at most one of them.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -236,7 +237,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Replaces the account's recovery codes; with no digests, it has none afterwards.
+    /// Replaces the account's recovery codes. With no digests, the account has no codes afterwards.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -286,7 +287,7 @@ impl AccountChange {
         self.set_recovery_codes(&[], &[], now).await
     }
 
-    /// When the account's recovery codes were made; none if it has none.
+    /// When the account's recovery codes were created; none if the account has no codes.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -298,7 +299,7 @@ impl AccountChange {
     }
 
     /// Sets whether the account has factors of a kind, and increments the version of its factors. Every change of the factors
-    /// calls it, also one that leaves the kinds as they are.
+    /// calls this function, even if the kinds stay the same.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -310,7 +311,7 @@ impl AccountChange {
     }
 
     /// Suspends codes by mail as a second factor, or accepts them again ([`Factors::with_email_code_suspended`]). The factors
-    /// themselves stay as they are, and so does their version.
+    /// and their version stay.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -319,7 +320,7 @@ impl AccountChange {
         self.store(self.account.updated_at).await
     }
 
-    /// Stores since when the account must have a second factor.
+    /// Stores the time since which the account must have a second factor; `None` if it need not have one.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -27,12 +27,14 @@ pub enum ImportOutcome {
 }
 
 impl Sql {
-    /// Inserts the rows that conflict with no account, with those of `factors` and `emails` that belong to them, and stores
-    /// `upto_line` as the progress of `source`, in one transaction. An account one of whose addresses is taken is not inserted;
-    /// `emails` has the index of each address's row. Returns the outcome of each row, in order. `rows` may be empty.
+    /// Inserts a batch of accounts, and stores `upto_line` as the progress of `source`, in one transaction. Returns the outcome of each row,
+    /// in order. `rows` may be empty.
+    ///
+    /// Skips each row whose id, name or one of whose addresses another account has. `factors` are the authenticator apps of the accounts,
+    /// `emails` their secondary addresses, each with the index of its account in `rows`.
     ///
     /// # Errors
-    /// [`SqlError`]. Nothing of the batch is stored then, so the caller can retry.
+    /// [`SqlError`]. Then nothing of the batch was stored, so the caller can retry.
     pub async fn import_accounts(
         &self,
         source: &str,
@@ -45,7 +47,9 @@ impl Sql {
         let mut tx = self.begin_write().await?;
         let mut outcomes = accounts::insert(&mut tx, rows).await?;
         for (index, email) in emails {
-            let Some(outcome) = outcomes.get_mut(*index).filter(|it| **it == ImportOutcome::Inserted) else { continue };
+            let Some(outcome) = outcomes.get_mut(*index).filter(|outcome| **outcome == ImportOutcome::Inserted) else {
+                continue;
+            };
             if !secondary_emails::insert_imported(&mut tx, email).await? {
                 *outcome = ImportOutcome::EmailTaken;
                 for sql in ["DELETE FROM secondary_emails WHERE account_id = $1", "DELETE FROM accounts WHERE id = $1"]
@@ -81,7 +85,7 @@ impl Sql {
         Ok(outcomes)
     }
 
-    /// The last line of `source` that was stored, if its import is unfinished.
+    /// The last line of `source` that was imported; none if there is no unfinished import of `source`.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -96,7 +100,7 @@ impl Sql {
         Ok(Some(line))
     }
 
-    /// Deletes the progress of `source`: its import is finished.
+    /// Deletes the progress of `source`, whose import is finished.
     ///
     /// # Errors
     /// [`SqlError`]

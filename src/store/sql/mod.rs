@@ -1,5 +1,6 @@
-//! Accounts, imports, signing keys and service clients in SQL: SQLite or PostgreSQL, through one set of queries. One file per
-//! entity, SQL beside its row type. This file opens the database and is the only one that distinguishes the dialects.
+//! Accounts, imports, signing keys, clients, the audit log and the mail outbox in SQL: SQLite or PostgreSQL, through one set of queries.
+//! Each entity has a file with its row type and its statements. This file opens the database, and defines the differences between the
+//! dialects.
 //!
 //! On PostgreSQL every query runs in an explicit transaction and is not kept as a prepared statement, for PgBouncer in
 //! transaction mode: it assigns a server connection per transaction, which lacks the statements prepared on another. On SQLite
@@ -76,17 +77,19 @@ pub struct Sql {
     dialect: Dialect,
     /// Names the database in messages, without its password.
     label: Arc<str>,
-    /// Where migrations run: past a pooler, if one is configured.
+    /// The connection options of migrations: those of `database.migrate_url`, which leads past a pooler, if it is set.
     direct: Arc<AnyConnectOptions>,
     /// The time limit for getting a connection.
     acquire_timeout: Duration,
+    /// The number of transactions begun.
     begun: Arc<AtomicU64>,
     max_connections: u32,
     metrics: DatabaseMetrics,
-    /// The author of changes, for the audit log.
+    /// The actor of changes, for the audit log.
     actor: Actor,
+    /// The part of client addresses that the audit log records.
     addresses: AddressPrecision,
-    /// For the ids of the audit log's rows, and leases.
+    /// The source of the ids of audit rows and of leases.
     entropy: Entropy,
     /// Notified when this process has added a mail to the outbox.
     mail_enqueued: Arc<tokio::sync::Notify>,
@@ -95,12 +98,12 @@ pub struct Sql {
 /// The kind and version of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Description {
-    /// A file.
+    /// A SQLite file.
     Sqlite {
         /// The library's version.
         version: String,
     },
-    /// A server.
+    /// A PostgreSQL server.
     Postgres {
         /// The server's version, such as `15.8 (Debian 15.8-0+deb12u1)`.
         version: String,
@@ -113,7 +116,7 @@ enum Dialect {
     Postgres,
 }
 
-/// Work that one node at a time may do.
+/// A lock for work that one node at a time may do.
 #[derive(Clone, Copy)]
 enum Lock {
     Migrations,
@@ -145,10 +148,10 @@ impl Sql {
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)
             .acquire_timeout(acquire_timeout)
-            // A file does not disconnect, and each test is a round trip to its thread.
+            // A file does not disconnect, and each test is a round trip to the thread of the connection.
             .test_before_acquire(dialect != Dialect::Sqlite)
             .after_connect(move |connection, _| Box::pin(dialect.prepare(connection, acquire_timeout)))
-            .after_release(move |connection, _| Box::pin(dialect.is_sound(connection)))
+            .after_release(move |connection, _| Box::pin(dialect.is_reusable(connection)))
             .connect_lazy_with(options);
         Ok(Self {
             pool,
@@ -166,7 +169,7 @@ impl Sql {
         })
     }
 
-    /// The database in messages: the setting and the address, without the password.
+    /// The name of the database in messages: the setting and the address, without the password.
     pub fn label(&self) -> &str {
         &self.label
     }
@@ -188,7 +191,7 @@ impl Sql {
         }
     }
 
-    /// Why no connection of the pool could be had.
+    /// The reason why the pool has no connection, from an attempt to open one.
     async fn connection_error(&self) -> SqlError {
         let options = self.pool.connect_options();
         let connecting = AnyConnection::connect_with(&options);
@@ -227,24 +230,24 @@ impl Sql {
         &self.metrics
     }
 
-    /// Brings the gauges of the connection pool up to date.
+    /// Updates the gauges of the connection pool.
     pub fn update_pool_metrics(&self) {
         let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
         self.metrics.set_pool(open, self.pool.num_idle(), self.max_connections);
     }
 
-    /// Waits for the connections in use and closes them all. Later calls are [unavailable](SqlError::Unavailable).
+    /// Waits until no connection is in use, and closes all connections. Later calls fail with [`SqlError::Unavailable`].
     pub async fn close(&self) {
         self.pool.close().await;
     }
 
-    /// A read-only transaction.
+    /// Begins a read-only transaction.
     async fn begin_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_read())).await?)
     }
 
-    /// The row of a frequent query, if there is one.
+    /// Runs a frequent query of one row, whose only parameter is `key`. On SQLite the statement stays prepared.
     async fn read_one(&self, sql: &'static str, key: String) -> Result<Option<AnyRow>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         if self.dialect == Dialect::Sqlite {
@@ -259,13 +262,13 @@ impl Sql {
         self.metrics.time_lookup(lookup).await
     }
 
-    /// A transaction that may write, rolled back unless it is committed.
+    /// Begins a transaction that may write. It is rolled back unless it is committed.
     async fn begin_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         Ok(self.metrics.time_begin(self.pool.begin_with(self.dialect.begin_write())).await?)
     }
 
-    /// A connection outside the pool, to `database.migrate_url`.
+    /// Opens a connection outside the pool, to `database.migrate_url` if it is set.
     async fn connect_directly(&self) -> Result<AnyConnection, SqlError> {
         let connecting = AnyConnection::connect_with(&self.direct);
         let mut connection =
@@ -297,16 +300,16 @@ impl Dialect {
                 let text = store_url::with_host(url.expose());
                 store_url::check_database(&text).map_err(SqlError::Address)?;
                 let options: AnyConnectOptions = text.parse()?;
-                // Reports a bad value now rather than at the first query.
+                // Reports an invalid value now rather than at the first query.
                 PgConnectOptions::from_url(&options.database_url)?;
                 options
             }
         };
-        // A slow statement would be logged as a whole: 30 kB for a batch of an import.
+        // sqlx logs a slow statement as a whole: 30 kB for a batch of an import.
         Ok(options.disable_statement_logging())
     }
 
-    /// The database in messages.
+    /// The name of the database in messages: the setting and the address, without the password.
     fn label(self, url: &SecretText) -> Result<String, SqlError> {
         Ok(match self {
             Self::Sqlite => format!("database.url, {}", sqlite::path(url)?.display()),
@@ -329,14 +332,14 @@ impl Dialect {
         }
     }
 
-    /// Whether a connection may be reused. Where SQLite has rolled a transaction back by itself, as it does when the disk is
-    /// full (<https://www.sqlite.org/lang_transaction.html>), sqlx's own rollback fails, and the connection seems to be in a
-    /// transaction for ever.
-    async fn is_sound(self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    /// Whether a connection may be reused. When the disk is full, SQLite rolls a transaction back by itself
+    /// (<https://www.sqlite.org/lang_transaction.html>). sqlx's own rollback then fails, and for sqlx the connection stays in a transaction
+    /// forever.
+    async fn is_reusable(self, connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
         match self {
             Self::Sqlite => {
                 if connection.is_in_transaction() {
-                    // Completes after the rollback of a dropped transaction.
+                    // Waits for the rollback of a dropped transaction, which precedes the ping.
                     connection.ping().await?;
                 }
                 Ok(!connection.is_in_transaction())
@@ -345,6 +348,7 @@ impl Dialect {
         }
     }
 
+    /// The statement that begins a read-only transaction.
     const fn begin_read(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN",
@@ -352,8 +356,8 @@ impl Dialect {
         }
     }
 
-    /// SQLite transactions that will write say so at their beginning: one that reads first and writes later fails without
-    /// waiting if another has written in between.
+    /// The statement that begins a transaction that may write. A SQLite transaction takes the write lock at its beginning: a transaction
+    /// that reads first and writes later fails without waiting if another one has written in between.
     const fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => "BEGIN IMMEDIATE",
@@ -371,7 +375,7 @@ impl Dialect {
 }
 
 impl Lock {
-    /// Advisory locks share one number space with other users of the database.
+    /// The number of the advisory lock. It is unlikely to collide with the locks of other programs that use the same database.
     const fn number(self) -> i64 {
         match self {
             Self::Migrations => i64::from_be_bytes(*b"lk:migra"),
@@ -380,7 +384,7 @@ impl Lock {
     }
 }
 
-/// A query without a kept prepared statement.
+/// A query whose statement does not stay prepared.
 fn query(sql: impl SqlSafeStr) -> Query<'static, Any, AnyArguments> {
     sqlx::query(sql).persistent(false)
 }

@@ -1,7 +1,8 @@
-//! The mail outbox: mails are inserted in the transaction of a change, and claimed by workers with a lease.
+//! The mail outbox: a mail is inserted in the transaction of the change that it reports. Workers claim due mails under a lease, and send
+//! them.
 //!
-//! A claim sets `due_at` to the end of the lease and `lease` to the worker. Results are stored only by the worker whose lease
-//! the row still has. A worker that died leaves its rows to others when the lease ends.
+//! A claim sets `due_at` to the end of the lease, and `lease` to the id of the claim. A worker can store a result only while the row has
+//! the lease of its claim. If a worker dies, other workers claim its mails when the lease ends.
 
 use std::time::Duration;
 
@@ -26,11 +27,11 @@ macro_rules! columns {
 /// The state of a mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutboxState {
-    /// Waits for its next attempt, or is claimed by a worker.
+    /// The mail waits for its next attempt, or a worker has claimed it.
     Waiting,
-    /// Accepted by the server.
+    /// The mail server has accepted the mail.
     Sent,
-    /// Given up: rejected by the server, or expired.
+    /// Rejected by the server for good, or expired.
     Failed,
 }
 
@@ -38,7 +39,7 @@ impl OutboxState {
     /// All states.
     pub const ALL: [Self; 3] = [Self::Waiting, Self::Sent, Self::Failed];
 
-    /// The stable text.
+    /// The stable text: the value of the column `state`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -72,15 +73,15 @@ pub struct OutboxRow {
     pub attempts: u32,
     /// While waiting: the time of the next attempt, or the end of the worker's lease.
     pub due_at: Timestamp,
-    /// Whether a worker has the mail.
+    /// Whether a worker has claimed the mail.
     pub is_claimed: bool,
     /// Why the last attempt failed.
     pub error: Option<String>,
     /// The time of the change that the mail reports.
     pub created_at: Timestamp,
-    /// The time at which the mail is given up.
+    /// The time at which the mail expires.
     pub expires_at: Timestamp,
-    /// The time at which the mail was sent or given up.
+    /// The time at which the mail was sent or failed.
     pub done_at: Option<Timestamp>,
 }
 
@@ -91,20 +92,20 @@ pub struct ClaimedMail {
     pub row: OutboxRow,
     /// The encrypted data.
     pub sealed: Vec<u8>,
-    /// The lease.
+    /// The id of the claim, which the row's column `lease` has while the claim is valid.
     pub lease: Uuid,
 }
 
 /// The result of an attempt to send a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attempt {
-    /// The server has accepted the mail.
+    /// The mail server has accepted the mail.
     Sent,
-    /// The server refuses the mail for good. Its data stays until it expires, so that an operator can retry it.
+    /// The mail server refuses the mail for good, with this error. The data stays until the mail expires, so that an operator can retry it.
     GivenUp(String),
-    /// The mail has expired. Its data is deleted.
+    /// The mail has expired, after this error. Its data is deleted.
     Expired(String),
-    /// The attempt failed; the next one is due at this time.
+    /// The attempt failed with this error. The next one is due at this time.
     Retry(String, Timestamp),
 }
 
@@ -113,7 +114,7 @@ pub enum Attempt {
 pub struct QueueState {
     /// The number of mails that wait.
     pub waiting: u64,
-    /// The creation of the oldest of them.
+    /// When the oldest waiting mail was created.
     pub oldest: Option<Timestamp>,
 }
 
@@ -147,16 +148,16 @@ impl Sql {
         self.mail_enqueued.notified().await;
     }
 
-    /// Claims at most `limit` mails that are due, oldest first, until `now + lease`. Mails without data are skipped.
+    /// Claims at most `limit` mails that are due, oldest first, until `now + lease`.
     ///
     /// # Errors
     /// [`SqlError`]. If the database became unavailable, mails may be claimed until the lease ends.
     pub async fn claim_mails(&self, limit: u32, now: Timestamp, lease: Duration) -> Result<Vec<ClaimedMail>, SqlError> {
-        // A read first: an idle worker must not take SQLite's write lock.
+        // A read precedes the write: an idle worker must not take SQLite's write lock.
         if !self.is_mail_due(now).await? {
             return Ok(Vec::new());
         }
-        let worker = self.entropy.uuid();
+        let claim = self.entropy.uuid();
         let mut tx = self.begin_write().await?;
         let sql = match self.dialect {
             Dialect::Sqlite => concat!(
@@ -174,7 +175,7 @@ impl Sql {
         };
         let rows = query(sql)
             .bind((now + lease).as_millis())
-            .bind(worker.to_string())
+            .bind(claim.to_string())
             .bind(now.as_millis())
             .bind(i64::from(limit))
             .fetch_all(&mut *tx)
@@ -182,19 +183,19 @@ impl Sql {
         tx.commit().await?;
         let claimed = |row: &AnyRow| {
             let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
-            Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: worker })
+            Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: claim })
         };
         let mut mails: Vec<ClaimedMail> = rows.iter().map(claimed).collect::<Result<_, SqlError>>()?;
         mails.sort_by_key(|mail| mail.row.id);
         Ok(mails)
     }
 
-    /// A transaction of the dispatcher, which is not counted as a transaction of a request.
+    /// Begins a read-only transaction of a background task, which is not counted as a transaction of a request.
     async fn begin_background_read(&self) -> Result<Transaction<'static, Any>, SqlError> {
         Ok(self.pool.begin_with(self.dialect.begin_read()).await?)
     }
 
-    /// The writing counterpart of [`Self::begin_background_read`].
+    /// Begins a transaction of a background task that may write. It is not counted as a transaction of a request.
     async fn begin_background_write(&self) -> Result<Transaction<'static, Any>, SqlError> {
         Ok(self.pool.begin_with(self.dialect.begin_write()).await?)
     }
@@ -209,8 +210,8 @@ impl Sql {
         Ok(row.is_some())
     }
 
-    /// Stores the result of an attempt and ends the lease. Returns false if the worker no longer has the lease: it ended, and
-    /// another worker has claimed the mail.
+    /// Stores the result of an attempt and ends the lease. Returns false if the claim is no longer valid: its lease ended, and another
+    /// worker has claimed the mail.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -282,8 +283,8 @@ impl Sql {
         row.as_ref().map(read).transpose()
     }
 
-    /// Makes mails due now that wait or were given up: the one of this id, or all. Returns their number. Mails that a worker
-    /// has, and those whose data was deleted, are left unchanged.
+    /// Makes the mail with this id due now, or all mails that wait or have failed. Returns their number. Does not change mails that a
+    /// worker has claimed, that have expired, or whose data was deleted.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -304,8 +305,8 @@ impl Sql {
         Ok(done.rows_affected())
     }
 
-    /// Whether [`Self::wipe_expired_mails`] at `now` or [`Self::prune_mails`] before `before` would change anything. A read: an
-    /// idle node must not take SQLite's write lock.
+    /// Whether [`Self::wipe_expired_mails`] at `now` or [`Self::prune_mails`] with `before` would change a mail. Only reads, since an idle
+    /// node must not take SQLite's write lock.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -318,7 +319,7 @@ impl Sql {
         Ok(row.is_some())
     }
 
-    /// Deletes the data of mails that were given up and have expired: they can't be retried. Returns their number.
+    /// Deletes the data of failed mails that have expired. They can't be retried any more. Returns their number.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -331,7 +332,7 @@ impl Sql {
         Ok(done.rows_affected())
     }
 
-    /// Deletes at most `limit` mails that were sent or given up before `before`, and returns their ids.
+    /// Deletes at most `limit` mails that were sent or have failed before `before`, and returns their ids.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -1,4 +1,4 @@
-//! The table of passkeys.
+//! The `passkeys` table.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -14,7 +14,7 @@ use crate::domain::{
 /// Why a passkey was not added.
 #[derive(Debug, thiserror::Error)]
 pub enum AddPasskeyError {
-    /// The credential is registered already, for this account or another.
+    /// The credential is registered already, for this account or for another one.
     #[error("the passkey is registered already")]
     Exists,
     /// The database failed.
@@ -22,6 +22,7 @@ pub enum AddPasskeyError {
     Sql(#[from] SqlError),
 }
 
+/// A `SELECT` of every column that [`read`] reads, followed by the given clauses.
 macro_rules! select_passkeys {
     ($rest:literal) => {
         concat!(
@@ -39,7 +40,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn passkeys(&self, account: AccountId) -> Result<Vec<Passkey>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let found = of_account(&mut tx, account).await?;
+        let found = passkeys_of(&mut tx, account).await?;
         tx.commit().await?;
         Ok(found)
     }
@@ -61,8 +62,8 @@ impl Sql {
         Ok(account.map(|account| (passkey, account)))
     }
 
-    /// Records a use of a passkey. Returns false, and changes nothing, if the counter did not grow since the last use or the
-    /// passkey is gone. An authenticator without a counter always sends 0.
+    /// Records a use of a passkey. Returns false, and changes nothing, if the counter has not increased since the last use or if the
+    /// passkey was removed. An authenticator without a counter always sends 0.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -81,7 +82,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Sets the time of a passkey's last sign-in.
+    /// Sets the time of the last sign-in with a passkey.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -99,10 +100,10 @@ impl AccountChange {
     /// # Errors
     /// [`SqlError`]
     pub async fn passkeys(&mut self) -> Result<Vec<Passkey>, SqlError> {
-        of_account(&mut self.tx, self.account.id).await
+        passkeys_of(&mut self.tx, self.account.id).await
     }
 
-    /// Renames a passkey. Returns it, or none if the account has no such passkey.
+    /// Renames a passkey. Returns the passkey, or none if the account has no such passkey.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -165,13 +166,13 @@ impl AccountChange {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        let left = !self.passkeys().await?.is_empty();
-        self.set_factor(FactorKind::Passkey, left, now).await?;
+        let has_others = !self.passkeys().await?.is_empty();
+        self.set_factor(FactorKind::Passkey, has_others, now).await?;
         Ok(true)
     }
 }
 
-async fn of_account(tx: &mut Transaction<'static, Any>, account: AccountId) -> Result<Vec<Passkey>, SqlError> {
+async fn passkeys_of(tx: &mut Transaction<'static, Any>, account: AccountId) -> Result<Vec<Passkey>, SqlError> {
     let rows = query(select_passkeys!("WHERE account_id = $1 ORDER BY id"))
         .bind(account.to_string())
         .fetch_all(&mut **tx)

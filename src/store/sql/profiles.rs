@@ -45,8 +45,8 @@ impl AccountChange {
         query(sql)
             .bind(self.account.id.to_string())
             .bind(profile.display_name.clone())
-            .bind(profile.locale.as_ref().map(|it| it.as_str().to_owned()))
-            .bind(profile.time_zone.as_ref().map(|it| it.as_str().to_owned()))
+            .bind(profile.locale.as_ref().map(|tag| tag.as_str().to_owned()))
+            .bind(profile.time_zone.as_ref().map(|tag| tag.as_str().to_owned()))
             .bind(profile.app_metadata.to_json())
             .bind(profile.user_metadata.to_json())
             .execute(&mut *self.tx)
@@ -63,9 +63,9 @@ fn read(id: AccountId, row: &AnyRow) -> Result<Profile, SqlError> {
     let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
     Ok(Profile {
         display_name: text("display_name")?,
-        // an invalid one has no effect
-        locale: text("locale")?.and_then(|it| LanguageTag::parse(&it).ok()),
-        time_zone: text("time_zone")?.and_then(|it| TimeZoneName::parse(&it).ok()),
+        // An invalid value, of another release, counts as none.
+        locale: text("locale")?.and_then(|text| LanguageTag::parse(&text).ok()),
+        time_zone: text("time_zone")?.and_then(|text| TimeZoneName::parse(&text).ok()),
         app_metadata: metadata("app_metadata")?,
         user_metadata: metadata("user_metadata")?,
     })

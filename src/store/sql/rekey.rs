@@ -1,4 +1,4 @@
-//! The part of migration 6 that SQL can't express: account names are compared in Unicode Normalization Form C.
+//! The part of migration 6 that SQL can't express: it recomputes the keys of account names in Unicode Normalization Form C.
 
 use sqlx::{Any, Row, Transaction};
 
@@ -8,15 +8,19 @@ use crate::domain::text::comparison_key;
 /// The number of the migration that this module completes.
 pub(super) const MIGRATION: i64 = 6;
 
-/// The columns of a name, its key, and their queries.
+/// A kind of name, with the statements that recompute its keys.
 struct Name {
+    /// The column of the key.
     column: &'static str,
+    /// Selects the accounts whose keys have characters outside ASCII.
     select: &'static str,
+    /// Finds the account that has a key.
     holder: &'static str,
+    /// Replaces the key of an account.
     update: &'static str,
 }
 
-/// Keys that contain characters outside ASCII are longer in bytes than in characters, in both dialects.
+/// The two kinds of names. In both dialects, a key with characters outside ASCII is longer in bytes than in characters.
 const NAMES: [Name; 2] = [
     Name {
         column: "email_key",
@@ -46,7 +50,7 @@ pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(),
             }
             if let Some(other) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
                 let other: String = other.try_get("id")?;
-                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same, and keep their exact spellings: rename one of them");
+                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same; each is found only by its exact spelling: rename one of them");
                 continue;
             }
             query(update).bind(key).bind(id).execute(&mut **tx).await?;

@@ -1,9 +1,9 @@
-//! The e-mail addresses of accounts beside the primary one, and the ownership of addresses.
+//! The `secondary_emails` table: the e-mail addresses of accounts beside the primary one. Also the ownership of addresses.
 //!
-//! The primary address is in `accounts`: a sign-in by it reads one row. A verified address belongs to one account, in either
-//! table. A unique index of each table guarantees it within the table, and the lock of [`AccountChange::lock_address`] across
-//! both. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`, and the account that
-//! has it as its unverified primary one loses it to the account that verifies it.
+//! The primary address is in `accounts`, so that a sign-in by the primary address reads one row. A verified address belongs to one
+//! account. A unique index of each table guarantees this within the table, and the lock of [`AccountChange::lock_address`] across both
+//! tables. An unverified address belongs to nobody (I13): several accounts may have it in `secondary_emails`. An account that has it as
+//! its unverified primary address loses it to the account that verifies it.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, Transaction, any::AnyRow};
@@ -24,9 +24,9 @@ pub struct SecondaryEmail {
     pub account: AccountId,
     /// The address.
     pub email: Email,
-    /// When it was verified. An address that is not verified belongs to nobody (I13).
+    /// When the address was verified; none before. An address that is not verified belongs to nobody (I13).
     pub verified_at: Option<Timestamp>,
-    /// When it was added.
+    /// When the address was added.
     pub created_at: Timestamp,
 }
 
@@ -49,17 +49,17 @@ impl Sql {
         Ok(found)
     }
 
-    /// The stored address of an account that an identifier names: the verified secondary address with this key, else the primary
-    /// one. Mails are sent to this address, never to the text that was typed. `None` if the address was removed after the account
-    /// had been found by it.
+    /// The stored address of an account that an identifier names. If the identifier is another address than the primary one, it is the
+    /// verified secondary address with the same key; otherwise the primary address. Mails are sent to this address, never to the text that
+    /// was typed. `None` if the address was removed after the account had been found by it.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn named_email(&self, account: &Account, identifier: &Identifier) -> Result<Option<Email>, SqlError> {
         let Some(typed) = account.other_email(identifier) else { return Ok(Some(account.email.clone())) };
         let emails = self.secondary_emails(account.id).await?;
-        let found = emails.into_iter().find(|it| it.verified_at.is_some() && it.email.key() == typed.key());
-        Ok(found.map(|it| it.email))
+        let found = emails.into_iter().find(|stored| stored.verified_at.is_some() && stored.email.key() == typed.key());
+        Ok(found.map(|stored| stored.email))
     }
 }
 
@@ -80,7 +80,7 @@ impl AccountChange {
         insert(&mut self.tx, new).await
     }
 
-    /// Verifies a secondary address. An account that has it as its unverified primary address loses it (I13).
+    /// Marks a secondary address as verified. Another account that has the address as its unverified primary one loses it (I13).
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -122,7 +122,7 @@ impl AccountChange {
     }
 
     /// Makes a verified secondary address the primary one. The former primary address becomes a secondary one with the id
-    /// `former`, verified or not as before.
+    /// `former`, and stays verified or unverified.
     ///
     /// # Errors
     /// [`TakeAddressError`]
@@ -133,13 +133,14 @@ impl AccountChange {
         now: Timestamp,
     ) -> Result<(), TakeAddressError> {
         let before = self.account.clone();
+        // Empty if the account lost its unverified address to another account.
         if !before.email.as_str().is_empty() {
             let sql = "INSERT INTO secondary_emails (id, account_id, email, email_key, verified_at, created_at) \
                        SELECT $1, id, email, email_key, \
                        CASE email_verified WHEN 1 THEN COALESCE(email_verified_at, created_at) END, created_at \
                        FROM accounts WHERE id = $2";
-            let bound = query(sql).bind(former.to_string()).bind(before.id.to_string());
-            bound.execute(&mut *self.tx).await.map_err(SqlError::from)?;
+            let insert = query(sql).bind(former.to_string()).bind(before.id.to_string());
+            insert.execute(&mut *self.tx).await.map_err(SqlError::from)?;
         }
         self.take_address(&email.email, now).await?;
         query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
@@ -163,7 +164,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Removes the secondary addresses that were verified at `since` or later, or not at all.
+    /// Removes the secondary addresses that are unverified, or were verified at `since` or later.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -176,7 +177,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Removes the account's own secondary address with a key. Returns when it was verified, if it was.
+    /// Removes the account's secondary address with a key. Returns when the address was verified, if it was.
     pub(super) async fn take_secondary_email(&mut self, key: &str) -> Result<Option<Timestamp>, SqlError> {
         let sql = "DELETE FROM secondary_emails WHERE account_id = $1 AND email_key = $2 RETURNING verified_at";
         let row =
@@ -185,10 +186,10 @@ impl AccountChange {
         Ok(row.try_get::<Option<i64>, _>("verified_at")?.map(Timestamp::from_millis))
     }
 
-    /// Takes an address from the account that has it as its unverified primary one. Precedes [`Self::lock_address`]: it may wait
-    /// for the row of that account, whose own change may wait for the lock.
+    /// Takes an address from another account that has it as its unverified primary one. Must precede [`Self::lock_address`], to avoid a
+    /// deadlock: this statement may wait for the row of the other account, whose own change may wait for the lock.
     pub(super) async fn release_unverified(&mut self, key: &str, now: Timestamp) -> Result<(), SqlError> {
-        // A key without an `@`: no address and no username has it.
+        // The account gets an address key without an `@`, which no typed address has.
         let sql = "UPDATE accounts SET email = '', email_key = 'released:' || id, updated_at = $1 \
                    WHERE email_key = $2 AND id <> $3 AND email_verified = 0 RETURNING id";
         let released = query(sql)
@@ -199,15 +200,16 @@ impl AccountChange {
             .await?;
         for row in released {
             let other: String = row.try_get("id")?;
-            tracing::info!(account = %other, "an account lost its unverified address to the account that verified it");
+            tracing::info!(account = %other, "an account lost its unverified address to the account that verifies it");
         }
         Ok(())
     }
 
-    /// Waits for other transactions that verify an address, and makes them wait for this one. On SQLite a write transaction is
-    /// exclusive anyway.
+    /// Locks an address until the transaction ends: of the transactions that verify it, one at a time continues. On SQLite a write
+    /// transaction is exclusive anyway.
     pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
         if self.sql.dialect == Dialect::Postgres {
+            // An advisory lock has a number of 64 bits. If two addresses have the same number, their transactions wait for each other.
             let digest = digest(&SHA256, format!("latchkey address {key}").as_bytes());
             let mut number = [0; 8];
             number.copy_from_slice(&digest.as_ref()[..8]);
@@ -217,9 +219,10 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Whether another account has verified an address, as its primary or as a secondary one.
+    /// Whether another account has verified an address, as its primary or as a secondary one. If none has,
+    /// deletes the rows of the verified address that deleted accounts left behind.
     pub(super) async fn is_verified_elsewhere(&mut self, key: &str) -> Result<bool, SqlError> {
-        // A release before this table deletes accounts without their rows in it: those don't count.
+        // A release that does not know the table deletes accounts without their rows in it. Such rows don't count.
         let sql = "SELECT id FROM accounts WHERE id <> $1 AND ((email_key = $2 AND email_verified = 1) OR id = \
                    (SELECT account_id FROM secondary_emails WHERE email_key = $2 AND verified_at IS NOT NULL))";
         let id = self.account.id.to_string();
@@ -232,12 +235,12 @@ impl AccountChange {
     }
 }
 
-/// Returns the keys that an account has verified as a secondary address.
+/// Returns those of the keys that belong to a verified secondary address.
 pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]) -> Result<Vec<String>, SqlError> {
-    let list: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
+    let parameters: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
     let sql = format!(
         "SELECT email_key FROM secondary_emails WHERE verified_at IS NOT NULL AND email_key IN ({})",
-        list.join(", ")
+        parameters.join(", ")
     );
     let mut select = query(AssertSqlSafe(sql).into_sql_str());
     for key in keys {
@@ -247,7 +250,7 @@ pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]
     rows.iter().map(|row| Ok(row.try_get("email_key")?)).collect()
 }
 
-/// Inserts an address of an import. Returns false if an account has it as its primary address or has verified it.
+/// Inserts a secondary address of an import. Returns false if an account has the address as its primary one, or has verified it.
 pub(super) async fn insert_imported(tx: &mut Transaction<'_, Any>, new: &SecondaryEmail) -> Result<bool, SqlError> {
     let key = new.email.key();
     let holder =

@@ -18,7 +18,7 @@ impl Sql {
         Ok(row.map(|row| row.try_get("marked_at")).transpose()?.map(Timestamp::from_millis))
     }
 
-    /// Stores a mark. An older one than the last is ignored.
+    /// Stores a mark, unless the stored mark is newer.
     ///
     /// # Errors
     /// [`SqlError`]

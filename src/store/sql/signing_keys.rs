@@ -1,4 +1,4 @@
-//! The table of signing keys. Private keys are sealed.
+//! The `signing_keys` table. Private keys are sealed.
 
 use sqlx::{Any, Row, Transaction, any::AnyRow};
 
@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a new key and sets the end of validity of older ones, in one transaction.
+    /// Inserts a new key and sets the end of validity of older keys, by their `kid`, in one transaction.
     ///
     /// # Errors
     /// [`SqlError`], also if a key with the same `kid` exists.
@@ -24,7 +24,7 @@ impl Sql {
         Ok(tx.commit().await?)
     }
 
-    /// Inserts the first key, unless one exists. Of nodes that start concurrently, exactly one inserts it. Returns whether
+    /// Inserts the first key, unless a key exists. If nodes start concurrently, exactly one of them inserts its key. Returns whether
     /// this call did.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Sets the time until which tokens of a key are valid; `None` for no end. Returns whether the key exists.
+    /// Sets the time until which the tokens of a key are valid; `None` for no end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -68,7 +68,7 @@ impl Sql {
         Ok(found)
     }
 
-    /// Replaces the sealed private key by the same key sealed under another secret. Returns whether the key exists.
+    /// Replaces a sealed private key by the same key sealed under another secret. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -164,7 +164,10 @@ async fn postgres_client_certificate_is_presented() {
         Sql::connect(&down).await.unwrap().ping().await.unwrap_err()
     };
     for (url, text) in [
-        (tls.clone(), "connection requires a valid client certificate (28000); sslcert and sslkey name it"),
+        (
+            tls.clone(),
+            "connection requires a valid client certificate (28000); sslcert and sslkey in database.url name it",
+        ),
         (with_certificate("stranger"), "certificate authentication failed for user \"postgres\""),
     ] {
         let error = refusal(&url).await;
