@@ -200,7 +200,7 @@ mod tests {
         for pending in [plain, full] {
             let bytes = encode(&pending);
             assert_eq!(decode(&bytes), Some(pending));
-            assert_eq!(decode(&bytes[..FIXED - 1]), None);
+            assert_eq!(decode(&bytes[..FIXED_BYTES - 1]), None);
             assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None, "a value of a newer release");
         }
     }

@@ -46,7 +46,7 @@ impl AccountChange {
             .bind(self.account.id.to_string())
             .bind(profile.display_name.clone())
             .bind(profile.locale.as_ref().map(|tag| tag.as_str().to_owned()))
-            .bind(profile.time_zone.as_ref().map(|tag| tag.as_str().to_owned()))
+            .bind(profile.time_zone.as_ref().map(|name| name.as_str().to_owned()))
             .bind(profile.app_metadata.to_json())
             .bind(profile.user_metadata.to_json())
             .execute(&mut *self.tx)

@@ -64,7 +64,7 @@ impl Synchronizer {
             let error = match result {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(error.to_string()),
-                Err(_) => Some("no answer of Redis in time".to_owned()),
+                Err(_) => Some("no answer from Redis in time".to_owned()),
             };
             match error {
                 None if !synced => {
