@@ -28,7 +28,7 @@ use super::{
     last_use::{LastUse, UseOrigin},
     record::{self, Record},
     revocation_log::RevocationLog,
-    script::{self, duration, millis, unexpected},
+    script::{self, duration_millis, millis, unexpected},
     sessions::{decode_client_grant, decode_roles_and_claims, evicted_ids, grant_too_long, new_record, parse_position},
 };
 use crate::domain::{
@@ -205,11 +205,11 @@ impl Authorizations {
             bytes(&exchange.binding),
             bytes(session.as_bytes()),
             millis(now),
-            duration(ttl),
+            duration_millis(ttl),
             Value::Integer(exchange.max_per_account.into()),
             Value::Bytes(record.encode().into()),
             Value::Bytes(origin.into()),
-            duration(USED_CODE_RETENTION),
+            duration_millis(USED_CODE_RETENTION),
         ];
         let answer = script::run(&self.connection.scripts.exchange, &self.connection, keys, arguments).await?;
         // The positions are those that exchange.lua describes.

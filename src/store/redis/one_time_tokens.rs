@@ -18,7 +18,7 @@ use fred::{bytes::Bytes, interfaces::KeysInterface, types::Value};
 
 use super::{
     RedisConnection, RedisError,
-    script::{self, duration, millis, unexpected},
+    script::{self, duration_millis, millis, unexpected},
 };
 use crate::domain::{
     clock::Timestamp,
@@ -144,7 +144,7 @@ impl OneTimeTokens {
             Value::Bytes(token.field.clone()),
             Value::Bytes(token.value.clone()),
             Value::Integer(purpose.max_live().into()),
-            duration(expires_at.saturating_since(now)),
+            duration_millis(expires_at.saturating_since(now)),
         ];
         let keys = vec![self.connection.keys.one_time_tokens(account)];
         script::run(&self.connection.scripts.issue_token, &self.connection, keys, arguments).await.map(drop)

@@ -7,7 +7,7 @@ use fred::{interfaces::HashesInterface, types::Value};
 
 use super::{
     RedisConnection, RedisError,
-    script::{self, duration, millis, unexpected},
+    script::{self, duration_millis, millis, unexpected},
 };
 use crate::domain::{
     clock::Timestamp,
@@ -89,10 +89,10 @@ impl RateLimiter {
             device.map_or("-", |bucket| bucket.0.as_str()).into(),
             address.0.as_str().into(),
             Value::Integer(backoff.free.into()),
-            duration(backoff.first),
-            duration(backoff.max),
-            duration(FEW_FAILURES_RETENTION),
-            duration(MANY_FAILURES_RETENTION.max(2 * backoff.max)),
+            duration_millis(backoff.first),
+            duration_millis(backoff.max),
+            duration_millis(FEW_FAILURES_RETENTION),
+            duration_millis(MANY_FAILURES_RETENTION.max(2 * backoff.max)),
             Value::Integer(backoff.free_where_recognized().into()),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
@@ -150,7 +150,7 @@ impl RateLimiter {
             millis(now),
             device.0.as_str().into(),
             address.0.as_str().into(),
-            duration(backoff.known_for),
+            duration_millis(backoff.known_for),
             Value::Integer(backoff.max_known.into()),
             used.map_or("", |bucket| bucket.0.as_str()).into(),
         ];
@@ -186,9 +186,9 @@ impl RateLimiter {
             millis(now),
             bucket.0.as_str().into(),
             Value::Integer(backoff.free.into()),
-            duration(backoff.first),
-            duration(backoff.max),
-            duration(backoff.retention()),
+            duration_millis(backoff.first),
+            duration_millis(backoff.max),
+            duration_millis(backoff.retention()),
         ];
         let answer = script::run(&self.connection.scripts.factor_throttle, &self.connection, keys, arguments).await?;
         let wait = answer.as_u64().ok_or_else(|| unexpected("factor_throttle", &answer))?;

@@ -140,13 +140,13 @@ pub(super) async fn watch(
     script.timed.watch(answer).instrument(span).await
 }
 
-/// A time as a script's argument.
+/// A time as a script's argument, in milliseconds since the Unix epoch.
 pub(super) fn millis(time: Timestamp) -> Value {
     Value::Integer(time.as_millis())
 }
 
 /// A duration as a script's argument, in milliseconds.
-pub(super) fn duration(duration: Duration) -> Value {
+pub(super) fn duration_millis(duration: Duration) -> Value {
     Value::Integer(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 

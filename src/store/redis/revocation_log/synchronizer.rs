@@ -115,7 +115,9 @@ impl Synchronizer {
             lost |= !self.apply_missing(client, bucket).await?;
         }
         if lost {
-            tracing::warn!("Redis has lost revocations: the session cache is cleared, feed subscribers start over");
+            tracing::warn!(
+                "Redis has lost revocations: the session cache is cleared, and feed subscribers get a new snapshot"
+            );
             self.cache.clear();
             self.cache.report_loss();
         }

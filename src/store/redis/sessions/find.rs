@@ -178,8 +178,12 @@ impl SessionStore {
         // A tag (8 bytes), a length (1) and an address (at most 16).
         let mut encoded = BytesMut::with_capacity(25);
         origin.encode(&mut encoded);
-        let arguments =
-            [bytes(session.as_bytes()), millis(now), script::duration(idle_timeout), Value::Bytes(encoded.freeze())];
+        let arguments = [
+            bytes(session.as_bytes()),
+            millis(now),
+            script::duration_millis(idle_timeout),
+            Value::Bytes(encoded.freeze()),
+        ];
         let answer = self.run(&self.connection.scripts.touch, account, arguments).await?;
         Ok(matches!(answer, Value::Integer(1)))
     }

@@ -96,7 +96,7 @@ impl SessionStore {
         let extra = [
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
-            script::duration(ttl),
+            script::duration_millis(ttl),
             additional_claims.encode_with(&roles).into(),
             if accepted == Accepted::Bearer { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
