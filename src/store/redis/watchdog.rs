@@ -24,7 +24,9 @@ use tokio::{
 
 use super::{address::Label, failure};
 
+/// The interval between pings.
 const PING_INTERVAL: Duration = Duration::from_millis(250);
+/// How long a ping may remain unanswered.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// The number of unanswered pings in a row after which the connection is replaced.
 const MAX_MISSES: u32 = 2;

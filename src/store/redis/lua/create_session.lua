@@ -8,6 +8,7 @@ local function create(key, new, roles, ...)
   local id = string.sub(new, 17, 32)
   local now, ttl, max_sessions, epoch, version, rest = struct.unpack('>I6I6I4I4I4', new, 33)
   local record = string.sub(new, rest)
+  -- The fence, the session count, the roles and the version of the claims (record.rs).
   local found = redis.call('HMGET', key, 'f', 'c', 'r', 'v')
   local fence, count, former_roles = found[1], found[2], found[3]
   if fence then
@@ -70,29 +71,31 @@ local function create(key, new, roles, ...)
     search_at = math.max(2 * sessions, MIN_COUNTED_FIELDS)
   end
 
-  local set = { id, record }
+  -- The further arguments are the parts of the session: 1 to 3 the details, 4 the last use.
+  local new_fields = { id, record }
   for part = 1, select('#', ...) do
     local text = select(part, ...)
     if text ~= '' then
-      set[#set + 1] = id .. string.char(part)
-      set[#set + 1] = text
+      new_fields[#new_fields + 1] = id .. string.char(part)
+      new_fields[#new_fields + 1] = text
     end
   end
   if roles ~= '' then
-    set[#set + 1] = 'r'
-    set[#set + 1] = roles
+    new_fields[#new_fields + 1] = 'r'
+    new_fields[#new_fields + 1] = roles
   elseif former_roles then
     redis.call('HDEL', key, 'r')
   end
   if version > former_version then
-    set[#set + 1] = 'v'
-    set[#set + 1] = write_claims(version, found[4] and now or 0)
+    -- The time 0 stands for a version that came with a sign-in and replaces none.
+    new_fields[#new_fields + 1] = 'v'
+    new_fields[#new_fields + 1] = write_claims(version, found[4] and now or 0)
   end
   if count or needs_count then
-    set[#set + 1] = 'c'
-    set[#set + 1] = struct.pack('>I2I2', sessions + 1, search_at)
+    new_fields[#new_fields + 1] = 'c'
+    new_fields[#new_fields + 1] = struct.pack('>I2I2', sessions + 1, search_at)
   end
-  redis.call('HSET', key, unpack(set))
+  redis.call('HSET', key, unpack(new_fields))
   extend_ttl(key, ttl)
   return last_event and { 'created', last_event, unpack(evicted) } or 'created'
 end

@@ -1,6 +1,7 @@
 -- Shared by all session scripts: reading and writing records, ending sessions, appending events.
 -- record.rs describes the fields of a session hash. It defines VERSION, RECORD (the format of a record for struct.unpack) and
--- RECORD_BYTES. key.rs describes the keys.
+-- RECORD_BYTES. key.rs describes the keys. Besides the sessions, a session hash has the fields 'r' (roles and other claims), 'f' (fence),
+-- 'v' (version of the claims) and 'c' (session count).
 --
 -- KEYS  1 an account's session hash  2 the event stream of the account's bucket  3 the position: the id of that stream's last entry
 -- ARGV  1 one text of three words: the retention of events (ms), 'MINID' (Redis 6.2 and newer) or 'MAXLEN', and the channel. It is

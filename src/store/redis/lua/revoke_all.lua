@@ -12,7 +12,7 @@
 -- if it is not accepted; neither changes anything.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, recent, ended, has_kept, fence, replaced, claims = {}, {}, 0, false, false, false, false
+local ids, recent, ended, has_kept, fence, replaced, claims_stamp = {}, {}, 0, false, false, false, false
 -- The fields and values of the parts of the replaced session, under the new id, and the position of each part's value by its number.
 local new_fields, part_positions = {}, {}
 local second = now - now % 1000
@@ -23,7 +23,7 @@ for i = 1, #fields, 2 do
   elseif fields[i] == 'f' then
     fence = fields[i + 1]
   elseif fields[i] == 'v' then
-    claims = fields[i + 1]
+    claims_stamp = fields[i + 1]
   elseif is_session(fields[i]) then
     if fields[i] == ARGV[9] then
       replaced = is_live(fields[i + 1], now) and read_record(fields[i + 1])
@@ -52,6 +52,7 @@ if ARGV[9] then
       -- Removes the former step-up: 9 bytes, after the sign-in alone (9) or the sign-in and the parent (25); and its flag, bit 3.
       if #authentication == 18 or #authentication == 34 then authentication = string.sub(authentication, 1, #authentication - 9) end
       if record.flags % 16 >= 8 then record.flags = record.flags - 8 end
+      -- The new authentication of the sign-in replaces the former one; the parent after it stays.
       authentication = ARGV[15] .. string.sub(authentication, #ARGV[15] + 1)
     end
     last_use = write_last_use(origin, 0, 0, authentication)
@@ -77,8 +78,8 @@ append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), AR
 publish()
 
 if record then
-  local version, former_version = tonumber(ARGV[14]), read_claims(claims)
-  if version > former_version then claims = write_claims(version, 0) end
+  local version, former_version = tonumber(ARGV[14]), read_claims(claims_stamp)
+  if version > former_version then claims_stamp = write_claims(version, 0) end
   if ARGV[12] ~= '' then
     new_fields[#new_fields + 1] = 'r'
     new_fields[#new_fields + 1] = ARGV[12]
@@ -98,5 +99,5 @@ if now < fence_until then
   extend_ttl(key, fence_until - now)
 end
 -- The key may have been deleted above. The version of the claims is stored again while there are sessions or a fence.
-if claims and (record or now < fence_until) then redis.call('HSET', key, 'v', claims) end
-return record and { ended, record, claims, last_use or false, details } or ended
+if claims_stamp and (record or now < fence_until) then redis.call('HSET', key, 'v', claims_stamp) end
+return record and { ended, record, claims_stamp, last_use or false, details } or ended

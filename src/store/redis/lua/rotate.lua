@@ -2,7 +2,8 @@
 -- ARGV  for each operation one text, the presentation:
 --       account id, session id (16 bytes each); generation of the presented token (u32)
 --       now, grace, idle timeout (u48, ms)
---       accepted sessions (u8): 0 all of the first-party client, 1 those of it whose tokens are not in a cookie, 2 those of a client
+--       accepted sessions (u8), 0: all of the first-party client; 1: of these, the sessions whose tokens don't travel in a cookie;
+--       2: the sessions of one other client whose tokens don't travel in a cookie
 --       retry window (u48, ms); limit of counted repeats (u8)
 --       with 2 as accepted sessions: the client's id (its length as u8, and the text)
 --       the origin of the request (last_use.rs): its tag (8 bytes), the length of its address (u8), its address
@@ -39,8 +40,9 @@ local function low_bits(count)
   return 2 ^ math.min(count, 8) - 1
 end
 
--- Whether a superseded token is answered with the current one. It is within the grace window. It also is within the retry window
--- after the issue of the current token, if it was within grace at that time: its holder may have received none of the tokens since.
+-- Whether a superseded token is answered with the current one. That is the case within the grace window after the token was superseded.
+-- It is also the case within the retry window after the current token was issued, for a token that was within grace at that time: its
+-- holder may have received none of the tokens since. The history holds only tokens that were within grace at that time.
 local function is_repeat(session, presented, now, grace, retry_window)
   local elapsed, oldest = now - session.last_used_at, session.generation
   for _, run in ipairs(runs_of(session)) do
@@ -93,10 +95,10 @@ local function rotate(key, presentation)
 
   -- The answer with a session's current grant.
   local function grant(outcome, record)
-    -- A last use that is only an origin is of no use to the caller.
+    -- The caller needs the last use only if it has more than an origin.
     local longer_last_use = last_use and #last_use > 9 + string.byte(last_use, 9) and last_use or nil
     if outcome == 'rotated' and not (found[2] or found[3] or longer_last_use or details) then return record end
-    -- The answer ends at its first nil.
+    -- Redis ends an array at its first nil, which would omit the details.
     if details and not longer_last_use then longer_last_use = false end
     return { outcome, record, found[2], found[3], longer_last_use, details }
   end
