@@ -117,7 +117,7 @@ impl ChallengeStore {
 
 fn encode(pending: &PendingSignIn) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FIXED_BYTES + 64);
-    let time = |at: Timestamp| at.as_millis().max(0).to_be_bytes();
+    let time = |time: Timestamp| time.as_millis().max(0).to_be_bytes();
     bytes.extend([VERSION, pending.purpose.byte()]);
     bytes.extend(pending.account.as_bytes());
     bytes.extend(pending.epoch.0.to_be_bytes());
@@ -139,10 +139,10 @@ fn encode(pending: &PendingSignIn) -> Vec<u8> {
 /// Decodes a value. Returns `None` for a damaged value, and for one of a newer release.
 fn decode(bytes: &[u8]) -> Option<PendingSignIn> {
     let (fixed, name) = bytes.split_first_chunk::<FIXED_BYTES>()?;
-    let number = |at: usize| Some(u32::from_be_bytes(fixed[at..at + 4].try_into().ok()?));
-    let time = |at: usize| {
+    let number = |offset: usize| Some(u32::from_be_bytes(fixed[offset..offset + 4].try_into().ok()?));
+    let time = |offset: usize| {
         let mut millis = [0; 8];
-        millis[2..].copy_from_slice(&fixed[at..at + 6]);
+        millis[2..].copy_from_slice(&fixed[offset..offset + 6]);
         Timestamp::from_millis(i64::from_be_bytes(millis))
     };
     if fixed[0] != VERSION {

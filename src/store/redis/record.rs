@@ -161,9 +161,9 @@ impl Record {
             Some(&version) if !(1..=VERSION).contains(&version) => return Err(RecordError::Version(version)),
             _ => return Err(RecordError::Damaged(bytes.len())),
         }
-        let time = |at: usize| {
+        let time = |start: usize| {
             let mut wide = [0; 8];
-            wide[2..].copy_from_slice(&bytes[at..at + 6]);
+            wide[2..].copy_from_slice(&bytes[start..start + 6]);
             Timestamp::from_millis(i64::from_be_bytes(wide))
         };
         Ok(Self {

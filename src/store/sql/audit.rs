@@ -252,10 +252,10 @@ mod tests {
         let account = Some(AccountId::from_bytes([1; 16]));
         let address = Some(IpAddr::from([192, 0, 2, 1]));
         let event = Some(AuditEvent::SignIn);
-        let of_account = plan(AuditFilter { account, address, event, ..AuditFilter::default() }).await;
-        assert!(of_account.contains("INDEX audit_account (account_id=? AND at>? AND at<?)"), "{of_account}");
-        let of_time = plan(AuditFilter { event, ..AuditFilter::default() }).await;
-        assert!(of_time.contains("INDEX audit_at (at>? AND at<?)"), "{of_time}");
+        let account_plan = plan(AuditFilter { account, address, event, ..AuditFilter::default() }).await;
+        assert!(account_plan.contains("INDEX audit_account (account_id=? AND at>? AND at<?)"), "{account_plan}");
+        let time_plan = plan(AuditFilter { event, ..AuditFilter::default() }).await;
+        assert!(time_plan.contains("INDEX audit_at (at>? AND at<?)"), "{time_plan}");
     }
 
     #[test]

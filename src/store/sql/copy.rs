@@ -31,7 +31,7 @@ impl Sql {
 /// # Errors
 /// [`SqlError::Address`]
 pub fn sqlite_path(settings: &DatabaseSettings) -> Result<Option<PathBuf>, SqlError> {
-    match Dialect::of(&settings.url)? {
+    match Dialect::from_url(&settings.url)? {
         Dialect::Sqlite => sqlite::path(&settings.url).map(Some),
         Dialect::Postgres => Ok(None),
     }

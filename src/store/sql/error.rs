@@ -75,7 +75,7 @@ impl From<sqlx::Error> for SqlError {
             E::Database(inner) if inner.message().starts_with(UNSUPPORTED_PARAMETER) => {
                 Self::StartupParameter(inner.message()[UNSUPPORTED_PARAMETER.len()..].trim().to_owned())
             }
-            E::Database(inner) => match ErrorClass::of(inner.as_ref()) {
+            E::Database(inner) => match ErrorClass::classify(inner.as_ref()) {
                 ErrorClass::Unavailable => Self::Unavailable(error),
                 ErrorClass::Corrupt => Self::Corrupt(inner.message().to_owned()),
                 ErrorClass::Other => Self::Other(error),
@@ -135,7 +135,7 @@ enum ErrorClass {
 impl ErrorClass {
     /// Classifies an error by its code: five characters on PostgreSQL (its manual, appendix A), a number on SQLite
     /// (<https://www.sqlite.org/rescode.html>).
-    fn of(error: &dyn sqlx::error::DatabaseError) -> Self {
+    fn classify(error: &dyn sqlx::error::DatabaseError) -> Self {
         let Some(code) = error.code() else { return Self::Other };
         if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
             // The low byte is the primary result code; the higher bytes refine it.

@@ -131,10 +131,10 @@ impl Sql {
     /// [`SqlError::Address`], and for SQLite any error of opening the file.
     pub async fn connect(settings: &DatabaseSettings) -> Result<Self, SqlError> {
         sqlx::any::install_default_drivers();
-        let dialect = Dialect::of(&settings.url)?;
+        let dialect = Dialect::from_url(&settings.url)?;
         let options = dialect.options(&settings.url)?;
         let direct = match &settings.migrate_url {
-            Some(url) if Dialect::of(url)? != dialect => {
+            Some(url) if Dialect::from_url(url)? != dialect => {
                 return Err(SqlError::Address("database.migrate_url leads to another kind of database".into()));
             }
             Some(url) => dialect.options(url)?,
@@ -285,7 +285,7 @@ impl fmt::Debug for Sql {
 }
 
 impl Dialect {
-    fn of(url: &SecretText) -> Result<Self, SqlError> {
+    fn from_url(url: &SecretText) -> Result<Self, SqlError> {
         match url.expose().split_once(':') {
             Some(("sqlite", _)) => Ok(Self::Sqlite),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
