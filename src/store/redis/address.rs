@@ -28,7 +28,7 @@ impl fmt::Display for Label {
 }
 
 impl Address {
-    /// Reads the URL of the settings, or uses the socket of the private Redis if they have none.
+    /// Parses the URL, which leads to the private Redis if the settings have no URL.
     ///
     /// # Errors
     /// [`RedisError::Setting`] if the URL or a TLS file is unusable.

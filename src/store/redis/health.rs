@@ -228,7 +228,7 @@ impl RedisHealth {
         Ok(Description { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
     }
 
-    /// Compares this machine's clock with Redis'. Skipped for a clock that is not the system's.
+    /// Compares this machine's clock with Redis'. Returns none for a clock other than the system's, without a comparison.
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]

@@ -121,7 +121,7 @@ impl Sql {
         self.record(tx, &entry.by(Actor::Account).detail(detail)).await
     }
 
-    /// Withdraws the consent of an account to a client. Returns whether there was one.
+    /// Withdraws the consent of an account to a client. Returns whether there was a consent.
     ///
     /// # Errors
     /// [`SqlError`]

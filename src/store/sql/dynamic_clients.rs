@@ -125,7 +125,7 @@ impl Sql {
         Ok(())
     }
 
-    /// Disables or enables a dynamic client. Returns whether it exists.
+    /// Disables or enables a dynamic client. Returns whether the client exists.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -25,9 +25,9 @@ pub enum SqlError {
     /// The text of an applied migration has changed.
     #[error("migration {number} ({name}) was changed after it had been applied to this database")]
     ChangedMigration {
-        /// The number.
+        /// The number of the migration.
         number: i64,
-        /// The name.
+        /// The name of the migration.
         name: &'static str,
     },
     /// A pooler refuses a parameter that every connection of this service sends. A retry does not help until the pooler is configured.

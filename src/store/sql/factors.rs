@@ -216,7 +216,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Renames an authenticator app. Returns whether the account has it.
+    /// Renames a confirmed authenticator app. Returns whether the account has the app.
     ///
     /// # Errors
     /// [`SqlError`]

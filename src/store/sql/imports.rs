@@ -18,11 +18,11 @@ use crate::domain::{
 pub enum ImportOutcome {
     /// The account was inserted.
     Inserted,
-    /// Another account has its e-mail address.
+    /// Another account has an e-mail address of the row.
     EmailTaken,
-    /// Another account has its username.
+    /// Another account has the row's username.
     UsernameTaken,
-    /// Another account has its id.
+    /// Another account has the row's id.
     IdTaken,
 }
 

@@ -2,9 +2,9 @@
 //! Each entity has a file with its row type and its statements. This file opens the database, and defines the differences between the
 //! dialects.
 //!
-//! On PostgreSQL every query runs in an explicit transaction and is not kept as a prepared statement, for PgBouncer in
-//! transaction mode: it assigns a server connection per transaction, which lacks the statements prepared on another. On SQLite
-//! the queries of every sign-in stay prepared.
+//! On PostgreSQL every query runs in an explicit transaction, and its statement does not stay prepared. PgBouncer in transaction mode
+//! requires both: each transaction may get another server connection, which lacks the statements that were prepared before. On SQLite
+//! the statements of every sign-in stay prepared.
 
 mod account_change;
 mod account_life;
@@ -124,8 +124,8 @@ enum Lock {
 }
 
 impl Sql {
-    /// Opens the pool. Creates a missing SQLite file, for its owner only. Connects to PostgreSQL at the first query, which is
-    /// also the first to fail if the server is down.
+    /// Opens the pool. Creates a missing SQLite file, for its owner only. Connects to PostgreSQL only at the first query, which fails if
+    /// the server is down.
     ///
     /// # Errors
     /// [`SqlError::Address`], and for SQLite any error of opening the file.
@@ -177,7 +177,7 @@ impl Sql {
     /// Runs an empty query.
     ///
     /// # Errors
-    /// [`SqlError`], with the reason where no connection can be opened.
+    /// [`SqlError`]. If no connection can be opened, it has the reason.
     pub async fn ping(&self) -> Result<(), SqlError> {
         let ping = async {
             let mut tx = self.begin_read().await?;

@@ -24,7 +24,7 @@ pub(super) type NodeName = Arc<str>;
 /// The peers of a node, the health of its channel, and the revocations that await acknowledgement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct AckState {
-    /// None while this node doesn't replicate, or no node caches sessions.
+    /// The durations of the protocol; none while this node doesn't replicate, or no node caches sessions.
     timing: Option<Timing>,
     peers: BTreeMap<NodeName, Peer>,
     /// The time until which peers beyond [`MAX_PEERS`] may use their caches.
@@ -33,7 +33,7 @@ pub(super) struct AckState {
     pending: BTreeMap<u64, BTreeSet<NodeName>>,
     /// The number of the next revocation.
     next_number: u64,
-    /// None from the loss of the channel until a ping has returned.
+    /// The health of the channel; none from the loss of the channel until a ping has returned.
     channel: Option<ChannelHealth>,
     /// The heartbeats of this node; none unless the last one announced a lease.
     announced: Option<Announced>,
@@ -140,7 +140,7 @@ impl AckState {
         self.channel = None;
     }
 
-    /// Whether this node receives what others publish, with little delay.
+    /// Whether this node receives the messages of other nodes with little delay.
     pub(super) fn channel_is_healthy(&self, now: Instant) -> bool {
         let Some((timing, health)) = self.timing.zip(self.channel) else { return false };
         health.last_sent + timing.max_channel_lag() >= now

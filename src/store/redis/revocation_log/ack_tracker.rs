@@ -93,7 +93,7 @@ impl AckTracker {
         self.shared().state.peers(Instant::now())
     }
 
-    /// Whether this node receives what others publish, with little delay.
+    /// Whether this node receives the messages of other nodes with little delay.
     pub(super) fn channel_is_healthy(&self) -> bool {
         self.shared().state.channel_is_healthy(Instant::now())
     }
@@ -108,7 +108,7 @@ impl AckTracker {
         message::ping(self.started.elapsed())
     }
 
-    /// The channel on which other nodes acknowledge this one's revocations.
+    /// The channel on which other nodes acknowledge this node's revocations.
     pub(super) fn own_channel(&self, channel: &str) -> String {
         message::own_channel(channel, &self.node)
     }

@@ -1,4 +1,4 @@
-//! A small explicit-state model checker: every reachable state of a model, or random walks through a larger one.
+//! A small explicit-state model checker. It visits every reachable state of a model, or walks at random through a larger model.
 
 use std::{
     collections::{HashMap, VecDeque},
