@@ -59,7 +59,7 @@ pub struct NewCode<'a> {
     pub origin: &'a Origin,
     /// The data that the service needs to answer the token request, as JSON.
     pub payload: &'a str,
-    /// When it expires.
+    /// When the code expires.
     pub expires_at: Timestamp,
 }
 

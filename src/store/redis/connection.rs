@@ -1,4 +1,4 @@
-//! The pool of connections to Redis: opened in the background, watched, and reopened when they break.
+//! The pool of connections to Redis. Opens the connections in the background, watches them, and reopens broken ones.
 
 use std::{
     slice,

@@ -65,7 +65,7 @@ pub struct RedisStores {
     pub rate_limits: RateLimiter,
     /// The replicated log of revocations, and the session cache that it keeps up to date.
     pub revocation_log: Arc<RevocationLog>,
-    /// Identifiers that are accepted once.
+    /// Identifiers of credentials that are accepted once.
     pub replay_guard: ReplayGuard,
     /// Links and codes of mails.
     pub one_time_tokens: OneTimeTokens,

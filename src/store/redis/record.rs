@@ -99,10 +99,10 @@ pub fn lua_constants() -> String {
 /// Bytes that are not a record of a supported version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// Written by a newer release.
+    /// A newer release wrote the record.
     #[error("a session record of version {0}, which a newer release wrote")]
     Version(u8),
-    /// Too short for a record.
+    /// The bytes are too short for a record, or damaged.
     #[error("a damaged session record of {0} bytes")]
     Damaged(usize),
 }
@@ -116,17 +116,17 @@ pub struct Record {
     pub has_last_use: bool,
     /// Whether the last use has a step-up.
     pub has_step_up: bool,
-    /// See [`Session::generation`].
+    /// The generation of the current refresh token.
     pub generation: Generation,
-    /// See [`Session::transport`].
+    /// How the refresh token is transported.
     pub transport: Transport,
-    /// See [`Session::created_at`].
+    /// When the session began.
     pub created_at: Timestamp,
-    /// See [`Session::last_used_at`].
+    /// The time of the last refresh, or of the creation.
     pub last_used_at: Timestamp,
-    /// See [`Session::idle_ends_at`].
+    /// When the idle timeout ends the session unless it is refreshed before.
     pub idle_ends_at: Timestamp,
-    /// See [`Session::ends_at`].
+    /// When the session's absolute lifetime ends.
     pub ends_at: Timestamp,
     /// The earliest time at which the key expires.
     pub kept_until: Timestamp,
@@ -274,11 +274,11 @@ pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
 /// The relation of a presented generation to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GenerationStatus {
-    /// The current generation.
+    /// The presented generation is the current one.
     Current,
-    /// Superseded, and answered with the current generation.
+    /// The presented generation is superseded, and answered with the current one.
     Repeatable,
-    /// Superseded; presenting it ends the session.
+    /// The presented generation is superseded; presenting it ends the session.
     Superseded,
 }
 

@@ -1,4 +1,4 @@
-//! Identifiers that are accepted once.
+//! Identifiers of credentials that are accepted once, such as the `jti` of client assertions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use fred::{
 
 use super::{RedisConnection, RedisError};
 
-/// Records identifiers of one-time credentials. Clones share the connections.
+/// Records the identifiers of credentials that are accepted once. Clones share the connections.
 #[derive(Clone)]
 pub struct ReplayGuard {
     connection: Arc<RedisConnection>,

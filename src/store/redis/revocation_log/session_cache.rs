@@ -38,7 +38,7 @@ const FEED_BUFFER: usize = 4096;
 pub(in crate::store::redis) struct SessionCache {
     buckets: Vec<Mutex<Bucket>>,
     lease: Mutex<Lease>,
-    /// The end of the period in which cached sessions may be used. Read by every request on every core, so without a lock.
+    /// The end of the period in which cached sessions may be used. Every request on every core reads it, so it has no lock.
     valid_until: AtomicInstant,
     feed: broadcast::Sender<FeedMessage>,
     metrics: CacheMetrics,
@@ -49,7 +49,7 @@ struct Bucket {
     sessions: BoundedMap<SessionId, (AccountId, Liveness), UniformHasher>,
 }
 
-/// The outcome of the last synchronizations.
+/// The lease of a node: until when it counts as synchronized, and up to which time.
 #[derive(Clone, Copy, Default)]
 struct Lease {
     /// The end of the period in which the node counts as synchronized, and the watermark: the time by Redis' clock up to which all
@@ -269,7 +269,7 @@ impl SessionCache {
         }
     }
 
-    /// Reports to the feed that revocations were lost for good.
+    /// Reports to the feed that revocations were lost and can't be read any more.
     pub(super) fn report_loss(&self) {
         let _ = self.feed.send(FeedMessage::Lost);
     }
