@@ -42,7 +42,7 @@ async fn locked_sqlite_keeps_logins_working() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restarted_postgres_is_unavailable_and_recovers() {
+async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart() {
     let postgres = Postgres::start().unwrap();
     let mut cluster = TestCluster::new();
     cluster.config.database.url = postgres.url(&postgres.create_database().await).into();
@@ -70,7 +70,7 @@ async fn restarted_postgres_is_unavailable_and_recovers() {
     node.get("/v1/sessions", &tokens.access).await.expect(200);
     node.request(Method::GET, "/.well-known/jwks.json").send().await.unwrap().error_for_status().unwrap();
 
-    let _again = postgres.again();
+    let _restarted = postgres.restart();
     retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
     retry_until("an account is created", 201, || node.post("/v1/users", registration("bob"))).await;
     node.get("/v1/me", &tokens.access).await.expect(200);

@@ -1,5 +1,5 @@
 //! An HTTPS server at `https://localhost:PORT` for the metadata documents of clients, with a certificate of its own authority. Each path
-//! answers as a test wants, with bytes that no well-behaved server sends.
+//! answers with the bytes that a test has set, which need not be a valid response.
 
 use std::{
     collections::HashMap,
@@ -28,7 +28,7 @@ use super::certificates;
 pub struct Reply {
     /// Status line, headers and body.
     pub bytes: Vec<u8>,
-    /// Whether the connection stays open after the bytes, without a further one.
+    /// Whether the connection stays open after the bytes until the client closes it.
     pub stalls: bool,
 }
 
@@ -51,7 +51,7 @@ impl Reply {
     }
 }
 
-/// The paths and how often each was requested.
+/// The replies of the paths, and how often each path was requested.
 #[derive(Debug, Default)]
 struct Paths {
     replies: HashMap<String, Reply>,
@@ -104,7 +104,7 @@ impl DocumentServer {
         Self { port, folder, paths, serving: serving.abort_handle() }
     }
 
-    /// The certificate of its authority.
+    /// The file with the certificate of the server's authority.
     pub fn ca_file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }

@@ -18,6 +18,7 @@ pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
     let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
     let mut events = Vec::new();
+    // redis-cli prints an entry as six lines: id, field `e`, and the four lines of its value
     for entry in lines.chunks_exact(6) {
         assert_eq!(entry[1], "e", "{answer}");
         let [account, session, reason, at] = [2, 3, 4, 5].map(|i: usize| entry[i].to_owned());

@@ -25,15 +25,15 @@ use tokio::{
 pub enum Mode {
     /// Forwards everything.
     Open,
-    /// Delays every request by this time, without limiting how many are under way.
+    /// Delays every request by this time, without limiting how many requests are in transit.
     Slow(Duration),
     /// Forwards nothing in either direction and closes nothing.
     Frozen,
-    /// As [`Mode::Frozen`], and these connections stay frozen in every later mode but [`Mode::Cut`].
+    /// As [`Mode::Frozen`]. The existing connections stay frozen when the mode changes, until [`Mode::Cut`].
     Silenced,
     /// Resets existing and new connections.
     Cut,
-    /// Forwards nothing from the server on connections of subscribers: to Redis channels and to the revocation feed.
+    /// Forwards nothing from the server on connections of subscribers of Redis channels or of the revocation feed.
     MuteSubscribers,
     /// Closes connections of subscribers, and forwards the others.
     CutSubscribers,
@@ -90,7 +90,7 @@ impl FaultProxy {
         Self::run(Some(target.into())).await
     }
 
-    /// Starts a proxy whose server is not known yet.
+    /// Starts a proxy whose server is not known yet; [`FaultProxy::forward_to`] sets it.
     pub async fn start_without_target() -> Self {
         Self::run(None).await
     }
@@ -106,10 +106,10 @@ impl FaultProxy {
             connections: AtomicUsize::default(),
             sent: Mutex::default(),
         });
-        let connection_state = Arc::clone(&shared);
+        let accept_state = Arc::clone(&shared);
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let shared = Arc::clone(&connection_state);
+                let shared = Arc::clone(&accept_state);
                 shared.connections.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(async move { relay(client, &shared).await });
             }
@@ -222,22 +222,23 @@ fn reset(client: &TcpStream) {
 async fn relay(client: TcpStream, shared: &Shared) {
     let mut targets = shared.target.subscribe();
     let target = targets.borrow_and_update().clone();
+    let records = matches!(target, Some(Target::Address(_)));
     match target {
         None => {}
         Some(Target::Socket(path)) => {
             if let Ok(server) = UnixStream::connect(path).await {
-                forward(client, server, shared, targets, false).await;
+                forward(client, server, shared, targets, records).await;
             }
         }
         Some(Target::Address(address)) => {
             if let Ok(server) = TcpStream::connect(address).await {
-                forward(client, server, shared, targets, true).await;
+                forward(client, server, shared, targets, records).await;
             }
         }
     }
 }
 
-/// Forwards one connection until either side closes it, a fault does, or the target changes.
+/// Forwards one connection until a side or a fault closes it, or the target changes. With `records`, stores what the client sends.
 async fn forward(
     mut client: TcpStream,
     mut server: impl AsyncRead + AsyncWrite + Unpin,
@@ -261,18 +262,18 @@ async fn forward(
         if mode == Mode::CutSubscribers && subscribes {
             return;
         }
-        let moves = mode != Mode::Frozen;
-        let answers = moves && !(mode == Mode::MuteSubscribers && subscribes);
-        let next = in_transit.front().map(|(at, _)| *at);
+        let forwards = mode != Mode::Frozen;
+        let forwards_responses = forwards && !(mode == Mode::MuteSubscribers && subscribes);
+        let next_due = in_transit.front().map(|(due, _)| *due);
         tokio::select! {
             biased;
             changed = modes.changed() => if changed.is_err() { return },
             _ = targets.changed() => return,
-            () = tokio::time::sleep_until(next.unwrap_or_else(Instant::now)), if moves && next.is_some() => {
+            () = tokio::time::sleep_until(next_due.unwrap_or_else(Instant::now)), if forwards && next_due.is_some() => {
                 let (_, bytes) = in_transit.pop_front().expect("the queue has a next chunk");
                 if server.write_all(&bytes).await.is_err() { return }
             }
-            read = server.read(&mut from_server), if answers => {
+            read = server.read(&mut from_server), if forwards_responses => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &from_server[..read];
                 if std::mem::take(&mut script_called) {
@@ -284,7 +285,7 @@ async fn forward(
                 }
                 if client.write_all(bytes).await.is_err() { return }
             }
-            read = client.read(&mut from_client), if moves => {
+            read = client.read(&mut from_client), if forwards => {
                 let Ok(read @ 1..) = read else { return };
                 let bytes = &mut from_client[..read];
                 if records {
@@ -294,7 +295,7 @@ async fn forward(
                 if mode == Mode::CutSubscribers && subscribes {
                     return;
                 }
-                // a PING may follow before the response arrives
+                // the flag stays set when a PING follows before the response arrives
                 let calls = shared.calls_script(bytes);
                 script_called |= calls;
                 if calls {

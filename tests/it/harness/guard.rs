@@ -1,4 +1,5 @@
-//! Servers that end with the test process, however it ends: statics are not dropped, and a killed process drops nothing.
+//! Servers that end with the test process, however it ends. `Drop` alone can't ensure this: statics are not dropped, and a killed
+//! process drops nothing.
 //!
 //! A small shell is the parent. It reads from a pipe whose other end the test process holds; when that end
 //! closes, the shell stops the server and deletes its folder.
@@ -21,8 +22,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// `$1` is the signal that stops the server, `$2` a folder to delete afterwards or empty, then the command. The shell
-/// closes its own copy of the output, so that a reader sees the end when the server is gone.
+/// `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest is the server's
+/// command. The shell closes its own copy of the output, so that a reader sees the end of the output when the server has ended.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
 sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &
@@ -104,12 +105,12 @@ impl Guard {
         kill_process(pid, signal).expect("the process exists");
     }
 
-    /// Returns the last lines of its output.
+    /// Returns the last lines of the server's output.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().iter().fold(String::new(), |text, line| text + line + "\n")
     }
 
-    /// Stops the server and waits for its end.
+    /// Stops the server and waits until it has ended.
     pub fn stop(mut self) -> ExitStatus {
         self.end()
     }
@@ -161,17 +162,17 @@ pub fn folder(prefix: &str) -> PathBuf {
     folder_in(&std::env::temp_dir(), prefix)
 }
 
-/// Creates a folder in memory where there is enough: a server that syncs every write then does not wait for a disk, which on a
+/// Creates a folder in memory if enough is free. A server that syncs every write then does not wait for a disk, which on a
 /// shared machine may take longer than a node's command timeout.
 pub fn folder_in_memory(prefix: &str) -> PathBuf {
-    const PLENTY: u64 = 2 << 30;
+    const MIN_FREE_BYTES: u64 = 2 << 30;
     let memory = Path::new("/dev/shm");
-    let room = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail * system.f_frsize);
-    if room >= PLENTY { folder_in(memory, prefix) } else { folder(prefix) }
+    let free_bytes = rustix::fs::statvfs(memory).map_or(0, |system| system.f_bavail * system.f_frsize);
+    if free_bytes >= MIN_FREE_BYTES { folder_in(memory, prefix) } else { folder(prefix) }
 }
 
-fn folder_in(place: &Path, prefix: &str) -> PathBuf {
-    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(place).unwrap().keep();
+fn folder_in(parent: &Path, prefix: &str) -> PathBuf {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).unwrap().keep();
     if let Some((uid, gid)) = unprivileged() {
         chown(&folder, Some(uid), Some(gid)).unwrap();
     }
@@ -183,26 +184,27 @@ fn folder_in(place: &Path, prefix: &str) -> PathBuf {
 /// The port is outside the ephemeral range, so that no outgoing connection takes it while its server is down, and not
 /// 10,000 above another port, where a cluster node listens to its peers.
 pub fn free_port() -> u16 {
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u16 = 12_000;
     const COUNT: u32 = 10_000;
     for _ in 0..COUNT {
-        let number = std::process::id().wrapping_mul(251).wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % COUNT;
+        // test processes that run at the same time begin at different ports
+        let number = std::process::id().wrapping_mul(251).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
         let port = FIRST + u16::try_from(number).unwrap();
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
     }
-    panic!("of {COUNT} ports none is free")
+    panic!("none of {COUNT} ports is free")
 }
 
 /// Finds the first folder, of `folders` and then of `PATH`, that contains all `programs`.
 pub fn find_programs(programs: &[&str], folders: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);
+    let system_folders = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"].map(PathBuf::from);
     folders
         .into_iter()
         .chain(std::env::split_paths(&path))
-        .chain(usual)
+        .chain(system_folders)
         .find(|folder| programs.iter().all(|program| folder.join(program).is_file()))
 }

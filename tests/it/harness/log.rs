@@ -43,8 +43,8 @@ impl MakeWriter<'_> for Memory {
     }
 }
 
-/// Captures every level while it lives, also of tests that run at the same time, so search for secrets of
-/// your own.
+/// Captures the log at every level until it is dropped, including the lines of tests that run at the same time: search only for
+/// values that no other test uses.
 pub struct Log {
     _turn: MutexGuard<'static, ()>,
 }

@@ -9,7 +9,7 @@ use super::{test_cluster::TestCluster, wait};
 /// A received mail.
 #[derive(Clone, Debug, Default)]
 pub struct Eml {
-    /// The name of its file; empty if it came from a server.
+    /// The name of its file; empty if an SMTP server received it.
     pub file: String,
     /// The headers in order, unfolded; encoded words are not decoded.
     pub headers: Vec<(String, String)>,
@@ -27,7 +27,7 @@ impl Eml {
         let (headers, body) = split(message);
         let boundary = header(&headers, "Content-Type").split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
         let parts: Vec<_> = body.split(&format!("--{boundary}")).filter_map(|part| part.strip_prefix("\r\n")).collect();
-        let [text, html] = parts.as_slice() else { panic!("a text and an HTML part: {message}") };
+        let [text, html] = parts.as_slice() else { panic!("expected a text and an HTML part: {message}") };
         Self {
             file: file.to_owned(),
             to: header(&headers, "To").to_owned(),
@@ -64,8 +64,8 @@ impl Eml {
 }
 
 impl TestCluster {
-    /// Waits until a mail of this template to this address was written, and returns the newest. For the default transport of
-    /// tests, files.
+    /// Waits until a mail of this template to this address has been written, and returns the newest. Needs the default transport
+    /// of tests, which writes files.
     pub async fn mail_to(&self, address: &str, template: &str) -> Eml {
         let folder = self.folder().join("mail");
         let find = || files(&folder, template).into_iter().rev().find(|mail| mail.to == address);
@@ -73,25 +73,25 @@ impl TestCluster {
         find().unwrap()
     }
 
-    /// All mails that were written to this address, oldest first.
+    /// All mails to this address, oldest first. Needs the transport that writes files.
     pub fn mails_to(&self, address: &str) -> Vec<Eml> {
         let all = files(&self.folder().join("mail"), "");
         all.into_iter().filter(|mail| mail.to == address).collect()
     }
 }
 
-/// The mails in a folder whose names contain `template`, oldest first.
+/// The mails of this template in a folder, oldest first; all mails if `template` is empty.
 pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    // by the time of writing: names begin with the time of the node's clock, which tests may stop
+    // sorted by modification time: names begin with the time of the node's clock, which tests may stop
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap())
         .map(|entry| (entry.metadata().unwrap().modified().unwrap(), entry.file_name().into_string().unwrap()))
         .collect();
     names.sort();
     let names = names.into_iter().map(|(_, name)| name);
-    let part = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
-    let names = names.filter(|name| name.ends_with(&part));
+    let suffix = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
+    let names = names.filter(|name| name.ends_with(&suffix));
     names.map(|name| Eml::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 
@@ -109,7 +109,7 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     let mut found = headers.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name));
     match (found.next(), found.next()) {
         (Some((_, value)), None) => value,
-        other => panic!("{name} once, not {other:?}: {headers:?}"),
+        other => panic!("expected one header {name}, found {other:?} in {headers:?}"),
     }
 }
 
@@ -119,7 +119,7 @@ fn decoded(part: &str) -> String {
         "quoted-printable" => quoted_printable(body),
         "base64" => STANDARD.decode(body.replace("\r\n", "")).unwrap(),
         "7bit" => body.as_bytes().to_vec(),
-        other => panic!("{other}"),
+        other => panic!("unexpected transfer encoding {other}"),
     };
     String::from_utf8(text).unwrap().replace("\r\n", "\n")
 }

@@ -23,16 +23,17 @@ impl Monitor {
         Self { child, lines }
     }
 
-    /// Returns the commands that clients sent since the last call, split into words; without commands run by scripts,
-    /// rate limits, and background tasks of the nodes.
+    /// Returns the commands that clients have sent since the last call, split into words. Leaves out commands of scripts, of rate
+    /// limits and of the nodes' background tasks.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         let mut commands = self.with_limits(redis);
+        // the prefixes of rate limits' keys
         let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|limit| key.starts_with(limit));
         commands.retain(|words| !(words[0].eq_ignore_ascii_case("EVALSHA") && is_limit(&words[3])));
         commands
     }
 
-    /// Returns the commands including those of rate limits.
+    /// Returns the commands that [`Monitor::commands`] returns, and those of rate limits.
     pub fn with_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();

@@ -26,7 +26,7 @@ pub fn shared() -> &'static PgBouncer {
     }
 }
 
-/// Returns a pooler without the setting that sqlx needs.
+/// Starts a pooler without the setting that sqlx needs.
 pub fn unconfigured() -> PgBouncer {
     PgBouncer::start("").unwrap_or_else(|error| panic!("{error}"))
 }
@@ -44,7 +44,7 @@ impl PgBouncer {
             std::fs::write(&settings, self::settings(port, postgres.port()) + setting).unwrap();
             let spec = Spec {
                 command: &[program.to_str().unwrap(), settings.to_str().unwrap()],
-                // the meaning of TERM, INT and QUIT differs between releases, and it has no state to lose
+                // the meaning of TERM, INT and QUIT differs between releases, and a pooler has no state to lose
                 stop: "KILL",
                 folder: Some(&folder),
                 ready: "process up",
@@ -69,7 +69,7 @@ impl PgBouncer {
     }
 }
 
-/// Three server connections for any number of clients, so that clients switch between them.
+/// A configuration with three server connections for all clients, so that clients switch between connections.
 fn settings(port: u16, postgres: u16) -> String {
     format!(
         "[databases]\n\

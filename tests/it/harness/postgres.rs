@@ -43,8 +43,8 @@ impl Postgres {
         Self::start_with(|_| {}, &[])
     }
 
-    /// Starts a server that accepts connections of the user `postgres` with TLS and a certificate of that name only, signed by
-    /// the authority in `folder` (see [`certificates`](super::certificates)).
+    /// Starts a server that requires TLS and a client certificate for the name `postgres`, signed by the authority in `folder`
+    /// (see [`certificates`](super::certificates)).
     pub fn start_with_client_certificates(folder: &Path) -> Result<Self, String> {
         let prepare = |data: &Path| {
             for name in ["ca.pem", "server.pem", "server.key"] {
@@ -84,8 +84,8 @@ impl Postgres {
         self.folder.display().to_string()
     }
 
-    /// Restarts an ended server on its data. The folder belongs to `self`: keep both.
-    pub fn again(&self) -> Guard {
+    /// Starts an ended server again on its data. Keep `self` while the new server runs: the folder is deleted with `self`.
+    pub fn restart(&self) -> Guard {
         serve(&programs().unwrap(), &self.folder, self.port, false, &[]).unwrap_or_else(|error| panic!("{error}"))
     }
 
@@ -177,7 +177,7 @@ fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings:
     {
         command.extend(["-c", setting]);
     }
-    // SIGQUIT: immediate shutdown, the data is not needed
+    // SIGQUIT is PostgreSQL's immediate shutdown: tests do not need the data any more
     let spec = Spec {
         command: &command,
         stop: "QUIT",

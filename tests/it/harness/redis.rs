@@ -32,7 +32,7 @@ impl Redis {
         Self::launch("redis-server", 0, arguments)
     }
 
-    /// Starts the machine's `redis-server` on a free port too.
+    /// Starts the machine's `redis-server` on its Unix socket and on a free port.
     pub fn with_port(arguments: &[&str]) -> Self {
         Self::launch("redis-server", guard::free_port(), arguments)
     }
@@ -44,14 +44,15 @@ impl Redis {
         server
     }
 
-    /// Starts any program on a socket, and on a port unless it is 0. In arguments, `FOLDER` stands for its folder.
+    /// Starts this program on a Unix socket, and on `port` unless that is 0. In arguments, `FOLDER` stands for the server's folder.
     pub fn launch(program: &str, port: u16, arguments: &[&str]) -> Self {
         let folder = guard::folder_in_memory("redis");
         let mut command = vec![program.to_owned()];
-        let own = ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
-        let place = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
-        command.extend(own.iter().map(place));
-        command.extend(arguments.iter().map(place));
+        let defaults =
+            ["--port", &port.to_string(), "--unixsocket", "FOLDER/redis.sock", "--dir", "FOLDER", "--save", ""];
+        let insert_folder = |text: &&str| text.replace("FOLDER", folder.to_str().unwrap());
+        command.extend(defaults.iter().map(insert_folder));
+        command.extend(arguments.iter().map(insert_folder));
         let guard = run(&command, Some(&folder)).unwrap_or_else(|error| {
             panic!("{program} can't be started; `make test` installs what tests need.\n{error}")
         });
@@ -105,7 +106,7 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Dumps all keys, fields and values as bytes to search in.
+    /// Dumps all keys, fields and values, for tests that search the bytes.
     pub fn dump(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let listing = self.command(&["--scan"]);
@@ -131,7 +132,7 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // the process that runs ends before the folder is deleted
+        // newest first: the running process ends before the first guard deletes the folder
         while let Some(guard) = self.guards.pop() {
             drop(guard);
         }
@@ -144,6 +145,7 @@ fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
         command: &command,
         stop: "KILL",
         folder,
+        // Valkey and releases of Redis differ in the case of the first letter
         ready: "eady to accept connections",
         unprivileged: false,
     })

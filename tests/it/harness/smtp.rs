@@ -48,11 +48,11 @@ impl SmtpServer {
         let python = python.join("bin/python").to_string_lossy().into_owned();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
-        let (certificate, key, place) = (path("server.pem"), path("server.key"), path(""));
+        let (certificate, key, output_folder) = (path("server.pem"), path("server.key"), path(""));
         let started = (0..5).find_map(|_| {
             let port = free_port();
             let number = port.to_string();
-            let mut command = vec![&*python, script, &number, &place];
+            let mut command = vec![&*python, script, &number, &output_folder];
             match security {
                 SmtpSecurity::Tls => command.extend(["--tls", &certificate, &key]),
                 SmtpSecurity::StartTls => command.extend(["--starttls", &certificate, &key]),
@@ -94,7 +94,7 @@ impl SmtpServer {
         MailTransport::Smtp(self.settings())
     }
 
-    /// Makes the server close every new connection, or accept them again.
+    /// Makes the server close every new connection, or accept connections again.
     pub fn set_down(&self, is_down: bool) {
         let path = self.folder.path().join("down");
         if is_down {
@@ -147,9 +147,9 @@ fn certificates(folder: &Path) {
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     };
     fs::write(folder.join("extensions"), "subjectAltName=DNS:localhost").unwrap();
-    let new = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {new} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
-    openssl(&format!("req {new} -keyout server.key -out server.csr -subj /CN=localhost"));
+    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {new_key} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
+    openssl(&format!("req {new_key} -keyout server.key -out server.csr -subj /CN=localhost"));
     openssl(
         "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
     );

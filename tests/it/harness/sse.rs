@@ -22,12 +22,12 @@ pub struct Feed {
     response: Response,
     unread: Vec<u8>,
     seen: HashSet<String>,
-    /// Returns the id of the last event that had one.
+    /// The id of the last event that had one.
     pub last_id: Option<String>,
 }
 
 impl Feed {
-    /// Subscribes to a node's feed, resuming after `last`. Waits until the node accepts it.
+    /// Subscribes to a node's feed, resuming after the event `last`. Retries until the node accepts the subscription.
     pub async fn open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
         loop {
             let response = Self::try_open(client, service, last).await;
@@ -41,7 +41,7 @@ impl Feed {
         }
     }
 
-    /// Sends one request.
+    /// Sends one request to subscribe, resuming after the event `last`.
     pub async fn try_open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Response {
         let mut request = client.request(Method::GET, "/v1/revocations").basic_auth(&service.id, Some(&service.secret));
         if let Some(last) = last {
@@ -86,7 +86,9 @@ impl Feed {
         async move {
             let mut before = Vec::new();
             loop {
-                let Some(event) = self.next().await else { panic!("{caller}: the end instead of {name}") };
+                let Some(event) = self.next().await else {
+                    panic!("{caller}: the stream ended before the event {name}")
+                };
                 if event.name == name {
                     return before;
                 }
@@ -97,7 +99,7 @@ impl Feed {
         }
     }
 
-    /// Returns the sessions that ended, up to the next synchronized heartbeat.
+    /// Returns the revocations up to the event `live`, which follows the snapshot or the missed revocations.
     pub async fn caught_up(&mut self) -> Vec<Value> {
         let before = self.events_before("live").await;
         let first = before.first().filter(|event| ["snapshot", "resumed"].contains(&&*event.name));

@@ -35,7 +35,7 @@ use super::{client::Client, redis::Redis, wait};
 pub struct TestCluster {
     pub redis: Redis,
     pub clock: Clock,
-    /// The clock of Redis for nodes whose own clock differs; none where all nodes use `clock`.
+    /// The clock of Redis for the next node, if the node's own clock differs from it. `None` if both use `clock`.
     pub redis_clock: Option<Clock>,
     /// The configuration of the next node.
     pub config: Config,
@@ -55,8 +55,8 @@ pub struct Node {
     pub state: Arc<AppState>,
     pub client: Client,
     stop: Option<oneshot::Sender<()>>,
-    served: Option<JoinHandle<()>>,
-    mail_sent: Option<JoinHandle<()>>,
+    server_task: Option<JoinHandle<()>>,
+    mail_task: Option<JoinHandle<()>>,
     stop_mail: Option<oneshot::Sender<()>>,
     _cores: Arc<Cores>,
 }
@@ -92,7 +92,7 @@ impl TestCluster {
         self.node_on(TcpListener::bind("127.0.0.1:0").await.unwrap()).await
     }
 
-    /// Starts a node whose own clock is ahead of the cluster's, or behind it. It has to follow Redis'.
+    /// Starts a node whose own clock is ahead of the cluster's or behind it. The node has to follow the clock of Redis.
     pub async fn node_with_clock_skew(&mut self, skew: ClockOffset) -> Node {
         let clock = self.clock.clone();
         self.clock = clock.with_offset(skew);
@@ -109,7 +109,7 @@ impl TestCluster {
         self.node_on(listener).await
     }
 
-    /// Starts a node on a free port with `http://localhost` as issuer, for browsers: they treat it as secure.
+    /// Starts a node on a free port with `http://localhost:PORT` as issuer, for browsers, which treat this origin as secure.
     pub async fn node_at_localhost(&mut self) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.config.issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
@@ -145,22 +145,22 @@ impl TestCluster {
         let (stop, stopped) = oneshot::channel::<()>();
         let endpoint = http::endpoint(Arc::clone(&state));
         let settings = self.config.http.clone();
-        let serving = Arc::clone(&cores);
-        let served = tokio::spawn(async move {
-            server::run(endpoint, listener, &settings, &serving, async { drop(stopped.await) }).await.unwrap();
+        let serving_cores = Arc::clone(&cores);
+        let server_task = tokio::spawn(async move {
+            server::run(endpoint, listener, &settings, &serving_cores, async { drop(stopped.await) }).await.unwrap();
         });
-        let (stop_mail, mail_stopped) = oneshot::channel::<()>();
-        let mail_sent = tokio::spawn({
+        let (stop_mail, mail_stop_signal) = oneshot::channel::<()>();
+        let mail_task = tokio::spawn({
             let state = Arc::clone(&state);
-            async move { mail_delivery::run(&state, async { drop(mail_stopped.await) }).await }
+            async move { mail_delivery::run(&state, async { drop(mail_stop_signal.await) }).await }
         });
         Node {
-            mail_sent: Some(mail_sent),
+            mail_task: Some(mail_task),
             stop_mail: Some(stop_mail),
             state,
             client: Client::new(format!("http://{address}")),
             stop: Some(stop),
-            served: Some(served),
+            server_task: Some(server_task),
             _cores: cores,
         }
     }
@@ -185,19 +185,19 @@ impl TestCluster {
     /// Creates a service client and makes every running node load it.
     pub async fn service_client_with(&self, new: NewClient) -> ServiceClient {
         let sql = self.sql().await;
-        let made = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;
-        let (client, secret) = made.unwrap();
+        let added = clients::add(&self.config.token, &self.clock, &Entropy::system(), &sql, new).await;
+        let (client, secret) = added.unwrap();
         sql.close().await;
         self.reload_clients().await;
         ServiceClient { id: client.id.to_string(), secret: secret.expose().to_owned() }
     }
 
-    /// Makes every running node reload the service clients, as it does within seconds by itself.
+    /// Makes every running node reload the service clients now; by itself, a node does so within seconds.
     pub async fn reload_clients(&self) {
         let nodes: Vec<_> = self.nodes.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-        for app in nodes {
+        for node in nodes {
             // a stopped node cannot reload
-            drop(app.clients.reload().await);
+            drop(node.clients.reload().await);
         }
     }
 
@@ -220,12 +220,12 @@ impl TestCluster {
 }
 
 impl Node {
-    /// The address of its API.
+    /// The address of the node's API.
     pub fn address(&self) -> SocketAddr {
         self.client.base.trim_start_matches("http://").parse().unwrap()
     }
 
-    /// The verified access token of a session.
+    /// Verifies the access token of a session and returns its claims.
     pub fn verified(&self, access_token: &str) -> Arc<VerifiedToken> {
         let now = self.state.clock.now();
         self.state.tokens.verify(access_token, now).and_then(IssuedToken::into_session).unwrap()
@@ -239,23 +239,23 @@ impl Node {
     /// Stops the sending of mails and waits for the attempts in progress.
     pub async fn stop_mail(&mut self) {
         drop(self.stop_mail.take());
-        if let Some(mail_sent) = self.mail_sent.take() {
-            mail_sent.await.unwrap();
+        if let Some(mail_task) = self.mail_task.take() {
+            mail_task.await.unwrap();
         }
     }
 
     /// Ends the sending of mails as a killed process would: attempts in progress are cut off.
     pub fn kill_mail(&mut self) {
-        if let Some(mail_sent) = self.mail_sent.take() {
-            mail_sent.abort();
+        if let Some(mail_task) = self.mail_task.take() {
+            mail_task.abort();
         }
     }
 
-    /// Shuts the node down and waits for its end.
+    /// Shuts the node down and waits until it has ended.
     pub async fn stop(mut self) {
         drop(self.stop.take());
-        if let Some(served) = self.served.take() {
-            served.await.unwrap();
+        if let Some(server_task) = self.server_task.take() {
+            server_task.await.unwrap();
         }
         self.state.finish_background(Duration::from_secs(10)).await;
         self.stop_mail().await;
@@ -292,7 +292,8 @@ fn defaults() -> Config {
     config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db")
 }
 
-/// The defaults of `defaults.toml`, on these stores, with what tests need: fast hashing, small pools, short heartbeats, any port.
+/// The defaults of `defaults.toml` with these stores and with values for tests: fast hashing, small pools, short heartbeats, any
+/// free port.
 pub fn config(redis_url: &str, database_url: &str) -> Config {
     let variables = [
         ("LATCHKEY_DATA_DIR", "/nonexistent"),

@@ -51,7 +51,7 @@ fn request(path: &str, content_type: &str, headers: &str, body: &str) -> Vec<u8>
 }
 
 impl Wire {
-    /// Creates a connection to `http://HOST:PORT`.
+    /// Prepares a connection to `http://HOST:PORT`, which the first call opens.
     pub fn to(base: &str) -> Self {
         let address = base.strip_prefix("http://").expect("a plain address").to_owned();
         Self { address, stream: None, buffer: Vec::new() }
@@ -82,9 +82,9 @@ impl Wire {
         };
         let head = String::from_utf8_lossy(&self.buffer[..head_end]).to_ascii_lowercase();
         let mut reply = Reply { status: 0, head, body: String::new() };
-        reply.status = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(wrong())?;
+        reply.status = reply.head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or(invalid_response())?;
         let length = reply.header("content-length");
-        let length: usize = if length.is_empty() { 0 } else { length.parse().map_err(|_| wrong())? };
+        let length: usize = if length.is_empty() { 0 } else { length.parse().map_err(|_| invalid_response())? };
         while self.buffer.len() < head_end + length {
             self.read().await?;
         }
@@ -98,11 +98,11 @@ impl Wire {
             stream.set_nodelay(true)?;
             self.stream = Some(stream);
         }
-        self.stream.as_mut().ok_or(wrong())
+        self.stream.as_mut().ok_or(invalid_response())
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        let stream = self.stream.as_mut().ok_or(wrong())?;
+        let stream = self.stream.as_mut().ok_or(invalid_response())?;
         match stream.read_buf(&mut self.buffer).await? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             _ => Ok(()),
@@ -110,6 +110,6 @@ impl Wire {
     }
 }
 
-fn wrong() -> io::Error {
+fn invalid_response() -> io::Error {
     io::ErrorKind::InvalidData.into()
 }
