@@ -18,14 +18,14 @@ const HOME: &str = "198.51.100.1";
 
 /// The result of an attack.
 struct Attack {
-    /// Passwords that were verified.
+    /// Passwords that the service verified.
     guesses: u64,
-    /// Requests that were refused before that.
+    /// Requests that the service refused without verifying the password.
     refused: u64,
 }
 
-/// Tries all passwords, fifty at a time and fifty seconds apart, for nearly three hours. Meanwhile the owner logs in from home
-/// without a device token, and from elsewhere with one.
+/// Tries all passwords in batches of fifty, with fifty seconds between batches, for nearly three hours of the test's clock.
+/// Meanwhile the owner logs in from home without a device token, and from elsewhere with one.
 async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
     node.account("ada").await;
     let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
@@ -33,7 +33,7 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
     assert!(device.starts_with("lk_dt_"), "{device}");
 
     let hashed = node.state.passwords.jobs();
-    let (mut refused, mut owners) = (0, 0);
+    let (mut refused, mut by_owner) = (0, 0);
     for batch in 0..PASSWORDS / CONCURRENT {
         let attempt = |i: usize| {
             let number = batch * CONCURRENT + i;
@@ -52,19 +52,19 @@ async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> S
             }
         }
         if batch % 20 == 0 {
-            let train = login(node, &format!("192.0.2.{batch}"), "ada@example.com", PASSWORD);
-            node.send(train.header("x-device-token", &device)).await.expect(200);
+            let elsewhere = login(node, &format!("192.0.2.{batch}"), "ada@example.com", PASSWORD);
+            node.send(elsewhere.header("x-device-token", &device)).await.expect(200);
             node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
-            owners += 2;
+            by_owner += 2;
         }
         cluster.advance(Duration::from_secs(50));
     }
-    Attack { guesses: node.state.passwords.jobs() - hashed - owners, refused }
+    Attack { guesses: node.state.passwords.jobs() - hashed - by_owner, refused }
 }
 
-/// Five free guesses, ten while the waits double up to fifteen minutes, and ten in the remaining two and a half hours; some
-/// waits end between two batches.
-fn assert_few_got_through(attack: &Attack) {
+/// An attack gets five guesses without delay, ten while the delays double up to fifteen minutes, and ten in the remaining two and
+/// a half hours. The range allows for delays that end between two batches.
+fn assert_few_were_verified(attack: &Attack) {
     assert!((10..=30).contains(&attack.guesses), "{} passwords were tried", attack.guesses);
     assert_eq!(attack.guesses + attack.refused, PASSWORDS as u64);
 }
@@ -74,7 +74,7 @@ async fn ten_thousand_guesses_from_one_address_reach_few_verifications() {
     let cluster = cluster();
     let node = cluster.node().await;
     let attack = attack(&cluster, &node, |_| "203.0.113.7".to_owned()).await;
-    assert_few_got_through(&attack);
+    assert_few_were_verified(&attack);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,7 +82,7 @@ async fn ten_thousand_guesses_from_two_hundred_addresses_reach_few_verifications
     let cluster = cluster();
     let node = cluster.node().await;
     let attack = attack(&cluster, &node, |number| format!("203.0.113.{}", number % 200)).await;
-    assert_few_got_through(&attack);
+    assert_few_were_verified(&attack);
 }
 
 /// Fifty concurrent requests get no more guesses than fifty consecutive ones.
@@ -100,7 +100,7 @@ async fn concurrent_guesses_are_counted_before_verification() {
     assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), CONCURRENT - 6);
 }
 
-/// An owner who forgot the password waits too, on the known device only.
+/// An owner who has forgotten the password has to wait too, but only on the known device.
 #[tokio::test]
 async fn known_device_waits_for_its_own_failures_only() {
     let cluster = cluster();
@@ -142,7 +142,7 @@ async fn browser_is_known_by_its_device_cookie() {
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD).header("cookie", pair)).await.expect(200);
 }
 
-/// Attack: an account with a username has two names, but not two budgets of guesses.
+/// Attack: guess with the address and with the username of one account, to get twice the guesses.
 #[tokio::test]
 async fn login_failures_by_email_and_by_username_share_one_count() {
     let cluster = cluster();
@@ -163,7 +163,7 @@ async fn login_failures_by_email_and_by_username_share_one_count() {
     assert_eq!(guess(&nodes[0], "adam").await, 401);
 }
 
-/// Attack: someone plants a device token in the owner's browser, to guess with it from elsewhere.
+/// Attack: plant a device token in the owner's browser, and guess with the same token from elsewhere.
 #[tokio::test]
 async fn device_token_that_the_account_does_not_know_is_replaced() {
     let cluster = cluster();

@@ -15,31 +15,40 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// The work done for a request: passwords hashed, transactions begun, commands sent to Redis.
-type Work = (u64, u64, Vec<String>);
+/// The work that a node does for a request.
+#[derive(Clone, Debug, PartialEq)]
+struct Work {
+    passwords_hashed: u64,
+    transactions: u64,
+    /// The commands sent to Redis: name, script and number of arguments.
+    redis_commands: Vec<String>,
+}
 
-struct Counted<'a> {
+/// Sends requests and counts the work that each causes.
+struct WorkCounter<'a> {
     cluster: &'a TestCluster,
     node: &'a Node,
     monitor: Monitor,
 }
 
-impl Counted<'_> {
-    async fn work(&mut self, request: reqwest::RequestBuilder) -> (Answer, Work) {
+impl WorkCounter<'_> {
+    async fn send(&mut self, request: reqwest::RequestBuilder) -> (Answer, Work) {
         let node = self.node;
-        let before = (node.state.passwords.jobs(), node.state.sql.transactions());
+        let (passwords_before, transactions_before) = (node.state.passwords.jobs(), node.state.sql.transactions());
         let answer = node.send(request).await;
         let commands = self.monitor.with_limits(&self.cluster.redis);
-        // The script and the number of its arguments, without their values.
-        let shape = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
-        let commands = commands.iter().map(shape).collect();
-        let work = (node.state.passwords.jobs() - before.0, node.state.sql.transactions() - before.1, commands);
+        let without_values = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
+        let work = Work {
+            passwords_hashed: node.state.passwords.jobs() - passwords_before,
+            transactions: node.state.sql.transactions() - transactions_before,
+            redis_commands: commands.iter().map(without_values).collect(),
+        };
         (answer, work)
     }
 }
 
-/// The response without the request id and the date.
-fn seen(answer: &Answer) -> String {
+/// The response without the request id and the date, for comparison with other responses.
+fn comparable(answer: &Answer) -> String {
     let mut body = answer.json();
     body["request_id"].take();
     let headers: BTreeMap<_, _> = answer
@@ -62,19 +71,27 @@ async fn login_to_existing_disabled_and_unknown_accounts_does_the_same_work() {
     accounts::disable(&node.state, grace.id).await.unwrap();
     node.login("ada").await;
     node.try_login("warming up", PASSWORD).await.expect(401);
-    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
+    let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
 
-    // Eight each: six are refused for the password, the others by the throttle. Each name belongs to another account.
+    // Eight attempts with each name: six are refused for the password, the others by the throttle.
     let mut expected = None;
     for identifier in ["ada", "eve@example.com", "grace", "nobody", "nobody@example.com"] {
-        let mut course = Vec::new();
+        let mut attempts = Vec::new();
         for _ in 0..8 {
-            let (answer, work) = counted.work(login(&node, "203.0.113.7", identifier, "not the password")).await;
-            course.push((seen(&answer), work));
+            let (answer, work) = counter.send(login(&node, "203.0.113.7", identifier, "not the password")).await;
+            attempts.push((comparable(&answer), work));
         }
-        assert_eq!(course.iter().filter(|(_, work)| work.0 == 1 && work.1 == 1).count(), 6, "{course:#?}");
-        assert_eq!(course.iter().filter(|(_, work)| work.0 == 0 && work.1 == 0).count(), 2, "{course:#?}");
-        assert_eq!(expected.get_or_insert_with(|| course.clone()), &course, "{identifier}");
+        assert_eq!(
+            attempts.iter().filter(|(_, work)| work.passwords_hashed == 1 && work.transactions == 1).count(),
+            6,
+            "{attempts:#?}"
+        );
+        assert_eq!(
+            attempts.iter().filter(|(_, work)| work.passwords_hashed == 0 && work.transactions == 0).count(),
+            2,
+            "{attempts:#?}"
+        );
+        assert_eq!(expected.get_or_insert_with(|| attempts.clone()), &attempts, "{identifier}");
     }
 }
 
@@ -83,27 +100,27 @@ async fn registration_of_a_taken_email_does_the_same_work_as_of_a_free_one() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
-    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
+    let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let register = |email: &str, password: &str| {
         let body = json!({ "email": email, "password": password });
         node.request(reqwest::Method::POST, "/v1/users").json(&body)
     };
-    let (answer, free) = counted.work(register("grace@example.com", PASSWORD)).await;
+    let (answer, free) = counter.send(register("grace@example.com", PASSWORD)).await;
     assert_eq!(answer.status, 201);
-    let (answer, taken) = counted.work(register("ada@example.com", PASSWORD)).await;
+    let (answer, taken) = counter.send(register("ada@example.com", PASSWORD)).await;
     assert_eq!(answer.problem(), (409, "email_taken".to_owned()));
     assert_eq!(free, taken);
-    assert_eq!(free.0, 1);
+    assert_eq!(free.passwords_hashed, 1);
     // With a weak password the answers are equal.
     let mut answers = Vec::new();
     for email in ["ada@example.com", "free@example.com"] {
-        let (answer, work) = counted.work(register(email, "password")).await;
-        answers.push((seen(&answer), work));
+        let (answer, work) = counter.send(register(email, "password")).await;
+        answers.push((comparable(&answer), work));
     }
     assert_eq!(answers[0], answers[1]);
 }
 
-/// An attacker who has stolen an access token would guess the password.
+/// Attack: guess the password with a stolen access token.
 #[tokio::test(flavor = "multi_thread")]
 async fn password_change_with_any_wrong_password_does_the_same_work() {
     let cluster = cluster();
@@ -111,7 +128,7 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, "x", "y").await.expect(403);
-    let mut counted = Counted { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
+    let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let change = |current: &str| {
         let body = json!({ "current_password": current, "new_password": "gravel lantern ostrich nine" });
         node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access).json(&body)
@@ -119,16 +136,17 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
     let long = "a".repeat(500);
     let mut answers = Vec::new();
     for current in ["", "not the password", &PASSWORD[1..], &long] {
-        let (answer, work) = counted.work(change(current)).await;
+        let (answer, work) = counter.send(change(current)).await;
         assert_eq!(answer.problem().0, 403);
-        answers.push((seen(&answer), work));
+        answers.push((comparable(&answer), work));
     }
     assert!(answers.iter().all(|other| *other == answers[0]), "{answers:#?}");
 }
 
-/// Measurements are interleaved, so that other load on the machine affects both kinds alike. The statistic is the share of
-/// pairs in which a login to an existing account took longer: a half if there is no difference. If one kind skipped hashing,
-/// which takes most of the measured time here, it would be 0 or 1.
+/// Logins to an existing and to an unknown account alternate, so that other load on the machine affects both alike. The test
+/// compares each login of one kind with each of the other, and calculates the share of pairs in which the existing account durations
+/// longer: a half if there is no difference. If one kind skipped hashing, which takes most of the time here, the share would be 0
+/// or 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     let mut cluster = cluster();
@@ -137,17 +155,18 @@ async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     cluster.config.password.memory_kib = 4096;
     let node = cluster.node().await;
     node.account("ada").await;
-    let mut took: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
+    let mut durations: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
     for round in 0..120 {
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
         for kind in order {
             let identifier = ["ada@example.com", "eve@example.com"][kind];
             let start = Instant::now();
             node.try_login(identifier, "not the password").await.expect(401);
-            took[kind].push(start.elapsed().as_micros());
+            durations[kind].push(start.elapsed().as_micros());
         }
     }
-    let longer = took[0].iter().flat_map(|a| took[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();
-    let share = longer as f64 / (took[0].len() * took[1].len()) as f64;
+    let longer =
+        durations[0].iter().flat_map(|a| durations[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();
+    let share = longer as f64 / (durations[0].len() * durations[1].len()) as f64;
     assert!((0.2..=0.8).contains(&share), "an account that exists takes longer in {share:.2} of all pairs");
 }

@@ -88,7 +88,7 @@ async fn registrations_are_limited_by_address_and_by_email_per_network() {
     node.send(login(&node, "192.0.2.1", "ada@example.com", PASSWORD)).await.expect(200);
 }
 
-/// Attack: attempts with a weak password, from one address, that would use up the limit of an e-mail address.
+/// Attack: registrations with a weak password, from one address, to use up the limit of the owner's e-mail address.
 #[tokio::test]
 async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_registering() {
     let mut cluster = cluster();
@@ -105,7 +105,7 @@ async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_register
 }
 
 #[tokio::test]
-async fn ipv6_addresses_are_counted_by_64_and_by_a_wider_network() {
+async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let mut cluster = cluster();
     let limits = &mut cluster.config.limits;
     limits.backoff = None;
@@ -116,7 +116,7 @@ async fn ipv6_addresses_are_counted_by_64_and_by_a_wider_network() {
     limits.registration_per_address = quota(5, 60);
     let node = cluster.node().await;
     node.account("ada").await;
-    let with = |method: &str, host: usize| {
+    let call = |method: &str, host: usize| {
         let from = format!("2001:db8:1:{host:x}::1");
         let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
         let token = [("token", "x"), ("client_id", "nobody"), ("client_secret", "wrong")];
@@ -129,10 +129,10 @@ async fn ipv6_addresses_are_counted_by_64_and_by_a_wider_network() {
     };
     for method in ["login", "refresh", "registration", "client-authentication"] {
         for host in 0..10 {
-            let status = with(method, host).await.status;
+            let status = call(method, host).await.status;
             assert!(status == 401 || status == 409, "{method} {host}: {status}");
         }
-        assert_limited(&with(method, 10).await, &format!("{method}-network"), 6);
+        assert_limited(&call(method, 10).await, &format!("{method}-network"), 6);
     }
     node.send(login(&node, "2001:db8:2::1", "nobody", "wrong")).await.expect(401);
     node.send(login(&node, "192.0.2.1", "nobody", "wrong")).await.expect(401);

@@ -71,6 +71,7 @@ async fn rate_limit_keys_expire() {
     store.close().await;
 }
 
+/// Attempts to sign in to the account `x`. Returns the bucket that counts the attempt, or the time to wait.
 async fn attempt(
     store: &RedisStores,
     device: Option<&ThrottleBucket>,
@@ -110,7 +111,7 @@ async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices()
         now = now + wait;
     }
 
-    // A known device waits for its own failures, and is unknown after `known_for`.
+    // A trusted device waits after its own failures, and is not trusted any more after `known_for`.
     for _ in 0..=BACKOFF.free_where_recognized() {
         assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
     }

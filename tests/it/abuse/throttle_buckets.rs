@@ -25,13 +25,13 @@ const HOUR: i64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// The device, if any, and the address.
+    /// Attempts a sign-in from this device, if any, and from this address.
     Attempt(Option<u8>, u8),
-    /// The admitted bucket the attempt was counted in, if any; the device and the address.
+    /// Trusts this device and this address after an attempt: the index of the bucket that counted it, if any, device and address.
     Trust(Option<usize>, u8, u8),
-    /// The admitted bucket.
+    /// Takes back an attempt: the index of the bucket that counted it.
     Refund(usize),
-    /// In milliseconds.
+    /// Moves the clock by this number of milliseconds.
     Advance(i64),
 }
 
@@ -45,7 +45,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A bucket's name in the model: `s`, or `d` or `a` and a number.
+/// A bucket's name in the model: `s` (all unrecognized devices and addresses), or `d` (device) or `a` (address) and a number.
 type Name = String;
 
 fn bucket(name: &str) -> ThrottleBucket {
@@ -55,61 +55,68 @@ fn bucket(name: &str) -> ThrottleBucket {
     }
 }
 
+/// The fields of a bucket, with times in milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct State {
     failures: i64,
-    start: i64,
-    over: i64,
-    known: i64,
+    not_before: i64,
+    forgotten_at: i64,
+    trusted_until: i64,
 }
 
+/// The buckets of one account.
 #[derive(Debug, Default)]
 struct Model(BTreeMap<Name, State>);
 
 impl Model {
     fn attempt(&mut self, device: Option<&str>, address: &str, now: i64) -> Result<Name, Duration> {
-        let mut known =
-            device.into_iter().chain([address]).filter(|name| self.0.get(*name).is_some_and(|state| now < state.known));
-        let (name, free) = known.next().map_or(("s", BACKOFF.free), |name| (name, BACKOFF.free_where_recognized()));
+        let mut trusted = device
+            .into_iter()
+            .chain([address])
+            .filter(|name| self.0.get(*name).is_some_and(|state| now < state.trusted_until));
+        let (name, free) = trusted.next().map_or(("s", BACKOFF.free), |name| (name, BACKOFF.free_where_recognized()));
         let mut state = self.0.get(name).copied().unwrap_or_default();
-        if now >= state.over {
-            (state.failures, state.start) = (0, 0);
+        if now >= state.forgotten_at {
+            (state.failures, state.not_before) = (0, 0);
         }
-        if now < state.start {
-            return Err(Duration::from_millis((state.start - now).unsigned_abs()));
+        if now < state.not_before {
+            return Err(Duration::from_millis((state.not_before - now).unsigned_abs()));
         }
         state.failures += 1;
         let above = state.failures - i64::from(free);
-        state.over = now + HOUR;
+        state.forgotten_at = now + HOUR;
         if above > 0 {
             let wait = BACKOFF.first * 2_u32.pow(u32::try_from(above - 1).unwrap().min(20));
-            state.start = now + i64::try_from(wait.min(BACKOFF.max).as_millis()).unwrap();
-            state.over = now + 24 * HOUR;
+            state.not_before = now + i64::try_from(wait.min(BACKOFF.max).as_millis()).unwrap();
+            state.forgotten_at = now + 24 * HOUR;
         }
         self.0.insert(name.to_owned(), state);
         Ok(name.to_owned())
     }
 
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
-        let strangers = self.0.get("s").copied();
+        let unrecognized = self.0.get("s").copied();
         let before = [device, address].map(|name| self.0.get(name).copied().filter(|_| used != Some(name)));
         for (name, before) in [device, address].into_iter().zip(before) {
-            let known = now + i64::try_from(BACKOFF.known_for.as_millis()).unwrap();
-            self.0.insert(name.to_owned(), State { known, ..before.unwrap_or_default() });
+            let trusted_until = now + i64::try_from(BACKOFF.known_for.as_millis()).unwrap();
+            self.0.insert(name.to_owned(), State { trusted_until, ..before.unwrap_or_default() });
         }
-        if let (Some("s"), Some(state)) = (used, strangers) {
-            self.0.insert("s".to_owned(), State { failures: (state.failures - 1).max(0), start: 0, known: 0, ..state });
+        if let (Some("s"), Some(state)) = (used, unrecognized) {
+            self.0.insert(
+                "s".to_owned(),
+                State { failures: (state.failures - 1).max(0), not_before: 0, trusted_until: 0, ..state },
+            );
         }
-        let most = usize::try_from(BACKOFF.max_known).unwrap();
-        if self.0.len() > most + 1 {
-            let mut known: Vec<_> = self
+        let max = usize::try_from(BACKOFF.max_known).unwrap();
+        if self.0.len() > max + 1 {
+            let mut trusted: Vec<_> = self
                 .0
                 .iter()
                 .filter(|(name, _)| *name != "s")
-                .map(|(name, state)| (state.known, name.clone()))
+                .map(|(name, state)| (state.trusted_until, name.clone()))
                 .collect();
-            known.sort();
-            for (_, name) in known.iter().take(known.len() - most) {
+            trusted.sort();
+            for (_, name) in trusted.iter().take(trusted.len() - max) {
                 self.0.remove(name);
             }
         }
@@ -117,12 +124,13 @@ impl Model {
 
     fn refund(&mut self, name: &str) {
         if let Some(state) = self.0.get_mut(name) {
-            (state.failures, state.start) = ((state.failures - 1).max(0), 0);
+            (state.failures, state.not_before) = ((state.failures - 1).max(0), 0);
         }
     }
 }
 
-async fn follow(server: &Redis, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
+/// Runs the steps with the scripts and with the model. Fails where they decide differently, or if their buckets differ at the end.
+async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[Step]) -> Result<(), TestCaseError> {
     let (mut model, mut now, mut admitted) = (Model::default(), NOW, Vec::<(Name, ThrottleBucket)>::new());
     for step in steps {
         match step {
@@ -130,31 +138,34 @@ async fn follow(server: &Redis, store: &RedisStores, account: &str, steps: &[Ste
             Step::Attempt(device, address) => {
                 let device = device.map(|device| format!("d{device}"));
                 let address = format!("a{address}");
-                let (of_device, of_address) = (device.as_deref().map(bucket), bucket(&address));
-                let decided =
-                    store.rate_limits.admit(account, of_device.as_ref(), &of_address, BACKOFF, now).await.unwrap();
+                let (device_bucket, address_bucket) = (device.as_deref().map(bucket), bucket(&address));
+                let decided = store
+                    .rate_limits
+                    .admit(account, device_bucket.as_ref(), &address_bucket, BACKOFF, now)
+                    .await
+                    .unwrap();
                 match model.attempt(device.as_deref(), &address, now.as_millis()) {
                     Err(wait) => prop_assert_eq!(decided, ThrottleDecision::Wait(wait)),
                     Ok(name) => {
-                        let ThrottleDecision::Admitted(got) = decided else {
+                        let ThrottleDecision::Admitted(admitted_bucket) = decided else {
                             return Err(TestCaseError::fail(format!("{decided:?}, not {name}")));
                         };
                         if name == "s" {
-                            prop_assert!(got.is_unrecognized());
+                            prop_assert!(admitted_bucket.is_unrecognized());
                         } else {
-                            prop_assert_eq!(&got, &bucket(&name));
+                            prop_assert_eq!(&admitted_bucket, &bucket(&name));
                         }
-                        admitted.push((name, got));
+                        admitted.push((name, admitted_bucket));
                     }
                 }
             }
             Step::Trust(used, device, address) => {
                 let used = used.and_then(|used| admitted.get(used % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
-                let of = used.map(|(_, bucket)| bucket);
+                let used_bucket = used.map(|(_, bucket)| bucket);
                 store
                     .rate_limits
-                    .trust_device(account, &bucket(&device), &bucket(&address), of, BACKOFF, now)
+                    .trust_device(account, &bucket(&device), &bucket(&address), used_bucket, BACKOFF, now)
                     .await
                     .unwrap();
                 model.trust_device(&device, &address, used.map(|(name, _)| name.as_str()), now.as_millis());
@@ -166,17 +177,17 @@ async fn follow(server: &Redis, store: &RedisStores, account: &str, steps: &[Ste
             }
         }
     }
-    prop_assert_eq!(held(server, account), model.0);
+    prop_assert_eq!(stored_buckets(server, account), model.0);
     Ok(())
 }
 
 /// The buckets of an account in Redis.
-fn held(server: &Redis, account: &str) -> BTreeMap<Name, State> {
+fn stored_buckets(server: &Redis, account: &str) -> BTreeMap<Name, State> {
     let text = server.command(&["HGETALL", &format!("lk:g{account}")]);
     let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
     let state = |text: &str| {
         let numbers: Vec<i64> = text.split(' ').map(|number| number.parse().unwrap()).collect();
-        State { failures: numbers[0], start: numbers[1], over: numbers[2], known: numbers[3] }
+        State { failures: numbers[0], not_before: numbers[1], forgotten_at: numbers[2], trusted_until: numbers[3] }
     };
     lines.chunks(2).map(|pair| (pair[0].to_owned(), state(pair[1]))).collect()
 }
@@ -191,7 +202,7 @@ fn throttle_scripts_and_model_hold_the_same_buckets() {
     runner
         .run(&prop::collection::vec(step(), 1..50), |steps| {
             account.set(account.get() + 1);
-            runtime.block_on(follow(&server, &store, &account.get().to_string(), &steps))
+            runtime.block_on(run_steps(&server, &store, &account.get().to_string(), &steps))
         })
         .unwrap();
     runtime.block_on(store.close());
