@@ -13,14 +13,18 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn confirmed_change_replaces_address_and_session_and_tells_the_former_address() {
+async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_address() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = change_mail(&cluster, &node, &tokens, "lovelace").await;
-    assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email"], email("ada"), "not before it is confirmed");
+    assert_eq!(
+        node.get("/v1/me", &tokens.access).await.json()["email"],
+        email("ada"),
+        "the address changes only when it is confirmed"
+    );
 
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let new = Tokens::of(&answer.expect(200));
@@ -54,9 +58,9 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
     node.try_login(&email("second"), PASSWORD).await.expect(200);
 }
 
-/// The reader of a mistyped address must not get the account of its owner with the mail alone.
+/// A stranger who receives the mail to a mistyped address must not get the account with that mail alone.
 #[tokio::test]
-async fn new_password_with_the_link_of_a_new_address_is_refused_unless_the_account_belongs_to_no_one() {
+async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_has_a_verified_address() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
@@ -69,13 +73,14 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_unless_the_accou
     node.refresh(&owner.refresh).await.expect(200);
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 
-    // a verified secondary address has an owner as well
+    // an account whose only verified address is a secondary one has an owner, too
     node.account("grace").await;
     let (_, grace) = super::emails::add_verified(&cluster, &node, &node.login("grace").await, "grace.work").await;
     let (token, _) = change_mail(&cluster, &node, &grace, "wrong").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 
+    // an account without a verified address belongs to the person who verifies one
     node.account("typo").await;
     let (token, _) = change_mail(&cluster, &node, &node.login("typo").await, "right").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
@@ -113,7 +118,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
 }
 
 #[tokio::test]
-async fn undo_restores_the_address_and_ends_what_the_thief_has() {
+async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
@@ -128,9 +133,9 @@ async fn undo_restores_the_address_and_ends_what_the_thief_has() {
     let thief = Tokens::of(&answer);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    let (again, _) =
+    let (second_change, _) =
         change_mail(&cluster, &node, &Tokens::of(&node.try_login(&email("thief"), NEW_PASSWORD).await), "far").await;
-    node.post("/v1/email/verify", json!({ "token": again, "password": NEW_PASSWORD })).await.expect(204);
+    node.post("/v1/email/verify", json!({ "token": second_change, "password": NEW_PASSWORD })).await.expect(204);
 
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(401);
@@ -172,7 +177,7 @@ async fn unverified_former_address_gets_no_link() {
 }
 
 #[tokio::test]
-async fn change_needs_a_recent_authentication() {
+async fn change_of_address_or_username_and_deletion_need_a_recent_authentication() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -66,7 +66,7 @@ async fn i16_verified_address_is_in_tokens_and_introspection_of_every_node_at_on
     }
     let next = nodes[0].login("ada").await;
     assert_eq!(nodes[0].verified(&next.access).email_verified, Some(true));
-    // An operator's address is not verified.
+    // An address that an operator sets is not verified.
     let account = accounts::find(&nodes[1].state.sql, "ada").await.unwrap().id;
     let address = latchkey::domain::account::Email::parse("ada@example.org").unwrap();
     accounts::set_email(&nodes[1].state, account, &address).await.unwrap();
@@ -131,9 +131,10 @@ async fn metadata_needs_the_scope_an_account_and_a_size_that_tokens_can_hold() {
     assert_eq!(set_metadata(&node, &other, &id, plan.clone()).await.problem(), problem(403, "forbidden"));
     let path = format!("/v1/users/{id}/app-metadata");
     let own = super::signed_in(&node, &tokens, Method::PUT, &path, json!({ "app_metadata": plan })).await;
-    assert_eq!(own.problem(), problem(403, "forbidden"), "the owner only reads it");
+    assert_eq!(own.problem(), problem(403, "forbidden"), "the owner can read the metadata only");
     let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
     assert_eq!(set_metadata(&node, &client, nobody, plan).await.problem(), problem(404, "unknown_account"));
+    // too large for an account, and too large for tokens
     for (large, size) in [("note", 5000), ("plan", 1100)] {
         let answer = set_metadata(&node, &client, &id, json!({ large: "x".repeat(size) })).await;
         assert_eq!(answer.problem(), problem(422, "invalid_fields"), "{large}");

@@ -10,19 +10,20 @@ use super::{email, problem, signed_in, verify};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
-async fn deletion_ends_sessions_at_once_and_the_account_after_the_grace_period() {
+async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_period() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let answer = signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    // 14 days after the time of the test's clock
     assert_eq!(answer.text_of("deletes_at"), "2027-01-29T08:00:00.000Z");
     node.refresh(&tokens.refresh).await.expect(401);
     cluster.mail_to(&email("ada"), "deletion_scheduled").await;
     assert_eq!(delete_due(&node.state).await.unwrap(), 0);
     cluster.advance(Duration::from_hours(14 * 24));
-    // before the job has run
+    // the grace period has ended, and the deletion has not run yet
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
     node.account("ada").await;
@@ -59,7 +60,7 @@ async fn export_has_all_data_and_no_secrets() {
     assert_eq!(data["sessions"][0]["id"], tokens.session.as_str());
     let mut events: Vec<_> =
         data["events"].as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
-    // The events are of one millisecond, so their order is open.
+    // The events have the same time, so their order is undefined.
     events.sort_unstable();
     assert_eq!(events, ["account_added", "profile_changed", "sign_in"]);
     assert!(!export.text.contains("argon2") && !export.text.contains("lk_rt_"), "{}", export.text);

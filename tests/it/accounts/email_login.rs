@@ -8,6 +8,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
+/// Requests a code for a sign-in by mail. Returns the id of the request.
 async fn request(node: &Client, name: &str) -> String {
     node.post("/v1/login/code", json!({ "email": email(name) })).await.expect(202).text_of("request")
 }
@@ -45,7 +46,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     assert_eq!(verify(&other, &code).await.problem(), problem(401, "invalid_code"));
     let tokens = Tokens::of(&verify(&pending, &code).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(200);
-    assert_eq!(verify(&pending, &code).await.problem(), problem(401, "invalid_code"), "works once");
+    assert_eq!(verify(&pending, &code).await.problem(), problem(401, "invalid_code"), "a code works once");
     // the password and other sessions stay: the address was verified before
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 
@@ -62,7 +63,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
 }
 
 #[tokio::test]
-async fn sign_in_by_mail_to_an_unverified_address_ends_what_was_set_up_before() {
+async fn sign_in_by_mail_to_an_unverified_address_ends_earlier_sessions_and_removes_the_password() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;

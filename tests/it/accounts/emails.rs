@@ -40,8 +40,8 @@ async fn make_primary(node: &Client, tokens: &Tokens, id: &str) -> Answer {
     signed_in(node, tokens, Method::POST, &format!("/v1/me/emails/{id}/primary"), json!({})).await
 }
 
-/// The addresses of the account: name, whether it is the primary one, whether it is verified. The primary one first, then by name:
-/// the clock of a test stands still.
+/// The addresses of the account, each as an array: name before the `@`, whether it is the primary address, whether it is verified.
+/// The primary address comes first, the others follow by name, since the clock of a test stands still and their order is undefined.
 pub async fn list(node: &Client, tokens: &Tokens) -> Value {
     let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
     let short = |it: &Value| json!([it["email"].as_str().unwrap().split('@').next(), it["primary"], it["verified"]]);
@@ -110,7 +110,7 @@ async fn added_address_is_verified_by_code_in_the_session_or_by_link_with_the_pa
     let call = |body| node.post("/v1/email/verify", body);
     assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
-    assert_eq!(call(body).await.problem(), problem(403, "proof_required"), "the reader has no claim to the account");
+    assert_eq!(call(body).await.problem(), problem(403, "proof_required"), "the mail alone does not prove the owner");
     call(json!({ "token": token, "password": PASSWORD })).await.expect(204);
     node.refresh(&tokens.refresh).await.expect(401);
     node.try_login(&email("second"), PASSWORD).await.expect(200);
@@ -131,16 +131,16 @@ async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
 #[tokio::test]
 async fn change_of_addresses_does_not_renew_the_authentication() {
     let (cluster, node, tokens) = verified().await;
-    let begin = node.verified(&tokens.access).auth_time;
+    let auth_time = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_mins(2));
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
-    assert_eq!(node.verified(&tokens.access).auth_time, begin);
+    assert_eq!(node.verified(&tokens.access).auth_time, auth_time);
     cluster.advance(Duration::from_mins(2));
     let tokens = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
     let claims = node.verified(&tokens.access);
     assert_eq!(
         (claims.auth_time, claims.amr.as_slice(), claims.acr.as_str()),
-        (begin, &["pwd".to_owned()][..], "aal1")
+        (auth_time, &["pwd".to_owned()][..], "aal1")
     );
 }
 
@@ -159,9 +159,13 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     let by_code = |identifier: String| {
         node.post("/v1/password/reset", json!({ "identifier": identifier, "code": code, "new_password": NEW_PASSWORD }))
     };
-    assert_eq!(by_code(email("ada")).await.problem(), problem(401, "invalid_code"), "it went to another address");
+    assert_eq!(by_code(email("ada")).await.problem(), problem(401, "invalid_code"), "the mail went to another address");
     by_code(email("work")).await.expect(204);
-    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "one mail, one use");
+    assert_eq!(
+        reset(&node, &token, PASSWORD).await.problem(),
+        problem(401, "invalid_code"),
+        "the link and the code of a mail work once together"
+    );
     node.refresh(&tokens.refresh).await.expect(401);
     let tokens = node.login_with(&email("work"), NEW_PASSWORD).await;
     let expected = json!([["ada", true, true], ["unverified", false, false], ["work", false, true]]);
@@ -212,9 +216,9 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     assert!(cluster.mails_to(&email("typo")).is_empty(), "an unverified address belongs to nobody");
 }
 
-/// A flood of mails to one address does not keep the owner from another.
+/// A flood of requests for one address does not prevent mails to another address of the account.
 #[tokio::test]
-async fn mails_are_limited_for_each_address_by_itself() {
+async fn mails_are_limited_per_address() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.recovery_per_address = None;
     let node = cluster.node().await;
@@ -233,7 +237,7 @@ async fn mails_are_limited_for_each_address_by_itself() {
 }
 
 #[tokio::test]
-async fn address_made_primary_replaces_the_former_one_which_stays_and_can_undo_it() {
+async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_the_change() {
     let (cluster, node, tokens) = verified().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let answer = make_primary(&node, &tokens, &id).await.expect(200);
@@ -249,7 +253,7 @@ async fn address_made_primary_replaces_the_former_one_which_stays_and_can_undo_i
     assert!(join_lines(&notice.text).contains("is now the primary address"), "{}", notice.text);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
 
-    // a thief removes the former address, too
+    // undo works even after a thief has removed the former address
     let emails = node.get("/v1/me/emails", &tokens.access).await.json()["emails"].clone();
     let tokens = Tokens::of(&remove(&node, &tokens, emails[1]["id"].as_str().unwrap()).await.expect(200));
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
@@ -286,7 +290,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
 }
 
 #[tokio::test]
-async fn unverified_address_is_removed_without_a_trace() {
+async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_notice() {
     let (cluster, node, tokens) = verified().await;
     let (id, token, _) = add(&cluster, &node, &tokens, "typo").await;
     remove(&node, &tokens, &id).await.expect(204);
@@ -298,7 +302,7 @@ async fn unverified_address_is_removed_without_a_trace() {
 }
 
 #[tokio::test]
-async fn changes_that_are_not_possible_are_refused_by_name() {
+async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.limits.password_change_per_account = None;
@@ -343,7 +347,7 @@ async fn changes_of_addresses_need_a_recent_authentication() {
     list(&node, &tokens).await;
 }
 
-/// "This wasn't me": the thief's address must not be a way back into the account.
+/// The link "this wasn't me" of a notice: the thief's address must not lead back into the account.
 #[tokio::test]
 async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     let (cluster, node, tokens) = verified().await;
@@ -368,7 +372,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
 }
 
 #[tokio::test]
-async fn change_of_address_to_a_secondary_one_and_by_an_operator_keep_one_row_each() {
+async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stored_once() {
     let (cluster, node, tokens) = verified().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
@@ -379,7 +383,11 @@ async fn change_of_address_to_a_secondary_one_and_by_an_operator_keep_one_row_ea
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
     let set = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
     latchkey::service::accounts::set_email(&node.state, id, &set("home")).await.unwrap();
-    assert_eq!(list(&node, &tokens).await, json!([["home", true, true]]), "it was verified before");
+    assert_eq!(
+        list(&node, &tokens).await,
+        json!([["home", true, true]]),
+        "the account had verified the address before"
+    );
     node.account("grace").await;
     let grace = node.login("grace").await;
     let (_, _) = add_verified(&cluster, &node, &grace, "desk").await;
@@ -395,9 +403,12 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
     let listed: Vec<_> = export["secondary_emails"].as_array().unwrap().iter().collect();
     let mut listed: Vec<_> = listed.iter().map(|it| (it["email"].to_string(), it["verified"].clone())).collect();
-    // The addresses were added in one millisecond, so their order is open.
+    // The addresses have the same time, so their order is undefined.
     listed.sort_by_key(|(email, _)| email.clone());
-    assert_eq!(listed, [("home", false), ("work", true)].map(|(name, is)| (json!(email(name)).to_string(), json!(is))));
+    assert_eq!(
+        listed,
+        [("home", false), ("work", true)].map(|(name, verified)| (json!(email(name)).to_string(), json!(verified)))
+    );
     node.state.audit.flush().await.unwrap();
     let events = node.get("/v1/me/export", &tokens.access).await.expect(200).json()["events"].clone();
     assert!(events.as_array().unwrap().iter().any(|event| event["event"] == "email_added"), "{events}");

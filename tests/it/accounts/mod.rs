@@ -3,11 +3,11 @@
 mod change_email;
 mod claims;
 mod deletion;
-mod edges;
 mod email_login;
 pub mod emails;
 mod invitation;
 mod notices;
+mod outages;
 mod password_reset;
 mod profile;
 mod registration;
@@ -82,7 +82,7 @@ pub async fn change_mail(cluster: &TestCluster, node: &Client, tokens: &Tokens, 
     next_mail(cluster, new, before, "confirm_address").await
 }
 
-/// No limits on mails, for tests that cause many.
+/// Removes the limits on mails and sign-ins, for tests that cause many.
 pub fn without_limits(cluster: &mut TestCluster) {
     let limits = &mut cluster.config.limits;
     (limits.mail_per_account, limits.recovery_per_address, limits.login_per_address) = (None, None, None);

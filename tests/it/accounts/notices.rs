@@ -40,7 +40,7 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
 
 /// A thief who has added a factor must neither get in with it afterwards nor keep the owner out.
 #[tokio::test]
-async fn report_removes_the_factors_that_were_added_while_its_link_works() {
+async fn report_removes_the_factors_that_were_added_within_its_validity() {
     let (cluster, node, tokens) = verified().await;
     drop(tokens);
     crate::factors::enrol(&cluster, &node, "ada").await;

@@ -1,4 +1,4 @@
-//! Redis or the database down at each step: a clear answer, and no half-made change.
+//! Calls while Redis, the database or the mail server fails: the answer is clear, and no change is half made.
 
 use latchkey::{config::SmtpSecurity, store::sql::Sql};
 use serde_json::json;
@@ -46,7 +46,7 @@ async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
-/// The audit entry is part of the change, so the change fails after the link was consumed.
+/// The audit entry is part of the change, so the change fails after the link was consumed, and the link is restored.
 #[tokio::test]
 async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let cluster = TestCluster::new();
@@ -62,7 +62,7 @@ async fn change_that_the_database_refuses_keeps_the_link_valid() {
 }
 
 #[tokio::test]
-async fn mail_that_can_not_be_stored_is_stored_once_the_database_answers() {
+async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_be_repeated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -80,7 +80,7 @@ async fn mail_that_can_not_be_stored_is_stored_once_the_database_answers() {
     super::change_mail(&cluster, &node, &tokens, "new").await;
 }
 
-/// The mail waits in the outbox: the answer is the same as always, and the link works once the server takes it.
+/// The mail waits in the outbox: the call is answered as usual, and the link works once the server has accepted the mail.
 #[tokio::test]
 async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     let server = SmtpServer::start(SmtpSecurity::StartTls, None);
@@ -129,7 +129,7 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn change_of_address_and_sign_in_by_mail_that_lose_redis_half_way_complete_once_it_is_back() {
+async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_complete_after_it() {
     let mut server = Redis::start();
     let mut cluster = crate::degradation::cluster(&server);
     without_limits(&mut cluster);
@@ -162,7 +162,7 @@ async fn change_of_address_and_sign_in_by_mail_that_lose_redis_half_way_complete
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
 
-/// A change of addresses that the database refuses, or that loses Redis, changes nothing, and its link still works.
+/// A change of addresses that fails because of the database or Redis changes nothing, and its link still works.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing_and_complete_later() {
     use super::emails;

@@ -24,7 +24,7 @@ async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
     node.try_login("ada", PASSWORD).await.expect(401);
     let tokens = node.login_with("ada", NEW_PASSWORD).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.expect(200).json()["email_verified"], true);
-    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "works once");
+    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "a link works once");
 }
 
 #[tokio::test]
@@ -37,7 +37,11 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
     let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
     node.post("/v1/password/reset", body).await.expect(204);
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
-    assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "one mail, one use");
+    assert_eq!(
+        reset(&node, &token, PASSWORD).await.problem(),
+        problem(401, "invalid_code"),
+        "the link and the code of a mail work once together"
+    );
 }
 
 #[tokio::test]
@@ -65,7 +69,7 @@ async fn wrong_codes_stop_the_code_and_not_the_link() {
     for _ in 0..5 {
         assert_eq!(attempt("2222-2222").await.problem(), problem(401, "invalid_code"));
     }
-    assert_eq!(attempt(&code).await.problem(), problem(401, "invalid_code"), "a stranger used the attempts up");
+    assert_eq!(attempt(&code).await.problem(), problem(401, "invalid_code"), "a stranger has used up the attempts");
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
 }
 
@@ -89,7 +93,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     let node = cluster.node().await;
     node.account("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
-    // calls by all names, from many clients at once
+    // a hundred concurrent requests at a time, by address and by username
     for batch in 0..100 {
         let calls = (0..100).map(|call| {
             let identifier = if (batch + call) % 2 == 0 { "ADA@example.com" } else { "ada" };

@@ -24,7 +24,7 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     let node = cluster.node().await;
     node.account("ada").await;
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
-    // any number of attempts with the right password: they are no failures
+    // attempts with the right password do not count as failures
     for _ in 0..8 {
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(403, "email_not_verified"));
     }

@@ -75,7 +75,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
 }
 
 #[tokio::test]
-async fn admin_removes_an_unverified_address_of_others_without_a_notice_and_users_do_not() {
+async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_are_refused() {
     let (cluster, node, ada) = verified().await;
     let (_, typo, _) = add(&cluster, &node, &ada, "typo").await;
     let id = node.account("grace").await.text_of("id");

@@ -1,4 +1,4 @@
-//! Undo links after several changes of address: those of the owner work, and an attacker's address gets none.
+//! Undo links after several changes of address: the owner's links work, and an attacker's address gets no link.
 
 use std::time::Duration;
 
@@ -57,25 +57,26 @@ async fn undo_links(cluster: &TestCluster, node: &Node, name: &str) -> Vec<Strin
     mails.filter(|mail| mail.file.ends_with(".address_changed.eml")).map(|mail| mail.token().to_owned()).collect()
 }
 
-/// The token of the link "this wasn't me" in the notice to an address that has a text.
-async fn not_me(cluster: &TestCluster, node: &Node, name: &str, text: &str) -> String {
+/// The token of the link "this wasn't me" in the newest notice to this address that contains `text`.
+async fn report_link(cluster: &TestCluster, node: &Node, name: &str, text: &str) -> String {
     wait_until_settled(node).await;
     let mails = cluster.mails_to(&email(name));
     let found = mails.iter().rev().find(|mail| join_lines(&mail.text).contains(text));
     found.unwrap_or_else(|| panic!("{name} has no notice {text:?}")).token().to_owned()
 }
 
-async fn account(node: &Node) -> AccountId {
+async fn account_id(node: &Node) -> AccountId {
     node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap().id
 }
 
 /// The former addresses whose changes can be undone.
-async fn former(node: &Node) -> Vec<String> {
-    let found = node.state.sql.former_addresses(account(node).await, node.state.clock.now()).await.unwrap();
+async fn former_addresses(node: &Node) -> Vec<String> {
+    let found = node.state.sql.former_addresses(account_id(node).await, node.state.clock.now()).await.unwrap();
     found.into_iter().map(|it| it.email.as_str().to_owned()).collect()
 }
 
-/// Asserts that the owner resets the password with the mail to `ada`, and that the attacker's address has no part in the account.
+/// Asserts that the owner can reset the password with the mail to `ada`, and that the attacker's address does not belong to the
+/// account any more.
 async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     let (token, _) = next_mail(cluster, "ada", 0, "password_reset").await;
     reset(node, &token, NEW_PASSWORD).await.expect(204);
@@ -86,7 +87,8 @@ async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
     assert_eq!(count(cluster, "thief", "password_reset"), 0);
 }
 
-/// A thief with the owner's session makes an own address the primary one, then the owner's, then the own one again.
+/// Starts a cluster in which a thief with the owner's session has made the thief's address the primary one, then the owner's, then
+/// the thief's again.
 async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
     let (cluster, node, tokens) = verified().await;
     let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
@@ -102,7 +104,7 @@ async fn repeated_changes_of_a_thief_leave_the_owners_undo_links_and_give_the_th
     let (cluster, node, thief) = changes_of_a_thief().await;
     remove(&node, &thief, "ada").await;
     let links = undo_links(&cluster, &node, "ada").await;
-    assert_eq!((links.len(), former(&node).await), (2, vec![email("ada")]));
+    assert_eq!((links.len(), former_addresses(&node).await), (2, vec![email("ada")]));
     assert_eq!(undo_links(&cluster, &node, "thief").await, Vec::<String>::new());
     let notices = cluster.mails_to(&email("thief"));
     let notice = notices.iter().find(|mail| join_lines(&mail.text).contains("ada@example.com is now the primary"));
@@ -112,27 +114,27 @@ async fn repeated_changes_of_a_thief_leave_the_owners_undo_links_and_give_the_th
     undo(&node, &links[0]).await.expect(204);
     assert_eq!(undo(&node, &links[1]).await.problem(), problem(401, "invalid_code"), "nothing is left to undo");
     assert_owner_recovers(&cluster, &node).await;
-    assert_eq!(former(&node).await, Vec::<String>::new());
+    assert_eq!(former_addresses(&node).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn report_after_repeated_changes_restores_the_earliest_address_and_mails_the_reset_there() {
     let (cluster, node, thief) = changes_of_a_thief().await;
     remove(&node, &thief, "ada").await;
-    let report = not_me(&cluster, &node, "ada", "ada@example.com was removed").await;
+    let report = report_link(&cluster, &node, "ada", "ada@example.com was removed").await;
     node.post("/v1/account/secure", json!({ "token": report })).await.expect(204);
     assert_owner_recovers(&cluster, &node).await;
-    assert_eq!(former(&node).await, Vec::<String>::new());
+    assert_eq!(former_addresses(&node).await, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() {
     let (cluster, node, thief) = changes_of_a_thief().await;
     promote(&node, &thief, "ada").await;
-    let report = not_me(&cluster, &node, "ada", "ada@example.com is now the primary").await;
+    let report = report_link(&cluster, &node, "ada", "ada@example.com is now the primary").await;
     node.post("/v1/account/secure", json!({ "token": report })).await.expect(204);
     assert_owner_recovers(&cluster, &node).await;
-    assert_eq!(former(&node).await, Vec::<String>::new());
+    assert_eq!(former_addresses(&node).await, Vec::<String>::new());
 }
 
 /// The link of the first change covers the second one, too.
@@ -175,15 +177,15 @@ async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() 
     let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
     let body = json!({ "token": token });
     signed_in(&node, &thief, Method::POST, "/v1/email/verify", body).await.expect(200);
-    let id = account(&node).await;
+    let id = account_id(&node).await;
     set_email(&node.state, id, &Email::parse(&email("ada")).unwrap()).await.unwrap();
-    assert_eq!(former(&node).await, [email("ada")], "the owner's link still ends what the thief has");
+    assert_eq!(former_addresses(&node).await, [email("ada")], "the owner's undo link still works");
     wait_until_settled(&node).await;
     let notice = cluster.mail_to(&email("thief"), "secondary_address_changed").await;
     assert!(!notice.text.contains("lk_ot_"), "{}", notice.text);
     node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
     assert_owner_recovers(&cluster, &node).await;
-    assert_eq!(former(&node).await, Vec::<String>::new(), "the reset verified the address");
+    assert_eq!(former_addresses(&node).await, Vec::<String>::new(), "the reset verified the address");
 }
 
 #[tokio::test]
@@ -193,23 +195,23 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_und
         let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
         promote(&node, &tokens, "work").await;
         let links = undo_links(&cluster, &node, "ada").await;
-        let id = account(&node).await;
+        let id = account_id(&node).await;
         let address = |name: &str| Email::parse(&email(name)).unwrap();
         if is_removed {
             support::remove(&node.state, id, &address("ada"), &Initiator::Operator, None).await.unwrap();
         } else {
             set_email(&node.state, id, &address("other")).await.unwrap();
         }
-        assert_eq!(former(&node).await, Vec::<String>::new());
+        assert_eq!(former_addresses(&node).await, Vec::<String>::new());
         assert_eq!(undo(&node, &links[0]).await.problem(), problem(401, "invalid_code"), "removed: {is_removed}");
     }
 }
 
-/// An earlier release gave each replaced address an undo link.
+/// An earlier release gave every replaced address an undo link, also an attacker's.
 #[tokio::test]
 async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the_primary_one() {
     let (cluster, node, _) = verified().await;
-    let id = account(&node).await;
+    let id = account_id(&node).await;
     for name in ["older", "ada", "thief"] {
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
         let now = cluster.clock.now();
@@ -221,7 +223,7 @@ async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the
     let found = node.state.sql.account(id).await.unwrap();
     let origin = RequestOrigin::default();
     invite_account::start_reset(&node.state, found, Delivery::Mail, &Initiator::Operator, &origin).await.unwrap();
-    assert_eq!(former(&node).await, [email("older")]);
+    assert_eq!(former_addresses(&node).await, [email("older")]);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
     assert_eq!(call(again).await.problem(), problem(401, "invalid_code"));
 }
 
-/// The holder of a link must not find out the account's password with it.
+/// The link must not let its holder guess the account's password.
 #[tokio::test]
 async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let mut cluster = TestCluster::new();
@@ -53,12 +53,12 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    // Each purpose of a link has the same throttle.
+    // Links of all purposes share one throttle.
     let (change, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
     let (_, added, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
     let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
     assert_eq!(guess(&change).await.problem(), problem(403, "wrong_password"));
-    // A known network has twenty times as many free failures.
+    // A recognized network may fail twenty times as often without delay.
     for _ in 0..20 {
         guess(&added).await;
     }
@@ -67,7 +67,7 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
         assert_eq!(answer.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
         assert!(!answer.header("retry-after").is_empty());
     }
-    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "the same failures");
+    assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins share the throttle of links");
     cluster.advance(Duration::from_mins(6));
     node.post("/v1/email/verify", json!({ "token": added, "password": PASSWORD })).await.expect(204);
 }
@@ -115,7 +115,7 @@ async fn access_token_of_another_account_is_no_proof() {
     assert_eq!(answer.problem(), problem(403, "proof_required"));
 }
 
-/// A token of a link without a proof is refused in another way while it works.
+/// Without a proof of the owner, a valid link is answered with 403 and an invalid one with 401.
 #[tokio::test]
 async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones() {
     let mut cluster = TestCluster::new();

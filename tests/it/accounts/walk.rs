@@ -32,14 +32,14 @@ impl Walk {
         walk
     }
 
-    /// Puts a program before the installed ones. Its script finds those in `$PATH`.
+    /// Adds a program that hides an installed one of the same name. In its script, `PATH` leads to the installed programs.
     pub fn program(&self, name: &str, script: &str) {
         let path = self.folder.path().join("bin").join(name);
         fs::write(&path, format!("#!/bin/sh\nPATH=${{PATH#*:}}\n{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Starts a node by a command such as `LATCHKEY_FACTORS_REQUIRED=all latchkey serve`, in the place of the former one.
+    /// Stops the running node, if any, and starts one by a command such as `LATCHKEY_FACTORS_REQUIRED=all latchkey serve`.
     pub fn serve(&mut self, line: &str) {
         if let Some(former) = self.service.take() {
             drop(former.end(Signal::TERM));
@@ -47,7 +47,7 @@ impl Walk {
         let (environment, arguments) = line.trim().split_once("latchkey ").unwrap();
         let arguments: Vec<_> = arguments.split(' ').collect();
         let mut command = command(self.folder.path(), &arguments);
-        // a busy machine is no reason to refuse a call
+        // so that no call times out on a busy machine
         command.env("LATCHKEY_HTTP_REQUEST_TIMEOUT", "2m");
         command.envs(environment.split_whitespace().map(|pair| pair.split_once('=').unwrap()));
         self.service = Some(Service::spawn(command).unwrap_or_else(|log| panic!("the node did not start: {log}")));
@@ -58,14 +58,15 @@ impl Walk {
         &self.service.as_ref().expect("the document starts a node first").client
     }
 
-    /// Runs commands, with the variables and functions of those before. Returns their output.
+    /// Runs commands with the variables and functions that earlier commands have defined. Returns their output.
     pub fn run(&self, commands: &str) -> String {
         let folder = self.folder.path().display();
         let base = &self.client().base;
         let commands = commands.replace("http://127.0.0.1:8080", base);
         assert!(!commands.contains('…'), "{commands}");
-        let keep = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
-        let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{keep}");
+        // variables, without the read-only ones of the shell, and functions
+        let save_state = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
+        let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{save_state}");
         let path = format!("{folder}/bin:{}", std::env::var("PATH").unwrap());
         let output = tokio::task::block_in_place(|| {
             let mut command = Command::new("timeout");
@@ -87,7 +88,7 @@ async fn commands_of_the_walk_through_an_accounts_life_succeed_as_printed() {
     walk.program("curl", "exec curl --fail-with-body \"$@\"");
     let mut blocks = blocks("docs/accounts.md");
     walk.serve(&blocks.remove(0));
-    // The text says to leave the call out that undoes the change of address: it comes last.
+    // The document says that readers skip the call that undoes the change of address. Here it runs last.
     let (undo, mut others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("/v1/email/undo"));
     assert_eq!(undo.len(), 1);
     others.extend(undo);

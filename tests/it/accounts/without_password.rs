@@ -11,7 +11,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn account_without_password_signs_in_by_mail_uses_every_call_and_sets_a_password_by_a_reset() {
+async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_password_by_reset() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
