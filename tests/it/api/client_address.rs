@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The address that a sign-in with these headers is listed with.
+/// Signs in with these headers. Returns the session's address in the list of sessions.
 async fn listed_address(node: &Node, headers: &[(&str, &[u8])]) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     let mut request = node.request(Method::POST, "/v1/login").json(&body);
@@ -53,7 +53,7 @@ async fn forwarded_header_setting_selects_the_header() {
     assert_eq!(listed_address(&node, &[("x-forwarded-for", b"6.6.6.6")]).await, "127.0.0.1");
 }
 
-/// A process of its own: the warning is logged once per process.
+/// Runs a process of its own, since a process logs the warning once.
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarded_header_of_untrusted_local_peer_is_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();

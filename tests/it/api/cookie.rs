@@ -3,7 +3,7 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
 
-use super::{fields, problem};
+use super::{assert_fields, problem};
 use crate::harness::{
     client::{Answer, PASSWORD},
     test_cluster::{Node, TestCluster},
@@ -25,12 +25,12 @@ fn cookie(answer: &Answer) -> String {
     let token = pair.strip_prefix("__Host-latchkey=").expect(set);
     assert!(token.starts_with("lk_rt_"), "{token}");
     assert!(!answer.text.contains("lk_rt_"), "{}", answer.text);
-    fields(&answer.json(), &["access_token", "token_type", "expires_in", "refresh_expires_in", "session_id"]);
+    assert_fields(&answer.json(), &["access_token", "token_type", "expires_in", "refresh_expires_in", "session_id"]);
     assert_eq!(answer.header("cache-control"), "no-store");
     pair.to_owned()
 }
 
-fn with(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
+fn post_with_cookie(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
     node.request(Method::POST, path).header("cookie", format!("theme=dark; {cookie}"))
 }
 
@@ -40,13 +40,13 @@ async fn browser_signs_in_refreshes_and_signs_out() {
     let node = cluster.node().await;
     node.account("ada").await;
     let first = cookie(&node.send(login(&node, "cookie")).await.expect(200));
-    let next = cookie(&node.send(with(&node, "/v1/refresh", &first)).await.expect(200));
+    let next = cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &first)).await.expect(200));
     assert_ne!(first, next);
     for _ in 0..2 {
-        let signed_out = node.send(with(&node, "/v1/logout", &next)).await.expect(204);
+        let signed_out = node.send(post_with_cookie(&node, "/v1/logout", &next)).await.expect(204);
         assert_eq!(signed_out.header("set-cookie"), CLEARED);
     }
-    let failed = node.send(with(&node, "/v1/refresh", &next)).await;
+    let failed = node.send(post_with_cookie(&node, "/v1/refresh", &next)).await;
     assert_eq!(failed.problem(), problem(401, "invalid_refresh_token"));
     assert_eq!(failed.header("set-cookie"), CLEARED);
 }
@@ -58,8 +58,8 @@ async fn second_sign_in_replaces_session_of_cookie() {
     node.account("ada").await;
     let old = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let new = cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
-    node.send(with(&node, "/v1/refresh", &old)).await.expect(401);
-    node.send(with(&node, "/v1/refresh", &new)).await.expect(200);
+    node.send(post_with_cookie(&node, "/v1/refresh", &old)).await.expect(401);
+    node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200);
 }
 
 fn change_password(node: &Node, access: &str) -> RequestBuilder {
@@ -80,9 +80,9 @@ async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session(
     let new = cookie(&changed);
     assert_ne!(changed.text_of("session_id"), signed_in.text_of("session_id"));
     node.get("/v1/me", &changed.text_of("access_token")).await.expect(200);
-    let refused = node.send(with(&node, "/v1/refresh", &old)).await;
+    let refused = node.send(post_with_cookie(&node, "/v1/refresh", &old)).await;
     assert_eq!(refused.problem(), problem(401, "invalid_refresh_token"));
-    cookie(&node.send(with(&node, "/v1/refresh", &new)).await.expect(200));
+    cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200));
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
     let refused = node.send(foreign(&signed_in.text_of("access_token"))).await;
     assert_eq!(refused.problem(), problem(403, "cross_site_request"));
     assert_eq!(refused.header("set-cookie"), "");
-    node.send(with(&node, "/v1/refresh", &cookie(&signed_in))).await.expect(200);
+    node.send(post_with_cookie(&node, "/v1/refresh", &cookie(&signed_in))).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);
     // A bearer session has no cookie.
     let changed = node.send(foreign(&bearer.access)).await.expect(200);
@@ -120,12 +120,12 @@ async fn pages_of_other_sites_are_refused() {
     ];
     for headers in foreign {
         let requests = [
-            // also without a cookie: it would sign the visitor in to another account
+            // also without a cookie: the response would sign the visitor in to the attacker's account
             login(&node, "cookie"),
             login(&node, "cookie").header("cookie", &token),
             login(&node, "bearer").header("cookie", &token),
-            with(&node, "/v1/refresh", &token),
-            with(&node, "/v1/logout", &token),
+            post_with_cookie(&node, "/v1/refresh", &token),
+            post_with_cookie(&node, "/v1/logout", &token),
         ];
         for request in requests {
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
@@ -138,7 +138,7 @@ async fn pages_of_other_sites_are_refused() {
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         node.send(request).await.expect(200);
     }
-    node.send(with(&node, "/v1/refresh", &token)).await.expect(200);
+    node.send(post_with_cookie(&node, "/v1/refresh", &token)).await.expect(200);
 }
 
 #[tokio::test]
@@ -155,7 +155,8 @@ async fn own_and_allowed_pages_are_accepted() {
     ];
     for headers in own {
         for path in ["/v1/refresh", "/v1/login"] {
-            let request = if path == "/v1/login" { login(&node, "cookie") } else { with(&node, path, &token) };
+            let request =
+                if path == "/v1/login" { login(&node, "cookie") } else { post_with_cookie(&node, path, &token) };
             let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
             token = cookie(&node.send(request).await.expect(200));
         }

@@ -9,7 +9,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// In the configuration of a [`TestCluster`].
+/// The response headers that pages may read, in the configuration of a [`TestCluster`].
 const EXPOSED: &str = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, X-Device-Token";
 const ALLOWED: &str = "https://app.example.com";
 const ISSUER: &str = "https://auth.example.com";
@@ -108,10 +108,14 @@ async fn other_origins_get_no_cors_headers() {
         let me = node.request(Method::GET, "/v1/me").header("origin", origin).bearer_auth(&tokens.access);
         assert_eq!(cors_headers(&node.send(me).await.expect(200)), ["", "", "Origin"]);
     }
-    // requests without an origin are not those of pages
+    // a request without an origin does not come from a page of another origin
     assert_eq!(cors_headers(&node.get("/v1/me", &tokens.access).await.expect(200)), ["", "", "Origin"]);
     let options = node.send(node.request(Method::OPTIONS, "/v1/me").header("origin", ALLOWED)).await;
-    assert_eq!(options.problem(), problem(405, "method_not_allowed"), "not a preflight without a method");
+    assert_eq!(
+        options.problem(),
+        problem(405, "method_not_allowed"),
+        "without a requested method, the request is no preflight"
+    );
 }
 
 #[tokio::test]
@@ -149,7 +153,7 @@ async fn public_documents_are_shared_with_every_origin() {
             assert_eq!(cors_headers(&answer)[..2], ["*", ""]);
             assert!(!answer.header("vary").contains("Origin"));
         }
-        // a cache may give the response to any page
+        // also without an origin: a cache may give the response to a page of any origin
         assert_eq!(cors_headers(&node.send(node.request(Method::GET, path)).await.expect(200))[..2], ["*", ""]);
     }
 }

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm as Alg, DecodingKey, Validation, decode, decode_hea
 use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::keys};
 use serde_json::{Value, json};
 
-use super::{fields, problem};
+use super::{assert_fields, problem};
 use crate::harness::test_cluster::{Node, TestCluster};
 
 /// The claims of a token, verified as another service would: with the served keys and a stock library.
@@ -31,6 +31,7 @@ fn kid(token: &str) -> String {
     decode_header(token).unwrap().kid.unwrap()
 }
 
+/// The ids of the keys that a node publishes.
 async fn published(node: &Node) -> Vec<String> {
     let body = node.get("/.well-known/jwks.json", "").await.json();
     body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
@@ -67,7 +68,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
             "session_start",
             "claims_version",
         ];
-        fields(&claims, &names);
+        assert_fields(&claims, &names);
         assert_eq!(claims["sub"], account);
         assert_eq!(claims["sid"], tokens.session);
         assert_eq!(claims["client_id"], "latchkey");

@@ -3,7 +3,7 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{fields, pair, problem, wrong};
+use super::{assert_fields, field_error, field_errors, problem};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn sign_in_returns_tokens() {
         assert_eq!(answer.header("set-cookie"), "");
         let body = answer.json();
         let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
-        fields(&body, &names);
+        assert_fields(&body, &names);
         assert_eq!(body["token_type"], "Bearer");
         assert_eq!(body["expires_in"], 300);
         assert_eq!(body["refresh_expires_in"], 7 * 86_400);
@@ -51,14 +51,14 @@ async fn sign_in_lists_all_invalid_fields() {
     let body = json!({ "identifier": "", "password": 7, "transport": "pigeon", "device": "d".repeat(65), "x": null });
     let answer = node.post("/v1/login", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let mut found = wrong(&answer);
+    let mut found = field_errors(&answer);
     found.sort();
     let expected = [
-        pair("device", "too_long"),
-        pair("identifier", "too_short"),
-        pair("password", "wrong_type"),
-        pair("transport", "unknown_value"),
-        pair("x", "unknown_field"),
+        field_error("device", "too_long"),
+        field_error("identifier", "too_short"),
+        field_error("password", "wrong_type"),
+        field_error("transport", "unknown_value"),
+        field_error("x", "unknown_field"),
     ];
     assert_eq!(found, expected);
 }

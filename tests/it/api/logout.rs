@@ -17,7 +17,7 @@ fn logout(node: &Node) -> RequestBuilder {
     node.request(Method::POST, "/v1/logout")
 }
 
-/// Signs in with the transport `cookie`: the access token and the cookie.
+/// Signs in with the transport `cookie`. Returns the access token and the cookie.
 async fn cookie_session(node: &Node) -> (String, String) {
     let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", body).await.expect(200);
@@ -58,7 +58,7 @@ async fn logout_without_credentials_requires_authentication() {
 }
 
 #[tokio::test]
-async fn logout_with_invalid_credentials_only_succeeds_and_clears_cookie() {
+async fn logout_with_only_invalid_credentials_succeeds_and_clears_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.logout("lk_rt_x").await.expect(204);
@@ -85,7 +85,7 @@ async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
 }
 
 #[tokio::test]
-async fn logout_with_expired_bearer_only_ends_its_session() {
+async fn logout_with_only_an_expired_bearer_ends_its_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -21,7 +21,7 @@ use crate::harness::client::Answer;
 
 /// Asserts that the body has exactly these fields.
 #[track_caller]
-fn fields(body: &Value, expected: &[&str]) {
+fn assert_fields(body: &Value, expected: &[&str]) {
     let mut names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = expected.to_vec();
     names.sort_unstable();
@@ -30,7 +30,7 @@ fn fields(body: &Value, expected: &[&str]) {
 }
 
 /// The fields in a problem's `errors`, with their codes.
-fn wrong(answer: &Answer) -> Vec<(String, String)> {
+fn field_errors(answer: &Answer) -> Vec<(String, String)> {
     let body = answer.json();
     let text = |error: &Value, name: &str| error[name].as_str().unwrap().to_owned();
     let errors = body["errors"].as_array().unwrap_or_else(|| panic!("{body}"));
@@ -42,7 +42,7 @@ fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// An error as [`wrong`] returns it.
-fn pair(field: &str, code: &str) -> (String, String) {
+/// An error as [`field_errors`] returns it.
+fn field_error(field: &str, code: &str) -> (String, String) {
     (field.to_owned(), code.to_owned())
 }

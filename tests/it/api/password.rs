@@ -1,6 +1,6 @@
 //! `POST /v1/me/password`.
 
-use super::{fields, pair, problem, wrong};
+use super::{assert_fields, field_error, field_errors, problem};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -15,16 +15,16 @@ async fn password_change_requires_current_password() {
     let new = "gravel lantern ostrich nine";
     let answer = node.change_password(&tokens.access, "wrong", new).await;
     assert_eq!(answer.problem(), problem(403, "wrong_password"));
-    assert_eq!(wrong(&answer), [pair("current_password", "wrong_password")]);
+    assert_eq!(field_errors(&answer), [field_error("current_password", "wrong_password")]);
     let answer = node.change_password(&tokens.access, PASSWORD, "password").await;
     assert_eq!(answer.problem(), problem(422, "weak_password"));
-    assert_eq!(wrong(&answer)[0].0, "new_password");
+    assert_eq!(field_errors(&answer)[0].0, "new_password");
     assert_eq!(node.change_password("x", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
     node.refresh(&other.refresh).await.expect(200);
     let changed = node.change_password(&tokens.access, PASSWORD, new).await.expect(200);
     assert_eq!((changed.header("cache-control"), changed.header("set-cookie")), ("no-store", ""));
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
-    fields(&changed.json(), &names);
+    assert_fields(&changed.json(), &names);
     node.refresh(&Tokens::of(&changed).refresh).await.expect(200);
     for tokens in [&tokens, &other] {
         assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), problem(401, "invalid_token"));
@@ -42,5 +42,8 @@ async fn password_change_lists_missing_fields() {
     let request = node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access);
     let answer = node.send(request.json(&serde_json::json!({}))).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    assert_eq!(wrong(&answer), [pair("current_password", "required"), pair("new_password", "required")]);
+    assert_eq!(
+        field_errors(&answer),
+        [field_error("current_password", "required"), field_error("new_password", "required")]
+    );
 }

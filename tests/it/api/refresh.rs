@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{fields, problem};
+use super::{assert_fields, problem};
 use crate::harness::{client::Tokens, test_cluster::TestCluster};
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn refresh_returns_next_tokens() {
     let answer = node.refresh(&first.refresh).await.expect(200);
     assert_eq!(answer.header("cache-control"), "no-store");
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
-    fields(&answer.json(), &names);
+    assert_fields(&answer.json(), &names);
     let next = Tokens::of(&answer);
     assert_eq!(next.session, first.session);
     assert!(next.refresh != first.refresh && next.access != first.access);

@@ -4,7 +4,7 @@ use latchkey::domain::{account::Roles, ids::AccountId};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{fields, pair, problem, wrong};
+use super::{assert_fields, field_error, field_errors, problem};
 use crate::harness::{
     client::PASSWORD,
     test_cluster::{Node, TestCluster},
@@ -24,13 +24,13 @@ async fn registration_returns_account() {
     assert_eq!(made.header("content-type").split(';').next(), Some("application/json"));
     assert_eq!(made.header("cache-control"), "no-store");
     let body = made.json();
-    fields(&body, &["id", "email", "username", "roles", "created_at", "password_changed_at", "email_verified"]);
+    assert_fields(&body, &["id", "email", "username", "roles", "created_at", "password_changed_at", "email_verified"]);
     assert_eq!(body["email"], "Ada@example.com");
     assert_eq!(body["username"], "Ada");
     assert_eq!(body["roles"], json!([]));
     assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z");
     let nameless = node.post("/v1/users", json!({ "email": "b@example.com", "password": PASSWORD })).await.expect(201);
-    fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at", "email_verified"]);
+    assert_fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at", "email_verified"]);
 }
 
 #[tokio::test]
@@ -40,11 +40,11 @@ async fn taken_address_or_username_is_refused_in_any_case() {
     node.account("ada").await;
     let again = node.post("/v1/users", json!({ "email": "ADA@Example.com", "password": PASSWORD })).await;
     assert_eq!(again.problem(), problem(409, "email_taken"));
-    assert_eq!(wrong(&again), [pair("email", "taken")]);
+    assert_eq!(field_errors(&again), [field_error("email", "taken")]);
     let body = json!({ "email": "other@example.com", "username": "ADA", "password": PASSWORD });
     let again = node.post("/v1/users", body).await;
     assert_eq!(again.problem(), problem(409, "username_taken"));
-    assert_eq!(wrong(&again), [pair("username", "taken")]);
+    assert_eq!(field_errors(&again), [field_error("username", "taken")]);
 }
 
 #[tokio::test]
@@ -58,7 +58,7 @@ async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
     for weak in ["xq7!z", "password1", "latchkey", &format!("{longest}x")] {
         let answer = register("weak", weak).await;
         assert_eq!(answer.problem(), problem(422, "weak_password"), "{weak}");
-        assert_eq!(wrong(&answer)[0].0, "password");
+        assert_eq!(field_errors(&answer)[0].0, "password");
         assert!(!answer.text.contains(weak) || weak == "latchkey", "the response quotes the password");
     }
     let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
@@ -78,17 +78,23 @@ async fn registration_lists_all_invalid_fields() {
     let answer = node.post("/v1/users", json!({ "email": 1, "username": true, "nickname": "x" })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let expected = [("password", "required"), ("email", "wrong_type"), ("nickname", "unknown_field")];
-    let mut expected: Vec<_> = expected.into_iter().map(|(field, code)| pair(field, code)).collect();
-    expected.push(pair("username", "wrong_type"));
-    assert_eq!(wrong(&answer), expected);
+    let mut expected: Vec<_> = expected.into_iter().map(|(field, code)| field_error(field, code)).collect();
+    expected.push(field_error("username", "wrong_type"));
+    assert_eq!(field_errors(&answer), expected);
     let answer = node.post("/v1/users", json!({ "email": "ada", "username": "a b", "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    assert_eq!(wrong(&answer), [pair("email", "invalid_email"), pair("username", "invalid_username")]);
+    assert_eq!(
+        field_errors(&answer),
+        [field_error("email", "invalid_email"), field_error("username", "invalid_username")]
+    );
     let answer = node.post("/v1/users", json!({ "email": "nope", "username": "a b", "password": "short" })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let all =
-        [pair("email", "invalid_email"), pair("username", "invalid_username"), pair("password", "password_too_short")];
-    assert_eq!(wrong(&answer), all);
+    let all = [
+        field_error("email", "invalid_email"),
+        field_error("username", "invalid_username"),
+        field_error("password", "password_too_short"),
+    ];
+    assert_eq!(field_errors(&answer), all);
     let detail = answer.text_of("detail");
     assert!(all.iter().all(|(field, _)| detail.contains(&format!("{field}: "))), "{detail}");
 }

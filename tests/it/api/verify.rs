@@ -95,7 +95,7 @@ async fn repeated_verification_needs_neither_redis_nor_signature_check() {
 }
 
 #[tokio::test]
-async fn service_clients_pass_only_where_they_are_allowed() {
+async fn tokens_of_service_clients_are_accepted_with_allow_clients_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -109,7 +109,7 @@ async fn service_clients_pass_only_where_they_are_allowed() {
     for path in [
         "/v1/verify",
         "/v1/verify?allow=users",
-        // below the path a proxy has appended what its client chose
+        // a proxy appends the original request's path and query, which its client has chosen
         "/v1/verify/orders?allow=clients",
         "/v1/verify/?allow=clients",
     ] {
@@ -126,7 +126,7 @@ async fn service_clients_pass_only_where_they_are_allowed() {
     node.get("/v1/verify?allow=clients", &user).await.expect(200);
 }
 
-/// Proxies and services disagree about which of several values counts.
+/// Proxies and services differ in which of several values they use.
 #[tokio::test]
 async fn verify_with_repeated_allow_is_refused() {
     let cluster = TestCluster::new();
