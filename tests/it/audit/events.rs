@@ -16,7 +16,7 @@ use crate::harness::{
     wait,
 };
 
-/// Event, reason, whether an account is named, and count.
+/// The event, the reason, whether the row names an account, and the count of each row.
 fn summaries(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
     let names_account = |row: &AuditRow| row.account_id.is_some();
     rows.iter().map(|row| (&*row.event, row.reason.as_deref().unwrap_or("-"), names_account(row), row.count)).collect()
@@ -35,7 +35,7 @@ async fn every_security_event_is_recorded() {
     let newest = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
     cluster.advance(Duration::from_secs(11));
     node.refresh(&first.refresh).await.expect(401);
-    // The session has ended: no event.
+    // The session has ended already, so this logout records no event.
     node.logout(&newest.refresh).await.expect(204);
     node.logout(&second.refresh).await.expect(204);
     let third = node.login("ada").await;
@@ -55,8 +55,8 @@ async fn every_security_event_is_recorded() {
     node.state.audit.flush().await.unwrap();
 
     let recorded = rows(&node.state.sql).await;
-    let mut of_events = summaries(&recorded);
-    of_events.sort_unstable();
+    let mut recorded_summaries = summaries(&recorded);
+    recorded_summaries.sort_unstable();
     let mut expected = [
         ("key_made", "-", false, 1),
         ("client_added", "-", false, 1),
@@ -77,7 +77,7 @@ async fn every_security_event_is_recorded() {
         ("sign_in", "disabled", true, 1),
     ];
     expected.sort_unstable();
-    assert_eq!(of_events, expected);
+    assert_eq!(recorded_summaries, expected);
     let reuse = recorded.iter().find(|row| row.event == "refresh_reuse").unwrap();
     assert_eq!(reuse.session_id.as_ref(), Some(&first.session));
     assert_eq!((reuse.actor.as_str(), reuse.address.as_deref()), ("anyone", Some("127.0.0.1")));
@@ -110,9 +110,9 @@ async fn identical_refusals_are_counted_and_written_when_the_node_stops() {
     sql.close().await;
 }
 
-/// Logins succeed while the log can't be written, and are recorded when it can.
+/// Logins succeed while the audit log can't be written, and are recorded once it can.
 #[tokio::test(flavor = "multi_thread")]
-async fn events_are_written_once_when_a_locked_database_is_free() {
+async fn events_during_a_database_lock_are_written_once_after_it() {
     let mut cluster = TestCluster::new();
     cluster.config.database.acquire_timeout = Duration::from_millis(100);
     let node = cluster.node().await;
@@ -166,7 +166,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     let guesses: i64 = of_account.iter().filter(|row| row.event == "sign_in").map(|row| row.count).sum();
     assert_eq!(guesses, 5, "{of_account:?}");
 
-    // Each kind of event has its own budget, and reports what exceeded it.
+    // Each kind of event has a budget of its own. A row `lost` counts the events above the budget.
     let all = rows(&node.state.sql).await;
     let lost = |event: &str| {
         let of_event = all.iter().filter(|row| row.event == "lost" && row.detail.as_deref() == Some(event));
@@ -202,11 +202,11 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     node.refresh(&fourth.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(11));
     node.refresh(&fourth.refresh).await.expect(401);
-    // The cap of two.
+    // The cap of two sessions ends the fifth.
     let fifth = node.login("ada").await;
     node.login("ada").await;
     cluster.advance(Duration::from_secs(1));
-    let seven = node.login("ada").await;
+    let seventh = node.login("ada").await;
     // A cookie login that replaces the session of the cookie.
     let cookie = |token: &str| {
         let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
@@ -214,9 +214,9 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
         node.send(request.header("cookie", format!("__Host-latchkey={token}")))
     };
     cluster.advance(Duration::from_secs(1));
-    cookie(&seven.refresh).await.expect(200);
-    let eight = node.login("ada").await;
-    let nine = node.change_password(&eight.access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
+    cookie(&seventh.refresh).await.expect(200);
+    let eighth = node.login("ada").await;
+    let ninth = node.change_password(&eighth.access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
     accounts::disable(&node.state, account).await.unwrap();
     node.state.audit.flush().await.unwrap();
 
@@ -242,12 +242,12 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     assert_eq!(rows_of("revoked"), revoked);
     assert_eq!(rows_of("superseded"), [(session(&fourth), 1)]);
     assert!(rows_of("limit").contains(&(session(&fifth), 1)), "{ends:?}");
-    let mut replaced = [(session(&seven), 1), (session(&eight), 1)];
+    let mut replaced = [(session(&seventh), 1), (session(&eighth), 1)];
     replaced.sort();
     assert_eq!(rows_of("replaced"), replaced);
-    let successors: Vec<_> = recorded.iter().filter(|row| row.session_id == session(&eight)).collect();
+    let successors: Vec<_> = recorded.iter().filter(|row| row.session_id == session(&eighth)).collect();
     let detail = |event: &str| successors.iter().find(|row| row.event == event).map(|row| row.detail.clone());
-    assert_eq!(detail("session_ended"), Some(Some(nine.text_of("session_id"))));
+    assert_eq!(detail("session_ended"), Some(Some(ninth.text_of("session_id"))));
     assert_eq!(detail("password_change"), Some(None));
     assert_eq!(rows_of("password_changed"), [(None, 1)]);
     assert_eq!(rows_of("disabled"), [(None, 1)]);

@@ -32,6 +32,7 @@ async fn tamper(backend: &Backend, sql: &str) -> Result<(), String> {
     done.map(drop).map_err(|error| error.to_string())
 }
 
+/// The times of the rows that match a filter, in milliseconds, newest first.
 async fn found(sql: &Sql, filter: AuditFilter) -> Vec<i64> {
     sql.audit(&filter, 100).await.unwrap().iter().map(|row| row.at.as_millis()).collect()
 }
@@ -47,7 +48,7 @@ async fn rows_are_added_once_and_found_by_each_filter() {
             (Entropy::system().uuid(), of_account.from(Some(ip))),
             (Entropy::system().uuid(), Entry::new(at(3), AuditEvent::RateLimit).refused("too_many").count(7)),
         ];
-        // The second time as after a lost response.
+        // A node repeats the insertion after a lost response.
         for _ in 0..2 {
             sql.append_audit(&batch).await.unwrap();
         }

@@ -20,7 +20,8 @@ use crate::{
     },
 };
 
-/// Runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
+/// A shell script that runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
+/// The signal ends the first `wait`; the second waits until the command has ended.
 pub(super) const RUN_GROUP: &str = r#"
 echo starting
 "$@" &
@@ -29,17 +30,18 @@ wait
 wait
 "#;
 
-/// Runs until it is dropped.
+/// A running app. Ends when dropped.
 pub(super) struct App {
     client: Client,
     guard: Guard,
 }
 
 impl App {
-    /// Starts the command that `command` makes for a free port, with these variables and `PORT`.
+    /// Starts an app on a free port, with these environment variables and `PORT`. `command` returns the command for a port.
     pub(super) async fn start(environment: &[(String, String)], command: impl Fn(u16) -> Vec<String>) -> Self {
         let variables: Vec<_> = environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut last_error = String::new();
+        // another process may take the port first: retry with another port
         for _ in 0..5 {
             let port = guard::free_port();
             let port_variable = format!("PORT={port}");
@@ -70,6 +72,7 @@ impl App {
 
     /// Waits for the first response; false if the app logs an error, for instance because the port is taken.
     async fn answers(&self) -> bool {
+        // `error` or `Error`
         let failed = || self.guard.log().contains("rror");
         wait::until("the app answers or fails", || async { self.orders("").send().await.is_ok() || failed() }).await;
         !failed()
@@ -100,6 +103,7 @@ impl App {
 
         let tokens = client.login(&name).await;
         let mut answers = Vec::new();
+        // enough requests to reach each of the app's workers
         for _ in 0..20 {
             let answer = self.get(&tokens.access).await.expect(200).json();
             assert_eq!(answer["orders_of"], account.as_str());
@@ -118,7 +122,7 @@ impl App {
         answers
     }
 
-    /// Checks that the app's `/chat` sends messages back, refuses strangers, and closes when its user signs out.
+    /// Checks that the app's `/chat` sends messages back, refuses invalid tokens, and closes when its user signs out.
     pub(super) async fn check_chat(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = format!("c{}", self.client.base.rsplit(':').next().unwrap());
@@ -142,7 +146,8 @@ impl App {
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
     }
 
-    /// Checks that `DELETE /orders` needs two factors: a user with one gets the challenge of RFC 9470, and passes after a step-up.
+    /// Checks that `DELETE /orders` needs two factors: a user who has signed in with one gets the challenge of RFC
+    /// 9470, and passes after a step-up.
     pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = format!("s{}", self.client.base.rsplit(':').next().unwrap());
@@ -166,6 +171,7 @@ impl App {
     async fn wait_until_refused(&self, access: &str) {
         wait::until("a worker refuses the token", || self.refuses(access)).await;
         wait::until("all workers refuse the token", || async {
+            // enough requests to reach each of the app's workers
             for _ in 0..20 {
                 if !self.refuses(access).await {
                     return false;

@@ -28,13 +28,13 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// The packages that are pinned in tests/tools.
+/// The installed Node packages, whose versions are pinned in tests/tools.
 fn packages() -> PathBuf {
     let modules = tool("node").parent().and_then(std::path::Path::parent).unwrap().join("node/node_modules");
     std::path::absolute(modules).unwrap()
 }
 
-/// Builds a copy of the client; the package is in `dist`.
+/// Builds a copy of the client, whose package is then in `dist`.
 pub fn build() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     for part in ["package.json", "tsconfig.json", "src", "tests", "scripts"] {
@@ -93,7 +93,7 @@ fn types_are_generated_from_the_openapi_document() {
     assert_eq!(fs::read_to_string(generated).unwrap(), committed, "run `npm run generate` in clients/browser");
 }
 
-/// Ends the page's server with the test.
+/// The server of the example's page. Ends when dropped.
 pub struct PageServer(Child);
 
 impl PageServer {
@@ -172,12 +172,13 @@ pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "
 /// The parts of `factors_browser.mjs`. `step-up` needs a clock that the test can move.
 pub const FACTOR_CHECKS: [&str; 5] = ["enrolment", "sign-in", "recovery", "required", "step-up"];
 
-/// Runs a script's checks of a page on this port, as users of the service at this address. The script prints `PART: ok`.
+/// Runs a script's checks of a page on this port, as users of the service at this address. The script prints
+/// `PART: ok` for each part.
 pub async fn drive(api: &str, port: u16, script: &'static str, parts: &[&str]) {
     drive_until_later(api, port, script, parts, None).await;
 }
 
-/// As [`drive`]. When the script prints `later`, time passes, and then it continues.
+/// As [`drive`]. When the script prints `later`, calls `later`, which moves the clock, and then lets the script continue.
 pub async fn drive_until_later(
     api: &str,
     port: u16,
@@ -189,7 +190,7 @@ pub async fn drive_until_later(
     run(vec![api, format!("http://localhost:{port}")], script, parts, later).await;
 }
 
-/// Runs a script's checks with these arguments. The script prints `PART: ok`.
+/// Runs a script's checks with these arguments. The script prints `PART: ok` for each part.
 pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts: &[&str]) {
     run(arguments, script, parts, None).await;
 }
@@ -212,7 +213,7 @@ async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
             if line == "later" {
-                later.take().expect("the script asks once")();
+                later.take().expect("the script prints `later` once")();
                 input.write_all(b"\n").unwrap();
             }
             text.push_str(&line);

@@ -19,8 +19,8 @@ use crate::{
 const PRINTED_ISSUER: &str = "http://127.0.0.1:8080";
 const PRINTED_PORT: &str = "8000";
 
-/// The copy, in `latchkey` below a folder of its own, and programs for the commands of READMEs: `node`, `npm` and `python3` from
-/// `target/tools`, `latchkey` and `cargo run`, which run the binary under test.
+/// The copy, in the folder `latchkey` of a temporary folder, and programs for the commands of READMEs: `node`, `npm` and `python3`
+/// from `target/tools`; `latchkey` and `cargo run`, which run the binary under test.
 pub(super) struct Checkout {
     folder: TempDir,
     environment: Vec<(String, String)>,
@@ -48,7 +48,7 @@ impl Checkout {
         Self { folder, environment: environment.chain(path).collect() }
     }
 
-    /// A path in the copy.
+    /// The absolute path of a file or folder in the copy.
     pub(super) fn path(&self, path: &str) -> PathBuf {
         self.folder.path().join("latchkey").join(path)
     }
@@ -73,9 +73,9 @@ impl Checkout {
         String::from_utf8(succeed(&mut shell).stdout).unwrap()
     }
 
-    /// Runs the README of an example: the first block of commands installs and starts the app, the second signs in, calls the
-    /// app, joins its chat, signs out, which closes the chat, and calls the app again. Between them, the route that needs two factors
-    /// is called. Only the issuer and the port differ from what is printed.
+    /// Runs the commands in the README of an example. The first block installs and starts the app. The second block signs in, calls
+    /// the app, joins its chat, signs out, which closes the chat, and calls the app again. Between the blocks, the test calls the
+    /// route that needs two factors. Only the issuer and the port differ from the printed commands.
     pub(super) async fn run_example(&self, example: &str, service: &ServiceProcess) {
         let [start, session] = &code_blocks(&format!("{example}/README.md"), "sh")[..] else {
             panic!("{example}/README.md has two blocks of commands")
@@ -92,7 +92,7 @@ impl Checkout {
         app.check_step_up(service).await;
         let session = replace(session, PRINTED_ISSUER, &issuer);
         let session = replace(&session, &format!("127.0.0.1:{PRINTED_PORT}"), &app.address());
-        // A chat that fails must not be waited for.
+        // The printed loop waits until the chat is connected. Here it also ends if the chat's program has failed.
         let session = replace(&session, "do sleep 0.1; done", "do kill -0 $! || exit 1; sleep 0.1; done");
         // The revocation arrives within milliseconds, so the last call of the first run may still pass.
         wait::until("the app refuses the token after the logout", async || {
@@ -105,7 +105,7 @@ impl Checkout {
     }
 }
 
-/// Replaces a text that must be there.
+/// Replaces a text. Panics if it is missing.
 pub(super) fn replace(text: &str, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from} is not in {text}");
     text.replace(from, to)

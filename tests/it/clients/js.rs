@@ -39,6 +39,7 @@ impl ClientCopy {
         Self { _root: root, folder }
     }
 
+    /// The command that runs a folder of tests.
     fn suite(&self, name: &str) -> Command {
         let tests = fs::read_dir(self.folder.join("tests").join(name)).unwrap();
         let mut tests: Vec<_> = tests.map(|entry| entry.unwrap().path()).collect();

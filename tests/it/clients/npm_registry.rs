@@ -15,10 +15,10 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use crate::openapi_external::{succeed, tool};
 
-/// Runs until it is dropped.
+/// A running registry. Stops when dropped.
 pub(super) struct NpmRegistry {
     address: SocketAddr,
-    serving: JoinHandle<()>,
+    server_task: JoinHandle<()>,
 }
 
 /// Package folders by name, then by version.
@@ -32,8 +32,8 @@ impl NpmRegistry {
         collect(&node_modules(), &mut packages);
         let endpoint = serve.data(Arc::new(packages)).data(address);
         let server = poem::Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap());
-        let serving = tokio::spawn(async move { server.run(endpoint).await.unwrap() });
-        Self { address, serving }
+        let server_task = tokio::spawn(async move { server.run(endpoint).await.unwrap() });
+        Self { address, server_task }
     }
 
     /// The variables that make npm use this registry.
@@ -50,7 +50,7 @@ impl NpmRegistry {
 
 impl Drop for NpmRegistry {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.server_task.abort();
     }
 }
 
@@ -77,7 +77,7 @@ fn manifest(package: &Path) -> Option<Value> {
     serde_json::from_slice(&fs::read(package.join("package.json")).ok()?).ok()
 }
 
-/// `/NAME` is the list of versions, `/NAME/-/VERSION.tgz` a package.
+/// Serves the versions of a package at `/NAME`, and the archive of a version at `/NAME/-/VERSION.tgz`.
 #[handler]
 async fn serve(uri: &Uri, packages: Data<&Arc<Packages>>, address: Data<&SocketAddr>) -> Response {
     let path = uri.path().trim_start_matches('/').replace("%2f", "/").replace("%2F", "/");
@@ -91,6 +91,7 @@ async fn serve(uri: &Uri, packages: Data<&Arc<Packages>>, address: Data<&SocketA
     response.map_or_else(|| poem::http::StatusCode::NOT_FOUND.into(), Response::from)
 }
 
+/// The registry's document about a package: its versions with their manifests.
 fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: SocketAddr) -> Vec<u8> {
     let documents = versions.iter().map(|(version, folder)| {
         let mut document = manifest(folder).unwrap();
@@ -106,6 +107,7 @@ fn versions_of(name: &str, versions: &BTreeMap<String, PathBuf>, address: Socket
     document.to_string().into_bytes()
 }
 
+/// The archive of a package: a compressed tar file in which the folder is named `package`.
 fn pack(folder: &Path) -> Vec<u8> {
     let mut tar = Command::new("tar");
     tar.args(["-czf", "-", "--exclude=./node_modules", "--transform=s,^\\.,package,", "-C"]).arg(folder).arg(".");

@@ -31,7 +31,7 @@ async fn express_example_signs_in_with_a_passkey_and_ends_with_its_session() {
     let mails = service.folder().join("latchkey-data/mail").display().to_string();
     let address = format!("http://{}", app.address().replace("127.0.0.1", "localhost"));
     let mut arguments = vec![service.issuer(), address, mails];
-    // the folder for screenshots of every step
+    // optional: a folder for screenshots of every step
     arguments.extend(std::env::var("JOURNEY_SCREENSHOTS"));
     let parts = ["registered", "verified", "passkey", "signed in", "opened", "ended", "signed out"];
     drive_at(arguments, "oidc_app_journey.mjs", &parts).await;

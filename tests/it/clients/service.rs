@@ -10,7 +10,7 @@ use crate::{
     harness::{client::Client, guard, redis::Redis},
 };
 
-/// Runs until it is dropped.
+/// A running service. Stops when dropped.
 pub(super) struct ServiceProcess {
     service: Option<Service>,
     folder: TempDir,
@@ -20,12 +20,12 @@ pub(super) struct ServiceProcess {
 }
 
 impl ServiceProcess {
-    /// New signing keys are used after a second, so that tests observe a rotation.
+    /// Starts a service that uses new signing keys after a second, so that tests observe a rotation.
     pub(super) fn start() -> Self {
         Self::start_with("")
     }
 
-    /// A service with these lines in its configuration file.
+    /// Starts a service with these additional lines in its configuration file.
     pub(super) fn start_with(lines: &str) -> Self {
         let redis = Redis::start();
         let settings = format!(
@@ -36,20 +36,22 @@ impl ServiceProcess {
         Self::start_on(Some(redis), &settings, |_| Vec::new())
     }
 
-    /// A service as `make run` starts it, with an embedded Redis and mails in the data folder, whose issuer is at `localhost`.
+    /// Starts a service as `make run` does, with an embedded Redis and mails in the data folder, whose issuer is at `localhost`.
     pub(super) fn start_as_make_run(lines: &str) -> Self {
         Self::start_on(None, lines, |port| vec!["--set".to_owned(), format!("issuer=http://localhost:{port}")])
     }
 
-    fn start_on(redis: Option<Redis>, settings: &str, further: impl Fn(u16) -> Vec<String>) -> Self {
+    /// Starts a service on a free port. `arguments` returns further arguments for a port.
+    fn start_on(redis: Option<Redis>, settings: &str, arguments: impl Fn(u16) -> Vec<String>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
         let start = || {
             let port = guard::free_port();
-            let (listen, further) = (format!("listen=127.0.0.1:{port}"), further(port));
-            let words = ["serve", "--set", &listen].into_iter().chain(further.iter().map(String::as_str));
+            let (listen, arguments) = (format!("listen=127.0.0.1:{port}"), arguments(port));
+            let words = ["serve", "--set", &listen].into_iter().chain(arguments.iter().map(String::as_str));
             Service::try_start_with(folder.path(), &words.collect::<Vec<_>>())
         };
+        // another process may take the port: five attempts, and the log of the last if all fail
         let service =
             (0..4).find_map(|_| start().ok()).unwrap_or_else(|| start().unwrap_or_else(|log| panic!("{log}")));
         let added = binary::run(folder.path(), &["client", "add", "shop"]);
