@@ -16,12 +16,12 @@ async fn redis_check(arguments: &[&str]) -> Check {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_durable_redis_is_ok() {
+async fn readiness_with_durable_redis_is_ok() {
     assert_eq!(redis_check(DURABLE).await, Check { name: "redis", status: Status::Ok, problems: vec![] });
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readiness_redis_that_may_lose_writes_warns() {
+async fn readiness_with_redis_that_may_lose_writes_warns() {
     for (arguments, says) in [
         (&["--appendonly", "no"][..], "`appendonly yes`"),
         (&["--appendonly", "yes", "--appendfsync", "everysec"], "`appendfsync everysec`"),

@@ -19,13 +19,14 @@ use crate::{
 };
 
 /// Far more than the command timeout of a second: a call that takes this long hangs.
-const HANGS: Duration = Duration::from_secs(15);
+const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A cluster that uses this server.
 pub(crate) fn cluster(server: &Redis) -> TestCluster {
     cluster_at(&server.url())
 }
 
+/// A cluster that uses the Redis at this URL.
 pub(crate) fn cluster_at(url: &str) -> TestCluster {
     let mut cluster = TestCluster::new();
     cluster.config.redis.url = Some(url.into());
@@ -51,21 +52,22 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
             node.delete("/v1/sessions?keep_current=true", &tokens.access),
         )
     };
-    let (login, refresh, logout, me, sessions, end) = tokio::time::timeout(HANGS, calls).await.expect("no call hangs");
+    let (login, refresh, logout, me, sessions, end) =
+        tokio::time::timeout(HANG_TIMEOUT, calls).await.expect("no call hangs");
     for answer in [login, refresh, logout, me, sessions, end] {
         assert_unavailable(&answer);
     }
     assert_not_ready(node).await;
 }
 
-/// Asserts that `/readyz` fails because of Redis, without telling the public why, while `/livez` answers. Returns the first
-/// problem, as operators see it.
+/// Asserts that `/livez` answers, and that `/readyz` fails because of Redis without naming the reason in the response. Returns the
+/// first problem, as operators see it.
 pub(crate) async fn assert_not_ready(node: &Node) -> String {
     node.get("/livez", "").await.expect(200);
     let answer = std::sync::Mutex::new(None);
-    // A result is reused for a second.
+    // A node reuses the result of its checks for a second.
     wait::until("the node is not ready", || async {
-        let ready = tokio::time::timeout(HANGS, node.get("/readyz", "")).await.expect("/readyz doesn't hang");
+        let ready = tokio::time::timeout(HANG_TIMEOUT, node.get("/readyz", "")).await.expect("/readyz doesn't hang");
         let failed = ready.status == 503;
         *answer.lock().unwrap() = Some(ready);
         failed

@@ -1,4 +1,4 @@
-//! A Redis that returns errors: each of them is a temporary 503.
+//! A Redis that returns errors: nodes answer 503 until Redis has recovered.
 
 use std::process::{Child, Command, Stdio};
 
@@ -8,7 +8,7 @@ use crate::{
     store::server::Redis,
 };
 
-/// A `redis-cli` whose command blocks.
+/// Starts `redis-cli` with a command that blocks.
 fn in_background(server: &Redis, words: &[&str]) -> Child {
     Command::new("redis-cli").arg("-s").arg(server.socket()).args(words).stdout(Stdio::null()).spawn().unwrap()
 }
@@ -36,7 +36,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replica_is_not_ready() {
+async fn node_at_a_redis_replica_is_not_ready() {
     let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
@@ -81,7 +81,7 @@ async fn redis_that_cannot_save_returns_503() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // a folder in place of the snapshot file
+    // a folder in place of the snapshot file makes the snapshot fail
     let snapshot = server.folder().join("dump.rdb");
     std::fs::create_dir_all(snapshot.join("in the way")).unwrap();
     server.command(&["BGSAVE"]);

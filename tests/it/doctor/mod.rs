@@ -1,4 +1,4 @@
-//! `latchkey doctor`, as a person runs it, on real servers with real faults.
+//! `latchkey doctor` on real servers with real faults.
 
 use std::{fs, path::Path};
 
@@ -12,19 +12,31 @@ use crate::{
     harness::{guard, postgres, redis::Redis},
 };
 
-/// Runs `latchkey doctor`. Returns its findings (check, status and detail) and its exit code.
-fn examine(folder: &Path, arguments: &[&str]) -> (Vec<(String, String, String)>, Option<i32>) {
+/// A finding of `latchkey doctor`.
+#[derive(Debug)]
+struct Finding {
+    check: String,
+    status: String,
+    detail: String,
+}
+
+/// Runs `latchkey doctor`. Returns its findings and its exit code.
+fn examine(folder: &Path, arguments: &[&str]) -> (Vec<Finding>, Option<i32>) {
     let output = run(folder, &[&["doctor", "--json"], arguments].concat());
     let text = String::from_utf8(output.stdout).unwrap();
     let field = |row: &Value, name: &str| row[name].as_str().unwrap().to_owned();
     let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let found = rows.map(|row| (field(&row, "check"), field(&row, "status"), field(&row, "detail"))).collect();
-    (found, output.status.code())
+    let finding = |row: Value| Finding {
+        check: field(&row, "check"),
+        status: field(&row, "status"),
+        detail: field(&row, "detail"),
+    };
+    (rows.map(finding).collect(), output.status.code())
 }
 
 /// Whether there is a finding with this check, this status, and a detail that contains `word`.
-fn finds(found: &[(String, String, String)], check: &str, status: &str, word: &str) -> bool {
-    found.iter().any(|(c, s, detail)| c == check && s == status && detail.contains(word))
+fn finds(found: &[Finding], check: &str, status: &str, word: &str) -> bool {
+    found.iter().any(|row| row.check == check && row.status == status && row.detail.contains(word))
 }
 
 fn migrate(folder: &Path, arguments: &[&str]) {
@@ -32,7 +44,7 @@ fn migrate(folder: &Path, arguments: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A directory with a service.
+/// A folder with the migrated database of a service.
 fn migrated() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     migrate(folder.path(), &[]);
@@ -60,7 +72,7 @@ fn doctor_without_a_service_creates_nothing_and_names_the_data_directory() {
 }
 
 #[test]
-fn doctor_durable_redis_and_new_database_passes() {
+fn doctor_with_durable_redis_and_new_database_passes() {
     let (folder, redis) = (migrated(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     let (found, code) = examine(folder.path(), &["--set", &url, "--set", "issuer=http://auth.example.com"]);
@@ -87,7 +99,7 @@ fn doctor_durable_redis_and_new_database_passes() {
 }
 
 #[test]
-fn doctor_redis_that_may_lose_writes_warns() {
+fn doctor_with_redis_that_may_lose_writes_warns() {
     let (folder, redis) = (migrated(), Redis::start());
     let url = format!("redis.url={}", redis.url());
     redis.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
@@ -103,7 +115,7 @@ fn doctor_redis_that_may_lose_writes_warns() {
 }
 
 #[test]
-fn doctor_unreachable_stores_fail_with_settings() {
+fn doctor_with_unreachable_stores_fails_and_names_the_settings() {
     let folder = migrated();
     let database = "database.url=postgres://nobody@127.0.0.1:1/none";
     let settings =
@@ -115,7 +127,7 @@ fn doctor_unreachable_stores_fail_with_settings() {
 }
 
 #[test]
-fn doctor_invalid_configuration_fails() {
+fn doctor_with_invalid_configuration_fails() {
     let folder = tempfile::tempdir().unwrap();
     let (found, code) = examine(folder.path(), &["--set", "session.grace=2h", "--set", "redis.pool_size=0"]);
     assert!(finds(&found, "configuration", "fail", "session.grace"), "{found:?}");
@@ -124,7 +136,7 @@ fn doctor_invalid_configuration_fails() {
 }
 
 #[tokio::test]
-async fn doctor_postgres_is_checked() {
+async fn doctor_with_postgres_checks_its_migrations() {
     let (folder, redis) = (tempfile::tempdir().unwrap(), Redis::start());
     let server = postgres::shared();
     let database = format!("database.url={}", server.url(&server.create_database().await));
@@ -168,9 +180,9 @@ async fn doctor_compares_headers_of_proxies_with_settings() {
     assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have the other header"));
 }
 
-/// Without a configured Redis, `doctor` starts the private one while it checks.
+/// Without a configured Redis, `doctor` starts the embedded one while it checks.
 #[test]
-fn doctor_private_redis_is_checked_and_stopped() {
+fn doctor_with_embedded_redis_checks_and_stops_it() {
     let folder = migrated();
     let output = run(folder.path(), &["doctor"]);
     let text = String::from_utf8(output.stdout).unwrap();
