@@ -50,7 +50,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
 }
 
 #[tokio::test]
-async fn admin_resets_the_factors_of_others_and_users_do_not() {
+async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;

@@ -8,7 +8,7 @@ use super::{account, challenge, cluster, second_factor, wrong_code};
 use crate::accounts::signed_in;
 
 #[tokio::test]
-async fn every_step_is_an_event_with_its_kind_and_a_metric() {
+async fn every_step_of_a_second_factor_is_recorded_and_counted() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;

@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn wrong_code_leaves_the_challenge_and_counts() {
+async fn wrong_code_does_not_consume_the_challenge() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
@@ -26,7 +26,7 @@ async fn wrong_code_leaves_the_challenge_and_counts() {
     let code = ada.app.code(&cluster.clock);
     second_factor(&node, &challenge, "totp", &code).await.expect(200);
     let again = second_factor(&node, &challenge, "totp", &code).await;
-    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "works once");
+    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "a challenge works once");
 }
 
 #[tokio::test]
@@ -48,10 +48,10 @@ async fn challenge_works_for_its_account_only() {
     let eve = account(&cluster, &node, "eve").await;
     let challenge = challenge(&node, "ada").await;
     let answer = second_factor(&node, &challenge, "totp", &eve.app.code(&cluster.clock)).await;
-    assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's app");
+    assert_eq!(answer.problem(), problem(401, "invalid_code"), "the app of another account");
     let answer = second_factor(&node, &challenge, "recovery_code", &eve.recovery_codes[0]).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's recovery code");
-    // the account is part of the text: another one has no such challenge
+    // a challenge begins with its account: the account's part of one challenge and the rest of another form none
     let other = super::challenge(&node, "eve").await;
     let mixed = format!("{}{}", &challenge[..30], &other[30..]);
     let answer = second_factor(&node, &mixed, "totp", &ada.app.code(&cluster.clock)).await;
@@ -72,7 +72,7 @@ async fn challenge_works_for_its_device_only() {
             |it| request.try_clone().unwrap().header("x-device-token", it),
         ))
     };
-    let show = |challenge: &str, device: Option<&str>| {
+    let present = |challenge: &str, device: Option<&str>| {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
         let request = node.request(Method::POST, "/v1/login/second-factor").json(&body);
         node.send(device.map_or_else(
@@ -81,12 +81,12 @@ async fn challenge_works_for_its_device_only() {
         ))
     };
     let bound = super::challenge_of(&login(Some(&device)).await);
-    assert_eq!(show(&bound, None).await.problem(), problem(401, "invalid_challenge"));
+    assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));
     let other = format!("lk_dt_{}", "B".repeat(43));
-    assert_eq!(show(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
-    let free = super::challenge_of(&login(None).await);
-    assert_eq!(show(&free, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
-    show(&bound, Some(&device)).await.expect(200);
+    assert_eq!(present(&bound, Some(&other)).await.problem(), problem(401, "invalid_challenge"));
+    let unbound = super::challenge_of(&login(None).await);
+    assert_eq!(present(&unbound, Some(&device)).await.problem(), problem(401, "invalid_challenge"));
+    present(&bound, Some(&device)).await.expect(200);
 }
 
 #[tokio::test]
@@ -95,30 +95,30 @@ async fn challenge_ends_when_password_factors_or_epoch_change() {
     let node = cluster.node().await;
     let id = node.account("ada").await.text_of("id").parse().unwrap();
     let ada = super::enrol(&cluster, &node, "ada").await;
-    let refused = async |challenge: &str, why: &str| {
+    let assert_invalid = async |challenge: &str, why: &str| {
         let answer = second_factor(&node, challenge, "totp", &ada.app.code(&cluster.clock)).await;
         assert_eq!(answer.problem(), problem(401, "invalid_challenge"), "{why}");
     };
 
     let before = challenge(&node, "ada").await;
     let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
-    refused(&before, "factors").await;
+    assert_invalid(&before, "factors").await;
 
     let before = challenge(&node, "ada").await;
     let admin = Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
-    refused(&before, "roles").await;
+    assert_invalid(&before, "roles").await;
 
     let tokens = crate::harness::client::Tokens::of(&answer);
     let tokens = crate::harness::client::Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let before = challenge(&node, "ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    refused(&before, "password").await;
+    assert_invalid(&before, "password").await;
 
     let body = json!({ "identifier": "ada", "password": NEW_PASSWORD });
     let before = super::challenge_of(&node.post("/v1/login", body).await);
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
-    refused(&before, "disabled").await;
+    assert_invalid(&before, "disabled").await;
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_d
     node.delete("/v1/me", &ada.tokens.access).await.expect(202);
     let before =
         node.state.redis.sessions.list(node.verified(&ada.tokens.access).claims.sub, cluster.clock.now()).await;
-    assert_eq!(before.unwrap().len(), 0, "the request for deletion ends all");
+    assert_eq!(before.unwrap().len(), 0, "the request for deletion ends all sessions");
     let id = node.verified(&ada.tokens.access).claims.sub;
     let challenge = challenge(&node, "ada").await;
     let account = node.state.sql.account(id).await.unwrap().unwrap();
@@ -163,7 +163,7 @@ async fn request_without_a_code_is_refused() {
 }
 
 #[tokio::test]
-async fn password_of_an_account_with_a_factor_costs_no_further_query() {
+async fn sign_in_to_an_account_without_a_factor_takes_one_query() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -47,7 +47,7 @@ async fn send(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/second-factor/code", json!({ "challenge": challenge })).await
 }
 
-/// Has a code sent for a challenge, and reads it.
+/// Requests a code for a challenge, and reads it from the mail.
 pub async fn code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
     let before = count(cluster, name, "second_factor_code");
     send(node, challenge).await.expect(202);
@@ -57,7 +57,7 @@ pub async fn code(cluster: &TestCluster, node: &Client, name: &str, challenge: &
 }
 
 /// A code that was not sent.
-const WRONG: &str = "2222-2222";
+const WRONG_CODE: &str = "2222-2222";
 
 #[tokio::test]
 async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
@@ -68,12 +68,12 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let first = challenge_of(&challenged);
-    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "nothing is sent unasked");
+    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "no code is sent before the client requests one");
     let code = code(&cluster, &node, "ada", &first).await;
     let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
     assert!(!mail.text.contains("://"), "no link: {}", mail.text);
 
-    assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
     let tokens = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
     let claimed = claims(&tokens.access);
     assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp", "mca"])));
@@ -125,20 +125,20 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
     assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
     self::code(&cluster, &node, "ada", &stranger).await;
     for _ in 0..10 {
-        assert_eq!(second_factor(&node, &stranger, "email_code", WRONG).await.status, 401);
+        assert_eq!(second_factor(&node, &stranger, "email_code", WRONG_CODE).await.status, 401);
     }
     for _ in 0..4 {
-        assert_eq!(second_factor(&node, &owner, "email_code", WRONG).await.status, 401);
+        assert_eq!(second_factor(&node, &owner, "email_code", WRONG_CODE).await.status, 401);
     }
     second_factor(&node, &owner, "email_code", &code).await.expect(200);
 
     let third = challenge(&node, "ada").await;
     let code = self::code(&cluster, &node, "ada", &third).await;
     for _ in 0..5 {
-        assert_eq!(second_factor(&node, &third, "email_code", WRONG).await.status, 401);
+        assert_eq!(second_factor(&node, &third, "email_code", WRONG_CODE).await.status, 401);
     }
     assert_eq!(second_factor(&node, &third, "email_code", &code).await.problem(), problem(401, "invalid_code"));
-    // a further code replaces it
+    // a further code replaces the former one
     let first = self::code(&cluster, &node, "ada", &third).await;
     let second = self::code(&cluster, &node, "ada", &third).await;
     assert_eq!(second_factor(&node, &third, "email_code", &first).await.problem(), problem(401, "invalid_code"));
@@ -146,7 +146,7 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
 }
 
 #[tokio::test]
-async fn code_expires_by_the_clock_and_with_its_challenge_and_what_it_is_bound_to() {
+async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     let mut cluster = cluster();
     cluster.config.factors.challenge_ttl = Duration::from_hours(1);
     let node = cluster.node().await;
@@ -168,7 +168,7 @@ async fn code_expires_by_the_clock_and_with_its_challenge_and_what_it_is_bound_t
     assert_eq!(send(&short, &challenge).await.expect(202).json(), json!({ "expires_in": 120 }));
 }
 
-/// The mailbox has set the password, and would read the code.
+/// The reader of the mailbox has set the password, and would also read the code.
 #[tokio::test]
 async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
     let cluster = cluster();
@@ -181,7 +181,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let first = challenge_of(&challenged);
     assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
     assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
-    assert_eq!(second_factor(&node, &first, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
     // another reset changes nothing
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -190,7 +190,11 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let answer =
         second_factor(&node, &challenge_of(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
     let claimed = claims(&Tokens::of(&answer).access);
-    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd", "otp"])), "in place of the mail");
+    assert_eq!(
+        (&claimed["acr"], &claimed["amr"]),
+        (&json!("aal1"), &json!(["pwd", "otp"])),
+        "a recovery code that replaces the mail"
+    );
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let challenge = challenge_of(&challenged);
@@ -238,13 +242,16 @@ async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let recovery_codes = codes_of(&answer);
-    assert_eq!(recovery_codes.len(), 10, "those that replaced the mail do not replace the app");
+    assert_eq!(recovery_codes.len(), 10, "the app gets new recovery codes");
     cluster.advance(STEP);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
     let challenge = challenge_of(&challenged);
     assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(second_factor(&node, &challenge, "email_code", WRONG).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(
+        second_factor(&node, &challenge, "email_code", WRONG_CODE).await.problem(),
+        problem(401, "invalid_code")
+    );
     assert_eq!(
         second_factor(&node, &challenge, "recovery_code", &former[0]).await.problem(),
         problem(401, "invalid_code")
@@ -269,8 +276,8 @@ async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
 #[tokio::test]
 async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     let mut cluster = cluster();
-    let free = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &free, "ada").await;
+    let without_policy = cluster.node().await;
+    let (_, recovery_codes) = account(&cluster, &without_policy, "ada").await;
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     cluster.config.factors.grace = Duration::from_hours(2);
     let node = cluster.node().await;
@@ -280,7 +287,11 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     assert_eq!(claims(&in_grace.access)["acr"], "aal1");
     let second = challenge(&node, "ada").await;
     let answer = second_factor(&node, &second, "recovery_code", &recovery_codes[0]).await.expect(200);
-    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal1", "nor does a recovery code in its place");
+    assert_eq!(
+        claims(&Tokens::of(&answer).access)["acr"],
+        "aal1",
+        "a recovery code that replaces the mail does not count either"
+    );
 
     cluster.advance(Duration::from_hours(2));
     assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session ends with the grace period");
@@ -332,7 +343,7 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 }
 
-/// The reader of a new address would set the password and read the codes.
+/// A stranger who receives the mail to the new address could set the password and read the codes.
 #[tokio::test]
 async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_by_mail_are_on() {
     let cluster = cluster();
@@ -377,7 +388,8 @@ fn behind_proxy() -> TestCluster {
     cluster
 }
 
-async fn from(node: &Client, address: &str, path: &str, body: Value) -> Answer {
+/// Sends a JSON request whose client has this address.
+async fn post_from(node: &Client, address: &str, path: &str, body: Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
 }
 
@@ -390,7 +402,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     node.account("ada").await;
     let login = |address: &'static str| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
-        from(&node, address, "/v1/login", body)
+        post_from(&node, address, "/v1/login", body)
     };
     let tokens = Tokens::of(&login(home).await.expect(200));
     verify(&cluster, &node, "ada", &tokens).await;
@@ -398,42 +410,42 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     // The account recognizes the network at home after a second factor.
     let first = challenge_of(&login(home).await);
     let shown = super::factor_body(&first, "recovery_code", &codes[0]);
-    from(&node, home, "/v1/login/second-factor", shown).await.expect(200);
+    post_from(&node, home, "/v1/login/second-factor", shown).await.expect(200);
 
     let stranger = challenge_of(&login("192.0.2.1").await);
     let body = |challenge: &str| json!({ "challenge": challenge });
     for address in ["192.0.2.1", "192.0.2.2"] {
-        from(&node, address, "/v1/login/second-factor/code", body(&stranger)).await.expect(202);
+        post_from(&node, address, "/v1/login/second-factor/code", body(&stranger)).await.expect(202);
     }
-    let refused = from(&node, "192.0.2.3", "/v1/login/second-factor/code", body(&stranger)).await;
+    let refused = post_from(&node, "192.0.2.3", "/v1/login/second-factor/code", body(&stranger)).await;
     assert_eq!(refused.problem(), problem(429, "too_many_requests"));
     assert!(refused.header("ratelimit").starts_with("\"factor-mail-account\";r=0;t="), "{refused:?}");
     let guess = |address: &'static str, challenge: &str, code: &str| {
         let body = super::factor_body(challenge, "email_code", code);
-        from(&node, address, "/v1/login/second-factor", body)
+        post_from(&node, address, "/v1/login/second-factor", body)
     };
     for _ in 0..6 {
-        assert_eq!(guess("192.0.2.1", &stranger, WRONG).await.status, 401);
+        assert_eq!(guess("192.0.2.1", &stranger, WRONG_CODE).await.status, 401);
     }
-    assert_eq!(guess("192.0.2.4", &stranger, WRONG).await.problem(), problem(429, "too_many_requests"));
+    assert_eq!(guess("192.0.2.4", &stranger, WRONG_CODE).await.problem(), problem(429, "too_many_requests"));
 
-    let mails = |expected: usize| {
+    let wait_for_mails = |expected: usize| {
         let cluster = &cluster;
         async move {
             let arrived = || async { count(cluster, "ada", "second_factor_code") == expected };
             wait::until("ada has the codes", arrived).await;
         }
     };
-    mails(2).await;
+    wait_for_mails(2).await;
     let owner = challenge_of(&login(home).await);
-    from(&node, home, "/v1/login/second-factor/code", body(&owner)).await.expect(202);
-    mails(3).await;
+    post_from(&node, home, "/v1/login/second-factor/code", body(&owner)).await.expect(202);
+    wait_for_mails(3).await;
     let code = cluster.mail_to(&email("ada"), "second_factor_code").await.code().to_owned();
     guess(home, &owner, &code).await.expect(200);
 }
 
 #[tokio::test]
-async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encrypted() {
+async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password() {
     let cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
@@ -442,7 +454,7 @@ async fn mail_and_redis_hold_no_code_that_works_elsewhere_and_the_outbox_is_encr
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     for secret in [code.clone(), code.replace('-', "")] {
-        for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &cluster.redis.dump())] {
+        for (place, bytes) in [("database", &database), ("write-ahead log", &wal), ("redis", &cluster.redis.dump())] {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "{place}");
         }
     }

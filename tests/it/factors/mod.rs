@@ -76,13 +76,13 @@ pub async fn confirm_totp(node: &Client, tokens: &Tokens, code: &str) -> Answer 
     signed_in(node, tokens, Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": code })).await
 }
 
+/// The recovery codes in an answer; none if it has no such field.
 pub fn codes_of(answer: &Answer) -> Vec<String> {
     let codes = answer.json()["recovery_codes"].as_array().cloned().unwrap_or_default();
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
 
-/// Adds an authenticator app to an account of [`Client::account`] and advances the clock, so that the app shows another
-/// code.
+/// Adds an authenticator app to an account of [`Client::account`]. Advances the clock, so that the app shows another code.
 pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     let tokens = node.login(name).await;
     let app = start_totp(node, &tokens).await;
@@ -102,6 +102,7 @@ pub async fn challenge(node: &Client, name: &str) -> String {
     challenge_of(&node.try_login(name, PASSWORD).await)
 }
 
+/// Asserts that an answer requires a second factor, and returns its challenge.
 #[track_caller]
 pub fn challenge_of(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "second_factor_required"), "{answer:?}");

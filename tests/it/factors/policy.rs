@@ -21,6 +21,7 @@ fn cluster_requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
     cluster
 }
 
+/// Asserts that an answer requires the set-up of a factor, and returns the challenge for it.
 #[track_caller]
 fn enrolment_of(answer: &Answer) -> String {
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
@@ -54,7 +55,7 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     assert_eq!(claims(&tokens.access)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
     let again = confirm(&node, &challenge, &app.code(&cluster.clock)).await;
-    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "works once");
+    assert_eq!(again.problem(), problem(401, "invalid_challenge"), "a challenge works once");
     cluster.advance(STEP);
     let next = super::challenge(&node, "ada").await;
     second_factor(&node, &next, "totp", &app.code(&cluster.clock)).await.expect(200);
@@ -71,7 +72,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let id = node.verified(&early.access).claims.sub;
     cluster.advance(Duration::from_hours(1));
     let challenge = enrolment_of(&node.try_login("ada", PASSWORD).await);
-    // the challenge is no token
+    // no endpoint accepts the challenge as a token
     for path in ["/v1/me", "/v1/me/factors", "/v1/me/passkeys", "/v1/sessions", "/v1/verify", "/oauth2/userinfo"] {
         assert_eq!(node.get(path, &challenge).await.status, 401, "{path}");
     }
@@ -164,9 +165,9 @@ async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
     node.refresh(&ada.tokens.refresh).await.expect(200);
 }
 
-/// A change that starts a new session in the place of the caller's does not start a new grace period.
+/// A change that replaces the caller's session does not start a new grace period.
 #[tokio::test]
-async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
+async fn session_that_replaces_one_of_the_grace_period_ends_with_the_grace_period() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.account("ada").await;
@@ -184,9 +185,9 @@ async fn session_of_the_grace_period_that_a_change_replaces_ends_with_it() {
     node.refresh(&tokens.refresh).await.expect(401);
 }
 
-/// Changes of factors that yield no level `aal2` start new sessions in the place of the caller's, and no new grace period.
+/// A change of factors that does not reach `aal2` replaces the caller's session, and does not start a new grace period.
 #[tokio::test]
-async fn i14_session_of_the_grace_period_that_a_change_of_factors_replaces_ends_with_it() {
+async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_with_the_grace_period() {
     let grace = Duration::from_hours(48);
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, grace);
     cluster.config.factors.email_code = true;

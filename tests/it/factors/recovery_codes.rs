@@ -65,8 +65,9 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
         let is_notified = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
         crate::harness::wait::until("the owner has the notice", is_notified).await;
-        let few = (used + 1).saturating_sub(6);
-        let is_notified = || async { count(&cluster, "ada", "recovery_codes_low") == few };
+        // each use that leaves three codes or fewer sends this notice: of ten codes, the seventh use and those after it
+        let expected = (used + 1).saturating_sub(6);
+        let is_notified = || async { count(&cluster, "ada", "recovery_codes_low") == expected };
         crate::harness::wait::until("the owner has the notice of few codes", is_notified).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;

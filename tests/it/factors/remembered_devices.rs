@@ -32,7 +32,7 @@ pub fn cluster() -> TestCluster {
 }
 
 /// Sends a JSON request with a device token, or without.
-async fn from(node: &Client, device: Option<&str>, path: &str, body: Value) -> Answer {
+async fn post_from_device(node: &Client, device: Option<&str>, path: &str, body: Value) -> Answer {
     let request = node.request(Method::POST, path).json(&body);
     node.send(match device {
         Some(device) => request.header("x-device-token", device),
@@ -44,10 +44,10 @@ async fn from(node: &Client, device: Option<&str>, path: &str, body: Value) -> A
 /// Signs in by password from a device.
 pub async fn login(node: &Client, name: &str, password: &str, device: Option<&str>) -> Answer {
     let body = json!({ "identifier": name, "password": password, "device": "Ada's laptop" });
-    from(node, device, "/v1/login", body).await
+    post_from_device(node, device, "/v1/login", body).await
 }
 
-/// Signs in with the app from a device that has no token yet, and has it remembered. Returns the answer.
+/// Signs in with the app from a device that has no token yet, and asks the node to remember the device. Returns the answer.
 async fn remember_with(cluster: &TestCluster, node: &Client, name: &str, ada: &Enrolled, password: &str) -> Answer {
     let challenge = challenge_of(&login(node, name, password, None).await);
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
@@ -79,7 +79,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let answer = login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
     let tokens = Tokens::of(&answer);
     let claimed = claims(&tokens.access);
-    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd"])), "nothing else was shown");
+    assert_eq!((&claimed["acr"], &claimed["amr"]), (&json!("aal1"), &json!(["pwd"])), "the device is no factor");
     let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     assert_eq!(claims(&refreshed.access)["acr"], "aal1");
     assert_eq!(answer.header("x-device-token"), device, "the device keeps its token");
@@ -87,11 +87,11 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let refused = node.delete("/v1/me", &refreshed.access).await;
     assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
     assert!(refused.header("www-authenticate").contains("acr_values=\"aal2\""), "{refused:?}");
-    let again = |body: Value| signed_in(&node, &refreshed, Method::POST, "/v1/me/reauthenticate", body);
-    let refused = again(json!({ "password": PASSWORD })).await;
+    let reauthenticate = |body: Value| signed_in(&node, &refreshed, Method::POST, "/v1/me/reauthenticate", body);
+    let refused = reauthenticate(json!({ "password": PASSWORD })).await;
     assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
     let code = ada.app.code(&cluster.clock);
-    assert_eq!(again(json!({ "method": "totp", "code": code })).await.expect(200).json()["acr"], "aal2");
+    assert_eq!(reauthenticate(json!({ "method": "totp", "code": code })).await.expect(200).json()["acr"], "aal2");
 
     // Without the device token the factor is needed, and a wrong password is refused.
     challenge_of(&login(&node, "ada", PASSWORD, None).await);
@@ -121,7 +121,7 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
     challenge_of(&login(&node, "ada", PASSWORD, Some(&other)).await);
 }
 
-/// An earlier token of the device may have copies: one that an attacker got with the password before there was a factor.
+/// An attacker who knows the password may have got the device's former token before the account had a factor.
 #[tokio::test]
 async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
     let cluster = cluster();
@@ -132,7 +132,7 @@ async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
     let challenge = challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
-    let answer = from(&node, Some(&former), "/v1/login/second-factor", body).await.expect(200);
+    let answer = post_from_device(&node, Some(&former), "/v1/login/second-factor", body).await.expect(200);
     let device = answer.header("x-device-token");
     assert_ne!(device, former);
     challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
@@ -202,7 +202,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     node.delete("/v1/me", &Tokens::of(&answer).access).await.expect(202);
     challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
 
-    // an operator who resets the factors leaves no device for the next ones
+    // after an operator has reset the factors, no device skips the factors that are added next
     let device = remember(&cluster, &node, "ada", &ada).await;
     let account = state.sql.account(id).await.unwrap().unwrap();
     let (initiator, origin) = (latchkey::service::invite_account::Initiator::Operator, Default::default());
@@ -239,13 +239,13 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
         let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
         let (_, code) = crate::accounts::next_mail(&cluster, "ada", before, "sign_in_code").await;
         let body = json!({ "request": requested.text_of("request"), "email": email("ada"), "code": code });
-        challenge_of(&from(&node, Some(&device), "/v1/login/code/verify", body).await)
+        challenge_of(&post_from_device(&node, Some(&device), "/v1/login/code/verify", body).await)
     };
     let challenge = by_mail(0).await;
     // No device is remembered after a sign-in by mail.
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);
-    let answer = from(&node, Some(&device), "/v1/login/second-factor", body).await.expect(200);
+    let answer = post_from_device(&node, Some(&device), "/v1/login/second-factor", body).await.expect(200);
     assert_eq!(answer.header("x-device-token"), device);
     assert_eq!(devices(&node, &Tokens::of(&answer).access).await.len(), 1);
     by_mail(1).await;
@@ -287,6 +287,7 @@ async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
     login(&shorter, "ada", PASSWORD, Some(&device)).await.expect(200);
     cluster.advance(Duration::from_hours(1));
     challenge_of(&login(&shorter, "ada", PASSWORD, Some(&device)).await);
+    // `remember` has advanced the clock by one step, so that one step of the month is left
     cluster.advance(MONTH - Duration::from_hours(2) - 2 * STEP);
     let tokens = Tokens::of(&login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(devices(&node, &tokens.access).await.len(), 1);
@@ -333,12 +334,12 @@ async fn further_device_replaces_the_oldest_one() {
     cluster.config.factors.max_remembered_devices = 2;
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
-    let mut known = Vec::new();
+    let mut remembered = Vec::new();
     for _ in 0..3 {
-        known.push(remember(&cluster, &node, "ada", &ada).await);
+        remembered.push(remember(&cluster, &node, "ada", &ada).await);
     }
-    challenge_of(&login(&node, "ada", PASSWORD, Some(&known[0])).await);
-    for device in &known[1..] {
+    challenge_of(&login(&node, "ada", PASSWORD, Some(&remembered[0])).await);
+    for device in &remembered[1..] {
         login(&node, "ada", PASSWORD, Some(device)).await.expect(200);
     }
     assert_eq!(devices(&node, &ada.tokens.access).await.len(), 2);
@@ -354,7 +355,7 @@ async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     let secret = &device.as_bytes()["lk_dt_".len()..];
-    for (place, bytes) in [("database", database), ("log", wal), ("redis", cluster.redis.dump())] {
+    for (place, bytes) in [("database", database), ("write-ahead log", wal), ("redis", cluster.redis.dump())] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret), "{place}");
     }
     let exported = node.get("/v1/me/export", &ada.tokens.access).await.expect(200).json();
@@ -385,7 +386,7 @@ async fn deleted_account_leaves_no_remembered_device() {
     assert_eq!(node.state.sql.forget_devices(id, entry).await.unwrap(), 0);
 }
 
-/// Sixteen second steps at once remember one device: that of the winner.
+/// Sixteen concurrent requests present one challenge and ask to remember the device. One is accepted, and remembers the device.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_sixteen_racers_with_one_challenge_remember_one_device() {
     let cluster = cluster();

@@ -21,17 +21,19 @@ fn behind_proxy() -> TestCluster {
     cluster
 }
 
-async fn from(node: &Client, address: &str, path: &str, body: serde_json::Value) -> Answer {
+/// Sends a JSON request whose client has this address.
+async fn post_from(node: &Client, address: &str, path: &str, body: serde_json::Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
 }
 
 async fn challenge(node: &Client, address: &str) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
-    super::challenge_of(&from(node, address, "/v1/login", body).await)
+    super::challenge_of(&post_from(node, address, "/v1/login", body).await)
 }
 
-async fn show(node: &Client, address: &str, challenge: &str, method: &str, code: &str) -> Answer {
-    from(node, address, "/v1/login/second-factor", factor_body(challenge, method, code)).await
+/// Presents a code for a challenge from this address.
+async fn present_code(node: &Client, address: &str, challenge: &str, method: &str, code: &str) -> Answer {
+    post_from(node, address, "/v1/login/second-factor", factor_body(challenge, method, code)).await
 }
 
 async fn with_device(node: &Client, device: &str, path: &str, body: serde_json::Value) -> Answer {
@@ -41,25 +43,25 @@ async fn with_device(node: &Client, device: &str, path: &str, body: serde_json::
 /// Signs in with the second factor, so that the account recognizes the network. Advances the clock, so that the app shows another code.
 async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: &App) {
     let sign_in = challenge(node, address).await;
-    show(node, address, &sign_in, "totp", &app.code(&cluster.clock)).await.expect(200);
+    present_code(node, address, &sign_in, "totp", &app.code(&cluster.clock)).await.expect(200);
     cluster.advance(STEP);
 }
 
-/// Of 10,000 codes from 200 addresses in a day, 14 are checked.
+/// In a day, 14 codes of an attacker are checked, however many addresses the codes come from.
 #[tokio::test]
-async fn codes_of_strangers_are_counted_together_whatever_their_addresses() {
+async fn codes_from_unrecognized_addresses_share_one_count() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let end = cluster.clock.now() + Duration::from_hours(24);
     let (mut checked, mut address) = (0, 0);
-    // 200 addresses take turns, and wait for nothing longer than they must
+    // 200 addresses take turns, each at the earliest time that the throttle allows
     while cluster.clock.now() < end {
         let sign_in = challenge(&node, &format!("192.0.2.{address}")).await;
         let wait = loop {
             address = (address + 1) % 200;
-            let answer = show(&node, &format!("192.0.2.{address}"), &sign_in, "totp", &wrong).await;
+            let answer = present_code(&node, &format!("192.0.2.{address}"), &sign_in, "totp", &wrong).await;
             if answer.status == 429 {
                 assert!(answer.header("ratelimit").starts_with("\"factor-account\";r=0;t="), "{answer:?}");
                 break answer.header("retry-after").parse().unwrap();
@@ -68,7 +70,7 @@ async fn codes_of_strangers_are_counted_together_whatever_their_addresses() {
             checked += 1;
         };
         for other in 0..20 {
-            let answer = show(&node, &format!("198.51.100.{other}"), &sign_in, "totp", &wrong).await;
+            let answer = present_code(&node, &format!("198.51.100.{other}"), &sign_in, "totp", &wrong).await;
             assert_eq!(answer.status, 429, "no address has attempts of its own");
         }
         cluster.advance(Duration::from_secs(wait));
@@ -87,19 +89,22 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let stranger = challenge(&node, "192.0.2.1").await;
     for _ in 0..6 {
-        assert_eq!(show(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
+        assert_eq!(present_code(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
     }
-    assert_eq!(show(&node, "192.0.2.2", &stranger, "totp", &wrong).await.problem(), problem(429, "too_many_requests"));
+    assert_eq!(
+        present_code(&node, "192.0.2.2", &stranger, "totp", &wrong).await.problem(),
+        problem(429, "too_many_requests")
+    );
     // Other factors have attempts of their own.
-    assert_eq!(show(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
+    assert_eq!(present_code(&node, "192.0.2.2", &stranger, "recovery_code", "AAAAA-AAAAA").await.status, 401);
     let owner = challenge(&node, home).await;
-    show(&node, home, &owner, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    present_code(&node, home, &owner, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     // The owner's success does not reset the stranger's count.
-    assert_eq!(show(&node, "192.0.2.3", &stranger, "totp", &wrong).await.status, 429);
+    assert_eq!(present_code(&node, "192.0.2.3", &stranger, "totp", &wrong).await.status, 429);
 }
 
 #[tokio::test]
-async fn known_device_is_throttled_by_itself_and_has_no_failures_after_a_success() {
+async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failures() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -109,19 +114,19 @@ async fn known_device_is_throttled_by_itself_and_has_no_failures_after_a_success
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let first = challenge(&node, home).await;
     for _ in 0..6 {
-        assert_eq!(show(&node, home, &first, "totp", &wrong).await.status, 401);
+        assert_eq!(present_code(&node, home, &first, "totp", &wrong).await.status, 401);
     }
-    assert_eq!(show(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
+    assert_eq!(present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
     cluster.advance(Duration::from_mins(5));
-    show(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
+    present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let second = challenge(&node, home).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     for _ in 0..6 {
-        assert_eq!(show(&node, home, &second, "totp", &wrong).await.status, 401);
+        assert_eq!(present_code(&node, home, &second, "totp", &wrong).await.status, 401);
     }
 }
 
-/// An attacker who knows the password collects device tokens before the owner adds a factor.
+/// Attack: collect device tokens with the password before the owner adds a factor, to get attempts for each token.
 #[tokio::test]
 async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_strangers() {
     let cluster = cluster();

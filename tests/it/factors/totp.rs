@@ -67,7 +67,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     assert_eq!(listed["recovery_codes_left"], 10);
 }
 
-/// An app of another author reads the URI of the QR code, and its codes are accepted.
+/// The library pyotp reads the URI of the QR code, and the service accepts its codes.
 #[tokio::test(flavor = "multi_thread")]
 async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
     let cluster = cluster();
@@ -117,7 +117,11 @@ async fn code_works_once_and_one_step_early_or_late() {
     let first = challenge(&node, "ada").await;
     let second = challenge(&node, "ada").await;
     second_factor(&node, &first, "totp", &code).await.expect(200);
-    assert_eq!(second_factor(&node, &second, "totp", &code).await.problem(), problem(401, "invalid_code"), "was used");
+    assert_eq!(
+        second_factor(&node, &second, "totp", &code).await.problem(),
+        problem(401, "invalid_code"),
+        "the code was used before"
+    );
     cluster.advance(STEP);
     cluster.advance(STEP);
     for (seconds, status) in [(-60, 401), (60, 401), (-30, 200), (30, 200)] {
@@ -150,7 +154,7 @@ async fn second_app_can_be_added_renamed_and_removed() {
     let renamed = node.get("/v1/me/factors", &tokens.access).await.json();
     assert_eq!(renamed["factors"][1]["label"], "New phone");
 
-    // the first app goes, the second one works
+    // after the first app is removed, the second works
     let answer = node.delete(&format!("/v1/me/factors/totp/{}", id(0)), &tokens.access).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(
@@ -163,7 +167,7 @@ async fn second_app_can_be_added_renamed_and_removed() {
     assert_eq!(second_factor(&node, &first, "totp", &code).await.problem(), problem(401, "invalid_code"));
     second_factor(&node, &first, "totp", &second.code(&cluster.clock)).await.expect(200);
 
-    // with the last one the recovery codes go too, and the password is enough
+    // the recovery codes are removed with the last app, and the password alone signs in
     let answer = node.delete(&path, &tokens.access).await.expect(200);
     let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
     assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0 }));
@@ -193,7 +197,7 @@ async fn changing_factors_needs_a_recent_authentication() {
 }
 
 #[tokio::test]
-async fn start_expires_and_is_replaced_by_a_further_one() {
+async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -224,7 +228,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
         ada.recovery_codes.iter().flat_map(|code| [code.clone(), code.replace('-', "")]).map(String::into_bytes),
     );
     secrets.push(challenge.as_bytes()["lk_ch_".len()..].to_vec());
-    for (place, bytes) in [("database", &database), ("log", &wal), ("redis", &redis)] {
+    for (place, bytes) in [("database", &database), ("write-ahead log", &wal), ("redis", &redis)] {
         for secret in &secrets {
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_slice()), "{place}");
         }

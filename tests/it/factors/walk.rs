@@ -1,10 +1,12 @@
-//! The commands of docs/factors.md and docs/step-up.md, run as printed against started nodes. Only the port differs, and the time: the
-//! document waits for the app's next code, `oathtool` of this test shows it at once.
+//! The commands of docs/factors.md and docs/step-up.md, run as printed against started nodes. Only the port and the time
+//! differ: where the document waits for the app's next code, the `oathtool` of this test shows that code at once.
 
 use crate::accounts::walk::{Walk, blocks};
 
-/// Shows the code of the step before the current one first, and then those that follow. A node accepts these three. An app shows a
-/// code for 30 seconds: the last ones are left out, so that the step does not change before the node has the code.
+/// A replacement of `oathtool`. Its first call for a secret shows the code of the previous step of 30 seconds, the second call that
+/// of the current step, the third call that of the next step: a node accepts these three. A file named after the secret, the last
+/// argument, counts the calls. In the last two seconds of a step, the script waits for the next step, so that the step does not
+/// change before the node has received the code.
 const OATHTOOL: &str = r#"
 for secret; do :; done
 used="${0%/*}/$secret"
@@ -30,11 +32,11 @@ fn walk(document: &str) -> Vec<String> {
     outputs
 }
 
-/// The output of the only block that has this text.
+/// The output of the only block that prints this text.
 #[track_caller]
-fn with<'a>(outputs: &'a [String], text: &str) -> &'a str {
+fn output_with<'a>(outputs: &'a [String], text: &str) -> &'a str {
     let found: Vec<_> = outputs.iter().filter(|output| output.contains(text)).collect();
-    let [output] = found[..] else { panic!("{} blocks have {text}: {outputs:#?}", found.len()) };
+    let [output] = found[..] else { panic!("{} blocks print {text}: {outputs:#?}", found.len()) };
     output
 }
 
@@ -42,12 +44,12 @@ fn with<'a>(outputs: &'a [String], text: &str) -> &'a str {
 async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
     let outputs = walk("docs/factors.md");
     assert!(outputs.iter().all(|output| !output.contains("urn:latchkey:problem:")), "a call was refused: {outputs:#?}");
-    let enrolled = with(&outputs, "\"kind\":\"totp\"");
+    let enrolled = output_with(&outputs, "\"kind\":\"totp\"");
     assert!(enrolled.contains("\"recovery_codes\":[") && enrolled.contains("\"label\":\"Phone\""), "{enrolled}");
     assert!(enrolled.contains("\"recovery_codes_left\":10"), "{enrolled}");
-    let stepped_up = with(&outputs, "200\n");
+    let stepped_up = output_with(&outputs, "200\n");
     assert!(stepped_up.contains("\"recovery_codes\":["), "{stepped_up}");
-    let listed = with(&outputs, "recovery codes left: ");
+    let listed = output_with(&outputs, "recovery codes left: ");
     assert!(listed.contains("totp"), "{listed}");
     let last = outputs.last().unwrap();
     assert!(last.contains("access_token") && last.contains("\"recovery_codes\":["), "{last}");
