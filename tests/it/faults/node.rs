@@ -7,25 +7,26 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::sync::Barrier;
 
-use crate::history::nodes::Bench;
+use crate::history::nodes::ProcessCluster;
 
 const USERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_node_sessions_continue_on_another() {
-    let bench = Bench::start(2).await;
-    let ask = |node: usize, path: &'static str, body: Value| {
-        let request = bench.nodes[node].request(Method::POST, path).json(&body);
+async fn sessions_of_a_killed_node_continue_at_another_node() {
+    let cluster = ProcessCluster::start(2).await;
+    let call = |node: usize, path: &'static str, body: Value| {
+        let request = cluster.nodes[node].request(Method::POST, path).json(&body);
         async move {
             let answer = request.send().await.ok()?;
             (answer.status() == 200 || answer.status() == 201).then_some(answer.json::<Value>().await.ok()?)
         }
     };
     let token = |answer: &Value| answer["refresh_token"].as_str().unwrap().to_owned();
-    let killed_after = Mutex::new(0);
+    let total_refreshes = Mutex::new(0);
     let signed_in = Barrier::new(USERS);
     let users = (0..USERS).map(|number| {
-        let (ask, token, killed_after, signed_in, bench) = (&ask, &token, &killed_after, &signed_in, &bench);
+        let (call, token, total_refreshes, signed_in, cluster) =
+            (&call, &token, &total_refreshes, &signed_in, &cluster);
         async move {
             let (name, password) = (format!("user{number}"), "tidal engine verse marmalade");
             let new = json!({ "email": format!("{name}@example.com"), "username": name, "password": password });
@@ -33,36 +34,36 @@ async fn killed_node_sessions_continue_on_another() {
             // Under load a registration may be answered with 503, before or after it created the account.
             let mut first = None;
             while first.is_none() {
-                ask(0, "/v1/users", new.clone()).await;
-                first = ask(0, "/v1/login", login.clone()).await;
+                call(0, "/v1/users", new.clone()).await;
+                first = call(0, "/v1/login", login.clone()).await;
             }
             // The node must not be killed while a user still signs in.
             signed_in.wait().await;
             let mut current = token(&first.expect("the login succeeds"));
             let mut answered = 0;
-            // until the node is gone
-            while let Some(answer) = ask(0, "/v1/refresh", json!({ "refresh_token": current })).await {
+            // until the node is killed
+            while let Some(answer) = call(0, "/v1/refresh", json!({ "refresh_token": current })).await {
                 current = token(&answer);
                 answered += 1;
-                let all = {
-                    *killed_after.lock().unwrap() += 1;
-                    *killed_after.lock().unwrap()
+                let total = {
+                    *total_refreshes.lock().unwrap() += 1;
+                    *total_refreshes.lock().unwrap()
                 };
-                if all == USERS * 5 {
-                    bench.nodes[0].kill();
+                if total == USERS * 5 {
+                    cluster.nodes[0].kill();
                 }
             }
             // the last refresh may or may not have been executed
-            let next = ask(1, "/v1/refresh", json!({ "refresh_token": current })).await;
+            let next = call(1, "/v1/refresh", json!({ "refresh_token": current })).await;
             let next = token(&next.expect("the other node continues the session"));
             assert_ne!(next, current);
-            let again = ask(1, "/v1/refresh", json!({ "refresh_token": next })).await;
+            let again = call(1, "/v1/refresh", json!({ "refresh_token": next })).await;
             again.expect("a second refresh succeeds there too");
             answered
         }
     });
     let answered: usize = join_all(users).await.into_iter().sum();
     assert!(answered >= USERS * 5);
-    bench.nodes[0].restart();
-    bench.ready().await;
+    cluster.nodes[0].restart();
+    cluster.wait_until_ready().await;
 }

@@ -50,6 +50,7 @@ impl Search<'_> {
         self.ops[op].answer != Answer::Unknown
     }
 
+    /// Whether the calls that are not `done` can be executed from this state in an order that explains their answers.
     fn find_order(&mut self, done: &mut [bool], state: State) -> bool {
         let explained = (0..done.len()).filter(|&i| done[i] && self.is_answered(i)).count();
         if explained >= self.furthest.0 {
@@ -81,8 +82,9 @@ impl Search<'_> {
         false
     }
 
-    /// Whether this search, or one with fewer unanswered calls executed, has failed before. Memoizes it otherwise.
+    /// Whether this search, or one with fewer executed unanswered calls, has failed before. Otherwise stores this search.
     fn already_tried(&mut self, done: &[bool], state: State) -> bool {
+        // the done calls with an answer, or those without, as bits
         let packed = |answered: bool| -> Vec<u64> {
             let bit = |i: usize| u64::from(done[i] && self.is_answered(i) == answered) << (i % 64);
             (0..done.len()).step_by(64).map(|from| (from..done.len().min(from + 64)).map(bit).sum()).collect()

@@ -84,19 +84,19 @@ fn checker_finds_a_second_successor() {
 
 #[test]
 fn checker_enforces_the_grace_window_from_both_sides() {
-    let moved = [LOGIN(), op(2, 3, Refresh(0), token(1))];
-    assert_accepted(&[&moved[..], &[op(9_000, 9_001, Refresh(0), token(1))]].concat());
-    // ended by a retry within grace
-    violation_in(&[&moved[..], &[op(9_000, 9_001, Refresh(0), Reused)]].concat());
-    // a stolen token accepted after its grace
-    violation_in(&[&moved[..], &[op(12_000, 12_001, Refresh(0), token(1))]].concat());
-    let reused = [&moved[..], &[op(12_000, 12_001, Refresh(0), Reused)]].concat();
+    let rotated = [LOGIN(), op(2, 3, Refresh(0), token(1))];
+    assert_accepted(&[&rotated[..], &[op(9_000, 9_001, Refresh(0), token(1))]].concat());
+    // a retry within grace must not end the session
+    violation_in(&[&rotated[..], &[op(9_000, 9_001, Refresh(0), Reused)]].concat());
+    // a stolen token must not be accepted after its grace window
+    violation_in(&[&rotated[..], &[op(12_000, 12_001, Refresh(0), token(1))]].concat());
+    let reused = [&rotated[..], &[op(12_000, 12_001, Refresh(0), Reused)]].concat();
     assert_accepted(&reused);
     assert_accepted(&[&reused[..], &[op(12_002, 12_003, Refresh(1), Gone)]].concat());
-    // reuse that did not end the session
+    // reuse must end the session
     violation_in(&[&reused[..], &[op(12_002, 12_003, Refresh(1), token(2))]].concat());
     // the current token is no reuse
-    violation_in(&[&moved[..], &[op(12_000, 12_001, Refresh(1), Reused)]].concat());
+    violation_in(&[&rotated[..], &[op(12_000, 12_001, Refresh(1), Reused)]].concat());
 }
 
 #[test]
@@ -104,17 +104,17 @@ fn checker_enforces_the_retry_window_from_both_sides() {
     let rules = Rules { retry: 60_000_000, ..rules() };
     let found = |ops: &[Op]| violation(ops, &rules).is_some();
     let then = |from, call, answer| vec![op(from, from + 1, call, answer)];
-    let moved = [LOGIN(), op(2, 3, Refresh(0), token(1))];
-    // the predecessor
-    assert!(!found(&[&moved[..], &then(55_000, Refresh(0), token(1))].concat()));
-    assert!(found(&[&moved[..], &then(55_000, Refresh(0), Reused)].concat()));
-    assert!(found(&[&moved[..], &then(65_000, Refresh(0), token(1))].concat()));
-    assert!(!found(&[&moved[..], &then(65_000, Refresh(0), Reused)].concat()));
-    // older tokens: within grace when the current one was issued, and not
+    let rotated = [LOGIN(), op(2, 3, Refresh(0), token(1))];
+    // the predecessor of the current token
+    assert!(!found(&[&rotated[..], &then(55_000, Refresh(0), token(1))].concat()));
+    assert!(found(&[&rotated[..], &then(55_000, Refresh(0), Reused)].concat()));
+    assert!(found(&[&rotated[..], &then(65_000, Refresh(0), token(1))].concat()));
+    assert!(!found(&[&rotated[..], &then(65_000, Refresh(0), Reused)].concat()));
+    // an older token: within its grace window when the current token was issued, or after it
     for (second, repeated) in [(5_000, true), (15_000, false)] {
-        let moved = [&moved[..], &then(second, Refresh(1), token(2))].concat();
-        assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), token(2))].concat()), !repeated, "{second}");
-        assert_eq!(found(&[&moved[..], &then(30_000, Refresh(0), Reused)].concat()), repeated, "{second}");
+        let rotated = [&rotated[..], &then(second, Refresh(1), token(2))].concat();
+        assert_eq!(found(&[&rotated[..], &then(30_000, Refresh(0), token(2))].concat()), !repeated, "{second}");
+        assert_eq!(found(&[&rotated[..], &then(30_000, Refresh(0), Reused)].concat()), repeated, "{second}");
     }
 }
 
@@ -138,14 +138,14 @@ fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repea
     };
     assert_accepted(&shadowed(3));
     assert_accepted(&with_last(4, Reused));
-    // a second holder that is answered
+    // the fourth counted repeat must not be answered
     violation_in(&shadowed(4));
-    // the session ended too early
+    // the third counted repeat must not end the session
     violation_in(&with_last(3, Reused));
-    // repeats from the same network are free
-    let free: Vec<Op> = shadowed(8).into_iter().map(|op| Op { network: 0, ..op }).collect();
-    assert_accepted(&free);
-    // a generation without a counted repeat
+    // repeats from the same network are not counted
+    let same_network: Vec<Op> = shadowed(8).into_iter().map(|op| Op { network: 0, ..op }).collect();
+    assert_accepted(&same_network);
+    // a generation without a counted repeat interrupts the sequence
     let mut interrupted = shadowed(3);
     interrupted.push(op(32, 33, Refresh(3), token(4)));
     interrupted.push(op(34, 35, Refresh(4), token(5)));
@@ -176,9 +176,9 @@ fn checker_finds_a_lost_acknowledged_call() {
     violation_in(&[LOGIN(), op(2, 3, Check, Gone)]);
     violation_in(&[LOGIN(), op(2, 3, Refresh(0), Gone)]);
     // Redis lost the second rotation: its token is rotated again, or refused
-    let moved = [LOGIN(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(1), token(2))];
-    violation_in(&[&moved[..], &[op(6, 7, Refresh(0), token(1))]].concat());
-    violation_in(&[&moved[..], &[op(6, 7, Refresh(2), Gone)]].concat());
+    let rotated = [LOGIN(), op(2, 3, Refresh(0), token(1)), op(4, 5, Refresh(1), token(2))];
+    violation_in(&[&rotated[..], &[op(6, 7, Refresh(0), token(1))]].concat());
+    violation_in(&[&rotated[..], &[op(6, 7, Refresh(2), Gone)]].concat());
 }
 
 #[test]

@@ -7,12 +7,12 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::{nodes::Bench, random::Random, record::Record};
+use super::{nodes::ProcessCluster, random::Random, record::Record};
 use crate::harness::fault_proxy::Mode;
 
 /// A fault of Redis.
 #[derive(Clone, Copy, Debug)]
-enum Redis {
+enum RedisFault {
     Killed,
     Hung,
     Paused,
@@ -26,7 +26,7 @@ enum Redis {
 
 /// A fault of a node or of its connection to Redis.
 #[derive(Clone, Copy, Debug)]
-enum Node {
+enum NodeFault {
     Killed,
     Hung,
     Cut,
@@ -34,53 +34,53 @@ enum Node {
     Slow,
 }
 
-/// Injects faults into Redis until `done`, with pauses between them.
-pub async fn inject_into_redis(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
-    use Redis::{Busy, CutsConnections, ForgetsScripts, Full, Hung, Killed, Paused, ReadOnly, WritesPaused};
+/// Injects faults into Redis, with pauses between them, until the record's clock shows `done`.
+pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut random: Random, done: Duration) {
+    use RedisFault::{Busy, CutsConnections, ForgetsScripts, Full, Hung, Killed, Paused, ReadOnly, WritesPaused};
     let kinds = [Killed, Killed, Hung, Paused, WritesPaused, Full, ReadOnly, Busy, ForgetsScripts, CutsConnections];
     loop {
         tokio::time::sleep(random.millis(500, 4000)).await;
         if record.elapsed() >= done {
             return;
         }
-        let (kind, lasts) = (*random.pick(&kinds), random.millis(100, 2500));
-        record.fault(format!("Redis: {kind:?} for {lasts:?}"));
-        inject_redis_fault(bench, kind, lasts).await;
+        let (kind, duration) = (*random.pick(&kinds), random.millis(100, 2500));
+        record.fault(format!("Redis: {kind:?} for {duration:?}"));
+        inject_redis_fault(cluster, kind, duration).await;
         record.fault("Redis: recovered".to_owned());
     }
 }
 
-async fn inject_redis_fault(bench: &Bench, kind: Redis, lasts: Duration) {
-    let say = |words: &[&str]| tokio::task::block_in_place(|| bench.server.lock().unwrap().command(words));
-    let signal = |signal| bench.server.lock().unwrap().signal(signal);
-    let millis = lasts.as_millis().to_string();
+async fn inject_redis_fault(cluster: &ProcessCluster, kind: RedisFault, duration: Duration) {
+    let command = |words: &[&str]| tokio::task::block_in_place(|| cluster.server.lock().unwrap().command(words));
+    let signal = |signal| cluster.server.lock().unwrap().signal(signal);
+    let millis = duration.as_millis().to_string();
     match kind {
-        Redis::Killed => {
+        RedisFault::Killed => {
             signal(Signal::KILL);
-            tokio::time::sleep(lasts).await;
-            tokio::task::block_in_place(|| bench.server.lock().unwrap().restart());
+            tokio::time::sleep(duration).await;
+            tokio::task::block_in_place(|| cluster.server.lock().unwrap().restart());
         }
-        Redis::Hung => {
+        RedisFault::Hung => {
             signal(Signal::STOP);
-            tokio::time::sleep(lasts).await;
+            tokio::time::sleep(duration).await;
             signal(Signal::CONT);
         }
-        Redis::Paused | Redis::WritesPaused => {
-            say(&["CLIENT", "PAUSE", &millis, if matches!(kind, Redis::Paused) { "ALL" } else { "WRITE" }]);
-            tokio::time::sleep(lasts).await;
+        RedisFault::Paused | RedisFault::WritesPaused => {
+            command(&["CLIENT", "PAUSE", &millis, if matches!(kind, RedisFault::Paused) { "ALL" } else { "WRITE" }]);
+            tokio::time::sleep(duration).await;
         }
-        Redis::Full => {
-            say(&["CONFIG", "SET", "maxmemory", "1mb"]);
-            tokio::time::sleep(lasts).await;
-            say(&["CONFIG", "SET", "maxmemory", "0"]);
+        RedisFault::Full => {
+            command(&["CONFIG", "SET", "maxmemory", "1mb"]);
+            tokio::time::sleep(duration).await;
+            command(&["CONFIG", "SET", "maxmemory", "0"]);
         }
-        Redis::ReadOnly => {
-            say(&["REPLICAOF", "127.0.0.1", "1"]);
-            tokio::time::sleep(lasts).await;
-            say(&["REPLICAOF", "NO", "ONE"]);
+        RedisFault::ReadOnly => {
+            command(&["REPLICAOF", "127.0.0.1", "1"]);
+            tokio::time::sleep(duration).await;
+            command(&["REPLICAOF", "NO", "ONE"]);
         }
-        Redis::Busy => {
-            let socket = bench.server.lock().unwrap().socket();
+        RedisFault::Busy => {
+            let socket = cluster.server.lock().unwrap().socket();
             let mut endless = Command::new("redis-cli")
                 .arg("-s")
                 .arg(socket)
@@ -88,39 +88,39 @@ async fn inject_redis_fault(bench: &Bench, kind: Redis, lasts: Duration) {
                 .stdout(Stdio::null())
                 .spawn()
                 .unwrap();
-            tokio::time::sleep(lasts).await;
+            tokio::time::sleep(duration).await;
             // the script may not have started yet
             while endless.try_wait().unwrap().is_none() {
-                say(&["SCRIPT", "KILL"]);
+                command(&["SCRIPT", "KILL"]);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
-        Redis::ForgetsScripts => drop(say(&["SCRIPT", "FLUSH"])),
-        Redis::CutsConnections => drop(say(&["CLIENT", "KILL", "TYPE", "normal"])),
+        RedisFault::ForgetsScripts => drop(command(&["SCRIPT", "FLUSH"])),
+        RedisFault::CutsConnections => drop(command(&["CLIENT", "KILL", "TYPE", "normal"])),
     }
 }
 
-/// Injects faults into nodes until `done`.
-pub async fn inject_into_nodes(bench: &Bench, record: &Record, mut random: Random, done: Duration) {
-    use Node::{Cut, Frozen, Hung, Killed, Slow};
+/// Injects faults into nodes, with pauses between them, until the record's clock shows `done`.
+pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut random: Random, done: Duration) {
+    use NodeFault::{Cut, Frozen, Hung, Killed, Slow};
     loop {
         tokio::time::sleep(random.millis(500, 5000)).await;
         if record.elapsed() >= done {
             return;
         }
-        let number = random.below(bench.nodes.len());
-        let (kind, lasts) = (*random.pick(&[Killed, Hung, Cut, Frozen, Slow]), random.millis(50, 2500));
-        let node = &bench.nodes[number];
-        record.fault(format!("node {number}: {kind:?} for {lasts:?}"));
+        let number = random.below(cluster.nodes.len());
+        let (kind, duration) = (*random.pick(&[Killed, Hung, Cut, Frozen, Slow]), random.millis(50, 2500));
+        let node = &cluster.nodes[number];
+        record.fault(format!("node {number}: {kind:?} for {duration:?}"));
         match kind {
             Killed => {
                 node.kill();
-                tokio::time::sleep(lasts).await;
+                tokio::time::sleep(duration).await;
                 node.restart();
             }
             Hung => {
                 node.signal(Signal::STOP);
-                tokio::time::sleep(lasts).await;
+                tokio::time::sleep(duration).await;
                 node.signal(Signal::CONT);
             }
             Cut | Frozen | Slow => {
@@ -129,7 +129,7 @@ pub async fn inject_into_nodes(bench: &Bench, record: &Record, mut random: Rando
                     Frozen => Mode::Frozen,
                     _ => Mode::Slow(Duration::from_millis(300)),
                 });
-                tokio::time::sleep(lasts).await;
+                tokio::time::sleep(duration).await;
                 node.remove_fault();
             }
         }

@@ -20,7 +20,7 @@ use std::{
 
 use futures_util::future::join_all;
 
-use nodes::Bench;
+use nodes::ProcessCluster;
 use random::Random;
 use record::{Record, Verdict};
 use user::User;
@@ -33,12 +33,18 @@ fn env_number(name: &str) -> Option<u64> {
 }
 
 /// Runs simulated users on these nodes, with or without faults, and checks all answers.
-async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_faults: bool) -> (Record, Verdict) {
+async fn history(
+    cluster: &ProcessCluster,
+    name_prefix: &str,
+    seed: u64,
+    length: Duration,
+    with_faults: bool,
+) -> (Record, Verdict) {
     let record = Record::new();
     {
         let register = |number: usize| {
             let random = Random::new(seed, 100 + u64::try_from(number).unwrap());
-            User::register(bench, &record, number, format!("{names}{number}"), random)
+            User::register(cluster, &record, number, format!("{name_prefix}{number}"), random)
         };
         let mut users = join_all((0..USERS).map(register)).await;
         let done = record.elapsed() + length;
@@ -48,33 +54,34 @@ async fn history(bench: &Bench, names: &str, seed: u64, length: Duration, with_f
             std::thread::scope(|scope| {
                 if with_faults {
                     let (for_redis, for_nodes) = (Random::new(seed, 1), Random::new(seed, 2));
-                    scope.spawn(|| runtime.block_on(faults::inject_into_redis(bench, &record, for_redis, done)));
-                    scope.spawn(|| runtime.block_on(faults::inject_into_nodes(bench, &record, for_nodes, done)));
+                    scope.spawn(|| runtime.block_on(faults::inject_into_redis(cluster, &record, for_redis, done)));
+                    scope.spawn(|| runtime.block_on(faults::inject_into_nodes(cluster, &record, for_nodes, done)));
                 }
                 runtime.block_on(join_all(users.iter_mut().map(|user| user.run(done))));
             });
         });
-        bench.ready().await;
+        cluster.wait_until_ready().await;
         join_all(users.iter_mut().map(User::assert_final_state)).await;
     }
-    let verdict = record.verdict(&bench.rules());
+    let verdict = record.verdict(&cluster.rules());
     (record, verdict)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_history_with_faults_matches_the_session_model() {
-    // a hasher has random keys, so each run has another seed
+    // the standard hasher has random keys: each run gets another seed
     let random = || RandomState::new().build_hasher().finish();
     let seed = env_number("HISTORY_SEED").unwrap_or_else(random);
     let length = Duration::from_secs(env_number("HISTORY_SECONDS").unwrap_or(60));
     println!("HISTORY_SEED={seed} HISTORY_SECONDS={}", length.as_secs());
-    let bench = Bench::start(3).await;
-    let (record, verdict) = history(&bench, "user", seed, length, true).await;
+    let cluster = ProcessCluster::start(3).await;
+    let with_faults = true;
+    let (record, verdict) = history(&cluster, "user", seed, length, with_faults).await;
     println!("{verdict}");
     let violations = &verdict.violations;
     if !violations.is_empty() {
         println!("Injected faults:\n{}", record.faults());
-        for (number, node) in bench.nodes.iter().enumerate() {
+        for (number, node) in cluster.nodes.iter().enumerate() {
             println!("Last log lines of node {number}:\n{}", node.log());
         }
         panic!("{} violations with HISTORY_SEED={seed}:\n{}", violations.len(), violations.join("\n"));

@@ -1,7 +1,8 @@
 //! The model of a session that histories are checked against.
 //!
 //! The model follows from the documented invariants (one successor, reuse revokes, ended stays ended, two clocks, credential changes
-//! end sessions, no acknowledged write is lost), not from the scripts. Times are microseconds since the history began.
+//! end sessions, no acknowledged write is lost), not from the scripts. Times are microseconds since the
+//! history began.
 
 use std::{cmp::Ordering, time::Duration};
 
@@ -42,7 +43,7 @@ pub enum Answer {
 pub type Network = u8;
 
 /// The network of a session that a password change created: that of the session which it replaced.
-pub const UNKNOWN: Network = u8::MAX;
+pub const UNKNOWN_NETWORK: Network = u8::MAX;
 
 /// A call and its answer.
 #[derive(Clone, Debug)]
@@ -97,6 +98,7 @@ impl Times {
         times
     }
 
+    /// The times of a generation in `superseded`, which are added if missing.
     fn superseded(&mut self, generation: u32) -> &mut When {
         let generation = generation as usize;
         if self.superseded.len() <= generation {
@@ -105,16 +107,18 @@ impl Times {
         &mut self.superseded[generation]
     }
 
-    /// When the current generation began.
+    /// When a generation began: at the login, or when the generation before was superseded.
     fn generation_began(&self, generation: u32) -> When {
         generation.checked_sub(1).map_or(self.created, |before| self.superseded[before as usize])
     }
 
+    /// Returns whether a session with this current generation may be live at some moment of `at`.
     fn may_live(&self, generation: u32, at: When, rules: &Rules) -> bool {
         at.0 < self.generation_began(generation).1.saturating_add(rules.idle + rules.tolerance)
             && at.0 < self.created.1.saturating_add(rules.absolute + rules.tolerance)
     }
 
+    /// Returns whether a session with this current generation may have expired at some moment of `at`.
     fn may_be_expired(&self, generation: u32, at: When, rules: &Rules) -> bool {
         let idle = self.generation_began(generation).0.saturating_add(rules.idle);
         // one second more, because tokens expire at whole seconds
@@ -125,33 +129,40 @@ impl Times {
     /// within the retry window if it was within grace when the current generation began.
     fn repeat(&self, generation: u32, current: u32, at: When, rules: &Rules) -> (bool, bool) {
         let began = self.generation_began(current);
-        let (now, then) = (self.grace(generation, at, rules), self.grace(generation, began, rules));
-        let (least, most) = (at.0.saturating_sub(began.1), at.1.saturating_sub(began.0));
-        let may_retry = least <= rules.retry.saturating_add(rules.tolerance);
-        let must_retry = most.saturating_add(rules.tolerance) <= rules.retry;
+        let (may_be_in_grace, must_be_in_grace) = self.grace(generation, at, rules);
+        let (may_have_been_in_grace, must_have_been_in_grace) = self.grace(generation, began, rules);
+        let (min_age, max_age) = (at.0.saturating_sub(began.1), at.1.saturating_sub(began.0));
+        let may_retry = min_age <= rules.retry.saturating_add(rules.tolerance);
+        let must_retry = max_age.saturating_add(rules.tolerance) <= rules.retry;
         // the predecessor was superseded at the moment when the current generation began
         let is_predecessor = generation + 1 == current;
-        (now.0 || may_retry && (then.0 || is_predecessor), now.1 || must_retry && (then.1 || is_predecessor))
+        let may_repeat = may_be_in_grace || may_retry && (may_have_been_in_grace || is_predecessor);
+        let must_repeat = must_be_in_grace || must_retry && (must_have_been_in_grace || is_predecessor);
+        (may_repeat, must_repeat)
     }
 
     /// Returns whether a generation may, and whether it must, be within its grace window.
     fn grace(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
-        let (least, most) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
-        // a session that is refreshed very often has up to a sixth more
+        let (min_age, max_age) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
+        // the grace window of a session that is refreshed very often is up to a sixth longer
         let longest = rules.grace + rules.grace / 6 + rules.tolerance;
-        (least < longest, most.saturating_add(rules.tolerance) < rules.grace)
+        (min_age < longest, max_age.saturating_add(rules.tolerance) < rules.grace)
     }
 }
 
-/// The configuration of the service under test.
+/// The configuration of the service under test, with durations in microseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
+    /// The grace window.
     pub grace: u64,
+    /// The retry window.
     pub retry: u64,
     /// The number of consecutive generations with a counted repeat that ends a session.
     pub counted_repeats_limit: u32,
+    /// The idle timeout.
     pub idle: u64,
+    /// The absolute timeout.
     pub absolute: u64,
     /// Allowed clock skew, including the rounding of times in tokens.
     pub tolerance: u64,
@@ -177,9 +188,11 @@ impl Rules {
 /// The state of a session. A `Live` session may nevertheless have expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
+    /// The session has not been created yet.
     Before,
     Live(Live),
-    Over,
+    /// The session has been ended.
+    Ended,
 }
 
 /// The state of a live session.
@@ -198,20 +211,22 @@ impl Live {
         Self { generation: self.generation + 1, network, counted: self.counted << 1 }
     }
 
-    /// The state after a repeat of a superseded generation that is counted, or none if it reveals a second holder.
+    /// The state after a counted repeat of a superseded generation, or none if the repeat reveals a second holder.
     fn counted(self, presented: u32, rules: &Rules) -> Option<Self> {
         let lowest = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
         let lacked = self.generation - presented;
         let counted = self.counted | lowest(lacked);
+        // the consecutive generations that reveal a second holder if each has a counted repeat
         let run = lowest(rules.counted_repeats_limit.max(lacked + 1));
         (counted & run != run).then_some(Self { counted, ..self })
     }
 
-    /// The states after a repeat that was answered with the current token; none if it reveals a second holder.
+    /// The states after a repeat that was answered with the current token: that of a repeat which is not counted, and that of a
+    /// counted one. None where the repeat can't be of that kind, or reveals a second holder.
     fn repeated(self, presented: u32, network: Network, rules: &Rules) -> [Option<Self>; 2] {
-        let free = (self.network == network || self.network == UNKNOWN).then_some(self);
+        let uncounted = (self.network == network || self.network == UNKNOWN_NETWORK).then_some(self);
         let counted = if self.network == network { None } else { self.counted(presented, rules) };
-        [free, counted]
+        [uncounted, counted]
     }
 }
 
@@ -229,15 +244,15 @@ fn only_if(possible: bool, state: State) -> Next {
 }
 
 impl State {
-    /// The states after a call that was executed by `by`; none if the answer is impossible in this state.
-    pub fn after(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> impl Iterator<Item = Self> {
-        self.next(op, by, times, rules).into_iter().flatten()
+    /// The states after a call that was executed at the time `latest` or before; none if the answer is impossible in this state.
+    pub fn after(self, op: &Op, latest: u64, times: &Times, rules: &Rules) -> impl Iterator<Item = Self> {
+        self.next(op, latest, times, rules).into_iter().flatten()
     }
 
-    fn next(self, op: &Op, by: u64, times: &Times, rules: &Rules) -> Next {
+    fn next(self, op: &Op, latest: u64, times: &Times, rules: &Rules) -> Next {
         let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
         // when the node may have read its clock
-        let at = (op.span.0, op.span.1.saturating_add(late).min(by));
+        let at = (op.span.0, op.span.1.saturating_add(late).min(latest));
         match (self, op.call, op.answer) {
             (Self::Before, Call::Login, Answer::Token(0, _)) => {
                 only(Self::Live(Live { generation: 0, network: op.network, counted: 0 }))
@@ -246,13 +261,13 @@ impl State {
             (Self::Before, Call::End, Answer::Done | Answer::Unknown) => only(Self::Before),
             (Self::Before, ..) | (_, Call::Login, _) => IMPOSSIBLE,
 
-            (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => only(Self::Over),
+            (Self::Live(_), Call::End, Answer::Done | Answer::Unknown) => only(Self::Ended),
             (Self::Live(live), Call::Check, Answer::Live) => only_if(times.may_live(live.generation, at, rules), self),
             (Self::Live(live), _, Answer::Gone) => only_if(times.may_be_expired(live.generation, at, rules), self),
             (Self::Live(live), Call::Refresh(presented), _) => live.refreshed(presented, op, at, times, rules),
 
-            (Self::Over, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => only(Self::Over),
-            (Self::Over, Call::End, Answer::Done) => only(Self::Over),
+            (Self::Ended, Call::Refresh(_) | Call::Check | Call::End, Answer::Gone) => only(Self::Ended),
+            (Self::Ended, Call::End, Answer::Done) => only(Self::Ended),
             (_, _, Answer::Unknown) => only(self),
             _ => IMPOSSIBLE,
         }
@@ -260,6 +275,7 @@ impl State {
 }
 
 impl Live {
+    /// The states after a refresh with the token of the generation `presented`.
     fn refreshed(self, presented: u32, op: &Op, at: When, times: &Times, rules: &Rules) -> Next {
         let current = self.generation;
         let may_live = times.may_live(current, at, rules);
@@ -276,16 +292,16 @@ impl Live {
             }
             Ordering::Less => {
                 let (may_be_repeated, must_be_repeated) = times.repeat(presented, current, at, rules);
-                let [free, counted] = self.repeated(presented, op.network, rules);
+                let [uncounted, counted] = self.repeated(presented, op.network, rules);
                 let may_be_second_holder = self.network != op.network && counted.is_none();
                 let may_be_reuse = !must_be_repeated || may_be_second_holder;
                 match op.answer {
                     Answer::Token(given, _) if given == current && may_live && may_be_repeated => {
-                        [free, counted].map(|live| live.map(State::Live))
+                        [uncounted, counted].map(|live| live.map(State::Live))
                     }
-                    Answer::Reused => only_if(may_be_reuse, State::Over),
-                    // a free repeat leaves the state as if it had not been executed
-                    Answer::Unknown => [may_be_reuse.then_some(State::Over), counted.map(State::Live)],
+                    Answer::Reused => only_if(may_be_reuse, State::Ended),
+                    // an uncounted repeat leaves the state as if it had not been executed
+                    Answer::Unknown => [may_be_reuse.then_some(State::Ended), counted.map(State::Live)],
                     _ => IMPOSSIBLE,
                 }
             }

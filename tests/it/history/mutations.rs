@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use latchkey::store::redis::record::lua_constants;
 
-use super::{history, nodes::Bench};
+use super::{history, nodes::ProcessCluster};
 
 /// The fast path that precedes a script, if it has one, and the script with its library.
 fn script(name: &str) -> (String, String) {
@@ -85,22 +85,23 @@ const MUTATIONS: [Mutation; 7] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn checker_finds_each_altered_script() {
-    let bench = Bench::start(2).await;
+    let cluster = ProcessCluster::start(2).await;
+    let with_faults = false;
     for (number, Mutation { what, script: name, from, to, found }) in MUTATIONS.into_iter().enumerate() {
         let constants = lua_constants();
-        // without the fast path, so that the mutation applies to every refresh
+        // the mutated script has no fast path, so that the mutation applies to every refresh; the fast path declares `answers`
         let (fast, whole) = script(name);
         assert_eq!(whole.matches(from).count(), 1, "{name} does not contain: {from}");
-        let load = |text: &str| bench.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
+        let load = |text: &str| cluster.server.lock().unwrap().command(&["SCRIPT", "LOAD", text]);
         let original = load(&format!("{constants}{fast}{whole}"));
         let mutated = load(&format!("{constants}local answers = {{}}\n{}", whole.replace(from, to)));
-        for node in &bench.nodes {
+        for node in &cluster.nodes {
             node.proxy.swap(Some((original.clone(), mutated.clone())));
         }
         let mut rounds = 0;
         loop {
-            let names = format!("of{number}x{rounds}x");
-            let (_, verdict) = history(&bench, &names, rounds, Duration::from_secs(4), false).await;
+            let name_prefix = format!("of{number}x{rounds}x");
+            let (_, verdict) = history(&cluster, &name_prefix, rounds, Duration::from_secs(4), with_faults).await;
             println!("{what}: {} violations of {} sessions", verdict.violations.len(), verdict.sessions);
             if verdict.violations.iter().any(|violation| violation.contains(found)) {
                 break;

@@ -20,7 +20,7 @@ use crate::{
     store::server::Redis,
 };
 
-/// Short enough for users to present tokens after it.
+/// The grace window: short enough for users to present tokens after it.
 const GRACE: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_secs(2);
 const IDLE: Duration = Duration::from_secs(30);
@@ -29,8 +29,8 @@ const ABSOLUTE: Duration = Duration::from_secs(60);
 /// The request timeout of a user.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The Redis and the nodes under test.
-pub struct Bench {
+/// One Redis, one database, and nodes as separate processes.
+pub struct ProcessCluster {
     pub server: Mutex<Redis>,
     pub nodes: Vec<Node>,
 }
@@ -45,19 +45,20 @@ pub struct Node {
     _folder: std::sync::Arc<tempfile::TempDir>,
 }
 
-impl Bench {
+impl ProcessCluster {
+    /// Starts this number of nodes, and waits until they are ready.
     pub async fn start(nodes: usize) -> Self {
         let durable = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
         let server = Redis::start_with(&durable);
         let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
         let database = postgres::shared().url(&postgres::shared().create_database().await);
-        let mut bench = Self { server: Mutex::new(server), nodes: Vec::new() };
+        let mut cluster = Self { server: Mutex::new(server), nodes: Vec::new() };
         for number in 0..nodes {
-            let socket = bench.server.lock().unwrap().socket();
+            let socket = cluster.server.lock().unwrap().socket();
             let proxy = FaultProxy::start(socket).await;
             let command = command(&folder.path().display().to_string(), number, &proxy.redis_url(), &database);
             let (guard, client) = tokio::task::block_in_place(|| launch(&command));
-            bench.nodes.push(Node {
+            cluster.nodes.push(Node {
                 proxy,
                 command,
                 guard: Mutex::new(Some(guard)),
@@ -65,16 +66,17 @@ impl Bench {
                 _folder: std::sync::Arc::clone(&folder),
             });
         }
-        bench.ready().await;
-        bench
+        cluster.wait_until_ready().await;
+        cluster
     }
 
+    /// The rules of the model for the configuration of these nodes.
     pub fn rules(&self) -> Rules {
         Rules::new(GRACE, RETRY, IDLE, ABSOLUTE)
     }
 
     /// Waits until all nodes are ready.
-    pub async fn ready(&self) {
+    pub async fn wait_until_ready(&self) {
         for node in &self.nodes {
             wait::until("the node is ready", || async {
                 let answer = node.request(Method::GET, "/readyz").send().await;
@@ -159,6 +161,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
     command
 }
 
+/// Starts a node, and returns its process and a client of its API.
 fn launch(command: &[String]) -> (Guard, Client) {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };

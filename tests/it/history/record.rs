@@ -1,4 +1,4 @@
-//! Records the calls and answers of all users by one clock, and checks them.
+//! Records the calls and answers of all users with the times of one clock, and checks them.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ pub struct Record {
 pub struct Verdict {
     pub sessions: usize,
     pub operations: usize,
-    /// Number of calls that were never answered.
+    /// Number of calls without an answer.
     pub unknown: usize,
     /// Numbers of returned tokens, detected reuses and ended sessions.
     pub tokens: usize,

@@ -11,8 +11,8 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
-    model::{Answer, Call, Network, Op, UNKNOWN, When},
-    nodes::Bench,
+    model::{Answer, Call, Network, Op, UNKNOWN_NETWORK, When},
+    nodes::ProcessCluster,
     random::Random,
     record::{Affected, Record},
 };
@@ -30,6 +30,14 @@ enum Reply {
     Never,
 }
 
+/// Whether the response to a refresh reaches the client.
+#[derive(Clone, Copy, PartialEq)]
+enum Delivery {
+    Arrives,
+    Lost,
+}
+
+/// A session as its user knows it.
 struct Session {
     id: String,
     access: String,
@@ -41,7 +49,7 @@ struct Session {
 
 /// One user, with an account.
 pub struct User<'a> {
-    bench: &'a Bench,
+    cluster: &'a ProcessCluster,
     record: &'a Record,
     number: usize,
     name: String,
@@ -56,13 +64,19 @@ pub struct User<'a> {
 
 impl<'a> User<'a> {
     /// Registers the account, before any fault is injected.
-    pub async fn register(bench: &'a Bench, record: &'a Record, number: usize, name: String, random: Random) -> Self {
+    pub async fn register(
+        cluster: &'a ProcessCluster,
+        record: &'a Record,
+        number: usize,
+        name: String,
+        random: Random,
+    ) -> Self {
         let password = "tidal engine verse marmalade".to_owned();
         let body = json!({ "email": format!("{name}@example.com"), "username": &name, "password": password });
-        let answer = bench.nodes[0].request(Method::POST, "/v1/users").json(&body).send().await.unwrap();
+        let answer = cluster.nodes[0].request(Method::POST, "/v1/users").json(&body).send().await.unwrap();
         assert_eq!(answer.status(), 201);
         Self {
-            bench,
+            cluster,
             record,
             number,
             name,
@@ -74,7 +88,7 @@ impl<'a> User<'a> {
         }
     }
 
-    /// Makes random calls until `done`.
+    /// Makes random calls until the record's clock shows `done`.
     pub async fn run(&mut self, done: Duration) {
         while self.record.elapsed() < done {
             self.act().await;
@@ -124,13 +138,20 @@ impl<'a> User<'a> {
             90..94 => self.logout(index).await,
             94..96 => self.logout_during_refresh(index, last).await,
             96..97 => self.end_another(index).await,
-            97..98 => self.end_all(index, true).await,
-            98..99 => self.end_all(index, false).await,
+            97..98 => {
+                let keep_caller = true;
+                self.end_all(index, keep_caller).await;
+            }
+            98..99 => {
+                let keep_caller = false;
+                self.end_all(index, keep_caller).await;
+            }
             _ => self.change_password(index).await,
         }
     }
 
-    /// Sends a request to a node and returns the reply and its times. `timeout` abandons the request.
+    /// Sends a request to a node and returns the reply and its times. `finish` adds headers and the body. After `timeout`, the
+    /// request is abandoned.
     async fn send(
         &self,
         node: usize,
@@ -139,7 +160,7 @@ impl<'a> User<'a> {
         timeout: Option<Duration>,
     ) -> (Reply, When) {
         let from = self.record.now();
-        let request = finish(self.bench.nodes[node].request(method.clone(), path));
+        let request = finish(self.cluster.nodes[node].request(method.clone(), path));
         let sending = async {
             let answer = request.send().await?;
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
@@ -163,7 +184,7 @@ impl<'a> User<'a> {
     }
 
     fn any_node(&mut self) -> usize {
-        self.random.below(self.bench.nodes.len())
+        self.random.below(self.cluster.nodes.len())
     }
 
     fn record_violation(&self, what: &str, status: u16, body: &Value) {
@@ -185,7 +206,7 @@ impl<'a> User<'a> {
 
     async fn login(&mut self) {
         let node = self.any_node();
-        let (mut tried, start) = (Vec::new(), self.passwords.len());
+        let possible_passwords = self.passwords.len();
         for password in self.passwords.clone().into_iter().rev() {
             let body = json!({ "identifier": self.name, "password": password });
             let finish = |request: RequestBuilder| from_network(request, self.network).json(&body);
@@ -199,13 +220,13 @@ impl<'a> User<'a> {
                     self.sessions.push(Session { id, access, refresh, tries: None });
                     return;
                 }
-                Reply::Answered(401, _) => tried.push(password),
+                Reply::Answered(401, _) => {}
                 Reply::Answered(status, body) => return self.record_violation("a login", status, &body),
                 Reply::Unknown | Reply::Never => return,
             }
         }
         // an unanswered password change may be executed between the two tries: then the next login succeeds
-        if start == 1 {
+        if possible_passwords == 1 {
             self.record.record_violation(format!("user {}: the right password was refused", self.number));
         }
     }
@@ -223,11 +244,12 @@ impl<'a> User<'a> {
             join_all(nodes.into_iter().map(present_once)).await
         };
         for (reply, span) in replies {
-            self.note_refresh(index, (generation, network), reply, span, true);
+            self.note_refresh(index, (generation, network), reply, span, Delivery::Arrives);
         }
     }
 
-    /// A thief elsewhere presents each token just after the user did. The fourth time ends the session.
+    /// A thief in another network presents each token just after the user did. The fourth time ends the session. The thief's
+    /// responses do not reach the user.
     async fn simulate_thief(&mut self, index: usize) {
         for _ in 0..4 {
             let last = self.sessions[index].refresh.len() - 1;
@@ -235,7 +257,7 @@ impl<'a> User<'a> {
             let (generation, text) = self.sessions[index].refresh[last].clone();
             let node = self.any_node();
             let (reply, span) = self.present(node, &text, THIEF, None).await;
-            self.note_refresh(index, (generation, THIEF), reply, span, false);
+            self.note_refresh(index, (generation, THIEF), reply, span, Delivery::Lost);
         }
     }
 
@@ -245,26 +267,26 @@ impl<'a> User<'a> {
         self.send(node, finish, (Method::POST, "/v1/refresh"), timeout).await
     }
 
-    /// Records the answer to a refresh. If it `arrived` at the client, the client uses the new token.
+    /// Records the answer to a refresh. If the answer arrives, the client uses the new token from then on.
     fn note_refresh(
         &mut self,
         index: usize,
         (presented, network): (u32, Network),
         reply: Reply,
         span: When,
-        arrived: bool,
+        delivery: Delivery,
     ) {
         let id = self.sessions[index].id.clone();
         let answer = match reply {
             Reply::Answered(200, body) => {
                 let text = body["refresh_token"].as_str().unwrap().to_owned();
                 let answer = token(&text);
-                let Answer::Token(generation, _) = answer else { unreachable!("it is one") };
+                let Answer::Token(generation, _) = answer else { unreachable!("`token` returns a token") };
                 if body["session_id"] != id.as_str() {
                     self.record_violation("a refresh", 200, &body["session_id"]);
                 }
                 let session = &mut self.sessions[index];
-                if arrived && session.refresh.last().is_some_and(|(last, _)| *last < generation) {
+                if delivery == Delivery::Arrives && session.refresh.last().is_some_and(|(last, _)| *last < generation) {
                     session.refresh.push((generation, text));
                     session.access = body["access_token"].as_str().unwrap().to_owned();
                 }
@@ -291,7 +313,7 @@ impl<'a> User<'a> {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let node = self.any_node();
         let (reply, span) = self.present(node, &text, self.network, None).await;
-        self.note_refresh(index, (generation, self.network), reply, span, false);
+        self.note_refresh(index, (generation, self.network), reply, span, Delivery::Lost);
         if self.random.percent(30) {
             self.network = 1 - self.network;
         }
@@ -305,7 +327,7 @@ impl<'a> User<'a> {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
         let (reply, span) = self.present(node, &text, self.network, Some(timeout)).await;
-        self.note_refresh(index, (generation, self.network), reply, span, true);
+        self.note_refresh(index, (generation, self.network), reply, span, Delivery::Arrives);
     }
 
     async fn check_session(&mut self, index: usize) {
@@ -354,7 +376,7 @@ impl<'a> User<'a> {
             self.present(nodes[0], &text, self.network, None),
             self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
         );
-        self.note_refresh(index, (generation, self.network), reply, span, true);
+        self.note_refresh(index, (generation, self.network), reply, span, Delivery::Arrives);
         match ended {
             Reply::Answered(204, _) => {
                 self.mark_ended(index);
@@ -431,8 +453,9 @@ impl<'a> User<'a> {
 
     async fn change_password(&mut self, caller: usize) {
         let [current] = &self.passwords[..] else { return self.login().await };
-        let (current, node) = (current.clone(), self.random.below(self.bench.nodes.len()));
+        let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
         self.changes += 1;
+        // products of primes, so that every password is new and passes the password policy
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
@@ -450,7 +473,7 @@ impl<'a> User<'a> {
                     Affected::All { except: Some(id.clone()) },
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
                 );
-                self.note_from(UNKNOWN, &id, Call::Login, token(&refresh), span);
+                self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token(&refresh), span);
                 self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
                 self.passwords = vec![new];
                 self.try_old_password(&current).await;
@@ -479,7 +502,7 @@ impl<'a> User<'a> {
     }
 }
 
-/// A request that a proxy received from a network.
+/// Adds the header that a proxy adds to a request from this network.
 fn from_network(request: RequestBuilder, network: Network) -> RequestBuilder {
     request.header("x-forwarded-for", NETWORKS[usize::from(network)])
 }
@@ -489,5 +512,6 @@ fn token(text: &str) -> Answer {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("lk_rt_").unwrap()).unwrap();
     let mut hasher = DefaultHasher::new();
     text.hash(&mut hasher);
+    // the generation follows the version (1 byte), the account's id and the session's id (16 bytes each)
     Answer::Token(u32::from_be_bytes(bytes[33..37].try_into().unwrap()), hasher.finish())
 }
