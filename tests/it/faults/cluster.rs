@@ -1,4 +1,4 @@
-//! A cluster of three masters and three replicas: a master is killed, and slots move while their sessions are in use.
+//! A Redis Cluster of three masters and three replicas: a master is killed, and slots move while their sessions are in use.
 
 use std::{
     process::Command,
@@ -10,7 +10,7 @@ use std::{
 
 use latchkey::{domain::ids::AccountId, store::redis::key::Keys};
 
-use super::{has_succeeded, refreshed, replicated, retry_until};
+use super::{has_succeeded, refreshed, retry_until, wait_until_replicated};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -22,6 +22,7 @@ use crate::{
     store::server::Redis,
 };
 
+/// A Redis Cluster of three masters with a replica each.
 struct Cluster {
     servers: Vec<Redis>,
 }
@@ -31,8 +32,8 @@ impl Cluster {
         let server = |_| {
             // the port of a node's cluster bus is 10,000 higher
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
-            let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
-            Redis::launch("redis-server", port, &own)
+            let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
+            Redis::launch("redis-server", port, &settings)
         };
         let cluster = Self { servers: (0..6).map(server).collect() };
         let addresses: Vec<String> =
@@ -54,24 +55,26 @@ impl Cluster {
         cluster
     }
 
-    fn cluster(&self) -> TestCluster {
+    /// A Latchkey cluster that uses this Redis Cluster.
+    fn test_cluster(&self) -> TestCluster {
         cluster_at(&format!("redis-cluster://127.0.0.1:{}", self.servers[0].port()))
     }
 
     /// The master that holds a key.
     fn master_of(&self, key: &str) -> &Redis {
         let slot = self.servers[0].command(&["CLUSTER", "KEYSLOT", key]).parse::<u16>().unwrap();
-        let has = |server: &&Redis| {
+        let holds_slot = |server: &&Redis| {
             let nodes = server.command(&["CLUSTER", "NODES"]);
             let own_line = nodes.lines().find(|line| line.contains("myself,master"));
             own_line.is_some_and(|line| {
+                // ranges of slots follow the eight fields of a node
                 line.split(' ').skip(8).any(|range| {
                     let (from, to) = range.split_once('-').unwrap_or((range, range));
                     from.parse::<u16>().is_ok_and(|from| from <= slot) && to.parse::<u16>().is_ok_and(|to| slot <= to)
                 })
             })
         };
-        self.servers.iter().find(has).expect("a master holds the slot")
+        self.servers.iter().find(holds_slot).expect("a master holds the slot")
     }
 
     fn masters(&self) -> Vec<&Redis> {
@@ -99,14 +102,14 @@ async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cluster_killed_master_replica_takes_over() {
+async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
     let redis = Cluster::start().await;
-    let cluster = redis.cluster();
+    let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
     let users = sign_in_users(&node, 12).await;
     for master in redis.masters() {
-        replicated(master, 1).await;
+        wait_until_replicated(master, 1).await;
     }
     let victim = redis.master_of(&users[0].key);
     let (affected, others): (Vec<_>, Vec<_>) =
@@ -127,9 +130,9 @@ async fn cluster_killed_master_replica_takes_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cluster_slot_migration_keeps_sessions() {
+async fn sessions_survive_the_migration_of_their_slots() {
     let redis = Arc::new(Cluster::start().await);
-    let cluster = redis.cluster();
+    let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
     let users = sign_in_users(&node, 4).await;

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Far more than the command timeout of a second: a call that takes this long hangs.
-const HANGS: Duration = Duration::from_secs(15);
+const HANG_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Asserts that an answer has this status or is a 503 that asks for a retry; returns whether it has the status.
 #[track_caller]
@@ -37,10 +37,10 @@ fn has_succeeded(answer: &Answer, status: u16) -> bool {
 }
 
 /// Repeats a call until it succeeds; every other answer must be a 503, and no call may hang.
-async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, ask: impl Fn() -> F) -> Answer {
+async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, call: impl Fn() -> F) -> Answer {
     let result = Mutex::new(None);
     wait::until(what, || async {
-        let answer = tokio::time::timeout(HANGS, ask()).await.expect("the call does not hang");
+        let answer = tokio::time::timeout(HANG_TIMEOUT, call()).await.expect("the call does not hang");
         let succeeded = has_succeeded(&answer, status);
         *result.lock().unwrap() = succeeded.then_some(answer);
         succeeded
@@ -49,14 +49,14 @@ async fn retry_until<F: Future<Output = Answer>>(what: &str, status: u16, ask: i
     result.into_inner().unwrap().unwrap()
 }
 
-/// Refreshes until it succeeds.
+/// Repeats a refresh until it succeeds.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
     Tokens::of(&retry_until("a refresh succeeds", 200, || node.refresh(&tokens.refresh)).await)
 }
 
-/// Waits until every replica is in sync.
-async fn replicated(master: &Redis, replicas: u32) {
-    wait::until("the replicas are in sync", || async {
+/// Waits until every replica has received the master's writes.
+async fn wait_until_replicated(master: &Redis, replicas: u32) {
+    wait::until("the replicas have received the writes", || async {
         master.command(&["WAIT", &replicas.to_string(), "1000"]).parse::<u32>().is_ok_and(|have| have >= replicas)
     })
     .await;

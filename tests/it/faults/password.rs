@@ -8,12 +8,13 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn password_change_during_outage_is_unavailable_then_recovers() {
+async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     let server = Redis::with_port(DURABLE);
-    let rights = |password: &str| {
+    // `>` sets a password (ACL SETUSER)
+    let set_password = |password: &str| {
         server.command(&["ACL", "SETUSER", "latchkey", "on", "resetpass", password, "~*", "&*", "+@all"]);
     };
-    rights(">first");
+    set_password(">first");
     let cluster = cluster_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
     let node = cluster.node().await;
     wait_until_ready(&node).await;
@@ -21,14 +22,14 @@ async fn password_change_during_outage_is_unavailable_then_recovers() {
     let tokens = node.login("ada").await;
 
     // connected clients stay connected; new connections are refused
-    rights(">second");
+    set_password(">second");
     has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
     server.command(&["CLIENT", "KILL", "USER", "latchkey"]);
     assert_all_unavailable(&node, "ada", &tokens).await;
     let refused = "the server refused the user or password of redis.url";
     wait::until("the problem names the password", || async { assert_not_ready(&node).await.contains(refused) }).await;
 
-    rights(">first");
+    set_password(">first");
     wait_until_ready(&node).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);

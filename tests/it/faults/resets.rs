@@ -1,5 +1,5 @@
-//! The connection to Redis is reset at every point of an exchange: whether or not the command was executed, the retry
-//! returns the one successor.
+//! The connection to Redis is reset at every point of an exchange. Whether or not Redis has executed the command, a retry of a
+//! refresh returns the session's one successor, and a retry of a logout succeeds.
 
 use std::collections::HashSet;
 
@@ -16,6 +16,7 @@ use crate::{
 /// Number of intervals between the points at which a message is cut.
 const POINTS: usize = 10;
 
+/// The numbers of bytes after which a message of this length is cut.
 fn points(length: usize) -> Vec<usize> {
     let mut points: Vec<usize> = (0..=POINTS).map(|part| length * part / POINTS).collect();
     points.extend([1, length - 1]);
@@ -25,7 +26,7 @@ fn points(length: usize) -> Vec<usize> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_reset_during_refresh_loses_nothing() {
+async fn refresh_whose_connection_is_reset_has_one_successor() {
     let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
@@ -34,12 +35,12 @@ async fn connection_reset_during_refresh_loses_nothing() {
     node.account("ada").await;
     let first = node.login("ada").await;
     let mut tokens = refreshed(&node, &first).await;
-    let (question, answer) = proxy.lengths();
-    assert!(question > 100 && answer > 20, "{question} and {answer} bytes");
+    let (request_length, response_length) = proxy.lengths();
+    assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
-    let questions = points(question).into_iter().map(Mode::CutRequest);
+    let cut_requests = points(request_length).into_iter().map(Mode::CutRequest);
     let (mut generation, mut unanswered) = (1, 0);
-    for mode in questions.chain(points(answer).into_iter().map(Mode::CutResponse)) {
+    for mode in cut_requests.chain(points(response_length).into_iter().map(Mode::CutResponse)) {
         proxy.set(mode);
         let cut = node.refresh(&tokens.refresh).await;
         let mut successors = HashSet::new();
@@ -60,12 +61,12 @@ async fn connection_reset_during_refresh_loses_nothing() {
         assert_eq!(claims.generation.0, generation, "{mode:?}: rotated once");
         tokens = next;
     }
-    assert!(unanswered > POINTS, "{unanswered} were cut");
+    assert!(unanswered > POINTS, "only {unanswered} refreshes were cut off");
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connection_reset_during_logout_is_completed_by_repeat() {
+async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     let server = Redis::start();
     let proxy = FaultProxy::start(server.socket()).await;
     let mut cluster = cluster_at(&proxy.redis_url());
@@ -75,10 +76,10 @@ async fn connection_reset_during_logout_is_completed_by_repeat() {
     let node = cluster.node().await;
     node.account("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
-    let (question, answer) = proxy.lengths();
+    let (request_length, response_length) = proxy.lengths();
 
-    let questions = [0, question / 2, question - 1, question].map(Mode::CutRequest);
-    for mode in questions.into_iter().chain((0..answer).map(Mode::CutResponse)) {
+    let cut_requests = [0, request_length / 2, request_length - 1, request_length].map(Mode::CutRequest);
+    for mode in cut_requests.into_iter().chain((0..response_length).map(Mode::CutResponse)) {
         let tokens = Tokens::of(&super::retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await);
         proxy.set(mode);
         let cut = node.logout(&tokens.refresh).await;

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use super::{refreshed, replicated, retry_until};
+use super::{refreshed, retry_until, wait_until_replicated};
 use crate::{
     degradation::{cluster_at, wait_until_ready},
     harness::{
@@ -41,11 +41,13 @@ fn role(server: &Redis) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-async fn assert_follows_promoted_replica(strike: Signal) {
+/// Sends a signal to the master, and waits until Sentinel promotes the replica. Asserts that live sessions stay live, that ended
+/// sessions stay ended, and that the feed has all revocations.
+async fn assert_follows_promoted_replica(fault: Signal) {
     let master = Redis::with_port(DURABLE);
     let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
-    wait::until("the replica follows", linked).await;
+    wait::until("the replica is connected to its master", linked).await;
     let (sentinel, port) = sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
@@ -63,9 +65,9 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     drop(feed);
     let before = nodes[0].login("ada").await;
     nodes[0].logout(&before.refresh).await.expect(204);
-    replicated(&master, 1).await;
+    wait_until_replicated(&master, 1).await;
 
-    master.signal(strike);
+    master.signal(fault);
     wait::until("the replica is promoted", || async {
         for node in &nodes {
             super::has_succeeded(&node.get("/v1/me", &kept.access).await, 200);
@@ -91,28 +93,28 @@ async fn assert_follows_promoted_replica(strike: Signal) {
     for node in nodes {
         node.stop().await;
     }
-    if strike == Signal::STOP {
+    if fault == Signal::STOP {
         master.signal(Signal::CONT);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_replica_promoted_for_a_killed_master_is_followed() {
+async fn nodes_follow_the_replica_that_sentinel_promotes_for_a_killed_master() {
     assert_follows_promoted_replica(Signal::KILL).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_replica_promoted_for_a_hung_master_is_followed() {
+async fn nodes_follow_the_replica_that_sentinel_promotes_for_a_hung_master() {
     assert_follows_promoted_replica(Signal::STOP).await;
 }
 
-/// A master that is demoted by a manual failover keeps answering as a replica; the nodes must leave it.
+/// A master that a manual failover demotes keeps answering, as a replica. The nodes must connect to the new master.
 #[tokio::test(flavor = "multi_thread")]
-async fn sentinel_demoted_master_is_left() {
+async fn nodes_leave_a_master_that_sentinel_demotes() {
     let master = Redis::with_port(DURABLE);
     let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
-    wait::until("the replica follows", linked).await;
+    wait::until("the replica is connected to its master", linked).await;
     let (sentinel, port) = sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
@@ -120,11 +122,11 @@ async fn sentinel_demoted_master_is_left() {
     node.account("ada").await;
     wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
-    replicated(&master, 1).await;
+    wait_until_replicated(&master, 1).await;
 
     // both servers stay alive, and the old master continues to answer as a replica
-    let ask = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
-    assert!(std::process::Command::new("redis-cli").args(ask).status().unwrap().success());
+    let failover = ["-p", &port.to_string(), "SENTINEL", "FAILOVER", "main"].map(str::to_owned);
+    assert!(std::process::Command::new("redis-cli").args(failover).status().unwrap().success());
     wait::until("the roles are exchanged", || async {
         super::has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
         role(&replica).starts_with("master") && role(&master).starts_with("slave")
