@@ -11,6 +11,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
+/// Two nodes, the account `ada`, and a feed of the node `peer`, which other nodes' revocations reach by replication.
 struct FeedFixture {
     cluster: TestCluster,
     node: Node,
@@ -31,6 +32,7 @@ impl FeedFixture {
         Self { cluster, node, peer, feed, account }
     }
 
+    /// Returns the next revocation, which must be of the account.
     async fn next(&mut self) -> Value {
         let received = self.feed.revocation().await;
         assert_eq!(received["account_id"], *self.account);
@@ -45,7 +47,7 @@ impl FeedFixture {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reused_token_is_sent() {
+async fn revocation_for_a_reused_token_is_sent() {
     let mut fixture = FeedFixture::start().await;
     let tokens = fixture.node.login("ada").await;
     fixture.node.refresh(&tokens.refresh).await.expect(200);
@@ -58,7 +60,7 @@ async fn reused_token_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn session_ended_by_its_owner_and_all_others_are_sent() {
+async fn revocations_of_one_session_and_of_all_others_are_sent() {
     let mut fixture = FeedFixture::start().await;
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     fixture.cluster.advance(Duration::from_secs(1));
@@ -73,7 +75,7 @@ async fn session_ended_by_its_owner_and_all_others_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn changed_password_is_sent() {
+async fn revocation_for_a_changed_password_is_sent() {
     let mut fixture = FeedFixture::start().await;
     let tokens = fixture.node.login("ada").await;
     fixture.cluster.advance(Duration::from_millis(1500));
@@ -90,18 +92,18 @@ async fn changed_password_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn disabled_account_and_its_newest_session_are_sent() {
+async fn revocations_of_a_disabled_account_and_its_newest_session_are_sent() {
     let mut fixture = FeedFixture::start().await;
     fixture.node.login("ada").await;
     fixture.cluster.advance(Duration::from_secs(1));
-    let young = fixture.node.login("ada").await;
+    let newest = fixture.node.login("ada").await;
     let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     accounts::disable(&fixture.node.state, ada.id).await.unwrap();
     let mut received = [fixture.next().await, fixture.next().await];
     received.sort_by_key(|received| received["kind"].to_string());
     assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));
     assert!(received[0].get("except_session_id").is_none());
-    assert_eq!((&received[1]["session_id"], &received[1]["reason"]), (&young.session.into(), &"disabled".into()));
+    assert_eq!((&received[1]["session_id"], &received[1]["reason"]), (&newest.session.into(), &"disabled".into()));
     fixture.stop().await;
 }
 
@@ -131,7 +133,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
         }
         received
     };
-    assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles is none");
+    assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles sends no event");
     let service = fixture.cluster.service_client("other").await;
     for last in [None, last.as_deref()] {
         let mut feed = Feed::open(&fixture.node, &service, last).await;
@@ -141,7 +143,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retired_key_is_sent() {
+async fn revocation_of_a_retired_key_is_sent() {
     let mut fixture = FeedFixture::start().await;
     fixture
         .node

@@ -1,4 +1,4 @@
-//! Limits of the feed: slow subscribers are dropped, subscribers are counted, and shutdown ends every stream.
+//! Limits of the feed: nodes disconnect slow subscribers, limit the number of subscribers, and end every stream at shutdown.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::harness::{
 };
 
 /// Appends `thousands` × 1000 account revocations. The accounts have no sessions, which makes no difference to the events.
-async fn revoke(node: &Node, thousands: u64) {
+async fn revoke_thousands(node: &Node, thousands: u64) {
     let now = node.state.clock.now();
     for _ in 0..thousands {
         let revoking = (0..1000).map(|_| {
@@ -34,7 +34,7 @@ async fn revoke(node: &Node, thousands: u64) {
     }
 }
 
-/// Opens a subscription that reads nothing after `until`.
+/// Opens a subscription, reads up to the text `until`, and then reads nothing more.
 async fn stalled_subscriber(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
     let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
@@ -70,7 +70,7 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     let mut revoked = 0;
     while Feed::try_open(&peer, &service, None).await.status() == 503 {
         assert!(revoked < 100_000, "the slow subscriber was not dropped");
-        revoke(&node, 1).await;
+        revoke_thousands(&node, 1).await;
         revoked += 1000;
         counted.wait_for(|counted| *counted == revoked).await.unwrap();
     }
@@ -90,7 +90,7 @@ async fn slow_subscriber_is_dropped_during_its_snapshot() {
     cluster.config.http.write_timeout = Duration::from_millis(200);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    revoke(&node, 40).await;
+    revoke_thousands(&node, 40).await;
     let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
     let mut quick = Feed::open(&node, &service, None).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
@@ -121,7 +121,7 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_with_all_its_subscribers_is_refused_while_other_clients_subscribe() {
+async fn client_at_its_limit_of_subscribers_is_refused_while_other_clients_subscribe() {
     let mut cluster = TestCluster::new();
     cluster.config.feed.max_subscribers_per_client = 1;
     let (billing, search) = (cluster.service_client("billing").await, cluster.service_client("search").await);
@@ -188,23 +188,23 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
     // warms up the allocator, the connections and the code paths
-    revoke(&node, 1).await;
+    revoke_thousands(&node, 1).await;
     let mut feed = Feed::open(&node, &service, None).await;
     assert_eq!(feed.caught_up().await.len(), 1000);
     drop(feed);
 
-    // 30 copies of all events are over 200 MB; some subscribers are dropped, the others wait in their snapshot
+    // copies of all events for these 30 subscribers would take over 200 MB
     let mut live = Vec::new();
     for _ in 0..15 {
         live.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
-    revoke(&node, 30).await;
+    revoke_thousands(&node, 30).await;
     let before = resident_memory();
     let mut waiting = Vec::new();
     for _ in 0..15 {
         waiting.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
-    revoke(&node, 10).await;
+    revoke_thousands(&node, 10).await;
     let growth = resident_memory().saturating_sub(before);
     assert!(growth < 64 * 1024 * 1024, "{growth} bytes");
     drop((live, waiting));

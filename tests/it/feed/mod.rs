@@ -78,7 +78,7 @@ async fn event_id_covers_every_earlier_revocation() {
                 break;
             }
         }
-        assert!(received);
+        assert!(received, "the id {:?} does not cover the revocation of {session}", feed.last_id);
     }
     drop(feed);
     for node in [node, peer] {

@@ -36,7 +36,7 @@ async fn broken_connections_lose_no_revocation() {
     node.account("ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
-    let ending = async {
+    let end_sessions = async {
         let mut ended = Vec::new();
         for _ in 0..40 {
             ended.push(logged_out_session(&peer, "ada").await);
@@ -44,12 +44,12 @@ async fn broken_connections_lose_no_revocation() {
         ended
     };
     let mut received = Vec::new();
-    let following = async {
+    let read_and_reconnect = async {
         loop {
             let last = feed.last_id.clone().unwrap();
             feed = Feed::open(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
             assert_eq!(feed.next().await.unwrap().name, "resumed");
-            // some connections break while missed revocations are replayed
+            // reconnects after one to three events, partly while missed revocations are replayed
             for _ in 0..=received.len() % 3 {
                 let event = feed.next().await.unwrap();
                 if event.name == "revocation" {
@@ -59,8 +59,8 @@ async fn broken_connections_lose_no_revocation() {
         }
     };
     let ended = tokio::select! {
-        ended = ending => ended,
-        () = following => unreachable!("the loop has no end"),
+        ended = end_sessions => ended,
+        () = read_and_reconnect => unreachable!("the loop has no end"),
     };
     let mut feed = Feed::open(&node, &service, feed.last_id.clone().as_deref()).await;
     received.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
@@ -95,7 +95,6 @@ async fn unusable_last_event_id_causes_a_gap() {
         assert_ne!(feed.last_id.as_deref(), Some(last));
     }
     // an id within the retention
-
     let mut feed = Feed::open(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
     assert_eq!(feed.next().await.unwrap().name, "resumed");
     drop(feed);
