@@ -52,7 +52,7 @@ async fn revoke(node: &Node, token: &str) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)])).await
 }
 
-/// Asserts that every endpoint that accepts access tokens refuses this token, and that a sign-out with it ends nothing.
+/// Asserts that every endpoint that accepts access tokens refuses this token, and that a sign-out with it has no effect.
 async fn assert_refused_as_access_token(node: &Node, name: &str, token: &str) {
     assert_refused_at(&BEARER, node, name, token).await;
 }
@@ -61,7 +61,7 @@ async fn assert_refused_at(endpoints: &[(Method, &str)], node: &Node, name: &str
     for (method, path) in endpoints {
         let answer = bearer(node, method, path, token).await;
         if *path == "/v1/logout" {
-            // succeeds without effect; `assert_unchanged` sees that the session is still there
+            // succeeds without effect; `assert_unchanged` checks that the session still exists
             assert_eq!(answer.status, 204, "{name} at {method} {path}: {answer:?}");
             continue;
         }
@@ -83,13 +83,13 @@ async fn assert_inactive(node: &Node, client: &ServiceClient, name: &str, token:
 
 /// Asserts that every endpoint that accepts refresh tokens refuses this token.
 async fn assert_refused_as_refresh_token(node: &Node, name: &str, token: &str) {
-    let refused = |answer: Answer, place: &str| {
-        assert_eq!(answer.status, 401, "{name} at {place}: {answer:?}");
-        assert_eq!(answer.problem().1, "invalid_refresh_token", "{name} at {place}");
+    let assert_refused = |answer: Answer, endpoint: &str| {
+        assert_eq!(answer.status, 401, "{name} at {endpoint}: {answer:?}");
+        assert_eq!(answer.problem().1, "invalid_refresh_token", "{name} at {endpoint}");
     };
     let in_cookie = |path| node.request(Method::POST, path).header("cookie", format!("__Host-latchkey={token}"));
-    refused(node.refresh(token).await, "/v1/refresh");
-    refused(node.send(in_cookie("/v1/refresh")).await, "/v1/refresh, in the cookie");
+    assert_refused(node.refresh(token).await, "/v1/refresh");
+    assert_refused(node.send(in_cookie("/v1/refresh")).await, "/v1/refresh, in the cookie");
     for answer in [node.logout(token).await, node.send(in_cookie("/v1/logout")).await] {
         assert_eq!(answer.status, 204, "{name} at /v1/logout succeeds without effect: {answer:?}");
     }
@@ -119,7 +119,7 @@ impl Fixture {
         cluster.config.keys.algorithm = Algorithm::Es256;
         let node = cluster.node().await;
         node.account("ada").await;
-        let client = cluster.service_client("asks").await;
+        let client = cluster.service_client("introspector").await;
         let tokens = node.login("ada").await;
         Self { cluster, node, client, tokens }
     }
@@ -150,10 +150,11 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
         // without the characters that a cookie or a JSON string can't contain
         assert_refused_as_refresh_token(node, &forged.name, &forged.token.replace([';', '"', ' ', ','], "")).await;
     }
-    let [before @ .., (_, logout), verify] = &BEARER;
+    // a sign-out with an expired token ends its session, so this endpoint is left out
+    let [before_logout @ .., (_, logout), verify] = &BEARER;
     assert_eq!(*logout, "/v1/logout");
     for expired in &forge.expired() {
-        assert_refused_at(before, node, &expired.name, &expired.token).await;
+        assert_refused_at(before_logout, node, &expired.name, &expired.token).await;
         assert_refused_at(std::slice::from_ref(verify), node, &expired.name, &expired.token).await;
         assert_inactive(node, client, &expired.name, &expired.token).await;
     }
@@ -163,7 +164,7 @@ async fn forged_access_tokens_are_refused_without_outgoing_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_other_kind_are_refused() {
+async fn token_of_another_kind_is_refused() {
     let fixture = Fixture::new().await;
     let Fixture { node, client, tokens, .. } = &fixture;
     assert_refused_as_access_token(node, "a refresh token", &tokens.refresh).await;
@@ -180,12 +181,12 @@ async fn service_client_token_is_refused_where_a_session_is_required() {
     let Fixture { node, client, tokens, .. } = &fixture;
     let form = [("grant_type", "client_credentials")];
     let request = node.request(Method::POST, "/oauth2/token").basic_auth(&client.id, Some(&client.secret)).form(&form);
-    let own = node.send(request).await.expect(200).text_of("access_token");
+    let client_token = node.send(request).await.expect(200).text_of("access_token");
     for (method, path) in BEARER.iter().filter(|(_, path)| !["/v1/verify", "/v1/logout"].contains(path)) {
-        let answer = bearer(node, method, path, &own).await;
+        let answer = bearer(node, method, path, &client_token).await;
         assert_eq!(answer.problem(), (401, "invalid_token".to_owned()), "{method} {path}");
     }
-    assert_refused_as_refresh_token(node, "a service's own token", &own).await;
+    assert_refused_as_refresh_token(node, "a service's own token", &client_token).await;
     assert_unchanged(node, tokens).await;
 }
 

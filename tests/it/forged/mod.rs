@@ -1,4 +1,4 @@
 //! Forged tokens of every published kind are refused by every endpoint that accepts a token.
 
-mod places;
+mod endpoints;
 pub mod tokens;

@@ -1,5 +1,5 @@
-//! The forgeries as data: made from a genuine token, from public information and with foreign keys, and tokens signed by the
-//! service's own key with a wrong header or wrong claims.
+//! Forged tokens: made from a genuine token, public information and foreign keys, or signed by the service's own key with a wrong
+//! header or wrong claims.
 
 use std::net::SocketAddr;
 
@@ -24,11 +24,11 @@ pub struct Forge<'a> {
     pub genuine: &'a str,
     /// The service's own key, for tokens that only the service could sign.
     pub key: &'a SigningKey,
-    /// The address in `jku` and `x5u`, to which nobody may connect.
+    /// The address in `jku` and `x5u`, to which the service must not connect.
     pub trap: SocketAddr,
 }
 
-/// Encodes base64url.
+/// Encodes a part of a JWS: base64url without padding.
 fn part(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
@@ -40,7 +40,7 @@ fn signed(key: &SigningKey, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) 
 }
 
 /// Replaces a member of an object; null removes it.
-fn with(object: &Value, name: &str, value: Value) -> Value {
+fn with_member(object: &Value, name: &str, value: Value) -> Value {
     let mut object = object.clone();
     match value {
         Value::Null => drop(object.as_object_mut().unwrap().remove(name)),
@@ -70,11 +70,13 @@ impl Forge<'_> {
         self.read(1)
     }
 
+    /// Decodes a part of the genuine token: 0 is the header, 1 the claims.
     fn read(&self, at: usize) -> Value {
         let text = self.genuine.split('.').nth(at).unwrap();
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap()
     }
 
+    /// A token signed by the service's own key.
     fn service_signs(&self, header: &Value, claims: &Value) -> String {
         signed(self.key, header.to_string(), claims.to_string())
     }
@@ -104,6 +106,8 @@ impl Forge<'_> {
         all
     }
 
+    // Each of the following functions returns the names and tokens of one kind of forgery.
+
     /// `alg: none` in several spellings, and no algorithm (RFC 8725, section 3.2).
     fn unsigned(&self) -> Vec<(String, String)> {
         let claims = part(self.claims().to_string());
@@ -112,7 +116,7 @@ impl Forge<'_> {
         let invalid = [json!(0), json!(false), json!(["ES256"]), json!({ "ES256": true }), Value::Null];
         let mut made = Vec::new();
         for alg in spellings.into_iter().chain(invalid) {
-            let header = part(with(&self.header(), "alg", alg.clone()).to_string());
+            let header = part(with_member(&self.header(), "alg", alg.clone()).to_string());
             made.push((format!("alg {alg}, no signature"), format!("{header}.{claims}.")));
             made.push((format!("alg {alg}, two parts"), format!("{header}.{claims}")));
             made.push((format!("alg {alg}, the genuine signature"), format!("{header}.{claims}.{signature}")));
@@ -145,7 +149,7 @@ impl Forge<'_> {
         let algorithms = [("HS256", hmac::HMAC_SHA256), ("HS384", hmac::HMAC_SHA384), ("HS512", hmac::HMAC_SHA512)];
         let mut made = Vec::new();
         for (alg, algorithm) in algorithms {
-            let header = with(&self.header(), "alg", json!(alg)).to_string();
+            let header = with_member(&self.header(), "alg", json!(alg)).to_string();
             let message = format!("{}.{}", part(header), part(self.claims().to_string()));
             for (name, key) in &keys {
                 let tag = hmac::sign(&hmac::Key::new(algorithm, key), message.as_bytes());
@@ -161,11 +165,14 @@ impl Forge<'_> {
         let mut made = Vec::new();
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
             let own = SigningKey::generate(algorithm).unwrap();
-            let header = with(&header, "alg", json!(algorithm.as_str()));
-            let foreign = with(&header, "kid", json!(own.kid())).to_string();
+            let header = with_member(&header, "alg", json!(algorithm.as_str()));
+            let foreign = with_member(&header, "kid", json!(own.kid())).to_string();
             made.push((format!("foreign {algorithm} key"), signed(&own, foreign, &claims)));
-            made.push((format!("foreign {algorithm} key under our kid"), signed(&own, header.to_string(), &claims)));
-            let es256 = with(&header, "alg", json!("ES256")).to_string();
+            made.push((
+                format!("foreign {algorithm} key under the service's kid"),
+                signed(&own, header.to_string(), &claims),
+            ));
+            let es256 = with_member(&header, "alg", json!("ES256")).to_string();
             made.push((format!("foreign {algorithm} key with alg ES256"), signed(&own, es256, &claims)));
         }
         let kid = header["kid"].as_str().unwrap();
@@ -183,12 +190,12 @@ impl Forge<'_> {
             json!(0),
         ];
         for kid in invalid {
-            let token = self.service_signs(&with(&header, "kid", kid.clone()), &self.claims());
+            let token = self.service_signs(&with_member(&header, "kid", kid.clone()), &self.claims());
             made.push((format!("kid {kid}"), token));
         }
         for alg in ["ES384", "ES512", "ES256K", "EdDSA", "RS256", "PS256", "es256", "ES256 ", "SHA256withECDSA"] {
-            let token = self.service_signs(&with(&header, "alg", json!(alg)), &self.claims());
-            made.push((format!("our own signature under alg {alg}"), token));
+            let token = self.service_signs(&with_member(&header, "alg", json!(alg)), &self.claims());
+            made.push((format!("the service's signature under alg {alg}"), token));
         }
         made
     }
@@ -210,21 +217,18 @@ impl Forge<'_> {
             ("x5t#S256", json!(own.kid())),
             ("iss", url("")),
         ] {
-            let header = with(&self.header(), name, value);
-            for (whose, header) in [
-                ("our kid", header.clone()),
-                ("its own kid", with(&header, "kid", json!(own.kid()))),
-                ("a URL as kid", with(&header, "kid", url("key"))),
-                ("no kid", with(&header, "kid", Value::Null)),
+            let header = with_member(&self.header(), name, value);
+            for (kid, header) in [
+                ("the service's kid", header.clone()),
+                ("its own kid", with_member(&header, "kid", json!(own.kid()))),
+                ("a URL as kid", with_member(&header, "kid", url("key"))),
+                ("no kid", with_member(&header, "kid", Value::Null)),
             ] {
-                made.push((
-                    format!("{name} with {whose}"),
-                    signed(&own, header.to_string(), self.claims().to_string()),
-                ));
+                made.push((format!("{name} with {kid}"), signed(&own, header.to_string(), self.claims().to_string())));
             }
         }
-        let claims = with(&self.claims(), "iss", url(""));
-        let header = with(&self.header(), "kid", json!(own.kid())).to_string();
+        let claims = with_member(&self.claims(), "iss", url(""));
+        let header = with_member(&self.header(), "kid", json!(own.kid())).to_string();
         made.push(("a foreign issuer".to_owned(), signed(&own, header, claims.to_string())));
         made
     }
@@ -246,8 +250,9 @@ impl Forge<'_> {
             json!(["at+jwt"]),
             json!(1),
         ];
-        let sign =
-            |typ: Value| (format!("typ {typ}"), self.service_signs(&with(&self.header(), "typ", typ), &self.claims()));
+        let sign = |typ: Value| {
+            (format!("typ {typ}"), self.service_signs(&with_member(&self.header(), "typ", typ), &self.claims()))
+        };
         types.map(sign).into()
     }
 
@@ -256,7 +261,7 @@ impl Forge<'_> {
         let claims = self.claims();
         let past = [json!(claims["iat"].as_i64().unwrap() - 60), json!(0), json!(-1), json!(i64::MIN)];
         let sign = |exp: Value| {
-            let token = self.service_signs(&self.header(), &with(&claims, "exp", exp.clone()));
+            let token = self.service_signs(&self.header(), &with_member(&claims, "exp", exp.clone()));
             Forged { name: format!("exp {exp}"), token }
         };
         past.map(sign).into()
@@ -299,7 +304,7 @@ impl Forge<'_> {
         changes.extend(required.map(|name| (name, Value::Null)));
         let made = changes.into_iter().map(|(name, value)| {
             let label = if value.is_null() { format!("no {name}") } else { format!("{name} {value}") };
-            (label, self.service_signs(&self.header(), &with(&claims, name, value)))
+            (label, self.service_signs(&self.header(), &with_member(&claims, name, value)))
         });
         let invalid = ["[]", "null", "\"\"", "1", "", "{", "{}", "{}{}", "not JSON"];
         let invalid = invalid.map(|text| (format!("claims {text}"), signed(self.key, self.header().to_string(), text)));
@@ -339,7 +344,7 @@ impl Forge<'_> {
     fn extensions(&self) -> Vec<(String, String)> {
         let crit = [json!(["exp"]), json!(["b64"]), json!([]), json!("exp"), json!(["http://example.com/unknown"])];
         let sign = |crit: Value| {
-            let header = with(&with(&self.header(), "b64", json!(false)), "crit", crit.clone());
+            let header = with_member(&with_member(&self.header(), "b64", json!(false)), "crit", crit.clone());
             (format!("crit {crit}"), self.service_signs(&header, &self.claims()))
         };
         crit.map(sign).into()
@@ -352,16 +357,16 @@ impl Forge<'_> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
         let (r, s) = bytes.split_at(32);
         let with_signature = |bytes: &[u8]| format!("{header}.{claims}.{}", part(bytes));
-        let other = part(with(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
+        let other = part(with_member(&self.claims(), "sub", json!("0192f0c1-2345-7abc-8def-0123456789ab")).to_string());
         // the last character of 64 encoded bytes has four unused bits
         let (start, last) = signature.split_at(signature.len() - 1);
         let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         let next = &alphabet[alphabet.find(last).unwrap() + 1..][..1];
         let json = json!({ "protected": header, "payload": claims, "signature": signature }).to_string();
-        let large = with(&self.claims(), "padding", json!("x".repeat(9000)));
+        let large = with_member(&self.claims(), "padding", json!("x".repeat(9000)));
         let made = [
             ("last character missing", genuine[..genuine.len() - 1].to_owned()),
-            ("half of it", genuine[..genuine.len() / 2].to_owned()),
+            ("half of the token", genuine[..genuine.len() / 2].to_owned()),
             ("first character missing", genuine[1..].to_owned()),
             ("no signature", format!("{header}.{claims}.")),
             ("no claims", format!("{header}..{signature}")),
