@@ -1,4 +1,4 @@
-//! `latchkey apply`: a declared set-up.
+//! `latchkey apply`: creates and changes the clients and accounts that a file declares.
 
 use std::{
     fs,
@@ -41,6 +41,7 @@ fn apply(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Writes the set-up file, and returns the folder for its secrets.
 fn write(folder: &Path, setup: &str) -> PathBuf {
     let setup_folder = folder.join("setup");
     fs::create_dir_all(setup_folder.join("secrets")).unwrap();
@@ -64,6 +65,7 @@ async fn authenticates(service: &Service, id: &str, secret: &str) -> bool {
 async fn declared_clients_and_accounts_are_created_once() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
+    // SHA-256 of "test"
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let secrets = write(folder.path(), &SETUP.replace("HASH", hash));
     fs::write(secrets.join("ada"), format!("{PASSWORD}\n")).unwrap();
@@ -89,7 +91,7 @@ async fn declared_clients_and_accounts_are_created_once() {
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     assert!(authenticates(&service, "billing", &secret).await);
-    assert!(!authenticates(&service, "reports", "test").await, "disabled");
+    assert!(!authenticates(&service, "reports", "test").await, "a disabled client is refused");
     let tokens = service.client.login("ada").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
     assert_eq!(me["roles"][0], "admin", "{me}");
@@ -130,12 +132,12 @@ async fn changed_declarations_change_clients_and_roles() {
     assert_eq!(clients(folder.path()).len(), 1);
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
-    assert!(authenticates(&service, "billing", first).await, "within the grace period");
+    assert!(authenticates(&service, "billing", first).await, "the former secret is valid for a day");
     assert!(authenticates(&service, "billing", "second-secret-of-the-billing-service-456").await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_declarations_change_nothing() {
+async fn invalid_declarations_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let _service = Service::start(folder.path());
     let good = "[[client]]\nname = \"good\"\nsecret_file = \"secrets/good\"\n";
@@ -179,7 +181,7 @@ audiences = ["https://invoices.example.com"]
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn declared_apps_are_created_once_and_changed() {
+async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let secrets = write(folder.path(), APPS);
@@ -214,7 +216,7 @@ async fn declared_apps_are_created_once_and_changed() {
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
     assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
 
-    // The app signs in with what was declared.
+    // The apps work with the declared credentials and redirect URIs.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     let secret = fs::read_to_string(secrets.join("grafana")).unwrap().trim_end().to_owned();
@@ -230,7 +232,7 @@ async fn declared_apps_are_created_once_and_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impossible_apps_change_nothing() {
+async fn invalid_app_declarations_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let _service = Service::start(folder.path());
     let public = "[[client]]\nname = \"a\"\nkind = \"public\"\nredirect_uris = [\"https://a.example/cb\"]\n";
@@ -260,7 +262,7 @@ async fn impossible_apps_change_nothing() {
         assert!(text.contains(problem), "{bad}: {text}");
         assert!(clients(folder.path()).is_empty() && !secrets.join("a").exists(), "{bad}");
     }
-    // A kind can't change: secrets and grants would not fit.
+    // A client's kind can't change: its secrets and grants would not fit the new kind.
     write(folder.path(), public);
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
     write(folder.path(), &format!("{web}secret_file = \"secrets/a\"\n"));

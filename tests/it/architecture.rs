@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The layers, outermost first. A module may import modules of the layers after its own, and none of its own layer or of
-/// those before.
+/// The layers, outermost first. A module may import modules of later layers only. The modules of the last layer may also import
+/// each other.
 const LAYERS: [&[&str]; 9] = [
     &["main"],
     &["cli"],
@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 9] = [
     &["config", "metrics", "logging", "telemetry", "runtime"],
 ];
 
-/// The modules of the last layer that import each other or `domain`, which imports nothing.
+/// The module below all layers: every module may import it, and it imports none.
 const INNERMOST: &str = "domain";
 
 fn layer(module: &str) -> usize {
@@ -74,7 +74,7 @@ fn imports(source: &str) -> Vec<String> {
 }
 
 #[test]
-fn imports_of_a_group_are_all_found() {
+fn imports_finds_every_module_of_a_group() {
     let source = "use crate::{\n    config::{self, Config},\n    domain::clock, // crate::http\n    state::AppState,\n};\nfn f() { crate::http::f() }";
     assert_eq!(imports(source), ["config", "domain", "state", "http"]);
 }
@@ -92,10 +92,11 @@ fn imports_between_layers_point_inwards() {
         if module == "lib" {
             continue;
         }
-        let own = layer(module);
+        let own_layer = layer(module);
         for import in imports(&fs::read_to_string(&file).unwrap()) {
-            // tools of the last layer may use each other
-            let allowed = import == module || layer(&import) > own || own == LAYERS.len() - 1 && layer(&import) == own;
+            let allowed = import == module
+                || layer(&import) > own_layer
+                || own_layer == LAYERS.len() - 1 && layer(&import) == own_layer;
             if !allowed {
                 wrong.insert(path.display().to_string(), import);
             }

@@ -34,7 +34,7 @@ pub(crate) fn api_url(log: &str) -> Option<String> {
     })
 }
 
-/// A command in this directory, with quick hashing and a free port.
+/// A `latchkey` command in this folder, with quick hashing and a free port.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
     command.args(arguments).current_dir(folder).stdin(Stdio::null());
@@ -43,7 +43,7 @@ pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a `latchkey` command to its end.
 pub(crate) fn run(folder: &Path, arguments: &[&str]) -> Output {
     command(folder, arguments).output().unwrap()
 }
@@ -63,7 +63,7 @@ impl Service {
         Self::spawn(command(folder, arguments))
     }
 
-    /// Starts a node by a command. Returns its log if it does not start.
+    /// Starts a node with this command. Returns its log if it does not start.
     pub(crate) fn spawn(mut command: Command) -> Result<Self, String> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -75,7 +75,7 @@ impl Service {
                 let mut line = String::new();
                 while stderr.read_line(&mut line).is_ok_and(|bytes| bytes > 0) {
                     if let Some(url) = api_url(&line) {
-                        // only the first one is waited for
+                        // the receiver waits for the first URL only
                         let _ = started.send(url);
                     }
                     log.lock().unwrap().push_str(&std::mem::take(&mut line));
@@ -118,7 +118,7 @@ impl Service {
     pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let status = self.child.wait().unwrap();
-        // an embedded Redis that outlives a killed node keeps the pipe of the log open
+        // killed by a signal: the embedded Redis outlives the node and keeps the pipe of the log open, so the reader would not end
         if status.code().is_some() {
             self.reader.take().unwrap().join().unwrap();
         }
@@ -319,7 +319,7 @@ fn missing_secret_file_beside_a_database_is_refused() {
 
 #[test]
 fn database_in_an_unreadable_folder_is_not_reported_as_missing() {
-    // root reads every folder: a file in the place of the folder can't be entered by anyone
+    // tests may run as root, who can read every folder: a file in place of the folder can't be entered by any user
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), "").unwrap();
     for arguments in [["--set", "database.url=sqlite:file/latchkey.db"], ["--data-dir", "file"]] {

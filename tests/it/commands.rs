@@ -29,7 +29,7 @@ fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// Runs a command that must succeed. Returns what it prints.
+/// Runs a command that must succeed. Returns its standard output.
 fn printed(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
@@ -96,7 +96,8 @@ async fn service_clients_are_managed_beside_a_running_node() {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("client_id: billing"));
         let secret = lines.next().unwrap().strip_prefix("client_secret: ").unwrap().to_owned();
-        assert!(secret.starts_with("lk_cs_") && secret.len() == 49, "{secret}");
+        // the prefix and 32 bytes in base64url
+        assert!(secret.starts_with("lk_cs_") && secret.len() == 6 + 43, "{secret}");
         assert_eq!(lines.next(), None);
         secret
     };
@@ -283,7 +284,11 @@ async fn operator_lists_and_revokes_sessions() {
     printed(path, &["session", "revoke", "ada", &tokens[0].session]);
     service.client.refresh(&tokens[0].refresh).await.expect(401);
     service.client.refresh(&tokens[1].refresh).await.expect(200);
-    assert_eq!(run(path, &["session", "revoke", "ada", &tokens[0].session]).status.code(), Some(1), "it is gone");
+    assert_eq!(
+        run(path, &["session", "revoke", "ada", &tokens[0].session]).status.code(),
+        Some(1),
+        "the session has ended already"
+    );
     assert!(printed(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
     service.client.refresh(&tokens[2].refresh).await.expect(401);
     let audit = json_lines(&printed(path, &["audit", "--json", "--account", "ada"]));
@@ -384,7 +389,7 @@ fn refused_client_name_is_quoted_and_escaped() {
 fn strict_doctor_fails_on_warnings() {
     let folder = tempfile::tempdir().unwrap();
     assert!(run(folder.path(), &["migrate"]).status.success());
-    // the weak hashing of these tests is a warning
+    // the doctor warns of the weak hashing that `command` configures
     let warned = run(folder.path(), &["doctor"]);
     assert!(warned.status.success() && text(&warned.stdout).contains("warn  configuration"), "{warned:?}");
     assert_eq!(run(folder.path(), &["doctor", "--strict"]).status.code(), Some(1));
@@ -395,6 +400,7 @@ fn strict_doctor_fails_on_warnings() {
         .output()
         .unwrap();
     let findings = text(&strong.stdout);
+    // the machine may cause other warnings
     assert_eq!(strong.status.success(), !findings.contains("warn  "), "{findings}");
 }
 
@@ -409,8 +415,8 @@ fn start_with_a_database_that_refuses_names_the_setting_and_the_address() {
             .unwrap();
         let error = text(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{error}");
-        let place = format!("latchkey: database.url, 127.0.0.1:{}/no_such_database: ", postgres.port());
-        assert!(error.contains(&place) && error.contains("does not exist"), "{error}");
+        let location = format!("latchkey: database.url, 127.0.0.1:{}/no_such_database: ", postgres.port());
+        assert!(error.contains(&location) && error.contains("does not exist"), "{error}");
     }
 }
 
@@ -419,18 +425,18 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let service = Service::start(path);
-    let printed_of = |text: &str, name: &str| {
+    let value_of = |text: &str, name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
         line.trim().to_owned()
     };
-    let set = async |body: Value| service.client.post("/v1/password/reset", body).await;
+    let reset_password = async |body: Value| service.client.post("/v1/password/reset", body).await;
 
     let mailed = printed(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
     assert_eq!(mailed.lines().count(), 1, "{mailed}");
     let link = printed(path, &["user", "invite", "ada@example.com", "--print"]);
-    let token = printed_of(&link, "link").split("lk_ot_").nth(1).unwrap().to_owned();
+    let token = value_of(&link, "link").split("lk_ot_").nth(1).unwrap().to_owned();
     let body = serde_json::json!({ "token": format!("lk_ot_{token}"), "new_password": PASSWORD });
-    set(body).await.expect(204);
+    reset_password(body).await.expect(204);
     let tokens = service.client.login("ada").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
     assert_eq!((&me["roles"], &me["email_verified"]), (&serde_json::json!(["ops"]), &true.into()));
@@ -439,9 +445,9 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
 
     let reset = printed(path, &["user", "reset", "ada", "--print"]);
     service.client.login("ada").await;
-    let code = printed_of(&reset, "code");
+    let code = value_of(&reset, "code");
     let body = serde_json::json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
-    set(body).await.expect(204);
+    reset_password(body).await.expect(204);
     service.client.refresh(&tokens.refresh).await.expect(401);
     service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
     assert_eq!(run(path, &["user", "reset", "nobody"]).status.code(), Some(1));
@@ -452,12 +458,12 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
 async fn operator_writes_metadata_that_tokens_contain() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let tokens_with = ["--set", "token.app_metadata=plan"];
-    let service = Service::start_with(path, &["serve", tokens_with[0], tokens_with[1]]);
+    let metadata_setting = ["--set", "token.app_metadata=plan"];
+    let service = Service::start_with(path, &["serve", metadata_setting[0], metadata_setting[1]]);
     service.client.account("ada").await;
     let before = service.client.login("ada").await;
     let metadata =
-        |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &tokens_with].concat());
+        |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &metadata_setting].concat());
     assert_eq!(metadata(&[]), "{}\n");
     let written = metadata(&["--add", "plan=\"gold\"", "--add", "note={\"a\":1}"]);
     assert_eq!(

@@ -36,13 +36,13 @@ fn read(path: &str) -> String {
 
 /// The paths of all Markdown documents, relative to the root.
 fn documents() -> Vec<String> {
-    fn visit(folder: &Path, deep: bool, found: &mut Vec<PathBuf>) {
+    fn visit(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.expect("a directory entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let foreign = name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_str());
-            if path.is_dir() && deep && !foreign {
-                visit(&path, deep, found);
+            if path.is_dir() && recursive && !foreign {
+                visit(&path, recursive, found);
             } else if name.ends_with(".md") {
                 found.push(path);
             }
@@ -225,6 +225,7 @@ fn readme_links_every_document_and_has_at_most_150_lines() {
 
 /// The names of all JSON fields in a text, in their order.
 fn field_names(json: &str) -> Vec<&str> {
+    // every second part is a quoted string; a colon follows those that are names
     let parts: Vec<&str> = json.split('"').collect();
     parts.windows(2).skip(1).step_by(2).filter(|pair| pair[1].starts_with(':')).map(|pair| pair[0]).collect()
 }
@@ -270,7 +271,10 @@ fn asvs_summary_equals_the_number_of_rows_by_status() {
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     let lines: Vec<Vec<String>> = text.lines().filter(|line| line.starts_with('|')).map(cells).collect();
     for status in ["met", "partly", "operator's", "not met", "does not apply"] {
-        let summary = lines.iter().find(|cells| cells[1] == status).unwrap_or_else(|| panic!("no sum of {status}"));
+        let summary = lines
+            .iter()
+            .find(|cells| cells[1] == status)
+            .unwrap_or_else(|| panic!("the summary has no row for {status}"));
         let rows = lines.iter().filter(|cells| cells[1].starts_with('V') && cells[4] == status).count();
         assert_eq!(summary[2], rows.to_string(), "{status}");
     }

@@ -1,4 +1,4 @@
-//! The private Redis: its data survives restarts, kills and servers left behind, and unusable set-ups are refused.
+//! The embedded Redis: its data survives restarts, kills and leftover servers, and unusable folders are refused.
 
 use std::{
     collections::HashSet,
@@ -153,7 +153,7 @@ async fn folder_that_cannot_be_created_is_named() {
     assert!(matches!(&error, EmbeddedError::Folder { path, .. } if *path == dir), "{error}");
 }
 
-/// A folder for a private Redis, with quotes and a space in its name.
+/// A folder for an embedded Redis, with quotes and a space in its path. Dropping the first value deletes it.
 fn folder() -> (TempDir, PathBuf) {
     let keep = tempfile::tempdir().unwrap();
     let dir = keep.path().join("a \"data\" folder/redis");
@@ -183,7 +183,7 @@ async fn send_command(socket: &Path, command: &str) -> String {
     if first.starts_with('$') { next_line(&mut answers).await } else { first }
 }
 
-/// The value of a configuration key: an array of two bulk strings, name and value.
+/// The value of a configuration key. The answer is an array of two bulk strings, name and value; the value is its fifth line.
 async fn config(socket: &Path, key: &str) -> String {
     let mut answers = open_with_command(socket, &format!("CONFIG GET {key}")).await;
     for _ in 0..4 {

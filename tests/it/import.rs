@@ -52,6 +52,7 @@ async fn run(
     run_format(cluster, sql, &Format::Native, batch, source).await
 }
 
+/// Like [`run`], for a source in another format.
 async fn run_format(
     cluster: &TestCluster,
     sql: &Sql,
@@ -64,8 +65,8 @@ async fn run_format(
     let (clock, max_emails) = (&cluster.clock, cluster.config.account.max_emails);
     let importer = Importer { sql, clock, entropy: &entropy, sealer: &sealer, password, format, max_emails, batch };
     let mut reported = Vec::new();
-    let done = import(&importer, source, "accounts.jsonl", &mut |progress| reported.push(progress)).await;
-    (done, reported)
+    let result = import(&importer, source, "accounts.jsonl", &mut |progress| reported.push(progress)).await;
+    (result, reported)
 }
 
 async fn open(cluster: &TestCluster) -> Sql {
@@ -74,11 +75,12 @@ async fn open(cluster: &TestCluster) -> Sql {
     sql
 }
 
-/// Lines 1 to `count`, each an account.
+/// Records of the accounts 1 to `count`, one a line.
 fn accounts(count: usize) -> String {
     (1..=count).map(line).collect()
 }
 
+/// The record of account `number`; the records use all kinds of hashes in turn.
 fn line(number: usize) -> String {
     format!("{{\"email\":\"{number}@example.com\",\"password_hash\":\"{}\"}}\n", HASHES[number % HASHES.len()].1)
 }
@@ -107,6 +109,7 @@ fn broken(text: &str, after: usize) -> impl AsyncBufRead + Unpin {
     BufReader::new(tokio::io::AsyncReadExt::chain(before, Broken))
 }
 
+/// Imports an account with each kind of hash, and checks that its first sign-in upgrades the hash.
 async fn check_sign_in_and_upgrade(cluster: TestCluster) {
     let mut file = String::new();
     for (name, hash) in HASHES {
@@ -209,7 +212,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
         (1..=1234).map(|n| if matches!(n, 100 | 1000 | 1100) { "?\n".into() } else { line(n) }).collect();
     let text: String = lines.concat();
     let middle = lines[..999].concat().len() + 1;
-    assert!(middle > 64 * 1024, "after the fingerprint");
+    assert!(middle > 64 * 1024, "the source fails after the bytes of the fingerprint");
 
     let (stopped, reported) = run(&cluster, &sql, 100, broken(&text, middle)).await;
     let Err(ImportError::Read { line: 999, source }) = stopped else { panic!("{stopped:?}") };
@@ -221,7 +224,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     // Another source starts at its first line.
     let (done, reported) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
     assert_eq!((done.unwrap().skipped_before, bad_records(&reported)), (0, vec![(1, "email_taken")]));
-    // A source that became shorter is refused.
+    // A source that has become shorter is refused.
     let shorter = &text[..lines[..500].concat().len()];
     let (stopped, _) = run(&cluster, &sql, 100, shorter.as_bytes()).await;
     assert!(matches!(stopped, Err(ImportError::Shorter { stored: 900, last: 500 })), "{stopped:?}");
@@ -262,8 +265,8 @@ impl AsyncRead for Generated {
     }
 }
 
-/// The maximum of the bytes that were read and not stored.
-async fn most_in_flight(count: usize) -> u64 {
+/// Imports `count` records, and returns the largest number of bytes that were read and not stored yet.
+async fn max_bytes_in_flight(count: usize) -> u64 {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let entropy = latchkey::domain::entropy::Entropy::system();
@@ -279,23 +282,22 @@ async fn most_in_flight(count: usize) -> u64 {
         max_emails: cluster.config.account.max_emails,
         batch: 100,
     };
-    let (stored, most) = (Cell::new(0), Cell::new(0));
+    let (stored, max) = (Cell::new(0), Cell::new(0));
     let mut report = |progress| {
         let Progress::Stored { bytes, .. } = progress else { panic!("{progress:?}") };
-        // The bytes read since the previous batch was stored.
-        most.set(most.get().max(read.load(Ordering::Relaxed) - stored.get()));
+        max.set(max.get().max(read.load(Ordering::Relaxed) - stored.get()));
         stored.set(bytes);
     };
     let done = import(&importer, BufReader::new(source), "generated", &mut report).await.unwrap();
     assert_eq!((done.imported, stored.get()), (count as u64, accounts(count).len() as u64));
-    most.get()
+    max.get()
 }
 
 #[tokio::test]
 async fn import_memory_is_independent_of_the_number_of_records() {
-    let few = most_in_flight(1_000).await;
-    let many = most_in_flight(10_000).await;
-    // The fingerprint, a batch and the reader's buffer.
+    let few = max_bytes_in_flight(1_000).await;
+    let many = max_bytes_in_flight(10_000).await;
+    // The fingerprint (64 KiB), a batch of 100 records of at most 200 bytes, and the reader's buffer (8 KiB).
     let bound = 64 * 1024 + 100 * 200 + 8 * 1024;
     assert!(few <= bound && many <= bound, "{few} and {many} of {bound} bytes");
 }
@@ -334,8 +336,8 @@ async fn imported_account_keeps_id_times_and_states() {
     node.stop().await;
 }
 
-/// A bcrypt hash covers the first 72 bytes of a password. A typing error after them passes the check, and must not become
-/// part of the password when the hash is upgraded.
+/// A bcrypt hash covers the first 72 bytes of a password. A typing error after those bytes passes the check, and must not
+/// become part of the password when the hash is upgraded.
 #[tokio::test]
 async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error() {
     let cluster = TestCluster::new();

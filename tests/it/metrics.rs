@@ -28,7 +28,7 @@ const INSTALL: &str = "this test needs promtool, which comes with Prometheus: `a
 struct MetricsListener {
     client: Client,
     stop: oneshot::Sender<()>,
-    served: JoinHandle<io::Result<()>>,
+    task: JoinHandle<io::Result<()>>,
 }
 
 impl MetricsListener {
@@ -38,15 +38,15 @@ impl MetricsListener {
         let endpoint = http::metrics::endpoint(Arc::clone(&node.state), draining);
         let settings = node.state.config.http.clone();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             server::run(endpoint, listener, &settings, &Cores::current_runtime(), async { drop(stopped.await) }).await
         });
-        Self { client, stop, served }
+        Self { client, stop, task }
     }
 
     async fn stop(self) {
         drop((self.client, self.stop));
-        self.served.await.unwrap().unwrap();
+        self.task.await.unwrap().unwrap();
     }
 }
 
@@ -97,7 +97,7 @@ fn value(text: &str, series: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counters_follow_logins_refreshes_and_requests() {
+async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = std::time::Duration::ZERO;
     let node = cluster.node().await;
@@ -130,7 +130,7 @@ async fn counters_follow_logins_refreshes_and_requests() {
     assert_eq!(value(&after, "latchkey_revocations_total{reason=\"logout\"}"), 1.0);
     assert_eq!(value(&before, "latchkey_password_wait_seconds_count"), 4.0);
     assert_eq!(value(&before, "latchkey_password_queue_depth"), 0.0);
-    // one session; the sample has a hundred keys
+    // there is one session; the estimate is inexact because it samples a hundred keys
     assert!((0.0..10.0).contains(&value(&before, "latchkey_sessions_estimate")));
     for policy in LimitPolicy::ALL {
         assert_eq!(value(&before, &format!("latchkey_rate_limited_total{{policy=\"{policy}\"}}")), 0.0);
@@ -215,8 +215,9 @@ fn promtool() -> Command {
 fn named(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names = words.filter(|word| word.starts_with("latchkey_") || word.starts_with("process_"));
-    let ends = ["_bucket", "_count", "_sum"];
-    let names = names.map(|name| ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned());
+    let suffixes = ["_bucket", "_count", "_sum"];
+    let names =
+        names.map(|name| suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name).to_owned());
     names.collect()
 }
 
@@ -269,12 +270,12 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
         .collect();
     let file = folder.path().join("panels.yml");
     fs::write(&file, format!("groups:\n  - name: panels\n    rules:\n{rules}")).unwrap();
-    let read_by = promtool().args(["check", "rules"]).arg(&file).output().unwrap();
+    let checked = promtool().args(["check", "rules"]).arg(&file).output().unwrap();
     assert!(
-        read_by.status.success(),
+        checked.status.success(),
         "{}{}",
-        String::from_utf8_lossy(&read_by.stdout),
-        String::from_utf8_lossy(&read_by.stderr)
+        String::from_utf8_lossy(&checked.stdout),
+        String::from_utf8_lossy(&checked.stderr)
     );
 
     let alerts = read("monitoring/alerts.yml");

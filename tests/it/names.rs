@@ -1,4 +1,4 @@
-//! Registration refuses names that deceive and passwords that follow a pattern.
+//! Registration refuses deceptive names and passwords that follow a common pattern.
 
 use serde_json::json;
 

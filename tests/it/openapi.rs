@@ -1,5 +1,5 @@
-//! The OpenAPI document: the committed copy equals the served one, the service accepts what it says, other people's tools
-//! accept it, and the page that shows it needs no internet.
+//! The OpenAPI document: the committed copy equals the served one, the service behaves as it says, third-party tools
+//! accept it, and the page `/docs`, which shows it, needs no internet.
 
 use std::{fs, path::Path};
 
@@ -26,7 +26,7 @@ async fn served_document_equals_committed_copy() {
     let node = cluster.node().await;
     let json = node.get("/openapi.json", "").await.expect(200);
     assert_eq!(json.header("content-type"), "application/json");
-    assert!(json.text == document.json, "/openapi.json isn't the document");
+    assert!(json.text == document.json, "/openapi.json differs from the document");
     let yaml = node.get("/openapi.yaml", "").await.expect(200);
     assert_eq!(yaml.header("content-type"), "application/yaml");
     assert_eq!(parse_yaml(&yaml.text), json.json());
@@ -96,10 +96,10 @@ async fn docs_page_shows_every_operation_without_internet() {
         "the page loads an external style sheet"
     );
     let url = format!("{}/docs", node.base);
-    // for a look at the page by hand
+    // for developers who want to see the page; no assertion reads it
     let png = Path::new(env!("CARGO_TARGET_TMPDIR")).join("docs.png");
-    let look = move || (dump_dom(&url), screenshot(&url, &png)).0;
-    let dom = tokio::task::spawn_blocking(look).await.unwrap();
+    let render = move || (dump_dom(&url), screenshot(&url, &png)).0;
+    let dom = tokio::task::spawn_blocking(render).await.unwrap();
     let document: serde_json::Value = serde_json::from_str(&committed()).unwrap();
     for path in document["paths"].as_object().unwrap().keys() {
         assert!(dom.contains(&format!("data-path=\"{path}\"")), "{path} isn't shown");
@@ -181,7 +181,7 @@ fn document_is_fit_for_code_generators() {
         schemas["LoginRequest"]["properties"]["transport"]["enum"],
         serde_json::json!(["bearer", "cookie", null])
     );
-    // a cookie that only browsers send is no credential that a generated client could be given
+    // only browsers send cookies, so a generated client must not take one as a credential
     let schemes = document["components"]["securitySchemes"].as_object().unwrap();
     assert!(schemes.values().all(|scheme| scheme["in"] != "cookie"), "{schemes:?}");
     let tags: Vec<_> = document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
@@ -207,7 +207,7 @@ fn document_is_fit_for_code_generators() {
     }
 }
 
-/// The fields that an example names are fields of the operation's request.
+/// Asserts that the fields that an example names are fields of the operation's request.
 fn assert_example_fits(operation: &Value, schemas: &serde_json::Map<String, Value>, example: &Value) {
     let reference = &operation["requestBody"]["content"]["application/json"]["schema"]["$ref"];
     for error in example["value"]["errors"].as_array().into_iter().flatten() {

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// The time after which a program is considered hung.
+/// The time after which a program counts as hung.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The seed of schemathesis, so that every run sends the same requests.
@@ -62,8 +62,8 @@ pub(crate) fn run_redocly_lint(spec: &Path) {
 ///
 /// Returns the number of operations that were tested, each of which got requests and responses.
 ///
-/// The requests carry the access token, which must be valid for some minutes; its session has ended afterwards. Requests to
-/// the endpoints of service clients carry a client's credentials in the encoding of HTTP Basic.
+/// The requests carry the access token, which must stay valid for some minutes; they end its session. Requests to the endpoints
+/// of service clients carry `basic`, a client's credentials in the encoding of HTTP Basic.
 pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &str, basic: &str) -> usize {
     let rest = format!("{ENDS_SESSION}|{SERVICE_CLIENT}|{ANY_METHOD}");
     let (bearer, basic) = (format!("Bearer {bearer_token}"), format!("Basic {basic}"));
@@ -74,7 +74,8 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
         ("--include-name-regex", ANY_METHOD, &bearer),
         ("--include-name-regex", ENDS_SESSION, &bearer),
     ] {
-        let without: &[&str] = if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
+        let excluded_checks: &[&str] =
+            if operations == ANY_METHOD { &["--exclude-checks", "unsupported_method"] } else { &[] };
         let output = succeed(
             Command::new(tool("st"))
                 .arg("--config-file")
@@ -82,7 +83,7 @@ pub(crate) fn run_schemathesis(base_url: &str, spec_url: &str, bearer_token: &st
                 .args(["--no-color", "run", spec_url, "--url", base_url])
                 .args([filter, operations])
                 .args(["--header", &format!("Authorization: {authorization}")])
-                .args(without)
+                .args(excluded_checks)
                 .args(["--checks", "all", "--phases", "examples,coverage,fuzzing"])
                 .args(["--seed", SEED, "--max-examples", CASES, "--workers", "1"])
                 .args(["--generation-database", "none", "--suppress-health-check", "all"])
@@ -139,7 +140,7 @@ fn chromium() -> Command {
     command
 }
 
-/// The absolute path: the programs run in folders of their own.
+/// Makes the path absolute: each program runs in a folder of its own.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).expect("the path isn't empty and there is a current folder")
 }
@@ -149,7 +150,7 @@ fn absolute(path: &Path) -> PathBuf {
 /// Panics with its output if it fails or still runs after [`LIMIT`].
 pub(crate) fn succeed(command: &mut Command) -> Output {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder can be created");
-    let named = format!("{command:?}");
+    let shown_command = format!("{command:?}");
     let child = command
         .current_dir(folder.path())
         .stdin(Stdio::null())
@@ -157,21 +158,21 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .unwrap_or_else(|error| panic!("can't start {named}: {error}"));
+        .unwrap_or_else(|error| panic!("can't start {shown_command}: {error}"));
     let group = rustix::process::Pid::from_child(&child);
 
     let (done, result) = mpsc::channel();
-    let waiting = thread::spawn(move || done.send(child.wait_with_output()));
+    let waiter = thread::spawn(move || done.send(child.wait_with_output()));
     let Ok(output) = result.recv_timeout(LIMIT) else {
         let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        let _ = waiting.join();
-        panic!("still running after {LIMIT:?}, ended: {named}");
+        let _ = waiter.join();
+        panic!("killed, since it still ran after {LIMIT:?}: {shown_command}");
     };
-    let output = output.unwrap_or_else(|error| panic!("no output of {named}: {error}"));
+    let output = output.unwrap_or_else(|error| panic!("no output of {shown_command}: {error}"));
 
     assert!(
         output.status.success(),
-        "{named}\nended with {}\n{}\n{}",
+        "{shown_command}\nended with {}\n{}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),

@@ -13,12 +13,12 @@ use crate::{
     history::random::Random,
 };
 
-/// Another seed gives other combinations.
+/// The seed of the combinations, so that every run sends the same requests.
 const SEED: u64 = 1;
 /// Number of combinations for each operation.
 const COMBINATIONS: usize = 30;
 
-/// The codes of fields that break the schema. Other codes are about rules that a schema cannot express.
+/// The error codes of fields that violate the schema. Other codes are about rules that a schema cannot express.
 const STRUCTURAL: [&str; 8] = [
     "required",
     "unknown_field",
@@ -45,7 +45,7 @@ const WITH_TESTS_OF_THEIR_OWN: [&str; 6] = [
     "/v1/me/reauthenticate",
 ];
 
-/// A path with an id that nothing has.
+/// Replaces the parameter of a path by an id that does not exist.
 fn concrete(path: &str) -> String {
     path.replace("{id}", "0192f0c1-2345-7abc-8def-0123456789ab")
 }
@@ -68,7 +68,7 @@ fn operations(document: &Value, media_type: &str) -> Vec<(Method, String, Value)
     found
 }
 
-/// Whether an object satisfies a schema, of those keywords that the document uses for requests.
+/// Whether an object satisfies a schema. Knows only the keywords that the document uses for requests.
 fn is_valid(schema: &Value, object: &Map<String, Value>) -> bool {
     let required = schema["required"].as_array().into_iter().flatten();
     let complete = required.map(|name| name.as_str().unwrap()).all(|name| object.contains_key(name));
@@ -112,7 +112,7 @@ fn text(field: &str, length: usize) -> String {
     if field == "email" && length > 12 { format!("{}@example.com", &text[..length - 12]) } else { text }
 }
 
-/// Objects at the edges of a schema, made of a valid one.
+/// Objects at the edges of a schema, each a valid object with one change.
 fn edges(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> {
     let with = |field: &str, value: Value| {
         let mut object = valid.clone();
@@ -141,7 +141,7 @@ fn edges(schema: &Value, valid: &Map<String, Value>) -> Vec<Map<String, Value>> 
     all
 }
 
-/// A body with the changes of several others to a valid one.
+/// A valid body to which the changes of several edge cases were applied.
 fn combination(random: &mut Random, edges: &[Map<String, Value>], valid: &Map<String, Value>) -> Map<String, Value> {
     let mut body = valid.clone();
     for _ in 0..2 + random.below(2) {
@@ -206,8 +206,8 @@ fn valid(path: &str, number: usize) -> Map<String, Value> {
     body.as_object().unwrap().clone()
 }
 
-/// Whether the service found that a JSON body breaks the schema. An empty text is a matter of the schema whatever its code.
-fn breaks_schema(answer: &Answer, body: &Map<String, Value>) -> bool {
+/// Whether the answer says that a JSON body violates the schema. Every error about an empty text counts as a violation.
+fn reports_schema_violation(answer: &Answer, body: &Map<String, Value>) -> bool {
     let (status, code) = if answer.status.is_success() { (200, String::new()) } else { answer.problem() };
     match status {
         422 => {
@@ -222,6 +222,7 @@ fn breaks_schema(answer: &Answer, body: &Map<String, Value>) -> bool {
     }
 }
 
+/// A cluster without rate limits, one node, and the account `ada`.
 async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     let limits = &mut cluster.config.limits;
@@ -245,6 +246,7 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
     let document = document();
     let mut operations = operations(&document, JSON);
     operations.retain(|(_, path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
+    // a new operation needs a body in `valid`
     assert_eq!(operations.len(), 33, "{operations:?}");
     let (mut number, mut random) = (0, Random::new(SEED, 0));
     let (mut accepted, mut refused) = (0, 0);
@@ -267,7 +269,13 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
             let answer = node.send(request).await;
             assert!(!answer.status.is_server_error(), "{path} {body:?}: {answer:?}");
             let allowed = is_valid(&schema, &body);
-            assert_eq!(!breaks_schema(&answer, &body), allowed, "{path} {}: {}", Value::Object(body), answer.text);
+            assert_eq!(
+                !reports_schema_violation(&answer, &body),
+                allowed,
+                "{path} {}: {}",
+                Value::Object(body),
+                answer.text
+            );
             if allowed { accepted += 1 } else { refused += 1 }
         }
     }
@@ -288,7 +296,7 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
             schema["properties"].as_object_mut().unwrap().remove(field);
         }
         for body in edges(&schema, &valid(&path, 0)) {
-            // a form has texts only, and an empty one counts as absent
+            // form values are texts, so bodies with other types are skipped
             if body.values().any(|value| !value.is_string()) || body.contains_key("") {
                 continue;
             }

@@ -1,4 +1,5 @@
-//! The secret is changed node by node: a node with the old secret asks clients to retry tokens under the new one.
+//! Rotation of the secret, node by node: a node that has only the old secret answers tokens of the new secret with 503, so that
+//! clients retry.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// A node with the old secret and a node with the new one, which knows the old one too.
+/// Starts a node with the old secret, and then a node with the new secret and the old one.
 async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     let mut cluster = TestCluster::new();
     cluster.config.multi_node = true;
@@ -22,7 +23,7 @@ async fn nodes_during_rotation() -> (TestCluster, Node, Node) {
     (cluster, old, new)
 }
 
-/// A well-formed refresh token with another MAC.
+/// Changes the MAC of a refresh token.
 fn with_other_mac(token: &str) -> String {
     let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(&token["lk_rt_".len()..]).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
@@ -58,13 +59,13 @@ async fn refresh_token_of_old_secret_is_accepted_by_both_nodes_during_rotation()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn invalid_refresh_token_is_refused_by_node_with_every_secret() {
+async fn refresh_token_with_invalid_mac_is_refused_by_node_that_has_all_secrets() {
     let (cluster, old, new) = nodes_during_rotation().await;
     new.account("ada").await;
     let tokens = new.login("ada").await;
     let forged = with_other_mac(&tokens.refresh);
     assert_eq!(new.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));
-    // a malformed token is not under a newer secret
+    // a malformed token is refused: no secret can have issued it
     assert_eq!(old.refresh(&tokens.refresh[..90]).await.problem(), (401, "invalid_refresh_token".to_owned()));
 
     let restarted = cluster.node().await;

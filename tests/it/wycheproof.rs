@@ -1,5 +1,5 @@
-//! Wycheproof's vectors for JSON Web Signatures (tests/fixtures/wycheproof), applied to what all tokens have in common: the
-//! compact form, the header, the key with its one algorithm, the signature.
+//! Wycheproof's vectors for JSON Web Signatures (tests/fixtures/wycheproof), applied to the code that all tokens share: the
+//! parser of the compact form and the header, and the verification of the signature with the key's one algorithm.
 
 use std::collections::BTreeSet;
 
