@@ -2,8 +2,8 @@
 //! of a WebSocket at a service that follows it; the delay from a change of roles on one node to the refusal of an older token by
 //! another; and the processor time of a delivery.
 //!
-//! Two node processes on one Redis (`appendfsync always`) and one SQLite database, all on
-//! this machine, callers included; the roles are changed by a third node, in this process. `make bench-feed` runs it.
+//! Two node processes share one Redis (`appendfsync always`) and one SQLite database. A third node, in this process, changes the
+//! roles. All of them and the callers run on this machine. `make bench-feed` runs the benchmark.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "feed_latency/fan_out.rs"]
@@ -46,24 +46,29 @@ const SOCKETS: usize = 500;
 /// The session cap per account.
 const PER_ACCOUNT: usize = 40;
 
-/// Numbers the accounts.
+/// The number of the next account.
 static ACCOUNTS: AtomicUsize = AtomicUsize::new(0);
 
-/// Times of the request, of its response, and of its event.
-type Times = (Instant, Instant, Instant);
+/// The times of a request, of its answer, and of its effect: an event, the close of a WebSocket, or a refused token.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub requested: Instant,
+    pub answered: Instant,
+    pub effect: Instant,
+}
 
 #[tokio::main]
 async fn main() {
     raise_open_files();
     let redis = Redis::start();
     let folder = tempfile::tempdir().unwrap();
-    let peer = guard::free_port();
-    let (issuer, listen) = (format!("http://127.0.0.1:{peer}"), format!("127.0.0.1:{peer}"));
+    let peer_port = guard::free_port();
+    let (issuer, listen) = (format!("http://127.0.0.1:{peer_port}"), format!("127.0.0.1:{peer_port}"));
     let database = format!("sqlite://{}/latchkey.db", folder.path().display());
     let start = |listen| NodeProcess::start(folder.path(), &redis, &settings(&issuer, listen, &database));
     let (node, peer) = (start("127.0.0.1:0"), start(&listen));
     let service = service_client(folder.path(), &redis, &settings(&issuer, "127.0.0.1:0", &database));
-    // `cargo bench … -- fan-out` measures this part alone.
+    // the first argument selects one part: `cargo bench … -- fan-out`
     let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let measures = |part: &str| only.as_deref().is_none_or(|only| only == part);
 
@@ -137,28 +142,32 @@ async fn sign_out(client: &Client, arrivals: &Arrivals, tokens: Tokens) -> Times
     let requested = Instant::now();
     client.logout(&tokens.refresh).await.expect(204);
     let answered = Instant::now();
-    (requested, answered, arrivals.wait_for(&tokens.session).await)
+    Times { requested, answered, effect: arrivals.wait_for(&tokens.session).await }
 }
 
-/// An effect, the event or the close of a WebSocket, that arrived before the response counts as 0.
+/// Prints the delays. An effect before the answer counts as 0 ms after the answer.
 fn print(times: &[Times], effect: &str) {
-    for (what, of) in [
+    for (what, delay) in [
         (
             format!("from the answer to the {effect}"),
-            (|(_, from, to)| to.saturating_duration_since(from)) as fn(Times) -> Duration,
+            (|times: Times| times.effect.saturating_duration_since(times.answered)) as fn(Times) -> Duration,
         ),
-        (format!("from the call to the {effect}"), |(from, _, to)| to.saturating_duration_since(from)),
-        ("from the call to the answer".to_owned(), |(from, to, _)| to.saturating_duration_since(from)),
+        (format!("from the call to the {effect}"), |times: Times| {
+            times.effect.saturating_duration_since(times.requested)
+        }),
+        ("from the call to the answer".to_owned(), |times: Times| {
+            times.answered.saturating_duration_since(times.requested)
+        }),
     ] {
-        let mut sorted: Vec<Duration> = times.iter().map(|times| of(*times)).collect();
+        let mut sorted: Vec<Duration> = times.iter().map(|times| delay(*times)).collect();
         sorted.sort();
         let millis = |share: f64| {
             #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let rank = ((sorted.len() - 1) as f64 * share).round() as usize;
             sorted[rank].as_secs_f64() * 1000.0
         };
-        let (median, p99, most) = (millis(0.5), millis(0.99), millis(1.0));
-        println!("  {what:28}  median {median:7.2} ms  p99 {p99:7.2} ms  max {most:7.2} ms  n {}", sorted.len());
+        let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
+        println!("  {what:28}  median {median:7.2} ms  p99 {p99:7.2} ms  max {max:7.2} ms  n {}", sorted.len());
     }
 }
 
@@ -199,8 +208,10 @@ impl Arrivals {
         arrivals
     }
 
+    /// Waits for the event of this session's end. Returns the time of its arrival.
     async fn wait_for(&self, session: &str) -> Instant {
         let find = || self.0.lock().unwrap().remove(session);
+        // most events have arrived already; the polling below finds the others up to 20 ms later, which changes no measured time
         for _ in 0..100 {
             if let Some(arrival) = find() {
                 return arrival;
@@ -208,7 +219,7 @@ impl Arrivals {
             tokio::task::yield_now().await;
         }
         let found = Mutex::new(None);
-        wait::until("the event is there", || async {
+        wait::until("the event has arrived", || async {
             *found.lock().unwrap() = find();
             found.lock().unwrap().is_some()
         })
@@ -217,7 +228,7 @@ impl Arrivals {
     }
 }
 
-/// Settings of a node. Fast hashing: hashing is not measured here.
+/// Settings of a node, with fast hashing, since this benchmark does not measure hashing.
 fn settings<'a>(issuer: &'a str, listen: &'a str, database: &'a str) -> [(&'static str, &'a str); 8] {
     [
         ("LATCHKEY_ISSUER", issuer),

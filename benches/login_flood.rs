@@ -1,7 +1,7 @@
 //! Measures refreshes and introspections while 2,000 users try to sign in at once.
 //!
-//! One node process on a Redis (`appendfsync always`) and SQLite, with the default hashing parameters; all
-//! on this machine, callers included. Refused users retry after `Retry-After`. `make bench-flood` runs it.
+//! One node process uses a Redis (`appendfsync always`) and SQLite, with the default hashing parameters. The node, its stores and
+//! the callers run on this machine. Refused users retry after `Retry-After`. `make bench-flood` runs the benchmark.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 #[path = "../tests/it/harness/mod.rs"]
@@ -30,17 +30,19 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 /// Users that sign in.
-const FLOOD: usize = 2000;
+const FLOOD_USERS: usize = 2000;
 /// Callers of the measured operation, each with one request at a time.
 const CALLERS: usize = 32;
 /// Repetitions of each measurement, alternately alone and during the flood.
 const ROUNDS: usize = 3;
 /// Duration of each measurement.
-const TIME: Duration = Duration::from_secs(5);
+const MEASUREMENT: Duration = Duration::from_secs(5);
+/// Accounts that the users of the flood share.
 const ACCOUNTS: usize = 64;
 /// The flood is refused by the hashing queue, not by rate limits.
 const SETTINGS: [(&str, &str); 1] = [("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")];
 
+/// The measured operation.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Refresh,
@@ -67,10 +69,10 @@ async fn main() {
         callers.measure(&node, &redis, Duration::from_secs(1)).await;
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
-            let alone = callers.measure(&node, &redis, TIME).await;
+            let alone = callers.measure(&node, &redis, MEASUREMENT).await;
             println!("{kind:?} alone           {alone}");
             let flood = Flood::begin(&node.client.base).await;
-            let with_flood = callers.measure(&node, &redis, TIME).await;
+            let with_flood = callers.measure(&node, &redis, MEASUREMENT).await;
             println!("{kind:?} during a flood {with_flood}");
             println!("  sign-ins: {}", flood.end().await);
             ratios.push(with_flood.rate / alone.rate);
@@ -79,16 +81,18 @@ async fn main() {
         let percent: Vec<_> = ratios.iter().map(|ratio| format!("{:.0} %", ratio * 100.0)).collect();
         println!("{kind:?} keeps {} of its rate\n", percent.join(", "));
     }
-    println!("most memory of the node: {} MiB", node.most_memory());
+    println!("most memory of the node: {} MiB", node.peak_memory());
 }
 
 /// The result of a measurement.
 struct Measured {
+    /// Requests per second.
     rate: f64,
-    /// CPU microseconds per request: the node without its hashing threads, and Redis.
+    /// Processor time of the node per request in microseconds, without its hashing threads.
     serving: f64,
+    /// Processor time of Redis per request in microseconds.
     redis: f64,
-    /// Cores used by the hashing threads.
+    /// Number of cores that the hashing threads used.
     hashing: f64,
 }
 
@@ -102,6 +106,7 @@ impl std::fmt::Display for Measured {
 /// The callers whose rate is measured.
 struct Callers {
     kind: Kind,
+    /// The connection and the current token of each caller.
     callers: Vec<(Wire, String)>,
     authorization: String,
 }
@@ -126,7 +131,8 @@ impl Callers {
     /// Runs all callers in a closed loop for a duration.
     async fn measure(&mut self, node: &NodeProcess, redis: &Redis, time: Duration) -> Measured {
         let done = Arc::new(AtomicBool::new(false));
-        let before = (Cpu::of(node.child.id()), Cpu::of(redis.pid().unsigned_abs()), Instant::now());
+        let (node_before, redis_before) = (Cpu::of(node.child.id()), Cpu::of(redis.pid().unsigned_abs()));
+        let began = Instant::now();
         let callers: Vec<_> = self
             .callers
             .drain(..)
@@ -142,19 +148,20 @@ impl Callers {
             answered += count;
             self.callers.push((wire, token));
         }
-        let seconds = before.2.elapsed().as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         let node = Cpu::of(node.child.id());
         let redis = Cpu::of(redis.pid().unsigned_abs());
         let answered = f64::from(answered);
         Measured {
             rate: answered / seconds,
-            serving: (node.others - before.0.others) / answered * 1e6,
-            redis: (redis.others - before.1.others) / answered * 1e6,
-            hashing: (node.hashing - before.0.hashing) / seconds,
+            serving: (node.others - node_before.others) / answered * 1e6,
+            redis: (redis.others - redis_before.others) / answered * 1e6,
+            hashing: (node.hashing - node_before.hashing) / seconds,
         }
     }
 }
 
+/// Repeats the operation until `done`. Returns the connection, the newest token and the number of answers.
 async fn call(
     kind: Kind,
     mut wire: Wire,
@@ -181,6 +188,7 @@ async fn call(
     (wire, token, answered)
 }
 
+/// The text between `from` and `to`.
 fn between<'a>(text: &'a str, from: &str, to: &str) -> &'a str {
     text.split_once(from).and_then(|(_, rest)| rest.split_once(to)).unwrap_or_else(|| panic!("{text}")).0
 }
@@ -190,15 +198,15 @@ struct Flood {
     users: Vec<JoinHandle<()>>,
     statuses: Arc<Mutex<BTreeMap<u16, usize>>>,
     done: Arc<AtomicBool>,
-    since: Instant,
+    began: Instant,
 }
 
 impl Flood {
-    /// Starts the flood and waits until every user has been answered or queued.
+    /// Starts the flood and waits until every user has begun to sign in.
     async fn begin(base: &str) -> Self {
         let (statuses, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
         let started = Arc::new(AtomicUsize::new(0));
-        let users = (0..FLOOD)
+        let users = (0..FLOOD_USERS)
             .map(|number| {
                 let mut wire = Wire::to(base);
                 let (statuses, done, started) = (Arc::clone(&statuses), Arc::clone(&done), Arc::clone(&started));
@@ -210,18 +218,19 @@ impl Flood {
                     while !done.load(Ordering::SeqCst) {
                         let reply = wire.call(&request).await.unwrap();
                         *statuses.lock().unwrap().entry(reply.status).or_default() += 1;
-                        tokio::time::sleep(when_again(&reply)).await;
+                        tokio::time::sleep(retry_delay(&reply)).await;
                     }
                 })
             })
             .collect();
-        wait::until("all try to sign in", || async { started.load(Ordering::SeqCst) == FLOOD }).await;
-        Self { users, statuses, done, since: Instant::now() }
+        wait::until("all try to sign in", || async { started.load(Ordering::SeqCst) == FLOOD_USERS }).await;
+        Self { users, statuses, done, began: Instant::now() }
     }
 
+    /// Ends the flood. Returns the rate of each status.
     async fn end(self) -> String {
         self.done.store(true, Ordering::SeqCst);
-        let seconds = self.since.elapsed().as_secs_f64();
+        let seconds = self.began.elapsed().as_secs_f64();
         let counts: Vec<_> = {
             let statuses = self.statuses.lock().unwrap();
             #[expect(clippy::cast_precision_loss)]
@@ -234,15 +243,16 @@ impl Flood {
     }
 }
 
-fn when_again(reply: &Reply) -> Duration {
+/// The time after which a user signs in again.
+fn retry_delay(reply: &Reply) -> Duration {
     match reply.status {
         200 => Duration::ZERO,
-        503 => Duration::from_secs(reply.header("retry-after").parse().expect("it says when to try again")),
+        503 => Duration::from_secs(reply.header("retry-after").parse().expect("a 503 has the header Retry-After")),
         _ => panic!("{reply:?}"),
     }
 }
 
-/// CPU seconds of a process.
+/// Processor time of a process in seconds: its hashing threads, and all others.
 struct Cpu {
     hashing: f64,
     others: f64,
@@ -275,10 +285,11 @@ impl NodeProcess {
     }
 
     /// Peak resident memory in MiB.
-    fn most_memory(&self) -> u64 {
+    fn peak_memory(&self) -> u64 {
         self.status("VmHWM:") / 1024
     }
 
+    /// A value of `/proc/PID/status` in KiB.
     fn status(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")).unwrap();

@@ -1,4 +1,5 @@
-//! Tokens, codecs and hashing threads, each against its bare limit. `make bench-micro` runs it.
+//! Measures tokens, codecs and password hashing, each beside the cryptographic or copying operation that it can't avoid (`bare`).
+//! `make bench-micro` runs the benchmark.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{hint::black_box, sync::Arc, time::Duration};
@@ -84,7 +85,7 @@ fn access_tokens(criterion: &mut Criterion) {
         }
         group.finish();
     }
-    // the bare limit
+    // the operations of the library alone
     let mut group = criterion.benchmark_group("aws-lc-rs, ES256");
     let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
     let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, pair.public_key().as_ref()).unwrap();

@@ -64,6 +64,7 @@ fn main() {
     eprintln!("\nsimulated in {:.1} s", began.elapsed().as_secs_f64());
 }
 
+/// Prints a row of a Markdown table.
 fn row(name: &str, cells: &[impl AsRef<str>]) {
     let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
     println!("| {name} | {} |", cells.join(" | "));
@@ -85,6 +86,7 @@ fn per_million(sign_outs: u64) -> String {
     }
 }
 
+/// The median and the 99.9th percentile of the owner's refreshes until the session ends, as a cell of the table.
 fn detection(detection: Detection) -> String {
     let never = 100.0 * detection.never as f64 / THEFTS as f64;
     match (detection.median, detection.nearly_all) {

@@ -1,4 +1,4 @@
-//! Processor time per delivery with many subscribers on one node, beside a bare broadcast-and-write loop.
+//! Processor time per delivery with many subscribers on one node, compared with a bare broadcast-and-write loop.
 
 use std::{
     fs,
@@ -28,11 +28,11 @@ use super::{
     node_process::NodeProcess,
 };
 
-/// Subscribers of the node, and of the reference.
+/// The number of subscribers of the node, and of the reference loop.
 pub const SUBSCRIBERS: usize = 1000;
 /// The number of events. Each is sent when the previous event has reached every subscriber.
 pub const EVENTS: usize = 200;
-/// The text of one event, as the reference writes it.
+/// The length of an event's text in bytes, as the reference loop writes it.
 const EVENT_BYTES: usize = 230;
 
 /// Subscribes to the node, ends the sessions through `client` and prints the processor time of the node per delivery.
@@ -51,9 +51,10 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
         }
         tokio::spawn(count(stream, b"event: revocation", Arc::clone(&received)));
     }
-    let idle = cpu_of(node.child.id());
+    // the processor time of the idle node in a second, which is subtracted below
+    let idle_start = cpu_of(node.child.id());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let idle = (cpu_of(node.child.id()) - idle) / 2;
+    let idle = (cpu_of(node.child.id()) - idle_start) / 2;
 
     let (before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
     for tokens in sessions.into_iter().take(EVENTS) {
@@ -116,7 +117,7 @@ async fn reference() -> f64 {
     tokio::task::spawn_blocking(move || writer.join().unwrap()).await.unwrap()
 }
 
-/// Counts how often `mark` arrives.
+/// Adds the number of times that `mark` arrives to `total`, until the stream ends.
 async fn count(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>) {
     let mut buffer = vec![0; 4096];
     let mut kept = 0;
@@ -132,7 +133,7 @@ async fn count(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>
             found += 1;
         }
         total.fetch_add(found, Ordering::Relaxed);
-        // The beginning of a mark may be at the end.
+        // keep the end of the text, which may be the beginning of a mark
         let rest = from.max(text.len().saturating_sub(mark.len() - 1))..text.len();
         kept = rest.len();
         buffer.copy_within(rest, 0);

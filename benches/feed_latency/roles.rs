@@ -10,7 +10,7 @@ use super::{
     node_process::{NodeProcess, SECRET},
 };
 
-/// Sequential changes.
+/// The number of changes, one after the other.
 const CHANGES: usize = 300;
 
 /// Changes roles on a node of this process, and sends requests with the former token to `peer` until it refuses
@@ -39,7 +39,7 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
         accounts::change_roles(&node.state, account, add, remove).await.unwrap();
         let answered = Instant::now();
         assert_eq!(peer.client.get("/v1/verify", &tokens.access).await.problem().1, "claims_changed");
-        times.push((requested, answered, polling.await.unwrap()));
+        times.push(Times { requested, answered, effect: polling.await.unwrap() });
         tokens = Tokens::of(&peer.client.refresh(&tokens.refresh).await.expect(200));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }

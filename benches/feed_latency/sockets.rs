@@ -1,4 +1,4 @@
-//! The delay from a sign-out on one node to the close of a WebSocket at a service that follows another.
+//! The delay from a sign-out on one node to the close of a WebSocket at a service that follows the feed of another node.
 
 use std::{
     env, fs,
@@ -112,7 +112,8 @@ impl App {
             let closed = tokio::spawn(closed(socket));
             let requested = Instant::now();
             client.logout(&tokens.refresh).await.expect(204);
-            times.push((requested, Instant::now(), closed.await.unwrap()));
+            let answered = Instant::now();
+            times.push(Times { requested, answered, effect: closed.await.unwrap() });
         }
         times
     }
@@ -128,7 +129,7 @@ fn tools() -> PathBuf {
     env::var_os("TEST_TOOLS_DIR").map_or_else(|| project("target/tools"), PathBuf::from)
 }
 
-/// Waits for the close frame.
+/// Waits for the close frame. Returns the time of its arrival.
 async fn closed(mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Instant {
     loop {
         if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {

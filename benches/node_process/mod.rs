@@ -1,4 +1,4 @@
-//! A node process for benchmarks, on a Redis and in a folder of the benchmark's own, without rate limits.
+//! A node process for benchmarks, with the Redis and the folder of the benchmark, and without rate limits.
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,11 +14,11 @@ pub const SECRET: &str = "a benchmark's secret that is long enough";
 /// A running node. Killed when dropped.
 pub struct NodeProcess {
     pub child: Child,
-    /// A client of its API.
+    /// A client of the node's API.
     pub client: Client,
 }
 
-/// A command of the binary. `settings` are further environment variables.
+/// The `latchkey` command with these arguments. `settings` are further environment variables.
 fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_latchkey"));
     command
@@ -61,7 +61,7 @@ impl Drop for NodeProcess {
     }
 }
 
-/// Adds a service client.
+/// Adds a service client, and returns its id and secret.
 pub fn service_client(folder: &Path, redis: &Redis, settings: &[(&str, &str)]) -> ServiceClient {
     let added = latchkey(folder, redis, settings, &["client", "add", "bench"]).output().unwrap();
     assert!(added.status.success(), "{added:?}");
