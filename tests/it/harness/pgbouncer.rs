@@ -37,6 +37,7 @@ impl PgBouncer {
         let programs = guard::find_programs(&["pgbouncer"], []).ok_or(INSTALL)?;
         let program = programs.join("pgbouncer");
         let mut last_error = String::new();
+        // another process may take the port first: retry with another port
         for _ in 0..5 {
             let folder = guard::folder("latchkey-pgbouncer-");
             let settings = folder.join("pgbouncer.ini");

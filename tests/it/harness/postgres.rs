@@ -65,6 +65,7 @@ impl Postgres {
     fn start_with(prepare: impl Fn(&Path), settings: &[&str]) -> Result<Self, String> {
         let programs = programs().ok_or(INSTALL)?;
         let mut last_error = String::new();
+        // another process may take the port first: retry with another port
         for _ in 0..5 {
             let folder = guard::folder("latchkey-postgres-");
             let data = folder.join("data");
@@ -79,7 +80,7 @@ impl Postgres {
         Err(last_error)
     }
 
-    /// The folder of its Unix socket.
+    /// The folder of the server's Unix socket.
     pub fn socket_folder(&self) -> String {
         self.folder.display().to_string()
     }

@@ -145,7 +145,7 @@ fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
         command: &command,
         stop: "KILL",
         folder,
-        // Valkey and releases of Redis differ in the case of the first letter
+        // `Ready` or `ready`, by release and kind of socket
         ready: "eady to accept connections",
         unprivileged: false,
     })

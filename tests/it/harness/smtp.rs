@@ -49,6 +49,7 @@ impl SmtpServer {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
         let path = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let (certificate, key, output_folder) = (path("server.pem"), path("server.key"), path(""));
+        // another process may take the port first: retry with another port
         let started = (0..5).find_map(|_| {
             let port = free_port();
             let number = port.to_string();

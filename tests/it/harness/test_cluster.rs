@@ -74,6 +74,7 @@ impl TestCluster {
         config.mail.transport = MailTransport::Files(folder.path().join("mail"));
         Self {
             redis,
+            // 2027-01-15T08:00:00Z
             clock: Clock::manual(Timestamp::from_millis(1_800_000_000_000)),
             redis_clock: None,
             config,

@@ -1,5 +1,5 @@
-//! A cheap HTTP client for load: prepared requests over one connection, and only as much parsing as finding the end of
-//! a response needs.
+//! An HTTP client for load with little overhead. It sends prepared requests over one connection, and parses only what is needed to
+//! find the end of a response.
 
 use std::io;
 
