@@ -96,6 +96,7 @@ async fn concurrent_guesses_are_counted_before_verification() {
         async move { node.send(login(node, &format!("203.0.113.{i}"), "ada", "not the password")).await }
     };
     let answers = join_all((0..CONCURRENT).map(guess)).await;
+    // five attempts without delay, and the one that starts the first delay
     assert_eq!(answers.iter().filter(|answer| answer.status == 401).count(), 6);
     assert_eq!(answers.iter().filter(|answer| answer.status == 429).count(), CONCURRENT - 6);
 }
@@ -109,6 +110,7 @@ async fn known_device_waits_for_its_own_failures_only() {
     let device = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = device.header("x-device-token").to_owned();
     let known = |password: &str| login(&node, "192.0.2.9", "ada", password).header("x-device-token", &device);
+    // a recognized device has 100 failures without delay; one more starts the first delay
     for _ in 0..101 {
         node.send(known("forgotten")).await.expect(401);
     }

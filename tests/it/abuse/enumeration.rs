@@ -1,7 +1,7 @@
 //! Neither the answer nor the work done for it reveals whether an account exists (I7).
 //!
-//! Registration does reveal that an e-mail address is taken: it answers `409`. It takes as long for a free address, and is
-//! rate limited.
+//! Registration does reveal that an e-mail address is taken: it answers `409`. It takes as long for a free address as for a taken
+//! one, and is rate limited.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -144,7 +144,7 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
 }
 
 /// Logins to an existing and to an unknown account alternate, so that other load on the machine affects both alike. The test
-/// compares each login of one kind with each of the other, and calculates the share of pairs in which the existing account durations
+/// compares each login of one kind with each of the other, and calculates the share of pairs in which the existing account took
 /// longer: a half if there is no difference. If one kind skipped hashing, which takes most of the time here, the share would be 0
 /// or 1.
 #[tokio::test(flavor = "multi_thread")]

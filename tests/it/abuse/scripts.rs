@@ -57,9 +57,11 @@ async fn rate_limit_keys_expire() {
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
     store.rate_limits.take("x", quota, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
+    // one of ten requests is regained in 100 s; the script adds a second
     assert!((1..=101_000).contains(&ttl), "{ttl}");
     store.rate_limits.admit("x", None, &ThrottleBucket::address("a"), BACKOFF, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    // failures without a delay are forgotten after an hour
     assert!((1..=3_600_000).contains(&ttl), "{ttl}");
     store
         .rate_limits
@@ -67,6 +69,7 @@ async fn rate_limit_keys_expire() {
         .await
         .unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
+    // a trusted device is remembered for `BACKOFF.known_for`, 24 hours
     assert!((3_600_001..=86_400_000).contains(&ttl), "{ttl}");
     store.close().await;
 }
