@@ -160,6 +160,7 @@ async fn undo_link_expires_after_the_window() {
     let (token, _) = change_mail(&cluster, &node, &tokens, "new").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
+    // the window for undoing is 72 hours
     cluster.advance(Duration::from_hours(72));
     assert_eq!(node.post("/v1/email/undo", json!({ "token": undo })).await.problem(), problem(401, "invalid_code"));
 }
@@ -182,6 +183,7 @@ async fn change_of_address_or_username_and_deletion_need_a_recent_authentication
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
+    // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     for (method, path, body) in [

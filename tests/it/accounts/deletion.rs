@@ -36,6 +36,7 @@ async fn sign_in_during_the_grace_period_cancels_the_deletion() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    // the grace period is 14 days
     cluster.advance(Duration::from_hours(13 * 24));
     node.login("ada").await;
     cluster.advance(Duration::from_hours(2 * 24));

@@ -51,7 +51,7 @@ pub async fn list(node: &Client, tokens: &Tokens) -> Value {
 }
 
 /// A cluster with the account `ada`, whose address is verified, and its session.
-pub async fn verified() -> (TestCluster, Node, Tokens) {
+pub async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
@@ -67,6 +67,7 @@ pub fn join_lines(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// Waits until the node has done its background work and sent its mails.
 pub async fn wait_until_settled(node: &Node) {
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
@@ -74,7 +75,7 @@ pub async fn wait_until_settled(node: &Node) {
 
 #[tokio::test]
 async fn added_address_signs_in_once_it_is_verified() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let other = node.login("ada").await;
     let (_, token, _) = add(&cluster, &node, &tokens, "work").await;
     assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, false]]));
@@ -99,7 +100,7 @@ async fn added_address_signs_in_once_it_is_verified() {
 
 #[tokio::test]
 async fn added_address_is_verified_by_code_in_the_session_or_by_link_with_the_password() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, _, code) = add(&cluster, &node, &tokens, "first").await;
     let body = json!({ "email": email("first"), "code": code });
     assert_eq!(node.post("/v1/email/verify", body.clone()).await.problem(), problem(401, "invalid_code"));
@@ -119,7 +120,7 @@ async fn added_address_is_verified_by_code_in_the_session_or_by_link_with_the_pa
 
 #[tokio::test]
 async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, _, _) = add(&cluster, &node, &tokens, "work").await;
     let (again, token, _) = add(&cluster, &node, &tokens, "work").await;
     assert_eq!(id, again);
@@ -130,7 +131,7 @@ async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
 
 #[tokio::test]
 async fn change_of_addresses_does_not_renew_the_authentication() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let auth_time = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_mins(2));
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
@@ -147,7 +148,7 @@ async fn change_of_addresses_does_not_renew_the_authentication() {
 /// The mail goes to the address that was typed, if the account has verified it.
 #[tokio::test]
 async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     add(&cluster, &node, &tokens, "unverified").await;
     for name in ["unverified", "work"] {
@@ -180,7 +181,7 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
 
 #[tokio::test]
 async fn sign_in_code_goes_to_the_verified_address_that_was_typed() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     add_verified(&cluster, &node, &tokens, "work").await;
     let request = node.post("/v1/login/code", json!({ "email": email("work") })).await.expect(202).text_of("request");
     let (_, code) = next_mail(&cluster, "work", 0, "sign_in_code").await;
@@ -238,7 +239,7 @@ async fn mails_are_limited_per_address() {
 
 #[tokio::test]
 async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_the_change() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let answer = make_primary(&node, &tokens, &id).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(401);
@@ -269,7 +270,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
 
 #[tokio::test]
 async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
@@ -291,7 +292,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
 
 #[tokio::test]
 async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_notice() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, token, _) = add(&cluster, &node, &tokens, "typo").await;
     remove(&node, &tokens, &id).await.expect(204);
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
@@ -335,8 +336,9 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
 
 #[tokio::test]
 async fn changes_of_addresses_need_a_recent_authentication() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
+    // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     for refused in
@@ -350,8 +352,9 @@ async fn changes_of_addresses_need_a_recent_authentication() {
 /// The link "this wasn't me" of a notice: the thief's address must not lead back into the account.
 #[tokio::test]
 async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "old").await;
+    // more than the 72 hours in which a report removes an added address
     cluster.advance(Duration::from_hours(80));
     let thief = node.login("ada").await;
     drop(tokens);
@@ -373,7 +376,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
 
 #[tokio::test]
 async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stored_once() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
     let (token, _) = super::change_mail(&cluster, &node, &tokens, "work").await;
@@ -397,7 +400,7 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
 
 #[tokio::test]
 async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     add(&cluster, &node, &tokens, "home").await;
     let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
@@ -413,6 +416,7 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let events = node.get("/v1/me/export", &tokens.access).await.expect(200).json()["events"].clone();
     assert!(events.as_array().unwrap().iter().any(|event| event["event"] == "email_added"), "{events}");
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+    // the grace period of the deletion
     cluster.advance(Duration::from_hours(14 * 24));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
     node.account("work").await;

@@ -10,7 +10,7 @@ use crate::harness::{
 };
 
 /// A cluster with a verified account.
-async fn verified() -> (TestCluster, Node, Tokens) {
+async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
@@ -22,7 +22,7 @@ async fn verified() -> (TestCluster, Node, Tokens) {
 
 #[tokio::test]
 async fn changed_password_is_reported_and_the_report_secures_the_account() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let thief = Tokens::of(&node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     let mail = cluster.mail_to(&email("ada"), "password_changed").await;
     let token = mail.token().to_owned();
@@ -41,11 +41,12 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
 /// A thief who has added a factor must neither get in with it afterwards nor keep the owner out.
 #[tokio::test]
 async fn report_removes_the_factors_that_were_added_within_its_validity() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     drop(tokens);
     crate::factors::enrol(&cluster, &node, "ada").await;
     crate::factors::challenge(&node, "ada").await;
     let token = cluster.mail_to(&email("ada"), "factor_changed").await.token().to_owned();
+    // the link of a notice works for 72 hours
     cluster.advance(std::time::Duration::from_hours(71));
     node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
     let (link, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
@@ -94,6 +95,7 @@ async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
     let second = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
     node.refresh(&third.refresh).await.expect(200);
+    // after the retry window of 24 hours
     cluster.advance(std::time::Duration::from_hours(48));
     node.refresh(&tokens.refresh).await.expect(401);
     cluster.mail_to(&email("ada"), "session_reuse").await;

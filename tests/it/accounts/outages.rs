@@ -19,7 +19,7 @@ async fn execute_sql(cluster: &TestCluster, statement: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn calls_without_redis_are_unavailable_and_leave_link_and_password_as_they_are() {
+async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() {
     let mut server = Redis::start();
     let mut cluster = crate::degradation::cluster(&server);
     without_limits(&mut cluster);

@@ -57,7 +57,7 @@ async fn weak_password_does_not_consume_the_link() {
 }
 
 #[tokio::test]
-async fn wrong_codes_stop_the_code_and_not_the_link() {
+async fn wrong_codes_invalidate_the_code_and_not_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -79,6 +79,7 @@ async fn link_and_code_expire() {
     let node = cluster.node().await;
     node.account("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
+    // the lifetime of a reset
     cluster.advance(Duration::from_hours(1));
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     let body = json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
@@ -140,7 +141,7 @@ async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
 }
 
 #[tokio::test]
-async fn changed_password_stops_earlier_reset_links() {
+async fn changed_password_invalidates_earlier_reset_links() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -153,7 +154,7 @@ async fn changed_password_stops_earlier_reset_links() {
 }
 
 #[tokio::test]
-async fn reset_without_token_or_code_lists_what_to_send() {
+async fn reset_without_token_or_code_is_refused_with_the_alternatives() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for body in [json!({}), json!({ "identifier": "ada" }), json!({ "code": "ABCD-EFGH" })] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     NEW_PASSWORD, count, email,
-    emails::{add, add_verified, join_lines, list, verified, wait_until_settled},
+    emails::{add, add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
     next_mail, problem, reset, signed_in,
 };
 use crate::harness::{
@@ -31,7 +31,7 @@ async fn removals(node: &Node) -> Vec<(String, Option<String>)> {
 
 #[tokio::test]
 async fn service_client_with_the_scope_removes_a_verified_address_with_its_links_and_notifies_both_addresses() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
@@ -76,7 +76,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
 
 #[tokio::test]
 async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_are_refused() {
-    let (cluster, node, ada) = verified().await;
+    let (cluster, node, ada) = cluster_with_verified_account().await;
     let (_, typo, _) = add(&cluster, &node, &ada, "typo").await;
     let id = node.account("grace").await.text_of("id");
     let grace = node.login("grace").await;
@@ -87,6 +87,7 @@ async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_ar
     let account = id.parse().unwrap();
     latchkey::service::accounts::change_roles(&node.state, account, &admin, &Roles::default()).await.unwrap();
     let tokens = node.login("grace").await;
+    // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(11));
     let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     assert_eq!(remove(&old).await.problem(), problem(401, "insufficient_user_authentication"));

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use super::{
     NEW_PASSWORD, change_mail, count, email,
-    emails::{add_verified, join_lines, list, verified, wait_until_settled},
+    emails::{add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
     next_mail, problem, reset, signed_in,
 };
 use crate::harness::{
@@ -28,7 +28,7 @@ use crate::harness::{
 };
 
 /// The id of an address of the account.
-async fn id_of(node: &Client, tokens: &Tokens, name: &str) -> String {
+async fn address_id(node: &Client, tokens: &Tokens, name: &str) -> String {
     let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
     let found = emails.as_array().unwrap().iter().find(|it| it["email"] == json!(email(name)));
     found.unwrap_or_else(|| panic!("no {name} in {emails}"))["id"].as_str().unwrap().to_owned()
@@ -36,13 +36,13 @@ async fn id_of(node: &Client, tokens: &Tokens, name: &str) -> String {
 
 /// Makes a secondary address the primary one.
 async fn promote(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
-    let path = format!("/v1/me/emails/{}/primary", id_of(node, tokens, name).await);
+    let path = format!("/v1/me/emails/{}/primary", address_id(node, tokens, name).await);
     Tokens::of(&signed_in(node, tokens, Method::POST, &path, json!({})).await.expect(200))
 }
 
 /// Removes a secondary address.
 async fn remove(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
-    let path = format!("/v1/me/emails/{}", id_of(node, tokens, name).await);
+    let path = format!("/v1/me/emails/{}", address_id(node, tokens, name).await);
     Tokens::of(&node.delete(&path, &tokens.access).await.expect(200))
 }
 
@@ -90,7 +90,7 @@ async fn assert_owner_recovers(cluster: &TestCluster, node: &Node) {
 /// Starts a cluster in which a thief with the owner's session has made the thief's address the primary one, then the owner's, then
 /// the thief's again.
 async fn changes_of_a_thief() -> (TestCluster, Node, Tokens) {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, mut thief) = add_verified(&cluster, &node, &tokens, "thief").await;
     for name in ["thief", "ada", "thief"] {
         cluster.advance(Duration::from_secs(1));
@@ -140,7 +140,7 @@ async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() 
 /// The link of the first change covers the second one, too.
 #[tokio::test]
 async fn second_change_within_the_window_is_undone_by_the_address_before_the_first() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (token, _) = change_mail(&cluster, &node, &tokens, "work").await;
     let body = json!({ "token": token });
     let changed = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
@@ -156,10 +156,11 @@ async fn second_change_within_the_window_is_undone_by_the_address_before_the_fir
 
 #[tokio::test]
 async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     promote(&node, &tokens, "work").await;
     wait_until_settled(&node).await;
+    // the window for undoing is 72 hours
     cluster.advance(Duration::from_hours(73));
     let thief = node.login("ada").await;
     let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
@@ -173,7 +174,7 @@ async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
 
 #[tokio::test]
 async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() {
-    let (cluster, node, thief) = verified().await;
+    let (cluster, node, thief) = cluster_with_verified_account().await;
     let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
     let body = json!({ "token": token });
     signed_in(&node, &thief, Method::POST, "/v1/email/verify", body).await.expect(200);
@@ -191,7 +192,7 @@ async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() 
 #[tokio::test]
 async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_undo_link() {
     for is_removed in [false, true] {
-        let (cluster, node, tokens) = verified().await;
+        let (cluster, node, tokens) = cluster_with_verified_account().await;
         let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
         promote(&node, &tokens, "work").await;
         let links = undo_links(&cluster, &node, "ada").await;
@@ -210,7 +211,7 @@ async fn operator_who_sets_another_address_or_removes_a_former_one_voids_its_und
 /// An earlier release gave every replaced address an undo link, also an attacker's.
 #[tokio::test]
 async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the_primary_one() {
-    let (cluster, node, _) = verified().await;
+    let (cluster, node, _) = cluster_with_verified_account().await;
     let id = account_id(&node).await;
     for name in ["older", "ada", "thief"] {
         let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
@@ -228,10 +229,11 @@ async fn reset_by_an_operator_forgets_former_addresses_that_are_younger_than_the
 
 #[tokio::test]
 async fn later_changes_of_a_thief_do_not_shorten_the_owners_time_to_undo() {
-    let (cluster, node, tokens) = verified().await;
+    let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, thief) = add_verified(&cluster, &node, &tokens, "thief").await;
     promote(&node, &thief, "thief").await;
     let first = undo_links(&cluster, &node, "ada").await.remove(0);
+    // the window for undoing is 72 hours
     cluster.advance(Duration::from_hours(71));
     let mut thief = node.login_with(&email("thief"), PASSWORD).await;
     for name in ["ada", "thief"] {

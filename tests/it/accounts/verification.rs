@@ -68,6 +68,7 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
         assert!(!answer.header("retry-after").is_empty());
     }
     assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins share the throttle of links");
+    // more than the longest delay of 5 minutes
     cluster.advance(Duration::from_mins(6));
     node.post("/v1/email/verify", json!({ "token": added, "password": PASSWORD })).await.expect(204);
 }

@@ -1,4 +1,4 @@
-//! Accounts without a password: imported or invited ones, and those that use passkeys and codes only.
+//! Accounts without a password: imported or invited accounts, and accounts that use passkeys and codes only.
 
 use latchkey::domain::account::{Email, NewAccount, Roles};
 use reqwest::Method;
