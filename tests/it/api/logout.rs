@@ -76,6 +76,7 @@ async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
     node.account("ada").await;
     for broken in [None, Some("undefined")] {
         let (access, cookie) = cookie_session(&node).await;
+        // the access token, which is valid for 300 s, has expired
         cluster.advance(Duration::from_secs(600));
         let bearer = broken.unwrap_or(&access);
         let answer = node.send(logout(&node).bearer_auth(bearer).header("cookie", &cookie)).await.expect(204);
@@ -90,6 +91,7 @@ async fn logout_with_only_an_expired_bearer_ends_its_session() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
+    // the access token, which is valid for 300 s, has expired
     cluster.advance(Duration::from_secs(600));
     node.send(logout(&node).bearer_auth(&tokens.access)).await.expect(204);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), problem(401, "invalid_refresh_token"));

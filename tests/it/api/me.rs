@@ -33,6 +33,7 @@ async fn caller_without_valid_token_is_challenged() {
     let tokens = node.login("ada").await;
     let twice = node.request(Method::GET, "/v1/me").bearer_auth(&tokens.access).header("authorization", "Bearer x");
     assert_eq!(node.send(twice).await.problem(), problem(401, "invalid_token"));
+    // after the lifetime of 300 s and the leeway of 5 s
     cluster.advance(Duration::from_secs(306));
     let late = node.get("/v1/me", &tokens.access).await;
     assert_eq!(late.problem(), problem(401, "invalid_token"));

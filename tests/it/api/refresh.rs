@@ -36,10 +36,12 @@ async fn refused_refresh_tokens_have_distinct_codes() {
     assert_eq!(node.post("/v1/refresh", json!({})).await.problem(), problem(401, "authentication_required"));
     let first = node.login("ada").await.refresh;
     let next = Tokens::of(&node.refresh(&first).await.expect(200)).refresh;
+    // after the grace window of 10 s
     cluster.advance(Duration::from_secs(11));
     assert_eq!(node.refresh(&first).await.problem(), problem(401, "refresh_token_reused"));
     assert_eq!(node.refresh(&next).await.problem(), problem(401, "invalid_refresh_token"));
     let idle = node.login("ada").await.refresh;
+    // after the idle timeout of 7 days
     cluster.advance(Duration::from_secs(7 * 86_400 + 1));
     assert_eq!(node.refresh(&idle).await.problem(), problem(401, "session_expired"));
 }

@@ -61,7 +61,7 @@ async fn forwarded_address_of_untrusted_peer_is_ignored() {
 }
 
 #[tokio::test]
-async fn delete_session_ends_only_own_session() {
+async fn delete_session_ends_no_session_of_another_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;

@@ -23,7 +23,7 @@ async fn valid_token_returns_identity() {
 }
 
 #[tokio::test]
-async fn any_method_and_any_path_below_are_accepted() {
+async fn verify_accepts_any_method_and_any_path_below() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.account("ada").await;
@@ -53,6 +53,7 @@ async fn invalid_token_is_challenged() {
         assert_eq!(answer.header("www-authenticate"), "Bearer realm=\"latchkey\", error=\"invalid_token\"");
     }
     node.get("/v1/verify", &tokens.access).await.expect(200);
+    // after the lifetime of 300 s and the leeway of 5 s
     cluster.advance(Duration::from_secs(306));
     assert_eq!(node.get("/v1/verify", &tokens.access).await.problem(), problem(401, "invalid_token"));
 }

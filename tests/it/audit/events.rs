@@ -33,6 +33,7 @@ async fn every_security_event_is_recorded() {
     node.try_login("ada", "not her password").await.expect(401);
     node.try_login("nobody", "whatever it is").await.expect(401);
     let newest = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
+    // after the grace window of 10 s
     cluster.advance(Duration::from_secs(11));
     node.refresh(&first.refresh).await.expect(401);
     // The session has ended already, so this logout records no event.
@@ -200,6 +201,7 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     // Reuse of a superseded refresh token.
     let fourth = node.login("ada").await;
     node.refresh(&fourth.refresh).await.expect(200);
+    // after the grace window of 10 s
     cluster.advance(Duration::from_secs(11));
     node.refresh(&fourth.refresh).await.expect(401);
     // The cap of two sessions ends the fifth.
