@@ -62,6 +62,7 @@ async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let admin = Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
     let tokens = node.login("grace").await;
+    // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(11));
     let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let refused = signed_in(&node, &old, Method::POST, "/v1/users/factors/reset", body.clone()).await;

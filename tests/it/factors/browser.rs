@@ -33,6 +33,7 @@ async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
     }
     let _page = PageServer::start(&client, port);
     let clock = cluster.clock.clone();
+    // an authentication counts as recent for 10 minutes
     let later = Box::new(move || clock.advance(Duration::from_mins(11)));
     drive_until_later(&node.base, port, "factors_browser.mjs", &FACTOR_CHECKS, Some(later)).await;
 }

@@ -35,6 +35,7 @@ async fn challenge_expires() {
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
+    // the lifetime of a challenge
     cluster.advance(Duration::from_mins(10));
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_challenge"));

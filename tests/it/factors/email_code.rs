@@ -153,6 +153,7 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     account(&cluster, &node, "ada").await;
     let first = challenge(&node, "ada").await;
     let code = code(&cluster, &node, "ada", &first).await;
+    // the lifetime of a code by mail
     cluster.advance(Duration::from_mins(10));
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_code"));
     let code = self::code(&cluster, &node, "ada", &first).await;
@@ -193,7 +194,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     assert_eq!(
         (&claimed["acr"], &claimed["amr"]),
         (&json!("aal1"), &json!(["pwd", "otp"])),
-        "a recovery code that replaces the mail"
+        "a recovery code in place of the mail reaches aal1"
     );
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
@@ -235,7 +236,7 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
 }
 
 #[tokio::test]
-async fn i14_code_by_mail_never_stands_in_for_a_stronger_factor() {
+async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
     let (tokens, former) = account(&cluster, &node, "ada").await;

@@ -146,7 +146,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
 }
 
 #[tokio::test]
-async fn last_factor_that_an_account_must_have_can_not_be_removed() {
+async fn last_factor_of_an_account_that_must_have_one_cannot_be_removed() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
     let ada = super::account(&cluster, &node, "ada").await;

@@ -181,6 +181,7 @@ async fn changing_factors_needs_a_recent_authentication() {
     let ada = account(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
+    // an authentication counts as recent for 10 minutes
     cluster.advance(std::time::Duration::from_hours(2));
     let tokens = Tokens::of(&node.refresh(&ada.tokens.refresh).await.expect(200));
     let calls = [
@@ -206,6 +207,7 @@ async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one(
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &replaced.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
+    // the lifetime of an enrolment that is not confirmed
     cluster.advance(std::time::Duration::from_mins(15));
     let tokens = node.login("ada").await;
     assert_eq!(confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.problem(), problem(401, "invalid_code"));
