@@ -118,7 +118,7 @@ impl Service {
     pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let status = self.child.wait().unwrap();
-        // killed by a signal: the embedded Redis outlives the node and keeps the pipe of the log open, so the reader would not end
+        // a node that a signal has killed leaves its embedded Redis, which keeps the pipe of the log open: the reader does not end
         if status.code().is_some() {
             self.reader.take().unwrap().join().unwrap();
         }

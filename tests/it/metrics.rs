@@ -110,6 +110,7 @@ async fn counters_count_logins_refreshes_and_requests() {
     let second = node.login("ada").await;
     node.refresh(&first.refresh).await.expect(200);
     node.refresh(&first.refresh).await.expect(200);
+    // after the grace window of 10 s
     cluster.advance(std::time::Duration::from_secs(11));
     node.refresh(&first.refresh).await.expect(401);
     for _ in 0..3 {
@@ -212,7 +213,7 @@ fn promtool() -> Command {
 }
 
 /// The metrics named in a text, without the suffixes of histograms.
-fn named(text: &str) -> BTreeSet<String> {
+fn metric_names(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let names = words.filter(|word| word.starts_with("latchkey_") || word.starts_with("process_"));
     let suffixes = ["_bucket", "_count", "_sum"];
@@ -279,13 +280,13 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     );
 
     let alerts = read("monitoring/alerts.yml");
-    let shown = named(&queries.join(" "));
-    for (what, names) in [("an alert", named(&alerts)), ("the dashboard", shown)] {
+    let shown = metric_names(&queries.join(" "));
+    for (what, names) in [("an alert", metric_names(&alerts)), ("the dashboard", shown)] {
         let unknown: Vec<_> = names.difference(&metrics).collect();
         assert!(unknown.is_empty(), "{what} names {unknown:?}, which do not exist");
     }
     let documented: BTreeSet<_> =
-        named(&read("docs/monitoring.md")).into_iter().filter(|name| name.starts_with("latchkey_")).collect();
+        metric_names(&read("docs/monitoring.md")).into_iter().filter(|name| name.starts_with("latchkey_")).collect();
     assert_eq!(documented, served, "docs/monitoring.md documents every metric and no other");
     for alert in alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {
         assert!(read("docs/monitoring.md").contains(alert), "docs/monitoring.md documents {alert}");

@@ -46,7 +46,7 @@ const WITH_TESTS_OF_THEIR_OWN: [&str; 6] = [
 ];
 
 /// Replaces the parameter of a path by an id that does not exist.
-fn concrete(path: &str) -> String {
+fn with_example_id(path: &str) -> String {
     path.replace("{id}", "0192f0c1-2345-7abc-8def-0123456789ab")
 }
 
@@ -158,7 +158,7 @@ fn combination(random: &mut Random, edges: &[Map<String, Value>], valid: &Map<St
 }
 
 /// A valid body of an operation. `number` makes accounts distinct.
-fn valid(path: &str, number: usize) -> Map<String, Value> {
+fn valid_body(path: &str, number: usize) -> Map<String, Value> {
     let body = match path {
         "/v1/users" => {
             json!({ "email": format!("u{number}@example.com"), "username": format!("u{number}"), "password": PASSWORD })
@@ -246,18 +246,18 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
     let document = document();
     let mut operations = operations(&document, JSON);
     operations.retain(|(_, path, _)| !WITH_TESTS_OF_THEIR_OWN.contains(&path.as_str()));
-    // a new operation needs a body in `valid`
+    // a new operation needs a body in `valid_body`
     assert_eq!(operations.len(), 33, "{operations:?}");
     let (mut number, mut random) = (0, Random::new(SEED, 0));
     let (mut accepted, mut refused) = (0, 0);
     for (method, path, schema) in operations {
-        let count = edges(&schema, &valid(&path, 0)).len();
+        let count = edges(&schema, &valid_body(&path, 0)).len();
         for edge in 0..count + COMBINATIONS {
             number += 1;
-            let valid = valid(&path, number);
+            let valid = valid_body(&path, number);
             let mut edges = edges(&schema, &valid);
             let body = if edge < count { edges.swap_remove(edge) } else { combination(&mut random, &edges, &valid) };
-            let mut request = node.request(method.clone(), &concrete(&path)).json(&body);
+            let mut request = node.request(method.clone(), &with_example_id(&path)).json(&body);
             if path.starts_with("/v1/me") {
                 let name = format!("changes{number}");
                 node.account(&name).await;
@@ -295,7 +295,7 @@ async fn forms_are_accepted_exactly_if_schema_allows_them() {
         for field in ["client_id", "client_secret", "client_assertion", "client_assertion_type"] {
             schema["properties"].as_object_mut().unwrap().remove(field);
         }
-        for body in edges(&schema, &valid(&path, 0)) {
+        for body in edges(&schema, &valid_body(&path, 0)) {
             // form values are texts, so bodies with other types are skipped
             if body.values().any(|value| !value.is_string()) || body.contains_key("") {
                 continue;
@@ -339,7 +339,7 @@ async fn missing_body_is_refused_exactly_if_document_requires_one() {
         let required =
             document["paths"][&path][method.as_str().to_lowercase()]["requestBody"]["required"] == json!(true);
         let access = node.login("ada").await.access;
-        let answer = node.send(node.request(method, &concrete(&path)).bearer_auth(access)).await;
+        let answer = node.send(node.request(method, &with_example_id(&path)).bearer_auth(access)).await;
         let refused = !answer.status.is_success() && answer.problem() == (415, "unsupported_media_type".to_owned());
         assert_eq!(refused, required, "{path}: {answer:?}");
     }

@@ -1,4 +1,5 @@
-//! `examples/oidc-express` and `examples/oidc-spa`: set up as their READMEs print it, and used in Chromium through Latchkey's own pages.
+//! `examples/oidc-express` and `examples/oidc-spa`, started with the commands of their READMEs, and used in Chromium through the pages
+//! of Latchkey.
 
 use super::{
     app::{App, RUN_GROUP},
@@ -10,9 +11,10 @@ use super::{
 };
 use crate::harness::guard::{self, Guard, Spec};
 
-/// The journey of docs/openid-connect.md: register, verify, add a passkey, sign in to the app, and end it on the account page.
+/// The journey of docs/openid-connect.md: register, verify the address, add a passkey, sign in to the app, and end the app's session on
+/// the account page.
 #[tokio::test(flavor = "multi_thread")]
-async fn express_example_signs_in_with_a_passkey_and_ends_with_its_session() {
+async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_account_page() {
     let service = ServiceProcess::start_as_make_run("");
     let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
     let environment = registry.environment(cache.path());
