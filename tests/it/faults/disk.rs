@@ -40,7 +40,7 @@ async fn full_disk_refuses_writes_only() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // the small disk through the process's root, since it is mounted in its namespace
+    // the path goes through `/proc/PID/root`, since the small disk is mounted in the namespace of that process only
     let filler = Path::new("/proc").join(guard.pid().to_string()).join("root").join(&path[1..]).join("filler");
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}

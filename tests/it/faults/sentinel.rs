@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Starts a Sentinel that watches a master under the name `main`.
-fn sentinel(master: &Redis) -> (Guard, u16) {
+fn start_sentinel(master: &Redis) -> (Guard, u16) {
     let port = guard::free_port();
     let folder = guard::folder("sentinel");
     let file = folder.join("sentinel.conf");
@@ -48,7 +48,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
     wait::until("the replica is connected to its master", linked).await;
-    let (sentinel, port) = sentinel(&master);
+    let (sentinel, port) = start_sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let nodes = [cluster.node().await, cluster.node().await];
@@ -115,7 +115,7 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     let replica = Redis::with_port(&[DURABLE, &["--replicaof", "127.0.0.1", &master.port().to_string()]].concat());
     let linked = || async { replica.command(&["INFO", "replication"]).contains("master_link_status:up") };
     wait::until("the replica is connected to its master", linked).await;
-    let (sentinel, port) = sentinel(&master);
+    let (sentinel, port) = start_sentinel(&master);
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let node = cluster.node().await;

@@ -1,4 +1,4 @@
-//! Every kind of revocation is sent by a node other than the one that revoked.
+//! Every kind of revocation on one node reaches a subscriber of another node.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// Two nodes, the account `ada`, and a feed of the node `peer`, which other nodes' revocations reach by replication.
+/// Two nodes, the account `ada`, and a subscription to the feed of `peer`. The tests revoke on `node`.
 struct FeedFixture {
     cluster: TestCluster,
     node: Node,
@@ -51,6 +51,7 @@ async fn revocation_for_a_reused_token_is_sent() {
     let mut fixture = FeedFixture::start().await;
     let tokens = fixture.node.login("ada").await;
     fixture.node.refresh(&tokens.refresh).await.expect(200);
+    // after the grace window of 10 s
     fixture.cluster.advance(Duration::from_secs(11));
     fixture.node.refresh(&tokens.refresh).await.expect(401);
     let received = fixture.next().await;

@@ -42,7 +42,8 @@ pub enum Answer {
 /// A network with a user agent.
 pub type Network = u8;
 
-/// The network of a session that a password change created: that of the session which it replaced.
+/// Stands for the network of a session that a password change has created. The session has the network of the session that it
+/// replaces, which the model does not follow.
 pub const UNKNOWN_NETWORK: Network = u8::MAX;
 
 /// A call and its answer.
