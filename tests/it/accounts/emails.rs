@@ -40,14 +40,23 @@ async fn make_primary(node: &Client, tokens: &Tokens, id: &str) -> Answer {
     signed_in(node, tokens, Method::POST, &format!("/v1/me/emails/{id}/primary"), json!({})).await
 }
 
-/// The addresses of the account, each as an array: name before the `@`, whether it is the primary address, whether it is verified.
-/// The primary address comes first, the others follow by name, since the clock of a test stands still and their order is undefined.
-pub async fn list(node: &Client, tokens: &Tokens) -> Value {
-    let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
-    let short = |it: &Value| json!([it["email"].as_str().unwrap().split('@').next(), it["primary"], it["verified"]]);
-    let mut listed: Vec<Value> = emails.as_array().unwrap().iter().map(short).collect();
-    listed.sort_by_key(|it| (it[1] == json!(false), it[0].to_string()));
-    listed.into()
+/// The addresses of the account without their domain: `ada (primary)`, `work`, `typo (not verified)`. The primary address comes
+/// first, the others follow by name, since the clock of a test stands still and their order is undefined.
+pub async fn list(node: &Client, tokens: &Tokens) -> Vec<String> {
+    let body = node.get("/v1/me/emails", &tokens.access).await.expect(200).json();
+    let has = |address: &Value, field: &str| address[field] == json!(true);
+    let mut addresses = body["emails"].as_array().unwrap().clone();
+    addresses.sort_by_key(|address| (!has(address, "primary"), address["email"].to_string()));
+    let describe = |address: &Value| {
+        let name = address["email"].as_str().unwrap().split('@').next().unwrap();
+        match (has(address, "primary"), has(address, "verified")) {
+            (true, true) => format!("{name} (primary)"),
+            (true, false) => format!("{name} (primary, not verified)"),
+            (false, true) => name.to_owned(),
+            (false, false) => format!("{name} (not verified)"),
+        }
+    };
+    addresses.iter().map(describe).collect()
 }
 
 /// A cluster with the account `ada`, whose address is verified, and its session.
@@ -78,7 +87,7 @@ async fn added_address_signs_in_once_it_is_verified() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let other = node.login("ada").await;
     let (_, token, _) = add(&cluster, &node, &tokens, "work").await;
-    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, false]]));
+    assert_eq!(list(&node, &tokens).await, ["ada (primary)", "work (not verified)"]);
     node.try_login(&email("work"), PASSWORD).await.expect(401);
     node.refresh(&other.refresh).await.expect(200);
 
@@ -88,7 +97,7 @@ async fn added_address_signs_in_once_it_is_verified() {
         node.refresh(&former.refresh).await.expect(401);
         node.get("/v1/me", &former.access).await.expect(401);
     }
-    assert_eq!(list(&node, &new).await, json!([["ada", true, true], ["work", false, true]]));
+    assert_eq!(list(&node, &new).await, ["ada (primary)", "work"]);
     let me = node.get("/v1/me", &new.access).await.json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("ada")), &json!(true)));
     for identifier in ["work@example.com", "WORK@Example.com", "ada@example.com", "ada"] {
@@ -126,7 +135,7 @@ async fn repeated_request_sends_the_mail_again_and_keeps_the_id() {
     assert_eq!(id, again);
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let tokens = Tokens::of(&answer.expect(200));
-    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["work", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["ada (primary)", "work"]);
 }
 
 #[tokio::test]
@@ -169,7 +178,7 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     );
     node.refresh(&tokens.refresh).await.expect(401);
     let tokens = node.login_with(&email("work"), NEW_PASSWORD).await;
-    let expected = json!([["ada", true, true], ["unverified", false, false], ["work", false, true]]);
+    let expected = ["ada (primary)", "unverified (not verified)", "work"];
     assert_eq!(list(&node, &tokens).await, expected);
     cluster.mail_to(&email("ada"), "password_changed").await;
 
@@ -201,7 +210,7 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     let node = cluster.node().await;
     node.account("typo").await;
     let (_, tokens) = add_verified(&cluster, &node, &node.login("typo").await, "right").await;
-    assert_eq!(list(&node, &tokens).await, json!([["typo", true, false], ["right", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["typo (primary, not verified)", "right"]);
     node.post("/v1/password/forgot", json!({ "identifier": email("right") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "right", 0, "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -211,7 +220,7 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     let (token, _) = next_mail(&cluster, "right", 0, "sign_in_code").await;
     let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
     let tokens = Tokens::of(&answer);
-    assert_eq!(list(&node, &tokens).await, json!([["typo", true, false], ["right", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["typo (primary, not verified)", "right"]);
     node.try_login("typo", NEW_PASSWORD).await.expect(200);
     wait_until_settled(&node).await;
     assert!(cluster.mails_to(&email("typo")).is_empty(), "an unverified address belongs to nobody");
@@ -244,7 +253,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
     let answer = make_primary(&node, &tokens, &id).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(401);
     let tokens = Tokens::of(&answer);
-    assert_eq!(list(&node, &tokens).await, json!([["work", true, true], ["ada", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["work (primary)", "ada"]);
     let me = node.get("/v1/me", &tokens.access).await.json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("work")), &json!(true)));
     for name in ["work", "ada"] {
@@ -265,7 +274,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("ada"), NEW_PASSWORD).await;
-    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true]]));
+    assert_eq!(list(&node, &tokens).await, ["ada (primary)"]);
 }
 
 #[tokio::test]
@@ -276,7 +285,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
     let new = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(401);
-    assert_eq!(list(&node, &new).await, json!([["ada", true, true]]));
+    assert_eq!(list(&node, &new).await, ["ada (primary)"]);
     assert_eq!(remove(&node, &new, &id).await.problem(), problem(404, "unknown_email"));
     node.try_login(&email("work"), PASSWORD).await.expect(401);
     assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
@@ -330,7 +339,7 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     for refused in [remove(&node, &eve, &work).await, make_primary(&node, &eve, &work).await] {
         assert_eq!(refused.problem(), problem(404, "unknown_email"));
     }
-    assert_eq!(list(&node, &eve).await, json!([["eve", true, false]]));
+    assert_eq!(list(&node, &eve).await, ["eve (primary, not verified)"]);
     node.try_login(&email("work"), PASSWORD).await.expect(200);
 }
 
@@ -369,7 +378,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("old"), NEW_PASSWORD).await;
-    assert_eq!(list(&node, &tokens).await, json!([["ada", true, true], ["old", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["ada (primary)", "old"]);
     wait_until_settled(&node).await;
     assert_eq!(count(&cluster, "thief", "password_reset"), 0);
 }
@@ -382,15 +391,11 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
     let (token, _) = super::change_mail(&cluster, &node, &tokens, "work").await;
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let tokens = Tokens::of(&answer.expect(200));
-    assert_eq!(list(&node, &tokens).await, json!([["work", true, true], ["home", false, true]]));
+    assert_eq!(list(&node, &tokens).await, ["work (primary)", "home"]);
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
     let set = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
     latchkey::service::accounts::set_email(&node.state, id, &set("home")).await.unwrap();
-    assert_eq!(
-        list(&node, &tokens).await,
-        json!([["home", true, true]]),
-        "the account had verified the address before"
-    );
+    assert_eq!(list(&node, &tokens).await, ["home (primary)"], "the account had verified the address before");
     node.account("grace").await;
     let grace = node.login("grace").await;
     let (_, _) = add_verified(&cluster, &node, &grace, "desk").await;

@@ -228,7 +228,7 @@ async fn assert_address_is_gone(cluster: &TestCluster, node: &Node, password: &s
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
     assert_eq!(count(cluster, "attacker", "password_reset"), before);
     let victim = node.login_with("victim", password).await;
-    assert_eq!(emails::list(node, &victim).await, json!([["victim", true, true]]));
+    assert_eq!(emails::list(node, &victim).await, ["victim (primary)"]);
 }
 
 /// Classic-federated merge with a secondary address: an app invites the victim, whose address the attacker's account has.
@@ -333,7 +333,7 @@ async fn i13_non_verifying_provider_secondary_address_belongs_to_the_account_tha
         "",
         "the attacker's account has lost its primary address"
     );
-    assert_eq!(emails::list(&node, &attacker).await, json!([["claimed", false, false]]));
+    assert_eq!(emails::list(&node, &attacker).await, ["claimed (not verified)"]);
     let id = node.get("/v1/me", &victim.access).await.text_of("id");
     for name in ["claimed", "victim"] {
         let found = Tokens::of(&node.try_login(&email(name), PASSWORD).await.expect(200));
