@@ -1,4 +1,4 @@
-//! Integration tests with real servers: Redis, Postgres, PgBouncer, and Latchkey itself.
+//! Integration tests with real servers: Redis, PostgreSQL, PgBouncer, and Latchkey itself.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
 mod abuse;

@@ -409,8 +409,9 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     add(&cluster, &node, &tokens, "home").await;
     let export = node.get("/v1/me/export", &tokens.access).await.expect(200).json();
-    let listed: Vec<_> = export["secondary_emails"].as_array().unwrap().iter().collect();
-    let mut listed: Vec<_> = listed.iter().map(|it| (it["email"].to_string(), it["verified"].clone())).collect();
+    let exported = export["secondary_emails"].as_array().unwrap();
+    let mut listed: Vec<_> =
+        exported.iter().map(|address| (address["email"].to_string(), address["verified"].clone())).collect();
     // The addresses have the same time, so their order is undefined.
     listed.sort_by_key(|(email, _)| email.clone());
     assert_eq!(

@@ -30,7 +30,7 @@ use crate::harness::{
 /// The id of an address of the account.
 async fn address_id(node: &Client, tokens: &Tokens, name: &str) -> String {
     let emails = node.get("/v1/me/emails", &tokens.access).await.expect(200).json()["emails"].clone();
-    let found = emails.as_array().unwrap().iter().find(|it| it["email"] == json!(email(name)));
+    let found = emails.as_array().unwrap().iter().find(|address| address["email"] == json!(email(name)));
     found.unwrap_or_else(|| panic!("no {name} in {emails}"))["id"].as_str().unwrap().to_owned()
 }
 
@@ -72,7 +72,7 @@ async fn account_id(node: &Node) -> AccountId {
 /// The former addresses whose changes can be undone.
 async fn former_addresses(node: &Node) -> Vec<String> {
     let found = node.state.sql.former_addresses(account_id(node).await, node.state.clock.now()).await.unwrap();
-    found.into_iter().map(|it| it.email.as_str().to_owned()).collect()
+    found.into_iter().map(|address| address.email.as_str().to_owned()).collect()
 }
 
 /// Asserts that the owner can reset the password with the mail to `ada`, and that the attacker's address does not belong to the

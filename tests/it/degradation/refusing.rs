@@ -83,7 +83,7 @@ async fn redis_that_cannot_save_returns_503() {
 
     // a folder in place of the snapshot file makes the snapshot fail
     let snapshot = server.folder().join("dump.rdb");
-    std::fs::create_dir_all(snapshot.join("in the way")).unwrap();
+    std::fs::create_dir_all(snapshot.join("blocker")).unwrap();
     server.command(&["BGSAVE"]);
     let failed = || async { server.command(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err") };
     wait::until("the snapshot has failed", failed).await;

@@ -68,18 +68,18 @@ async fn challenge_works_for_its_device_only() {
     let login = |device: Option<&str>| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
         let request = node.request(Method::POST, "/v1/login").json(&body);
-        node.send(device.map_or_else(
-            || request.try_clone().unwrap(),
-            |it| request.try_clone().unwrap().header("x-device-token", it),
-        ))
+        node.send(match device {
+            Some(device) => request.header("x-device-token", device),
+            None => request,
+        })
     };
     let present = |challenge: &str, device: Option<&str>| {
         let body = factor_body(challenge, "totp", &ada.app.code(&cluster.clock));
         let request = node.request(Method::POST, "/v1/login/second-factor").json(&body);
-        node.send(device.map_or_else(
-            || request.try_clone().unwrap(),
-            |it| request.try_clone().unwrap().header("x-device-token", it),
-        ))
+        node.send(match device {
+            Some(device) => request.header("x-device-token", device),
+            None => request,
+        })
     };
     let bound = super::challenge_of(&login(Some(&device)).await);
     assert_eq!(present(&bound, None).await.problem(), problem(401, "invalid_challenge"));

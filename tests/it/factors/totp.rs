@@ -281,6 +281,6 @@ async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
     let answer = post("/v1/login/second-factor", body, own, "same-origin").await.expect(200);
     assert!(answer.json()["refresh_token"].is_null());
     let cookies: Vec<_> =
-        answer.headers.get_all("set-cookie").iter().map(|it| it.to_str().unwrap().to_owned()).collect();
+        answer.headers.get_all("set-cookie").iter().map(|value| value.to_str().unwrap().to_owned()).collect();
     assert!(cookies.iter().any(|cookie| cookie.starts_with("__Host-latchkey=")), "{cookies:?}");
 }

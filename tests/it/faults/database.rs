@@ -51,10 +51,10 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     node.account("ada").await;
     let tokens = node.login("ada").await;
 
-    // the tests' Postgres writes to the disk at checkpoints only
+    // the tests' PostgreSQL writes to the disk at checkpoints only
     postgres.execute("CHECKPOINT").await;
     postgres.guard().signal(Signal::QUIT);
-    wait::until("Postgres has ended", || async { postgres.has_ended() }).await;
+    wait::until("PostgreSQL has ended", || async { postgres.has_ended() }).await;
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
     assert_unavailable(&node.post("/v1/users", registration("bob")).await);
     assert_unavailable(&node.get("/v1/me", &tokens.access).await);

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::guard::{self, Guard, Spec};
 
-const INSTALL: &str = "these tests need Postgres 15 or newer: `apt-get install postgresql` (Debian, Ubuntu), \
+const INSTALL: &str = "these tests need PostgreSQL 15 or newer: `apt-get install postgresql` (Debian, Ubuntu), \
                        `dnf install postgresql-server` (Fedora), `apk add postgresql` (Alpine), \
                        `brew install postgresql` (macOS); or run `make test`, which installs it";
 
