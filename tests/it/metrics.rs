@@ -129,6 +129,7 @@ async fn counters_count_logins_refreshes_and_requests() {
     assert_eq!(value(&before, "latchkey_rotations_total{outcome=\"reused\"}"), 1.0);
     assert_eq!(value(&before, "latchkey_revocations_total{reason=\"reuse\"}"), 1.0);
     assert_eq!(value(&after, "latchkey_revocations_total{reason=\"logout\"}"), 1.0);
+    // one registration and three sign-ins
     assert_eq!(value(&before, "latchkey_password_wait_seconds_count"), 4.0);
     assert_eq!(value(&before, "latchkey_password_queue_depth"), 0.0);
     // there is one session; the estimate is inexact because it samples a hundred keys

@@ -135,6 +135,7 @@ async fn browser_is_known_by_its_device_cookie() {
     assert_eq!(cookies.len(), 2, "{cookies:?}");
     let (pair, attributes) = cookies[1].split_once("; ").unwrap();
     assert!(pair.starts_with("__Host-latchkey-device=lk_dt_"), "{pair}");
+    // 400 days, the longest time that browsers keep cookies
     assert_eq!(attributes, "Path=/; Max-Age=34560000; Secure; HttpOnly; SameSite=Strict");
 
     for number in 0..9 {

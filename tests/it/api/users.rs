@@ -54,6 +54,7 @@ async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
     let register = |name: &str, password: &str| {
         node.post("/v1/users", json!({ "email": format!("{name}@example.com"), "password": password }))
     };
+    // 128 characters, the maximum
     let longest = "tidal engine verse marmalade ".repeat(5)[..128].to_owned();
     for weak in ["xq7!z", "password1", "latchkey", &format!("{longest}x")] {
         let answer = register("weak", weak).await;

@@ -36,6 +36,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
 
     let mut feed = Feed::open(&peer, &service, None).await;
     let first = feed.next().await.unwrap();
+    // the lifetime of an access token (300 s), its leeway (5 s), and 5 s for clocks that differ
     assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
     let logout = |session: &str| {
         json!({

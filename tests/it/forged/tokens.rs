@@ -51,6 +51,7 @@ fn with_member(object: &Value, name: &str, value: Value) -> Value {
 
 /// Converts an ECDSA signature to ASN.1 (SEC 1, section C.5), which JWS does not allow.
 fn der(signature: &[u8]) -> Vec<u8> {
+    // INTEGER (2): a number whose highest bit is set needs a zero byte before it, since integers are signed
     let integer = |number: &[u8]| {
         let zero = (number[0] >= 0x80).then_some(0);
         let bytes: Vec<u8> = zero.into_iter().chain(number.iter().copied()).collect();
@@ -58,6 +59,7 @@ fn der(signature: &[u8]) -> Vec<u8> {
     };
     let (r, s) = signature.split_at(32);
     let both = [integer(r), integer(s)].concat();
+    // SEQUENCE
     [&[0x30, u8::try_from(both.len()).unwrap()], &both[..]].concat()
 }
 

@@ -29,7 +29,7 @@ pub enum Mode {
     Slow(Duration),
     /// Forwards nothing in either direction and closes nothing.
     Frozen,
-    /// As [`Mode::Frozen`]. The existing connections stay frozen when the mode changes, until [`Mode::Cut`].
+    /// As [`Mode::Frozen`], but the connections that exist in this mode stay frozen in later modes, until [`Mode::Cut`].
     Silenced,
     /// Resets existing and new connections.
     Cut,

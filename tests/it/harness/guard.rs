@@ -154,6 +154,7 @@ pub fn unprivileged() -> Option<(u32, u32)> {
                 .then(|| Some((fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?)))?
         })
     };
+    // 65534 is `nobody` on most systems
     ids("postgres").or_else(|| ids("nobody")).or(Some((65534, 65534)))
 }
 

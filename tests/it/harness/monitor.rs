@@ -35,6 +35,7 @@ impl Monitor {
 
     /// Returns the commands that [`Monitor::commands`] returns, and those of rate limits.
     pub fn with_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
+        // marks the end of the commands that clients have sent so far
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();
         loop {

@@ -101,9 +101,12 @@ impl Feed {
 
     /// Returns the revocations up to the event `live`, which follows the snapshot or the missed revocations.
     pub async fn caught_up(&mut self) -> Vec<Value> {
-        let before = self.events_before("live").await;
-        let first = before.first().filter(|event| ["snapshot", "resumed"].contains(&&*event.name));
-        revocations(&before[first.is_some().into()..])
+        let mut before = self.events_before("live").await;
+        // the first event of a stream, unless the test has read it
+        if before.first().is_some_and(|event| ["snapshot", "resumed"].contains(&&*event.name)) {
+            before.remove(0);
+        }
+        revocations(&before)
     }
 
     /// Waits for a heartbeat with a new id; panics on any other event.

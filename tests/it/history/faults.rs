@@ -37,6 +37,7 @@ enum NodeFault {
 /// Injects faults into Redis, with pauses between them, until the record's clock shows `done`.
 pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut random: Random, done: Duration) {
     use RedisFault::{Busy, CutsConnections, ForgetsScripts, Full, Hung, Killed, Paused, ReadOnly, WritesPaused};
+    // a kill is twice as likely as any other fault
     let kinds = [Killed, Killed, Hung, Paused, WritesPaused, Full, ReadOnly, Busy, ForgetsScripts, CutsConnections];
     loop {
         tokio::time::sleep(random.millis(500, 4000)).await;

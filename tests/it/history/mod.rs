@@ -42,6 +42,7 @@ async fn history(
 ) -> (Record, Verdict) {
     let record = Record::new();
     {
+        // random streams: 1 and 2 for the faults, 100 and above for the users
         let register = |number: usize| {
             let random = Random::new(seed, 100 + u64::try_from(number).unwrap());
             User::register(cluster, &record, number, format!("{name_prefix}{number}"), random)

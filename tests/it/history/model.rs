@@ -180,7 +180,9 @@ impl Rules {
             counted_repeats_limit: 4,
             idle: micros(idle),
             absolute: micros(absolute),
+            // 50 ms
             tolerance: 50_000,
+            // 30 s
             lateness: 30_000_000,
         }
     }

@@ -22,8 +22,11 @@ use crate::{
 
 /// The grace window: short enough for users to present tokens after it.
 const GRACE: Duration = Duration::from_secs(1);
+/// The retry window.
 const RETRY: Duration = Duration::from_secs(2);
+/// The idle timeout of sessions.
 const IDLE: Duration = Duration::from_secs(30);
+/// The absolute timeout of sessions.
 const ABSOLUTE: Duration = Duration::from_secs(60);
 
 /// The request timeout of a user.

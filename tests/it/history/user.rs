@@ -120,6 +120,7 @@ impl<'a> User<'a> {
         if self.random.percent(5) {
             self.network = 1 - self.network;
         }
+        // the ranges are shares in percent
         match self.random.below(100) {
             0..38 => self.refresh(index, last, 1).await,
             38..48 => self.refresh(index, last, 2).await,
