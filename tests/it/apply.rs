@@ -55,6 +55,7 @@ fn clients(folder: &Path) -> Vec<Value> {
     String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Whether the service accepts these client credentials.
 async fn authenticates(service: &Service, id: &str, secret: &str) -> bool {
     let request = service.client.request(Method::POST, "/oauth2/token").basic_auth(id, Some(secret));
     let answer = service.client.send(request.form(&[("grant_type", "client_credentials")])).await;

@@ -85,6 +85,7 @@ fn line(number: usize) -> String {
     format!("{{\"email\":\"{number}@example.com\",\"password_hash\":\"{}\"}}\n", HASHES[number % HASHES.len()].1)
 }
 
+/// The line and the reason of each record that was reported as bad.
 fn bad_records(reported: &[Progress]) -> Vec<(u64, &'static str)> {
     let bad = reported.iter().filter_map(|progress| match progress {
         Progress::Bad { line, reason } => Some((*line, reason.code())),

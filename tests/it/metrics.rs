@@ -209,6 +209,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// The program `promtool` of Prometheus.
 fn promtool() -> Command {
     Command::new(guard::find_programs(&["promtool"], []).expect(INSTALL).join("promtool"))
 }

@@ -30,11 +30,13 @@ async fn set_metadata(node: &Node, client: &ServiceClient, id: &str, metadata: V
     node.send(request.json(&json!({ "app_metadata": metadata }))).await
 }
 
+/// A service client that may write `app_metadata`.
 async fn metadata_client(cluster: &TestCluster) -> ServiceClient {
     let scopes = vec!["accounts:metadata".to_owned()];
     cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await
 }
 
+/// Refreshes a session, and returns its new tokens.
 async fn refreshed(node: &Node, tokens: &Tokens) -> Tokens {
     Tokens::of(&node.refresh(&tokens.refresh).await.expect(200))
 }

@@ -28,14 +28,17 @@ pub async fn add_verified(cluster: &TestCluster, node: &Client, tokens: &Tokens,
     (id, Tokens::of(&answer.expect(200)))
 }
 
+/// Requests to add an address.
 async fn post(node: &Client, tokens: &Tokens, name: &str) -> Answer {
     signed_in(node, tokens, Method::POST, "/v1/me/emails", json!({ "email": email(name) })).await
 }
 
+/// Removes an address.
 async fn remove(node: &Client, tokens: &Tokens, id: &str) -> Answer {
     node.delete(&format!("/v1/me/emails/{id}"), &tokens.access).await
 }
 
+/// Makes a secondary address the primary one.
 async fn make_primary(node: &Client, tokens: &Tokens, id: &str) -> Answer {
     signed_in(node, tokens, Method::POST, &format!("/v1/me/emails/{id}/primary"), json!({})).await
 }

@@ -13,11 +13,13 @@ use crate::harness::{
     test_cluster::{Node, ServiceClient, TestCluster},
 };
 
+/// Sends a JSON request with the credentials of a service client.
 async fn as_client(node: &Node, client: &ServiceClient, path: &str, body: serde_json::Value) -> Answer {
     let request = node.request(Method::POST, path).basic_auth(&client.id, Some(&client.secret));
     node.send(request.json(&body)).await
 }
 
+/// A service client that may invite users and start resets.
 async fn recovery_client(cluster: &TestCluster) -> ServiceClient {
     let scopes = vec!["accounts:recover".to_owned()];
     cluster.service_client_with(NewClient { name: "crm".to_owned(), scopes, ..NewClient::default() }).await

@@ -28,6 +28,7 @@ use crate::harness::{
 /// A password that [`crate::harness::client::Client::account`] does not use.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
+/// A problem as [`Answer::problem`] returns it.
 pub fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
@@ -58,6 +59,7 @@ pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, templat
     (mail.token().to_owned(), mail.code().to_owned())
 }
 
+/// Sets a password with the token of a link.
 pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
     node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
 }

@@ -46,6 +46,7 @@ async fn remove(node: &Client, tokens: &Tokens, name: &str) -> Tokens {
     Tokens::of(&node.delete(&path, &tokens.access).await.expect(200))
 }
 
+/// Undoes a change of address with the token of a link.
 async fn undo(node: &Client, token: &str) -> Answer {
     node.post("/v1/email/undo", json!({ "token": token })).await
 }

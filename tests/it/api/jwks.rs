@@ -22,6 +22,7 @@ async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
     decode::<Value>(token, &DecodingKey::from_jwk(jwk).unwrap(), &validation).unwrap().claims
 }
 
+/// Rotates the signing key. Returns the id of the new key.
 async fn rotate(node: &Node, start: Start) -> String {
     let app = &node.state;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid

@@ -5,6 +5,7 @@ use latchkey::service::readiness::{self, Check, Status};
 use super::cluster;
 use crate::store::server::{DURABLE, Redis};
 
+/// The result of the readiness check of a Redis with these arguments.
 async fn redis_check(arguments: &[&str]) -> Check {
     let server = Redis::start_with(arguments);
     let cluster = cluster(&server);

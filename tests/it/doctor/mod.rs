@@ -39,6 +39,7 @@ fn finds(found: &[Finding], check: &str, status: &str, word: &str) -> bool {
     found.iter().any(|row| row.check == check && row.status == status && row.detail.contains(word))
 }
 
+/// Runs `latchkey migrate`.
 fn migrate(folder: &Path, arguments: &[&str]) {
     let output = run(folder, &[&["migrate"], arguments].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -39,10 +39,12 @@ pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> (Token
     (Tokens::of(&answer), codes_of(&answer))
 }
 
+/// Switches codes by mail on.
 async fn enable(node: &Client, tokens: &Tokens) -> Answer {
     signed_in(node, tokens, Method::POST, "/v1/me/factors/email-code", json!({})).await
 }
 
+/// Requests a code by mail for a challenge.
 async fn send(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/second-factor/code", json!({ "challenge": challenge })).await
 }

@@ -67,11 +67,13 @@ pub fn cluster() -> TestCluster {
     cluster
 }
 
+/// Starts the enrolment of an authenticator app.
 pub async fn start_totp(node: &Client, tokens: &Tokens) -> App {
     let started = signed_in(node, tokens, Method::POST, "/v1/me/factors/totp", json!({})).await.expect(200);
     App { secret: started.text_of("secret") }
 }
 
+/// Confirms an authenticator app with its first code.
 pub async fn confirm_totp(node: &Client, tokens: &Tokens, code: &str) -> Answer {
     signed_in(node, tokens, Method::POST, "/v1/me/factors/totp/confirm", json!({ "code": code })).await
 }
@@ -122,10 +124,12 @@ pub fn assert_no_credentials(answer: &Answer) {
     }
 }
 
+/// Presents a code for a challenge.
 pub async fn second_factor(node: &Client, challenge: &str, method: &str, code: &str) -> Answer {
     node.post("/v1/login/second-factor", factor_body(challenge, method, code)).await
 }
 
+/// The body of `POST /v1/login/second-factor`.
 pub fn factor_body(challenge: &str, method: &str, code: &str) -> Value {
     json!({ "challenge": challenge, "method": method, "code": code })
 }

@@ -15,6 +15,7 @@ use crate::{
     },
 };
 
+/// A cluster whose accounts need a factor by this policy, after this grace period.
 fn cluster_requiring(policy: FactorPolicy, grace: Duration) -> TestCluster {
     let mut cluster = cluster();
     (cluster.config.factors.required, cluster.config.factors.grace) = (policy, grace);
@@ -29,10 +30,12 @@ fn enrolment_of(answer: &Answer) -> String {
     answer.text_of("challenge")
 }
 
+/// Starts the enrolment of an authenticator app at a sign-in.
 async fn start(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await
 }
 
+/// Confirms an authenticator app at a sign-in.
 async fn confirm(node: &Client, challenge: &str, code: &str) -> Answer {
     node.post("/v1/login/enrolment/totp/confirm", json!({ "challenge": challenge, "code": code })).await
 }

@@ -62,6 +62,7 @@ pub async fn remember(cluster: &TestCluster, node: &Client, name: &str, ada: &En
     remember_with(cluster, node, name, ada, PASSWORD).await.header("x-device-token").to_owned()
 }
 
+/// The remembered devices of an account.
 async fn devices(node: &Client, access: &str) -> Vec<Value> {
     let answer = node.get("/v1/me/devices", access).await.expect(200);
     answer.json()["devices"].as_array().unwrap().clone()

@@ -26,6 +26,7 @@ async fn post_from(node: &Client, address: &str, path: &str, body: serde_json::V
     node.send(node.request(Method::POST, path).json(&body).header("x-forwarded-for", address)).await
 }
 
+/// Signs in by password from this address, and returns the challenge for the second factor.
 async fn challenge(node: &Client, address: &str) -> String {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     super::challenge_of(&post_from(node, address, "/v1/login", body).await)
@@ -36,6 +37,7 @@ async fn present_code(node: &Client, address: &str, challenge: &str, method: &st
     post_from(node, address, "/v1/login/second-factor", factor_body(challenge, method, code)).await
 }
 
+/// Sends a JSON request with a device token.
 async fn with_device(node: &Client, device: &str, path: &str, body: serde_json::Value) -> Answer {
     node.send(node.request(Method::POST, path).json(&body).header("x-device-token", device)).await
 }

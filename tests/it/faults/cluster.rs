@@ -88,6 +88,7 @@ struct User {
     tokens: Tokens,
 }
 
+/// Registers accounts and signs each in.
 async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
     let mut users = Vec::new();
     for number in 0..how_many {

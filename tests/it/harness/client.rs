@@ -67,6 +67,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// Reads the tokens of an answer.
     pub fn of(answer: &Answer) -> Self {
         Self {
             access: answer.text_of("access_token"),
@@ -111,6 +112,7 @@ impl Client {
         self.post("/v1/users", body).await.expect(201)
     }
 
+    /// Sends a sign-in by password. Returns the answer with any status.
     pub async fn try_login(&self, identifier: &str, password: &str) -> Answer {
         self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
     }

@@ -14,8 +14,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
+/// The captured lines.
 static TEXT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+/// Locked by the test that captures the log: one test at a time.
 static TURN: Mutex<()> = Mutex::new(());
+/// The level of the subscriber, which is off while no test captures the log.
 static LEVEL: LazyLock<Handle<LevelFilter, Registry>> = LazyLock::new(|| {
     let (level, handle) = reload::Layer::new(LevelFilter::TRACE);
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Memory);
@@ -23,6 +26,7 @@ static LEVEL: LazyLock<Handle<LevelFilter, Registry>> = LazyLock::new(|| {
     handle
 });
 
+/// Writes lines to [`TEXT`].
 struct Memory;
 
 impl io::Write for Memory {

@@ -95,6 +95,7 @@ pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
     names.map(|name| Eml::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 
+/// Splits a message, or a part of it, into its unfolded headers and its body.
 fn split(message: &str) -> (Vec<(String, String)>, &str) {
     let (head, body) = message.split_once("\r\n\r\n").unwrap();
     let unfolded = head.replace("\r\n ", " ").replace("\r\n\t", " ");
@@ -113,6 +114,7 @@ fn header<'a>(headers: &'a [(String, String)], name: &str) -> &'a str {
     }
 }
 
+/// The content of a part, decoded from its transfer encoding.
 fn decoded(part: &str) -> String {
     let (headers, body) = split(part);
     let text = match header(&headers, "Content-Transfer-Encoding") {

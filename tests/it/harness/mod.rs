@@ -1,5 +1,5 @@
 //! Real servers for tests, started when first needed and stopped with the test process.
-#![allow(dead_code, reason = "not every test needs everything")]
+#![allow(dead_code, reason = "each benchmark uses a part of the harness")]
 
 pub mod certificates;
 pub mod client;

@@ -71,8 +71,8 @@ impl Postgres {
             let data = folder.join("data");
             init(&programs, &data)?;
             prepare(&data);
-            let port = guard::free_port();
-            match serve(&programs, &folder, port, true, settings) {
+            let (port, owns_folder) = (guard::free_port(), true);
+            match serve(&programs, &folder, port, owns_folder, settings) {
                 Ok(guard) => return Ok(Self { guard, port, folder }),
                 Err(error) => last_error = error,
             }
@@ -87,7 +87,8 @@ impl Postgres {
 
     /// Starts an ended server again on its data. Keep `self` while the new server runs: the folder is deleted with `self`.
     pub fn restart(&self) -> Guard {
-        serve(&programs().unwrap(), &self.folder, self.port, false, &[]).unwrap_or_else(|error| panic!("{error}"))
+        let owns_folder = false;
+        serve(&programs().unwrap(), &self.folder, self.port, owns_folder, &[]).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Returns whether the server has removed its PID file.
@@ -126,6 +127,7 @@ impl Postgres {
     }
 }
 
+/// The folder of the programs of the newest installed version.
 fn programs() -> Option<PathBuf> {
     // Debian, Red Hat, Alpine and Homebrew keep the server's programs outside PATH, in one folder per version
     let mut versions = Vec::new();
@@ -150,6 +152,7 @@ fn programs() -> Option<PathBuf> {
     guard::find_programs(&["initdb", "postgres"], versions.into_iter().rev().map(|(_, folder)| folder))
 }
 
+/// Creates the data of a server whose superuser is `postgres`.
 fn init(programs: &Path, data: &Path) -> Result<(), String> {
     let mut initdb = Command::new(programs.join("initdb"));
     initdb
@@ -167,6 +170,7 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
     }
 }
 
+/// Starts the server on its data. If it `owns_folder`, the folder is deleted with the returned guard.
 fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings: &[&str]) -> Result<Guard, String> {
     let data = folder.join("data").display().to_string();
     let (program, sockets) = (programs.join("postgres"), folder.display().to_string());

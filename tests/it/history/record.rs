@@ -80,6 +80,7 @@ impl Record {
         u64::try_from(self.began.elapsed().as_micros()).unwrap()
     }
 
+    /// Records a call and its answer.
     pub fn note(&self, account: usize, affected: Affected, op: Op) {
         self.entries.lock().unwrap().push(Entry { account, affected, op });
     }
@@ -138,6 +139,7 @@ impl Record {
         faults.iter().fold(String::new(), |text, (at, what)| text + &format!("  {at:>10} µs  {what}\n"))
     }
 
+    /// The time since the history began.
     pub fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }

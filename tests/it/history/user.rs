@@ -106,6 +106,7 @@ impl<'a> User<'a> {
         }
     }
 
+    /// Makes one random call, or several calls that belong together.
     async fn act(&mut self) {
         self.sessions.retain(|session| session.tries != Some(0));
         let live = self.sessions.iter().filter(|session| session.tries.is_none()).count();
@@ -192,15 +193,18 @@ impl<'a> User<'a> {
         self.record.record_violation(format!("user {}: {what} was answered {status} {body}", self.number));
     }
 
+    /// Records a call whose network does not matter, and its answer.
     fn note(&self, session: &str, call: Call, answer: Answer, span: When) {
         self.note_from(0, session, call, answer, span);
     }
 
+    /// Records a call from this network and its answer.
     fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: When) {
         let op = Op { call, answer, network, span };
         self.record.note(self.number, Affected::Session(session.to_owned()), op);
     }
 
+    /// Lets the user present the credentials of an ended session a few more times.
     fn mark_ended(&mut self, index: usize) {
         self.sessions[index].tries.get_or_insert(4);
     }
@@ -262,6 +266,7 @@ impl<'a> User<'a> {
         }
     }
 
+    /// Presents a refresh token to a node.
     async fn present(&self, node: usize, token: &str, network: Network, timeout: Option<Duration>) -> (Reply, When) {
         let body = json!({ "refresh_token": token });
         let finish = |request: RequestBuilder| from_network(request, network).json(&body);
