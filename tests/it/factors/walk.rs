@@ -3,10 +3,10 @@
 
 use crate::accounts::walk::{Walk, blocks};
 
-/// A replacement of `oathtool`. Its first call for a secret shows the code of the previous step of 30 seconds, the second call that
-/// of the current step, the third call that of the next step: a node accepts these three. A file named after the secret, the last
-/// argument, counts the calls. In the last two seconds of a step, the script waits for the next step, so that the step does not
-/// change before the node has received the code.
+/// A replacement of `oathtool`. Codes change every 30 seconds, and a node accepts the previous, the current and the next code of an
+/// app. The first call for a secret shows the previous code, the second call the current code, and the third call the next code. A
+/// file named after the secret, the last argument, counts the calls. The script waits for the end of a step that ends within two
+/// seconds, so that the step does not change before the node has received the code.
 const OATHTOOL: &str = r#"
 for secret; do :; done
 used="${0%/*}/$secret"

@@ -182,8 +182,8 @@ fn folder_in(parent: &Path, prefix: &str) -> PathBuf {
 
 /// Picks a port of 127.0.0.1 that is free now. Another process may still take it: retry with another one.
 ///
-/// The port is outside the ephemeral range, so that no outgoing connection takes it while its server is down, and not
-/// 10,000 above another port, where a cluster node listens to its peers.
+/// The port is outside the ephemeral range, so that no outgoing connection takes it while its server is down. It is not 10,000
+/// above another port, where a node of a Redis Cluster listens to its peers.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     const FIRST: u16 = 12_000;
