@@ -103,6 +103,7 @@ impl Times {
     fn superseded(&mut self, generation: u32) -> &mut When {
         let generation = generation as usize;
         if self.superseded.len() <= generation {
+            // an empty interval: not superseded as far as the model knows
             self.superseded.resize(generation + 1, (u64::MAX, 0));
         }
         &mut self.superseded[generation]
