@@ -14,7 +14,7 @@ import { LatchkeyError } from "./errors.js";
  * @property {(event: "message") => unknown} removeAllListeners
  */
 
-/** How long the other side may take to answer the closing handshake before the connection is cut. */
+/** How long the peer may take to answer the closing handshake before the connection is cut. */
 const CLOSING_MS = 1_000;
 
 /** @type {WeakMap<object, Registration>} */
@@ -70,7 +70,7 @@ export function closeCode(cause) {
 
 /**
  * Ends a response that is still being sent when its session ends. An event stream ends cleanly. Another body whose length was
- * not announced is cut, so that nobody takes it for a whole one. A body of a known length is left alone.
+ * not announced is cut, so that nobody takes it for complete. A body of known length is sent to its end.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").Claims} claims
@@ -87,7 +87,7 @@ export function endResponseOnEnd(verifier, claims, request, response) {
 function endResponse(response) {
   if (response.writableEnded) return;
   if (!response.headersSent) {
-    // A response that is sent at once is let through: `write` is for those that stream.
+    // A response that the app sends as a whole is let through. The app streams if it calls `write`.
     const write = response.write;
     response.write = /** @type {typeof response.write} */ (
       (/** @type {Parameters<typeof write>} */ ...parameters) => {

@@ -22,12 +22,12 @@ import { endsSession, outdates } from "./revocations.js";
  * @typedef {object} Environment The state of the verifier, and the clocks.
  * @property {(claims: Claims) => string | undefined} kidOf the key that signed the token of these claims
  * @property {(kid: string | undefined, claims: Claims) => EndCause | undefined} causeOf why such a token is refused now
- * @property {() => number} silentMs the time since every revocation was known
+ * @property {() => number} silentMs the time since the local revocations were last complete
  * @property {() => number} now the wall clock, in milliseconds since 1970
  * @property {() => number} elapsed a monotonic clock, in milliseconds
  */
 
-/** The timer is never set further ahead, so that a step of the wall clock delays an end by no more than this. */
+/** The timer is never set further ahead, so that a step of the wall clock delays the end of a registration by no more than this. */
 const MAX_TIMER_MS = 1_000;
 
 /** A session with at least one registration. */
@@ -125,7 +125,7 @@ export class Registration {
     this.#registry.remove(this, this.#session);
   }
 
-  /** @internal When it was registered or last renewed, by the monotonic clock. */
+  /** @internal When the registration was made or last renewed, by the monotonic clock. */
   get since() {
     return this.#since;
   }
@@ -148,11 +148,11 @@ export class Registration {
   }
 }
 
-/** Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them. */
+/** Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer. */
 export class EndRegistry {
   #settings;
   #environment;
-  /** In the order in which they were registered or renewed. @type {Set<Registration>} */
+  /** The registrations, in the order in which they were registered or renewed. @type {Set<Registration>} */
   #registrations = new Set();
   /** @type {Map<string, Session>} */
   #bySid = new Map();
@@ -160,7 +160,7 @@ export class EndRegistry {
   #byAccount = new Index();
   /** @type {Index<string, Session>} */
   #byKid = new Index();
-  /** By the second in which the last known token expires. @type {Index<number, Session>} */
+  /** Sessions by the second in which their last known token expires. @type {Index<number, Session>} */
   #byExpiry = new Index();
   /** @type {NodeJS.Timeout | undefined} */
   #timer;
@@ -211,7 +211,7 @@ export class EndRegistry {
     session.registrations.add(registration);
     this.#registrations.add(registration);
     this.#adopt(session, claims, kid);
-    this.#endIfDead(registration, session, kid);
+    this.#endIfInvalid(registration, session, kid);
     this.#schedule(this.#remainingMs(session.exp));
     return registration;
   }
@@ -220,14 +220,14 @@ export class EndRegistry {
    * @param {Registration} registration
    * @param {Session} session
    * @param {Claims} claims
-   * @returns {number} when it was renewed
+   * @returns {number} the time of the renewal, by the monotonic clock
    */
   renew(registration, session, claims) {
     const kid = this.#environment.kidOf(claims);
     this.#registrations.delete(registration);
     this.#registrations.add(registration);
     this.#adopt(session, claims, kid);
-    this.#endIfDead(registration, session, kid);
+    this.#endIfInvalid(registration, session, kid);
     return this.#environment.elapsed();
   }
 
@@ -246,7 +246,7 @@ export class EndRegistry {
   }
 
   /**
-   * Takes note of a token that the verifier accepted: it may be the successor of a registered session's last known token.
+   * Records a token that the verifier accepted: it may be the successor of a registered session's last known token.
    *
    * @param {Claims} claims
    */
@@ -333,11 +333,13 @@ export class EndRegistry {
   }
 
   /**
+   * Ends a registration whose session has ended or whose token is no longer valid.
+   *
    * @param {Registration} registration
    * @param {Session} session
    * @param {string | undefined} kid
    */
-  #endIfDead(registration, session, kid) {
+  #endIfInvalid(registration, session, kid) {
     const { claims } = registration;
     let cause = this.#closed ? "feed_lost" : this.#environment.causeOf(kid, claims);
     if (!cause && (claims.claimsVersion ?? Number.POSITIVE_INFINITY) < (session.claimsVersion ?? 0)) cause = "claims_changed";
@@ -366,7 +368,7 @@ export class EndRegistry {
   }
 
   /**
-   * The time until the verifier refuses a token with this `exp`.
+   * The milliseconds until the verifier refuses a token with this `exp`.
    *
    * @param {number} exp
    */
@@ -374,7 +376,7 @@ export class EndRegistry {
     return exp * 1000 + this.#settings.leewayMs - this.#environment.now();
   }
 
-  /** The time until the oldest registration has outlived the feed, if no event arrives. */
+  /** The milliseconds until the oldest registration has outlived the feed, if no event arrives. */
   #remainingSilenceMs() {
     const [oldest] = this.#registrations;
     const age = oldest === undefined ? 0 : this.#environment.elapsed() - oldest.since;

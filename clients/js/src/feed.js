@@ -20,7 +20,7 @@ export class RevocationFeed {
   #lastEventId;
   /** When the revocations were last complete; undefined after a gap. @type {number | undefined} */
   #syncedAt;
-  /** When the revocations were last complete, whether or not a gap followed; at first, when the feed was created. */
+  /** When the revocations were last complete, whether or not a gap followed; before the first snapshot, when the feed was created. */
   #completeAt = performance.now();
   #backoff = new Backoff();
   #wasLive = false;
@@ -43,7 +43,7 @@ export class RevocationFeed {
   }
 
   /**
-   * Why the token is known to be refused.
+   * Why the local revocations refuse the token; undefined if they don't.
    *
    * @param {string | undefined} kid
    * @param {import("./revocations.js").SessionClaims} claims
@@ -53,7 +53,7 @@ export class RevocationFeed {
   }
 
   /**
-   * Whether the signing key is known to be retired.
+   * Whether the local revocations retire the signing key.
    *
    * @param {string} kid
    */
@@ -61,7 +61,7 @@ export class RevocationFeed {
     return this.#revocations.revokesKey(kid) || (this.#snapshot?.revokesKey(kid) ?? false);
   }
 
-  /** The milliseconds since every revocation was known locally. */
+  /** The milliseconds since the local revocations were last complete. */
   get silentMs() {
     return performance.now() - this.#completeAt;
   }
@@ -74,7 +74,7 @@ export class RevocationFeed {
   }
 
   /**
-   * Waits until the first snapshot is complete, at most `timeoutMs`; resolves to whether it is.
+   * Waits at most `timeoutMs` until the first snapshot is complete; resolves to whether it is.
    *
    * @param {number} timeoutMs
    * @returns {Promise<boolean>}

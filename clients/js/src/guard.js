@@ -1,4 +1,4 @@
-/** Authenticates and authorizes requests, for the middlewares: the result is claims, or the response that refuses the request. */
+/** Authenticates and authorizes requests for the middlewares. The result is claims, or the response that refuses the request. */
 
 import { InvalidToken, LatchkeyError, Unavailable } from "./errors.js";
 import { originOf } from "./origin.js";
@@ -77,7 +77,7 @@ export async function authenticate(verifier, request, options) {
 }
 
 /**
- * The refusal of a request for which the verifier threw an error; undefined for an error of another origin.
+ * The refusal of a request for which the verifier threw an error; undefined for any other error.
  *
  * @param {unknown} error
  * @returns {Refusal | undefined}
@@ -159,7 +159,7 @@ function isRecent(claims, maxAge, now) {
  *
  * @param {object} request
  * @returns {Claims}
- * @throws {LatchkeyError} if neither ran before
+ * @throws {LatchkeyError} if neither has authenticated the request
  */
 export function claimsOf(request) {
   const { auth } = /** @type {{ auth?: Claims | null }} */ (request);
@@ -179,7 +179,7 @@ function bearerTokens({ rawHeaders }) {
 }
 
 /**
- * A problem (RFC 9457) with the same members and codes as Latchkey's own.
+ * The response with a problem (RFC 9457), which has the same members and codes as Latchkey's own.
  *
  * @param {Problem} problem
  * @returns {Refusal}

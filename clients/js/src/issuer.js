@@ -27,7 +27,7 @@ export class IssuerClient {
     this.#authorization = `Basic ${Buffer.from(pair).toString("base64")}`;
   }
 
-  /** Aborts the requests in flight. The feed has a signal of its own. */
+  /** Aborts the requests in flight, except the feed's, which has a signal of its own. */
   close() {
     for (const controller of this.#inFlight) controller.abort();
   }
@@ -133,7 +133,7 @@ export class IssuerClient {
       if (response.status !== 200 || !response.body) throw this.#unexpectedStatus(url, response.status);
       return parse(await readBody(response.body, url));
     } catch (error) {
-      throw error instanceof SyntaxError ? new ProtocolError(`${new URL(url).pathname} answered no valid JSON`) : error;
+      throw error instanceof SyntaxError ? new ProtocolError(`${new URL(url).pathname} did not answer with valid JSON`) : error;
     } finally {
       clearTimeout(timer);
       this.#inFlight.delete(controller);

@@ -96,7 +96,7 @@ export class KeyRing {
       if (reached) backoff.reset();
       const delay = reached ? this.#settings.keysMaxAgeMs : backoff.nextDelay();
       await pause(delay, this.#refreshRequest.signal);
-      // Repeated requests are spaced out, too.
+      // A refresh on request is delayed, too, so that repeated requests do not cause a burst.
       if (this.#refreshRequest.signal.aborted) await pause(backoff.nextDelay(), closing);
     }
   }
@@ -128,7 +128,7 @@ export class KeyRing {
 }
 
 /**
- * Waits for a time, or until the signal.
+ * Waits for `ms` milliseconds, or until `signal` aborts.
  *
  * @param {number} ms
  * @param {AbortSignal} signal

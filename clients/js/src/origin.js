@@ -1,4 +1,4 @@
-/** The origin of the claims that a verifier returned, kept beside them. */
+/** The origin of the claims that a verifier returned. It is kept outside of the claims, which apps may serialize. */
 
 /** @typedef {{ kid: string, leewayMs: number }} Origin The key that signed the token, and the verifier's tolerance for clock skew. */
 

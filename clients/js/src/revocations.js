@@ -56,8 +56,8 @@ export function parseClaimsChange(data) {
 }
 
 /**
- * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 do not say when their session
- * began; `auth_time` is that time in them.
+ * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 have no `session_start`: their
+ * `auth_time` is the start of the session.
  *
  * @param {AccountRevocation} revocation
  * @param {SessionClaims} claims
@@ -208,7 +208,7 @@ function idOf(revocation) {
 }
 
 /**
- * The entry that replaces a known one: an account has one entry for changes of its claims, which are received in any order.
+ * The entry that replaces a known one. An account has one entry for changes of its claims, which may be received in any order.
  *
  * @param {Revocation} revocation
  * @param {Revocation | undefined} known

@@ -21,7 +21,7 @@ import { LatchkeyError } from "./errors.js";
  *   until enough have expired.
  * @property {number} [maxRegistrations] The maximum number of registrations of `onEnd`, which open connections and responses hold:
  *   100000. Above it, `onEnd` throws `Unavailable` and the middlewares answer 503.
- * @property {number} [endAfterSilenceMs] How long registrations outlive the last complete state of the feed, then they end with
+ * @property {number} [endAfterSilenceMs] How long registrations outlive the last complete state of the feed before they end with
  *   `feed_lost`: `maxStalenessMs`, which is also its minimum.
  * @property {typeof globalThis.fetch} [fetch] A replacement for Node's own `fetch`.
  * @property {(message: string) => void} [log] Receives warnings about the feed and the keys. By default they go to `console.warn`;

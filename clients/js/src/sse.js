@@ -9,7 +9,7 @@ export const MAX_EVENT_LENGTH = 64 * 1024;
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] The event's own id. An event without an id is no position to resume from.
+ * @property {string} [id] The event's own id. A feed cannot be resumed from an event without an id.
  */
 
 /** Parses the chunks of one connection, whatever their size. */

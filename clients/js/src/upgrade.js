@@ -20,7 +20,7 @@ import { authenticate, refusalOfError } from "./guard.js";
  */
 
 /** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
- *   `guards` are for instance `requireRole("admin")`. */
+ *   `guards` are authorizers such as `requireRole("admin")`. */
 
 /**
  * A listener for the event `upgrade` of an HTTP server. Accepts WebSockets for requests with a valid access token, for which
@@ -69,7 +69,7 @@ export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
 }
 
 /**
- * Closes the WebSocket when its session ends; at once, if it cannot be registered.
+ * Closes the WebSocket when its session ends, or at once if it cannot be registered.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {Claims} claims

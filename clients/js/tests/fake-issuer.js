@@ -13,9 +13,9 @@ export const SNAPSHOT = 'event: snapshot\ndata: {"retain_seconds":310}\n\n';
 export const RESUMED = SNAPSHOT.replace("snapshot", "resumed");
 export const LIVE = 'event: live\nid: event-1\ndata: {"at":"2026-11-23T04:08:30.325Z"}\n\n';
 export const HEARTBEAT = 'event: heartbeat\nid: event-2\ndata: {"at":"2026-11-23T04:08:31.325Z"}\n\n';
-// A feed is lost only when a test makes it so, however slow the machine is.
-export const PATIENT = { maxStalenessMs: 600_000, feedLost: "refuse" };
-export const IMPATIENT = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
+// With LONG_STALENESS the feed is lost only when a test interrupts it, however slow the machine is. With SHORT_STALENESS it is soon lost.
+export const LONG_STALENESS = { maxStalenessMs: 600_000, feedLost: "refuse" };
+export const SHORT_STALENESS = { maxStalenessMs: 300, introspectionTimeoutMs: 30_000 };
 
 export const revocation = (data) => `event: revocation\ndata: ${JSON.stringify(data)}\n\n`;
 export const LOGOUT = revocation({ kind: "session", account_id: SUB, session_id: SID, reason: "logout", at: "2026-11-23T04:08:30Z" });
@@ -50,19 +50,19 @@ export class SigningKey {
   }
 }
 
-/** The fields are its responses; a test may change them at any time. */
+/** An issuer whose fields are its responses; a test may change them at any time. */
 export class FakeIssuer {
   keys = { one: new SigningKey("ES256") };
   metadata = {};
-  /** The first events of a new subscriber; null answers `feedStatus`. */
+  /** The first events of a new subscriber; with null the feed answers `feedStatus`. */
   feed = SNAPSHOT + LIVE;
   /** The first events of a subscriber with Last-Event-ID. */
   resumed = null;
   feedStatus = 503;
-  /** The result of introspection; null answers 503. */
+  /** The result of introspection; with null the endpoint answers 503. */
   active = true;
-  /** Answers every request with 503. */
-  away = false;
+  /** Whether the issuer answers every request with 503. */
+  unavailable = false;
   requests = [];
   subscribers = new Set();
   verifiers = [];
@@ -138,14 +138,14 @@ export class FakeIssuer {
     this.requests.push({ path: request.url, headers: request.headers, body });
     if (request.url === "/v1/revocations") {
       const first = "last-event-id" in request.headers && this.resumed !== null ? this.resumed : this.feed;
-      if (first !== null && !this.away) {
+      if (first !== null && !this.unavailable) {
         response.writeHead(200, { "Content-Type": "text/event-stream" }).write(first);
         this.subscribers.add(response);
         response.on("close", () => this.subscribers.delete(response));
         return;
       }
     }
-    const document = this.away ? null : this.document(request.url, body);
+    const document = this.unavailable ? null : this.document(request.url, body);
     const missing = request.url === "/v1/revocations" ? this.feedStatus : 503;
     response.writeHead(document === null ? missing : 200).end(JSON.stringify(document));
   }

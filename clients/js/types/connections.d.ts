@@ -29,7 +29,7 @@ export function closeOnEnd(verifier: import("./verifier.js").Verifier, claims: i
 export function closeCode(cause: EndCause): 1013 | 1008;
 /**
  * Ends a response that is still being sent when its session ends. An event stream ends cleanly. Another body whose length was
- * not announced is cut, so that nobody takes it for a whole one. A body of a known length is left alone.
+ * not announced is cut, so that nobody takes it for complete. A body of known length is sent to its end.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").Claims} claims

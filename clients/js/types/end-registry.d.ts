@@ -29,7 +29,7 @@ export class Registration {
     renew(claims: Claims): void;
     /** Deregisters. Afterwards the callback is not called. May be repeated. */
     close(): void;
-    /** @internal When it was registered or last renewed, by the monotonic clock. */
+    /** @internal When the registration was made or last renewed, by the monotonic clock. */
     get since(): number;
     /**
      * @internal
@@ -38,7 +38,7 @@ export class Registration {
     end(cause: EndCause): void;
     #private;
 }
-/** Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them. */
+/** Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer. */
 export class EndRegistry {
     /**
      * @param {Settings} settings
@@ -62,7 +62,7 @@ export class EndRegistry {
      * @param {Registration} registration
      * @param {Session} session
      * @param {Claims} claims
-     * @returns {number} when it was renewed
+     * @returns {number} the time of the renewal, by the monotonic clock
      */
     renew(registration: Registration, session: Session, claims: Claims): number;
     /**
@@ -71,7 +71,7 @@ export class EndRegistry {
      */
     remove(registration: Registration, session: Session): void;
     /**
-     * Takes note of a token that the verifier accepted: it may be the successor of a registered session's last known token.
+     * Records a token that the verifier accepted: it may be the successor of a registered session's last known token.
      *
      * @param {Claims} claims
      */
@@ -116,7 +116,7 @@ export type Environment = {
      */
     causeOf: (kid: string | undefined, claims: Claims) => EndCause | undefined;
     /**
-     * the time since every revocation was known
+     * the time since the local revocations were last complete
      */
     silentMs: () => number;
     /**

@@ -13,8 +13,8 @@ export class LatchkeyError extends Error {
 /**
  * The token is forged, damaged, expired, revoked or for another service.
  *
- * `reason` and the message are for the log and contain nothing of the token. Tell the client no more than RFC 6750's
- * `invalid_token`, and of `claims_changed` that it should refresh the token.
+ * `reason` and the message are for the log and contain nothing of the token. Tell the client only RFC 6750's `invalid_token`,
+ * and for `claims_changed` also that reason, so that it refreshes the token.
  */
 export class InvalidToken extends LatchkeyError {
     /**

@@ -10,24 +10,24 @@ export class RevocationFeed {
     /** Called when a connection after the first has caught up. @type {() => void} */
     onReconnected: () => void;
     /**
-     * Why the token is known to be refused.
+     * Why the local revocations refuse the token; undefined if they don't.
      *
      * @param {string | undefined} kid
      * @param {import("./revocations.js").SessionClaims} claims
      */
     causeOf(kid: string | undefined, claims: import("./revocations.js").SessionClaims): import("./revocations.js").RevocationCause | undefined;
     /**
-     * Whether the signing key is known to be retired.
+     * Whether the local revocations retire the signing key.
      *
      * @param {string} kid
      */
     revokesKey(kid: string): boolean;
-    /** The milliseconds since every revocation was known locally. */
+    /** The milliseconds since the local revocations were last complete. */
     get silentMs(): number;
     /** Whether every revocation older than `maxStalenessMs` is known locally. */
     isCurrent(): boolean;
     /**
-     * Waits until the first snapshot is complete, at most `timeoutMs`; resolves to whether it is.
+     * Waits at most `timeoutMs` until the first snapshot is complete; resolves to whether it is.
      *
      * @param {number} timeoutMs
      * @returns {Promise<boolean>}

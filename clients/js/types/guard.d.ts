@@ -12,7 +12,7 @@ export function authenticate(verifier: import("./verifier.js").Verifier, request
     refusal: Refusal;
 }>;
 /**
- * The refusal of a request for which the verifier threw an error; undefined for an error of another origin.
+ * The refusal of a request for which the verifier threw an error; undefined for any other error.
  *
  * @param {unknown} error
  * @returns {Refusal | undefined}
@@ -51,7 +51,7 @@ export function insufficientAuthentication(claims: Claims, { acr, maxAge }: {
  *
  * @param {object} request
  * @returns {Claims}
- * @throws {LatchkeyError} if neither ran before
+ * @throws {LatchkeyError} if neither has authenticated the request
  */
 export function claimsOf(request: object): Claims;
 export type Claims = Readonly<import("./claims.js").Claims>;

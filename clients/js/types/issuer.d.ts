@@ -3,7 +3,7 @@
 export class IssuerClient {
     /** @param {Readonly<import("./settings.js").Settings>} settings */
     constructor(settings: Readonly<import("./settings.js").Settings>);
-    /** Aborts the requests in flight. The feed has a signal of its own. */
+    /** Aborts the requests in flight, except the feed's, which has a signal of its own. */
     close(): void;
     /** Fetches the published keys. */
     keys(): Promise<Map<string, import("./jwks.js").Key>>;

@@ -1,5 +1,5 @@
 /**
- * Waits for a time, or until the signal.
+ * Waits for `ms` milliseconds, or until `signal` aborts.
  *
  * @param {number} ms
  * @param {AbortSignal} signal

@@ -15,8 +15,8 @@ export function parseRevocation(data: Record<string, unknown>): Revocation;
  */
 export function parseClaimsChange(data: Record<string, unknown>): ClaimsChange;
 /**
- * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 do not say when their session
- * began; `auth_time` is that time in them.
+ * Whether an account-wide revocation ends the session of these claims. Tokens of Latchkey 0.1 have no `session_start`: their
+ * `auth_time` is the start of the session.
  *
  * @param {AccountRevocation} revocation
  * @param {SessionClaims} claims

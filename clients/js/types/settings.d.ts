@@ -67,7 +67,7 @@ export type Options = {
      */
     maxRegistrations?: number | undefined;
     /**
-     * How long registrations outlive the last complete state of the feed, then they end with
+     * How long registrations outlive the last complete state of the feed before they end with
      * `feed_lost`: `maxStalenessMs`, which is also its minimum.
      */
     endAfterSilenceMs?: number | undefined;

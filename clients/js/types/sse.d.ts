@@ -4,7 +4,7 @@ export const MAX_EVENT_LENGTH: number;
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] The event's own id. An event without an id is no position to resume from.
+ * @property {string} [id] The event's own id. A feed cannot be resumed from an event without an id.
  */
 /** Parses the chunks of one connection, whatever their size. */
 export class Parser {
@@ -22,7 +22,7 @@ export type Event = {
     type: string;
     data: string;
     /**
-     * The event's own id. An event without an id is no position to resume from.
+     * The event's own id. A feed cannot be resumed from an event without an id.
      */
     id?: string | undefined;
 };

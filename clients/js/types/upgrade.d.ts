@@ -9,7 +9,7 @@
  * @property {(event: "connection", socket: any, request: IncomingMessage) => boolean} emit
  */
 /** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
- *   `guards` are for instance `requireRole("admin")`. */
+ *   `guards` are authorizers such as `requireRole("admin")`. */
 /**
  * A listener for the event `upgrade` of an HTTP server. Accepts WebSockets for requests with a valid access token, for which
  * {@link import("./guard.js").claimsOf} returns the claims, and closes them when the session ends. Answers others with 401, 403
@@ -23,7 +23,7 @@
  */
 export function webSocketUpgrade(verifier: import("./verifier.js").Verifier, webSocketServer: WebSocketServerLike, options?: UpgradeOptions): (request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>;
 /**
- * Closes the WebSocket when its session ends; at once, if it cannot be registered.
+ * Closes the WebSocket when its session ends, or at once if it cannot be registered.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {Claims} claims
@@ -49,7 +49,7 @@ export type WebSocketServerLike = {
     emit: (event: "connection", socket: any, request: IncomingMessage) => boolean;
 };
 /**
- * `guards` are for instance `requireRole("admin")`.
+ * `guards` are authorizers such as `requireRole("admin")`.
  */
 export type UpgradeOptions = import("./guard.js").GuardOptions & {
     guards?: readonly import("./authorize.js").Authorizer[];

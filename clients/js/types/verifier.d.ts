@@ -32,14 +32,14 @@ export class Verifier {
      * @param {string} text
      * @returns {Promise<Readonly<import("./claims.js").Claims>>}
      * @throws {InvalidToken} if the token is not valid
-     * @throws {Unavailable} if that cannot be decided now
+     * @throws {Unavailable} if the validity cannot be decided now
      */
     verify(text: string): Promise<Readonly<import("./claims.js").Claims>>;
     /**
-     * Registers an open connection or a long job: the callback is called once, with the cause, when the session of these claims
-     * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. It is
-     * called before this method returns if that is so already. Any newer token of the session that {@link Verifier.verify}
-     * accepts keeps the registration alive.
+     * Registers an open connection or a long job. The callback is called once, with the cause, when the session of these claims
+     * ends, the claims of its account change, its last known token expires, or the feed is lost for `endAfterSilenceMs`. If one
+     * of these has already happened, the callback is called before this method returns. Any newer token of the session that
+     * {@link Verifier.verify} accepts keeps the registration alive.
      *
      * Close the registration when the connection is closed or the job is done.
      *

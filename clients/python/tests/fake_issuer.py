@@ -65,21 +65,21 @@ class SigningKey:
 
 @dataclass
 class FakeIssuer:
-    """The fields are its responses; a test may change them at any time."""
+    """An issuer whose fields are its responses; a test may change them at any time."""
 
     url: str = ""
     keys: dict[str, SigningKey] = field(default_factory=lambda: {"one": SigningKey.new("ES256")})
     metadata: dict[str, Any] = field(default_factory=dict)
     feed: str | None = SNAPSHOT + LIVE
-    """The first events of a new subscriber; None answers 503."""
+    """The first events of a new subscriber; with None the feed answers ``feed_status``."""
     resumed: str | None = None
     """The first events of a subscriber with Last-Event-ID."""
     feed_status: int = 503
-    """The status if there is no feed."""
+    """The status of the feed if ``feed`` is None."""
     active: bool | None = True
-    """The result of introspection; None answers 503."""
-    away: bool = False
-    """Answers every request with 503."""
+    """The result of introspection; with None the endpoint answers 503."""
+    unavailable: bool = False
+    """Whether the issuer answers every request with 503."""
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
     subscribers: list[asyncio.StreamWriter] = field(default_factory=list)
 
@@ -131,12 +131,12 @@ class FakeIssuer:
         self.requests.append((path, headers, body))
         if path == "/v1/revocations":
             first = self.resumed if "last-event-id" in headers and self.resumed is not None else self.feed
-            if first is not None and not self.away:
+            if first is not None and not self.unavailable:
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
                 writer.write(first.encode())
                 self.subscribers.append(writer)
                 return
-        document = None if self.away else self.document(path, body)
+        document = None if self.unavailable else self.document(path, body)
         missing = self.feed_status if path == "/v1/revocations" else 503
         status = f"{missing} Error" if document is None else "200 OK"
         text = json.dumps(document)
@@ -194,6 +194,6 @@ async def until(condition: str, holds: Callable[[], bool | Awaitable[bool]]) -> 
 
 
 def b64(data: bytes | dict[str, Any]) -> str:
-    """base64url without padding, of bytes or of JSON."""
+    """Encodes bytes or JSON as base64url without padding."""
     raw = data if isinstance(data, bytes) else json.dumps(data).encode()
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { get, servers } from "../apps.js";
-import { FakeIssuer, PATIENT } from "../fake-issuer.js";
+import { FakeIssuer, LONG_STALENESS } from "../fake-issuer.js";
 
 const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifier_cases.json", import.meta.url), "utf8"));
 const without = (members, names = []) => Object.fromEntries(Object.entries(members).filter(([name]) => !names.includes(name)));
@@ -30,7 +30,7 @@ function tokenOf(issuer, testCase) {
 
 test("shared cases: valid tokens are accepted", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   for (const testCase of CASES.valid) {
     const claims = await verifier.verify(tokenOf(issuer, testCase)).catch((error) => assert.fail(`${testCase.name}: ${error}`));
     assert.equal(claims.iss, issuer.url);
@@ -39,7 +39,7 @@ test("shared cases: valid tokens are accepted", async (t) => {
 
 test("shared cases: invalid tokens are refused with their reason", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   for (const testCase of CASES.tokens) {
     const outcome = await verifier.verify(tokenOf(issuer, testCase)).then(() => "accepted", (error) => error.reason ?? String(error));
     assert.equal(outcome, testCase.reason, testCase.name);
@@ -55,9 +55,9 @@ for (const [name, serve] of Object.entries(servers)) {
       client: issuer.token({ sub: "robot", client_id: "robot", sid: undefined, auth_time: undefined }),
       expired: issuer.token({ exp: Math.floor(Date.now() / 1000) - 60 }),
     };
-    const live = await serve(t, await issuer.live(PATIENT));
+    const live = await serve(t, await issuer.live(LONG_STALENESS));
     issuer.feed = null;
-    const lost = await serve(t, issuer.verifier(PATIENT));
+    const lost = await serve(t, issuer.verifier(LONG_STALENESS));
     for (const { name, path = "/", authorization, status, www_authenticate, retry_after } of CASES.requests) {
       const values = authorization.map((value) => value.replace(/\{(\w+)\}/, (_, token) => tokens[token]));
       const response = await get((path === "/lost" ? lost : live) + path, ...values);

@@ -13,7 +13,7 @@ import {
 } from "latchkey-verify";
 import { WebSocket, WebSocketServer } from "ws";
 
-import { claimsChange, FakeIssuer, LOGOUT, once, PATIENT, SUB, until } from "../fake-issuer.js";
+import { claimsChange, FakeIssuer, LOGOUT, once, LONG_STALENESS, SUB, until } from "../fake-issuer.js";
 
 /** Sends back each message with the caller's id, and renews the registration with messages that are tokens. */
 function chat(verifier) {
@@ -81,7 +81,7 @@ const say = async (socket, text) => {
 for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFastify, "Fastify hook": onFastifyHook })) {
   test(`${name}: WebSocket closes when its session ends, and leaves no registration`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier)}/chat`;
     const [one, two] = [await dial(url, issuer.token()), await dial(url, issuer.token())];
     assert.equal(await say(one, "hello"), `${SUB}: hello`);
@@ -95,7 +95,7 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
 
   test(`${name}: WebSocket closes when the claims change, unless it was renewed`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier)}/chat`;
     const now = Math.floor(Date.now() / 1000);
     const [old, current] = [await dial(url, issuer.token({ claims_version: 6 })), await dial(url, issuer.token({ claims_version: 7, sid: SUB }))];
@@ -107,7 +107,7 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
 
   test(`${name}: WebSocket closes with 1013 when the verifier is closed`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const socket = await dial(`${await serve(t, verifier)}/chat`, issuer.token());
     verifier.close();
     assert.deepEqual(await ended(socket), [1013, "feed_lost"]);
@@ -115,7 +115,7 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
 
   test(`${name}: handshake without a sufficient token is refused like a request`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const url = `${await serve(t, verifier, { guards: [requireRole("member"), requireAcr("aal2")] })}/chat`;
     const type = "application/problem+json";
     for (const [token, status, challenge] of [
@@ -134,7 +134,7 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
 
   test(`${name}: handshake above maxRegistrations is not served`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live({ ...PATIENT, maxRegistrations: 1 });
+    const verifier = await issuer.live({ ...LONG_STALENESS, maxRegistrations: 1 });
     const url = `${await serve(t, verifier)}/chat`;
     const one = await dial(url, issuer.token());
     assert.deepEqual(await ended(await dial(url, issuer.token())), [1013, "unavailable"]);
@@ -144,7 +144,7 @@ for (const [name, serve] of Object.entries({ ws: onWs, "Fastify plugin": onFasti
 
 test("webSocketUpgrade answers 404 for paths that the WebSocket server does not handle", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const url = await onWs(t, await issuer.live(PATIENT));
+  const url = await onWs(t, await issuer.live(LONG_STALENESS));
   assert.equal((await dial(`${url}/other`, issuer.token())).status, 404);
 });
 
@@ -155,7 +155,7 @@ test("webSocketUpgrade refuses guards of another origin at once", async (t) => {
 
 test("closeOnEnd: messages after the end are not delivered, and a silent peer is cut off", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const delivered = [];
   const sockets = new WebSocketServer({ port: 0, host: "127.0.0.1" });
   t.after(() => sockets.close());
@@ -239,7 +239,7 @@ const frameworks = {
 for (const [name, serve] of Object.entries(frameworks)) {
   test(`${name}: streaming response ends with its session, and a body of known length does not`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
     const url = await serve(t, verifier, open);
     const [events, bytes, known] = await Promise.all(["events_set", "bytes", "known"].map((path) => start(`${url}/${path}`, issuer.token())));
@@ -253,7 +253,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
 
   test(`${name}: event stream whose headers the framework did not see ends, too`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const url = await serve(t, verifier, []);
     const response = await start(`${url}/events`, issuer.token());
     issuer.send(LOGOUT);
@@ -262,7 +262,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
 
   test(`${name}: response that is sent at once after the end is let through, a stream is not`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
     const url = await serve(t, verifier, open);
     const [whole, stream] = [start(`${url}/late`, issuer.token()), start(`${url}/late`, issuer.token())];
@@ -277,7 +277,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
 
   test(`${name}: closeOnEnd: false leaves responses alone`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const open = [];
     const url = await serve(t, verifier, open, { closeOnEnd: false });
     const response = await start(`${url}/bytes`, issuer.token());
@@ -290,7 +290,7 @@ for (const [name, serve] of Object.entries(frameworks)) {
 
   test(`${name}: request above maxRegistrations is answered 503`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live({ ...PATIENT, maxRegistrations: 1 });
+    const verifier = await issuer.live({ ...LONG_STALENESS, maxRegistrations: 1 });
     const url = await serve(t, verifier, []);
     await start(`${url}/bytes`, issuer.token());
     const refused = await start(`${url}/bytes`, issuer.token());

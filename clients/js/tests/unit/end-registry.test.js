@@ -1,4 +1,4 @@
-/** When registrations end, with which cause, and what they leave behind. */
+/** When registrations end, with which cause, and that they leave no memory behind. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -14,7 +14,7 @@ const CLAIMS = { sub: SUB, sid: SID, clientId: "latchkey", exp: 1300, iat: 1000,
 const ROBOT = { sub: "robot", clientId: "robot", exp: 1300, iat: 1000 };
 
 /** A registry whose clocks stand still until a test moves them; its timer is real but far from firing. */
-class Bench {
+class RegistryFixture {
   nowMs = 1_000_000;
   elapsedMs = 0;
   completeAtMs = 0;
@@ -34,7 +34,7 @@ class Bench {
     });
   }
 
-  /** Registers claims; their ends are collected under the name. */
+  /** Registers claims. `ends` collects the name with the cause when the registration ends. */
   add(name = "it", claims = CLAIMS) {
     return this.registry.register(claims, (cause) => this.ends.push(`${name} ${cause}`));
   }
@@ -44,8 +44,8 @@ class Bench {
     this.registry.onRevocation(revocation);
   }
 
-  /** The ends since the last call. */
-  take() {
+  /** Returns the ends since the last call. */
+  takeEnds() {
     return this.ends.splice(0);
   }
 }
@@ -64,222 +64,222 @@ test("event ends the registrations that it concerns, with its cause, once", () =
     [{ kind: "claims", account: SUB, version: 3, at: 9999 }],
     [{ kind: "claims", account: OTHER, version: 4, at: 9999 }],
   ]) {
-    const bench = new Bench();
-    const [one, two] = [bench.add("one"), bench.add("two")];
-    bench.receive(revocation);
-    bench.receive(revocation);
-    assert.deepEqual(bench.take(), expected ? [`one ${expected}`, `two ${expected}`] : [], JSON.stringify(revocation));
+    const fixture = new RegistryFixture();
+    const [one, two] = [fixture.add("one"), fixture.add("two")];
+    fixture.receive(revocation);
+    fixture.receive(revocation);
+    assert.deepEqual(fixture.takeEnds(), expected ? [`one ${expected}`, `two ${expected}`] : [], JSON.stringify(revocation));
     assert.deepEqual([one.ended, two.ended], [expected, expected]);
-    assert.equal(bench.registry.size, expected ? 0 : 2);
+    assert.equal(fixture.registry.size, expected ? 0 : 2);
   }
 });
 
 test("registration of an ended session is called before onEnd returns", () => {
   for (const [change, cause] of [
-    [(bench) => bench.receive({ kind: "session", session: SID }), "session_revoked"],
-    [(bench) => bench.receive({ kind: "account", account: SUB, before: 901 }), "account_revoked"],
-    [(bench) => bench.receive({ kind: "key", kid: "one" }), "key_retired"],
-    [(bench) => bench.receive({ kind: "claims", account: SUB, version: 4, at: 0 }), "claims_changed"],
-    [(bench) => (bench.nowMs = 1_305_000), "token_expired"],
-    [(bench) => bench.registry.close(), "feed_lost"],
+    [(fixture) => fixture.receive({ kind: "session", session: SID }), "session_revoked"],
+    [(fixture) => fixture.receive({ kind: "account", account: SUB, before: 901 }), "account_revoked"],
+    [(fixture) => fixture.receive({ kind: "key", kid: "one" }), "key_retired"],
+    [(fixture) => fixture.receive({ kind: "claims", account: SUB, version: 4, at: 0 }), "claims_changed"],
+    [(fixture) => (fixture.nowMs = 1_305_000), "token_expired"],
+    [(fixture) => fixture.registry.close(), "feed_lost"],
   ]) {
-    const bench = new Bench();
-    change(bench);
-    const registration = bench.add();
-    assert.deepEqual([bench.take(), registration.ended, bench.registry.size, bench.registry.indexed], [[`it ${cause}`], cause, 0, 0]);
+    const fixture = new RegistryFixture();
+    change(fixture);
+    const registration = fixture.add();
+    assert.deepEqual([fixture.takeEnds(), registration.ended, fixture.registry.size, fixture.registry.indexed], [[`it ${cause}`], cause, 0, 0]);
     assert.deepEqual([registration.signal.aborted, registration.signal.reason], [true, cause]);
   }
 });
 
 test("token expiry ends the registration unless a successor was accepted", () => {
-  const bench = new Bench();
-  bench.add();
-  bench.nowMs = 1_304_999;
-  bench.registry.endExpired();
-  assert.deepEqual(bench.take(), []);
-  bench.registry.onAccepted({ ...CLAIMS, exp: 1600 });
-  bench.registry.onAccepted({ ...CLAIMS, exp: 1100 }); // an older token does not shorten it
-  bench.registry.onAccepted({ ...CLAIMS, sid: OTHER, exp: 9999 }); // nor does another session lengthen it
-  bench.nowMs = 1_604_999;
-  bench.registry.endExpired();
-  assert.deepEqual(bench.take(), []);
-  bench.nowMs = 1_605_000;
-  bench.registry.endExpired();
-  assert.deepEqual(bench.take(), ["it token_expired"]);
-  bench.registry.onAccepted({ ...CLAIMS, exp: 2000 });
-  assert.equal(bench.registry.indexed, 0);
+  const fixture = new RegistryFixture();
+  fixture.add();
+  fixture.nowMs = 1_304_999;
+  fixture.registry.endExpired();
+  assert.deepEqual(fixture.takeEnds(), []);
+  fixture.registry.onAccepted({ ...CLAIMS, exp: 1600 });
+  fixture.registry.onAccepted({ ...CLAIMS, exp: 1100 }); // an older token does not shorten it
+  fixture.registry.onAccepted({ ...CLAIMS, sid: OTHER, exp: 9999 }); // nor does another session lengthen it
+  fixture.nowMs = 1_604_999;
+  fixture.registry.endExpired();
+  assert.deepEqual(fixture.takeEnds(), []);
+  fixture.nowMs = 1_605_000;
+  fixture.registry.endExpired();
+  assert.deepEqual(fixture.takeEnds(), ["it token_expired"]);
+  fixture.registry.onAccepted({ ...CLAIMS, exp: 2000 });
+  assert.equal(fixture.registry.indexed, 0);
 });
 
 test("timer ends the registration when its token expires", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const bench = new Bench({ endAfterSilenceMs: 1e9 });
+  const fixture = new RegistryFixture({ endAfterSilenceMs: 1e9 });
   const pass = (ms) => {
-    [bench.nowMs, bench.elapsedMs] = [bench.nowMs + ms, bench.elapsedMs + ms];
+    [fixture.nowMs, fixture.elapsedMs] = [fixture.nowMs + ms, fixture.elapsedMs + ms];
     t.mock.timers.tick(ms);
   };
-  bench.add("late", { ...CLAIMS, sid: OTHER, exp: 1010 });
-  bench.add("early", { ...CLAIMS, exp: 1001 });
+  fixture.add("late", { ...CLAIMS, sid: OTHER, exp: 1010 });
+  fixture.add("early", { ...CLAIMS, exp: 1001 });
   for (let seconds = 0; seconds < 5; seconds++) pass(1_000);
   pass(999);
-  assert.deepEqual(bench.take(), []);
+  assert.deepEqual(fixture.takeEnds(), []);
   pass(1);
-  assert.deepEqual(bench.take(), ["early token_expired"]);
+  assert.deepEqual(fixture.takeEnds(), ["early token_expired"]);
   for (let seconds = 0; seconds < 9; seconds++) pass(1_000);
-  assert.deepEqual(bench.take(), ["late token_expired"]);
+  assert.deepEqual(fixture.takeEnds(), ["late token_expired"]);
 });
 
 test("lost feed ends registrations after endAfterSilenceMs, counted from the registration at the earliest", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const bench = new Bench();
+  const fixture = new RegistryFixture();
   const pass = (ms) => {
-    bench.elapsedMs += ms;
+    fixture.elapsedMs += ms;
     t.mock.timers.tick(ms);
   };
-  bench.add("old");
+  fixture.add("old");
   pass(4_000);
-  bench.completeAtMs = bench.elapsedMs; // a heartbeat
+  fixture.completeAtMs = fixture.elapsedMs; // a heartbeat
   pass(4_000);
-  bench.add("new");
+  fixture.add("new");
   pass(1_001);
-  assert.deepEqual(bench.take(), ["old feed_lost"]);
+  assert.deepEqual(fixture.takeEnds(), ["old feed_lost"]);
   pass(3_900);
-  assert.deepEqual(bench.take(), []);
+  assert.deepEqual(fixture.takeEnds(), []);
   pass(100);
-  assert.deepEqual(bench.take(), ["new feed_lost"]);
+  assert.deepEqual(fixture.takeEnds(), ["new feed_lost"]);
 });
 
 test("newer version of the claims in a token of the session ends registrations of the older one", () => {
-  const bench = new Bench();
-  bench.add("old");
-  bench.add("without", { ...CLAIMS, claimsVersion: undefined });
-  bench.add("other", { ...CLAIMS, sid: OTHER });
-  bench.registry.onAccepted({ ...CLAIMS, claimsVersion: 4 });
-  assert.deepEqual(bench.take(), ["old claims_changed"]);
-  bench.add("late");
-  assert.deepEqual(bench.take(), ["late claims_changed"]);
-  bench.add("new", { ...CLAIMS, claimsVersion: 4 });
-  assert.deepEqual(bench.take(), []);
+  const fixture = new RegistryFixture();
+  fixture.add("old");
+  fixture.add("without", { ...CLAIMS, claimsVersion: undefined });
+  fixture.add("other", { ...CLAIMS, sid: OTHER });
+  fixture.registry.onAccepted({ ...CLAIMS, claimsVersion: 4 });
+  assert.deepEqual(fixture.takeEnds(), ["old claims_changed"]);
+  fixture.add("late");
+  assert.deepEqual(fixture.takeEnds(), ["late claims_changed"]);
+  fixture.add("new", { ...CLAIMS, claimsVersion: 4 });
+  assert.deepEqual(fixture.takeEnds(), []);
 });
 
 test("renewed registration continues with the newer token", () => {
-  const bench = new Bench();
-  const registration = bench.add();
-  bench.elapsedMs = 4_000;
+  const fixture = new RegistryFixture();
+  const registration = fixture.add();
+  fixture.elapsedMs = 4_000;
   registration.renew({ ...CLAIMS, exp: 1600, claimsVersion: 4, kid: "two" });
-  bench.receive({ kind: "claims", account: SUB, version: 4, at: 9999 });
-  bench.receive({ kind: "key", kid: "one" });
-  bench.nowMs = 1_604_999;
-  bench.elapsedMs = 9_000;
-  bench.registry.endExpired();
-  assert.deepEqual(bench.take(), []);
+  fixture.receive({ kind: "claims", account: SUB, version: 4, at: 9999 });
+  fixture.receive({ kind: "key", kid: "one" });
+  fixture.nowMs = 1_604_999;
+  fixture.elapsedMs = 9_000;
+  fixture.registry.endExpired();
+  assert.deepEqual(fixture.takeEnds(), []);
   assert.throws(() => registration.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
   assert.throws(() => registration.renew({ ...CLAIMS, sub: OTHER }), { name: "RenewError" });
-  bench.receive({ kind: "session", session: SID });
+  fixture.receive({ kind: "session", session: SID });
   assert.throws(() => registration.renew(CLAIMS), { name: "RenewError", ended: "session_revoked" });
-  const closed = bench.add("closed", { ...CLAIMS, sid: OTHER, exp: 1900, claimsVersion: 4, kid: "two" });
+  const closed = fixture.add("closed", { ...CLAIMS, sid: OTHER, exp: 1900, claimsVersion: 4, kid: "two" });
   closed.close();
   assert.throws(() => closed.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
 });
 
 test("renewal with claims that are refused ends the registration", () => {
-  const bench = new Bench();
-  const registration = bench.add("it", { ...CLAIMS, claimsVersion: 4 });
-  bench.receive({ kind: "claims", account: SUB, version: 4, at: 0 });
+  const fixture = new RegistryFixture();
+  const registration = fixture.add("it", { ...CLAIMS, claimsVersion: 4 });
+  fixture.receive({ kind: "claims", account: SUB, version: 4, at: 0 });
   registration.renew(CLAIMS);
-  assert.deepEqual(bench.take(), ["it claims_changed"]);
+  assert.deepEqual(fixture.takeEnds(), ["it claims_changed"]);
 });
 
 test("key that is no longer published ends registrations of its tokens", () => {
-  const bench = new Bench();
-  bench.add("one");
-  bench.add("two", { ...CLAIMS, sid: OTHER, kid: "two" });
-  bench.registry.onKeysReplaced((kid) => kid === "two");
-  assert.deepEqual(bench.take(), ["one key_retired"]);
+  const fixture = new RegistryFixture();
+  fixture.add("one");
+  fixture.add("two", { ...CLAIMS, sid: OTHER, kid: "two" });
+  fixture.registry.onKeysReplaced((kid) => kid === "two");
+  assert.deepEqual(fixture.takeEnds(), ["one key_retired"]);
 });
 
-test("service client's registration stands alone", () => {
-  const bench = new Bench();
-  bench.add("a", ROBOT);
-  const renewed = bench.add("b", ROBOT);
-  bench.registry.onAccepted({ ...ROBOT, exp: 9999 });
-  bench.receive({ kind: "account", account: "robot", before: 9999 });
-  bench.receive({ kind: "claims", account: "robot", version: 9, at: 9999 });
+test("service client's registrations are independent of each other", () => {
+  const fixture = new RegistryFixture();
+  fixture.add("a", ROBOT);
+  const renewed = fixture.add("b", ROBOT);
+  fixture.registry.onAccepted({ ...ROBOT, exp: 9999 });
+  fixture.receive({ kind: "account", account: "robot", before: 9999 });
+  fixture.receive({ kind: "claims", account: "robot", version: 9, at: 9999 });
   renewed.renew({ ...ROBOT, exp: 1600 });
-  bench.nowMs = 1_305_000;
-  bench.registry.endExpired();
-  assert.deepEqual(bench.take(), ["a token_expired"]);
-  bench.receive({ kind: "key", kid: "one" });
-  assert.deepEqual(bench.take(), ["b key_retired"]);
-  assert.equal(bench.registry.indexed, 0);
+  fixture.nowMs = 1_305_000;
+  fixture.registry.endExpired();
+  assert.deepEqual(fixture.takeEnds(), ["a token_expired"]);
+  fixture.receive({ kind: "key", kid: "one" });
+  assert.deepEqual(fixture.takeEnds(), ["b key_retired"]);
+  assert.equal(fixture.registry.indexed, 0);
 });
 
 test("closed registration is not called, and closing is idempotent", () => {
-  const bench = new Bench();
-  const [closed, other] = [bench.add("closed"), bench.add("other")];
+  const fixture = new RegistryFixture();
+  const [closed, other] = [fixture.add("closed"), fixture.add("other")];
   closed.close();
   closed.close();
-  bench.receive({ kind: "session", session: SID });
+  fixture.receive({ kind: "session", session: SID });
   other.close();
-  assert.deepEqual([bench.take(), closed.ended, other.ended], [["other session_revoked"], undefined, "session_revoked"]);
+  assert.deepEqual([fixture.takeEnds(), closed.ended, other.ended], [["other session_revoked"], undefined, "session_revoked"]);
   assert.equal(closed.signal.aborted, false);
 });
 
 test("callback that closes or registers others does not disturb the rest", () => {
-  const bench = new Bench();
+  const fixture = new RegistryFixture();
   let last;
-  bench.registry.register(CLAIMS, () => {
+  fixture.registry.register(CLAIMS, () => {
     last.close();
-    bench.add("within");
+    fixture.add("within");
   });
-  bench.add("middle");
-  last = bench.add("last");
-  bench.receive({ kind: "session", session: SID });
-  assert.deepEqual(bench.take(), ["within session_revoked", "middle session_revoked"]);
-  assert.equal(bench.registry.size, 0);
+  fixture.add("middle");
+  last = fixture.add("last");
+  fixture.receive({ kind: "session", session: SID });
+  assert.deepEqual(fixture.takeEnds(), ["within session_revoked", "middle session_revoked"]);
+  assert.equal(fixture.registry.size, 0);
 });
 
 test("failing callback is logged, and the others are called", async () => {
-  const bench = new Bench();
-  bench.registry.register(CLAIMS, () => {
+  const fixture = new RegistryFixture();
+  fixture.registry.register(CLAIMS, () => {
     throw new Error("thrown");
   });
-  bench.registry.register(CLAIMS, async () => {
+  fixture.registry.register(CLAIMS, async () => {
     throw new Error("rejected");
   });
-  bench.add("other");
-  bench.receive({ kind: "session", session: SID });
+  fixture.add("other");
+  fixture.receive({ kind: "session", session: SID });
   await new Promise(setImmediate);
-  assert.deepEqual(bench.take(), ["other session_revoked"]);
-  assert.deepEqual(bench.log, ["a callback of onEnd failed: thrown", "a callback of onEnd failed: rejected"]);
+  assert.deepEqual(fixture.takeEnds(), ["other session_revoked"]);
+  assert.deepEqual(fixture.log, ["a callback of onEnd failed: thrown", "a callback of onEnd failed: rejected"]);
 });
 
 test("registration above the limit is refused as unavailable", () => {
-  const bench = new Bench({ maxRegistrations: 2 });
-  const first = bench.add();
-  bench.add();
-  assert.throws(() => bench.add(), { name: "Unavailable", message: /maxRegistrations/ });
+  const fixture = new RegistryFixture({ maxRegistrations: 2 });
+  const first = fixture.add();
+  fixture.add();
+  assert.throws(() => fixture.add(), { name: "Unavailable", message: /maxRegistrations/ });
   first.close();
-  bench.add();
-  assert.equal(bench.registry.size, 2);
+  fixture.add();
+  assert.equal(fixture.registry.size, 2);
 });
 
 test("a million registrations leave nothing behind, closed or ended", () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");
   const heap = () => (collect(), process.memoryUsage().heapUsed);
-  const bench = new Bench();
+  const fixture = new RegistryFixture();
   const callback = () => {};
   const round = (number) => {
     const open = [];
     for (let at = 0; at < 50_000; at++) {
       const sid = `${number}-${at >> 1}`;
-      open.push(bench.registry.register({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2000 + (at % 300) }, callback));
-      if (at % 3 === 0) bench.registry.onAccepted({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2400 });
+      open.push(fixture.registry.register({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2000 + (at % 300) }, callback));
+      if (at % 3 === 0) fixture.registry.onAccepted({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2400 });
     }
-    assert.equal(bench.registry.size, 50_000);
+    assert.equal(fixture.registry.size, 50_000);
     if (number % 2 === 0) for (const registration of open) registration.close();
-    else for (let account = 0; account < 1000; account++) bench.registry.onRevocation({ kind: "account", account: `a${account}`, before: 9999 });
-    assert.deepEqual([bench.registry.size, bench.registry.indexed], [0, 0]);
+    else for (let account = 0; account < 1000; account++) fixture.registry.onRevocation({ kind: "account", account: `a${account}`, before: 9999 });
+    assert.deepEqual([fixture.registry.size, fixture.registry.indexed], [0, 0]);
   };
   round(0);
   round(1);

@@ -4,14 +4,14 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import {
-  claimsChange, FakeIssuer, outcomeOf, IMPATIENT, HEARTBEAT, LIVE, LOGOUT, PATIENT, RESUMED, revocation, SECRET, SNAPSHOT, SUB, until,
+  claimsChange, FakeIssuer, outcomeOf, SHORT_STALENESS, HEARTBEAT, LIVE, LOGOUT, LONG_STALENESS, RESUMED, revocation, SECRET, SNAPSHOT, SUB, until,
 } from "../fake-issuer.js";
 
 const becomes = (outcome, verifier, token) => until(`the outcome is ${outcome}`, async () => (await outcomeOf(verifier, token)) === outcome);
 
 test("logout event revokes the token", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   assert.equal(await outcomeOf(verifier, token), "accepted");
   issuer.send(LOGOUT);
@@ -23,7 +23,7 @@ test("logout event revokes the token", async (t) => {
 test("revocation in the snapshot revokes the token", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + LOGOUT + LIVE;
-  assert.equal(await outcomeOf(await issuer.live(PATIENT), issuer.token()), "InvalidToken");
+  assert.equal(await outcomeOf(await issuer.live(LONG_STALENESS), issuer.token()), "InvalidToken");
 });
 
 test("feed request authenticates, and the secret is not printed", async (t) => {
@@ -40,7 +40,7 @@ test("feed request authenticates, and the secret is not printed", async (t) => {
 test("reconnect resumes after the last event", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.resumed = RESUMED + LOGOUT + LIVE;
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   issuer.disconnect();
   await becomes("InvalidToken", verifier, token);
@@ -50,7 +50,7 @@ test("reconnect resumes after the last event", async (t) => {
 test("new snapshot replaces the old revocations once it is complete", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + LOGOUT + LIVE;
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   issuer.feed = SNAPSHOT;
   issuer.disconnect();
@@ -62,7 +62,7 @@ test("new snapshot replaces the old revocations once it is complete", async (t) 
 
 test("gap makes the feed stale until the next snapshot", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   issuer.send(`event: gap\ndata: {"detail":"lost"}\n\n${HEARTBEAT}`);
   await becomes("Unavailable", verifier, token);
@@ -85,7 +85,7 @@ test("unexpected event is treated as a gap", async (t) => {
     SNAPSHOT.replace("310", "-1"),
   ]) {
     const issuer = await FakeIssuer.start(t);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     issuer.feed = null;
     issuer.send(event);
     await becomes("Unavailable", verifier, issuer.token());
@@ -97,7 +97,7 @@ test("unexpected event is treated as a gap", async (t) => {
 
 test("claims event refuses older tokens until the client refreshes", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const [old, current] = [issuer.token({ claims_version: 6 }), issuer.token({ claims_version: 7 })];
   assert.equal(await outcomeOf(verifier, old), "accepted");
   issuer.send(claimsChange(7));
@@ -113,7 +113,7 @@ test("claims event refuses older tokens until the client refreshes", async (t) =
 test("claims event in the snapshot refuses older tokens; a revocation prevails", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + claimsChange(7) + LIVE;
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   await assert.rejects(verifier.verify(issuer.token({ claims_version: 6 })), { reason: "claims_changed" });
   issuer.send(LOGOUT);
   await until("the token is revoked", () => verifier.verify(issuer.token({ claims_version: 6 })).catch(({ reason }) => reason === "revoked"));
@@ -121,7 +121,7 @@ test("claims event in the snapshot refuses older tokens; a revocation prevails",
 
 test("claims event refuses older tokens while the feed is lost, without introspection", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(IMPATIENT);
+  const verifier = await issuer.live(SHORT_STALENESS);
   const old = issuer.token({ claims_version: 6 });
   issuer.send(claimsChange(7));
   await becomes("InvalidToken", verifier, old);
@@ -132,9 +132,9 @@ test("claims event refuses older tokens while the feed is lost, without introspe
   assert.equal(issuer.count("/introspect"), 0);
 });
 
-test("account-wide revocation is cut by session_start", async (t) => {
+test("account-wide revocation compares session_start", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const now = Math.floor(Date.now() / 1000);
   const before = new Date((now - 100) * 1000).toISOString();
   issuer.send(revocation({ kind: "account", account_id: SUB, before, reason: "password_changed", at: before }));
@@ -145,7 +145,7 @@ test("account-wide revocation is cut by session_start", async (t) => {
 
 test("unknown events and members are ignored", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   issuer.send(`event: weather\ndata: rain\n\n${LOGOUT.replace("{", '{"new":{"a":1},')}`);
   await becomes("InvalidToken", verifier, issuer.token());
   assert.deepEqual(issuer.lastEventIds(), [undefined]);
@@ -153,7 +153,7 @@ test("unknown events and members are ignored", async (t) => {
 
 test("lost feed introspects each token", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(IMPATIENT);
+  const verifier = await issuer.live(SHORT_STALENESS);
   issuer.feed = null;
   issuer.disconnect();
   await until("the feed is lost", () => !verifier.live);
@@ -173,7 +173,7 @@ test("lost feed introspects each token", async (t) => {
 
 test("lost feed refuses all tokens if configured", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...IMPATIENT, feedLost: "refuse" });
+  const verifier = await issuer.live({ ...SHORT_STALENESS, feedLost: "refuse" });
   issuer.feed = null;
   issuer.disconnect();
   await becomes("Unavailable", verifier, issuer.token());
@@ -183,14 +183,14 @@ test("lost feed refuses all tokens if configured", async (t) => {
 test("feedLost applies before the first snapshot", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT;
-  assert.equal(await outcomeOf(issuer.verifier({ ...PATIENT, feedLost: "introspect" }), issuer.token()), "accepted");
+  assert.equal(await outcomeOf(issuer.verifier({ ...LONG_STALENESS, feedLost: "introspect" }), issuer.token()), "accepted");
   assert.equal(issuer.count("/introspect"), 1);
-  assert.equal(await outcomeOf(issuer.verifier(PATIENT), issuer.token()), "Unavailable");
+  assert.equal(await outcomeOf(issuer.verifier(LONG_STALENESS), issuer.token()), "Unavailable");
 });
 
 test("silent feed is lost and reconnected, comments or not", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  await issuer.live(IMPATIENT);
+  await issuer.live(SHORT_STALENESS);
   await until("the verifier has reconnected", () => {
     issuer.send(": comments do not count as events\n\n");
     return issuer.lastEventIds().length > 1;
@@ -199,7 +199,7 @@ test("silent feed is lost and reconnected, comments or not", async (t) => {
 
 test("revocations without heartbeats do not keep the feed current", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(IMPATIENT);
+  const verifier = await issuer.live(SHORT_STALENESS);
   await until("the feed is lost", () => {
     issuer.send(revocation({ kind: "session", account_id: "x", session_id: "y" }));
     return !verifier.live;
@@ -208,7 +208,7 @@ test("revocations without heartbeats do not keep the feed current", async (t) =>
 
 test("too many revocations make the feed lost", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, maxRevocations: 2 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, maxRevocations: 2 });
   for (const id of ["a", "b", "c"]) issuer.send(revocation({ kind: "session", account_id: "x", session_id: id }));
   await becomes("Unavailable", verifier, issuer.token());
   issuer.disconnect();
@@ -217,10 +217,10 @@ test("too many revocations make the feed lost", async (t) => {
 
 test("verifier started before Latchkey recovers", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  issuer.away = true;
-  const verifier = issuer.verifier(PATIENT);
+  issuer.unavailable = true;
+  const verifier = issuer.verifier(LONG_STALENESS);
   assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
-  issuer.away = false;
+  issuer.unavailable = false;
   assert.ok(await verifier.waitLive(60_000));
   await becomes("accepted", verifier, issuer.token());
 });
@@ -230,7 +230,7 @@ test("a 401 of the feed is logged to the console by default and names the client
   [issuer.feed, issuer.feedStatus] = [null, 401];
   const lines = [];
   t.mock.method(console, "warn", (line) => lines.push(line));
-  issuer.verifier({ ...PATIENT, log: undefined });
+  issuer.verifier({ ...LONG_STALENESS, log: undefined });
   await until("the refusal is logged", () => lines.length > 0);
   assert.match(lines.join(), /^latchkey: the revocation feed is interrupted: \/v1\/revocations answered 401: the service client "shop" is unknown/);
   assert.ok(!lines.join().includes("lk_cs"));
@@ -238,8 +238,8 @@ test("a 401 of the feed is logged to the console by default and names the client
 
 test("waitLive resolves to false after the timeout", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  issuer.away = true;
-  const verifier = issuer.verifier(PATIENT);
+  issuer.unavailable = true;
+  const verifier = issuer.verifier(LONG_STALENESS);
   assert.equal(await verifier.waitLive(50), false);
   await assert.rejects(verifier.verify(issuer.token()), /the issuer's keys cannot be fetched: .* answered 503/);
 });

@@ -5,11 +5,11 @@ import { test } from "node:test";
 
 import { createVerifier } from "latchkey-verify";
 
-import { FakeIssuer, outcomeOf, PATIENT, revocation, SECRET, SigningKey, until } from "../fake-issuer.js";
+import { FakeIssuer, outcomeOf, LONG_STALENESS, revocation, SECRET, SigningKey, until } from "../fake-issuer.js";
 
 test("unknown kid triggers a refresh", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysCooldownMs: 0 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 0 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   issuer.keys.two = new SigningKey("EdDSA");
   assert.equal(await outcomeOf(verifier, issuer.token({}, {}, "two")), "accepted");
@@ -18,7 +18,7 @@ test("unknown kid triggers a refresh", async (t) => {
 
 test("refreshes for unknown kids are rate limited", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysCooldownMs: 600_000 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 600_000 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   for (let at = 0; at < 20; at++) assert.equal(await outcomeOf(verifier, issuer.token({}, { kid: `unknown ${at}` })), "InvalidToken");
   assert.equal(issuer.count("/keys"), 1);
@@ -26,9 +26,9 @@ test("refreshes for unknown kids are rate limited", async (t) => {
 
 test("keys are kept while the issuer is unreachable", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysCooldownMs: 0, keysMaxAgeMs: 50 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, keysCooldownMs: 0, keysMaxAgeMs: 50 });
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
-  issuer.away = true;
+  issuer.unavailable = true;
   const requests = issuer.requests.length;
   await until("a refresh has failed", () => issuer.requests.length > requests + 1);
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
@@ -37,7 +37,7 @@ test("keys are kept while the issuer is unreachable", async (t) => {
 
 test("key that is no longer published is dropped", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysMaxAgeMs: 50 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, keysMaxAgeMs: 50 });
   const token = issuer.token();
   assert.equal(await outcomeOf(verifier, token), "accepted");
   issuer.keys = { two: new SigningKey("ES256") };
@@ -46,7 +46,7 @@ test("key that is no longer published is dropped", async (t) => {
 
 test("retired key is refused though still published", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live({ ...PATIENT, keysMaxAgeMs: 50 });
+  const verifier = await issuer.live({ ...LONG_STALENESS, keysMaxAgeMs: 50 });
   const token = issuer.token();
   assert.equal(await outcomeOf(verifier, token), "accepted");
   issuer.send(revocation({ kind: "key", kid: "one", reason: "key_retired", at: "2026-11-23T04:08:30Z" }));
@@ -66,7 +66,7 @@ test("invalid metadata is not used", async (t) => {
   ]) {
     const issuer = await FakeIssuer.start(t);
     issuer.metadata = metadata;
-    const verifier = issuer.verifier(PATIENT);
+    const verifier = issuer.verifier(LONG_STALENESS);
     assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
     assert.deepEqual([...new Set(issuer.requests.map(({ path }) => path))], ["/.well-known/openid-configuration"]);
     issuer.metadata = {};
@@ -91,7 +91,7 @@ test("invalid option is refused by name and without the secret", () => {
 test("closed verifier refuses tokens and does not keep the process alive", async (t) => {
   const { spawn } = await import("node:child_process");
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   await verifier.close();
   assert.equal(await outcomeOf(verifier, issuer.token()), "Unavailable");
   const program = `
@@ -117,7 +117,7 @@ test("request that closing the verifier aborts is not logged", async (t) => {
     fetching = true;
     return new Promise((_, reject) => request.signal.addEventListener("abort", () => reject(new Error("aborted"))));
   };
-  const verifier = issuer.verifier({ ...PATIENT, fetch: hanging, log: (line) => log.push(line) });
+  const verifier = issuer.verifier({ ...LONG_STALENESS, fetch: hanging, log: (line) => log.push(line) });
   assert.ok(await verifier.waitLive(60_000));
   await until("the keys are being fetched", () => fetching);
   await verifier.close();

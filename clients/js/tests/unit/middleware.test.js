@@ -6,18 +6,18 @@ import { test } from "node:test";
 import { claimsOf, requireRole } from "latchkey-verify";
 
 import { servers, get } from "../apps.js";
-import { FakeIssuer, PATIENT, SUB } from "../fake-issuer.js";
+import { FakeIssuer, LONG_STALENESS, SUB } from "../fake-issuer.js";
 
 for (const [name, serve] of Object.entries(servers)) {
   test(`${name}: valid token passes with its claims`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const url = await serve(t, await issuer.live(PATIENT));
+    const url = await serve(t, await issuer.live(LONG_STALENESS));
     assert.equal((await get(`${url}/`, `Bearer ${issuer.token()}`)).text, SUB);
   });
 
   test(`${name}: refusal is a problem with type and code`, async (t) => {
     const issuer = await FakeIssuer.start(t);
-    const url = await serve(t, await issuer.live(PATIENT));
+    const url = await serve(t, await issuer.live(LONG_STALENESS));
     for (const [path, authorization, code] of [
       ["/", [], "authentication_required"],
       ["/", [`Bearer ${issuer.token({ aud: "another" })}`], "invalid_token"],

@@ -45,7 +45,7 @@ test("service client token is affected by key revocations only", () => {
   assert.equal(set.causeOf("one", { sub: SUB, iat: 0 }), "key_retired");
 });
 
-test("account-wide revocation is cut by session_start if the token has it", () => {
+test("account-wide revocation compares session_start if the token has it", () => {
   const set = setOf(account(SUB, 1001));
   for (const [sessionStart, authTime, cause] of [
     [1000, 1000, "account_revoked"],
@@ -103,7 +103,7 @@ test("full set is incomplete until the dropped revocation expires", () => {
   assert.ok(set.isComplete(371));
 });
 
-test("every kind is parsed", () => {
+test("every kind of revocation is parsed", () => {
   const at = "1970-01-01T00:16:41";
   assert.deepEqual(parseRevocation({ kind: "session", account_id: SUB, session_id: SID, new: 1 }), session(SID));
   assert.deepEqual(parseRevocation({ kind: "account", account_id: SUB, before: `${at}.000Z` }), account(SUB, 1001));

@@ -14,7 +14,7 @@ const CASES = JSON.parse(readFileSync(new URL("../../../../tests/fixtures/verifi
 const RULES = { issuer: "https://a.example", audience: "latchkey", leewayMs: 5_000 };
 
 /** A verifier without network, whose clocks a case moves. */
-class Bench {
+class VerifierFixture {
   nowMs = CASES.now * 1000;
   elapsedMs = 0;
   completeAtMs = 0;
@@ -52,10 +52,10 @@ class Bench {
 }
 
 function reasonOf(testCase) {
-  const bench = new Bench();
-  for (const event of testCase.events) bench.receive(...event);
+  const fixture = new VerifierFixture();
+  for (const event of testCase.events) fixture.receive(...event);
   try {
-    bench.verify(testCase.token);
+    fixture.verify(testCase.token);
     return null;
   } catch (error) {
     return error.reason;
@@ -63,19 +63,19 @@ function reasonOf(testCase) {
 }
 
 function causeOf(testCase) {
-  const bench = new Bench();
-  const claims = bench.verify(testCase.token);
+  const fixture = new VerifierFixture();
+  const claims = fixture.verify(testCase.token);
   const causes = [];
-  for (const event of testCase.before ?? []) bench.receive(...event);
-  const registration = bench.registry.register(claims, (cause) => causes.push(cause));
+  for (const event of testCase.before ?? []) fixture.receive(...event);
+  const registration = fixture.registry.register(claims, (cause) => causes.push(cause));
   for (const [step, data] of testCase.after) {
-    if (step === "verify") bench.registry.onAccepted(bench.verify(testCase.token, data));
-    else if (step === "renew") registration.renew(bench.verify(testCase.token, data));
+    if (step === "verify") fixture.registry.onAccepted(fixture.verify(testCase.token, data));
+    else if (step === "renew") registration.renew(fixture.verify(testCase.token, data));
     else if (step === "advance" || step === "silent") {
-      bench.advance(data);
-      if (step === "advance") bench.completeAtMs = bench.elapsedMs;
-      bench.registry.endExpired();
-    } else bench.receive(step, data);
+      fixture.advance(data);
+      if (step === "advance") fixture.completeAtMs = fixture.elapsedMs;
+      fixture.registry.endExpired();
+    } else fixture.receive(step, data);
   }
   assert.ok(causes.length <= 1);
   return causes[0] ?? null;
@@ -91,8 +91,8 @@ for (const testCase of CASES.ends) {
 
 for (const testCase of CASES.guards) {
   test(`shared case of guards: ${testCase.name}`, () => {
-    const bench = new Bench();
-    const refusal = insufficientAuthentication(bench.verify(testCase.token), { acr: testCase.acr, maxAge: testCase.max_age }, bench.nowMs);
+    const fixture = new VerifierFixture();
+    const refusal = insufficientAuthentication(fixture.verify(testCase.token), { acr: testCase.acr, maxAge: testCase.max_age }, fixture.nowMs);
     assert.equal(refusal?.headers["WWW-Authenticate"] ?? null, testCase.challenge);
     if (refusal) {
       const { code, status } = JSON.parse(refusal.body);

@@ -5,7 +5,7 @@ import { createHmac, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
 
 import { parseJwks } from "../../src/jwks.js";
-import { b64, FakeIssuer, PATIENT, SID, SigningKey, SUB } from "../fake-issuer.js";
+import { b64, FakeIssuer, LONG_STALENESS, SID, SigningKey, SUB } from "../fake-issuer.js";
 
 const refusal = (verifier, token) =>
   verifier.verify(token).then(
@@ -17,7 +17,7 @@ test("valid token of each algorithm is accepted", async (t) => {
   for (const alg of ["ES256", "EdDSA", "RS256", "PS256"]) {
     const issuer = await FakeIssuer.start(t);
     issuer.keys.one = new SigningKey(alg);
-    const verifier = await issuer.live(PATIENT);
+    const verifier = await issuer.live(LONG_STALENESS);
     const claims = await verifier.verify(issuer.token({ roles: ["admin"], aud: ["shop", "latchkey"], scope: "a b" }));
     assert.deepEqual([claims.sub, claims.sid, claims.roles, claims.scope, claims.aud], [SUB, SID, ["admin"], ["a", "b"], ["shop", "latchkey"]]);
   }
@@ -25,7 +25,7 @@ test("valid token of each algorithm is accepted", async (t) => {
 
 test("HMAC with the public key is refused", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const { publicKey } = issuer.keys.one;
   const secrets = [
     publicKey.export({ format: "pem", type: "spki" }),
@@ -44,7 +44,7 @@ test("HMAC with the public key is refused", async (t) => {
 
 test("key in the token header is ignored", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const [real, forger] = [issuer.keys.one, new SigningKey("ES256")];
   const evil = `${issuer.url}/evil`;
   for (const header of [{ jku: evil }, { x5u: evil }, { jwk: forger.jwk("one") }, { x5c: ["MAA="] }]) {
@@ -58,7 +58,7 @@ test("key in the token header is ignored", async (t) => {
 
 test("damaged token is refused", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const token = issuer.token();
   const signed = token.slice(0, token.lastIndexOf("."));
   for (const damaged of [
@@ -86,7 +86,7 @@ test("unsuitable key is left out", async () => {
 
 test("nested members with the same name are accepted", async (t) => {
   const issuer = await FakeIssuer.start(t);
-  const verifier = await issuer.live(PATIENT);
+  const verifier = await issuer.live(LONG_STALENESS);
   const payload = JSON.stringify(issuer.payload());
   const key = issuer.keys.one;
   await verifier.verify(key.sign(issuer.header(), `${payload.slice(0, -1)},"list":[{"a":1},{"a":1,"b":["a","a"]}]}`));

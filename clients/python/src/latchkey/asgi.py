@@ -4,7 +4,7 @@ For Starlette, FastAPI and other ASGI frameworks:
 
     app.add_middleware(CloseOnEnd)
 
-The code that authenticates a request calls :func:`watch`; the dependencies of ``latchkey.fastapi`` do.
+The code that authenticates a request calls :func:`watch`, as the dependencies of ``latchkey.fastapi`` do.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class CloseOnEnd:
     """Closes connections whose session ends.
 
     A WebSocket is closed with the code 1008, or 1013 for ``feed_lost``, and the cause as the reason. An event stream ends
-    cleanly. Another body whose length was not announced is cut, so that nobody takes it for a whole one. A body of a known
-    length is left alone.
+    cleanly. Another body whose length was not announced is cut, so that nobody takes it for complete. A body of known
+    length is sent to its end.
     """
 
     def __init__(self, app: App) -> None:
@@ -66,7 +66,7 @@ def watch(scope: Scope, latchkey: Latchkey, claims: Claims) -> Registration | No
 def registration_of(scope: Scope) -> Registration:
     """The registration of this scope's connection, for instance to renew it with a newer token of the client.
 
-    Raises ``LatchkeyError`` if nobody watches it.
+    Raises ``LatchkeyError`` if :func:`watch` was not called for the connection.
     """
     connection = scope.get(_KEY)
     if not isinstance(connection, _Connection) or connection.registration is None:
@@ -165,7 +165,7 @@ class _Response(_Connection):
         try:
             await super().run(app, scope)
         except asyncio.CancelledError:
-            # `uncancel` returns how many requests to cancel the task there are besides ours.
+            # `uncancel` withdraws our cancellation and returns the number of other requests to cancel the task.
             if not self._cut or task is None or task.uncancel() > 0:
                 raise
         finally:

@@ -19,10 +19,10 @@ from .settings import Settings
 _LOG = logging.getLogger("latchkey")
 
 _MAX_TIMER = 1.0
-"""The timer is never set further ahead, so that a step of the wall clock delays an end by no more than these seconds."""
+"""The timer is never set further ahead, so that a step of the wall clock delays the end of a registration by no more than this."""
 
 Callback = Callable[[EndCause], Any]
-"""Takes the cause of the end. May be a coroutine function."""
+"""A callback of ``on_end``, which receives the cause. It may be a coroutine function."""
 
 
 class _Session:
@@ -131,7 +131,7 @@ class _Index(Generic[_Key]):
 
 
 class EndRegistry:
-    """Finds the registrations that an event concerns by session, account, key and expiry. Has one timer for all of them."""
+    """Finds the registrations that an event concerns by session, account, key and expiry. All registrations share one timer."""
 
     def __init__(
         self,
@@ -142,7 +142,7 @@ class EndRegistry:
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``cause_of`` tells why a token of a key is refused now, ``silence`` the seconds since every revocation was known.
+        """``cause_of`` returns why a token of a key is refused now, ``silence`` the seconds since the revocations were complete.
 
         ``now`` is the wall clock, ``elapsed`` a monotonic clock.
         """
@@ -150,12 +150,12 @@ class EndRegistry:
         self._now, self._elapsed = now, elapsed
         self._end_after_silence = settings.max_staleness if settings.end_after_silence is None else settings.end_after_silence
         self._registrations: dict[Registration, None] = {}
-        """In the order in which they were registered or renewed."""
+        """The registrations, in the order in which they were registered or renewed."""
         self._by_sid: dict[str, _Session] = {}
         self._by_account: _Index[str] = _Index()
         self._by_kid: _Index[str] = _Index()
         self._by_expiry: _Index[int] = _Index()
-        """By the second in which the last known token expires."""
+        """Sessions by the second in which their last known token expires."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._calls: set[asyncio.Future[Any]] = set()
@@ -195,7 +195,7 @@ class EndRegistry:
         return registration
 
     def on_accepted(self, claims: Claims) -> None:
-        """Takes note of a token that was accepted: it may be the successor of a registered session's last known token."""
+        """Records a token that was accepted: it may be the successor of a registered session's last known token."""
         session = None if claims.sid is None else self._by_sid.get(claims.sid)
         if session is not None and session.account == claims.sub:
             self._adopt(session, claims)

@@ -71,19 +71,19 @@ async def current_token(
 ) -> Claims:
     """Returns the claims of the request's access token, a user's or a service client's.
 
-    Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if that cannot be decided now. With
+    Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if its validity cannot be decided now. With
     :class:`CloseOnEnd`, the connection is closed when the session ends.
     """
     try:
         return await authenticate(connection, allow_clients=True)
     except StarletteHTTPException as error:
-        raise _of_fastapi(error) from None
+        raise _as_fastapi(error) from None
 
 
 async def current_session(claims: Annotated[Claims, Depends(current_token)]) -> Claims:
     """Like :func:`current_token`, for signed-in users only: a service client's own token is answered with 401."""
     if claims.is_service_client:
-        raise _of_fastapi(invalid_token())
+        raise _as_fastapi(invalid_token())
     return claims
 
 
@@ -111,7 +111,7 @@ def require_role(*roles: str) -> Callable[[Claims], Awaitable[Claims]]:
 def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims], Awaitable[Claims]]:
     """Returns a dependency that responds 403 unless the token has all of the scopes.
 
-    Like :func:`current_session`; with ``allow_clients``, like :func:`current_token`.
+    It accepts the tokens that :func:`current_session` accepts; with ``allow_clients``, those of :func:`current_token`.
     """
     authenticate = current_token if allow_clients else current_session
 
@@ -126,15 +126,15 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
 
 
 def require_acr(*values: str) -> Callable[..., Awaitable[Claims]]:
-    """Returns a dependency that asks for one of these ``acr`` values, or a higher level than ``aal1`` or ``aal2``.
+    """Returns a dependency that requires one of these ``acr`` values; a higher level satisfies ``aal1`` and ``aal2``, too.
 
-    Like :func:`current_session`. Responds 401 with an ``insufficient_user_authentication`` challenge (RFC 9470).
+    Like :func:`current_session`, and responds 401 with an ``insufficient_user_authentication`` challenge (RFC 9470) otherwise.
     """
     return require_authentication(acr=values)
 
 
 def require_max_age(seconds: int) -> Callable[..., Awaitable[Claims]]:
-    """Returns a dependency like :func:`require_acr` that asks for an authentication at most this many seconds ago."""
+    """Returns a dependency like :func:`require_acr` that requires an authentication at most this many seconds ago."""
     return require_authentication(max_age=seconds)
 
 
@@ -161,7 +161,7 @@ def require_authentication(
     async def dependency(connection: HTTPConnection, claims: Annotated[Claims, Depends(current_session)]) -> Claims:
         strong = values is None or any(_satisfies(claims.acr, value) for value in values)
         if not strong or (max_age is not None and not _is_recent(claims, max_age + latchkey_of(connection).settings.leeway)):
-            raise _of_fastapi(unauthorized("Sign in again as the challenge requires.", challenge))
+            raise _as_fastapi(unauthorized("Sign in again as the challenge requires.", challenge))
         return claims
 
     return dependency
@@ -177,6 +177,6 @@ def _is_recent(claims: Claims, seconds: float) -> bool:
     return claims.auth_time is not None and time.time() - claims.auth_time <= seconds
 
 
-def _of_fastapi(error: StarletteHTTPException) -> HTTPException:
+def _as_fastapi(error: StarletteHTTPException) -> HTTPException:
     """The same refusal as FastAPI's own exception, for which apps register handlers."""
     return HTTPException(error.status_code, error.detail, dict(error.headers or {}))

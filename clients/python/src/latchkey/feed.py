@@ -34,7 +34,7 @@ class RevocationFeed:
         self._synced_at: float | None = None
         """When the revocations were last complete; None after a gap."""
         self._complete_at = time.monotonic()
-        """When the revocations were last complete, whether or not a gap followed; at first, when the feed was created."""
+        """When the revocations were last complete, whether or not a gap followed; before the first snapshot, the creation of the feed."""
         self._backoff = Backoff()
         self._was_live = asyncio.Event()
         self.on_revocation: Callable[[Revocation], None] = lambda revocation: None
@@ -43,16 +43,16 @@ class RevocationFeed:
         """Called when a connection after the first has caught up."""
 
     def cause_of(self, kid: str | None, claims: Claims) -> EndCause | None:
-        """Why the token is known to be refused; None if it is not."""
+        """Why the local revocations refuse the token; None if they do not."""
         return self._revocations.cause_of(kid, claims)
 
     def revokes_key(self, kid: str) -> bool:
-        """Whether the signing key is known to be retired."""
+        """Whether the local revocations retire the signing key."""
         return self._revocations.revokes_key(kid) or (self._snapshot is not None and self._snapshot.revokes_key(kid))
 
     @property
     def silence(self) -> float:
-        """The seconds since every revocation was known locally."""
+        """The seconds since the local revocations were last complete."""
         return time.monotonic() - self._complete_at
 
     def is_current(self) -> bool:

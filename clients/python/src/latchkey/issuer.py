@@ -108,7 +108,7 @@ class IssuerClient:
         try:
             return strict_json.loads(bytes(body))
         except ValueError:
-            raise ProtocolError(f"{urlsplit(url).path} answered no valid JSON") from None
+            raise ProtocolError(f"{urlsplit(url).path} did not answer with valid JSON") from None
 
     def _unexpected_status(self, url: str, status: int) -> ProtocolError:
         hint = ""

@@ -27,9 +27,9 @@ class AccountRevocation:
     except_session_id: str | None
 
     def ends(self, claims: Claims) -> bool:
-        """Whether it ends the session of these claims.
+        """Whether the revocation ends the session of these claims.
 
-        Tokens of Latchkey 0.1 do not say when their session began; ``auth_time`` is that time in them.
+        Tokens of Latchkey 0.1 have no ``session_start``: their ``auth_time`` is the start of the session.
         """
         began = claims.auth_time if claims.session_start is None else claims.session_start
         return began is not None and began < self.before and claims.sid != self.except_session_id
@@ -54,7 +54,7 @@ class ClaimsChange:
     at: int
 
     def outdates(self, claims: Claims) -> bool:
-        """Whether it invalidates the token of these claims."""
+        """Whether the change invalidates the token of these claims."""
         return claims.iat <= self.at if claims.claims_version is None else claims.claims_version < self.version
 
 
@@ -117,7 +117,7 @@ class RevocationSet:
     """When each revocation was last received; oldest first."""
     _by_account: dict[str, set[AccountRevocation]] = field(default_factory=dict)
     _claims: dict[str, ClaimsChange] = field(default_factory=dict)
-    """One entry for each account, whose changes are received in any order."""
+    """The changes of claims: one entry for each account, whose changes may be received in any order."""
     _overflowed: float | None = None
     """When a revocation last did not fit."""
 

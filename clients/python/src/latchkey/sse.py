@@ -13,7 +13,7 @@ MAX_EVENT_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. ``id`` is the event's own id. An event without an id is no position to resume from."""
+    """One event. ``id`` is the event's own id. A feed cannot be resumed from an event without an id."""
 
     type: str
     data: str

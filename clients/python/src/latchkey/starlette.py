@@ -5,7 +5,7 @@
     async def orders(request: Request) -> Response:
         session = await authenticate(request)
 
-The lifespan yields ``{"latchkey": latchkey}``, as that of ``latchkey.fastapi`` does.
+The lifespan yields ``{"latchkey": latchkey}``, as in the example of ``latchkey.fastapi``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ async def authenticate(connection: HTTPConnection, *, allow_clients: bool = Fals
     """Returns the claims of the access token of a request, or of the handshake of a WebSocket before it is accepted.
 
     Raises ``HTTPException``, which Starlette turns into the response: 401 with a challenge (RFC 6750, section 3) without a
-    valid token, and 503 if that cannot be decided now. A service client's own token is answered with 401, unless
+    valid token, and 503 if its validity cannot be decided now. A service client's own token is answered with 401, unless
     ``allow_clients``. With :class:`CloseOnEnd`, which WebSockets require, the connection is closed when the session ends.
     """
     values = connection.headers.getlist("Authorization")

@@ -89,7 +89,7 @@ class Latchkey:
     async def verify(self, token: str) -> Claims:
         """Returns the claims of a valid token whose session has not ended and whose account's claims have not changed.
 
-        Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if that cannot be decided now.
+        Raises ``InvalidToken`` if the token is not valid, and ``Unavailable`` if its validity cannot be decided now.
         """
         unverified = parse_token(token)
         if self._feed.revokes_key(unverified.kid):
@@ -104,11 +104,11 @@ class Latchkey:
         return claims
 
     def on_end(self, claims: Claims, callback: Callback) -> Registration:
-        """Registers an open connection or a long job, whose session these claims of :meth:`verify` belong to.
+        """Registers an open connection or a long job of the session to which these claims of :meth:`verify` belong.
 
         The callback is called once, with the cause, when the session ends, the claims of its account change, its last known
-        token expires, or the feed is lost for ``end_after_silence``; before this method returns if that is so already. It
-        may be a coroutine function. An exception that it raises is logged. Any newer token of the session that
+        token expires, or the feed is lost for ``end_after_silence``. If one of these has already happened, it is called before
+        this method returns. It may be a coroutine function. An exception that it raises is logged. Any newer token of the session that
         :meth:`verify` accepts keeps the registration alive.
 
         Close the registration, which is a context manager, when the connection is closed or the job is done. Call this in

@@ -14,7 +14,7 @@ from latchkey import InvalidToken, Unavailable
 
 pytestmark = pytest.mark.anyio
 # The feed is lost only when a test makes it so, and no token is introspected.
-PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 
 
 class FeedFaults(httpx.AsyncBaseTransport):
@@ -57,7 +57,7 @@ class InterruptibleStream(httpx.AsyncByteStream):
 
 async def test_logout_revokes_the_token(service: Service) -> None:
     ada = await service.user()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         ended, other = await ada.sign_in(), await ada.sign_in()
         claims = await latchkey.verify(ended["access_token"])
@@ -65,14 +65,14 @@ async def test_logout_revokes_the_token(service: Service) -> None:
         await ada.sign_out(ended)
         await until("the token is refused", lambda: is_refused(latchkey, ended["access_token"]))
         assert (await latchkey.verify(other["access_token"])).sub == claims.sub
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         assert await is_refused(latchkey, ended["access_token"]), "the snapshot of a later subscriber has the revocation"
 
 
 async def test_password_change_revokes_all_earlier_sessions(service: Service) -> None:
     ada = await service.user()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         others, own = [await ada.sign_in() for _ in range(3)], await ada.sign_in()
         changed = await ada.change_password(own, "another tidal engine verse")
@@ -85,7 +85,7 @@ async def test_password_change_revokes_all_earlier_sessions(service: Service) ->
 async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_good_ones(service: Service) -> None:
     ada = await service.user()
     service.command("user", "roles", ada.name, "--add", "admin")
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         tokens, ends = await ada.sign_in(), list[str]()
         claims = await latchkey.verify(tokens["access_token"])
@@ -102,7 +102,7 @@ async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_g
         refresh = await service.http.post("/v1/refresh", json={"refresh_token": tokens["refresh_token"]})
         refreshed = service.ok(refresh)["access_token"]
         assert (await latchkey.verify(refreshed)).roles == ()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         assert await is_refused(latchkey, tokens["access_token"]), "the snapshot of a later subscriber has the event"
         await latchkey.verify(refreshed)
@@ -110,7 +110,7 @@ async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_g
 
 async def test_ends_of_sessions_reach_their_registrations_with_their_causes(service: Service) -> None:
     ada, ends = await service.user(), list[str]()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         one, two, own = await ada.sign_in(), await ada.sign_in(), await ada.sign_in()
         claims = await latchkey.verify(one["access_token"])
@@ -129,7 +129,7 @@ async def test_ends_of_sessions_reach_their_registrations_with_their_causes(serv
 
 async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
     ada, bob = await service.user(), await service.user()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         tokens, others = await ada.sign_in(), await bob.sign_in()
         service.command("user", "disable", ada.name)
@@ -139,7 +139,7 @@ async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
 
 async def test_key_rotation_and_retirement_are_followed(service: Service) -> None:
     ada = await service.user()
-    async with service.latchkey(**PATIENT, keys_cooldown=0) as latchkey:
+    async with service.latchkey(**LONG_STALENESS, keys_cooldown=0) as latchkey:
         assert await latchkey.wait_live(60)
         before = await ada.sign_in()
         old = jwt.get_unverified_header(before["access_token"])["kid"]
@@ -196,7 +196,7 @@ async def test_lost_feed_refuses_all_tokens_if_configured(service: Service) -> N
 
 async def test_forged_token_is_refused(service: Service) -> None:
     ada = await service.user()
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         tokens = await ada.sign_in()
         good: str = tokens["access_token"]
@@ -214,7 +214,7 @@ async def test_forged_token_is_refused(service: Service) -> None:
         for token in forged:
             with pytest.raises(InvalidToken):
                 await latchkey.verify(token)
-    async with service.latchkey(**{**PATIENT, "audience": "another"}) as latchkey:
+    async with service.latchkey(**{**LONG_STALENESS, "audience": "another"}) as latchkey:
         assert await latchkey.wait_live(60)
         assert await is_refused(latchkey, good)
 
@@ -222,7 +222,7 @@ async def test_forged_token_is_refused(service: Service) -> None:
 async def test_service_client_token_is_accepted(service: Service) -> None:
     auth = (os.environ["TEST_SERVICE_CLIENT_ID"], os.environ["TEST_SERVICE_CLIENT_SECRET"])
     response = service.ok(await service.http.post("/oauth2/token", data={"grant_type": "client_credentials"}, auth=auth))
-    async with service.latchkey(**PATIENT) as latchkey:
+    async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         claims = await latchkey.verify(response["access_token"])
         assert (claims.sub, claims.client_id, claims.sid) == (auth[0], auth[0], None)

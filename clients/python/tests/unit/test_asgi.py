@@ -27,12 +27,12 @@ from starlette.responses import StreamingResponse
 from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.anyio
-PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logout", at="2026-11-23T04:08:30Z")
 
 
 class App:
-    """An app, and what its handlers saw."""
+    """An app, with a log of what its handlers observed."""
 
     def __init__(self, latchkey: Latchkey) -> None:
         """Defines the routes."""
@@ -71,7 +71,7 @@ class App:
             self.log.append(f"{error.code} {error.reason}")
 
     async def pushed(self, websocket: WebSocket, session: Annotated[Claims, Depends(current_session)]) -> None:
-        """Only sends."""
+        """Sends messages and receives none."""
         await websocket.accept()
         try:
             while True:
@@ -103,7 +103,7 @@ class App:
         return Response("whole")
 
     async def busy(self) -> StreamingResponse:
-        """Starts to stream when the test says so, and does not wait in between."""
+        """Starts to stream when the test says so, and then sends without waiting."""
 
         async def body() -> AsyncIterator[bytes]:
             while True:
@@ -117,7 +117,7 @@ class App:
 @asynccontextmanager
 async def serving(issuer: FakeIssuer, **settings: Any) -> AsyncIterator[tuple[App, Latchkey, str]]:
     """A verifier whose feed is live, and an app of it in a server."""
-    async with issuer.latchkey(**{**PATIENT, **settings}) as latchkey:
+    async with issuer.latchkey(**{**LONG_STALENESS, **settings}) as latchkey:
         assert await latchkey.wait_live(60)
         app = App(latchkey)
         async with serving_app(app.app) as address:
@@ -189,7 +189,7 @@ async def test_handshake_above_max_registrations_is_answered_503(issuer: FakeIss
 
 
 async def test_websocket_without_the_middleware_is_an_error_that_says_what_to_do(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         claims = await latchkey.verify(issuer.token())
         with pytest.raises(LatchkeyError, match=r"app\.add_middleware\(latchkey\.asgi\.CloseOnEnd\)"):
@@ -260,7 +260,7 @@ async def test_guard_answers_the_challenge_of_rfc_9470(
         claims = {**claims, "auth_time": issuer.payload()["iat"] - claims["auth_time"]}
     app = FastAPI()
     app.add_api_route("/", lambda: "passed", dependencies=[Depends(guard)])
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         app.state.latchkey = latchkey
         assert await latchkey.wait_live(60)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://shop") as client:

@@ -1,4 +1,4 @@
-"""When registrations end, with which cause, and what they leave behind."""
+"""When registrations end, with which cause, and that they leave no memory behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CLAIMS = Claims(
 ROBOT = replace(CLAIMS, sub="robot", client_id="robot", sid=None, auth_time=None, session_start=None, claims_version=None)
 
 
-class Bench:
+class RegistryFixture:
     """A registry whose clocks stand still until a test moves them."""
 
     def __init__(self, **settings: Any) -> None:
@@ -50,16 +50,16 @@ class Bench:
         )
 
     def add(self, name: str = "it", claims: Claims = CLAIMS) -> Registration:
-        """Registers claims; their ends are collected under the name."""
+        """Registers claims. ``ends`` collects the name with the cause when the registration ends."""
         return self.registry.register(claims, lambda cause: self.ends.append(f"{name} {cause}"))
 
     def receive(self, revocation: Revocation) -> None:
-        """Takes an event of the feed."""
+        """Processes an event of the feed."""
         self.revocations.add(revocation, 0)
         self.registry.on_revocation(revocation)
 
-    def take(self) -> list[str]:
-        """The ends since the last call."""
+    def take_ends(self) -> list[str]:
+        """Returns the ends since the last call."""
         ends, self.ends = self.ends, []
         return ends
 
@@ -82,192 +82,192 @@ class Bench:
     ids=str,
 )
 async def test_event_ends_the_registrations_that_it_concerns_with_its_cause_once(event: Revocation, cause: EndCause | None) -> None:
-    bench = Bench()
-    one, two = bench.add("one"), bench.add("two")
-    bench.receive(event)
-    bench.receive(event)
-    assert bench.take() == ([f"one {cause}", f"two {cause}"] if cause else [])
+    fixture = RegistryFixture()
+    one, two = fixture.add("one"), fixture.add("two")
+    fixture.receive(event)
+    fixture.receive(event)
+    assert fixture.take_ends() == ([f"one {cause}", f"two {cause}"] if cause else [])
     assert (one.ended, two.ended) == (cause, cause)
-    assert len(bench.registry) == (0 if cause else 2)
+    assert len(fixture.registry) == (0 if cause else 2)
 
 
-def expire(bench: Bench) -> None:
+def expire(fixture: RegistryFixture) -> None:
     """Moves the clock to the instant at which the token is refused."""
-    bench.now = 1305
+    fixture.now = 1305
 
 
 @pytest.mark.parametrize(
     ("change", "cause"),
     [
-        (lambda bench: bench.receive(SessionRevocation(SID)), "session_revoked"),
-        (lambda bench: bench.receive(AccountRevocation(SUB, 901, None)), "account_revoked"),
-        (lambda bench: bench.receive(KeyRevocation("one")), "key_retired"),
-        (lambda bench: bench.receive(ClaimsChange(SUB, 4, 0)), "claims_changed"),
+        (lambda fixture: fixture.receive(SessionRevocation(SID)), "session_revoked"),
+        (lambda fixture: fixture.receive(AccountRevocation(SUB, 901, None)), "account_revoked"),
+        (lambda fixture: fixture.receive(KeyRevocation("one")), "key_retired"),
+        (lambda fixture: fixture.receive(ClaimsChange(SUB, 4, 0)), "claims_changed"),
         (expire, "token_expired"),
-        (lambda bench: bench.registry.close(), "feed_lost"),
+        (lambda fixture: fixture.registry.close(), "feed_lost"),
     ],
 )
-async def test_registration_of_an_ended_session_is_called_before_on_end_returns(change: Callable[[Bench], None], cause: EndCause) -> None:
-    bench = Bench()
-    change(bench)
-    registration = bench.add()
-    assert (bench.take(), registration.ended) == ([f"it {cause}"], cause)
-    assert (len(bench.registry), bench.registry.indexed) == (0, 0)
+async def test_registration_of_an_ended_session_is_called_before_on_end_returns(change: Callable[[RegistryFixture], None], cause: EndCause) -> None:
+    fixture = RegistryFixture()
+    change(fixture)
+    registration = fixture.add()
+    assert (fixture.take_ends(), registration.ended) == ([f"it {cause}"], cause)
+    assert (len(fixture.registry), fixture.registry.indexed) == (0, 0)
 
 
 async def test_token_expiry_ends_the_registration_unless_a_successor_was_accepted() -> None:
-    bench = Bench()
-    bench.add()
-    bench.now = 1304.9
-    bench.registry.end_expired()
-    assert bench.take() == []
-    bench.registry.on_accepted(replace(CLAIMS, exp=1600))
-    bench.registry.on_accepted(replace(CLAIMS, exp=1100))  # an older token does not shorten it
-    bench.registry.on_accepted(replace(CLAIMS, exp=9999, sid=OTHER))  # nor does another session lengthen it
-    bench.now = 1604.9
-    bench.registry.end_expired()
-    assert bench.take() == []
-    bench.now = 1605
-    bench.registry.end_expired()
-    assert bench.take() == ["it token_expired"]
-    bench.registry.on_accepted(replace(CLAIMS, exp=2000))
-    assert bench.registry.indexed == 0
+    fixture = RegistryFixture()
+    fixture.add()
+    fixture.now = 1304.9
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == []
+    fixture.registry.on_accepted(replace(CLAIMS, exp=1600))
+    fixture.registry.on_accepted(replace(CLAIMS, exp=1100))  # an older token does not shorten it
+    fixture.registry.on_accepted(replace(CLAIMS, exp=9999, sid=OTHER))  # nor does another session lengthen it
+    fixture.now = 1604.9
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == []
+    fixture.now = 1605
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == ["it token_expired"]
+    fixture.registry.on_accepted(replace(CLAIMS, exp=2000))
+    assert fixture.registry.indexed == 0
 
 
 async def test_timer_ends_the_registration_when_its_token_expires() -> None:
-    bench = Bench()
+    fixture = RegistryFixture()
     ended = asyncio.Event()
-    bench.registry.register(CLAIMS, lambda cause: ended.set())
-    expire(bench)
+    fixture.registry.register(CLAIMS, lambda cause: ended.set())
+    expire(fixture)
     async with asyncio.timeout(60):
         await ended.wait()
 
 
 async def test_lost_feed_ends_registrations_counted_from_the_registration_at_the_earliest() -> None:
-    bench = Bench()
+    fixture = RegistryFixture()
 
     def move(seconds: float) -> list[str]:
-        bench.elapsed += seconds
-        bench.registry.end_expired()
-        return bench.take()
+        fixture.elapsed += seconds
+        fixture.registry.end_expired()
+        return fixture.take_ends()
 
-    bench.add("old")
+    fixture.add("old")
     assert move(4) == []
-    bench.complete_at = bench.elapsed  # a heartbeat
+    fixture.complete_at = fixture.elapsed  # a heartbeat
     assert move(4) == []
-    bench.add("new")
+    fixture.add("new")
     assert move(1.1) == ["old feed_lost"]
     assert move(3.8) == []
     assert move(0.2) == ["new feed_lost"]
 
 
 async def test_end_after_silence_lengthens_the_time_until_feed_lost() -> None:
-    bench = Bench(end_after_silence=60)
-    bench.add()
-    bench.elapsed = 60
-    bench.registry.end_expired()
-    assert bench.take() == []
-    bench.elapsed = 60.1
-    bench.registry.end_expired()
-    assert bench.take() == ["it feed_lost"]
+    fixture = RegistryFixture(end_after_silence=60)
+    fixture.add()
+    fixture.elapsed = 60
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == []
+    fixture.elapsed = 60.1
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == ["it feed_lost"]
 
 
 async def test_newer_version_of_the_claims_in_a_token_of_the_session_ends_registrations_of_the_older_one() -> None:
-    bench = Bench()
-    bench.add("old")
-    bench.add("without", replace(CLAIMS, claims_version=None))
-    bench.add("other", replace(CLAIMS, sid=OTHER))
-    bench.registry.on_accepted(replace(CLAIMS, claims_version=4))
-    assert bench.take() == ["old claims_changed"]
-    bench.add("late")
-    assert bench.take() == ["late claims_changed"]
-    bench.add("new", replace(CLAIMS, claims_version=4))
-    assert bench.take() == []
+    fixture = RegistryFixture()
+    fixture.add("old")
+    fixture.add("without", replace(CLAIMS, claims_version=None))
+    fixture.add("other", replace(CLAIMS, sid=OTHER))
+    fixture.registry.on_accepted(replace(CLAIMS, claims_version=4))
+    assert fixture.take_ends() == ["old claims_changed"]
+    fixture.add("late")
+    assert fixture.take_ends() == ["late claims_changed"]
+    fixture.add("new", replace(CLAIMS, claims_version=4))
+    assert fixture.take_ends() == []
 
 
 async def test_renewed_registration_continues_with_the_newer_token() -> None:
-    bench = Bench()
-    registration = bench.add()
-    bench.elapsed = 4
+    fixture = RegistryFixture()
+    registration = fixture.add()
+    fixture.elapsed = 4
     registration.renew(replace(CLAIMS, exp=1600, claims_version=4, _kid="two"))
-    bench.receive(ClaimsChange(SUB, 4, 9999))
-    bench.receive(KeyRevocation("one"))
-    bench.now, bench.elapsed = 1604.9, 9
-    bench.registry.end_expired()
-    assert bench.take() == []
+    fixture.receive(ClaimsChange(SUB, 4, 9999))
+    fixture.receive(KeyRevocation("one"))
+    fixture.now, fixture.elapsed = 1604.9, 9
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == []
     for other in (replace(CLAIMS, sid=OTHER), replace(CLAIMS, sub=OTHER)):
         with pytest.raises(RenewError) as refused:
             registration.renew(other)
         assert refused.value.ended is None
-    bench.receive(SessionRevocation(SID))
+    fixture.receive(SessionRevocation(SID))
     with pytest.raises(RenewError) as ended:
         registration.renew(CLAIMS)
     assert ended.value.ended == "session_revoked"
 
 
 async def test_renewal_with_claims_that_are_refused_ends_the_registration() -> None:
-    bench = Bench()
-    registration = bench.add("it", replace(CLAIMS, claims_version=4))
-    bench.receive(ClaimsChange(SUB, 4, 0))
+    fixture = RegistryFixture()
+    registration = fixture.add("it", replace(CLAIMS, claims_version=4))
+    fixture.receive(ClaimsChange(SUB, 4, 0))
     registration.renew(CLAIMS)
-    assert bench.take() == ["it claims_changed"]
+    assert fixture.take_ends() == ["it claims_changed"]
 
 
 async def test_key_that_is_no_longer_published_ends_registrations_of_its_tokens() -> None:
-    bench = Bench()
-    bench.add("one")
-    bench.add("two", replace(CLAIMS, sid=OTHER, _kid="two"))
-    bench.registry.on_keys_replaced({"two"})
-    assert bench.take() == ["one key_retired"]
+    fixture = RegistryFixture()
+    fixture.add("one")
+    fixture.add("two", replace(CLAIMS, sid=OTHER, _kid="two"))
+    fixture.registry.on_keys_replaced({"two"})
+    assert fixture.take_ends() == ["one key_retired"]
 
 
-async def test_service_clients_registration_stands_alone() -> None:
-    bench = Bench()
-    bench.add("a", ROBOT)
-    renewed = bench.add("b", ROBOT)
-    bench.registry.on_accepted(replace(ROBOT, exp=9999))
-    bench.receive(AccountRevocation("robot", 9999, None))
-    bench.receive(ClaimsChange("robot", 9, 9999))
+async def test_registrations_of_a_service_client_are_independent_of_each_other() -> None:
+    fixture = RegistryFixture()
+    fixture.add("a", ROBOT)
+    renewed = fixture.add("b", ROBOT)
+    fixture.registry.on_accepted(replace(ROBOT, exp=9999))
+    fixture.receive(AccountRevocation("robot", 9999, None))
+    fixture.receive(ClaimsChange("robot", 9, 9999))
     renewed.renew(replace(ROBOT, exp=1600))
-    expire(bench)
-    bench.registry.end_expired()
-    assert bench.take() == ["a token_expired"]
-    bench.receive(KeyRevocation("one"))
-    assert bench.take() == ["b key_retired"]
-    assert bench.registry.indexed == 0
+    expire(fixture)
+    fixture.registry.end_expired()
+    assert fixture.take_ends() == ["a token_expired"]
+    fixture.receive(KeyRevocation("one"))
+    assert fixture.take_ends() == ["b key_retired"]
+    assert fixture.registry.indexed == 0
 
 
 async def test_closed_registration_is_not_called_and_closing_is_idempotent() -> None:
-    bench = Bench()
-    closed, other = bench.add("closed"), bench.add("other")
+    fixture = RegistryFixture()
+    closed, other = fixture.add("closed"), fixture.add("other")
     with closed:
         pass
     closed.close()
-    bench.receive(SessionRevocation(SID))
+    fixture.receive(SessionRevocation(SID))
     other.close()
-    assert (bench.take(), closed.ended, other.ended) == (["other session_revoked"], None, "session_revoked")
+    assert (fixture.take_ends(), closed.ended, other.ended) == (["other session_revoked"], None, "session_revoked")
     with pytest.raises(RenewError):
         closed.renew(CLAIMS)
 
 
 async def test_callback_that_closes_or_registers_others_does_not_disturb_the_rest() -> None:
-    bench = Bench()
+    fixture = RegistryFixture()
     later: list[Registration] = []
 
     def first(cause: EndCause) -> None:
         later[0].close()
-        bench.add("within")
+        fixture.add("within")
 
-    bench.registry.register(CLAIMS, first)
-    bench.add("middle")
-    later.append(bench.add("last"))
-    bench.receive(SessionRevocation(SID))
-    assert bench.take() == ["within session_revoked", "middle session_revoked"]
-    assert len(bench.registry) == 0
+    fixture.registry.register(CLAIMS, first)
+    fixture.add("middle")
+    later.append(fixture.add("last"))
+    fixture.receive(SessionRevocation(SID))
+    assert fixture.take_ends() == ["within session_revoked", "middle session_revoked"]
+    assert len(fixture.registry) == 0
 
 
 async def test_failing_callback_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
-    bench = Bench()
+    fixture = RegistryFixture()
 
     def fails(cause: EndCause) -> None:
         raise ValueError("thrown")
@@ -275,47 +275,47 @@ async def test_failing_callback_is_logged_and_the_others_are_called(caplog: pyte
     async def fails_later(cause: EndCause) -> None:
         raise ValueError("awaited")
 
-    bench.registry.register(CLAIMS, fails)
-    bench.registry.register(CLAIMS, fails_later)
-    bench.add("other")
+    fixture.registry.register(CLAIMS, fails)
+    fixture.registry.register(CLAIMS, fails_later)
+    fixture.add("other")
     with caplog.at_level(logging.ERROR, "latchkey"):
-        bench.receive(SessionRevocation(SID))
+        fixture.receive(SessionRevocation(SID))
         await until("both failures are logged", lambda: caplog.text.count("a callback of on_end failed") == 2)
     assert "thrown" in caplog.text
     assert "awaited" in caplog.text
-    assert bench.take() == ["other session_revoked"]
+    assert fixture.take_ends() == ["other session_revoked"]
 
 
 async def test_registration_above_the_limit_is_refused_as_unavailable() -> None:
-    bench = Bench(max_registrations=2)
-    first = bench.add()
-    bench.add()
+    fixture = RegistryFixture(max_registrations=2)
+    first = fixture.add()
+    fixture.add()
     with pytest.raises(Unavailable, match="max_registrations"):
-        bench.add()
+        fixture.add()
     first.close()
-    bench.add()
-    assert len(bench.registry) == 2
+    fixture.add()
+    assert len(fixture.registry) == 2
 
 
 async def test_a_million_registrations_leave_nothing_behind_closed_or_ended() -> None:
-    bench = Bench()
+    fixture = RegistryFixture()
 
     def callback(cause: EndCause) -> None:
         pass
 
     def turn(number: int) -> None:
         sessions = [replace(CLAIMS, sid=f"{number} {at}", sub=f"account {at % 50}", exp=2000 + at % 300) for at in range(5_000)]
-        opened = [bench.registry.register(claims, callback) for claims in sessions for _ in range(4)]
+        opened = [fixture.registry.register(claims, callback) for claims in sessions for _ in range(4)]
         for claims in sessions[::3]:
-            bench.registry.on_accepted(replace(claims, exp=2400))
-        assert len(bench.registry) == 20_000
+            fixture.registry.on_accepted(replace(claims, exp=2400))
+        assert len(fixture.registry) == 20_000
         if number % 2:
             for registration in opened:
                 registration.close()
         else:
             for account in range(50):
-                bench.registry.on_revocation(AccountRevocation(f"account {account}", 9999, None))
-        assert (len(bench.registry), bench.registry.indexed) == (0, 0)
+                fixture.registry.on_revocation(AccountRevocation(f"account {account}", 9999, None))
+        assert (len(fixture.registry), fixture.registry.indexed) == (0, 0)
 
     def size() -> int:
         gc.collect()

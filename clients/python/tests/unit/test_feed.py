@@ -11,9 +11,9 @@ from latchkey import InvalidToken, Latchkey, Unavailable
 
 pytestmark = pytest.mark.anyio
 LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logout", at="2026-11-23T04:08:30.325Z")
-# A feed is lost only when a test makes it so, however slow the machine is.
-PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
-IMPATIENT: dict[str, Any] = {"max_staleness": 0.3, "introspection_timeout": 30.0}
+# With LONG_STALENESS the feed is lost only when a test interrupts it, however slow the machine is. With SHORT_STALENESS it is soon lost.
+LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+SHORT_STALENESS: dict[str, Any] = {"max_staleness": 0.3, "introspection_timeout": 30.0}
 
 
 def last_event_ids(issuer: FakeIssuer) -> list[str | None]:
@@ -40,7 +40,7 @@ async def is_unavailable(latchkey: Latchkey, token: str) -> bool:
 
 
 async def test_logout_event_revokes_the_token(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
         assert (await latchkey.verify(token)).sid == SID
@@ -52,7 +52,7 @@ async def test_logout_event_revokes_the_token(issuer: FakeIssuer) -> None:
 
 async def test_revocation_in_the_snapshot_revokes_the_token(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + LOGOUT + LIVE
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         assert await is_refused(latchkey, issuer.token())
 
@@ -67,7 +67,7 @@ async def test_feed_request_authenticates_and_the_secret_is_not_printed(issuer: 
 
 async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> None:
     issuer.resumed = RESUMED + LOGOUT + LIVE
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         await issuer.send(HEARTBEAT + revocation(kind="account", account_id="x", before="2026-11-23T04:08:30Z"))
         token = issuer.token()
@@ -78,7 +78,7 @@ async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> Non
 
 async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + LOGOUT + LIVE
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
         issuer.feed = SNAPSHOT
@@ -94,7 +94,7 @@ async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> 
 
 
 async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
         await issuer.send('event: gap\ndata: {"detail":"lost"}\n\n' + HEARTBEAT)
@@ -120,7 +120,7 @@ async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssu
     ],
 )
 async def test_unexpected_event_is_treated_as_a_gap(issuer: FakeIssuer, event: str) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         issuer.feed = None
         await issuer.send(event)
@@ -140,7 +140,7 @@ async def refusal(latchkey: Latchkey, token: str) -> str | None:
 
 
 async def test_claims_event_refuses_older_tokens_until_the_client_refreshes(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         old, current = issuer.token(claims_version=6), issuer.token(claims_version=7)
         assert (await latchkey.verify(old)).claims_version == 6
@@ -156,7 +156,7 @@ async def test_claims_event_refuses_older_tokens_until_the_client_refreshes(issu
 
 async def test_claims_event_in_the_snapshot_refuses_older_tokens_and_a_revocation_prevails(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + claims_change(7) + LIVE
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         old = issuer.token(claims_version=6)
         assert await refusal(latchkey, old) == "claims_changed"
@@ -169,7 +169,7 @@ async def test_claims_event_in_the_snapshot_refuses_older_tokens_and_a_revocatio
 
 
 async def test_claims_event_refuses_older_tokens_while_the_feed_is_lost_without_introspection(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**IMPATIENT) as latchkey:
+    async with issuer.latchkey(**SHORT_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         old = issuer.token(claims_version=6)
         await issuer.send(claims_change(7))
@@ -182,8 +182,8 @@ async def test_claims_event_refuses_older_tokens_while_the_feed_is_lost_without_
         assert issuer.count("/introspect") == introspections
 
 
-async def test_account_wide_revocation_is_cut_by_session_start(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+async def test_account_wide_revocation_compares_session_start(issuer: FakeIssuer) -> None:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         now = int(time.time())
         before = datetime.fromtimestamp(now - 100, UTC).isoformat()
@@ -194,7 +194,7 @@ async def test_account_wide_revocation_is_cut_by_session_start(issuer: FakeIssue
 
 
 async def test_unknown_events_and_members_are_ignored(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         await issuer.send("event: weather\ndata: rain\n\n" + LOGOUT.replace("{", '{"new":{"a":1},'))
         await until("the token is refused", lambda: is_refused(latchkey, issuer.token()))
@@ -202,7 +202,7 @@ async def test_unknown_events_and_members_are_ignored(issuer: FakeIssuer) -> Non
 
 
 async def test_lost_feed_introspects_each_token(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**IMPATIENT) as latchkey:
+    async with issuer.latchkey(**SHORT_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         issuer.feed = None
         await issuer.disconnect()
@@ -223,7 +223,7 @@ async def test_lost_feed_introspects_each_token(issuer: FakeIssuer) -> None:
 
 
 async def test_lost_feed_refuses_all_tokens_if_configured(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**IMPATIENT, feed_lost="refuse") as latchkey:
+    async with issuer.latchkey(**SHORT_STALENESS, feed_lost="refuse") as latchkey:
         assert await latchkey.wait_live(60)
         issuer.feed = None
         await issuer.disconnect()
@@ -236,12 +236,12 @@ async def test_feed_lost_applies_before_the_first_snapshot(issuer: FakeIssuer) -
     async with issuer.latchkey(max_staleness=600) as latchkey:
         assert (await latchkey.verify(issuer.token())).sid == SID
         assert issuer.count("/introspect") == 1
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await is_unavailable(latchkey, issuer.token())
 
 
 async def test_silent_feed_is_lost_and_reconnected(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**IMPATIENT) as latchkey:
+    async with issuer.latchkey(**SHORT_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
 
         async def reconnected() -> bool:
@@ -252,7 +252,7 @@ async def test_silent_feed_is_lost_and_reconnected(issuer: FakeIssuer) -> None:
 
 
 async def test_revocations_without_heartbeats_do_not_keep_the_feed_current(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**IMPATIENT) as latchkey:
+    async with issuer.latchkey(**SHORT_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
 
         async def lost() -> bool:
@@ -263,7 +263,7 @@ async def test_revocations_without_heartbeats_do_not_keep_the_feed_current(issue
 
 
 async def test_too_many_revocations_make_the_feed_lost(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, max_revocations=2) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, max_revocations=2) as latchkey:
         assert await latchkey.wait_live(60)
         await issuer.send("".join(revocation(kind="session", account_id="x", session_id=str(each)) for each in range(3)))
         await until("the feed counts as lost", lambda: is_unavailable(latchkey, issuer.token()))
@@ -272,11 +272,11 @@ async def test_too_many_revocations_make_the_feed_lost(issuer: FakeIssuer) -> No
 
 
 async def test_verifier_started_before_latchkey_recovers(issuer: FakeIssuer) -> None:
-    issuer.away = True
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    issuer.unavailable = True
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         with pytest.raises(Unavailable):
             await latchkey.verify(issuer.token())
-        issuer.away = False
+        issuer.unavailable = False
         assert await latchkey.wait_live(60)
         await until("the keys are fetched", lambda: issuer.count("/keys") > 0)
         assert (await latchkey.verify(issuer.token())).sub == SUB
@@ -284,15 +284,15 @@ async def test_verifier_started_before_latchkey_recovers(issuer: FakeIssuer) -> 
 
 async def test_feed_answering_401_names_the_client_in_the_log(issuer: FakeIssuer, caplog: pytest.LogCaptureFixture) -> None:
     issuer.feed, issuer.feed_status = None, 401
-    async with issuer.latchkey(**PATIENT):
+    async with issuer.latchkey(**LONG_STALENESS):
         await until("the refusal is logged", lambda: 'the service client "shop"' in caplog.text)
     assert "/v1/revocations answered 401" in caplog.text
     assert "lk_cs" not in caplog.text
 
 
 async def test_wait_live_returns_false_after_the_timeout(issuer: FakeIssuer) -> None:
-    issuer.away = True
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    issuer.unavailable = True
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert not await latchkey.wait_live(0.05)
         with pytest.raises(Unavailable, match="the issuer's keys cannot be fetched: .* answered 503"):
             await latchkey.verify(issuer.token())

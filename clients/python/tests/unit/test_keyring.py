@@ -8,7 +8,7 @@ from latchkey import FeedLost, InvalidToken, Latchkey, LatchkeyError, Unavailabl
 
 pytestmark = pytest.mark.anyio
 REFUSE: FeedLost = "refuse"
-PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": REFUSE}
+LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": REFUSE}
 
 
 async def refused(latchkey: Latchkey, token: str) -> None:
@@ -18,7 +18,7 @@ async def refused(latchkey: Latchkey, token: str) -> None:
 
 
 async def test_unknown_kid_triggers_a_refresh(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, keys_cooldown=0) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, keys_cooldown=0) as latchkey:
         assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
         issuer.keys["two"] = SigningKey.new("EdDSA")
@@ -27,7 +27,7 @@ async def test_unknown_kid_triggers_a_refresh(issuer: FakeIssuer) -> None:
 
 
 async def test_refreshes_for_unknown_kids_are_rate_limited(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, keys_cooldown=600) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, keys_cooldown=600) as latchkey:
         assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
         for number in range(20):
@@ -36,10 +36,10 @@ async def test_refreshes_for_unknown_kids_are_rate_limited(issuer: FakeIssuer) -
 
 
 async def test_keys_are_kept_while_the_issuer_is_unreachable(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, keys_cooldown=0, keys_max_age=0.05) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, keys_cooldown=0, keys_max_age=0.05) as latchkey:
         assert await latchkey.wait_live(60)
         await latchkey.verify(issuer.token())
-        issuer.away = True
+        issuer.unavailable = True
         requests = len(issuer.requests)
         await until("a refresh has failed", lambda: len(issuer.requests) > requests + 1)
         await latchkey.verify(issuer.token())
@@ -48,7 +48,7 @@ async def test_keys_are_kept_while_the_issuer_is_unreachable(issuer: FakeIssuer)
 
 
 async def test_key_that_is_no_longer_published_is_dropped(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, keys_max_age=0.05) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, keys_max_age=0.05) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
         await latchkey.verify(token)
@@ -65,7 +65,7 @@ async def test_key_that_is_no_longer_published_is_dropped(issuer: FakeIssuer) ->
 
 
 async def test_retired_key_is_refused_though_still_published(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey(**PATIENT, keys_max_age=0.05) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS, keys_max_age=0.05) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
         await latchkey.verify(token)
@@ -97,7 +97,7 @@ async def test_retired_key_is_refused_though_still_published(issuer: FakeIssuer)
 )
 async def test_invalid_metadata_is_not_used(issuer: FakeIssuer, metadata: dict[str, Any]) -> None:
     issuer.metadata = metadata
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         with pytest.raises(Unavailable):
             await latchkey.verify(issuer.token())
         assert {path for path, _, _ in issuer.requests} == {"/.well-known/openid-configuration"}

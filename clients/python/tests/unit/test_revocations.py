@@ -25,7 +25,7 @@ CLAIMS = Claims(
 
 
 def set_of(*added: Revocation) -> RevocationSet:
-    """A set of these, received at 0 and kept for 310 seconds."""
+    """A set of these revocations, received at 0 and kept for 310 seconds."""
     revocations = RevocationSet(max_entries=10, retain=310)
     for revocation in added:
         revocations.add(revocation, 0)
@@ -76,7 +76,7 @@ def test_service_client_token_is_affected_by_key_revocations_only() -> None:
         (None, 1000, "account_revoked"),
     ],
 )
-def test_account_wide_revocation_is_cut_by_session_start_if_the_token_has_it(
+def test_account_wide_revocation_compares_session_start_if_the_token_has_it(
     session_start: int | None, auth_time: int, cause: str | None
 ) -> None:
     claims = replace(CLAIMS, session_start=session_start, auth_time=auth_time)
@@ -154,7 +154,7 @@ def test_full_set_is_incomplete_until_the_dropped_revocation_expires() -> None:
         ({"kind": "key", "kid": "one"}, KeyRevocation("one")),
     ],
 )
-def test_every_kind_is_parsed(data: dict[str, Any], revocation: Revocation) -> None:
+def test_every_kind_of_revocation_is_parsed(data: dict[str, Any], revocation: Revocation) -> None:
     assert parse_revocation(data) == revocation
 
 

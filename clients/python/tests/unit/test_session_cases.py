@@ -20,7 +20,7 @@ CASES = json.loads((Path(__file__).parents[4] / "tests/fixtures/verifier_session
 SETTINGS = Settings(issuer="https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
 
 
-class Bench:
+class VerifierFixture:
     """A verifier without network, whose clocks a case moves."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Bench:
         )
 
     def receive(self, name: str, data: dict[str, Any]) -> None:
-        """Takes an event of the feed."""
+        """Processes an event of the feed."""
         event = parse_claims_change(data) if name == "claims" else parse_revocation(data)
         self.revocations.add(event, 0)
         self.registry.on_revocation(event)
@@ -55,12 +55,12 @@ class Bench:
 
 @pytest.mark.parametrize("case", CASES["claims"], ids=lambda case: case["name"])
 def test_shared_case_of_claims(case: dict[str, Any]) -> None:
-    bench = Bench()
+    fixture = VerifierFixture()
     for event in case["events"]:
-        bench.receive(*event)
+        fixture.receive(*event)
     reason = None
     try:
-        bench.verify(case.get("token", {}))
+        fixture.verify(case.get("token", {}))
     except InvalidToken as error:
         reason = error.reason
     assert reason == case["reason"]
@@ -68,39 +68,39 @@ def test_shared_case_of_claims(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", CASES["ends"], ids=lambda case: case["name"])
 async def test_shared_case_of_ends(case: dict[str, Any]) -> None:
-    bench, causes = Bench(), list[EndCause]()
+    fixture, causes = VerifierFixture(), list[EndCause]()
     token = case.get("token", {})
-    claims = bench.verify(token)
+    claims = fixture.verify(token)
     for event in case.get("before", []):
-        bench.receive(*event)
-    registration = bench.registry.register(claims, causes.append)
+        fixture.receive(*event)
+    registration = fixture.registry.register(claims, causes.append)
     for step, data in case["after"]:
         match step:
             case "verify":
-                bench.registry.on_accepted(bench.verify(token, data))
+                fixture.registry.on_accepted(fixture.verify(token, data))
             case "renew":
-                registration.renew(bench.verify(token, data))
+                registration.renew(fixture.verify(token, data))
             case "advance" | "silent":
-                bench.now, bench.elapsed = bench.now + data, bench.elapsed + data
+                fixture.now, fixture.elapsed = fixture.now + data, fixture.elapsed + data
                 if step == "advance":
-                    bench.complete_at = bench.elapsed
-                bench.registry.end_expired()
+                    fixture.complete_at = fixture.elapsed
+                fixture.registry.end_expired()
             case _:
-                bench.receive(step, data)
+                fixture.receive(step, data)
     assert causes == ([] if case["cause"] is None else [case["cause"]])
     registration.close()
 
 
 @pytest.mark.parametrize("case", CASES["guards"], ids=lambda case: case["name"])
 async def test_shared_case_of_guards(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    bench, app = Bench(), FastAPI()
+    fixture, app = VerifierFixture(), FastAPI()
     app.state.latchkey = Latchkey("https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
     acr = case.get("acr")
     guard = require_authentication(acr=None if acr is None else tuple(acr), max_age=case.get("max_age"))
-    monkeypatch.setattr(time, "time", lambda: bench.now)
+    monkeypatch.setattr(time, "time", lambda: fixture.now)
     challenge = None
     try:
-        await guard(Request({"type": "http", "app": app}), bench.verify(case.get("token", {})))
+        await guard(Request({"type": "http", "app": app}), fixture.verify(case.get("token", {})))
     except HTTPException as error:
         assert error.status_code == 401
         challenge = (error.headers or {})["WWW-Authenticate"]

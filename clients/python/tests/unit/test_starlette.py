@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.anyio
-PATIENT: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
+LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 
 
 async def orders(request: Request) -> Response:
@@ -43,7 +43,7 @@ async def chat(websocket: WebSocket) -> None:
 async def test_starlette_app_authenticates_requests_and_closes_websockets_with_their_session(issuer: FakeIssuer) -> None:
     routes = [Route("/orders", orders), Route("/stock", stock), WebSocketRoute("/chat", chat)]
     app = Starlette(routes=routes, middleware=[Middleware(CloseOnEnd)])
-    async with issuer.latchkey(**PATIENT) as latchkey:
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         app.state.latchkey = latchkey
         assert await latchkey.wait_live(60)
         async with serving_app(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
