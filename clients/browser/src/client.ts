@@ -27,13 +27,13 @@ export interface ClientOptions {
   /** Where the refresh token is kept with `bearer`; `localStorage` where there is one, else memory. */
   storage?: TokenStorage;
   /**
-   * Where the device token is kept with `bearer`, by which an account recognises the device and, if the user wants that, skips the
-   * second factor; `localStorage` where there is one, else memory. It stays after `signOut`.
+   * Where the device token is kept with `bearer`; `localStorage` where there is one, else memory. By the device token an account
+   * recognises the device and, if the user chooses that, skips the second factor. The token stays after `signOut`.
    */
   deviceStorage?: TokenStorage;
   /** Origins that `fetch` sends the access token to, beside the page's and Latchkey's own. */
   origins?: readonly string[];
-  /** The name of the lock and channel that tabs share; clients of one Latchkey must use the same. */
+  /** The name of the lock and channel that tabs share; all clients of one Latchkey must use the same name. */
   name?: string;
   /** How long a call to Latchkey may take, in milliseconds; 10 s by default. */
   timeout?: number;
@@ -59,7 +59,7 @@ export interface SecondFactor {
 }
 
 export interface SecondStep {
-  /** Whether the device shall skip the second factor from now on, if `rememberDeviceFor` is there. */
+  /** Whether the device skips the second factor at its next sign-ins. Needs `rememberDeviceFor` in the second factor. */
   rememberDevice?: boolean;
 }
 
@@ -75,7 +75,7 @@ export type SignInResult =
   | { id?: undefined; secondFactor: SecondFactor; enrolment?: undefined }
   | { id?: undefined; secondFactor?: undefined; enrolment: Enrolment };
 
-/** An authenticator app that waits for its first code. Show one of the three. */
+/** An authenticator app that waits for its first code. Show the secret in one of these three forms. */
 export interface TotpEnrolment {
   /** The secret in base32, to be typed into the app. */
   secret: string;
@@ -85,7 +85,7 @@ export interface TotpEnrolment {
   qrCode: string;
 }
 
-/** Codes that replace a second factor once each. Show them now; they cannot be read again. Empty if the account has some already. */
+/** Codes that each replace a second factor once. Show them now; they cannot be read again. Empty if the account has codes already. */
 export interface RecoveryCodes {
   recoveryCodes: readonly string[];
 }
@@ -95,7 +95,7 @@ export interface AddedPasskey extends RecoveryCodes {
   passkey: Passkey;
 }
 
-/** The password, or a code of `totp` or `recovery_code`, that the user shows again. Without either, a passkey. */
+/** The proof of a step-up: the password, a code of `totp` or `recovery_code`, or without either a passkey. */
 export type StepUp = { password: string } | { method: string; code: string } | { signal?: AbortSignal };
 
 export interface PasskeySignIn extends SecondStep {
@@ -126,10 +126,10 @@ const ENDS_SESSION = new Set(["authentication_required", "invalid_refresh_token"
 /** Problems of an access token that a refresh replaces. */
 const STALE = new Set(["invalid_token", "claims_changed"]);
 
-/** Seconds before its end from which on an access token is replaced. */
+/** An access token is replaced this many seconds before it expires. */
 const MARGIN = 10;
 
-/** Longest `Retry-After` in seconds that a refresh waits for by itself. */
+/** The longest `Retry-After`, in seconds, for which a refresh waits and retries by itself. */
 const PATIENCE = 5;
 
 /** Signs users in, keeps them signed in, and signs them out, in all tabs. */
@@ -145,9 +145,9 @@ export class LatchkeyClient {
   readonly #listeners = new Set<Listener>();
   #access: Access | null = null;
   #refreshing: Promise<Access> | null = null;
-  /** Changes with every sign-in and sign-out, so that a refresh from before is not applied after it. */
+  /** Changes with every sign-in and sign-out, so that the result of a refresh that began before it is dropped. */
   #epoch = 0;
-  /** The session that was signed out last: a refresh of another tab that finishes late does not bring it back. */
+  /** The session that ended last: late messages of other tabs about it are ignored. */
   #ended: string | undefined;
 
   constructor(options: ClientOptions) {
@@ -181,8 +181,8 @@ export class LatchkeyClient {
   }
 
   /**
-   * Signs in and ends the session that was there before with the transport `cookie`. If the account has a second factor, or must
-   * set one up, nobody is signed in yet: `secondFactor` or `enrolment` says how to continue.
+   * Signs in. With the transport `cookie`, ends the cookie's previous session. If the account has a second factor, or must set one
+   * up, nobody is signed in yet: continue with the result's `secondFactor` or `enrolment`.
    */
   async signIn(credentials: SignIn): Promise<SignInResult> {
     return this.#signIn("/v1/login", { ...credentials, transport: this.#transport });
@@ -199,7 +199,7 @@ export class LatchkeyClient {
     return this.#signIn("/v1/login/second-factor", body);
   }
 
-  /** Sends a code by mail for a second step with the method `email_code`. Returns how many seconds it works. */
+  /** Sends a code by mail for a second step with the method `email_code`. Returns for how many seconds the code works. */
   async sendCode(secondFactor: SecondFactor): Promise<number> {
     const body = { challenge: secondFactor.challenge };
     return (await (await this.#call("POST", "/v1/login/second-factor/code", body)).json()).expires_in;
@@ -287,7 +287,7 @@ export class LatchkeyClient {
 
   /**
    * Changes the password. All sessions of the account end, and a new one takes the place of this one in all tabs. If no
-   * response arrives, the password may have been changed: then the next call signs out.
+   * response arrives and the password was changed nevertheless, the next call signs out.
    */
   async changePassword(current: string, next: string): Promise<SessionInfo> {
     const body = { current_password: current, new_password: next };
@@ -337,7 +337,7 @@ export class LatchkeyClient {
     return (await this.#json<{ forgotten: number }>("DELETE", "/v1/me/devices")).forgotten;
   }
 
-  /** Registers the passkey that a sign-in waits for, under this name, and signs in. */
+  /** Registers a passkey under this name for a sign-in that requires a second factor, and signs in. */
   async enrolPasskey(enrolment: Enrolment, name: string, signal?: AbortSignal): Promise<RecoveryCodes> {
     const path = "/v1/login/enrolment/passkey";
     const challenge = { challenge: enrolment.challenge };
@@ -347,8 +347,8 @@ export class LatchkeyClient {
   }
 
   /**
-   * Starts to set up an authenticator app: for the account that is signed in, or the one whose sign-in waits for it. `confirmTotp`
-   * completes it with the app's first code.
+   * Starts to set up an authenticator app for the signed-in account, or for the account whose sign-in requires one (`enrolment`).
+   * `confirmTotp` completes the set-up with the app's first code.
    */
   async startTotp({ label, enrolment }: { label?: string; enrolment?: Enrolment } = {}): Promise<TotpEnrolment> {
     const body = { ...(label && { label }), ...(enrolment && { challenge: enrolment.challenge }) };
@@ -358,7 +358,7 @@ export class LatchkeyClient {
     return { secret: started.secret, uri: started.uri, qrCode: started.qr_code };
   }
 
-  /** Confirms the authenticator app. All other sessions of the account end, and this one gets new tokens; or the sign-in is complete. */
+  /** Confirms the authenticator app. With `enrolment`, completes the sign-in; otherwise all other sessions of the account end, and this one gets new tokens. */
   async confirmTotp(code: string, { enrolment }: { enrolment?: Enrolment } = {}): Promise<RecoveryCodes> {
     if (enrolment) return this.#enrolled("/v1/login/enrolment/totp/confirm", { challenge: enrolment.challenge, code });
     return this.#changeFactors("POST", "/v1/me/factors/totp/confirm", { code });
@@ -404,7 +404,7 @@ export class LatchkeyClient {
     return this.#cookie ? "cookie" : "bearer";
   }
 
-  /** One step of a sign-in. */
+  /** Sends one step of a sign-in. */
   async #signIn(path: string, body: unknown): Promise<SignInResult> {
     let response: Response;
     try {
@@ -419,7 +419,7 @@ export class LatchkeyClient {
     return { id: (await this.#signedIn(response)).session_id };
   }
 
-  /** Keeps the tokens of a sign-in that is complete, and the token by which the account recognises the device. */
+  /** Keeps the tokens of a complete sign-in, and the device token. */
   async #signedIn<T extends TokensResponse>(response: Response): Promise<T> {
     const device = this.#cookie ? null : response.headers.get(DEVICE);
     if (device) await this.#device.set(device);
@@ -428,7 +428,7 @@ export class LatchkeyClient {
     return tokens;
   }
 
-  /** The end of a sign-in that waited for a second factor to be set up. */
+  /** Completes a sign-in that required a second factor to be set up. */
   async #enrolled(path: string, body: unknown): Promise<RecoveryCodes> {
     const tokens = await this.#signedIn<FactorTokensResponse>(await this.#call("POST", path, body));
     return { recoveryCodes: tokens.recovery_codes ?? [] };
@@ -446,16 +446,16 @@ export class LatchkeyClient {
     return { recoveryCodes: response.recovery_codes ?? [] };
   }
 
-  /** The device token, for the calls that recognise the device. With cookies the browser sends it. */
+  /** The header with the device token, for calls that recognise the device. With cookies the browser sends the token. */
   async #deviceHeader(path: string): Promise<Record<string, string>> {
     const token = this.#cookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#device.get();
     return token ? { [DEVICE]: token } : {};
   }
 
-  /** A change whose response has the tokens of the session that takes the place of this one, in all tabs. */
+  /** Sends a change whose response has the tokens of a new session, which replaces the current one in all tabs. */
   async #replace<T>(method: string, path: string, body: unknown, tokensOf: (response: T) => TokensResponse) {
     const change = (access: Access) =>
-      // under the lock: a tab that presented the ended session's cookie meanwhile would have the new one deleted
+      // Under the lock: if another tab presented the ended session's cookie meanwhile, the response would delete the new cookie.
       this.#tabs.exclusively(async () => {
         const response: T = await (await this.#call(method, path, body, access.token)).json();
         this.#ended = access.sessionId;
@@ -464,7 +464,7 @@ export class LatchkeyClient {
     return this.#withAccess(change);
   }
 
-  /** A call with an access token, which a refresh replaces once if it is refused. Other refusals, such as that of a code, are final. */
+  /** Makes a call with an access token. If the token is refused, refreshes it and repeats the call once. Other refusals are final. */
   async #withAccess<T>(call: (access: Access) => Promise<T>): Promise<T> {
     const access = await this.#fresh();
     try {
@@ -475,6 +475,7 @@ export class LatchkeyClient {
     }
   }
 
+  /** Makes a call with the access token, and returns the JSON of the response. */
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
     const headers = { ...(await this.#deviceHeader(path)), ...(body !== undefined && JSON_TYPE) };
     const init: RequestInit = { method, headers, credentials: this.#cookie ? "include" : "omit" };
@@ -484,7 +485,7 @@ export class LatchkeyClient {
     return (response.status === 204 ? null : await response.json()) as T;
   }
 
-  /** A call that needs no access token. */
+  /** Makes a call without a refresh or retry, with `access` as the access token if there is one. */
   async #call(method: string, path: string, body?: unknown, access?: string): Promise<Response> {
     const headers = await this.#deviceHeader(path);
     if (body !== undefined) Object.assign(headers, JSON_TYPE);
@@ -510,7 +511,7 @@ export class LatchkeyClient {
     return response;
   }
 
-  /** An access token that is not about to expire and is not `refused`: the one at hand, or one refresh for all callers. */
+  /** Returns an access token that is not about to expire and is not `refused`. All callers share one refresh. */
   #fresh(refused?: Access): Promise<Access> {
     const held = this.#access;
     if (held && held.token !== refused?.token && Date.now() < held.staleAt) return Promise.resolve(held);
@@ -553,6 +554,7 @@ export class LatchkeyClient {
     }
   }
 
+  /** Stores new tokens, and sends the access token to the other tabs. */
   async #keep(tokens: TokensResponse): Promise<Access> {
     if (!this.#cookie && tokens.refresh_token) await this.#storage.set(tokens.refresh_token);
     const access = this.#accept(tokens.access_token, tokens.expires_in, Date.now(), tokens.session_id);
@@ -561,7 +563,7 @@ export class LatchkeyClient {
     return access;
   }
 
-  /** Counts the lifetime from the moment of receipt by the local clock, whatever the server's clock says. */
+  /** Starts to use an access token. Its lifetime counts from the moment of receipt by the local clock, whatever the server's clock says. */
   #accept(token: string, expiresIn: number, receivedAt: number, sessionId: string): Access {
     const margin = Math.min(MARGIN, expiresIn / 2);
     const changed = this.#access?.sessionId !== sessionId;
@@ -570,6 +572,7 @@ export class LatchkeyClient {
     return this.#access;
   }
 
+  /** Drops the tokens. `tell` is whether the other tabs sign out, too. */
   async #forget(tell: boolean): Promise<void> {
     this.#epoch++;
     this.#refreshing = null;
@@ -581,6 +584,7 @@ export class LatchkeyClient {
     if (previous) this.#notify();
   }
 
+  /** Applies a message of another tab. */
   #receive(message: TabMessage): void {
     if (message.type === "tokens") {
       if (message.sessionId === this.#ended) return;

@@ -12,9 +12,9 @@ export class LatchkeyProblem extends Error {
   readonly requestId: string | undefined;
   /** Seconds to wait before a retry, from `Retry-After`. */
   readonly retryAfter: number | undefined;
-  /** The second step of a sign-in, with the code `second_factor_required`. */
+  /** The second step that the sign-in needs; set for the code `second_factor_required`. */
   readonly secondFactor: SecondFactor | undefined;
-  /** The sign-in that waits for a second factor to be set up, with the code `factor_enrolment_required`. */
+  /** The second factor that must be set up to complete the sign-in; set for the code `factor_enrolment_required`. */
   readonly enrolment: Enrolment | undefined;
 
   constructor(problem: Problem, retryAfter?: number) {
@@ -57,7 +57,7 @@ export class SignedOut extends Error {
   }
 }
 
-/** Reads an error response, also one that a proxy wrote. */
+/** Reads an error response of Latchkey or of a proxy. */
 export async function problemOf(response: Response): Promise<LatchkeyProblem> {
   const seconds = Number(response.headers.get("retry-after") ?? NaN);
   const retryAfter = Number.isFinite(seconds) ? seconds : undefined;

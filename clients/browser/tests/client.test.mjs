@@ -1,4 +1,4 @@
-// Unit tests with a fake Latchkey: what the client sends, and what it makes of each response.
+// Unit tests with a fake Latchkey: what the client sends, and how it handles each response.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { test } from "node:test";
@@ -243,7 +243,7 @@ test("change_password_with_a_refused_access_token_refreshes_once", async () => {
   assert.deepEqual(fake.calls, ["/v1/login", "/v1/me/password", "/v1/refresh", "/v1/me/password"]);
 });
 
-/** A storage whose operations take a while, as those of a phone's key store. */
+/** A storage with asynchronous operations, like a phone's key store. */
 function slowStorage() {
   const kept = memoryTokenStorage();
   const later = (work) => (token) => new Promise((resolve) => setTimeout(() => resolve(work(token)), 1));
