@@ -52,7 +52,7 @@ pub struct Claims {
 
 impl Claims {
     /// Whether a service client obtained the token for itself (`client_credentials`). Such a token has no user, and `sub`
-    /// is a client id: check this before `sub` is used as an account.
+    /// is a client id: check this before you use `sub` as an account.
     pub fn is_service_client(&self) -> bool {
         self.sid.is_none()
     }
@@ -72,7 +72,7 @@ impl Claims {
     pub fn has_acr(&self, required: &str) -> bool {
         let level = |acr: &str| ["aal1", "aal2", "aal3"].iter().position(|level| *level == acr);
         self.acr.as_deref().is_some_and(|acr| {
-            acr == required || level(acr).zip(level(required)).is_some_and(|(is, required)| is > required)
+            acr == required || level(acr).zip(level(required)).is_some_and(|(actual, required)| actual > required)
         })
     }
 }

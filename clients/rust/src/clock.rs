@@ -46,7 +46,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// Milliseconds, saturating.
+/// The duration in milliseconds, saturating.
 pub(crate) fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -55,7 +55,7 @@ impl Requirements {
         if !self.scopes.iter().all(|scope| claims.has_scope(scope)) {
             return Err(Refusal::MissingScope(self.scopes.join(" ")));
         }
-        // Last: a user who is not allowed anyway is not asked to sign in again.
+        // Checked last, so that a user who would be refused anyway need not sign in again.
         let has_acr = self.acr.is_empty() || self.acr.iter().any(|acr| claims.has_acr(acr));
         if !has_acr || !self.max_age.is_none_or(is_recent) {
             return Err(Refusal::Authentication { acr_values: self.acr.join(" "), max_age: self.max_age });

@@ -33,7 +33,7 @@ pub(crate) struct Document {
 }
 
 impl Http {
-    /// `timeout` is for one whole request. `certificates` are trusted in addition to the system's.
+    /// Creates a client. `timeout` limits one whole request. `certificates` are trusted in addition to the system's.
     pub(crate) fn new(plain_http: bool, timeout: Duration, certificates: &[Vec<u8>]) -> Result<Self, BuildError> {
         let certificates = certificates.iter().map(|pem| reqwest::Certificate::from_pem(pem));
         let certificates: Vec<_> = certificates

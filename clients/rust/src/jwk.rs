@@ -42,7 +42,7 @@ impl Key {
         self.trusted.load(Ordering::Acquire)
     }
 
-    /// Invalidates every token that the key signed, cached tokens included.
+    /// Stops trusting the key, which invalidates every token that it signed, cached tokens included.
     pub(crate) fn distrust(&self) {
         self.trusted.store(false, Ordering::Release);
     }

@@ -46,6 +46,7 @@ pub(crate) struct KeyStore {
     expires_at: AtomicI64,
     /// Locked during a fetch.
     last_fetch: Mutex<LastFetch>,
+    /// Wakes [`KeyStore::run_refresher`].
     wake: Notify,
 }
 
@@ -67,6 +68,7 @@ struct Retired {
 /// The outcome of the latest fetch.
 #[derive(Debug, Default)]
 struct LastFetch {
+    /// When the fetch began, by [`Clock::elapsed`].
     at: Option<Duration>,
     succeeded: bool,
 }
@@ -113,7 +115,7 @@ impl KeyStore {
     }
 
     /// Refetches the keys because `kid` is not among them, at most once per `miss_interval`. Returns false if the fetch
-    /// failed, so that the key may exist all the same.
+    /// failed: the issuer may have the key nevertheless.
     pub(crate) async fn refetch_on_miss(&self, kid: &str, http: &Http, clock: &dyn Clock) -> bool {
         let mut last = self.last_fetch.lock().await;
         if matches!(self.look_up(kid), Lookup::Found(_) | Lookup::Retired) {
@@ -126,7 +128,7 @@ impl KeyStore {
     }
 
     async fn fetch_now(&self, http: &Http, clock: &dyn Clock, last: &mut LastFetch) -> Result<(), FetchError> {
-        // set first: a dropped caller cancels the rest
+        // Set before the fetch: if the caller is dropped, the rest of this function does not run.
         *last = LastFetch { at: Some(clock.elapsed()), succeeded: false };
         let fetched = async {
             let answer = http.get(&self.url).await?;

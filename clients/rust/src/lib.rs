@@ -30,14 +30,14 @@
 //! `x5c`, `x5u`) are ignored. Verified tokens are cached by their SHA-256; times, keys and revocations are checked on every
 //! hit.
 //!
-//! Then the token is looked up among the revocations of the issuer's feed: those of a session, of the sessions of an account
-//! that began before a time, and of a signing key. A token that was issued before the claims of its account changed, such as
+//! Then the verifier looks up the token among the revocations of the issuer's feed. A revocation concerns a session, the
+//! sessions of an account that began before a time, or a signing key. A token that was issued before the claims of its account changed, such as
 //! its roles, is refused with [`VerifyError::ClaimsChanged`]: the client's next refresh returns one with the current claims.
 //!
 //! # Open connections and jobs
 //!
 //! [`Verifier::watch`] and [`Verifier::on_end`] register a session for which the service holds a connection, an event stream or
-//! a long job. The service is called with an [`EndCause`] when the session ends, its last known token expires, its claims
+//! a long job. Its callback is called with an [`EndCause`] when the session ends, its last known token expires, its claims
 //! change, or the feed is lost for longer than [`Builder::end_after_silence`].
 //!
 //! ```no_run
@@ -60,7 +60,7 @@
 //! after the last event. If the issuer cannot fill the gap, it sends a new snapshot.
 //!
 //! Memory is bounded. A revocation is evicted when it can no longer affect an unexpired token. With more than
-//! [`Builder::max_revocations`] the feed counts as lost; no revocation is dropped for another.
+//! [`Builder::max_revocations`] the feed counts as lost; the verifier never evicts a revocation to store another.
 //!
 //! # Features
 //!

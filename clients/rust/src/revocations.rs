@@ -44,7 +44,7 @@ pub(crate) struct Cutoff {
     pub(crate) receipt: Receipt,
 }
 
-/// The latest change of an account's claims. Tokens that were issued before are outdated.
+/// The latest change of an account's claims. Tokens that were issued before the change are outdated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ClaimsChange {
     pub(crate) version: u64,
@@ -159,6 +159,7 @@ impl Revocations {
         self.keep(|receipt| receipt.snapshot == snapshot);
     }
 
+    /// Evicts the revocations for which `keep` returns false.
     fn keep(&self, keep: impl Fn(&Receipt) -> bool) {
         let mut evicted = 0;
         for shard in &self.sessions {
@@ -180,6 +181,7 @@ impl Revocations {
         self.count.fetch_sub(evicted, Ordering::AcqRel);
     }
 
+    /// Counts one more revocation, unless the set is full.
     fn reserve(&self) -> Result<(), Full> {
         let counted = self
             .count
@@ -200,7 +202,7 @@ impl Cutoff {
     }
 }
 
-/// Removes the values that are not to be kept, and returns how many.
+/// Removes the values for which `keep` returns false, and returns their number.
 fn retain<V>(shard: &RwLock<HashMap<Id, V>>, keep: impl Fn(&V) -> bool) -> usize {
     let mut map = shard.write().unwrap_or_else(PoisonError::into_inner);
     let before = map.len();
@@ -238,8 +240,8 @@ mod tests {
         Id::parse(&format!("00000000-0000-4000-8000-0000{number:08x}")).unwrap()
     }
 
-    fn session(account: u32, id_: u32, began: i64) -> Session {
-        Session { id: id(id_), account: id(account), began, claims_version: None, issued: began }
+    fn session(account: u32, session: u32, began: i64) -> Session {
+        Session { id: id(session), account: id(account), began, claims_version: None, issued: began }
     }
 
     fn receipt(received: i64) -> Receipt {

@@ -44,8 +44,8 @@ pub(crate) struct Signed {
 pub(crate) struct Session {
     pub(crate) id: Id,
     pub(crate) account: Id,
-    /// When the session began, in seconds since the Unix epoch. Tokens of Latchkey 0.1 have `auth_time` only, which is the
-    /// same there.
+    /// When the session began, in seconds since the Unix epoch: `session_start`, or `auth_time` in tokens of Latchkey 0.1,
+    /// where it has the same value.
     pub(crate) began: i64,
     /// The version of the account's claims in the token; absent in tokens of Latchkey 0.1.
     pub(crate) claims_version: Option<u64>,
@@ -65,14 +65,14 @@ impl Session {
         })
     }
 
-    /// Whether a revocation of the account's sessions that began before a time, in seconds since the Unix epoch, ends this
-    /// session.
+    /// Whether this session ends with the account's sessions that began before `before`, in seconds since the Unix epoch, all
+    /// except the session `except`.
     pub(crate) fn is_cut_off(&self, before: i64, except: Option<Id>) -> bool {
         self.began < before && except != Some(self.id)
     }
 
-    /// Whether the token was issued before the claims of its account reached `version`, `at` a time in seconds since the Unix
-    /// epoch.
+    /// Whether the token was issued before the claims of its account reached `version` at the time `at`, in seconds since the
+    /// Unix epoch.
     pub(crate) fn precedes_claims(&self, version: u64, at: i64) -> bool {
         self.claims_version.map_or(self.issued <= at, |own| own < version)
     }

@@ -5,12 +5,12 @@
 //! role or scope is missing, or with 503 and `Retry-After` if the token cannot be verified now. The body of these responses is
 //! empty.
 //!
-//! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). So does a connection
-//! that was upgraded, with the feature `tower-upgrade`: the layer sends the close frame of a WebSocket, with the code and the cause,
+//! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). With the
+//! feature `tower-upgrade`, so does an upgraded connection: the layer sends the close frame of a WebSocket, with the code and the cause,
 //! and closes the connection. The handler reads the end of the stream.
 //!
-//! Without that feature an upgraded connection is the handler's: it registers the session, and closes the connection when the
-//! session ends.
+//! Without that feature the layer does not close upgraded connections: the handler registers the session, and closes the
+//! connection when the session ends.
 //!
 //! ```no_run
 //! use latchkey_verify::VerifiedSession;

@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
 }
 
-/// The feed, and what replaces it while it is lost. Absent in a verifier without revocations.
+/// The feed, and the policy and the endpoint for the time while it is lost. Absent in a verifier without revocations.
 #[derive(Debug)]
 pub(crate) struct RevocationCheck {
     pub(crate) feed: Feed,
@@ -81,14 +81,14 @@ pub struct Status {
     pub keys: usize,
 }
 
-/// The outcome of local verification.
+/// The result of local verification for a token with a valid signature and valid claims.
 enum Decision {
     Valid(Arc<Signed>),
     /// The token is valid but the revocations are stale: introspect it.
     Introspect(Arc<Signed>),
 }
 
-/// Why local verification has no outcome.
+/// Why local verification did not accept a token.
 enum Rejection {
     Error(VerifyError),
     UnknownKey(String),
@@ -178,8 +178,7 @@ impl Verifier {
     }
 
     /// Registers a session for which the service holds a connection, a stream or a long job. `callback` is called once, with
-    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, the call
-    /// takes place before `on_end` returns.
+    /// the cause, when the session ends ([`EndCause`]). If the session has already ended, it is called before `on_end` returns.
     ///
     /// `claims` are those that [`Verifier::verify`] returned. The registration outlives their token as long as the verifier
     /// accepts newer tokens of the session, from any request, or [`Registration::renew`] passes one. Dropping the
@@ -219,8 +218,8 @@ impl Verifier {
         SessionWatch::new(Arc::clone(&self.0.shared), claims)
     }
 
-    /// Waits at most `timeout` until the revocations are up to date; returns whether they are. That takes milliseconds after
-    /// the verifier was built. True at once without revocations.
+    /// Waits at most `timeout` until the revocations are up to date, and returns whether they are. After the verifier was built
+    /// this takes milliseconds. Without revocations, returns true at once.
     pub async fn wait_live(&self, timeout: Duration) -> bool {
         let shared = &*self.0.shared;
         let Some(check) = &shared.revocation_check else { return true };
@@ -279,7 +278,7 @@ impl Shared {
         }
     }
 
-    /// Tells the registrations of its session that a token was accepted.
+    /// Reports an accepted token to the registrations of its session.
     fn observe(&self, signed: &Signed) -> Arc<Claims> {
         if let Some(session) = &signed.session {
             self.registry.observe(session, &signed.claims);
@@ -315,7 +314,7 @@ impl Shared {
         matches!(self.keys.look_up(kid), Lookup::Found(_))
     }
 
-    /// Ends registrations that no event of the feed ends, for ever.
+    /// Ends registrations that no event of the feed ends; never returns.
     async fn run_sweeper(&self) {
         self.registry.run_sweeper(|| self.sweep()).await;
     }
@@ -327,7 +326,7 @@ impl Shared {
         self.registry.sweep(silence, |kid| self.is_trusted(kid), &*self.clock)
     }
 
-    /// Verifies a token with the local state only.
+    /// Verifies a token with the local state only, without requests to the issuer.
     fn decide(&self, token: &str) -> Result<Decision, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Invalid::TooLong.into());
@@ -336,7 +335,7 @@ impl Shared {
         self.keys.refresh_if_expired(elapsed);
         let signed = self.verify_signature(token, unix)?;
         let Some(check) = &self.revocation_check else { return Ok(Decision::Valid(signed)) };
-        // Read before the revocations: one that arrives in between is not missed.
+        // Freshness is read before the revocations, so that a revocation that arrives in between is not missed.
         let current = check.feed.is_current(elapsed, unix);
         if signed.session.is_some_and(|session| check.feed.revocations.contains(&session)) {
             return Err(Rejection::Error(VerifyError::Revoked));

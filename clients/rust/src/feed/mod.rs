@@ -38,7 +38,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// The interval of evictions, in milliseconds.
 const EVICTION_INTERVAL: i64 = 5000;
 
-/// The longest `Retry-After` that is honoured, and the delay after the revocations exceeded their limit.
+/// The longest `Retry-After` that is honoured. Also the delay of a reconnect after the revocations exceeded their limit.
 const LONG_DELAY: Duration = Duration::from_secs(30);
 
 /// The settings of a feed.
@@ -63,7 +63,7 @@ pub(crate) struct Feed {
     /// The tolerated clock skew, in milliseconds. Revocations are kept that much longer than the feed says.
     leeway: i64,
     pub(crate) revocations: Revocations,
-    /// Learns of every event, for the sessions that services have registered.
+    /// Receives every event, to end the sessions that services have registered.
     registry: Arc<Registry>,
     freshness: Freshness,
     /// Notified whenever the revocations are complete.
@@ -89,7 +89,7 @@ struct StreamState {
     /// How long a revocation stays relevant, in milliseconds, after `snapshot` or `resumed`.
     retain: Option<i64>,
     /// Whether a snapshot is being received.
-    snapshot: bool,
+    in_snapshot: bool,
     /// Whether the stream has caught up.
     live: bool,
 }
@@ -98,8 +98,8 @@ struct StreamState {
 #[derive(Debug, Default)]
 struct FeedState {
     last_event_id: Option<String>,
-    /// Counts snapshots.
-    snapshot: u32,
+    /// The number of snapshots so far.
+    snapshots: u32,
     last_eviction: i64,
     backoff: Backoff,
 }
@@ -163,7 +163,7 @@ impl Feed {
         let mut state = FeedState::default();
         loop {
             let disconnect = self.connect(http, keys, clock, &mut state).await;
-            let (reason, at_least) = match disconnect {
+            let (reason, min_delay) = match disconnect {
                 Disconnect::Resumable(reason) => (reason, Duration::ZERO),
                 Disconnect::Refused(reason, delay) => (reason, delay),
                 Disconnect::Invalid(reason, delay) => {
@@ -172,7 +172,7 @@ impl Feed {
                     (reason, delay)
                 }
             };
-            let delay = state.backoff.next_delay(backoff::random()).max(at_least.min(LONG_DELAY));
+            let delay = state.backoff.next_delay(backoff::random()).max(min_delay.min(LONG_DELAY));
             tracing::warn!(%reason, ?delay, "the revocation feed is interrupted; reconnecting");
             *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
             tokio::time::sleep(delay).await;
@@ -228,7 +228,7 @@ impl Feed {
         }
     }
 
-    /// Describes a response without a stream, with the likely reason of a 401.
+    /// Describes a response without an event stream; for a 401, with the likely reason.
     fn describe_refusal(&self, status: StatusCode) -> String {
         if status == StatusCode::UNAUTHORIZED {
             let client = &self.client_id;
@@ -253,12 +253,12 @@ impl Feed {
         let event = event::parse(message).map_err(|_| invalid("the stream has a malformed event"))?;
         match event {
             Event::Snapshot { retain } => {
-                state.snapshot = state.snapshot.wrapping_add(1);
-                *stream = StreamState { retain: Some(millis(retain)), snapshot: true, live: false };
+                state.snapshots = state.snapshots.wrapping_add(1);
+                *stream = StreamState { retain: Some(millis(retain)), in_snapshot: true, live: false };
             }
             Event::Resumed { .. } if !resuming => return Err(invalid("the stream resumes without a position")),
             Event::Resumed { retain } => {
-                *stream = StreamState { retain: Some(millis(retain)), snapshot: false, live: false };
+                *stream = StreamState { retain: Some(millis(retain)), in_snapshot: false, live: false };
             }
             Event::Gap(detail) => {
                 tracing::warn!(%detail, "the revocation feed has a gap; a snapshot follows");
@@ -268,8 +268,9 @@ impl Feed {
             }
             Event::Other => {}
             Event::Revocation { target, at } => {
-                let stored = self.store(&target, at, state.snapshot, keys, clock);
-                // After the revocation was stored: a session that is registered in between is checked against it.
+                let stored = self.store(&target, at, state.snapshots, keys, clock);
+                // The registry is called after the revocation was stored, so that a session that is registered in between is
+                // checked against it.
                 self.registry.on_event(&target, at);
                 if !stored {
                     return Err(Disconnect::Invalid("more revocations than max_revocations".to_owned(), LONG_DELAY));
@@ -281,8 +282,8 @@ impl Feed {
             Event::Live | Event::Heartbeat => {
                 let retain = stream.retain.ok_or_else(|| invalid("the stream does not start with a snapshot"))?;
                 if event == Event::Live {
-                    if std::mem::take(&mut stream.snapshot) {
-                        self.revocations.retain_snapshot(state.snapshot);
+                    if std::mem::take(&mut stream.in_snapshot) {
+                        self.revocations.retain_snapshot(state.snapshots);
                     }
                     stream.live = true;
                     state.backoff.reset();
@@ -296,7 +297,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Stores a revocation. False if there are too many.
+    /// Stores a revocation. Returns false if there are too many.
     fn store(&self, target: &Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
         let receipt = Receipt { received: millis(clock.elapsed()), snapshot };
         let stored = match *target {
@@ -313,7 +314,7 @@ impl Feed {
         stored.is_ok()
     }
 
-    /// Records that the revocations are complete, and evicts expired ones now and then.
+    /// Records that the revocations are complete, and evicts expired ones every [`EVICTION_INTERVAL`].
     fn mark_synced(&self, retain: i64, state: &mut FeedState, clock: &dyn Clock) {
         self.freshness.mark_synced(clock);
         let now = millis(clock.elapsed());

@@ -24,9 +24,9 @@ pub(crate) struct Parser {
     /// The incomplete line.
     line: Vec<u8>,
     /// Whether the last byte was a `\r`, after which a `\n` is ignored.
-    returned: bool,
+    after_cr: bool,
     /// Whether the first line has been parsed. A byte order mark may precede it.
-    begun: bool,
+    past_first_line: bool,
     event: String,
     data: String,
     has_data: bool,
@@ -37,9 +37,9 @@ impl Parser {
     /// Parses a chunk and passes the events that it completes to `emit`.
     pub(crate) fn push(&mut self, bytes: &[u8], mut emit: impl FnMut(Message)) -> Result<(), InvalidStream> {
         for &byte in bytes {
-            let returned = std::mem::replace(&mut self.returned, byte == b'\r');
+            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
             match byte {
-                b'\n' if returned => {}
+                b'\n' if after_cr => {}
                 b'\n' | b'\r' => {
                     if let Some(message) = self.end_line()? {
                         emit(message);
@@ -55,7 +55,8 @@ impl Parser {
     fn end_line(&mut self) -> Result<Option<Message>, InvalidStream> {
         let line = std::mem::take(&mut self.line);
         let text = std::str::from_utf8(&line).map_err(|_| InvalidStream)?;
-        let text = if std::mem::replace(&mut self.begun, true) { text } else { text.trim_start_matches('\u{feff}') };
+        let past_first_line = std::mem::replace(&mut self.past_first_line, true);
+        let text = if past_first_line { text } else { text.trim_start_matches('\u{feff}') };
         let message = if text.is_empty() { self.end_event() } else { self.field(text).map(|()| None)? };
         // Reuses the allocation.
         self.line = line;

@@ -73,6 +73,7 @@ impl Fixture {
         self.feed.process(&message, resuming, &mut self.stream, &mut self.state, &self.keys, &self.clock)
     }
 
+    /// Receives events by their names; a session id stands for the revocation of that session.
     fn receive(&mut self, events: &str) {
         for event in events.split_whitespace() {
             let (event, data, id) = match event {
@@ -126,10 +127,10 @@ fn feed_is_current_from_live_on_until_it_is_silent() {
 
 #[test]
 fn silence_is_measured_by_both_clocks() {
-    for hand in [|clock: &TestClock| clock.unix.clone(), |clock: &TestClock| clock.elapsed.clone()] {
+    for time_of in [|clock: &TestClock| clock.unix.clone(), |clock: &TestClock| clock.elapsed.clone()] {
         let mut fixture = Fixture::new(10);
         fixture.receive("snapshot live");
-        hand(&fixture.clock).fetch_add(6000, Ordering::SeqCst);
+        time_of(&fixture.clock).fetch_add(6000, Ordering::SeqCst);
         assert!(!fixture.is_current());
     }
     // a wall clock that was set back has no effect

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use super::jws::Jws;
 
-/// The longest access token that is made or accepted, in bytes. HTTP servers refuse headers that are much longer.
+/// The longest access token that is issued or accepted, in bytes. HTTP servers refuse headers that are much longer.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 
 /// The `typ` of access tokens, and its long form (RFC 9068, section 4).
@@ -30,7 +30,7 @@ pub enum HeaderError {
 pub struct UnverifiedToken<'a> {
     /// The parts of the token.
     pub jws: Jws<'a>,
-    /// The id of the key that is said to have signed the token.
+    /// The id of the key that, according to the header, signed the token.
     pub kid: String,
 }
 
@@ -82,7 +82,7 @@ pub struct RawClaims {
 }
 
 impl RawClaims {
-    /// The later of `iat` and `nbf`, in seconds since the Unix epoch; the end of time where both are missing.
+    /// The later of `iat` and `nbf`, in seconds since the Unix epoch; `i64::MAX` if both are missing.
     pub fn not_before(&self) -> i64 {
         self.iat.into_iter().chain(self.nbf).max().unwrap_or(i64::MAX)
     }

@@ -1,4 +1,4 @@
-//! Public keys: read from JSON Web Keys (RFC 7517) and parsed once, each for the one algorithm it is used with.
+//! Public keys, which are read from JSON Web Keys (RFC 7517) and parsed once, each for the one algorithm that it is used with.
 
 use std::{fmt, str::FromStr};
 
@@ -178,11 +178,12 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     BASE64_URL_SAFE_NO_PAD.decode(text).ok()
 }
 
+/// Decodes base64url of exactly `size` bytes.
 fn sized(text: &str, size: usize) -> Option<Vec<u8>> {
     decode(text).filter(|bytes| bytes.len() == size)
 }
 
-/// An unsigned number without the leading zero that some implementations write.
+/// Decodes an unsigned number, without the leading zeros that some implementations write.
 fn number(text: &str) -> Option<Vec<u8>> {
     let mut bytes = decode(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::extension;
 use crate::{Claims, EndCause, Registration, RenewError, VerifiedSession, session_end::body::SessionEnded};
 
-/// The time that a handler and its peer have to finish after the close frame was due.
+/// How long a handler and its peer may take to finish after the session has ended.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts a WebSocket that closes when the session of its request ends. Takes the place of poem's `WebSocket` in a handler
@@ -85,6 +85,7 @@ impl SessionWebSocket {
         F: FnOnce(SessionSocket) -> H + Send + Sync + 'static,
         H: Future<Output: Send> + Send + 'static,
     {
+        // The first channel makes the socket send its close frame, the second one starts the deadline of the handler.
         let (close, closing) = oneshot::channel();
         let (stop, stopping) = oneshot::channel();
         let registration = Arc::new(self.session.on_end(move |cause| {
@@ -121,7 +122,8 @@ enum State {
     Ended(EndCause),
     /// The close frame is sent and not yet flushed.
     Flushing(EndCause),
-    /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read ours.
+    /// The peer's close frame is awaited, so that unread messages don't reset the connection before the peer has read this
+    /// socket's close frame.
     Closing(EndCause),
     Closed(EndCause),
 }
@@ -142,8 +144,8 @@ impl SessionSocket {
         self.registration.ended()
     }
 
-    /// Sends the close frame once the session has ended. Pending while the frame is being sent, `None` while the session goes
-    /// on.
+    /// Sends the close frame once the session has ended. Pending while the frame is being sent, `None` while the session
+    /// continues.
     fn poll_close_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<EndCause>> {
         loop {
             match &mut self.state {
@@ -168,7 +170,7 @@ impl SessionSocket {
         }
     }
 
-    /// An error once the session has ended and the close frame was sent.
+    /// Fails once the session has ended and the close frame was sent.
     fn poll_open(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = ready!(self.poll_close_frame(context));
         Poll::Ready(ended.map_or(Ok(()), |cause| Err(aborted(cause))))

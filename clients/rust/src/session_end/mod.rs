@@ -1,4 +1,4 @@
-//! Calls a service when a session ends for which it holds a connection, a stream or a job.
+//! Notifies a service of the end of a session for which the service holds a connection, a stream or a job.
 
 #[cfg(any(feature = "tower", feature = "poem"))]
 pub(crate) mod body;

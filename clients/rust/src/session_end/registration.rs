@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{claims::Claims, error::VerifyError, verifier::Shared};
 
-/// A session that is registered with [`crate::Verifier::on_end`]. Dropping it deregisters the session: a call that has not
-/// begun yet is not made.
+/// A session that is registered with [`crate::Verifier::on_end`]. Dropping the registration deregisters the session: the
+/// callback is not called any more.
 #[must_use = "dropping it deregisters the session"]
 pub struct Registration {
     shared: Arc<Shared>,
@@ -27,7 +27,7 @@ pub enum RenewError {
     /// The token is not accepted. The registration is unchanged.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// The token is of another session. The registration is unchanged.
+    /// The token belongs to another session. The registration is unchanged.
     #[error("the token is of another session")]
     OtherSession,
     /// The registered session has ended.
@@ -50,8 +50,8 @@ impl Registration {
         self.outcome.get().copied()
     }
 
-    /// Verifies a newer token of the same session, as [`crate::Verifier::verify`] does, and lets it take the place of the
-    /// registered one: its expiry, and the claims on which the service relies from now on. Returns its claims.
+    /// Verifies a newer token of the same session, as [`crate::Verifier::verify`] does, and replaces the registered token by
+    /// it: its expiry and its claims apply from now on. Returns its claims.
     ///
     /// # Errors
     /// [`RenewError`]
@@ -69,7 +69,7 @@ impl Registration {
         self.ended().map_or_else(|| Ok(Arc::clone(&signed.claims)), |cause| Err(RenewError::Ended(cause)))
     }
 
-    /// Ends the registration if it missed an event: one that arrived before the registration was in the index.
+    /// Ends the registration if an event ended its session before the registration was in the index.
     fn end_if_invalid(&self, state: &RegistrationState) {
         if let Some(cause) = self.shared.cause_of_end(state) {
             self.shared.registry.end(self.key, cause);

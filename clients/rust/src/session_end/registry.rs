@@ -29,10 +29,10 @@ use crate::{
 /// The longest time between two sweeps, in milliseconds.
 const SWEEP_INTERVAL: i64 = 1000;
 
-/// The function that a service wants to be called when a session ends.
+/// The function that a service registers for the end of a session.
 pub(crate) type Callback = Box<dyn FnOnce(EndCause) + Send>;
 
-/// The sessions for which a service holds something.
+/// The sessions for which a service holds a connection, a stream or a job.
 #[derive(Debug)]
 pub(crate) struct Registry {
     index: RwLock<Index>,
@@ -42,11 +42,11 @@ pub(crate) struct Registry {
     changed: Notify,
     /// The tolerated clock skew, in milliseconds.
     leeway: i64,
-    /// How long the feed may be lost, in milliseconds.
+    /// How long the feed may be lost before registrations end, in milliseconds.
     end_after_silence: i64,
 }
 
-/// A session, or a token without one.
+/// The owner of registrations: a session, or a token without a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Holder {
     Session(Id),
@@ -76,6 +76,7 @@ pub(crate) struct RegistrationState {
 /// Why a registration was not renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotRenewed {
+    /// The registration has ended.
     Gone,
     OtherSession,
 }
@@ -90,7 +91,7 @@ struct Index {
     expiries: BTreeSet<(i64, Holder)>,
 }
 
-/// The registrations of one session, and its last known token: the one that expires last.
+/// The registrations of one holder, and its last known token: the one that expires last.
 #[derive(Debug)]
 struct Registrations {
     account: Option<Id>,
@@ -108,7 +109,7 @@ struct Entry {
     /// When the token was registered or renewed, by [`Clock::elapsed`] in milliseconds.
     since: i64,
     outcome: Arc<OnceLock<EndCause>>,
-    /// The lock makes the entry `Sync`; nobody waits for it.
+    /// The lock only makes the entry `Sync`: it is never contended.
     callback: Mutex<Option<Callback>>,
 }
 
@@ -180,7 +181,7 @@ impl Registry {
 
     /// Removes a registration without calling it.
     pub(crate) fn remove(&self, key: Key) {
-        // The callback is dropped after the lock: it may own other registrations.
+        // The callback is dropped after the lock was released: it may own other registrations, which then deregister.
         let removed = self.write().take(key.holder, |number, _| number == key.number);
         self.count.fetch_sub(removed.len(), Ordering::AcqRel);
     }
@@ -203,14 +204,14 @@ impl Registry {
             return;
         }
         let holder = Holder::Session(session.id);
-        let is_news = self
+        let is_newer = self
             .read()
             .holders
             .get(&holder)
             .is_some_and(|known| claims.exp > known.exp || claims.claims_version > known.claims_version);
-        if is_news {
+        if is_newer {
             let mut index = self.write();
-            // The last registration may have gone in between.
+            // The session's last registration may have been removed in between.
             let is_known = index.holders.contains_key(&holder);
             let ended = if is_known { index.adopt(holder, Some(*session), claims) } else { Vec::new() };
             if index.holders.get(&holder).is_some_and(|known| known.entries.is_empty()) {
@@ -283,7 +284,7 @@ impl Registry {
         Duration::from_millis(next.unsigned_abs())
     }
 
-    /// Sweeps whenever a registration may have ended, for ever. One task serves all registrations.
+    /// Sweeps whenever a registration may have ended; never returns. One task serves all registrations.
     ///
     /// `sweep` returns the time until the next one.
     pub(crate) async fn run_sweeper(&self, sweep: impl Fn() -> Duration) {
@@ -312,7 +313,7 @@ impl Registry {
             outdated: session
                 .and_then(|session| session.claims_version)
                 .zip(newest)
-                .is_some_and(|(is, seen)| is < seen),
+                .is_some_and(|(own, newest)| own < newest),
             expired: known.is_none_or(|known| self.deadline(known.exp) <= clock.unix_millis()),
         }
     }
@@ -322,11 +323,11 @@ impl Registry {
         exp.saturating_mul(1000).saturating_add(self.leeway)
     }
 
-    /// Calls registrations that were removed.
+    /// Sets the outcome of removed registrations and calls their callbacks.
     fn finish(&self, ended: Vec<Entry>, cause: EndCause) {
         self.count.fetch_sub(ended.len(), Ordering::AcqRel);
         for entry in ended {
-            // Before the call, so that the callback finds the registration ended.
+            // The outcome is set before the call, so that the callback finds the registration ended.
             let _ = entry.outcome.set(cause);
             let callback = entry.callback.into_inner().unwrap_or_else(PoisonError::into_inner);
             let call = AssertUnwindSafe(|| callback.into_iter().for_each(|callback| callback(cause)));
@@ -355,8 +356,8 @@ impl Registry {
 }
 
 impl Index {
-    /// Takes a token into account, and removes the session's registrations with older claims. The caller must remove a session
-    /// without registrations.
+    /// Records a token of `holder`, and removes and returns the registrations with older claims. The caller must remove a
+    /// holder without registrations.
     fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else {
             if let (Holder::Session(id), Some(session)) = (holder, session) {
@@ -398,7 +399,7 @@ impl Index {
         outdated
     }
 
-    /// Removes some registrations of a session, and the session with its last one.
+    /// Removes the registrations of a holder for which `ends` returns true, and the holder with its last registration.
     fn take(&mut self, holder: Holder, mut ends: impl FnMut(u64, &Entry) -> bool) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else { return Vec::new() };
         let taken = known.entries.extract_if(|number, entry| ends(*number, entry)).map(|(_, entry)| entry).collect();
@@ -426,7 +427,7 @@ impl Index {
         holders.into_iter().flat_map(|holder| self.take(holder, |_, entry| ends(entry))).collect()
     }
 
-    /// Removes a session that has no registration left.
+    /// Removes a holder that has no registration left.
     fn forget(&mut self, holder: Holder) {
         let Some(known) = self.holders.remove(&holder) else { return };
         shrink(&mut self.holders);

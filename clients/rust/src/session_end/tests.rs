@@ -99,10 +99,10 @@ impl Causes {
 
 impl Fixture {
     fn new() -> Self {
-        Self::with(true)
+        Self::with_revocations(true)
     }
 
-    fn with(revocations: bool) -> Self {
+    fn with_revocations(enabled: bool) -> Self {
         let cases: Cases =
             serde_json::from_str(include_str!("../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
         let (clock, leeway, staleness) = (TestClock::default(), 5000, Duration::from_secs(5));
@@ -134,7 +134,7 @@ impl Fixture {
             http: Http::new(false, staleness, &[]).unwrap(),
             keys: KeyStore::new(url, Duration::from_secs(1)),
             cache: Cache::new(1000),
-            revocation_check: revocations.then_some(check),
+            revocation_check: enabled.then_some(check),
             registry,
         };
         let signing = SigningKey::generate(Algorithm::Es256).unwrap();
@@ -151,7 +151,7 @@ impl Fixture {
         self.verifier.shared().keys.replace(jwk::parse_jwk_set(set.as_bytes()).unwrap());
     }
 
-    /// Receives an event between a snapshot and `live`.
+    /// Receives a snapshot, `live`, and then the events.
     fn receive(&self, events: &[(String, Value)]) {
         let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
         let mut stream = event("snapshot", &json!({ "retain_seconds": 310 })) + &event("live", &json!({}));
@@ -207,7 +207,7 @@ impl Fixture {
         self.verifier.status().registrations
     }
 
-    /// The entries of all indexes.
+    /// The number of entries of all indexes.
     fn entries(&self) -> usize {
         self.verifier.shared().registry.footprint().0
     }
@@ -342,7 +342,7 @@ fn gap_alone_ends_no_session() {
 
 #[test]
 fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
-    let fixture = Fixture::with(false);
+    let fixture = Fixture::with_revocations(false);
     let causes = Causes::default();
     let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
     fixture.clock.advance(294);
@@ -354,7 +354,7 @@ fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
 }
 
 #[tokio::test]
-async fn token_of_a_service_client_is_registered_alone() {
+async fn registrations_of_a_service_client_are_independent_of_each_other() {
     let fixture = Fixture::new();
     let client = json!({ "sid": null, "auth_time": null, "sub": "robot", "client_id": "robot" });
     let (first, second) = (Causes::default(), Causes::default());

@@ -47,8 +47,8 @@ impl SessionWatch {
         self.registration.ended()
     }
 
-    /// Runs a future until it completes or the session ends. In the second case the future is dropped, and with it what it
-    /// owns, such as a connection.
+    /// Runs a future until it completes or the session ends. If the session ends, the future is dropped with everything that
+    /// it owns, such as a connection.
     ///
     /// # Errors
     /// The cause, if the session has ended.

@@ -13,31 +13,34 @@ use tokio::{
 use super::websocket_frames::{FrameTracker, close_frame};
 use crate::{EndCause, VerifiedSession};
 
-/// Bytes that each direction buffers.
-const BUFFER: usize = 16 * 1024;
+/// The size of the buffer of each direction, in bytes.
+const BUFFER_SIZE: usize = 16 * 1024;
 /// The request that makes hyper upgrade the handler's end of the tunnel; only this module sees it.
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
+const TUNNEL_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
 
 /// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to the code that takes
 /// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's
 /// connection itself, and gives the handler the upgraded end of an HTTP connection in memory.
 pub(super) struct Tunnel {
+    /// The upgrade of the caller's connection.
     caller: OnUpgrade,
+    /// The tunnel's end of the connection in memory; [`serve`] has the other end.
     near: DuplexStream,
+    /// Makes [`serve`] answer 101, which upgrades the handler's end.
     accept: oneshot::Sender<()>,
     session: VerifiedSession,
 }
 
 impl Tunnel {
-    /// Puts a tunnel into a request that asks for an upgrade. Returns `None` for other requests.
+    /// Replaces the upgrade of a request by that of a tunnel. Returns `None` for a request without an upgrade.
     pub(super) async fn open<B>(request: &mut Request<B>, session: &VerifiedSession) -> Option<Self> {
         let caller = request.extensions_mut().remove::<OnUpgrade>()?;
-        let (mut near, far) = duplex(BUFFER);
+        let (mut near, far) = duplex(BUFFER_SIZE);
         let (accept, accepted) = oneshot::channel();
-        let (found, handlers) = oneshot::channel();
-        tokio::spawn(serve(far, found, accepted));
-        near.write_all(REQUEST).await.ok()?;
-        request.extensions_mut().insert(handlers.await.ok()?);
+        let (send_upgrade, handler_upgrade) = oneshot::channel();
+        tokio::spawn(serve(far, send_upgrade, accepted));
+        near.write_all(TUNNEL_REQUEST).await.ok()?;
+        request.extensions_mut().insert(handler_upgrade.await.ok()?);
         Some(Self { caller, near, accept, session: session.clone() })
     }
 
@@ -70,14 +73,14 @@ impl Tunnel {
             to_handler.shutdown().await
         };
         let downstream = async {
-            let mut buffer = vec![0; BUFFER];
+            let mut buffer = vec![0; BUFFER_SIZE];
             loop {
                 let length = from_handler.read(&mut buffer).await?;
                 if length == 0 {
                     return to_caller.shutdown().await;
                 }
                 let mut written = 0;
-                // A write is cancel safe, so that the tracker knows every byte that has left when the session ends.
+                // `write` is cancel safe: when the session ends, the tracker has seen every byte that was sent.
                 while written < length {
                     let sent = to_caller.write(&buffer[written..length]).await?;
                     if sent == 0 {
@@ -100,17 +103,17 @@ impl Tunnel {
     }
 }
 
-/// Serves the one request of the tunnel: gives away its upgrade, and accepts it once the handler has.
-async fn serve(far: DuplexStream, found: oneshot::Sender<OnUpgrade>, accepted: oneshot::Receiver<()>) {
-    let channels = Mutex::new(Some((found, accepted)));
+/// Serves the one request of the tunnel: sends its upgrade to [`Tunnel::open`], and answers 101 once the handler has accepted.
+async fn serve(far: DuplexStream, send_upgrade: oneshot::Sender<OnUpgrade>, accepted: oneshot::Receiver<()>) {
+    let channels = Mutex::new(Some((send_upgrade, accepted)));
     let service = service_fn(|mut request: Request<Incoming>| {
         let channels = channels.lock().ok().and_then(|mut channels| channels.take());
         let upgrade = hyper::upgrade::on(&mut request);
         async move {
             let mut response = Response::new(String::new());
             *response.status_mut() = StatusCode::FORBIDDEN;
-            if let Some((found, accepted)) = channels
-                && found.send(upgrade).is_ok()
+            if let Some((send_upgrade, accepted)) = channels
+                && send_upgrade.send(upgrade).is_ok()
                 && accepted.await.is_ok()
             {
                 *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -5,9 +5,9 @@ use crate::EndCause;
 /// Follows a stream of frames without reading their content.
 #[derive(Debug, Default)]
 pub(super) struct FrameTracker {
-    /// The bytes of a header that is not complete.
+    /// The bytes so far of an incomplete header.
     header: Vec<u8>,
-    /// Bytes of the current frame's payload that are still to come.
+    /// The number of bytes of the current frame's payload that are still to come.
     payload: u64,
 }
 
@@ -36,7 +36,7 @@ impl FrameTracker {
     }
 }
 
-/// The length of the payload after a complete header.
+/// The length of the payload after this header; `None` if the header is incomplete.
 fn payload_length(header: &[u8]) -> Option<u64> {
     let second = *header.get(1)?;
     let extended = match second & 0x7f {

@@ -1,4 +1,4 @@
-//! The set-up of most tests: a service, a proxy in front of it, and a clock.
+//! The fixture of most tests: a service, a proxy in front of it, and a clock.
 
 use std::{
     sync::{
@@ -72,9 +72,10 @@ impl Fixture {
         self.verifier_with(|builder| builder).await
     }
 
-    pub async fn verifier_with(&self, set: impl FnOnce(Builder) -> Builder) -> Verifier {
+    /// A verifier whose feed is live, with changed settings.
+    pub async fn verifier_with(&self, change: impl FnOnce(Builder) -> Builder) -> Verifier {
         let builder = self.builder().client(&self.client.id, &self.client.secret);
-        let verifier = set(builder).build().await.unwrap();
+        let verifier = change(builder).build().await.unwrap();
         assert!(verifier.wait_live(Duration::from_secs(60)).await, "the feed is live");
         verifier
     }

@@ -27,7 +27,8 @@ async fn retire(node: &Node, kid: &str) {
     app.keys.reload().await.unwrap();
 }
 
-fn signer(node: &Node) -> String {
+/// The id of the key that signs now.
+fn current_kid(node: &Node) -> String {
     node.state.keys.current().signer(node.state.clock.now()).unwrap().kid().to_owned()
 }
 
@@ -59,7 +60,7 @@ async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
     let before = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&before.access).await.is_ok());
-    let old = signer(&fixture.node);
+    let old = current_kid(&fixture.node);
     rotate(&fixture.node, Start::Now).await;
     let after = fixture.node.login("ada").await;
     // within the cooldown the keys are not fetched again
@@ -113,7 +114,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     let before = fixture.node.login("ada").await;
     let verifier = fixture.builder().without_revocations().build().await.unwrap();
     assert!(verifier.verify(&before.access).await.is_ok());
-    let old = signer(&fixture.node);
+    let old = current_kid(&fixture.node);
     rotate(&fixture.node, Start::Now).await;
     retire(&fixture.node, &old).await;
     // without the feed the verifier learns of the retirement when it next fetches the keys

@@ -124,7 +124,7 @@ async fn lost_feed_ends_registered_sessions() {
 
 type Streamed = BoxBody<Bytes, io::Error>;
 
-/// A body of unknown length, once.
+/// A body of unknown length. The reader can be used once.
 fn streamed(reader: &Arc<Mutex<Option<DuplexStream>>>) -> poem::Body {
     poem::Body::from_async_read(reader.lock().unwrap().take().unwrap())
 }
@@ -211,7 +211,7 @@ async fn complete_body_and_body_of_known_length_leave_no_registration() {
     let known = app.get("/").header("authorization", format!("Bearer {}", tokens.access)).send().await;
     assert_eq!(verifier.status().registrations, 0);
     known.assert_text("known").await;
-    // a client that goes away
+    // the client disconnects
     let (_writer, reader) = duplex(64);
     let body = poem_body(&verifier, &tokens.access, "text/plain", reader).await;
     assert_eq!(verifier.status().registrations, 1);

@@ -37,7 +37,7 @@ fn echo(socket: SessionWebSocket) -> impl IntoResponse {
     })
 }
 
-/// Never looks at its socket.
+/// Neither reads from nor writes to its socket.
 #[handler]
 fn idle(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|socket| async move {
