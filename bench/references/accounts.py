@@ -1,4 +1,7 @@
-"""Makes the accounts of the FastAPI and the Fastify reference: accounts.py LINES DATABASE, from what `latchkey user import` reads."""
+"""Creates the accounts of the FastAPI and the Fastify reference: `accounts.py LINES DATABASE`.
+
+LINES is a file for `latchkey user import`, DATABASE the SQLite database to create.
+"""
 
 import json
 import sqlite3

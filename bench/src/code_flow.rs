@@ -1,4 +1,5 @@
-//! Sign-ins to an app: browsers that have signed in, and the workload of the browser and the app (authorization code with PKCE).
+//! Sign-ins to an app: the workload of a browser that has signed in and of the app (authorization code with PKCE), and
+//! the preparation of such browsers.
 
 use std::{collections::VecDeque, io::Write, mem};
 
@@ -14,8 +15,8 @@ pub const CALLBACK: &str = "https://app.example.com/callback";
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// Number of sign-ins for which one browser is used: fewer than the sessions that Latchkey keeps for an account.
-pub const PER_BROWSER: usize = 40;
+/// Number of sign-ins of one browser: fewer than the maximum number of sessions per account in Latchkey.
+pub const SIGN_INS_PER_BROWSER: usize = 40;
 
 /// A client that signs users in.
 #[derive(Clone, Debug)]
@@ -33,7 +34,7 @@ fn authorize_path(client_id: &str) -> String {
     )
 }
 
-/// Writes a request as a browser that navigates. `headers` are complete lines.
+/// Writes the request of a browser that navigates to a page. `headers` are complete lines.
 fn navigate(out: &mut Vec<u8>, path: &str, headers: &str) {
     // writing to a vector cannot fail
     let _ = write!(
@@ -50,17 +51,21 @@ fn code_of<'a>(answer: &Answer<'a>) -> Option<&'a str> {
     query.split('&').find_map(|pair| pair.strip_prefix("code="))
 }
 
-/// A browser that has signed in gets a code, and the app exchanges it. The exchanges are class 0 and count as sign-ins.
+/// A browser that has signed in gets a code (class 1), and the app exchanges it (class 0). The exchanges count as sign-ins.
 pub struct CodeFlow<'a> {
+    /// The header lines of the browsers without a request in flight.
     browsers: &'a mut VecDeque<String>,
     client: &'a AppClient,
     path: String,
     in_flight: Vec<InFlight>,
 }
 
+/// The sign-in of one connection.
 #[derive(Clone, Default)]
 struct InFlight {
+    /// The header lines of the browser.
     browser: String,
+    /// The code to exchange.
     code: Option<String>,
 }
 
@@ -103,12 +108,14 @@ impl Workload for CodeFlow<'_> {
     }
 }
 
-/// Signs browsers in at a target whose interactions need no form: follows its redirects with cookies until they reach the app.
+/// Signs browsers in at a target that needs no form: follows its redirects with cookies until they reach the app.
 pub struct BrowserSignIn {
     path: String,
-    /// Header lines that each request has.
+    /// Header lines of every request.
     headers: &'static str,
+    /// Number of browsers to sign in.
     wanted: usize,
+    /// Number of browsers that have begun to sign in.
     started: usize,
     in_flight: Vec<Navigation>,
     /// The header lines of browsers that have signed in.
@@ -121,7 +128,7 @@ struct Navigation {
     next: Option<String>,
     cookies: Vec<(String, String)>,
     /// The names of cookies for single paths, which the browser does not send to the authorization endpoint.
-    narrow: Vec<String>,
+    path_scoped: Vec<String>,
 }
 
 impl BrowserSignIn {
@@ -158,12 +165,12 @@ impl Workload for BrowserSignIn {
     }
 
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        let Navigation { next, cookies, narrow } = &mut self.in_flight[connection];
+        let Navigation { next, cookies, path_scoped } = &mut self.in_flight[connection];
         for cookie in answer.headers("set-cookie") {
             let Some((name, value)) = cookie.split(';').next().and_then(|pair| pair.split_once('=')) else { continue };
             cookies.retain(|(known, _)| known != name);
             if !cookie.split("; ").any(|attribute| attribute.eq_ignore_ascii_case("path=/")) {
-                narrow.push(name.to_owned());
+                path_scoped.push(name.to_owned());
             }
             if !value.is_empty() {
                 cookies.push((name.to_owned(), value.to_owned()));
@@ -171,7 +178,7 @@ impl Workload for BrowserSignIn {
         }
         let location = answer.header("location").ok_or_else(|| answer.wrong("sign-in of a browser"))?;
         if code_of(answer).is_some() {
-            cookies.retain(|(name, _)| !narrow.contains(name));
+            cookies.retain(|(name, _)| !path_scoped.contains(name));
             self.browsers.push_back(header_lines(cookies, self.headers));
         } else {
             *next = Some(location.strip_prefix("https://auth.example.com").unwrap_or(location).to_owned());

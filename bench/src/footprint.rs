@@ -71,13 +71,13 @@ pub fn servers(targets: &[Target]) -> Vec<Memory> {
 /// Starts Latchkey several times and fills a Redis.
 pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let common = Common::prepare(host, 256)?;
-    let host = host.inside("fresh")?;
+    let host = host.subfolder("fresh")?;
     let mut target = Target::latchkey(&host, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
     target.sessions = target.seed(20_000)?.into();
-    let mut one = workload::Limited(workload::Login::new(256), 1);
+    let mut one = workload::Limited::new(workload::Login::new(256), 1);
     crate::load::exhaust(target.address, 1, &mut one)?;
     let one_login_mib = resident(&target);
     target.collect_access_tokens(1000)?;
@@ -112,6 +112,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     #[expect(clippy::cast_precision_loss, reason = "a million")]
     let filled_per_second = filled as f64 / start.elapsed().as_secs_f64();
     let cores = std::thread::available_parallelism()?.get();
+    // each hashing thread has a buffer of 19,456 KiB
     #[expect(clippy::cast_precision_loss, reason = "few")]
     let hashing_mib = cores as f64 * 19.0;
     Ok(Footprint {
@@ -166,7 +167,7 @@ pub struct Machine {
     took_seconds: u64,
 }
 
-/// Reads them from the machine.
+/// Reads the description of this machine.
 pub fn machine(host: &Host, arguments: &Arguments, cores: usize, took: Duration) -> anyhow::Result<Machine> {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor =
@@ -186,7 +187,7 @@ pub fn machine(host: &Host, arguments: &Arguments, cores: usize, took: Duration)
 }
 
 impl Machine {
-    /// Renders one sentence.
+    /// Renders the machine and the run in one sentence.
     pub fn text(&self) -> String {
         let Self { processor, cores, redis, persistence, rounds, seconds_each, took_seconds, .. } = self;
         format!(

@@ -19,9 +19,8 @@ const CONNECTIONS: usize = 64;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Caches and grace window are off: with few sessions, each is refreshed far more often
-/// than in production.
-const PLAIN: Settings<'static> =
+/// Turns caches and the grace window off: with few sessions, each is refreshed far more often than in production.
+const WITHOUT_CACHES_AND_GRACE: Settings<'static> =
     &[("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0"), ("LATCHKEY_SESSION_GRACE", "0s")];
 
 const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, Scenario::Logout];
@@ -44,9 +43,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let host = Host::find(arguments.persistence)?;
     let common = Common::prepare(&host, ACCOUNTS)?;
     let mut points = sessions(&host, &common, arguments)?;
-    let of_sessions = points.len();
+    let sessions_end = points.len();
     points.extend(per_account(&host, &common, arguments)?);
-    let of_accounts = points.len();
+    let accounts_end = points.len();
     points.extend(nodes(&host, &common, arguments)?);
 
     let out = host.root.join(&arguments.out);
@@ -55,8 +54,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = format!("{}\n{sizing}", table(&points));
     fs::write(out.join("growth.md"), &text)?;
     fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
-    fs::write(out.join("growth-sessions.svg"), lines("live sessions", &points[..of_sessions]))?;
-    fs::write(out.join("growth-accounts.svg"), lines("sessions of each account", &points[of_sessions..of_accounts]))?;
+    fs::write(out.join("growth-sessions.svg"), lines("live sessions", &points[..sessions_end]))?;
+    fs::write(out.join("growth-accounts.svg"), lines("sessions of each account", &points[sessions_end..accounts_end]))?;
     println!("{text}\nWritten to {}: growth.md, growth.json, growth-sessions.svg, growth-accounts.svg", out.display());
     Ok(())
 }
@@ -67,7 +66,7 @@ fn sessions(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Resu
     let (mut live, mut points) = (0, Vec::new());
     for count in [1_000_usize, 100_000, 1_000_000] {
         eprintln!("{count} sessions");
-        // only of the added sessions: earlier measurements left events of sign-outs
+        // counts the added sessions only, because the sign-outs of earlier measurements have left events
         let before = used_memory(&target)?;
         let more = target.seed(count - live)?;
         let bytes = (used_memory(&target)? - before) / as_f64(count - live);
@@ -89,10 +88,11 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
         let mut target = start(host, common, &format!("accounts-{each}"), None)?;
         target.per_account = each;
         let empty = used_memory(&target)?;
-        let spent = |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
-        let before = spent(&target);
+        let redis_micros =
+            |target: &Target| target.redis.iter().map(|redis| redis.process.usage().cpu_micros).sum::<f64>();
+        let before = redis_micros(&target);
         target.sessions = target.seed(100_000)?.into();
-        let create = (spent(&target) - before) / 100_000.0;
+        let create = (redis_micros(&target) - before) / 100_000.0;
         let bytes = (used_memory(&target)? - empty) / 100_000.0;
         points.push(Point {
             what: each.to_string(),
@@ -112,15 +112,15 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
 /// Measures one, two and three nodes, on one Redis and on three masters.
 fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
-    for (on_cluster, on) in [(false, "one Redis"), (true, "a cluster of three masters")] {
+    for (on_cluster, store) in [(false, "one Redis"), (true, "a cluster of three masters")] {
         let cluster = if on_cluster { Some("cluster") } else { None };
         let name = if on_cluster { "nodes-cluster" } else { "nodes" };
         let mut nodes = vec![start(host, common, name, cluster)?];
         let mut sessions = nodes[0].seed(100_000)?;
         for count in 1..=3 {
-            eprintln!("{count} nodes on {on}");
+            eprintln!("{count} nodes on {store}");
             if count > nodes.len() {
-                let node = nodes[0].another_node(&format!("node-{count}"), PLAIN)?;
+                let node = nodes[0].another_node(&format!("node-{count}"), WITHOUT_CACHES_AND_GRACE)?;
                 nodes.push(node);
             }
             let each = sessions.len() / nodes.len();
@@ -133,7 +133,7 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
                 for _ in 0..arguments.rounds {
                     rounds.push(measure_nodes(&mut nodes, scenario, timing(arguments))?);
                 }
-                points.push(point(format!("{count} nodes on {on}"), scenario, &rounds, None));
+                points.push(point(format!("{count} nodes on {store}"), scenario, &rounds, None));
             }
             sessions.extend(nodes.iter_mut().flat_map(|node| std::mem::take(&mut node.sessions)));
         }
@@ -141,8 +141,9 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
     Ok(points)
 }
 
+/// Starts Latchkey on its own Redis, or on a Redis Cluster of this name.
 fn start(host: &Host, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
-    let host = &host.inside(name)?;
+    let host = &host.subfolder(name)?;
     let (redis, url) = match cluster {
         Some(name) => RedisServer::start_cluster(host, name)?,
         None => {
@@ -151,7 +152,7 @@ fn start(host: &Host, common: &Common, name: &str, cluster: Option<&str>) -> any
             (vec![redis], url)
         }
     };
-    Target::latchkey_on(host, common, redis, &url, PLAIN)
+    Target::latchkey_on(host, common, redis, &url, WITHOUT_CACHES_AND_GRACE)
 }
 
 fn timing(arguments: &Arguments) -> Timing {
@@ -217,15 +218,16 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
     point
 }
 
-/// Costs for capacity planning: the figures at the most sessions, one per account.
+/// Costs for capacity planning: the figures at a million sessions, one per account.
 fn measured(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
-    let most = |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
-    let cost = |scenario| most(scenario).map(|point| (point.server_micros, point.redis_micros));
+    let at_a_million =
+        |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
+    let cost = |scenario| at_a_million(scenario).map(|point| (point.server_micros, point.redis_micros));
     let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
     let hashes = bare_argon2(host, 1, 2)?;
     Ok((|| {
         Some(Measured {
-            bytes: most(Scenario::Refresh)?.redis_bytes_per_session?,
+            bytes: at_a_million(Scenario::Refresh)?.redis_bytes_per_session?,
             refresh: cost(Scenario::Refresh)?,
             introspect: cost(Scenario::IntrospectCold)?,
             logout: cost(Scenario::Logout)?,

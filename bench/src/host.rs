@@ -24,7 +24,8 @@ pub struct Host {
     pub folder: PathBuf,
     /// Persistence of every Redis.
     pub persistence: Persistence,
-    _removed_at_the_end: Option<TempDir>,
+    /// Removes the output folder when dropped; `None` for a subfolder.
+    _temporary: Option<TempDir>,
 }
 
 /// Redis persistence: `appendonly` and `appendfsync`.
@@ -39,20 +40,20 @@ pub enum Persistence {
 }
 
 impl Host {
-    /// Finds the binaries next to this one, and everything else from the source tree.
+    /// Finds the binaries next to this one, and everything else in the source tree.
     pub fn find(persistence: Persistence) -> anyhow::Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree")?.to_owned();
         let programs = std::env::current_exe()?.parent().context("the folder of this program")?.to_owned();
         fs::create_dir_all(root.join("target/bench"))?;
         let folder = tempfile::tempdir_in(root.join("target/bench"))?;
         let path = folder.path().to_owned();
-        Ok(Self { root, programs, folder: path, persistence, _removed_at_the_end: Some(folder) })
+        Ok(Self { root, programs, folder: path, persistence, _temporary: Some(folder) })
     }
 
     /// Returns a host whose output goes to a subfolder.
-    pub fn inside(&self, name: &str) -> anyhow::Result<Self> {
+    pub fn subfolder(&self, name: &str) -> anyhow::Result<Self> {
         let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.folder(name)?);
-        Ok(Self { root, programs, folder, persistence: self.persistence, _removed_at_the_end: None })
+        Ok(Self { root, programs, folder, persistence: self.persistence, _temporary: None })
     }
 
     /// Creates an output folder of this name.
@@ -83,7 +84,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program with its output in `log` and waits until `ready` holds.
+    /// Starts a program, writes its output to `log` and waits until `ready` returns true.
     pub fn start(mut command: Command, log: &Path, ready: impl Fn() -> bool) -> anyhow::Result<Self> {
         let log_file = File::create(log)?;
         let name = format!("{command:?}");
@@ -98,13 +99,13 @@ impl Process {
             thread::sleep(Duration::from_millis(1));
         }
         process.started_in = start.elapsed();
-        process.pids = procfs::family(process.child.id());
+        process.pids = procfs::process_tree(process.child.id());
         Ok(process)
     }
 
-    /// Refreshes the list of workers: some start with the first response only.
+    /// Updates the list of workers: some start only after the first response.
     pub fn count_workers(&mut self) {
-        self.pids = procfs::family(self.child.id());
+        self.pids = procfs::process_tree(self.child.id());
     }
 
     /// CPU time and memory used so far.
@@ -115,7 +116,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let pids = procfs::family(self.child.id());
+        let pids = procfs::process_tree(self.child.id());
         for pid in pids.iter().filter_map(|pid| rustix::process::Pid::from_raw(i32::try_from(*pid).ok()?)) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
@@ -128,21 +129,24 @@ pub fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Returns whether `GET /livez` on this port answers 200.
+/// Returns whether the server at this address answers `GET /livez` with 200.
 pub fn is_alive(address: SocketAddr) -> bool {
-    struct LivenessProbe(bool, bool);
+    struct LivenessProbe {
+        sent: bool,
+        alive: bool,
+    }
     impl load::Workload for LivenessProbe {
         fn request(&mut self, _: usize, out: &mut Vec<u8>) -> Option<usize> {
             out.extend(b"GET /livez HTTP/1.1\r\nHost: bench\r\n\r\n");
-            (!std::mem::replace(&mut self.0, true)).then_some(0)
+            (!std::mem::replace(&mut self.sent, true)).then_some(0)
         }
         fn answer(&mut self, _: usize, _: usize, answer: &load::Answer<'_>) -> Result<(), String> {
-            self.1 = answer.status == 200;
+            self.alive = answer.status == 200;
             Ok(())
         }
     }
-    let mut once = LivenessProbe(false, false);
-    TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut once).is_ok() && once.1
+    let mut probe = LivenessProbe { sent: false, alive: false };
+    TcpStream::connect(address).is_ok() && load::exhaust(address, 1, &mut probe).is_ok() && probe.alive
 }
 
 /// A Redis server of one target.
@@ -186,23 +190,24 @@ impl RedisServer {
         Ok((masters, url))
     }
 
-    fn start_with(host: &Host, name: &str, persistence: Persistence, more: &[&str]) -> anyhow::Result<Self> {
+    /// Starts an empty Redis with further arguments.
+    fn start_with(host: &Host, name: &str, persistence: Persistence, further: &[&str]) -> anyhow::Result<Self> {
         let folder = host.folder(&format!("redis-{name}"))?;
         let port = free_port()?;
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"]);
         command.args(["--maxmemory-policy", "noeviction"]).arg("--dir").arg(&folder);
-        // a log rewrite would be charged to whichever target runs at that moment
+        // a log rewrite would slow whichever target is measured at that moment
         command.args(["--auto-aof-rewrite-percentage", "0"]);
         command.args(["--appendonly", if persistence == Persistence::Off { "no" } else { "yes" }]);
         command.args(["--appendfsync", if persistence == Persistence::Always { "always" } else { "everysec" }]);
-        command.args(more);
+        command.args(further);
         let ready = || Resp::connect(port).is_ok_and(|mut redis| redis.call(&[b"PING"]).is_ok());
         let process = Process::start(command, &folder.join("log"), ready)?;
         Ok(Self { process, port })
     }
 
-    /// Returns its URL.
+    /// Returns the URL of the server.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

@@ -1,4 +1,5 @@
-//! The load generator: one thread, non-blocking sockets kept alive, so that it takes no more than a core of the machine that it measures.
+//! The load generator: one thread with persistent, non-blocking connections. It takes at most one core from the targets,
+//! which run on the same machine.
 //!
 //! Each connection sends its next request after the previous response was checked. Latency runs from the first byte
 //! written to the last byte read.
@@ -19,7 +20,8 @@ use connection::{Connection, Progress};
 
 /// Produces requests and checks responses.
 pub trait Workload {
-    /// Writes the next request of a connection and returns its class; `None` when the workload is exhausted.
+    /// Writes the next request of a connection to `out` and returns the class of the request; `None` when the workload is
+    /// exhausted. Latencies are recorded by class.
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize>;
 
     /// Checks the response to a connection's last request.
@@ -42,7 +44,7 @@ pub struct Plan {
 pub struct Outcome {
     /// Latencies in microseconds by class, unsorted, of responses within the measured time.
     pub latencies: Vec<Vec<u32>>,
-    /// Right responses, warm-up included.
+    /// Correct responses, warm-up included.
     pub answered: u64,
     /// Wrong responses, warm-up included.
     pub errors: u64,
@@ -67,7 +69,7 @@ impl Outcome {
 /// How long to wait for outstanding responses at the end.
 const DRAIN: Duration = Duration::from_secs(15);
 
-/// Runs a workload. Calls `edge` when the measured time begins and ends.
+/// Runs a workload. Calls `edge` when the measured time begins and again when it ends.
 pub fn drive(
     address: SocketAddr,
     plan: Plan,

@@ -1,6 +1,6 @@
-//! Measures Latchkey, its theoretical limits and its alternatives: all in one run, one after another in
-
-//! each of several rounds, on one machine, so that disturbances by the machine affect all of them alike.
+//! Measures Latchkey, its theoretical limits and its alternatives in one run on one machine.
+//!
+//! Each round measures them one after another, so that disturbances on the machine affect all of them alike.
 
 mod code_flow;
 mod footprint;
@@ -44,7 +44,7 @@ struct Arguments {
     /// Sessions per target.
     #[arg(long, env = "SESSIONS", default_value_t = 100_000)]
     sessions: usize,
-    /// The `latchkey` binary of an earlier version: also measure it, in turn with this one, as the target "baseline".
+    /// The `latchkey` binary of an earlier version, measured alternately with this one as the target "baseline".
     #[arg(long, env = "BASELINE")]
     baseline: Option<PathBuf>,
     /// Measure how costs grow with sessions, nodes and a Redis Cluster instead.

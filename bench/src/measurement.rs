@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::{
-    code_flow::{CodeFlow, PER_BROWSER},
+    code_flow::{CodeFlow, SIGN_INS_PER_BROWSER},
     load::{self, Plan, Workload},
     passkeys::PasskeyLogin,
     procfs::{self, Usage},
@@ -31,13 +31,13 @@ pub enum Scenario {
     CodeFlow,
     /// `GET /v1/me`
     Me,
-    /// `GET /account/sign-in`, for a browser that comes for the first time.
+    /// `GET /account/sign-in` without cookies.
     Page,
     /// `POST /v1/logout`
     Logout,
     /// 90 % introspections, 8 % refreshes, 1 % sign-ins, 1 % sign-outs.
     Mix,
-    /// Refreshes during a flood of sign-ins on [`FLOOD`] further connections.
+    /// Refreshes during a flood of sign-ins on [`FLOOD_CONNECTIONS`] further connections.
     RefreshBesideLogins,
     /// Introspections during the same flood.
     IntrospectBesideLogins,
@@ -46,11 +46,11 @@ pub enum Scenario {
 /// An upper bound of sign-ins to apps per second, so that there are enough browsers.
 const MAX_CODE_FLOWS: f64 = 10_000.0;
 
-/// Number of access tokens that `GET /v1/me` is called with.
+/// Number of different access tokens in the requests of `GET /v1/me`.
 const ME_TOKENS: usize = 64;
 
 /// Number of connections of the sign-in flood.
-pub const FLOOD: usize = 16;
+pub const FLOOD_CONNECTIONS: usize = 16;
 
 impl Scenario {
     /// The printed name.
@@ -83,7 +83,7 @@ pub struct Sample {
     pub p99: f64,
     /// 99.9th percentile in milliseconds.
     pub p999: f64,
-    /// Server CPU microseconds per response, the sign-in flood, the options of passkeys and the codes included.
+    /// Server CPU microseconds per response, including the work for the sign-in flood, for passkey options and for codes.
     pub server_micros: f64,
     /// Redis CPU microseconds per response.
     pub redis_micros: f64,
@@ -93,8 +93,8 @@ pub struct Sample {
     pub errors: u64,
 }
 
-/// How long after the last sign-out its row of the audit log has been written.
-const AUDIT_WRITTEN: Duration = Duration::from_millis(1500);
+/// Time after the last sign-out within which Latchkey writes the row of the audit log.
+const AUDIT_WRITE_DELAY: Duration = Duration::from_millis(1500);
 
 /// Durations of a measurement.
 #[derive(Clone, Copy, Debug)]
@@ -113,8 +113,7 @@ pub fn measure(
     accounts: usize,
     timing: Timing,
 ) -> anyhow::Result<Sample> {
-    let label = || format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
-    let label = label();
+    let label = format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
     let seconds = (timing.warm_up + timing.measured).as_secs_f64();
     let ending = match scenario {
         Scenario::Logout => {
@@ -128,7 +127,7 @@ pub fn measure(
     let mut browsers = match scenario {
         Scenario::CodeFlow => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
-            let enough = (seconds * MAX_CODE_FLOWS) as usize / PER_BROWSER;
+            let enough = (seconds * MAX_CODE_FLOWS) as usize / SIGN_INS_PER_BROWSER;
             target.browsers(enough.max(connections))?
         }
         _ => VecDeque::new(),
@@ -137,20 +136,20 @@ pub fn measure(
     let Target { name, process, address, stores, authorization, sessions, access, authenticator, app, .. } = target;
     let flood = matches!(scenario, Scenario::RefreshBesideLogins | Scenario::IntrospectBesideLogins);
     let plan = Plan {
-        connections: if flood { connections + FLOOD } else { connections },
+        connections: if flood { connections + FLOOD_CONNECTIONS } else { connections },
         warm_up: timing.warm_up,
         measured: timing.measured,
     };
     let usage = || (process.usage(), procfs::usage(stores).cpu_micros);
     let mut edges = Vec::with_capacity(2);
     let edge = || edges.push(usage());
-    // of all requests, with the work that the service does after the last response
-    let mut whole = None;
+    // for sign-outs: the usage before the first request and after the audit log of the last one has been written
+    let mut logout_usage = None;
     let introspect = |n| Introspect::new(access, authorization, n);
     let outcome = {
         let drive = |workload: &mut dyn Workload| load::drive(*address, plan, workload, edge);
         match scenario {
-            // the limit of a handler that does nothing
+            // this target has one handler, for every scenario
             _ if *name == Name::Hello => drive(&mut Hello),
             Scenario::Refresh => drive(&mut Refresh::new(sessions, connections)),
             Scenario::IntrospectCold | Scenario::IntrospectWarm => drive(&mut introspect(connections)),
@@ -169,8 +168,8 @@ pub fn measure(
                 let mut logout = Logout::new(ending);
                 let before = usage();
                 let outcome = drive(&mut logout);
-                thread::sleep(AUDIT_WRITTEN);
-                whole = Some((before, usage()));
+                thread::sleep(AUDIT_WRITE_DELAY);
+                logout_usage = Some((before, usage()));
                 load::exhaust(*address, 1, &mut RefreshEnded(logout.ended)).context("after logout")?;
                 outcome
             }
@@ -192,15 +191,15 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // responses of the sign-in flood, the options of passkeys and the codes of apps are not counted
-    let counts_first = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
-    outcome.latencies.truncate(if counts_first { 1 } else { usize::MAX });
+    // only class 0 counts: not the sign-in flood, the passkey options and the codes
+    let counts_class_0 = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
+    outcome.latencies.truncate(if counts_class_0 { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();
     sorted.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
-    let (server, store) = match (whole, &edges[..]) {
+    let (server, store) = match (logout_usage, &edges[..]) {
         (Some((before, after)), _) => per_request(before, after, outcome.answered as f64),
         (None, &[begin, end]) => per_request(begin, end, count),
         (None, _) => (0.0, 0.0),
@@ -230,9 +229,9 @@ fn per_request(before: (Usage, f64), after: (Usage, f64), requests: f64) -> (f64
     clippy::cast_sign_loss,
     reason = "an index into a list of less than millions"
 )]
-fn millis_at(sorted: &[u32], share: f64) -> f64 {
-    let rank = (sorted.len() as f64 * share).ceil() as usize;
-    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+fn millis_at(sorted_micros: &[u32], quantile: f64) -> f64 {
+    let rank = (sorted_micros.len() as f64 * quantile).ceil() as usize;
+    sorted_micros.get(rank.clamp(1, sorted_micros.len().max(1)) - 1).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
 }
 
 /// An upper bound of sign-outs per second, so that there are enough sessions.

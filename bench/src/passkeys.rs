@@ -1,4 +1,4 @@
-//! Sign-ins with passkeys: a passkey for each account, and the workload of an authenticator and its browser.
+//! Sign-ins with passkeys: a passkey for each account, and the workload of a browser with an authenticator.
 
 use std::{path::Path, time::Duration};
 
@@ -31,17 +31,18 @@ use crate::{
 const ORIGIN: &str = "https://auth.example.com";
 const RP_ID: &str = "auth.example.com";
 
-/// User present and verified, backed up.
+/// Authenticator data flags: user present (0x01), user verified (0x04), backup eligible (0x08), backed up (0x10).
 const FLAGS: u8 = 0x1d;
 
-/// An authenticator that has one passkey for each account. All share a key pair: the signatures cost the same.
+/// An authenticator with one passkey for each account. All passkeys share a key pair, which does not change the cost of
+/// signatures.
 pub struct Authenticator {
     key: EcdsaKeyPair,
     accounts: Vec<AccountId>,
 }
 
 impl Authenticator {
-    /// Registers the passkeys in the database of a node, which has the accounts.
+    /// Registers a passkey for each account in the database of a node.
     pub fn register(folder: &Path, accounts: usize) -> anyhow::Result<Self> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
         let pkcs8 = pkcs8.ok().context("a key pair")?;
@@ -51,7 +52,7 @@ impl Authenticator {
         Ok(Self { key, accounts })
     }
 
-    /// The response to a challenge, with the passkey of an account: no counter, as synced passkeys have none.
+    /// The response to a challenge with the passkey of an account. The signature counter is 0, as for synced passkeys.
     fn credential(&self, number: usize, challenge: &str) -> anyhow::Result<String> {
         let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let client_data = format!(
@@ -75,7 +76,9 @@ impl Authenticator {
 /// The public key as a COSE key (RFC 9053, section 7.1).
 fn cose(key: &EcdsaKeyPair) -> Vec<u8> {
     let point = key.public_key().as_ref();
+    // a map of 5 entries: key type (1) EC2 (2), algorithm (3) ES256 (-7), curve (-1) P-256 (1)
     let mut cose = vec![0xa5, 0x01, 0x02, 0x03, 0x26, 0x20, 0x01];
+    // x (-2) and y (-3), each a byte string of 32 bytes
     for (label, half) in [(0x21, &point[1..33]), (0x22, &point[33..65])] {
         cose.extend([label, 0x58, 0x20]);
         cose.extend(half);
@@ -112,7 +115,8 @@ async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Re
             last_used_at: None,
         };
         change.add_passkey(&passkey).await?;
-        // other scenarios sign in to the accounts with a password, and no second step: no sign-in by passkey reads this
+        // the account gets no second factor, because other scenarios sign in to it with a password only; a sign-in by
+        // passkey does not depend on this
         change.set_factor(FactorKind::Passkey, false, passkey.created_at).await?;
         change.commit().await?;
         ids.push(account.id);

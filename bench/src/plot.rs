@@ -1,4 +1,4 @@
-//! Plots as SVG, written by hand: bars of rates on a logarithmic scale, and lines.
+//! Plots as SVG: bars of rates on a logarithmic scale, and lines.
 
 use std::fmt::Write;
 
@@ -81,10 +81,12 @@ pub fn rates(results: &Results) -> String {
     svg + "</svg>\n"
 }
 
+/// Formats a rate in at most five characters.
 fn short(value: f64) -> String {
     if value >= 1000.0 { format!("{:.1}k", value / 1000.0) } else { format!("{value:.0}") }
 }
 
+/// Opens an SVG document with a background and a title.
 fn begin(title: &str) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\">\n\
@@ -94,6 +96,7 @@ fn begin(title: &str) -> String {
     svg
 }
 
+/// Draws a horizontal grid line with a label.
 fn grid(svg: &mut String, y: f64, label: &str) {
     let right = WIDTH - 20.0;
     let _ = writeln!(svg, r##"<line x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="#d0d7de"/>"##);
@@ -105,13 +108,13 @@ fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
     let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{words}</text>"#);
 }
 
-/// A line of a plot.
+/// One line of a line plot.
 pub struct Series {
     /// The label.
     pub name: String,
-    /// The stroke style.
+    /// The stroke colour.
     pub colour: &'static str,
-    /// Whether it is dashed.
+    /// Whether the line is dashed.
     pub dashed: bool,
     /// The values from left to right.
     pub points: Vec<(String, f64)>,
@@ -120,20 +123,20 @@ pub struct Series {
 /// Plots lines over equidistant points.
 pub fn lines(title: &str, series: &[Series]) -> String {
     let mut svg = begin(title);
-    let most = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
+    let max = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
         .into_iter()
-        .find(|step| most / step <= 6.0)
+        .find(|step| max / step <= 6.0)
         .unwrap_or(1000.0);
-    let top = (most / step).ceil() * step;
+    let top = (max / step).ceil() * step;
     let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - BOTTOM - TOP);
     let mut line = 0.0;
     while line <= top {
         grid(&mut svg, y(line), &format!("{line}"));
         line += step;
     }
-    let places = series.first().map_or(0, |line| line.points.len());
-    let width = (WIDTH - LEFT - 260.0) / f64::from(u32::try_from(places.max(2) - 1).unwrap_or(1));
+    let positions = series.first().map_or(0, |line| line.points.len());
+    let width = (WIDTH - LEFT - 260.0) / f64::from(u32::try_from(positions.max(2) - 1).unwrap_or(1));
     for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
         let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
         let mut path = String::new();

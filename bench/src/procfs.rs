@@ -11,9 +11,9 @@ pub struct Usage {
     pub resident: u64,
 }
 
-/// A process and all that descend from it.
-pub fn family(pid: u32) -> Vec<u32> {
-    let mut members = vec![pid];
+/// The ids of a process and of its descendants.
+pub fn process_tree(pid: u32) -> Vec<u32> {
+    let mut tree = vec![pid];
     let parents: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -21,12 +21,12 @@ pub fn family(pid: u32) -> Vec<u32> {
         .filter_map(|pid| Some((pid, stat(pid)?.parent)))
         .collect();
     let mut next = 0;
-    while next < members.len() {
-        let parent = members[next];
-        members.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+    while next < tree.len() {
+        let parent = tree[next];
+        tree.extend(parents.iter().filter(|(_, ppid)| *ppid == parent).map(|(pid, _)| *pid));
         next += 1;
     }
-    members
+    tree
 }
 
 /// The total usage of these processes.
@@ -45,10 +45,12 @@ struct Stat {
     resident: u64,
 }
 
+/// Reads `/proc/PID/stat`; `None` once the process has ended.
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // the name may hold anything, and ends with the last parenthesis
+    // the second field, the name in parentheses, may itself contain spaces and parentheses: count the fields after it
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+    // proc(5) numbers the first of these fields 3: ppid is 4, utime 14, stime 15, rss 24
     let number = |i: usize| fields.get(i)?.parse::<u64>().ok();
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     let micros = (number(11)? + number(12)?) as f64 * 1e6 / rustix::param::clock_ticks_per_second() as f64;

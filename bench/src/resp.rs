@@ -7,10 +7,11 @@ use std::{
 
 use anyhow::bail;
 
-/// Commands written and not yet answered, at most: more would fill both sockets' buffers, and both sides would wait.
+/// Maximum number of commands without an answer yet: more would fill the buffers of both sockets, and both sides would
+/// wait for each other.
 const PIPELINE: usize = 500;
 
-/// A connection.
+/// A connection to Redis.
 pub struct Resp {
     writer: TcpStream,
     reader: BufReader<TcpStream>,
@@ -19,7 +20,7 @@ pub struct Resp {
 }
 
 impl Resp {
-    /// To a Redis on this machine.
+    /// Connects to a Redis on this machine.
     pub fn connect(port: u16) -> anyhow::Result<Self> {
         let writer = TcpStream::connect(("127.0.0.1", port))?;
         writer.set_nodelay(true)?;
@@ -27,7 +28,7 @@ impl Resp {
         Ok(Self { writer, reader, out: Vec::new(), unanswered: 0 })
     }
 
-    /// One command, and its answer: nothing for null, the items of arrays one a line.
+    /// Sends a command and returns its answer: empty text for null, one line per item for an array.
     pub fn call(&mut self, parts: &[&[u8]]) -> anyhow::Result<String> {
         self.finish()?;
         self.write(parts);
@@ -36,14 +37,14 @@ impl Resp {
         self.read()
     }
 
-    /// A command in the pipeline, whose answer must be no error.
+    /// Adds a command to the pipeline. An error answer fails this or a later call.
     pub fn pipe(&mut self, parts: &[&[u8]]) -> anyhow::Result<()> {
         self.write(parts);
         self.unanswered += 1;
         if self.unanswered >= PIPELINE { self.finish() } else { Ok(()) }
     }
 
-    /// Waits for the answers of the pipeline.
+    /// Sends the pipeline and waits for its answers.
     pub fn finish(&mut self) -> anyhow::Result<()> {
         self.writer.write_all(&self.out)?;
         self.out.clear();
@@ -54,7 +55,7 @@ impl Resp {
         Ok(())
     }
 
-    /// A number from `INFO`.
+    /// Returns a number from `INFO`.
     pub fn info(&mut self, name: &str) -> anyhow::Result<u64> {
         let info = self.call(&[b"INFO"])?;
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -30,7 +30,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Computes them from unsorted values; `None` without values.
+    /// Computes the spread of unsorted values; `None` without values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);
@@ -58,15 +58,17 @@ impl Results {
         self.samples.get(&key).map_or(&[], Vec::as_slice)
     }
 
-    /// A figure of a key.
+    /// The spread of one figure over the measurements of a key.
     pub fn spread(&self, key: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         Spread::of(self.samples(key).iter().map(figure))
     }
 
     /// The ratio of two keys' figures, paired by round.
-    pub fn ratio(&self, of: Key, to: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
-        let pairs = self.samples(of).iter().zip(self.samples(to));
-        Spread::of(pairs.map(|(of, to)| figure(of) / figure(to)).filter(|ratio| ratio.is_finite()))
+    pub fn ratio(&self, measured: Key, reference: Key, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        let pairs = self.samples(measured).iter().zip(self.samples(reference));
+        Spread::of(
+            pairs.map(|(measured, reference)| figure(measured) / figure(reference)).filter(|ratio| ratio.is_finite()),
+        )
     }
 
     /// All measurements.

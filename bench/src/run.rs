@@ -23,16 +23,17 @@ use crate::{
 const ACCOUNTS: usize = 256;
 /// Number of access tokens that are introspected.
 const ACCESS_TOKENS: usize = 1000;
-/// Concurrent connections, in the order of a round. 64, which the goals use, comes three times, because a shared machine
-/// changes within seconds.
+/// Numbers of concurrent connections, in the order of a round. The goals use 64, which each round measures three times,
+/// because the speed of a shared machine changes within seconds.
 const CONNECTIONS: [usize; 6] = [64, 1, 16, 64, 256, 64];
 /// Warm-up before each measurement.
 const WARM_UP: Duration = Duration::from_millis(300);
 
+/// Latchkey and the services that it is compared with.
 const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// The scenarios of a round and their targets in measuring order; every second round reverses the order,
-/// because a measurement may leave pending disk writes to the next one.
+/// The scenarios of a round and their targets in measuring order. Every second round reverses the order of the targets,
+/// because the pending disk writes of one measurement may slow the next.
 fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
     if baseline {
         return against_baseline(round);
@@ -66,7 +67,8 @@ fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
     plan
 }
 
-/// A round that compares with an earlier version only: a scenario comes three times, and the order of the two alternates.
+/// A round that compares with an earlier version only: it measures each scenario three times, in alternating order of the
+/// two versions.
 fn against_baseline(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for i in 0..3 {
@@ -103,7 +105,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut results = Results::default();
     for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
         eprint!("\r\x1b[K{}/{}: {} {connections} {}", i + 1, plan.len(), scenario.text(), name.text());
-        // only about a hundred sign-ins fit into a second
+        // a server hashes only about a hundred passwords per second
         let longer = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
         let seconds = longer * arguments.seconds;
         let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(seconds) };
@@ -143,7 +145,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the targets that are needed, with sessions and tokens.
+/// Starts the targets with these names and creates their sessions and access tokens.
 fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> anyhow::Result<Vec<Target>> {
     let common = Common::prepare(host, ACCOUNTS)?;
     let needs = |name: Name| names.contains(&name);

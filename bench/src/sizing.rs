@@ -32,7 +32,7 @@ const PEAK: f64 = 10.0;
 /// Planned utilisation of a core.
 const UTILISATION: f64 = 0.6;
 
-/// Renders a table for 1 million, 100 million and 1 billion sessions.
+/// Renders the assumptions, and a table for 1 million, 100 million and 1 billion sessions.
 pub fn table(measured: &Measured) -> String {
     let Measured { bytes, refresh, introspect, logout, create, hash } = *measured;
     let mut text = format!(
@@ -84,6 +84,7 @@ pub fn table(measured: &Measured) -> String {
     text
 }
 
+/// Formats a figure with about three significant digits.
 fn short(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),

@@ -40,8 +40,8 @@ fn row(results: &Results, key: Key) -> String {
     };
     let errors: u64 = results.samples(key).iter().map(|sample| sample.errors).sum();
     let (scenario, connections, name) = key;
-    let own = (scenario, connections, own(scenario));
-    let ratio = if name == own.2 { None } else { results.ratio(own, key, |sample| sample.per_second) };
+    let latchkey = (scenario, connections, latchkey_node(scenario));
+    let ratio = if name == latchkey.2 { None } else { results.ratio(latchkey, key, |sample| sample.per_second) };
     [
         range(results.spread(key, |sample| sample.per_second), 0),
         plain(results.spread(key, |sample| sample.p50), 2),
@@ -57,6 +57,6 @@ fn row(results: &Results, key: Key) -> String {
 }
 
 /// The Latchkey node that a scenario uses.
-pub fn own(scenario: Scenario) -> Name {
+pub fn latchkey_node(scenario: Scenario) -> Name {
     if scenario == Scenario::IntrospectCold { Name::LatchkeyCold } else { Name::Latchkey }
 }

@@ -69,20 +69,21 @@ impl Name {
 
 /// A running target.
 pub struct Target {
-    /// The name of a target.
+    /// The name.
     pub name: Name,
     /// The server process and its workers.
     pub process: Process,
     /// The address.
     pub address: SocketAddr,
-    /// The Redis; `None` where another node of the same target owns it.
+    /// The Redis servers that this target owns: none for a further node, several for a Redis Cluster.
     pub redis: Vec<RedisServer>,
-    /// Process ids of its Redis servers.
+    /// Process ids of the Redis servers that the target uses.
     pub stores: Vec<u32>,
-    /// URLs of Redis and the database, for further nodes.
+    /// The Redis URL, for further nodes.
     url: String,
+    /// The data folder, for further nodes.
     folder: PathBuf,
-    /// The binary of another node of the same target.
+    /// The binary, for further nodes.
     program: PathBuf,
     /// `Authorization` of a service client.
     pub authorization: String,
@@ -90,23 +91,28 @@ pub struct Target {
     pub sessions: VecDeque<String>,
     /// Access tokens with their session ids.
     pub access: Vec<(String, String)>,
-    /// The client that signs users in, if it has one.
+    /// The client that signs users in, if the target has one.
     pub app: Option<AppClient>,
-    /// The passkeys of its accounts, if it has them.
+    /// The passkeys of the accounts, if the target has passkeys.
     pub authenticator: Option<Authenticator>,
-    /// Resident memory before the first request, MiB.
+    /// Resident memory before the first request, in bytes.
     pub resident_idle: u64,
     /// Sessions per account.
     pub per_account: usize,
     seeding: Seeding,
 }
 
+/// How a target gets sessions before a measurement.
 enum Seeding {
+    /// Not at all.
     None,
+    /// With Latchkey's own script.
     Latchkey(Box<Filler>),
+    /// As the records of the floor's script.
     Floor,
+    /// As the records that FastAPI and Fastify share.
     Stack,
-    /// Browsers sign in over HTTP.
+    /// By signing browsers in over HTTP.
     OidcProvider,
 }
 
@@ -141,7 +147,7 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Target {
-    /// Creates sessions directly in Redis; they can be refreshed and ended like any other.
+    /// Creates sessions directly in Redis and returns their refresh tokens. Targets without sessions return none.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {

@@ -41,11 +41,14 @@ pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str),
     }
 }
 
-/// Refreshes the least recently used session each time; as in production, hardly any twice within the grace window.
+/// Refreshes the least recently used session each time. As in production, few sessions are refreshed twice within the
+/// grace window.
 pub struct Refresh<'a> {
+    /// Refresh tokens, least recently used first.
     sessions: &'a mut VecDeque<String>,
+    /// The refresh token that each connection has sent.
     presented: Vec<String>,
-    /// Stop after collecting this many access tokens.
+    /// A number of access tokens to collect before stopping, and those collected with their session ids.
     pub collect: Option<(usize, Vec<(String, String)>)>,
     started: usize,
 }
@@ -89,6 +92,7 @@ pub struct Introspect<'a> {
     /// time.
     requests: Vec<(Vec<u8>, memmem::Finder<'a>)>,
     active: memmem::Finder<'static>,
+    /// The index of the request that each connection has sent.
     in_flight: Vec<usize>,
     next: usize,
 }
@@ -159,7 +163,7 @@ pub struct SignIn {
 impl SignIn {
     /// Creates the workload for this many accounts.
     pub fn new(count: usize) -> Self {
-        Self { login: Limited(Login::new(count), count), tokens: Vec::with_capacity(count) }
+        Self { login: Limited::new(Login::new(count), count), tokens: Vec::with_capacity(count) }
     }
 }
 
@@ -174,7 +178,7 @@ impl Workload for SignIn {
     }
 }
 
-/// Requests prepared responses one after another, each of which has to contain a text.
+/// Sends prepared GET requests one after another. Each response must contain a text.
 pub struct Get {
     requests: Vec<Vec<u8>>,
     expected: memmem::Finder<'static>,
@@ -189,7 +193,7 @@ impl Get {
         Self { requests, expected: memmem::Finder::new("\"email\":\"user"), next: 0 }
     }
 
-    /// `GET /account/sign-in`, as a browser that comes for the first time.
+    /// `GET /account/sign-in` without cookies.
     pub fn sign_in_page() -> Self {
         let headers = "Accept: text/html,application/xhtml+xml\r\nAccept-Language: en\r\n";
         let requests = vec![get("/account/sign-in", headers)];
@@ -214,7 +218,7 @@ impl Workload for Get {
     }
 }
 
-/// Signs out.
+/// Signs out of one session after another.
 pub struct Logout {
     sessions: Vec<String>,
     /// Some of the sessions that have ended.
@@ -284,7 +288,7 @@ pub struct Mix<'a> {
 }
 
 impl<'a> Mix<'a> {
-    /// Creates the mix. Sign-outs use the `ending` sessions first and then those that signed in.
+    /// Creates the mix. Sign-outs end the `ending` sessions and those of the sign-ins.
     pub fn new(introspect: Introspect<'a>, refresh: Refresh<'a>, login: Login, ending: Vec<String>) -> Self {
         Self { introspect, refresh, login, logout: ending, random: 0x9e37_79b9_7f4a_7c15 }
     }
@@ -357,15 +361,25 @@ impl Workload for DuringFlood<'_> {
 }
 
 /// Limits a workload to a number of requests.
-pub struct Limited<W>(pub W, pub usize);
+pub struct Limited<W> {
+    inner: W,
+    left: usize,
+}
+
+impl<W> Limited<W> {
+    /// Limits this workload to this many requests.
+    pub fn new(inner: W, left: usize) -> Self {
+        Self { inner, left }
+    }
+}
 
 impl<W: Workload> Workload for Limited<W> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
-        self.1 = self.1.checked_sub(1)?;
-        self.0.request(connection, out)
+        self.left = self.left.checked_sub(1)?;
+        self.inner.request(connection, out)
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
-        self.0.answer(connection, class, answer)
+        self.inner.answer(connection, class, answer)
     }
 }

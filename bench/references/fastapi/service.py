@@ -1,7 +1,7 @@
 """The FastAPI reference: sign-in, refresh, sign-out and introspection, written to be fast.
 
 Keys are parsed once, each call makes one request to Redis, hashing runs on a thread of its own (argon2 releases the
-interpreter lock), orjson encodes JSON, sessions and rotation are Lua. Runs as `uvicorn service:app --workers 2`.
+interpreter lock), orjson encodes JSON, and sessions are changed by Lua scripts. Runs as `uvicorn service:app --workers 2`.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ from fastapi import FastAPI, Form, Header, Response
 from pydantic import BaseModel, Field
 
 ISSUER = "https://auth.example.com"
-ACCESS_TTL = 3600
+ACCESS_TTL_S = 3600
 IDLE_MS = 7 * 24 * 3600 * 1000
 ABSOLUTE_MS = 30 * 24 * 3600 * 1000
 GRACE_MS = 10_000
 LUA = Path(__file__).parent.parent / "lua"
 
 key = load_pem_private_key(Path(os.environ["KEY"]).read_bytes(), None)
-public = key.public_key()
+public_key = key.public_key()
 token_headers = {"typ": "at+jwt", "kid": os.environ["KID"]}
 client_id, client_secret = os.environ["CLIENT"].split(":")
 client_secret_hash = hashlib.sha256(client_secret.encode()).digest()
@@ -62,13 +62,13 @@ class RefreshTokenRequest(BaseModel):
     refresh_token: str = Field(max_length=256)
 
 
-def answer(body: dict, status: int = 200, headers: dict | None = None) -> Response:
+def json_response(body: dict, status: int = 200, headers: dict | None = None) -> Response:
     headers = {"cache-control": "no-store", **(headers or {})}
     return Response(orjson.dumps(body), status, headers, "application/json")
 
 
 def refused(code: str) -> Response:
-    return answer({"title": "Unauthorized", "status": 401, "code": code}, 401, {"www-authenticate": "Bearer"})
+    return json_response({"title": "Unauthorized", "status": 401, "code": code}, 401, {"www-authenticate": "Bearer"})
 
 
 def tokens(user: str, session: str, secret: str, created_ms: int, now: float) -> Response:
@@ -79,7 +79,7 @@ def tokens(user: str, session: str, secret: str, created_ms: int, now: float) ->
         "aud": "latchkey",
         "client_id": "latchkey",
         "iat": seconds,
-        "exp": seconds + ACCESS_TTL,
+        "exp": seconds + ACCESS_TTL_S,
         "jti": str(uuid.uuid4()),
         "sid": session,
         "auth_time": created_ms // 1000,
@@ -87,11 +87,11 @@ def tokens(user: str, session: str, secret: str, created_ms: int, now: float) ->
         "amr": ["pwd"],
         "scope": "account",
     }
-    return answer(
+    return json_response(
         {
             "access_token": jwt.encode(claims, key, "ES256", token_headers),
             "token_type": "Bearer",
-            "expires_in": ACCESS_TTL,
+            "expires_in": ACCESS_TTL_S,
             "refresh_token": f"{session}.{secret}",
             "refresh_expires_in": IDLE_MS // 1000,
             "session_id": session,
@@ -115,27 +115,27 @@ async def login(request: LoginRequest) -> Response:
     query = "SELECT id, password_hash FROM accounts WHERE email = ?"
     account = accounts.execute(query, (request.identifier.lower(),)).fetchone()
     password_hash = account[1] if account else dummy_hash
-    good = await asyncio.get_running_loop().run_in_executor(hashing, matches, password_hash, request.password)
-    if not good or not account:
+    is_password = await asyncio.get_running_loop().run_in_executor(hashing, matches, password_hash, request.password)
+    if not is_password or not account:
         return refused("invalid_credentials")
     session, secret, now = str(uuid.uuid4()), secrets.token_urlsafe(32), time.time()
-    ms = int(now * 1000)
+    now_ms = int(now * 1000)
     await create(
         [f"session:{session}", f"user:{account[0]}"],
-        [account[0], digest(secret), ms, ms + ABSOLUTE_MS, IDLE_MS, session],
+        [account[0], digest(secret), now_ms, now_ms + ABSOLUTE_MS, IDLE_MS, session],
     )
-    return tokens(account[0], session, secret, ms, now)
+    return tokens(account[0], session, secret, now_ms, now)
 
 
 @app.post("/v1/refresh")
 async def refresh(request: RefreshTokenRequest) -> Response:
     session, _, secret = request.refresh_token.partition(".")
-    following, now = secrets.token_urlsafe(32), time.time()
-    arguments = [digest(secret), digest(following), int(now * 1000), GRACE_MS, IDLE_MS]
+    next_secret, now = secrets.token_urlsafe(32), time.time()
+    arguments = [digest(secret), digest(next_secret), int(now * 1000), GRACE_MS, IDLE_MS]
     outcome, *rest = await rotate([f"session:{session}"], arguments)
     if outcome != b"rotated":
         return refused("refresh_token_reused" if outcome == b"reused" else "invalid_refresh_token")
-    return tokens(rest[0].decode(), session, following, int(rest[1]), now)
+    return tokens(rest[0].decode(), session, next_secret, int(rest[1]), now)
 
 
 @app.post("/v1/logout")
@@ -155,16 +155,16 @@ def is_client(authorization: str | None) -> bool:
 @app.post("/oauth2/introspect")
 async def introspect(token: str = Form(), authorization: str | None = Header(None)) -> Response:
     if not is_client(authorization):
-        return answer({"error": "invalid_client"}, 401, {"www-authenticate": "Basic"})
+        return json_response({"error": "invalid_client"}, 401, {"www-authenticate": "Basic"})
     try:
-        claims = jwt.decode(token, public, ["ES256"], audience="latchkey", issuer=ISSUER)
+        claims = jwt.decode(token, public_key, ["ES256"], audience="latchkey", issuer=ISSUER)
     except jwt.InvalidTokenError:
-        return answer({"active": False})
+        return json_response({"active": False})
     if not await store.exists(f"session:{claims['sid']}"):
-        return answer({"active": False})
-    return answer({"active": True, "token_type": "Bearer", **claims})
+        return json_response({"active": False})
+    return json_response({"active": True, "token_type": "Bearer", **claims})
 
 
 @app.get("/livez")
 async def livez() -> Response:
-    return answer({"status": "ok"})
+    return json_response({"status": "ok"})

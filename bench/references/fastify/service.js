@@ -1,7 +1,7 @@
 // The Fastify reference: sign-in, refresh, sign-out and introspection, written to be fast.
 //
 // Keys are parsed once, each call makes one Redis round trip (ioredis pipelines the commands of one turn of the event loop), responses
-// are serialised by schema, sessions and rotation are Lua. Runs as a cluster of WORKERS processes.
+// are serialised by schema, and sessions are changed by Lua scripts. Runs as a cluster of WORKERS processes.
 
 import cluster from 'node:cluster'
 import { createHash, createPrivateKey, createPublicKey, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
@@ -16,7 +16,7 @@ if (cluster.isPrimary) {
     import('fastify'), import('@fastify/formbody'), import('ioredis'), import('argon2'), import('node:sqlite')])
 
   const ISSUER = 'https://auth.example.com'
-  const ACCESS_TTL = 3600
+  const ACCESS_TTL_S = 3600
   const IDLE_MS = 7 * 24 * 3600 * 1000
   const ABSOLUTE_MS = 30 * 24 * 3600 * 1000
   const GRACE_MS = 10_000
@@ -33,7 +33,7 @@ if (cluster.isPrimary) {
 
   const key = createPrivateKey(readFileSync(KEY))
   const publicKey = createPublicKey(key)
-  const jwt = await tokensOf(key, publicKey)
+  const jwt = await jwtOf(key, publicKey)
 
   const digest = secret => createHash('sha256').update(secret).digest('hex')
   const [clientId, clientSecret] = CLIENT.split(':')
@@ -77,12 +77,12 @@ if (cluster.isPrimary) {
   const tokens = (reply, user, session, secret, created) => {
     const now = Math.floor(Date.now() / 1000)
     const claims = {
-      iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: now, exp: now + ACCESS_TTL, jti: randomUUID(), sid: session,
+      iss: ISSUER, sub: user, aud: 'latchkey', client_id: 'latchkey', iat: now, exp: now + ACCESS_TTL_S, jti: randomUUID(), sid: session,
       auth_time: Math.floor(created / 1000), acr: 'aal1', amr: ['pwd'], scope: 'account'
     }
     reply.header('cache-control', 'no-store')
     return {
-      access_token: jwt.sign(claims), token_type: 'Bearer', expires_in: ACCESS_TTL, refresh_token: `${session}.${secret}`,
+      access_token: jwt.sign(claims), token_type: 'Bearer', expires_in: ACCESS_TTL_S, refresh_token: `${session}.${secret}`,
       refresh_expires_in: IDLE_MS / 1000, session_id: session
     }
   }
@@ -90,8 +90,8 @@ if (cluster.isPrimary) {
   app.post('/v1/login', { schema: { body: loginBody, response: tokensSchema } }, async (request, reply) => {
     const { identifier, password } = request.body
     const account = find.get(identifier.toLowerCase())
-    const good = await argon2.verify(account?.password_hash ?? dummyHash, password)
-    if (!good || !account) return refused(reply, 'invalid_credentials')
+    const isPassword = await argon2.verify(account?.password_hash ?? dummyHash, password)
+    if (!isPassword || !account) return refused(reply, 'invalid_credentials')
     const session = randomUUID()
     const secret = randomBytes(32).toString('base64url')
     const now = Date.now()
@@ -135,8 +135,8 @@ if (cluster.isPrimary) {
 
   await app.listen({ port: Number(PORT), host: '127.0.0.1', backlog: 2048 })
 
-  // Makes and checks tokens; the checks are those of RFC 8725 that the other services do as well.
-  async function tokensOf(key, publicKey) {
+  // Signs and verifies tokens. The checks follow RFC 8725, as in the other services.
+  async function jwtOf(key, publicKey) {
     const { createSigner, createVerifier } = await import('fast-jwt')
     const pem = key.export({ type: 'pkcs8', format: 'pem' })
     const publicPem = publicKey.export({ type: 'spki', format: 'pem' })

@@ -1,7 +1,8 @@
 // The reference for sign-ins to apps: node-oidc-provider with a Redis adapter. Runs as a cluster of WORKERS processes.
 //
-// It does the work of Latchkey's code flow: PKCE, a client with a secret, JWT access tokens and ID tokens by ES256 with a parsed key, a
-// refresh token for each sign-in. An interaction signs in without a form, so that the load generator gets sessions of browsers.
+// It does the same work as Latchkey's code flow: PKCE, a client with a secret, JWT access tokens and ID tokens by ES256 with a parsed
+// key, and a refresh token for each sign-in. An interaction signs the user in without a form, so that the load generator gets browser
+// sessions.
 
 import cluster from 'node:cluster'
 import { createPrivateKey } from 'node:crypto'
@@ -18,7 +19,7 @@ if (cluster.isPrimary) {
   const RESOURCE = 'https://api.example.com'
   const store = new Redis(REDIS_URL, { enableAutoPipelining: true })
 
-  /** Each record is a hash with its payload and, once it is used, the time. Records of a grant are listed, to be revoked together. */
+  /** Each record is a hash with its payload and, once used, the time of use. A list for each grant names the records to revoke with it. */
   class RedisAdapter {
     constructor (model) {
       this.model = model
@@ -99,7 +100,7 @@ if (cluster.isPrimary) {
     },
     interactions: { url: (ctx, interaction) => `/interaction/${interaction.uid}` },
     issueRefreshToken: async () => true,
-    // an app of the operator's: its users are not asked
+    // a first-party app, without consent
     async loadExistingGrant (ctx) {
       const { client, session } = ctx.oidc
       const known = session.grantIdFor(client.clientId)
@@ -115,7 +116,7 @@ if (cluster.isPrimary) {
     pkce: { required: () => true },
     ttl: { AccessToken: 3600, AuthorizationCode: 60, Grant: 2592000, IdToken: 3600, Interaction: 600, RefreshToken: 604800, Session: 604800 }
   })
-  // TLS ends in front of it
+  // a proxy in front of the provider terminates TLS
   provider.proxy = true
 
   let users = 0

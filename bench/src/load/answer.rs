@@ -15,11 +15,13 @@ pub struct Answer<'a> {
     pub body: &'a [u8],
 }
 
-/// The length of a response in a buffer.
+/// The status and the extent of a response at the start of a buffer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
     pub(super) status: u16,
+    /// Where the body begins.
     pub(super) body_at: usize,
+    /// Where the response ends.
     pub(super) end: usize,
 }
 
@@ -48,7 +50,7 @@ impl<'a> Answer<'a> {
         memchr::memchr_iter(b'"', self.body).find_map(named)
     }
 
-    /// A prepared searcher: building it takes longer than a search.
+    /// Returns whether the body contains a text. Takes a prepared searcher, because building one takes longer than a search.
     pub fn holds(&self, text: &memmem::Finder<'_>) -> bool {
         text.find(self.body).is_some()
     }
@@ -59,10 +61,12 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// Parses the first complete response in the buffer.
+/// Parses the first response in the buffer; `None` while the response is incomplete.
 pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
+    const CONTENT_LENGTH: &[u8] = b"content-length:";
     static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
     let Some(head) = END.find(buffer) else { return Ok(None) };
+    // the three digits after "HTTP/1.1 "
     let status = buffer
         .get(9..12)
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
@@ -72,8 +76,8 @@ pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
     for to in memchr::memchr_iter(b'\n', &buffer[..head]).chain([head]) {
         let line = &buffer[from..to];
         from = to + 1;
-        if line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:") {
-            let value = std::str::from_utf8(&line[15..])?.trim();
+        if line.len() > CONTENT_LENGTH.len() && line[..CONTENT_LENGTH.len()].eq_ignore_ascii_case(CONTENT_LENGTH) {
+            let value = std::str::from_utf8(&line[CONTENT_LENGTH.len()..])?.trim();
             length = Some(value.parse::<usize>()?);
         }
     }

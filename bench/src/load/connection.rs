@@ -14,20 +14,32 @@ use super::{
     answer::{Answer, Frame, frame},
 };
 
+/// A connection with at most one request in flight.
 pub(super) struct Connection {
     stream: TcpStream,
+    /// The request.
     out: Vec<u8>,
+    /// Bytes of `out` that the socket has taken.
     written: usize,
+    /// A buffer for the response.
     input: Vec<u8>,
+    /// Bytes of `input` that have been read.
     filled: usize,
+    /// The response in `input`, once it is complete.
     frame: Option<Frame>,
+    /// The class of the request.
     class: usize,
-    since: Instant,
+    /// When the request was sent.
+    sent_at: Instant,
+    /// Whether a response is outstanding.
     waiting: bool,
 }
 
+/// The state of a connection after reading.
 pub(super) enum Progress {
+    /// The response is incomplete, or there was no request.
     Waiting,
+    /// The response is complete.
     Answered,
 }
 
@@ -46,12 +58,12 @@ impl Connection {
             filled: 0,
             frame: None,
             class: 0,
-            since: Instant::now(),
+            sent_at: Instant::now(),
             waiting: false,
         })
     }
 
-    /// Sends the next request, if there is one.
+    /// Sends the next request; returns false if there is none.
     pub(super) fn send_next(&mut self, workload: &mut dyn Workload, number: usize) -> anyhow::Result<bool> {
         self.out.clear();
         self.written = 0;
@@ -63,11 +75,12 @@ impl Connection {
         };
         self.class = class;
         self.waiting = true;
-        self.since = Instant::now();
+        self.sent_at = Instant::now();
         self.write()?;
         Ok(true)
     }
 
+    /// Writes the rest of the request, as far as the socket takes it.
     fn write(&mut self) -> anyhow::Result<()> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
@@ -111,7 +124,7 @@ impl Connection {
 
     /// The response that [`Progress::Answered`] announced, its class, and its latency in microseconds.
     pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
-        let micros = u32::try_from(self.since.elapsed().as_micros()).unwrap_or(u32::MAX);
+        let micros = u32::try_from(self.sent_at.elapsed().as_micros()).unwrap_or(u32::MAX);
         let answer = match self.frame {
             Some(frame) => Answer {
                 status: frame.status,

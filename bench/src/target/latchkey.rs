@@ -46,16 +46,17 @@ pub type Settings<'a> = &'a [(&'a str, &'a str)];
 const SECRET: &str = "a benchmark's secret that is long enough";
 const IDLE: Duration = Duration::from_hours(7 * 24);
 const ABSOLUTE: Duration = Duration::from_hours(30 * 24);
-/// Address and user agent of all requests: most refreshes come from where the one before came from.
+/// Address and user agent of the sessions: those of the load generator, because most refreshes come from the same caller as
+/// the previous one.
 const CALLER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const USER_AGENT: &str = "latchkey-bench";
-/// Age of the sessions, longer than the grace window: hardly any refresh follows another one within it.
+/// Age of the created sessions: longer than the grace window, so that their first refresh is not within it.
 const SESSION_AGE: Duration = Duration::from_mins(1);
 
 /// Number of sessions created concurrently.
 const CONCURRENT_CREATES: usize = 512;
 
-/// Limits that every version has.
+/// Rate limits of every version, to turn off.
 const LIMITS: [&str; 7] = [
     "LOGIN_PER_ADDRESS",
     "LOGIN_SERVICE",
@@ -65,10 +66,11 @@ const LIMITS: [&str; 7] = [
     "REFRESH_PER_ACCOUNT",
     "INTROSPECTION_PER_CLIENT",
 ];
-/// Limits that the baseline may not have: it refuses settings that it does not know.
+/// Rate limits that the baseline may lack: a version refuses unknown settings.
 const NEWER_LIMITS: [&str; 4] =
     ["PASSKEY_PER_ADDRESS", "PASSKEY_SERVICE", "AUTHORIZATION_PER_ADDRESS", "AUTHORIZATION_SERVICE"];
 
+/// The command of a node: everything but its arguments.
 fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -103,7 +105,7 @@ impl Target {
         Self::latchkey_on(host, common, vec![redis], &url, &[])
     }
 
-    /// Starts the `latchkey` of an earlier version on its own Redis: without apps and passkeys, which it may not have.
+    /// Starts an earlier version on its own Redis, without apps and passkeys, which that version may lack.
     pub fn baseline(host: &Host, common: &Common, program: &Path) -> anyhow::Result<Self> {
         let redis = RedisServer::start(host, "baseline", host.persistence)?;
         let url = redis.url();
@@ -174,10 +176,10 @@ impl Target {
 
     /// Starts another node without caches.
     pub fn cold(warm: &Self) -> anyhow::Result<Self> {
-        let cold = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
+        let without_caches = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
         let name = if warm.name == Name::Baseline { Name::BaselineCold } else { Name::LatchkeyCold };
         let access = warm.access.clone();
-        warm.another_node("cold", &cold).map(|node| Self { name, access, ..node })
+        warm.another_node("cold", &without_caches).map(|node| Self { name, access, ..node })
     }
 
     /// Starts another node on the same Redis and database.
@@ -219,7 +221,7 @@ fn serve(
     Ok((Process::start(command, &folder.join(log), || is_alive(address))?, address))
 }
 
-/// Creates sessions with Latchkey's own script, as many at once as Redis takes.
+/// Creates sessions with Latchkey's own script, many concurrently.
 pub struct Filler {
     runtime: Runtime,
     redis: RedisStores,
@@ -258,7 +260,7 @@ impl Filler {
         Ok(Self { runtime, redis, tokens, browser_tokens, tag })
     }
 
-    /// Creates sessions of browsers, each of an account of its own, and returns the header lines of their requests.
+    /// Creates browser sessions, each of a different account, and returns the header lines of their requests.
     pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         self.runtime.block_on(async {
             let mut made = stream::iter(0..count)
@@ -278,7 +280,7 @@ impl Filler {
         })
     }
 
-    /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no order.
+    /// Creates sessions, `per_account` for each account, and returns their refresh tokens in no particular order.
     pub fn fill(&self, count: usize, per_account: usize) -> anyhow::Result<Vec<String>> {
         let made = Mutex::new(Vec::with_capacity(count));
         let accounts = count.div_ceil(per_account);
@@ -287,7 +289,7 @@ impl Filler {
                 .map(|_| async {
                     let account = AccountId::from_bytes(random()?);
                     for _ in 0..per_account {
-                        let token = self.create_at_last(account).await?;
+                        let token = self.create_with_retries(account).await?;
                         if let Ok(mut made) = made.lock() {
                             made.push(token);
                         }
@@ -303,8 +305,8 @@ impl Filler {
         made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
     }
 
-    /// Retries: Redis may be slow on a busy machine.
-    async fn create_at_last(&self, account: AccountId) -> anyhow::Result<String> {
+    /// Creates a session; retries for some seconds, because Redis may be slow on a busy machine.
+    async fn create_with_retries(&self, account: AccountId) -> anyhow::Result<String> {
         for _ in 0..20 {
             if let Ok(token) = self.create(account).await {
                 return Ok(token);

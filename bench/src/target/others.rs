@@ -1,4 +1,4 @@
-//! The references: the floors built from the same parts, and the alternatives FastAPI and Fastify.
+//! The references: hello and the floor, built from the same libraries, and FastAPI, Fastify and node-oidc-provider.
 
 use std::{
     collections::VecDeque,
@@ -55,7 +55,7 @@ impl Target {
         command.args(["--no-access-log", "--log-level", "warning", "--timeout-keep-alive", "60"]);
         command.current_dir(host.root.join("bench/references/fastapi"));
         command.env("PYTHONDONTWRITEBYTECODE", "1").env("HASHING_THREADS", "1");
-        stack(&mut command, common, &redis);
+        set_environment(&mut command, common, &redis);
         start(host, Name::FastApi, command, port, Some(redis), Seeding::Stack, cores + 1)
     }
 
@@ -77,7 +77,7 @@ impl Target {
         command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
         // one hashing thread per worker, as in the other targets
         command.env("UV_THREADPOOL_SIZE", "1").env("NODE_NO_WARNINGS", "1");
-        stack(&mut command, common, &redis);
+        set_environment(&mut command, common, &redis);
         start(host, Name::Fastify, command, port, Some(redis), Seeding::Stack, cores + 1)
     }
 
@@ -91,17 +91,18 @@ impl Target {
         command.arg("service.js").current_dir(&folder);
         command.env("PORT", port.to_string()).env("WORKERS", cores.to_string()).env("NODE_ENV", "production");
         command.env("NODE_NO_WARNINGS", "1");
-        stack(&mut command, common, &redis);
+        set_environment(&mut command, common, &redis);
         let target = start(host, Name::OidcProvider, command, port, Some(redis), Seeding::OidcProvider, cores + 1)?;
         let id = CLIENT.split(':').next().unwrap_or_default().to_owned();
         Ok(Self { app: Some(AppClient { id, authorization: basic(CLIENT) }), ..target })
     }
 }
 
-/// The header line that a proxy with TLS in front of node-oidc-provider sets.
+/// The header line that a TLS-terminating proxy in front of node-oidc-provider would add.
 pub(super) const BEHIND_TLS: &str = "X-Forwarded-Proto: https\r\n";
 
-fn stack(command: &mut Command, common: &Common, redis: &RedisServer) {
+/// Sets the environment variables that FastAPI, Fastify and node-oidc-provider read.
+fn set_environment(command: &mut Command, common: &Common, redis: &RedisServer) {
     command.env("REDIS_URL", redis.url()).env("DATABASE", &common.database).env("KEY", &common.key);
     command.env("KID", "bench").env("CLIENT", CLIENT);
 }
@@ -118,7 +119,7 @@ fn start(
     let address = local(port);
     let log = host.folder("logs")?.join(name.text());
     let mut process = Process::start(command, &log, || is_alive(address))?;
-    // the other workers start shortly after the first
+    // the first worker answers before the others have started
     for _ in 0..500 {
         process.count_workers();
         if process.pids.len() >= processes {
@@ -166,7 +167,7 @@ pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The hash of all accounts: OWASP's parameters, which every target uses.
+/// The password hash of all accounts, with OWASP's parameters, which every target uses.
 pub(super) fn password_hash() -> anyhow::Result<String> {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
     let params = Params::new(19_456, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
@@ -193,6 +194,7 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
     let (now, idle) = (now_ms(), IDLE_MS.to_string());
+    // a generation (u32), when the session was last used and when it ends (u48 milliseconds each)
     let mut record = [0; 16];
     record[4..10].copy_from_slice(&now.to_be_bytes()[2..]);
     record[10..16].copy_from_slice(&(now + ABSOLUTE_MS).to_be_bytes()[2..]);
@@ -205,7 +207,7 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     Ok(tokens)
 }
 
-/// Writes what `create.lua` of the references would have created.
+/// Writes the records that the references' `create.lua` would create.
 pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);

@@ -1,4 +1,4 @@
-//! Hashes per second of a number of threads, each with one reused buffer.
+//! Measures hashes per second of a number of threads, each with one reused buffer.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +16,7 @@ const ITERATIONS: u32 = 2;
 pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
     let (stop, hashed) = (AtomicBool::new(false), AtomicU64::new(0));
     let params = Params::new(MEMORY_KIB, ITERATIONS, 1, Some(32)).map_err(|error| anyhow!("{error}"))?;
-    let elapsed = std::thread::scope(|scope| {
+    let (hashes, elapsed_s) = std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut memory = vec![Block::default(); params.block_count()];
@@ -32,16 +32,16 @@ pub(crate) fn run(threads: u64, seconds: u64) -> anyhow::Result<()> {
                 }
             });
         }
-        // the measured time starts and ends between hashes of warm threads
+        // a warm-up, so that the measured time begins when all threads are hashing
         std::thread::sleep(Duration::from_millis(300));
         let (started, before) = (Instant::now(), hashed.load(Ordering::Relaxed));
         std::thread::sleep(Duration::from_secs(seconds));
-        let (elapsed, after) = (started.elapsed().as_secs_f64(), hashed.load(Ordering::Relaxed));
+        let (elapsed_s, after) = (started.elapsed().as_secs_f64(), hashed.load(Ordering::Relaxed));
         stop.store(true, Ordering::Relaxed);
-        (after - before, elapsed)
+        (after - before, elapsed_s)
     });
     #[expect(clippy::cast_precision_loss, reason = "a few hundred")]
-    let rate = elapsed.0 as f64 / elapsed.1;
+    let rate = hashes as f64 / elapsed_s;
     println!("{rate:.2}");
     Ok(())
 }

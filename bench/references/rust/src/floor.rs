@@ -1,6 +1,8 @@
-//! The floor: a refresh is one script and one signature, an introspection one verification and one `GET`, a
-//! sign-out one `DEL` that publishes nothing; plain poem handlers with parsed keys. No MAC on the refresh
-//! token, no limits, no log, no batching of Redis calls, so batching can be faster.
+//! The floor: plain poem handlers with parsed keys. A refresh is one script and one signature, an introspection one
+//! verification and one `GET`, and a sign-out one `DEL` that publishes nothing.
+//!
+//! There is no MAC on the refresh token, no rate limit, no log and no batching of Redis calls. A service that batches can
+//! therefore be faster than the floor.
 
 use std::{
     fmt,
@@ -35,7 +37,7 @@ use poem::{
 use serde::{Deserialize, Serialize};
 
 const IDLE_MS: i64 = 7 * 24 * 3600 * 1000;
-const LIFE_S: i64 = 3600;
+const ACCESS_TTL_S: i64 = 3600;
 
 struct Floor {
     redis: Pool,
@@ -45,7 +47,7 @@ struct Floor {
     header: String,
 }
 
-/// The claims that Latchkey's tokens have too.
+/// The same claims as in Latchkey's access tokens.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -93,7 +95,7 @@ fn as_i64(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-/// A token is the session id, a dot and the generation.
+/// The refresh token is the session id, a dot and the generation.
 #[handler]
 async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToken>) -> Result<Json<Tokens>, Failed> {
     let (sid, generation) = request.refresh_token.split_once('.').ok_or(Failed)?;
@@ -118,7 +120,7 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
         aud: "latchkey".to_owned(),
         client_id: "latchkey".to_owned(),
         iat: seconds,
-        exp: seconds + LIFE_S,
+        exp: seconds + ACCESS_TTL_S,
         jti: sid.to_owned(),
         sid: sid.to_owned(),
         auth_time: seconds,
@@ -129,7 +131,7 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
     Ok(Json(Tokens {
         access_token: floor.sign(&claims).ok_or(Failed)?,
         token_type: "Bearer",
-        expires_in: LIFE_S,
+        expires_in: ACCESS_TTL_S,
         refresh_token: format!("{sid}.{}", generation + 1),
         refresh_expires_in: IDLE_MS / 1000,
         session_id: sid.to_owned(),
@@ -158,7 +160,7 @@ fn livez() -> &'static str {
     "alive"
 }
 
-/// Any error.
+/// The response to every error: 401.
 #[derive(Debug)]
 struct Failed;
 
@@ -214,9 +216,8 @@ pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
     let rotate = Script::from_lua(include_str!("rotate.lua"));
     rotate.load(redis.next()).await?;
     let signing = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
-    let public = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signing.public_key().as_ref())
-        .ok()
-        .context("a key of its own")?;
+    let public =
+        ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signing.public_key().as_ref()).ok().context("the public key")?;
     let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
     let header = BASE64_URL_SAFE_NO_PAD.encode(header);
     let floor = Arc::new(Floor { redis, rotate, signing, public, header });

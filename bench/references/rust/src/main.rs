@@ -1,8 +1,8 @@
-//! The floors that Latchkey is measured against, built from the same parts.
+//! The theoretical limits that Latchkey is measured against, built from the same libraries.
 //!
 //! - `hello PORT`: a poem-openapi endpoint that answers with constant JSON;
-//! - `floor PORT REDIS_PORT`: the least that a refresh and an introspection can be ([`floor`]);
-//! - `argon2 THREADS SECONDS`: prints how many hashes a second those threads make.
+//! - `floor PORT REDIS_PORT`: the cheapest possible refresh, introspection and sign-out ([`floor`]);
+//! - `argon2 THREADS SECONDS`: prints how many hashes per second this many threads compute.
 
 mod argon;
 mod floor;
@@ -15,13 +15,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let number =
+    let number_at =
         |i: usize| -> anyhow::Result<u16> { Ok(arguments.get(i).context("an argument is missing")?.parse::<u16>()?) };
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match arguments.first().map(String::as_str) {
-        Some("hello") => runtime()?.block_on(hello::serve(number(1)?)),
-        Some("floor") => runtime()?.block_on(floor::serve(number(1)?, number(2)?)),
-        Some("argon2") => argon::run(number(1)?.into(), number(2)?.into()),
+        Some("hello") => runtime()?.block_on(hello::serve(number_at(1)?)),
+        Some("floor") => runtime()?.block_on(floor::serve(number_at(1)?, number_at(2)?)),
+        Some("argon2") => argon::run(number_at(1)?.into(), number_at(2)?.into()),
         _ => bail!("hello PORT, floor PORT REDIS_PORT, or argon2 THREADS SECONDS"),
     }
 }
