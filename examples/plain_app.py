@@ -16,7 +16,7 @@ class App(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         account = self.headers.get("X-Auth-Subject")
         if account is None:
-            # The proxy always names the caller. A request without a name has bypassed the proxy.
+            # The proxy always sets this header. A request without it has bypassed the proxy.
             self.respond(403, "This app is reached through its proxy only.")
         elif self.headers.get("X-Auth-Session") is None:
             # A service client's own token has no session, and its subject is not an account.

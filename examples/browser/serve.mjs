@@ -1,4 +1,4 @@
-// Serves the example at http://localhost:PORT (3000): `node serve.mjs [PORT]`. Build the client first: see README.md.
+// Serves the plain page at http://localhost:PORT: `node serve.mjs [PORT]`, by default 3000. Build the client first: see README.md.
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer } from "node:http";
 import { dirname, extname, join, normalize } from "node:path";

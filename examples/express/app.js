@@ -31,7 +31,7 @@ app.get("/admin/orders", signedIn, requireRole("admin"), (request, response) => 
   response.json({ orders: ["a lamp", "two chairs", "a table"] });
 });
 
-// signed-in users who have shown two factors in the last five minutes (RFC 9470)
+// signed-in users who authenticated with two factors in the last five minutes (RFC 9470)
 app.delete("/orders", signedIn, requireAuthentication({ acr: "aal2", maxAge: 300 }), (request, response) => {
   response.json({ deleted: true });
 });
@@ -50,7 +50,7 @@ chat.on("connection", (socket, request) => {
   socket.on("message", async (data) => {
     const message = String(data);
     if (!message.startsWith("/token ")) {
-      for (const each of chat.clients) each.send(`${name}: ${message}`);
+      for (const member of chat.clients) member.send(`${name}: ${message}`);
       return;
     }
     // a client that has refreshed its token stays in the chat

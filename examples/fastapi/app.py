@@ -49,7 +49,7 @@ async def all_orders() -> dict[str, Any]:
 
 @app.delete("/orders", dependencies=[Depends(require_authentication(acr="aal2", max_age=300))])
 async def delete_orders() -> dict[str, bool]:
-    """For signed-in users who have shown two factors in the last five minutes (RFC 9470)."""
+    """For signed-in users who authenticated with two factors in the last five minutes (RFC 9470)."""
     return {"deleted": True}
 
 
@@ -83,7 +83,7 @@ async def say(message: str) -> None:
 
 
 async def renew(websocket: WebSocket, registration: Registration, token: str) -> None:
-    """Keeps a client in the chat that has refreshed its token."""
+    """Keeps a member who has refreshed the token in the chat."""
     try:
         registration.renew(await websocket.state.latchkey.verify(token))
     except LatchkeyError as error:

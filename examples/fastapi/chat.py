@@ -1,4 +1,4 @@
-"""A chat client for the command line: `python chat.py HOST:PORT ACCESS_TOKEN MESSAGE`. Prints what is said until the chat closes."""
+"""A chat client for the command line: `python chat.py HOST:PORT ACCESS_TOKEN MESSAGE`. Prints all messages until the chat closes."""
 
 import asyncio
 import sys
@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 async def main(address: str, token: str, message: str) -> None:
-    """Sends the message, then listens."""
+    """Sends the message and prints all messages."""
     async with connect(f"ws://{address}/chat", additional_headers={"Authorization": f"Bearer {token}"}, proxy=None) as chat:
         try:
             await chat.send(message)

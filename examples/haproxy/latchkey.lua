@@ -3,13 +3,15 @@
 local latchkey = os.getenv("LATCHKEY_URL")
 
 -- Milliseconds of one attempt. HAProxy retries three times, so a request waits at most 3 s for Latchkey.
-local timeout = 750
+local timeout_ms = 750
 
--- The headers that Latchkey sends. A header that it does not send stays absent: haproxy.cfg has removed the caller's.
+-- The headers that Latchkey sends. A header that Latchkey does not send stays absent, because haproxy.cfg
+-- has removed the caller's header.
 local identity = {
   "x-auth-subject", "x-auth-session", "x-auth-client", "x-auth-scope", "x-auth-roles", "x-auth-expires",
 }
 
+-- The first value of a header, or an empty string.
 local function first(headers, name)
   local values = headers and headers[name]
   return values and values[0] or ""
@@ -26,7 +28,7 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   if #authorization > 0 then headers["authorization"] = authorization end
 
   local url = latchkey .. "/v1/verify" .. (txn:get_var("txn.latchkey_query") or "")
-  local response = core.httpclient():get{ url = url, headers = headers, timeout = timeout }
+  local response = core.httpclient():get{ url = url, headers = headers, timeout = timeout_ms }
 
   local status = response and response.status or 0
   txn:set_var("txn.latchkey_status", status)

@@ -26,7 +26,7 @@ const verifier = createVerifier({
 const sessions = new Sessions(provider, verifier);
 
 const app = express();
-const cookie = { httpOnly: true, sameSite: "lax", secure: origin.startsWith("https:"), path: "/" };
+const cookieOptions = { httpOnly: true, sameSite: "lax", secure: origin.startsWith("https:"), path: "/" };
 const cookiesOf = (request) => Object.fromEntries((request.headers.cookie ?? "").split("; ").map((pair) => pair.split("=")));
 
 app.use((request, response, next) => {
@@ -43,7 +43,7 @@ app.get("/", (request, response) => {
   response.send(page(request.session?.user));
 });
 
-// Starts a sign-in. Latchkey's account page leads here, too: /sign-in?iss=…&target_link_uri=… (OpenID Connect Core, section 4).
+// Starts a sign-in. Latchkey's account page links here, too: /sign-in?iss=…&target_link_uri=… (OpenID Connect Core, section 4).
 app.get("/sign-in", async (request, response) => {
   const { iss, login_hint: hint, target_link_uri: target } = request.query;
   if (iss !== undefined && iss !== provider.serverMetadata().issuer) {
@@ -52,7 +52,7 @@ app.get("/sign-in", async (request, response) => {
   }
   const [verifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
   const signInState = Buffer.from(JSON.stringify({ verifier, state, nonce, target: pathOf(target) })).toString("base64url");
-  response.cookie("app_sign_in", signInState, { ...cookie, maxAge: 600_000 });
+  response.cookie("app_sign_in", signInState, { ...cookieOptions, maxAge: 600_000 });
   const url = oidc.buildAuthorizationUrl(provider, {
     redirect_uri: `${origin}/callback`,
     scope: "openid profile email",
@@ -65,7 +65,7 @@ app.get("/sign-in", async (request, response) => {
   response.redirect(url.href);
 });
 
-/** The path of an address of this app; `/` for any other, so that nobody can send users elsewhere. */
+/** The path of a URL of this app; `/` for any other URL, so that a link cannot send users to another site. */
 function pathOf(target) {
   const url = typeof target === "string" && URL.canParse(target) ? new URL(target) : undefined;
   return url?.origin === origin ? url.pathname + url.search : "/";
@@ -73,7 +73,7 @@ function pathOf(target) {
 
 app.get("/callback", async (request, response) => {
   const signInState = cookiesOf(request).app_sign_in;
-  response.clearCookie("app_sign_in", cookie);
+  response.clearCookie("app_sign_in", cookieOptions);
   if (!signInState) {
     response.redirect("/");
     return;
@@ -84,7 +84,7 @@ app.get("/callback", async (request, response) => {
     const tokens = await oidc.authorizationCodeGrant(provider, new URL(request.originalUrl, origin), checks);
     await request.session?.revoke();
     const session = await sessions.start(tokens);
-    response.cookie("app_session", session.id, cookie);
+    response.cookie("app_session", session.id, cookieOptions);
     response.redirect(target);
   } catch (error) {
     console.warn("sign-in:", error.message);
@@ -109,7 +109,7 @@ app.get("/events.js", (request, response) => {
   response.type("text/javascript").send(eventsScript);
 });
 
-// A form of another site arrives without the cookie (SameSite=Lax) and ends nothing.
+// A form of another site is sent without the cookie (SameSite=Lax), so it does not sign the user out.
 app.post("/sign-out", (request, response) => {
   const { session } = request;
   if (!session) {
@@ -117,7 +117,7 @@ app.post("/sign-out", (request, response) => {
     return;
   }
   session.end();
-  response.clearCookie("app_session", cookie);
+  response.clearCookie("app_session", cookieOptions);
   const parameters = { id_token_hint: session.idToken, post_logout_redirect_uri: `${origin}/` };
   response.redirect(303, oidc.buildEndSessionUrl(provider, parameters).href);
 });

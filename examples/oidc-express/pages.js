@@ -2,7 +2,7 @@
 
 const escape = (text) => String(text).replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
 
-/** The page for a user, or for nobody, with a message. */
+/** The page for a user, or for a visitor without a session, with an optional message. */
 export function page(user, message = "") {
   const body = user
     ? `<p id="user">Signed in as ${escape(user.name ?? user.preferred_username ?? user.sub)} (${escape(user.email)}).</p>
@@ -29,6 +29,6 @@ events.addEventListener("ended", () => {
   events.close();
   location.reload();
 });
-// the sign-out of this page leads to Latchkey: a reload would cut it off
+// signing out on this page navigates to Latchkey: a reload would interrupt that
 document.addEventListener("submit", () => events.close());
 `;

@@ -5,8 +5,8 @@ import { randomBytes } from "node:crypto";
 import { InvalidToken } from "latchkey-verify";
 import { ResponseBodyError, refreshTokenGrant, tokenRevocation } from "openid-client";
 
-/** Tokens are refreshed this long before they expire, in seconds. */
-const REFRESH_BEFORE = 30;
+/** How many seconds before their expiry tokens are refreshed. */
+const REFRESH_BEFORE_S = 30;
 
 /** Sessions in memory: a restart of the app signs its users out. */
 export class Sessions {
@@ -51,7 +51,7 @@ export class Sessions {
 class Session {
   /** The value of the cookie. */
   id = randomBytes(32).toString("base64url");
-  /** Called when the session ends: the open pages of the browser. @type {Set<() => void>} */
+  /** Functions to call when the session ends, one for each open page of the browser. @type {Set<() => void>} */
   onEnd = new Set();
   #store;
   #tokens = {};
@@ -72,20 +72,21 @@ class Session {
     return this.#tokens.id_token;
   }
 
-  /** Takes over new tokens, and has the verifier watch the session that they belong to. */
+  /** Stores new tokens and registers their session with the verifier, which reports its end. */
   async accept(tokens) {
     const claims = await this.#store.verifier.verify(tokens.access_token);
     this.#tokens = tokens;
     this.#claims = claims;
     this.#registration?.close();
-    this.#registration = this.#store.verifier.onEnd(claims, (cause) => this.#ended(cause));
+    this.#registration = this.#store.verifier.onEnd(claims, (cause) => this.#onVerifierEnd(cause));
   }
 
+  /** Whether the tokens must be refreshed. */
   isStale() {
-    return this.#registration?.ended !== undefined || this.#claims.exp - REFRESH_BEFORE < Date.now() / 1000;
+    return this.#registration?.ended !== undefined || this.#claims.exp - REFRESH_BEFORE_S < Date.now() / 1000;
   }
 
-  /** Refreshes the tokens, once for all requests that wait. Ends the session if Latchkey refuses. */
+  /** Refreshes the tokens, only once for concurrent requests. Ends the session if Latchkey refuses. */
   refresh() {
     this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = undefined;
@@ -103,8 +104,8 @@ class Session {
     }
   }
 
-  /** Called by the verifier within milliseconds. */
-  #ended(cause) {
+  /** Called by the verifier within milliseconds after the session ends, and when the access token expires. */
+  #onVerifierEnd(cause) {
     if (cause === "session_revoked" || cause === "account_revoked") {
       this.end();
     } else if (this.onEnd.size > 0) {
@@ -113,12 +114,13 @@ class Session {
     }
   }
 
-  /** Ends the session here and at Latchkey, because another sign-in of the browser takes its place. */
+  /** Ends the session here and at Latchkey, because a new sign-in of the browser replaces it. */
   async revoke() {
     this.end();
     await tokenRevocation(this.#store.provider, this.#tokens.refresh_token).catch((error) => console.warn("revocation:", error.message));
   }
 
+  /** Ends the session in this app. */
   end() {
     this.#store.remove(this);
     this.#registration?.close();

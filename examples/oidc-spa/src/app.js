@@ -13,7 +13,7 @@ const users = new UserManager({
   post_logout_redirect_uri: page,
   scope: "openid profile email",
   loadUserInfo: true,
-  // With the refresh token, before the access token expires. Nothing is loaded into a frame.
+  // Renews the access token before it expires, with the refresh token and without a frame.
   automaticSilentRenew: true,
 });
 globalThis.users = users; // for the developer console
@@ -28,7 +28,7 @@ function show(user) {
   element("expires").textContent = user ? new Date(user.expires_at * 1000).toLocaleTimeString() : "";
 }
 
-/** Latchkey refused to renew: the session has ended. Anything else, such as a lost network, is tried again. */
+/** Handles a failed renewal. If Latchkey refuses it, the session has ended. After any other error the user can try again. */
 async function renewalFailed(error) {
   if (error instanceof ErrorResponse && error.error === "invalid_grant") {
     await users.removeUser();
@@ -47,7 +47,7 @@ element("renew").addEventListener("click", () => users.signinSilent().catch(rene
 
 try {
   if (parameters.has("code") || parameters.has("error")) {
-    // back from the sign-in; the code leaves the address bar
+    // the browser returns from the sign-in: remove the code from the address bar
     history.replaceState({}, "", page);
     await users.signinRedirectCallback(`${page}?${parameters}`);
   } else if (parameters.get("iss") === issuer) {

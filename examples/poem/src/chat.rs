@@ -8,7 +8,7 @@ use poem::{
 };
 use tokio::sync::broadcast::{self, error::RecvError};
 
-/// The number of messages that a slow member may lag behind before it misses some.
+/// The number of messages that a slow member may lag behind before some are lost.
 const BACKLOG: usize = 256;
 
 /// The room, in which every member receives every message.
@@ -21,7 +21,7 @@ impl Room {
     }
 }
 
-/// Lets a signed-in user take part.
+/// Adds a signed-in user to the chat until the session ends.
 #[handler]
 pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl IntoResponse + use<> {
     let (room, name) = (room.0.clone(), socket.claims().sub.clone());
@@ -30,7 +30,7 @@ pub(crate) fn chat(socket: SessionWebSocket, Data(room): Data<&Room>) -> impl In
         loop {
             tokio::select! {
                 received = socket.next() => match received {
-                    // an error means that nobody is subscribed, and this connection is
+                    // sending fails only without subscribers, and this connection is one
                     Some(Ok(Message::Text(text))) => drop(room.send(format!("{name}: {text}"))),
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => break,

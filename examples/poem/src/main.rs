@@ -1,5 +1,5 @@
 //! An app whose callers sign in with Latchkey. `GET /hello` is for signed-in users, `GET /admin` for those with the role `admin`.
-//! `GET /vault` is for users who have shown two factors in the last five minutes (RFC 9470).
+//! `GET /vault` is for users who authenticated with two factors in the last five minutes (RFC 9470).
 //! `GET /chat` is a WebSocket that closes when its user signs out.
 
 mod chat;
@@ -27,7 +27,7 @@ fn admin(caller: Caller) -> String {
     format!("Hello, admin {}!\n", caller.sub)
 }
 
-/// Greets a user who has shown two factors recently.
+/// Greets a user who recently authenticated with two factors.
 #[handler]
 fn vault(caller: Caller) -> String {
     format!("Hello, {}, with {}!\n", caller.sub, caller.acr.as_deref().unwrap_or("aal1"))

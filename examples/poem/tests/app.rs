@@ -1,4 +1,4 @@
-//! Runs the app with the service: a token is accepted until its session ends.
+//! Runs the app with a Latchkey node.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -148,7 +148,7 @@ async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() 
     let challenge = answer.header("www-authenticate");
     let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
     assert!(challenge.ends_with(expected), "{challenge}");
-    // an authenticator app, and a step-up with its next code
+    // sets up an authenticator app, which makes the session strong, and steps up with the app's next code
     let post = async |path: &str, access: &str, body: serde_json::Value| {
         let request = node.request(reqwest::Method::POST, path).bearer_auth(access).json(&body);
         node.send(request).await.expect(200)
@@ -159,11 +159,11 @@ async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() 
         let output = Command::new("oathtool").args(["--totp", "--base32", "--now", &at, &secret]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let confirmed = serde_json::json!({ "code": code(0) });
-    let strong = post("/v1/me/factors/totp/confirm", &tokens.access, confirmed).await.text_of("access_token");
+    let first_code = serde_json::json!({ "code": code(0) });
+    let strong = post("/v1/me/factors/totp/confirm", &tokens.access, first_code).await.text_of("access_token");
     app.client.get("/vault", &strong).await.expect(200);
-    let shown = serde_json::json!({ "method": "totp", "code": code(30) });
-    let again = post("/v1/me/reauthenticate", &strong, shown).await.text_of("access_token");
+    let next_code = serde_json::json!({ "method": "totp", "code": code(30) });
+    let again = post("/v1/me/reauthenticate", &strong, next_code).await.text_of("access_token");
     let greeting = app.client.get("/vault", &again).await.expect(200).text;
     assert!(greeting.contains("with aal2"), "{greeting}");
     drop(app);
