@@ -104,7 +104,7 @@ class Session {
     }
   }
 
-  /** Called by the verifier within milliseconds after the session ends, and when the access token expires. */
+  /** Called by the verifier when the session ends, the access token expires or the user's roles change. */
   #onVerifierEnd(cause) {
     if (cause === "session_revoked" || cause === "account_revoked") {
       this.end();

@@ -9,43 +9,44 @@ const auth = new LatchkeyClient({
 globalThis.latchkey = auth; // for the developer console
 
 const find = (id) => document.getElementById(id);
-const say = (text) => (find("message").textContent = text);
+const showMessage = (text) => (find("message").textContent = text);
 
-/** The second step of the sign-in, if one is needed. */
+/** The second step of the current sign-in, if it needs one. */
 let secondFactor;
-/** The sign-in that waits for a second factor to be set up, if it does. */
+/** The current sign-in, if the account must set up a second factor first. */
 let enrolment;
-/** The action that waits until its user has authenticated again. */
-let waiting;
-/** Ends the offer of passkeys in the browser's list of usernames. */
-let offer;
+/** The action to repeat after the step-up. */
+let pendingAction;
+/** Cancels the offer of passkeys in the browser's list of usernames. */
+let passkeyOffer;
 
+/** Shows the part of the page for this session (null without one) or for the step of the sign-in. */
 async function show(session) {
   const step = session !== null ? "account" : secondFactor ? "second-factor" : enrolment ? "enrol" : "sign-in";
   for (const id of ["sign-in", "second-factor", "enrol", "account"]) find(id).hidden = id !== step;
   find("totp").hidden = find("step-up").hidden = true;
-  offer?.abort();
+  passkeyOffer?.abort();
   if (step === "sign-in") return offerPasskeys();
   if (step !== "account") return;
   const [account, sessions, { factors }] = await Promise.all([auth.me(), auth.sessions(), auth.factors()]);
-  const rows = (kind) => factors.filter((factor) => factor.kind === kind).map(factorRow);
+  const factorRows = (kind) => factors.filter((factor) => factor.kind === kind).map(factorRow);
   find("name").textContent = account.email;
-  find("sessions").replaceChildren(...sessions.map(row));
-  find("passkeys").replaceChildren(...rows("passkey"));
-  find("totps").replaceChildren(...rows("totp"));
+  find("sessions").replaceChildren(...sessions.map(sessionRow));
+  find("passkeys").replaceChildren(...factorRows("passkey"));
+  find("totps").replaceChildren(...factorRows("totp"));
 }
 
-/** Offers passkeys where the browser fills in the username. Does nothing where it cannot, or where they are off. */
+/** Offers passkeys in the browser's list of usernames. Does nothing if the browser or Latchkey does not support that. */
 async function offerPasskeys() {
   find("use-passkey").hidden = !passkeysSupported();
   if (!passkeysSupported() || !(await PublicKeyCredential.isConditionalMediationAvailable?.())) return;
-  offer = new AbortController();
-  const options = { conditional: true, signal: offer.signal };
-  auth.signInWithPasskey(options).then(next, (error) => error.code === "invalid_passkey" && say(error.detail));
+  passkeyOffer = new AbortController();
+  const options = { conditional: true, signal: passkeyOffer.signal };
+  auth.signInWithPasskey(options).then(continueSignIn, (error) => error.code === "invalid_passkey" && showMessage(error.detail));
 }
 
 /** Continues with the second step, or with the second factor that must be set up, if the sign-in needs it. */
-async function next(step) {
+async function continueSignIn(step) {
   ({ secondFactor, enrolment } = step);
   if (secondFactor) {
     const codes = secondFactor.methods.filter((method) => method !== "passkey");
@@ -53,20 +54,20 @@ async function next(step) {
     find("send-code").hidden = !codes.includes("email_code");
     find("remember").hidden = secondFactor.rememberDeviceFor === undefined;
     find("confirm-passkey").hidden = !secondFactor.methods.includes("passkey") || !passkeysSupported();
-    find("second-factor").elements.method.replaceChildren(...codes.map(option));
+    find("second-factor").elements.method.replaceChildren(...codes.map(methodOption));
   }
   if (enrolment) find("enrol-passkey").hidden = !enrolment.methods.includes("passkey") || !passkeysSupported();
   if (secondFactor || enrolment) await show(null);
 }
 
-const NAMES = {
+const METHOD_NAMES = {
   totp: "your authenticator app",
   recovery_code: "your recovery codes",
   email_code: "a mail",
   passkey: "a passkey",
   password: "your password",
 };
-const option = (method) => new Option(NAMES[method] ?? method, method);
+const methodOption = (method) => new Option(METHOD_NAMES[method] ?? method, method);
 
 function factorRow(factor) {
   const item = document.createElement("li");
@@ -79,7 +80,7 @@ function factorRow(factor) {
   return item;
 }
 
-/** Shows a new authenticator app, which waits for its first code. */
+/** Starts to add an authenticator app and shows its secret. The form then takes the app's first code. */
 async function setUpTotp() {
   const { secret, qrCode } = await auth.startTotp({ enrolment });
   find("totp-secret").textContent = secret;
@@ -87,23 +88,23 @@ async function setUpTotp() {
   find("totp").hidden = false;
 }
 
-function keep({ recoveryCodes }) {
-  if (recoveryCodes.length) say(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
+function showRecoveryCodes({ recoveryCodes }) {
+  if (recoveryCodes.length) showMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
 }
 
 /** Asks the user to authenticate again, with a second factor if the account has one. Then the action is repeated. */
 async function stepUp(action) {
-  waiting = action;
+  pendingAction = action;
   const { factors, recovery_codes_left: codes } = await auth.factors();
   const kinds = ["totp", "passkey"].filter((kind) => factors.some((factor) => factor.kind === kind));
   const methods = kinds.length ? [...kinds, ...(codes > 0 ? ["recovery_code"] : [])] : ["password"];
   const form = find("step-up");
-  form.elements.method.replaceChildren(...methods.map(option));
+  form.elements.method.replaceChildren(...methods.map(methodOption));
   form.elements.method.dispatchEvent(new Event("change"));
   form.hidden = false;
 }
 
-function row(session) {
+function sessionRow(session) {
   const item = document.createElement("li");
   const device = session.device ?? session.user_agent ?? "Unknown device";
   item.textContent = session.current ? `${device} (this device)` : device;
@@ -120,14 +121,14 @@ function row(session) {
 function attempt(work) {
   return async (event) => {
     event?.preventDefault();
-    say("");
+    showMessage("");
     try {
       await work(event);
     } catch (error) {
       if (error instanceof LatchkeyProblem && error.code === "insufficient_user_authentication") await stepUp(() => work(event));
-      else if (error instanceof LatchkeyProblem) say([error.detail, ...error.errors.map((field) => field.detail)].join(" "));
-      else if (error instanceof LatchkeyUnreachable) say("The service cannot be reached. Try again.");
-      else if (error instanceof DOMException) say("The passkey was not used."); // by the user, or by the browser
+      else if (error instanceof LatchkeyProblem) showMessage([error.detail, ...error.errors.map((field) => field.detail)].join(" "));
+      else if (error instanceof LatchkeyUnreachable) showMessage("The service cannot be reached. Try again.");
+      else if (error instanceof DOMException) showMessage("The passkey was not used."); // the user or the browser cancelled
       else throw error;
     }
   };
@@ -138,15 +139,15 @@ find("sign-in").addEventListener(
   attempt(async (event) => {
     const { identifier, password } = Object.fromEntries(new FormData(event.target));
     if (event.submitter?.value === "register") await auth.register({ email: identifier, password });
-    await next(await auth.signIn({ identifier, password }));
+    await continueSignIn(await auth.signIn({ identifier, password }));
     event.target.reset();
   }),
 );
 find("use-passkey").addEventListener(
   "click",
   attempt(async () => {
-    offer?.abort();
-    await next(await auth.signInWithPasskey());
+    passkeyOffer?.abort();
+    await continueSignIn(await auth.signInWithPasskey());
   }),
 );
 find("second-factor").addEventListener(
@@ -162,20 +163,20 @@ find("send-code").addEventListener(
   attempt(async () => {
     await auth.sendCode(secondFactor);
     find("second-factor").elements.method.value = "email_code";
-    say("A mail is on its way.");
+    showMessage("A mail is on its way.");
   }),
 );
 find("confirm-passkey").addEventListener("click", attempt(() => auth.signInWithPasskey({ secondFactor })));
-find("cancel").addEventListener("click", attempt(() => next({}).then(() => show(null))));
+find("cancel").addEventListener("click", attempt(() => continueSignIn({}).then(() => show(null))));
 find("add-passkey").addEventListener(
   "submit",
   attempt(async (event) => {
-    keep(await auth.addPasskey(new FormData(event.target).get("name")));
+    showRecoveryCodes(await auth.addPasskey(new FormData(event.target).get("name")));
   }),
 );
 find("enrol-passkey").addEventListener(
   "click",
-  attempt(async () => keep(await auth.enrolPasskey(enrolment, "My passkey"))),
+  attempt(async () => showRecoveryCodes(await auth.enrolPasskey(enrolment, "My passkey"))),
 );
 find("enrol-totp").addEventListener("click", attempt(setUpTotp));
 find("add-totp").addEventListener("click", attempt(setUpTotp));
@@ -183,11 +184,11 @@ find("totp").addEventListener(
   "submit",
   attempt(async (event) => {
     const { code } = Object.fromEntries(new FormData(event.target));
-    keep(await auth.confirmTotp(code, { enrolment }));
+    showRecoveryCodes(await auth.confirmTotp(code, { enrolment }));
     event.target.reset();
   }),
 );
-find("renew-codes").addEventListener("click", attempt(async () => keep(await auth.renewRecoveryCodes())));
+find("renew-codes").addEventListener("click", attempt(async () => showRecoveryCodes(await auth.renewRecoveryCodes())));
 find("step-up").elements.method.addEventListener("change", (event) => {
   find("step-up-proof").hidden = event.target.value === "passkey";
 });
@@ -198,7 +199,7 @@ find("step-up").addEventListener(
     await auth.reauthenticate(method === "passkey" ? {} : method === "password" ? { password: proof } : { method, code: proof });
     event.target.reset();
     event.target.hidden = true;
-    await waiting();
+    await pendingAction();
   }),
 );
 find("sign-out").addEventListener("click", attempt(() => auth.signOut()));

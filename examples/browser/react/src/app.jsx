@@ -7,45 +7,45 @@ import { auth, explain, usePasskeyOffer, useSession } from "./auth.js";
 
 function App() {
   const [message, setMessage] = useState("");
-  const fail = useCallback((error) => setMessage(explain(error)), []);
-  const session = useSession(fail);
+  const onError = useCallback((error) => setMessage(explain(error)), []);
+  const session = useSession(onError);
   const [step, setStep] = useState({});
-  /** The action that waits until its user has authenticated again. */
-  const [waiting, setWaiting] = useState(undefined);
+  /** The action to repeat after the step-up. */
+  const [pendingAction, setPendingAction] = useState(undefined);
   useEffect(() => {
     setStep({});
-    setWaiting(undefined);
+    setPendingAction(undefined);
   }, [session]);
-  /** Runs an action of the user and shows its error. An action that needs a recent authentication waits for a step-up. */
+  /** Runs an action of the user and shows its error. An action that needs a recent authentication is repeated after the step-up. */
   const attempt = async (action) => {
     setMessage("");
     try {
       await action();
-      setWaiting(undefined);
+      setPendingAction(undefined);
     } catch (error) {
-      if (error.code === "insufficient_user_authentication") setWaiting(() => action);
-      else fail(error);
+      if (error.code === "insufficient_user_authentication") setPendingAction(() => action);
+      else onError(error);
     }
   };
-  const keep = ({ recoveryCodes }) => {
+  const showRecoveryCodes = ({ recoveryCodes }) => {
     if (recoveryCodes.length) setMessage(`Keep these recovery codes, they are not shown again: ${recoveryCodes.join(" ")}`);
   };
   const { secondFactor, enrolment } = step;
-  const isNew = session === null && !secondFactor && !enrolment;
+  const showsSignIn = session === null && !secondFactor && !enrolment;
   return (
     <>
       <h1>Latchkey example in React</h1>
       <p id="message" role="status" aria-live="polite">{message}</p>
-      {isNew && <SignIn attempt={attempt} next={setStep} fail={fail} />}
-      {session === null && secondFactor && <SecondStep attempt={attempt} secondFactor={secondFactor} next={setStep} />}
-      {session === null && enrolment && <Enrol attempt={attempt} enrolment={enrolment} keep={keep} />}
-      {session && waiting && <StepUp attempt={attempt} action={waiting} fail={fail} />}
-      {session && <Account key={session.id} attempt={attempt} keep={keep} fail={fail} />}
+      {showsSignIn && <SignIn attempt={attempt} onStep={setStep} onError={onError} />}
+      {session === null && secondFactor && <SecondStep attempt={attempt} secondFactor={secondFactor} onStep={setStep} />}
+      {session === null && enrolment && <Enrol attempt={attempt} enrolment={enrolment} showRecoveryCodes={showRecoveryCodes} />}
+      {session && pendingAction && <StepUp attempt={attempt} action={pendingAction} onError={onError} />}
+      {session && <Account key={session.id} attempt={attempt} showRecoveryCodes={showRecoveryCodes} onError={onError} />}
     </>
   );
 }
 
-function SignIn({ attempt, next, fail }) {
+function SignIn({ attempt, onStep, onError }) {
   const [offered, setOffered] = useState(true);
   const submit = (event) => {
     event.preventDefault();
@@ -53,17 +53,17 @@ function SignIn({ attempt, next, fail }) {
     const register = event.nativeEvent.submitter?.value === "register";
     return attempt(async () => {
       if (register) await auth.register({ email: identifier, password });
-      next(await auth.signIn({ identifier, password }));
+      onStep(await auth.signIn({ identifier, password }));
     });
   };
-  /** The browser shows one request at a time: the offer ends before the dialog opens. */
+  /** Ends the offer before the dialog opens, because the browser handles one passkey request at a time. */
   const usePasskey = () => {
     setOffered(false);
-    return attempt(async () => next(await auth.signInWithPasskey()));
+    return attempt(async () => onStep(await auth.signInWithPasskey()));
   };
   return (
     <form id="sign-in" onSubmit={submit}>
-      {offered && <PasskeyOffer next={next} fail={fail} />}
+      {offered && <PasskeyOffer onStep={onStep} onError={onError} />}
       <label>E-mail or username <input name="identifier" autoComplete="username webauthn" required /></label>
       <label>Password <input name="password" type="password" autoComplete="current-password" required /></label>
       <button name="action" value="sign-in">Sign in</button>
@@ -75,12 +75,13 @@ function SignIn({ attempt, next, fail }) {
   );
 }
 
-function PasskeyOffer({ next, fail }) {
-  usePasskeyOffer(next, fail);
+/** Offers passkeys for as long as it is mounted. */
+function PasskeyOffer({ onStep, onError }) {
+  usePasskeyOffer(onStep, onError);
   return null;
 }
 
-const NAMES = {
+const METHOD_NAMES = {
   totp: "your authenticator app",
   recovery_code: "your recovery codes",
   email_code: "a mail",
@@ -89,9 +90,9 @@ const NAMES = {
 };
 
 /** Sets up the second factor that the account must have. */
-function Enrol({ attempt, enrolment, keep }) {
+function Enrol({ attempt, enrolment, showRecoveryCodes }) {
   const [app, setApp] = useState(null);
-  const usePasskey = () => attempt(async () => keep(await auth.enrolPasskey(enrolment, "My passkey")));
+  const usePasskey = () => attempt(async () => showRecoveryCodes(await auth.enrolPasskey(enrolment, "My passkey")));
   return (
     <section id="enrol">
       <p>Your account must have a second factor. Set one up to continue.</p>
@@ -101,17 +102,17 @@ function Enrol({ attempt, enrolment, keep }) {
       <button id="enrol-totp" className="secondary" onClick={() => attempt(async () => setApp(await auth.startTotp({ enrolment })))}>
         Use an authenticator app
       </button>
-      {app && <Totp attempt={attempt} app={app} enrolment={enrolment} keep={keep} />}
+      {app && <Totp attempt={attempt} app={app} enrolment={enrolment} showRecoveryCodes={showRecoveryCodes} />}
     </section>
   );
 }
 
-/** An authenticator app that waits for its first code. */
-function Totp({ attempt, app, enrolment, keep }) {
+/** Shows the secret of a new authenticator app and takes the app's first code. */
+function Totp({ attempt, app, enrolment, showRecoveryCodes }) {
   const submit = (event) => {
     event.preventDefault();
     const code = new FormData(event.target).get("code");
-    return attempt(async () => keep(await auth.confirmTotp(code, { enrolment })));
+    return attempt(async () => showRecoveryCodes(await auth.confirmTotp(code, { enrolment })));
   };
   return (
     <form id="totp" onSubmit={submit}>
@@ -125,7 +126,7 @@ function Totp({ attempt, app, enrolment, keep }) {
 }
 
 /** Asks the user to authenticate again, with a second factor if the account has one. Then the action is repeated. */
-function StepUp({ attempt, action, fail }) {
+function StepUp({ attempt, action, onError }) {
   const [methods, setMethods] = useState([]);
   const [method, setMethod] = useState("");
   useEffect(() => {
@@ -136,8 +137,8 @@ function StepUp({ attempt, action, fail }) {
       setMethods(usable);
       setMethod(usable[0]);
     };
-    load().catch(fail);
-  }, [fail]);
+    load().catch(onError);
+  }, [onError]);
   const submit = (event) => {
     event.preventDefault();
     const proof = new FormData(event.target).get("proof");
@@ -152,7 +153,7 @@ function StepUp({ attempt, action, fail }) {
       <label>
         With
         <select name="method" value={method} onChange={(event) => setMethod(event.target.value)}>
-          {methods.map((name) => <option key={name} value={name}>{NAMES[name] ?? name}</option>)}
+          {methods.map((name) => <option key={name} value={name}>{METHOD_NAMES[name] ?? name}</option>)}
         </select>
       </label>
       {method !== "passkey" && <label>Password or code <input name="proof" type="password" autoComplete="off" /></label>}
@@ -161,7 +162,8 @@ function StepUp({ attempt, action, fail }) {
   );
 }
 
-function SecondStep({ attempt, secondFactor, next }) {
+/** The second step of a sign-in. */
+function SecondStep({ attempt, secondFactor, onStep }) {
   const codes = secondFactor.methods.filter((method) => method !== "passkey");
   const submit = (event) => {
     event.preventDefault();
@@ -180,7 +182,7 @@ function SecondStep({ attempt, secondFactor, next }) {
         <div id="by-code">
           <label>
             Code from
-            <select name="method">{codes.map((method) => <option key={method} value={method}>{NAMES[method] ?? method}</option>)}</select>
+            <select name="method">{codes.map((method) => <option key={method} value={method}>{METHOD_NAMES[method] ?? method}</option>)}</select>
           </label>
           {codes.includes("email_code") && (
             <button id="send-code" type="button" className="secondary" onClick={() => attempt(() => auth.sendCode(secondFactor))}>
@@ -194,12 +196,12 @@ function SecondStep({ attempt, secondFactor, next }) {
           <button>Continue</button>
         </div>
       )}
-      <button id="cancel" type="button" className="secondary" onClick={() => next({})}>Cancel</button>
+      <button id="cancel" type="button" className="secondary" onClick={() => onStep({})}>Cancel</button>
     </form>
   );
 }
 
-function Account({ attempt, keep, fail }) {
+function Account({ attempt, showRecoveryCodes, onError }) {
   const [account, setAccount] = useState(null);
   const [sessions, setSessions] = useState([]);
   const [factors, setFactors] = useState([]);
@@ -213,9 +215,9 @@ function Account({ attempt, keep, fail }) {
   const addPasskey = (event) => {
     event.preventDefault();
     const name = new FormData(event.target).get("name");
-    return attempt(async () => keep(await auth.addPasskey(name)));
+    return attempt(async () => showRecoveryCodes(await auth.addPasskey(name)));
   };
-  useEffect(() => void load().catch(fail), [load, fail]);
+  useEffect(() => void load().catch(onError), [load, onError]);
   if (!account) return null;
   const rows = (kind, remove) =>
     factors
@@ -239,8 +241,8 @@ function Account({ attempt, keep, fail }) {
       <button id="add-totp" className="secondary" onClick={() => attempt(async () => setApp(await auth.startTotp()))}>
         Add an authenticator app
       </button>
-      {app && <Totp attempt={attempt} app={app} keep={keep} />}
-      <button id="renew-codes" className="secondary" onClick={() => attempt(async () => keep(await auth.renewRecoveryCodes()))}>
+      {app && <Totp attempt={attempt} app={app} showRecoveryCodes={showRecoveryCodes} />}
+      <button id="renew-codes" className="secondary" onClick={() => attempt(async () => showRecoveryCodes(await auth.renewRecoveryCodes()))}>
         New recovery codes
       </button>
       <h2>Devices</h2>

@@ -10,8 +10,8 @@ export const auth = new LatchkeyClient({
 globalThis.latchkey = auth; // for the developer console
 
 /**
- * The session of this tab: undefined until it is known, null if nobody is signed in. Changes with each sign-in and sign-out,
- * also those in other tabs. `onError` receives the error if Latchkey cannot be reached.
+ * The session of this tab: undefined until it is known, null if no user is signed in. Changes with each sign-in and sign-out,
+ * also in other tabs. `onError` receives the error if Latchkey cannot be reached.
  */
 export function useSession(onError) {
   const [session, setSession] = useState(undefined);
@@ -23,18 +23,18 @@ export function useSession(onError) {
   return session;
 }
 
-/** A sentence for the user about an error of a call to Latchkey. Throws other errors again. */
+/** Returns a sentence for the user about an error of a call to Latchkey. Throws any other error again. */
 export function explain(error) {
-  if (error instanceof SignedOut) return ""; // useSession has changed
+  if (error instanceof SignedOut) return ""; // useSession reports the change
   if (error instanceof LatchkeyProblem) return [error.detail, ...error.errors.map((field) => field.detail)].join(" ");
   if (error instanceof LatchkeyUnreachable) return "The service cannot be reached. Try again.";
-  if (error instanceof DOMException) return "The passkey was not used."; // by the user, or by the browser
+  if (error instanceof DOMException) return "The passkey was not used."; // the user or the browser cancelled
   throw error;
 }
 
 /**
- * Offers passkeys where the browser fills in the username, until the component is gone. Does nothing where the browser cannot, or
- * where they are off.
+ * Offers passkeys in the browser's list of usernames, until the component is unmounted. Does nothing if the browser or Latchkey
+ * does not support that.
  */
 export function usePasskeyOffer(onStep, onError) {
   useEffect(() => {
