@@ -18,10 +18,13 @@ enum Goal {
     Compare,
 }
 
+/// A row of the table.
 struct Line {
+    /// The measured figure.
     what: String,
     goal: Goal,
-    found: Option<Spread>,
+    /// `None` if the run has not measured it.
+    measured: Option<Spread>,
     unit: &'static str,
 }
 
@@ -32,16 +35,17 @@ const DEFAULT_CONNECTIONS: usize = 64;
 pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
     let mut text = "| what | goal | measured: median (min to max) | |\n| --- | --- | --- | --- |\n".to_owned();
     for line in lines(results, footprint) {
-        let Some(found) = line.found else { continue };
+        let Some(measured) = line.measured else { continue };
         let verdict = |reached| if reached { "reached" } else { "**missed**" };
         let Line { what, unit, .. } = line;
         let (goal, large, verdict) = match line.goal {
-            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, verdict(found.median >= goal)),
-            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, verdict(found.median <= goal)),
+            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, verdict(measured.median >= goal)),
+            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, verdict(measured.median <= goal)),
             Goal::Compare => (String::new(), false, "for comparison"),
         };
+        // large figures are printed without decimals
         let digits = if large { 0 } else { 2 };
-        let (median, min, max) = (found.median, found.min, found.max);
+        let (median, min, max) = (measured.median, measured.min, measured.max);
         let _ =
             writeln!(text, "| {what} | {goal} | {median:.digits$} ({min:.digits$} to {max:.digits$}) | {verdict} |");
     }
@@ -62,10 +66,10 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
         CodeFlow, IntrospectBesideLogins, IntrospectCold, IntrospectWarm, Login, Logout, Me, Page, Refresh,
         RefreshBesideLogins,
     };
-    let ratio = |scenario, of, to, figure: fn(&Sample) -> f64| {
-        results.ratio((scenario, DEFAULT_CONNECTIONS, of), (scenario, DEFAULT_CONNECTIONS, to), figure)
+    let ratio = |scenario, measured, reference, figure: fn(&Sample) -> f64| {
+        results.ratio((scenario, DEFAULT_CONNECTIONS, measured), (scenario, DEFAULT_CONNECTIONS, reference), figure)
     };
-    let line = |what: &str, goal, found| Line { what: what.to_owned(), goal, found, unit: " times" };
+    let line = |what: &str, goal, measured| Line { what: what.to_owned(), goal, measured, unit: " times" };
     let mut lines = vec![
         line("refresh: server CPU, against the floor", Goal::AtMost(1.15), ratio(Refresh, Latchkey, Floor, cpu)),
         line("refresh: requests/s, against FastAPI", Goal::AtLeast(7.0), ratio(Refresh, Latchkey, FastApi, rate)),
@@ -143,7 +147,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
             results.ratio((Page, 1, Latchkey), (Me, 1, Latchkey), |sample| sample.p50),
         ),
     ];
-    for (what, scenario, of, to) in [
+    for (what, scenario, measured, baseline) in [
         ("refresh", Refresh, Latchkey, Baseline),
         ("introspect, warm", IntrospectWarm, Latchkey, Baseline),
         ("introspect, cold", IntrospectCold, LatchkeyCold, BaselineCold),
@@ -151,7 +155,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
     ] {
         let mut add = |cpu_of: &str, goal, figure| {
             let what = format!("{what}: {cpu_of} CPU, against the baseline");
-            lines.push(line(&what, goal, ratio(scenario, of, to, figure)));
+            lines.push(line(&what, goal, ratio(scenario, measured, baseline, figure)));
         };
         add("server", Goal::AtMost(1.03), cpu);
         if scenario == Refresh {
@@ -161,7 +165,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
     if let Some(footprint) = footprint {
         let exact = |value: f64| Some(Spread { median: value, min: value, max: value });
         let mut add = |what: &str, goal, value, unit| {
-            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), found: exact(value), unit });
+            lines.push(Line { what: what.to_owned(), goal: Goal::AtMost(goal), measured: exact(value), unit });
         };
         for (sessions, bytes) in &footprint.redis_bytes_per_session {
             add(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");

@@ -10,7 +10,7 @@ use crate::{
     measurement::{Sample, Scenario, Timing, measure},
     plot::{self, Series},
     results::Spread,
-    sizing::{self, Measured},
+    sizing::{self, Cost, Measured},
     target::{Common, Settings, Target, bare_argon2},
 };
 
@@ -28,9 +28,11 @@ const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, S
 /// One row of the table.
 #[derive(Debug, Serialize)]
 struct Point {
+    /// The number of sessions, of sessions per account, or of nodes.
     what: String,
     scenario: &'static str,
     per_second: f64,
+    /// 99th percentile of the latency in milliseconds.
     p99: f64,
     server_micros: f64,
     redis_micros: f64,
@@ -222,7 +224,8 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
 fn measured(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
     let at_a_million =
         |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
-    let cost = |scenario| at_a_million(scenario).map(|point| (point.server_micros, point.redis_micros));
+    let cost =
+        |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
     let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
     let hashes = bare_argon2(host, 1, 2)?;
     Ok((|| {

@@ -2,17 +2,26 @@
 
 use std::fmt::Write;
 
+/// CPU microseconds of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// In the server.
+    pub server: f64,
+    /// In Redis.
+    pub redis: f64,
+}
+
 /// Measured costs at the largest number of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Redis bytes per session.
     pub bytes: f64,
-    /// CPU microseconds of a refresh: server, Redis.
-    pub refresh: (f64, f64),
-    /// CPU microseconds of a cold introspection: server, Redis.
-    pub introspect: (f64, f64),
-    /// CPU microseconds of a sign-out: server, Redis.
-    pub logout: (f64, f64),
+    /// A refresh.
+    pub refresh: Cost,
+    /// An introspection without caches.
+    pub introspect: Cost,
+    /// A sign-out.
+    pub logout: Cost,
     /// Redis CPU microseconds to start a session.
     pub create: f64,
     /// CPU microseconds to hash one password.
@@ -57,7 +66,10 @@ pub fn table(measured: &Measured) -> String {
     row("sign-ins/s", "N / 30 d × 10", &logins);
     row("Redis memory, GB", &format!("N × {bytes:.0} bytes"), &|n| n * bytes / 1e9);
     let redis = |n: f64| {
-        (refreshes(n) * refresh.1 + introspections(n) * introspect.1 + logins(n) * create + logouts(n) * logout.1)
+        (refreshes(n) * refresh.redis
+            + introspections(n) * introspect.redis
+            + logins(n) * create
+            + logouts(n) * logout.redis)
             / 1e6
             / UTILISATION
     };
@@ -65,7 +77,7 @@ pub fn table(measured: &Measured) -> String {
         "Redis cores (masters)",
         &format!(
             "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create:.0} + sign-outs × {:.0} µs) / 0.6",
-            refresh.1, introspect.1, logout.1
+            refresh.redis, introspect.redis, logout.redis
         ),
         &redis,
     );
@@ -73,9 +85,13 @@ pub fn table(measured: &Measured) -> String {
         "node cores, without sign-ins",
         &format!(
             "(refreshes × {:.0} + introspections × {:.0} + sign-outs × {:.0} µs) / 0.6",
-            refresh.0, introspect.0, logout.0
+            refresh.server, introspect.server, logout.server
         ),
-        &|n| (refreshes(n) * refresh.0 + introspections(n) * introspect.0 + logouts(n) * logout.0) / 1e6 / UTILISATION,
+        &|n| {
+            (refreshes(n) * refresh.server + introspections(n) * introspect.server + logouts(n) * logout.server)
+                / 1e6
+                / UTILISATION
+        },
     );
     row("node cores, for hashing", &format!("sign-ins × {:.1} ms / 0.6", hash / 1000.0), &|n| {
         logins(n) * hash / 1e6 / UTILISATION
