@@ -1,7 +1,8 @@
 """The FastAPI reference: sign-in, refresh, sign-out and introspection, written to be fast.
 
-Keys are parsed once, each call makes one request to Redis, hashing runs on a thread of its own (argon2 releases the
-interpreter lock), orjson encodes JSON, and sessions are changed by Lua scripts. Runs as `uvicorn service:app --workers 2`.
+Keys are parsed once, and each call makes one request to Redis, where Lua scripts change sessions. Passwords are hashed
+on a separate thread, because argon2 releases the interpreter lock. orjson encodes JSON. Runs as `uvicorn service:app
+--workers 2`.
 """
 
 import asyncio

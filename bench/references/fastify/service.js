@@ -1,7 +1,7 @@
 // The Fastify reference: sign-in, refresh, sign-out and introspection, written to be fast.
 //
-// Keys are parsed once, each call makes one Redis round trip (ioredis pipelines the commands of one turn of the event loop), responses
-// are serialised by schema, and sessions are changed by Lua scripts. Runs as a cluster of WORKERS processes.
+// Keys are parsed once, and each call makes one Redis round trip: ioredis pipelines the commands of one turn of the event loop, and Lua
+// scripts change sessions. Responses are serialised by schema. Runs as a cluster of WORKERS processes.
 
 import cluster from 'node:cluster'
 import { createHash, createPrivateKey, createPublicKey, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
