@@ -13,6 +13,7 @@ use crate::state::AppState;
 pub mod api;
 pub mod cookie;
 pub mod extract;
+mod feed_connection;
 pub mod metrics;
 pub mod middleware;
 pub mod oauth;
@@ -22,6 +23,7 @@ pub mod paths;
 pub mod problem;
 pub mod raw_json;
 pub mod shutdown;
+pub mod takeover;
 pub mod types;
 
 use api::{

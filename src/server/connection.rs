@@ -1,6 +1,6 @@
 //! Serves one connection: detects the HTTP version, sets the limits, and ends the connection.
 
-use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,7 +20,7 @@ use super::{
     service::Service,
     signal::Signal,
 };
-use crate::config::HttpSettings;
+use crate::{config::HttpSettings, http::takeover::Takeover};
 
 /// The client preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -90,7 +90,14 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
         }
     };
     let activity = Arc::new(Activity::default());
-    let service = Service { context: Arc::clone(&context), activity: Arc::clone(&activity), local, remote };
+    let takeover = Takeover::default();
+    let service = Service {
+        context: Arc::clone(&context),
+        activity: Arc::clone(&activity),
+        takeover: takeover.clone(),
+        local,
+        remote,
+    };
     let ended = match protocol {
         Protocol::Http1 => {
             let io = TimeoutStream::http1(
@@ -100,8 +107,9 @@ pub(super) async fn serve<E: Endpoint + 'static>(context: Arc<Context<E>>, mut s
                 header_deadline,
                 &context.settings,
                 context.stop.watch(),
+                takeover.clone(),
             );
-            serve_http1(&context, io, service).await
+            serve_http1(&context, io, service, &takeover).await
         }
         Protocol::Http2 => {
             let io = TimeoutStream::http2(stream, prefix, context.settings.write_timeout);
@@ -145,6 +153,7 @@ async fn serve_http1<E: Endpoint + 'static>(
     context: &Context<E>,
     io: TimeoutStream,
     service: Service<E>,
+    takeover: &Takeover,
 ) -> hyper::Result<()> {
     let max_header_bytes = context.settings.max_header_bytes;
     let mut connection = http1::Builder::new()
@@ -156,10 +165,20 @@ async fn serve_http1<E: Endpoint + 'static>(
     // after the stop signal the stream ends when it is idle, and a request that has begun to arrive is answered
     let ended = tokio::select! {
         biased;
-        ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+        ended = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+            Poll::Pending if takeover.is_due() => Poll::Ready(None),
+            ended => ended.map(Some),
+        }) => ended,
         () = context.cut.watch() => return Ok(()),
     };
     let (mut stream, peer_may_be_sending) = connection.into_parts().io.into_inner().into_parts();
+    let Some(ended) = ended else {
+        tokio::select! {
+            () = takeover.run(stream) => {}
+            () = context.cut.watch() => {}
+        }
+        return Ok(());
+    };
     if peer_may_be_sending {
         tokio::select! {
             _ = timeout(LINGER, linger(&mut stream)) => {}

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{activity::Activity, progress::WriteStall, refusal, signal::Watch};
-use crate::config::HttpSettings;
+use crate::{config::HttpSettings, http::takeover::Takeover};
 
 /// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens have less.
 const JOINED_WRITE_BYTES: usize = 2048;
@@ -54,6 +54,7 @@ impl TimeoutStream {
         header_deadline: Instant,
         settings: &HttpSettings,
         stop: Watch,
+        takeover: Takeover,
     ) -> Self {
         let HttpSettings { header_timeout, idle_timeout, write_timeout, .. } = *settings;
         let reading = Reading {
@@ -63,6 +64,7 @@ impl TimeoutStream {
             header_timeout,
             idle_timeout,
             stop,
+            takeover,
         };
         Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
     }
@@ -199,11 +201,12 @@ impl AsyncWrite for TimeoutStream {
         ready!(this.poll_replacement(cx))?;
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.writing.done();
-        // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
-        if let Some(reading) = &mut this.reading
-            && reading.poll_timeout(cx).is_ready()
-        {
-            cx.waker().wake_by_ref();
+        if let Some(reading) = &mut this.reading {
+            reading.takeover.on_flush();
+            // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
+            if reading.poll_timeout(cx).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -221,6 +224,7 @@ struct Reading {
     header_timeout: Duration,
     idle_timeout: Duration,
     stop: Watch,
+    takeover: Takeover,
 }
 
 /// The bytes that an HTTP/1 connection waits for, with [`Activity::changes`] at the start of the phase. The phase has ended

@@ -14,12 +14,16 @@ use super::{
     activity::{Activity, TrackedBody},
     connection::Context,
 };
-use crate::http::shutdown::{Draining, Ending, Stopping};
+use crate::http::{
+    shutdown::{Draining, Ending, Stopping},
+    takeover::Takeover,
+};
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
     pub(super) context: Arc<Context<E>>,
     pub(super) activity: Arc<Activity>,
+    pub(super) takeover: Takeover,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
 }
@@ -38,6 +42,9 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
             request.extensions_mut().insert(Ending { draining, stopping });
         }
         let version = request.version();
+        if *request.method() == Method::GET && version == Version::HTTP_11 {
+            request.extensions_mut().insert(self.takeover.clone());
+        }
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {
             let answer = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());

@@ -3,13 +3,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
 };
 
 use hyper::body::Bytes;
-use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore, SemaphorePermit,
-    broadcast::{self, Receiver, Sender, WeakSender},
+use tokio::{
+    sync::{
+        OwnedSemaphorePermit, Semaphore, SemaphorePermit,
+        broadcast::{self, Receiver, Sender},
+    },
+    time::Instant,
 };
 
 use crate::domain::{client::ClientId, feed::FeedEvent};
@@ -29,14 +32,23 @@ pub struct FeedSubscribers {
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
     max_per_client: usize,
     /// The fan-out of each core that has subscribers. The key `None` stands for threads that belong to no core.
-    fan_outs: Mutex<HashMap<Option<usize>, WeakSender<FanOutMessage>>>,
+    channels: Mutex<HashMap<Option<usize>, Weak<FanOutChannel>>>,
 }
 
 /// An event of the feed, encoded once for all its subscribers.
 #[derive(Debug)]
 pub struct SharedEvent {
     event: FeedEvent,
-    encoded: OnceLock<Bytes>,
+    encoded: OnceLock<EncodedEvent>,
+}
+
+/// An encoded event: a chunk of an HTTP/1.1 body, and the text in it.
+#[derive(Debug)]
+pub struct EncodedEvent {
+    /// The text as a chunk (RFC 9112, section 7.1).
+    pub chunk: Bytes,
+    /// The text.
+    pub text: Bytes,
 }
 
 impl SharedEvent {
@@ -51,8 +63,8 @@ impl SharedEvent {
     }
 
     /// The encoded event. Only the `encode` of the first caller runs, so all callers must pass the same encoding.
-    pub fn encoded(&self, encode: impl FnOnce(&FeedEvent) -> Vec<u8>) -> Bytes {
-        self.encoded.get_or_init(|| encode(&self.event).into()).clone()
+    pub fn encoded(&self, encode: impl FnOnce(&FeedEvent) -> EncodedEvent) -> &EncodedEvent {
+        self.encoded.get_or_init(|| encode(&self.event))
     }
 }
 
@@ -65,6 +77,52 @@ pub(crate) enum FanOutMessage {
     NotSynced,
     /// Revocations were lost for good: subscribers must start with a snapshot.
     Lost,
+}
+
+/// A subscriber that gets events by a call in place of a receiver: waking a task for each event would cost as much as the
+/// rest of a delivery.
+pub(crate) trait AttachedSubscriber: Send + Sync {
+    /// The client that subscribed.
+    fn client(&self) -> &ClientId;
+
+    /// Sends an event without waiting. Returns false if the subscriber must be detached, because it reads too slowly at the
+    /// moment or has ended; it keeps the unsent rest of the event.
+    fn try_send(&self, event: &SharedEvent) -> bool;
+
+    /// Detaches the subscriber. The receiver gets the messages that follow the last one of the subscriber.
+    fn detach(&self, receiver: DetachedReceiver);
+}
+
+/// The receiver of a detached subscriber.
+pub(crate) struct DetachedReceiver {
+    /// The messages after those that were sent while the subscriber was attached.
+    pub messages: Receiver<FanOutMessage>,
+    /// The time of the last heartbeat before these messages.
+    pub synced_at: Instant,
+}
+
+/// The subscribers of a core that are attached to its fan-out.
+pub(crate) type AttachedSubscribers = Vec<Weak<dyn AttachedSubscriber>>;
+
+/// The messages of a core's fan-out, which alone sends them.
+pub(crate) struct FanOutChannel {
+    /// Sends to the subscribers that are not attached.
+    pub sender: Sender<FanOutMessage>,
+    /// The subscribers that have attached since the last message. A subscriber attaches only while no message is sent.
+    attaching: Mutex<AttachedSubscribers>,
+}
+
+impl FanOutChannel {
+    /// The subscribers that have attached since the last message. None attaches until the result is dropped.
+    pub(crate) fn attaching(&self) -> MutexGuard<'_, AttachedSubscribers> {
+        self.attaching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for FanOutChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FanOutChannel").field("sender", &self.sender).finish_non_exhaustive()
+    }
 }
 
 /// Why a subscriber was not admitted.
@@ -100,7 +158,7 @@ impl FeedSubscribers {
             max_subscribers,
             per_client: Arc::default(),
             max_per_client,
-            fan_outs: Mutex::default(),
+            channels: Mutex::default(),
         }
     }
 
@@ -126,36 +184,54 @@ impl FeedSubscribers {
         Some(ClientPermit { client: client.clone(), per_client: Arc::clone(&self.per_client) })
     }
 
-    /// Subscribes to the fan-out of a core. If the core has none, creates one and passes its sender to `start`. The fan-out lives
-    /// until the sender is dropped.
+    /// Subscribes to the fan-out of a core. If the core has none, creates one and passes its channel to `start`. The fan-out lives
+    /// until the channel is dropped.
     pub(crate) fn subscribe(
         &self,
         core: Option<usize>,
-        start: impl FnOnce(Sender<FanOutMessage>),
+        start: impl FnOnce(Arc<FanOutChannel>),
     ) -> Receiver<FanOutMessage> {
-        let mut fan_outs = self.fan_outs();
-        if let Some(sender) = fan_outs.get(&core).and_then(WeakSender::upgrade) {
-            return sender.subscribe();
+        let mut channels = self.channels();
+        if let Some(channel) = channels.get(&core).and_then(Weak::upgrade) {
+            return channel.sender.subscribe();
         }
         let (sender, receiver) = broadcast::channel(FAN_OUT_BUFFER);
-        fan_outs.insert(core, sender.downgrade());
-        start(sender);
+        let channel = Arc::new(FanOutChannel { sender, attaching: Mutex::default() });
+        channels.insert(core, Arc::downgrade(&channel));
+        start(channel);
         receiver
     }
 
+    /// Attaches a subscriber to the fan-out of a core, in place of its receiver. Does nothing and returns false unless
+    /// `is_receiver_empty` returns true: no message can be sent during that call.
+    pub(crate) fn attach(
+        &self,
+        core: Option<usize>,
+        subscriber: Weak<dyn AttachedSubscriber>,
+        is_receiver_empty: impl FnOnce() -> bool,
+    ) -> bool {
+        let Some(channel) = self.channels().get(&core).and_then(Weak::upgrade) else { return false };
+        let mut attaching = channel.attaching();
+        let attaches = is_receiver_empty();
+        if attaches {
+            attaching.push(subscriber);
+        }
+        attaches
+    }
+
     /// Removes the fan-out of a core if it has no subscribers. Returns whether it was removed: the caller must then drop the
-    /// sender.
-    pub(crate) fn end_if_unused(&self, core: Option<usize>, sender: &Sender<FanOutMessage>) -> bool {
-        let mut fan_outs = self.fan_outs();
-        let is_unused = sender.receiver_count() == 0;
+    /// channel.
+    pub(crate) fn end_if_unused(&self, core: Option<usize>, channel: &FanOutChannel) -> bool {
+        let mut channels = self.channels();
+        let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().is_empty();
         if is_unused {
-            fan_outs.remove(&core);
+            channels.remove(&core);
         }
         is_unused
     }
 
-    fn fan_outs(&self) -> MutexGuard<'_, HashMap<Option<usize>, WeakSender<FanOutMessage>>> {
-        self.fan_outs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn channels(&self) -> MutexGuard<'_, HashMap<Option<usize>, Weak<FanOutChannel>>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a subscriber may read from Redis. Returns `None` only if the semaphore was closed, which never happens.
@@ -201,32 +277,33 @@ mod tests {
     #[test]
     fn event_is_encoded_once() {
         let event = SharedEvent::new(FeedEvent::Gap("missed"));
-        let first = event.encoded(|_| b"text".to_vec());
+        let encode = |_: &FeedEvent| EncodedEvent { chunk: "4\r\ntext\r\n".into(), text: "text".into() };
+        let first = event.encoded(encode);
         let second = event.encoded(|_| unreachable!("it is encoded"));
-        assert_eq!((first.as_ptr(), second.as_ref()), (second.as_ptr(), b"text".as_slice()));
+        assert_eq!((first.text.as_ptr(), second.text.as_ref()), (second.text.as_ptr(), b"text".as_slice()));
     }
 
     #[test]
     fn subscribers_of_a_core_share_a_fan_out_until_there_are_none() {
         let subscribers = FeedSubscribers::new(1, 1);
-        let mut senders = Vec::new();
-        let one = subscribers.subscribe(Some(0), |sender| senders.push(sender));
-        let two = subscribers.subscribe(Some(0), |sender| senders.push(sender));
-        let other = subscribers.subscribe(Some(1), |sender| senders.push(sender));
-        assert_eq!(senders.len(), 2);
-        assert_eq!(senders[0].send(FanOutMessage::Lost).unwrap(), 2);
+        let mut channels = Vec::new();
+        let one = subscribers.subscribe(Some(0), |channel| channels.push(channel));
+        let two = subscribers.subscribe(Some(0), |channel| channels.push(channel));
+        let other = subscribers.subscribe(Some(1), |channel| channels.push(channel));
+        assert_eq!(channels.len(), 2);
+        assert_eq!(channels[0].sender.send(FanOutMessage::Lost).unwrap(), 2);
         assert_eq!((one.len(), two.len(), other.len()), (1, 1, 0));
         drop(one);
-        assert!(!subscribers.end_if_unused(Some(0), &senders[0]));
+        assert!(!subscribers.end_if_unused(Some(0), &channels[0]));
         drop(two);
-        assert!(subscribers.end_if_unused(Some(0), &senders[0]));
-        let mut next = subscribers.subscribe(Some(0), |sender| senders.push(sender));
-        assert_eq!(senders.len(), 3, "a new fan-out was started");
-        drop(senders);
+        assert!(subscribers.end_if_unused(Some(0), &channels[0]));
+        let mut next = subscribers.subscribe(Some(0), |channel| channels.push(channel));
+        assert_eq!(channels.len(), 3, "a new fan-out was started");
+        drop(channels);
         assert!(next.try_recv().is_err_and(|error| error == broadcast::error::TryRecvError::Closed));
         let mut restarted = false;
         subscribers.subscribe(Some(0), |_| restarted = true);
-        assert!(restarted, "the sender was dropped");
+        assert!(restarted, "the channel was dropped");
     }
 
     #[test]

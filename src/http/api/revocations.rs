@@ -1,6 +1,6 @@
 //! `GET /v1/revocations`: server-sent events (HTML, section 9.2).
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use hyper::body::Bytes;
@@ -28,11 +28,13 @@ use crate::{
     },
     http::{
         extract::client_auth::ServiceClient,
+        feed_connection::{self, Settings},
         problem::{Code, Failed, ProblemError, Problems},
         shutdown::Stopping,
+        takeover::Takeover,
     },
     service::feed::{self, SubscribeError},
-    state::AppState,
+    state::{AppState, feed::EncodedEvent},
 };
 
 /// The largest number of waiting events that are written at once.
@@ -147,14 +149,20 @@ impl RevocationsApi {
         let stop = Stopping::of(request).0;
         let retain = feed::retention(state);
         let last = last.as_deref().filter(|last| !last.is_empty());
-        let events = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
-        let chunks = events.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
-            let mut texts = events.iter().map(|event| event.encoded(|event| encode(event, retain)));
-            // Usually one event waits, and all subscribers share its text. Several events of a backlog are concatenated.
-            let text = if texts.len() == 1 { texts.next() } else { None };
-            Ok::<_, std::io::Error>(text.unwrap_or_else(|| Bytes::from(texts.collect::<Vec<_>>().concat())))
+        let subscription = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
+        let encode = move |event: &FeedEvent| encode(event, retain);
+        if let Some(takeover) = request.data::<Takeover>() {
+            let settings =
+                Settings { encode, max_batch: MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
+            let client = client.id.clone();
+            let write = move |stream| feed_connection::serve(stream, client, subscription, settings);
+            return Ok(RevocationsResponse::Ok(Events(takeover.clone().body(write))));
+        }
+        let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
+            let texts: Vec<_> = events.iter().map(|event| event.encoded(encode).text.clone()).collect();
+            Ok::<_, io::Error>(Bytes::from(texts.concat()))
         });
-        Ok(RevocationsResponse::Ok(Events(Body::from_bytes_stream(chunks))))
+        Ok(RevocationsResponse::Ok(Events(Body::from_bytes_stream(texts))))
     }
 }
 
@@ -224,8 +232,16 @@ impl<'a> EventData<'a> {
     }
 }
 
+/// An event in the format of server-sent events, as a chunk of a body.
+fn encode(event: &FeedEvent, retain: Duration) -> EncodedEvent {
+    let text = encode_text(event, retain);
+    let size = format!("{:x}\r\n", text.len());
+    let chunk = Bytes::from([size.as_bytes(), &text, b"\r\n"].concat());
+    EncodedEvent { text: chunk.slice(size.len()..size.len() + text.len()), chunk }
+}
+
 /// An event in the format of server-sent events.
-fn encode(event: &FeedEvent, retain: Duration) -> Vec<u8> {
+fn encode_text(event: &FeedEvent, retain: Duration) -> Vec<u8> {
     let mut text = Vec::with_capacity(TYPICAL_BYTES);
     let (name, position, data) = match event {
         FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
@@ -261,7 +277,9 @@ mod tests {
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
 
     fn written(event: &FeedEvent) -> String {
-        String::from_utf8(encode(event, Duration::from_secs(310))).unwrap()
+        let EncodedEvent { chunk, text } = encode(event, Duration::from_secs(310));
+        assert_eq!(chunk, [format!("{:x}\r\n", text.len()).as_bytes(), &text, b"\r\n"].concat());
+        String::from_utf8(text.to_vec()).unwrap()
     }
 
     fn revocation(target: RevocationTarget, reason: Reason) -> String {

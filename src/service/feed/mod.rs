@@ -1,19 +1,19 @@
 //! The revocation feed: a snapshot of the revocations that can still affect a valid token, or those missed since a position,
 //! then each revocation as it happens.
 //!
-//! A subscriber costs no memory but its position in its core's broadcast (`fan_out.rs`). A subscriber that reads too slowly to keep its
-//! position is disconnected, and resumes from its last event when it reconnects.
+//! A subscriber that is not attached to its core's fan-out (`fan_out.rs`) costs no memory but its position in the fan-out's broadcast. A
+//! subscriber that reads too slowly to keep its position is disconnected, and resumes from its last event when it reconnects.
 
 mod fan_out;
 
 use std::{
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
-use futures_util::{Stream, future::try_join_all, stream};
+use futures_util::{Stream, future::try_join_all};
 use tokio::{
     sync::{
         broadcast::{
@@ -33,9 +33,10 @@ use crate::{
         event::Revocation,
         feed::{FeedEvent, FeedPosition},
     },
+    runtime::current_core,
     state::{
         AppState,
-        feed::{FanOutMessage, NotAdmitted, SharedEvent, SubscriberPermit},
+        feed::{AttachedSubscriber, DetachedReceiver, FanOutMessage, NotAdmitted, SharedEvent, SubscriberPermit},
     },
     store::redis::{RedisError, key::BUCKETS},
 };
@@ -96,18 +97,18 @@ pub async fn subscribe(
     state: Arc<AppState>,
     client: &ClientId,
     last: Option<&str>,
-) -> Result<impl Stream<Item = Arc<SharedEvent>> + Send + 'static, SubscribeError> {
+) -> Result<Subscription, SubscribeError> {
     let permit = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
     let start =
         last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
     let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _permit: permit };
     subscription.catch_up(start);
-    Ok(stream::poll_fn(move |cx| subscription.poll_next(cx)))
+    Ok(subscription)
 }
 
 /// One subscriber's stream. Events are produced only as it is polled, so that at most one waits for a slow reader.
-struct Subscription {
+pub struct Subscription {
     phase: Phase,
     state: Arc<AppState>,
     client: ClientId,
@@ -125,8 +126,12 @@ enum Phase {
     /// Waits for the next message of the fan-out. `synced_at` is the time of the last heartbeat.
     Live {
         next: ReusableBoxFuture<'static, Received>,
+        /// A message that was received when the subscriber was to be attached.
+        received: Option<Received>,
         synced_at: Instant,
     },
+    /// The subscriber is attached to the fan-out.
+    Attached,
     Ended,
 }
 
@@ -147,10 +152,44 @@ impl Subscription {
         self.phase = Phase::CatchingUp { producer: Some(producer), result: None, events };
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Arc<SharedEvent>>> {
+    /// Whether the backlog is sent and every message has been polled.
+    pub(crate) fn can_attach(&self) -> bool {
+        matches!(self.phase, Phase::Live { received: None, .. })
+    }
+
+    /// Attaches a subscriber to the fan-out, which then calls it for each event in place of this stream. Returns false if there
+    /// are more messages to poll. Must be called in the task that polls the stream.
+    pub(crate) fn attach(&mut self, subscriber: Weak<dyn AttachedSubscriber>) -> bool {
+        let Phase::Live { next, received, .. } = &mut self.phase else { return false };
+        let is_attached = self.state.feed_subscribers.attach(current_core(), subscriber, || {
+            if received.is_none()
+                && let Poll::Ready(message) = next.poll(&mut Context::from_waker(Waker::noop()))
+            {
+                *received = Some(message);
+            }
+            received.is_none()
+        });
+        if is_attached {
+            self.phase = Phase::Attached;
+        }
+        is_attached
+    }
+
+    /// Continues the stream of a subscriber that was detached from the fan-out.
+    pub(crate) fn resume(&mut self, DetachedReceiver { messages, synced_at }: DetachedReceiver) {
+        self.phase = Phase::Live { next: ReusableBoxFuture::new(receive(messages)), received: None, synced_at };
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Arc<SharedEvent>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Arc<SharedEvent>>> {
+        let this = &mut *self;
         loop {
-            let ended = match &mut self.phase {
+            let ended = match &mut this.phase {
                 Phase::Ended => return Poll::Ready(None),
+                Phase::Attached => return Poll::Pending,
                 Phase::CatchingUp { producer, result, events } => {
                     if let Some(Poll::Ready(caught_up)) = producer.as_mut().map(|producer| producer.as_mut().poll(cx)) {
                         *result = Some(caught_up);
@@ -162,18 +201,21 @@ impl Subscription {
                     match result.take().unwrap_or(Err(Ended::Closed)) {
                         Ok(messages) => {
                             let next = ReusableBoxFuture::new(receive(messages));
-                            self.phase = Phase::Live { next, synced_at: Instant::now() };
+                            this.phase = Phase::Live { next, received: None, synced_at: Instant::now() };
                             continue;
                         }
                         Err(ended) => ended,
                     }
                 }
-                Phase::Live { next, synced_at } => {
-                    let (message, messages) = ready!(next.poll(cx));
+                Phase::Live { next, received, synced_at } => {
+                    let (message, messages) = match received.take() {
+                        Some(received) => received,
+                        None => ready!(next.poll(cx)),
+                    };
                     match message {
                         Ok(FanOutMessage::Event(event)) => {
                             let is_heartbeat = matches!(event.event(), FeedEvent::Heartbeat(_));
-                            if !is_heartbeat || self.state.clients.is_enabled(self.client.as_str()) {
+                            if !is_heartbeat || this.state.clients.is_enabled(this.client.as_str()) {
                                 if is_heartbeat {
                                     *synced_at = Instant::now();
                                 }
@@ -188,7 +230,7 @@ impl Subscription {
                         }
                         Ok(FanOutMessage::NotSynced) => Ended::NotSynced,
                         Ok(FanOutMessage::Lost) => {
-                            self.catch_up(StreamStart::Gap(LOST));
+                            this.catch_up(StreamStart::Gap(LOST));
                             continue;
                         }
                         Err(RecvError::Lagged(_)) => Ended::TooSlow,
@@ -196,8 +238,8 @@ impl Subscription {
                     }
                 }
             };
-            tracing::info!(client = %self.client, %ended, "revocation feed: subscriber disconnected");
-            self.phase = Phase::Ended;
+            tracing::info!(client = %this.client, %ended, "revocation feed: subscriber disconnected");
+            this.phase = Phase::Ended;
         }
     }
 }

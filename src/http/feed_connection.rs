@@ -1,0 +1,228 @@
+//! The HTTP/1.1 connection of a subscriber of the revocation feed, after its takeover from hyper.
+//!
+//! A subscriber that has read everything is attached to the fan-out, which writes each event to the socket as one chunk. A
+//! subscriber whose socket can't take an event at once is detached: the connection's task writes what it missed, and attaches
+//! it again.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use futures_util::Stream;
+use hyper::body::Bytes;
+use socket2::SockRef;
+use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    domain::{client::ClientId, feed::FeedEvent},
+    service::feed::Subscription,
+    state::feed::{AttachedSubscriber, DetachedReceiver, EncodedEvent, SharedEvent},
+};
+
+/// The last chunk of a body and its empty trailers (RFC 9112, section 7.1).
+const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
+
+/// How a connection sends its events.
+pub(super) struct Settings<E> {
+    /// Encodes an event.
+    pub encode: E,
+    /// The largest number of waiting events that are written at once.
+    pub max_batch: usize,
+    /// How long a subscriber may take to read a batch.
+    pub write_timeout: Duration,
+    /// Ends the stream.
+    pub stop: CancellationToken,
+}
+
+struct FeedConnection<E> {
+    stream: TcpStream,
+    client: ClientId,
+    settings: Settings<E>,
+    writer: Mutex<Writer>,
+    /// Notified when the fan-out has detached the subscriber.
+    detached: Notify,
+}
+
+/// The task that may write to the socket.
+enum Writer {
+    /// The task of the connection.
+    Task,
+    /// The task of the fan-out.
+    FanOut,
+    /// The task of the connection, first the unsent rest of the last event.
+    TaskAfter(Bytes, Option<DetachedReceiver>),
+}
+
+/// The next step of the connection's task.
+enum Next {
+    /// Write events.
+    Write(Vec<Arc<SharedEvent>>),
+    /// Attach the subscriber to the fan-out: it has read everything.
+    Attach,
+    /// End the stream.
+    End,
+}
+
+/// Sends the events of a subscription to the socket until either ends.
+pub(super) async fn serve<E>(stream: TcpStream, client: ClientId, subscription: Subscription, settings: Settings<E>)
+where
+    E: Fn(&FeedEvent) -> EncodedEvent + Send + Sync + 'static,
+{
+    let connection = Arc::new(FeedConnection {
+        stream,
+        client,
+        settings,
+        writer: Mutex::new(Writer::Task),
+        detached: Notify::new(),
+    });
+    let result = tokio::select! {
+        result = connection.send_all(subscription) => result,
+        () = connection.wait_for_peer_to_close() => return,
+    };
+    if let Err(error) = result {
+        tracing::debug!(client = %connection.client, %error, "revocation feed: connection closed");
+    }
+}
+
+impl<E> FeedConnection<E>
+where
+    E: Fn(&FeedEvent) -> EncodedEvent + Send + Sync + 'static,
+{
+    async fn send_all(self: &Arc<Self>, mut subscription: Subscription) -> io::Result<()> {
+        loop {
+            let next = tokio::select! {
+                biased;
+                () = self.settings.stop.cancelled() => Next::End,
+                next = poll_fn(|cx| self.poll_next(&mut subscription, cx)) => next,
+            };
+            match next {
+                Next::Write(events) => self.write(self.chunks(&events)).await?,
+                Next::Attach => self.run_attached(&mut subscription).await?,
+                Next::End => return self.write(LAST_CHUNK).await,
+            }
+        }
+    }
+
+    fn poll_next(&self, subscription: &mut Subscription, cx: &mut std::task::Context<'_>) -> Poll<Next> {
+        let mut events = Vec::new();
+        while events.len() < self.settings.max_batch {
+            match Pin::new(&mut *subscription).poll_next(cx) {
+                Poll::Ready(Some(event)) => events.push(event),
+                Poll::Ready(None) if events.is_empty() => return Poll::Ready(Next::End),
+                Poll::Pending if events.is_empty() && subscription.can_attach() => return Poll::Ready(Next::Attach),
+                Poll::Pending if events.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Next::Write(events))
+    }
+
+    fn chunks(&self, events: &[Arc<SharedEvent>]) -> Bytes {
+        let chunk = |event: &Arc<SharedEvent>| event.encoded(&self.settings.encode).chunk.clone();
+        match events {
+            [event] => chunk(event),
+            events => events.iter().map(chunk).collect::<Vec<_>>().concat().into(),
+        }
+    }
+
+    /// Attaches the subscriber until the fan-out detaches it or the stream must end.
+    async fn run_attached(self: &Arc<Self>, subscription: &mut Subscription) -> io::Result<()> {
+        *self.writer() = Writer::FanOut;
+        let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
+        if !subscription.attach(Arc::downgrade(&this)) {
+            *self.writer() = Writer::Task;
+            return Ok(());
+        }
+        tokio::select! {
+            () = self.detached.notified() => {}
+            () = self.settings.stop.cancelled() => {}
+        }
+        let writer = std::mem::replace(&mut *self.writer(), Writer::Task);
+        if let Writer::TaskAfter(unsent, receiver) = writer {
+            self.write(unsent).await?;
+            if let Some(receiver) = receiver {
+                subscription.resume(receiver);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all bytes. If the subscriber does not read them in time, the close drops the kernel's send buffer.
+    async fn write(&self, mut bytes: Bytes) -> io::Result<()> {
+        let writing = async {
+            while !bytes.is_empty() {
+                self.stream.writable().await?;
+                match self.stream.try_write(&bytes) {
+                    Ok(written) => drop(bytes.split_to(written)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        timeout(self.settings.write_timeout, writing).await.unwrap_or_else(|_| {
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            Err(io::ErrorKind::TimedOut.into())
+        })
+    }
+
+    /// Completes when the peer has closed the connection. Drops what the peer sends: the request was its last.
+    async fn wait_for_peer_to_close(&self) {
+        let mut dropped = [0; 512];
+        while self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut dropped) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+impl<E> FeedConnection<E> {
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<E> AttachedSubscriber for FeedConnection<E>
+where
+    E: Fn(&FeedEvent) -> EncodedEvent + Send + Sync + 'static,
+{
+    fn client(&self) -> &ClientId {
+        &self.client
+    }
+
+    fn try_send(&self, event: &SharedEvent) -> bool {
+        let mut writer = self.writer();
+        if !matches!(*writer, Writer::FanOut) {
+            return false;
+        }
+        let chunk = &event.encoded(&self.settings.encode).chunk;
+        let written = match self.stream.try_write(chunk) {
+            Ok(written) if written == chunk.len() => return true,
+            Ok(written) => written,
+            // The task sees the error again.
+            Err(_) => 0,
+        };
+        *writer = Writer::TaskAfter(chunk.slice(written..), None);
+        false
+    }
+
+    fn detach(&self, receiver: DetachedReceiver) {
+        let mut writer = self.writer();
+        let unsent = match std::mem::replace(&mut *writer, Writer::Task) {
+            Writer::TaskAfter(unsent, _) => unsent,
+            Writer::Task | Writer::FanOut => Bytes::new(),
+        };
+        *writer = Writer::TaskAfter(unsent, Some(receiver));
+        self.detached.notify_one();
+    }
+}

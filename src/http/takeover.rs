@@ -1,0 +1,73 @@
+//! Takeover of an HTTP/1.1 connection by a handler whose response has no end.
+//!
+//! hyper serves a connection with a task that polls many layers for each piece of a response body. An event stream with
+//! thousands of subscribers writes to the sockets directly instead: after hyper has sent the head of the response, the server
+//! hands the socket to the handler. HTTP/2 multiplexes streams on a connection, so it has no takeover.
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use futures_util::{future::BoxFuture, stream};
+use hyper::body::Bytes;
+use poem::Body;
+use tokio::net::TcpStream;
+
+/// Writes the body of the response, in chunks (RFC 9112, section 7.1), until the connection ends.
+type BodyWriter = Box<dyn FnOnce(TcpStream) -> BoxFuture<'static, ()> + Send>;
+
+/// The takeover of one connection, which the server offers to handlers and carries out. Clones share the state.
+#[derive(Clone, Default)]
+pub struct Takeover(Arc<State>);
+
+#[derive(Default)]
+struct State {
+    /// The head of the response is in hyper's buffer.
+    is_requested: AtomicBool,
+    /// The head of the response is sent.
+    is_due: AtomicBool,
+    writer: Mutex<Option<BodyWriter>>,
+}
+
+impl Takeover {
+    /// The body of a response without an end. Once hyper polls it, the head of the response is on its way, and the takeover is
+    /// requested.
+    pub fn body<F>(self, write: impl FnOnce(TcpStream) -> F + Send + 'static) -> Body
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut writer: Option<BodyWriter> = Some(Box::new(|stream| Box::pin(write(stream))));
+        Body::from_bytes_stream(stream::poll_fn(move |_| {
+            if let Some(writer) = writer.take() {
+                *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
+                self.0.is_requested.store(true, Ordering::Release);
+            }
+            Poll::<Option<io::Result<Bytes>>>::Pending
+        }))
+    }
+
+    /// Called when hyper has written all its data to the socket.
+    pub fn on_flush(&self) {
+        if self.0.is_requested.load(Ordering::Acquire) {
+            self.0.is_due.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether the server must now call [`Self::run`] in place of hyper.
+    pub fn is_due(&self) -> bool {
+        self.0.is_due.load(Ordering::Acquire)
+    }
+
+    /// Writes the body of the response to the connection's socket.
+    pub async fn run(&self, stream: TcpStream) {
+        let writer = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            writer(stream).await;
+        }
+    }
+}
