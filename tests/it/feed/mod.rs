@@ -1,5 +1,6 @@
 //! `GET /v1/revocations`: subscribers receive every revocation, or an explicit gap.
 
+mod delivery;
 mod faults;
 mod kinds;
 mod limits;

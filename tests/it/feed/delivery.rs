@@ -1,0 +1,162 @@
+//! Deliveries over HTTP/1.1, where the fan-out writes to the sockets of subscribers, and over HTTP/2, where hyper does.
+
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures_util::future::join_all;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, body::Bytes, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use latchkey::domain::{entropy::Entropy, event::Reason, ids::AccountId};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpSocket, TcpStream},
+};
+
+use super::logged_out_session;
+use crate::harness::{
+    client::Client,
+    test_cluster::{ServiceClient, TestCluster},
+};
+
+/// The receive buffer of a subscriber, in bytes: the events of one test must not fit.
+const RECEIVE_BUFFER: u32 = 4096;
+/// The number of revocations: more than fit into the buffers of a connection, and fewer than the fan-out buffers for a slow
+/// subscriber.
+const REVOCATIONS: usize = 3000;
+
+fn address(client: &Client) -> SocketAddr {
+    client.base.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+fn authorization(service: &ServiceClient) -> String {
+    format!("Basic {}", BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret)))
+}
+
+/// A subscriber that reads one chunk of the body at a time.
+struct ChunkReader(BufReader<TcpStream>);
+
+impl ChunkReader {
+    /// Subscribes, and sends `following` in the same write as the request.
+    async fn subscribe(client: &Client, service: &ServiceClient, following: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+        let stream = socket.connect(address(client)).await.unwrap();
+        let mut reader = Self(BufReader::new(stream));
+        let authorization = authorization(service);
+        let request = format!("GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n");
+        reader.0.write_all((request + following).as_bytes()).await.unwrap();
+        assert_eq!(reader.line().await, "HTTP/1.1 200 OK");
+        while !reader.line().await.is_empty() {}
+        reader
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).await.unwrap();
+        line.strip_suffix("\r\n").unwrap().to_owned()
+    }
+
+    /// Reads one chunk (RFC 9112, section 7.1).
+    async fn chunk(&mut self) -> String {
+        let size = usize::from_str_radix(&self.line().await, 16).unwrap();
+        let mut chunk = vec![0; size];
+        self.0.read_exact(&mut chunk).await.unwrap();
+        assert_eq!(self.line().await, "", "the end of a chunk");
+        String::from_utf8(chunk).unwrap()
+    }
+
+    /// Reads the chunks up to one with this text.
+    async fn read_until(&mut self, text: &str) {
+        while !self.chunk().await.contains(text) {}
+    }
+}
+
+/// The account ids of the revocations in server-sent events.
+fn accounts(events: &str) -> Vec<String> {
+    let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
+    let data = data.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    data.filter_map(|data| data["account_id"].as_str().map(str::to_owned)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_live_ones() {
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_mins(1);
+    cluster.config.http.write_timeout = Duration::from_hours(1);
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
+    subscriber.read_until("event: live").await;
+
+    let now = node.state.clock.now();
+    let revoked: Vec<_> = (0..REVOCATIONS).map(|_| AccountId(Entropy::system().uuid())).collect();
+    for some in revoked.chunks(500) {
+        let sessions = &node.state.redis.sessions;
+        let revoking = some.iter().map(|account| sessions.revoke_all(*account, None, None, Reason::Disabled, now));
+        for result in join_all(revoking).await {
+            result.unwrap();
+        }
+    }
+
+    let mut deliveries = HashMap::new();
+    while deliveries.len() < REVOCATIONS {
+        for account in accounts(&subscriber.chunk().await) {
+            *deliveries.entry(account).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(deliveries, revoked.iter().map(|account| (account.to_string(), 1)).collect());
+    let session = logged_out_session(&node, "ada").await;
+    subscriber.read_until(&session).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_after_the_subscription_are_ignored_and_the_stream_continues() {
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let mut subscriber = ChunkReader::subscribe(&node, &service, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    subscriber.read_until("event: live").await;
+    subscriber.0.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    for _ in 0..2 {
+        let session = logged_out_session(&node, "ada").await;
+        subscriber.read_until(&session).await;
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriber_over_http2_receives_live_revocations_until_the_shutdown() {
+    let cluster = TestCluster::new();
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let stream = TcpStream::connect(address(&node)).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let request = Request::get(format!("{}/v1/revocations", node.base))
+        .header("authorization", authorization(&service))
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let mut body = sender.send_request(request).await.unwrap().into_body();
+    let mut text = String::new();
+    let mut read_until = async |mark: &str| {
+        while !text.contains(mark) {
+            let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            text.push_str(str::from_utf8(&data).unwrap());
+        }
+    };
+    read_until("event: live").await;
+    let session = logged_out_session(&node, "ada").await;
+    read_until(&session).await;
+    node.stop().await;
+    while let Some(frame) = body.frame().await {
+        frame.unwrap();
+    }
+    drop(sender);
+    connection.await.unwrap().unwrap();
+}
