@@ -120,19 +120,23 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
 }
 
 fn factor_backoff(read: &mut Reader<'_>) -> Option<FactorBackoff> {
-    let free_attempts = read.one("limits.factor_backoff_after", |text| match text {
+    let failures_without_delay = read.one("limits.factor_backoff_after", |text| match text {
         "off" => Ok(None),
         text => {
             let number = text.parse().ok().filter(|number| (1..=100).contains(number));
             number.map(Some).ok_or_else(|| "must be a whole number, 1 to 100, or off".into())
         }
     });
-    let first = read.duration("limits.factor_backoff_first", SECOND, DAY);
-    let max = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
-    read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first <= max, |read| {
+    let first_delay = read.duration("limits.factor_backoff_first", SECOND, DAY);
+    let max_delay = read.duration("limits.factor_backoff_max", SECOND, 7 * DAY);
+    read.rule(&["limits.factor_backoff_first", "limits.factor_backoff_max"], first_delay <= max_delay, |read| {
         format!("must not be longer than {}", read.mention("limits.factor_backoff_max"))
     });
-    free_attempts.map(|free| FactorBackoff { free, first, max })
+    failures_without_delay.map(|failures_without_delay| FactorBackoff {
+        failures_without_delay,
+        first_delay,
+        max_delay,
+    })
 }
 
 fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
@@ -148,21 +152,27 @@ fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
 }
 
 fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
-    let free_attempts = read.one("limits.login_backoff_after", |text| match text {
+    let failures_without_delay = read.one("limits.login_backoff_after", |text| match text {
         "off" => Ok(None),
         text => {
             let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
             number.map(Some).ok_or_else(|| "must be a whole number, 1 to 1000, or off".into())
         }
     });
-    let first = read.duration("limits.login_backoff_first", SECOND / 10, DAY);
-    let max = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
-    let known_for = read.duration("limits.known_for", DAY, 3650 * DAY);
-    let max_known = read.number("limits.max_known", 2..=1000);
-    read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first <= max, |read| {
+    let first_delay = read.duration("limits.login_backoff_first", SECOND / 10, DAY);
+    let max_delay = read.duration("limits.login_backoff_max", SECOND / 10, DAY);
+    let trust_ttl = read.duration("limits.known_for", DAY, 3650 * DAY);
+    let max_trusted = read.number("limits.max_known", 2..=1000);
+    read.rule(&["limits.login_backoff_first", "limits.login_backoff_max"], first_delay <= max_delay, |read| {
         format!("must not be longer than {}", read.mention("limits.login_backoff_max"))
     });
-    free_attempts.map(|free| Backoff { free, first, max, known_for, max_known })
+    failures_without_delay.map(|failures_without_delay| Backoff {
+        failures_without_delay,
+        first_delay,
+        max_delay,
+        trust_ttl,
+        max_trusted,
+    })
 }
 
 /// Parses `300/5m`, or `off`.

@@ -121,8 +121,9 @@ fn defaults_match_the_reference() {
     let limits = config.limits;
     let quota = |count, window| Some(Quota { count, window: secs(window) });
     assert_eq!((limits.login_per_address, limits.login_service), (quota(300, 300), quota(60_000, 60)));
-    let known_for = secs(90 * 86_400);
-    let backoff = Backoff { free: 5, first: secs(1), max: secs(900), known_for, max_known: 32 };
+    let trust_ttl = secs(90 * 86_400);
+    let backoff =
+        Backoff { failures_without_delay: 5, first_delay: secs(1), max_delay: secs(900), trust_ttl, max_trusted: 32 };
     assert_eq!(limits.backoff, Some(backoff));
     assert_eq!((limits.refresh_service, limits.introspection_service), (None, None));
 
@@ -371,8 +372,8 @@ fn every_key_can_be_set_by_its_variable() {
              metrics: MetricsSettings {{ listen: None }}, \
              telemetry: TelemetrySettings {{ otlp_endpoint: Some(\"http://127.0.0.1:4318\"), sample_ratio: 0.5, timeout: 7s, service_name: \"svc\" }}, \
              limits: LimitSettings {{ login_per_address: Some(Quota {{ count: 1, window: 1s }}), login_service: Some(Quota {{ count: 2, window: 2s }}), \
-             backoff: Some(Backoff {{ free: 3, first: 4s, max: 5s, known_for: 518400s, max_known: 7 }}), \
-             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ free: 26, first: 27s, max: 28s }}), \
+             backoff: Some(Backoff {{ failures_without_delay: 3, first_delay: 4s, max_delay: 5s, trust_ttl: 518400s, max_trusted: 7 }}), \
+             factor_per_address: Some(Quota {{ count: 25, window: 25s }}), factor_mail_per_account: Some(Quota {{ count: 29, window: 29s }}), factor_backoff: Some(FactorBackoff {{ failures_without_delay: 26, first_delay: 27s, max_delay: 28s }}), \
              registration_per_address: Some(Quota {{ count: 8, window: 8s }}), registration_per_account: Some(Quota {{ count: 9, window: 9s }}), registration_service: None, \
              password_change_per_address: Some(Quota {{ count: 11, window: 11s }}), password_change_per_account: Some(Quota {{ count: 12, window: 12s }}), \
              password_change_service: Some(Quota {{ count: 13, window: 13s }}), recovery_per_address: Some(Quota {{ count: 22, window: 22s }}), \

@@ -175,53 +175,53 @@ pub struct LimitExceeded {
     pub retry_after: Duration,
 }
 
-/// The waits after failed logins.
+/// The delays after failed logins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The number of failures without a wait.
-    pub free: u32,
-    /// The wait after the first failure beyond [`Self::free`]. Each further failure doubles the wait.
-    pub first: Duration,
-    /// The longest wait.
-    pub max: Duration,
-    /// How long after a login the account recognizes its device and network.
-    pub known_for: Duration,
-    /// The maximum number of devices and networks that an account recognizes. The least recently seen one is forgotten first.
-    pub max_known: u32,
+    /// The number of failures without a delay.
+    pub failures_without_delay: u32,
+    /// The delay after the first failure beyond [`Self::failures_without_delay`]. Each further failure doubles it.
+    pub first_delay: Duration,
+    /// The longest delay.
+    pub max_delay: Duration,
+    /// How long after a login the account trusts its device and network.
+    pub trust_ttl: Duration,
+    /// The maximum number of devices and networks that an account trusts. The least recently seen one is evicted first.
+    pub max_trusted: u32,
 }
 
 impl Backoff {
-    /// The number of failures without a wait from a recognized device or network: twenty times [`Self::free`]. Logins in
-    /// progress count as failures until they succeed, and a busy program may send many logins from one network.
-    pub fn free_where_recognized(self) -> u32 {
-        self.free.saturating_mul(20)
+    /// The number of failures without a delay from a trusted device or network: twenty times [`Self::failures_without_delay`].
+    /// Logins in progress count as failures until they succeed, and a busy program may send many logins from one network.
+    pub fn failures_without_delay_if_trusted(self) -> u32 {
+        self.failures_without_delay.saturating_mul(20)
     }
 }
 
-/// The waits after wrong codes of a second factor. Each account, kind of factor and recognized device has a count of its own;
+/// The delays after wrong codes of a second factor. Each account, kind of factor and recognized device has a count of its own;
 /// all other devices share one count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FactorBackoff {
-    /// The number of wrong codes without a wait.
-    pub free: u32,
-    /// The wait after the first wrong code beyond [`Self::free`]. Each further wrong code doubles the wait.
-    pub first: Duration,
-    /// The longest wait.
-    pub max: Duration,
+    /// The number of wrong codes without a delay.
+    pub failures_without_delay: u32,
+    /// The delay after the first wrong code beyond [`Self::failures_without_delay`]. Each further wrong code doubles it.
+    pub first_delay: Duration,
+    /// The longest delay.
+    pub max_delay: Duration,
 }
 
 impl FactorBackoff {
-    /// How long wrong codes are counted: a day, or twice the longest wait if that is longer.
+    /// How long wrong codes are counted: a day, or twice the longest delay if that is longer.
     pub fn retention(self) -> Duration {
-        Duration::from_hours(24).max(2 * self.max)
+        Duration::from_hours(24).max(2 * self.max_delay)
     }
 
     /// The number of codes that an attacker can try within `window`, waiting only as long as required.
     pub fn attempts_within(self, window: Duration) -> u32 {
-        let (mut attempts, mut elapsed) = (self.free.saturating_add(1), Duration::ZERO);
+        let (mut attempts, mut elapsed) = (self.failures_without_delay.saturating_add(1), Duration::ZERO);
         loop {
-            let doubled = self.first.saturating_mul(1 << (attempts - self.free - 1).min(31));
-            elapsed += doubled.min(self.max);
+            let doubled = self.first_delay.saturating_mul(1 << (attempts - self.failures_without_delay - 1).min(31));
+            elapsed += doubled.min(self.max_delay);
             if elapsed >= window || doubled.is_zero() {
                 return attempts;
             }
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn guessing_a_code_within_a_day_succeeds_less_often_than_once_in_ten_thousand() {
         let minutes = |count| Duration::from_mins(count);
-        let backoff = FactorBackoff { free: 5, first: minutes(5), max: minutes(12 * 60) };
+        let backoff = FactorBackoff { failures_without_delay: 5, first_delay: minutes(5), max_delay: minutes(12 * 60) };
         let attempts = backoff.attempts_within(minutes(24 * 60));
         assert_eq!(attempts, 14);
         assert!(f64::from(attempts) * 2.0 * 3.0 / 1e6 < 1e-4);

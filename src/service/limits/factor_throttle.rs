@@ -55,7 +55,7 @@ impl FactorAttempt {
                 let entry =
                     Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
                 state.audit.record(entry.by(Actor::Anyone).from(ip));
-                let quota = Quota { count: backoff.free, window: backoff.retention() };
+                let quota = Quota { count: backoff.failures_without_delay, window: backoff.retention() };
                 Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
             }
         }

@@ -277,7 +277,7 @@ pub(in crate::service) async fn forget_devices(state: &AppState, account: Accoun
 
 /// The backoff as a quota, for the `RateLimit-Policy` header.
 fn quota_of(backoff: Backoff) -> Quota {
-    Quota { count: backoff.free, window: crate::store::redis::FEW_FAILURES_RETENTION }
+    Quota { count: backoff.failures_without_delay, window: crate::store::redis::FEW_FAILURES_RETENTION }
 }
 
 /// The keyed digest of an e-mail address or a username.

@@ -88,12 +88,12 @@ impl RateLimiter {
             millis(now),
             device.map_or("-", |bucket| bucket.0.as_str()).into(),
             address.0.as_str().into(),
-            Value::Integer(backoff.free.into()),
-            duration_millis(backoff.first),
-            duration_millis(backoff.max),
+            Value::Integer(backoff.failures_without_delay.into()),
+            duration_millis(backoff.first_delay),
+            duration_millis(backoff.max_delay),
             duration_millis(FEW_FAILURES_RETENTION),
-            duration_millis(MANY_FAILURES_RETENTION.max(2 * backoff.max)),
-            Value::Integer(backoff.free_where_recognized().into()),
+            duration_millis(MANY_FAILURES_RETENTION.max(2 * backoff.max_delay)),
+            Value::Integer(backoff.failures_without_delay_if_trusted().into()),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
         let answer = script::run(&self.connection.scripts.login_throttle, &self.connection, keys, arguments).await?;
@@ -150,8 +150,8 @@ impl RateLimiter {
             millis(now),
             device.0.as_str().into(),
             address.0.as_str().into(),
-            duration_millis(backoff.known_for),
-            Value::Integer(backoff.max_known.into()),
+            duration_millis(backoff.trust_ttl),
+            Value::Integer(backoff.max_trusted.into()),
             used.map_or("", |bucket| bucket.0.as_str()).into(),
         ];
         let keys = vec![self.connection.keys.login_throttle(account)];
@@ -185,9 +185,9 @@ impl RateLimiter {
         let arguments = vec![
             millis(now),
             bucket.0.as_str().into(),
-            Value::Integer(backoff.free.into()),
-            duration_millis(backoff.first),
-            duration_millis(backoff.max),
+            Value::Integer(backoff.failures_without_delay.into()),
+            duration_millis(backoff.first_delay),
+            duration_millis(backoff.max_delay),
             duration_millis(backoff.retention()),
         ];
         let answer = script::run(&self.connection.scripts.factor_throttle, &self.connection, keys, arguments).await?;

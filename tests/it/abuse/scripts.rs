@@ -17,11 +17,11 @@ use proptest::{
 use crate::store::server::{NOW, Redis};
 
 const BACKOFF: Backoff = Backoff {
-    free: 3,
-    first: Duration::from_secs(1),
-    max: Duration::from_secs(60),
-    known_for: Duration::from_hours(24),
-    max_known: 4,
+    failures_without_delay: 3,
+    first_delay: Duration::from_secs(1),
+    max_delay: Duration::from_secs(60),
+    trust_ttl: Duration::from_hours(24),
+    max_trusted: 4,
 };
 
 #[test]
@@ -69,7 +69,7 @@ async fn rate_limit_keys_expire() {
         .await
         .unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
-    // a trusted device is remembered for `BACKOFF.known_for`, 24 hours
+    // a trusted device is remembered for `BACKOFF.trust_ttl`, 24 hours
     assert!((3_600_001..=86_400_000).contains(&ttl), "{ttl}");
     store.close().await;
 }
@@ -114,13 +114,13 @@ async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices()
         now = now + wait;
     }
 
-    // A trusted device waits after its own failures, and is not trusted any more after `known_for`.
-    for _ in 0..=BACKOFF.free_where_recognized() {
+    // A trusted device waits after its own failures, and is not trusted any more after `trust_ttl`.
+    for _ in 0..=BACKOFF.failures_without_delay_if_trusted() {
         assert!(attempt(&store, Some(&device), "afar", now).await.is_ok());
     }
     assert_eq!(attempt(&store, Some(&device), "afar", now).await, Err(Duration::from_secs(1)));
     assert!(attempt(&store, None, "home", now).await.is_ok());
-    let later = now + BACKOFF.known_for * 2;
+    let later = now + BACKOFF.trust_ttl * 2;
     assert!(attempt(&store, Some(&device), "home", later).await.unwrap().is_unrecognized());
     store.close().await;
 }
@@ -132,12 +132,12 @@ async fn forgotten_device_is_throttled_with_unrecognized_callers() {
     let (device, home) = (ThrottleBucket::device("d"), ThrottleBucket::address("home"));
     store.rate_limits.forget_devices("x").await.unwrap();
     store.rate_limits.trust_device("x", &device, &home, None, BACKOFF, NOW).await.unwrap();
-    for _ in 0..=BACKOFF.free {
+    for _ in 0..=BACKOFF.failures_without_delay {
         assert!(attempt(&store, None, "afar", NOW).await.unwrap().is_unrecognized());
     }
     assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Ok(device.clone()));
     store.rate_limits.forget_devices("x").await.unwrap();
-    assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Err(BACKOFF.first));
+    assert_eq!(attempt(&store, Some(&device), "home", NOW).await, Err(BACKOFF.first_delay));
     store.close().await;
 }
 

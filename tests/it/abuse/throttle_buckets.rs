@@ -15,11 +15,11 @@ use proptest::{
 use crate::store::server::{NOW, Redis};
 
 const BACKOFF: Backoff = Backoff {
-    free: 1,
-    first: Duration::from_secs(1),
-    max: Duration::from_secs(20),
-    known_for: Duration::from_hours(30),
-    max_known: 3,
+    failures_without_delay: 1,
+    first_delay: Duration::from_secs(1),
+    max_delay: Duration::from_secs(20),
+    trust_ttl: Duration::from_hours(30),
+    max_trusted: 3,
 };
 const HOUR: i64 = 3_600_000;
 
@@ -74,7 +74,9 @@ impl Model {
             .into_iter()
             .chain([address])
             .filter(|name| self.0.get(*name).is_some_and(|state| now < state.trusted_until));
-        let (name, free) = trusted.next().map_or(("s", BACKOFF.free), |name| (name, BACKOFF.free_where_recognized()));
+        let (name, without_delay) = trusted
+            .next()
+            .map_or(("s", BACKOFF.failures_without_delay), |name| (name, BACKOFF.failures_without_delay_if_trusted()));
         let mut state = self.0.get(name).copied().unwrap_or_default();
         if now >= state.forgotten_at {
             (state.failures, state.not_before) = (0, 0);
@@ -83,11 +85,11 @@ impl Model {
             return Err(Duration::from_millis((state.not_before - now).unsigned_abs()));
         }
         state.failures += 1;
-        let above = state.failures - i64::from(free);
+        let above = state.failures - i64::from(without_delay);
         state.forgotten_at = now + HOUR;
         if above > 0 {
-            let wait = BACKOFF.first * 2_u32.pow(u32::try_from(above - 1).unwrap().min(20));
-            state.not_before = now + i64::try_from(wait.min(BACKOFF.max).as_millis()).unwrap();
+            let wait = BACKOFF.first_delay * 2_u32.pow(u32::try_from(above - 1).unwrap().min(20));
+            state.not_before = now + i64::try_from(wait.min(BACKOFF.max_delay).as_millis()).unwrap();
             state.forgotten_at = now + 24 * HOUR;
         }
         self.0.insert(name.to_owned(), state);
@@ -98,7 +100,7 @@ impl Model {
         let unrecognized = self.0.get("s").copied();
         let before = [device, address].map(|name| self.0.get(name).copied().filter(|_| used != Some(name)));
         for (name, before) in [device, address].into_iter().zip(before) {
-            let trusted_until = now + i64::try_from(BACKOFF.known_for.as_millis()).unwrap();
+            let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
             self.0.insert(name.to_owned(), State { trusted_until, ..before.unwrap_or_default() });
         }
         if let (Some("s"), Some(state)) = (used, unrecognized) {
@@ -107,7 +109,7 @@ impl Model {
                 State { failures: (state.failures - 1).max(0), not_before: 0, trusted_until: 0, ..state },
             );
         }
-        let max = usize::try_from(BACKOFF.max_known).unwrap();
+        let max = usize::try_from(BACKOFF.max_trusted).unwrap();
         if self.0.len() > max + 1 {
             let mut trusted: Vec<_> = self
                 .0

@@ -44,11 +44,11 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     cluster.config.limits.backoff = Some(Backoff {
-        free: 1,
-        first: Duration::from_secs(30),
-        max: Duration::from_secs(300),
-        known_for: Duration::from_hours(24),
-        max_known: 10,
+        failures_without_delay: 1,
+        first_delay: Duration::from_secs(30),
+        max_delay: Duration::from_secs(300),
+        trust_ttl: Duration::from_hours(24),
+        max_trusted: 10,
     });
     let node = cluster.node().await;
     node.account("ada").await;

@@ -58,11 +58,11 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
 /// A backoff after one failure without a delay.
 fn backoff() -> Option<Backoff> {
     Some(Backoff {
-        free: 1,
-        first: Duration::from_secs(30),
-        max: Duration::from_secs(300),
-        known_for: Duration::from_hours(24),
-        max_known: 10,
+        failures_without_delay: 1,
+        first_delay: Duration::from_secs(30),
+        max_delay: Duration::from_secs(300),
+        trust_ttl: Duration::from_hours(24),
+        max_trusted: 10,
     })
 }
 
