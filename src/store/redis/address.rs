@@ -28,7 +28,7 @@ impl fmt::Display for Label {
 }
 
 impl Address {
-    /// Parses the URL, which leads to the private Redis if the settings have no URL.
+    /// Parses the URL, which leads to the embedded Redis if the settings have no URL.
     ///
     /// # Errors
     /// [`RedisError::Setting`] if the URL or a TLS file is unusable.
@@ -71,7 +71,7 @@ impl Address {
 }
 
 impl Label {
-    fn new(server: &ServerConfig, is_private: bool) -> Self {
+    fn new(server: &ServerConfig, is_embedded: bool) -> Self {
         let location = match server {
             ServerConfig::Unix { path } => path.display().to_string(),
             ServerConfig::Centralized { server } => format!("{}:{}", server.host, server.port),
@@ -80,7 +80,7 @@ impl Label {
                 format!("master {service_name} of the Sentinels at {}", list(hosts))
             }
         };
-        Self(if is_private { format!("private Redis, {location}") } else { format!("redis.url, {location}") })
+        Self(if is_embedded { format!("embedded Redis, {location}") } else { format!("redis.url, {location}") })
     }
 }
 

@@ -137,12 +137,12 @@ impl Server {
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
-            tracing::warn!(%error, "sending SIGTERM to the private Redis failed");
+            tracing::warn!(%error, "sending SIGTERM to the embedded Redis failed");
         }
         if timeout(STOP_TIMEOUT, self.wait_for_exit()).await.is_err() {
-            tracing::error!("the private Redis did not stop within 10 s: killing it");
+            tracing::error!("the embedded Redis did not stop within 10 s: killing it");
             if let Err(error) = self.child.kill().await {
-                tracing::error!(%error, "killing the private Redis failed");
+                tracing::error!(%error, "killing the embedded Redis failed");
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The private Redis, for installations without `redis.url`: a `redis-server` or `valkey-server` child process on a Unix
+//! The embedded Redis, for installations without `redis.url`: a `redis-server` or `valkey-server` child process on a Unix
 //! socket in the data folder. It syncs every write, opens no TCP port, and starts, restarts and stops with the service.
 
 use std::{
@@ -32,12 +32,12 @@ const LEFTOVER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The interval at which a starting or stopping server is polled.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Why the private Redis didn't start, as a message for the operator.
+/// Why the embedded Redis didn't start, as a message for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
     /// The data folder's path is too long for a Unix socket.
     #[error(
-        "the private Redis needs a socket at {path}, and a socket's path may have at most {limit} bytes: \
+        "the embedded Redis needs a socket at {path}, and a socket's path may have at most {limit} bytes: \
          set LATCHKEY_DATA_DIR to a shorter path"
     )]
     SocketPathTooLong {
@@ -47,7 +47,7 @@ pub enum EmbeddedError {
         limit: usize,
     },
     /// The folder, or a file in it, can't be created or used.
-    #[error("the private Redis can't use {path} (set LATCHKEY_DATA_DIR to a folder that can be written)")]
+    #[error("the embedded Redis can't use {path} (set LATCHKEY_DATA_DIR to a folder that can be written)")]
     Folder {
         /// The folder or the file.
         path: PathBuf,
@@ -57,7 +57,7 @@ pub enum EmbeddedError {
     },
     /// Another service uses the folder.
     #[error(
-        "another Latchkey process uses the private Redis in {dir}: set LATCHKEY_DATA_DIR to another folder, or \
+        "another Latchkey process uses the embedded Redis in {dir}: set LATCHKEY_DATA_DIR to another folder, or \
          LATCHKEY_REDIS_URL to a Redis that both can use"
     )]
     InUse {
@@ -100,7 +100,7 @@ pub enum EmbeddedError {
         source: io::Error,
     },
     /// The server ended before it was ready.
-    #[error("the private Redis ended at once ({status}); its output:\n{output}")]
+    #[error("the embedded Redis ended at once ({status}); its output:\n{output}")]
     Exited {
         /// The exit status.
         status: String,
@@ -108,7 +108,7 @@ pub enum EmbeddedError {
         output: String,
     },
     /// The server runs, but is not ready.
-    #[error("the private Redis isn't ready after {seconds} seconds; its output:\n{output}")]
+    #[error("the embedded Redis isn't ready after {seconds} seconds; its output:\n{output}")]
     NotReady {
         /// The time limit.
         seconds: u64,
@@ -123,7 +123,7 @@ pub enum EmbeddedError {
     },
 }
 
-/// A running private Redis. Call [`stop`](Self::stop) at the end. Dropping the value kills the server: no acknowledged write is lost,
+/// A running embedded Redis. Call [`stop`](Self::stop) at the end. Dropping the value kills the server: no acknowledged write is lost,
 /// but the next start may have to repair the append-only file.
 #[derive(Debug)]
 pub struct EmbeddedRedis {
@@ -179,7 +179,7 @@ impl EmbeddedRedis {
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(%error, "stopping the private Redis failed: its supervisor ended early");
+            tracing::error!(%error, "stopping the embedded Redis failed: its supervisor ended early");
         }
     }
 }

@@ -25,13 +25,13 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
         if started.elapsed() >= STABLE_RUN {
             pause = FIRST_PAUSE;
         }
-        tracing::error!(%status, output = server.last_output(), "the private Redis exited, restarting");
+        tracing::error!(%status, output = server.last_output(), "the embedded Redis exited, restarting");
         server = tokio::select! {
             biased;
             () = stop.cancelled() => return,
             server = restart(&launcher, &mut pause) => server,
         };
-        tracing::info!("the private Redis is running again");
+        tracing::info!("the embedded Redis is running again");
     }
 }
 
@@ -42,7 +42,7 @@ async fn restart(launcher: &Launcher, pause: &mut Duration) -> Server {
         *pause = (*pause * 2).min(LONGEST_PAUSE);
         match launcher.launch().await {
             Ok(server) => return server,
-            Err(error) => tracing::error!(%error, "the private Redis does not start, retrying"),
+            Err(error) => tracing::error!(%error, "the embedded Redis does not start, retrying"),
         }
     }
 }
