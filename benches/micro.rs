@@ -28,7 +28,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         key::Algorithm,
         secret::SecretText,
-        session::{Generation, Origin, Transport},
+        session::{Generation, SessionOrigin, Transport},
     },
     password::PasswordHasher,
     store::redis::record::{Record, decode_details, encode_details},
@@ -130,7 +130,7 @@ fn records(criterion: &mut Criterion) {
     };
     let bytes = record.encode();
     let agent = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
-    let origin = Origin { ip: Some([203, 0, 113, 7].into()), user_agent: Some(agent.to_owned()), device: None };
+    let origin = SessionOrigin { ip: Some([203, 0, 113, 7].into()), user_agent: Some(agent.to_owned()), device: None };
     let details = encode_details(None, &origin).concat();
     group.bench_function("bare copy of 36 bytes", |b| b.iter(|| black_box(&bytes[..]).to_vec()));
     group.bench_function("encode", |b| b.iter(|| black_box(&record).encode()));

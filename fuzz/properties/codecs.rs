@@ -7,7 +7,7 @@ use latchkey::{
     domain::{
         clock::Timestamp,
         ids::{AccountId, SessionId},
-        session::{Generation, Origin},
+        session::{Generation, SessionOrigin},
     },
     store::redis::record::{DETAIL_PARTS, Record, decode_all, decode_details, encode_details},
 };
@@ -83,7 +83,7 @@ pub fn session_record(bytes: &[u8]) {
     assert_eq!(decode_details(&parts.concat()).ip, origin.ip);
     let mut rest = bytes;
     let device = String::from_utf8_lossy(bytes).into_owned();
-    let origin = Origin {
+    let origin = SessionOrigin {
         ip: Some(IpAddr::from(take::<16>(&mut rest))),
         user_agent: Some(device.clone()),
         device: Some(device),

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::{
-    error::{Origin, Problem},
+    error::{Problem, SettingOrigin},
     raw::{Settings, Value},
     schema::{self, KEYS, PREFIX},
 };
@@ -19,7 +19,7 @@ impl Settings {
                 continue;
             };
             match (KEYS.iter().find(|key| key.variable == name), value.to_str()) {
-                (Some(key), Some(value)) => self.set(key, Value::text(value), Origin::Variable(name.into())),
+                (Some(key), Some(value)) => self.set(key, Value::text(value), SettingOrigin::Variable(name.into())),
                 (Some(_), None) => problems.push(Problem::new(name, "must be UTF-8")),
                 (None, value) if is_from_kubernetes(name, value.unwrap_or_default()) => {}
                 (None, _) => problems.push(Problem::new(name, schema::unknown_variable(name))),
@@ -33,9 +33,9 @@ impl Settings {
             match flag.split_once('=') {
                 None => problems.push(Problem::new("--set", "must be followed by key=value")),
                 Some((name, value)) => match schema::find(name.trim()) {
-                    Some(key) => self.set(key, Value::text(value), Origin::Flag("--set".into())),
+                    Some(key) => self.set(key, Value::text(value), SettingOrigin::Flag("--set".into())),
                     None => problems.push(Problem {
-                        origin: Some(Origin::Flag("--set".into())),
+                        origin: Some(SettingOrigin::Flag("--set".into())),
                         ..Problem::new(name.trim(), schema::unknown_key(name.trim()))
                     }),
                 },

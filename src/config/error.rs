@@ -17,14 +17,14 @@ pub struct Problem {
     /// The quoted value. `None` for secrets.
     pub value: Option<String>,
     /// The origin of the value, unless the subject names it.
-    pub origin: Option<Origin>,
+    pub origin: Option<SettingOrigin>,
     /// The violated rule.
     pub text: String,
 }
 
-/// The origin of a value.
+/// The source of a setting's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// The default.
     Default,
     /// A configuration file.
@@ -53,7 +53,7 @@ impl From<Problem> for ConfigError {
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Config, ConfigError, LogSettings, MailSettings, Secrets,
     env::CONFIG_FILE,
-    error::{Origin, Problem},
+    error::{Problem, SettingOrigin},
     interpret::{ParsedConfig, SecretLocation, interpret},
     mail,
     raw::{Settings, Value},
@@ -59,7 +59,7 @@ impl Sources {
         settings.read_flags(&self.set, problems);
         match (self.data_dir.as_deref().map(Path::to_str), schema::find("data_dir")) {
             (Some(Some(path)), Some(key)) => {
-                settings.set(key, Value::text(path), Origin::Flag("--data-dir".into()));
+                settings.set(key, Value::text(path), SettingOrigin::Flag("--data-dir".into()));
             }
             (Some(None), _) => problems.push(Problem::new("--data-dir", "must be UTF-8")),
             _ => {}

@@ -32,7 +32,7 @@ use crate::domain::{
 
 pub use self::{
     dynamic_clients::DynamicClientSettings,
-    error::{ConfigError, Origin, Problem},
+    error::{ConfigError, Problem, SettingOrigin},
     limits::{Ipv6Network, LimitSettings},
     load::{Sources, load, load_data_locations, load_existing, load_listen, load_log_settings, load_mail_settings},
     mail::{LinkTemplate, MailLinks, MailSettings, MailTransport, Sender, SmtpCredentials, SmtpSecurity, SmtpSettings},

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use toml::de::{DeTable, DeValue};
 
 use super::{
-    error::{Origin, Problem},
+    error::{Problem, SettingOrigin},
     schema::{self, KEYS},
 };
 use crate::domain::secret::SecretText;
@@ -96,7 +96,7 @@ pub(super) struct Setting {
     /// The value as written.
     pub(super) value: Value,
     /// The source of the value.
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }
 
 /// Every key with the value of the source of highest precedence.
@@ -105,7 +105,7 @@ pub(super) struct Settings(BTreeMap<&'static str, Setting>);
 impl Settings {
     /// The defaults.
     pub(super) fn defaults() -> Self {
-        let setting = |key: &schema::Key| Setting { value: key.default.clone(), origin: Origin::Default };
+        let setting = |key: &schema::Key| Setting { value: key.default.clone(), origin: SettingOrigin::Default };
         Self(KEYS.iter().map(|key| (key.name.as_str(), setting(key))).collect())
     }
 
@@ -115,7 +115,7 @@ impl Settings {
     }
 
     /// Overrides a key.
-    pub(super) fn set(&mut self, key: &'static schema::Key, value: Value, origin: Origin) {
+    pub(super) fn set(&mut self, key: &'static schema::Key, value: Value, origin: SettingOrigin) {
         self.0.insert(&key.name, Setting { value, origin });
     }
 
@@ -126,7 +126,7 @@ impl Settings {
             Vec::new()
         });
         for Entry { key, value, line } in entries {
-            let origin = Origin::File { path: path.to_owned(), line };
+            let origin = SettingOrigin::File { path: path.to_owned(), line };
             match (schema::find(&key), value) {
                 (None, Value::Section) if schema::is_section(&key) => {}
                 (Some(key), value) => self.set(key, value, origin),

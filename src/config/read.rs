@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt::Display, ops::RangeInclusive, str::FromStr
 
 use super::{
     duration,
-    error::{Origin, Problem},
+    error::{Problem, SettingOrigin},
     raw::{Settings, Value},
     schema,
 };
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The origin of a key's value.
-    pub(super) fn origin(&self, key: &str) -> &'a Origin {
+    pub(super) fn origin(&self, key: &str) -> &'a SettingOrigin {
         &self.settings.get(key).origin
     }
 }

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::{
     ConfigError,
-    error::Origin,
+    error::SettingOrigin,
     interpret::{ParsedConfig, interpret},
     load::Sources,
     raw::Value,
@@ -22,7 +22,7 @@ pub struct EffectiveSetting {
     /// The value as TOML, masked if it is secret.
     pub value: String,
     /// The origin of the value.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
 }
 
 /// Reads and checks the configuration. Creates and reads nothing in the data directory. The second result has the warnings.

@@ -38,7 +38,7 @@ pub enum Accepted {
 
 /// The client that started a session, for its owner to recognize.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origin {
+pub struct SessionOrigin {
     /// The client's address, through trusted proxies.
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header, shortened to the size of a record.
@@ -85,7 +85,7 @@ pub struct Session {
     /// When the session's absolute lifetime ends (I4).
     pub ends_at: Timestamp,
     /// The client that started the session.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The address of the last refresh, or of the sign-in. None if it is unknown.
     pub last_used_ip: Option<IpAddr>,
     /// Of the last eight refresh tokens, the number that a client other than the one that had used them presented again (I2).

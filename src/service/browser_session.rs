@@ -21,11 +21,11 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         event::Reason,
         ids::{AccountId, SessionId},
-        session::{Origin, Session, Transport},
+        session::{Session, SessionOrigin, Transport},
     },
     service::{error::ServiceError, sign_in::policy},
     state::AppState,
-    store::redis::{FoundSession, UseOrigin},
+    store::redis::{FoundSession, LastUseOrigin},
 };
 
 /// The shortest interval at which requests extend the idle timeout of a browser's session.
@@ -75,7 +75,11 @@ impl BrowserSession {
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Option<BrowserSession>, ServiceError> {
+pub async fn load(
+    state: &AppState,
+    cookie: &str,
+    origin: &SessionOrigin,
+) -> Result<Option<BrowserSession>, ServiceError> {
     let Some((account, id)) = state.browser_tokens.decode(cookie) else { return Ok(None) };
     let now = state.clock.now();
     let found = state.redis.sessions.find(account, id, now).await?;
@@ -92,7 +96,7 @@ pub async fn load(state: &AppState, cookie: &str, origin: &Origin) -> Result<Opt
     }
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
         let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
-        let (used_by, idle) = (UseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
+        let (used_by, idle) = (LastUseOrigin { tag, ip: origin.ip }, state.config.session.idle_timeout);
         if !state.redis.sessions.touch(account, id, used_by, idle, now).await? {
             return Ok(None);
         }

@@ -18,7 +18,7 @@ use crate::{
         mail::MailData,
         one_time_token::TokenPurpose,
         secret::SecretText,
-        session::{Origin, Transport},
+        session::{SessionOrigin, Transport},
     },
     service::{
         account_mail,
@@ -166,7 +166,7 @@ pub async fn verify(
     presented: &Presented,
     request_secret: &LoginRequestSecret,
     transport: Transport,
-    origin: Origin,
+    origin: SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     if !state.config.login.email_code {
@@ -205,7 +205,7 @@ async fn finish(
     mut change: AccountChange,
     claim: &Claim,
     transport: Transport,
-    origin: &Origin,
+    origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
     if claim.about.is_none() && !change.account.email_verified {

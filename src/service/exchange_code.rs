@@ -11,7 +11,7 @@ use crate::{
         clock::Timestamp,
         event::Reason,
         secret::SecretText,
-        session::{Grant, Origin},
+        session::{Grant, SessionOrigin},
     },
     service::{
         authorize::{CodePayload, binding, named_resource, needs_consent},
@@ -21,7 +21,7 @@ use crate::{
         token_issuer::{self, Tokens},
     },
     state::AppState,
-    store::redis::{Exchange, Exchanged, UseOrigin},
+    store::redis::{Exchange, Exchanged, LastUseOrigin},
 };
 
 /// The parameters of an exchange.
@@ -64,7 +64,7 @@ pub async fn exchange_code(
     state: &AppState,
     client: &Client,
     input: CodeExchange,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
     limits::check_refresh_by_address(state, origin.ip)?;
     let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
@@ -80,7 +80,7 @@ pub async fn exchange_code(
         digest: code.digest(),
         binding: binding(client.id.as_str(), &input.redirect_uri, &challenge),
         session: state.entropy.session_id(),
-        origin: UseOrigin { tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()), ip: origin.ip },
+        origin: LastUseOrigin { tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()), ip: origin.ip },
         idle_timeout: settings.idle_timeout,
         absolute_timeout: settings.absolute_timeout,
         max_per_account: settings.max_per_account,

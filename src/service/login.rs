@@ -8,7 +8,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         authentication::{Acr, Authentication},
         secret::SecretText,
-        session::{Origin, Transport},
+        session::{SessionOrigin, Transport},
     },
     password::Verified,
     service::{
@@ -30,7 +30,7 @@ pub struct Login {
     /// How the refresh token travels.
     pub transport: Transport,
     /// The client that logs in.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<String>,
     /// The token of the device, if it has one.

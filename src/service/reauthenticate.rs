@@ -12,7 +12,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         secret::SecretText,
-        session::{Grant, Origin},
+        session::{Grant, SessionOrigin},
     },
     password::Verified,
     service::{
@@ -28,7 +28,7 @@ use crate::{
         token_issuer::{self, IssuedAccessToken},
     },
     state::AppState,
-    store::redis::{StepUp, StepUpOutcome, UseOrigin},
+    store::redis::{LastUseOrigin, StepUp, StepUpOutcome},
 };
 
 /// The password, the code or the passkey with which the user of a session authenticates again.
@@ -41,7 +41,7 @@ pub struct Reauthenticate {
     /// The response of a passkey to [`passkey_options`].
     pub credential: Option<Map<String, Value>>,
     /// The client.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The token of the device, if it has one.
     pub device: Option<DeviceToken>,
 }
@@ -202,7 +202,7 @@ async fn verify_password(
     caller: &AccessClaims,
     account: &Account,
     password: SecretText,
-    origin: &Origin,
+    origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(), ReauthenticateError> {
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
@@ -229,7 +229,7 @@ async fn step_up(
     caller: &AccessClaims,
     account: &Account,
     authentication: Authentication,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<Grant, ReauthenticateError> {
     let now = state.clock.now();
     let tag = state.origin_tags.tag(origin.ip, origin.user_agent.as_deref());
@@ -238,7 +238,7 @@ async fn step_up(
         session: caller.sid,
         epoch: account.epoch,
         authentication,
-        origin: UseOrigin { tag, ip: origin.ip },
+        origin: LastUseOrigin { tag, ip: origin.ip },
     };
     match state.redis.sessions.step_up(step_up, now).await? {
         StepUpOutcome::Recorded(grant) => {

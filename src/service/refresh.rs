@@ -7,7 +7,7 @@ use crate::{
         client::Client,
         clock::Timestamp,
         event::Reason,
-        session::{Accepted, Grant, Origin, Rotation},
+        session::{Accepted, Grant, Rotation, SessionOrigin},
     },
     service::{
         decode_refresh_token::decode_refresh_token,
@@ -18,7 +18,7 @@ use crate::{
         token_issuer::{self, Tokens},
     },
     state::AppState,
-    store::redis::{Presentation, UseOrigin},
+    store::redis::{LastUseOrigin, Presentation},
 };
 
 /// Why a refresh token was refused.
@@ -48,7 +48,7 @@ from_store_errors!(RefreshError);
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh(state: &AppState, token: &str, origin: &Origin) -> Result<Tokens, RefreshError> {
+pub async fn refresh(state: &AppState, token: &str, origin: &SessionOrigin) -> Result<Tokens, RefreshError> {
     exchange(state, token, origin, Accepted::Any).await
 }
 
@@ -57,7 +57,7 @@ pub async fn refresh(state: &AppState, token: &str, origin: &Origin) -> Result<T
 ///
 /// # Errors
 /// [`RefreshError`]
-pub async fn refresh_in_body(state: &AppState, token: &str, origin: &Origin) -> Result<Tokens, RefreshError> {
+pub async fn refresh_in_body(state: &AppState, token: &str, origin: &SessionOrigin) -> Result<Tokens, RefreshError> {
     exchange(state, token, origin, Accepted::Bearer).await
 }
 
@@ -72,7 +72,7 @@ pub async fn refresh_for_client(
     client: &Client,
     token: &str,
     resource: Option<&str>,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<(Tokens, Option<IdToken>), RefreshError> {
     let rotated = rotate(state, token, origin, Accepted::Bearer, Some(client.id.as_str())).await;
     let RotatedGrant { mut grant, now, .. } = count_outcome(state, rotated)?;
@@ -85,7 +85,12 @@ pub async fn refresh_for_client(
     Ok((tokens, id_token))
 }
 
-async fn exchange(state: &AppState, token: &str, origin: &Origin, accepted: Accepted) -> Result<Tokens, RefreshError> {
+async fn exchange(
+    state: &AppState,
+    token: &str,
+    origin: &SessionOrigin,
+    accepted: Accepted,
+) -> Result<Tokens, RefreshError> {
     let rotated = rotate(state, token, origin, accepted, None).await;
     let RotatedGrant { grant, now, .. } = count_outcome(state, rotated)?;
     Ok(token_issuer::issue(state, &grant, now)?)
@@ -118,7 +123,7 @@ fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) 
 async fn rotate(
     state: &AppState,
     token: &str,
-    origin: &Origin,
+    origin: &SessionOrigin,
     accepted: Accepted,
     client: Option<&str>,
 ) -> Result<RotatedGrant, RefreshError> {
@@ -133,7 +138,7 @@ async fn rotate(
         session: claims.session,
         generation: claims.generation,
         accepted,
-        origin: UseOrigin { tag, ip: origin.ip },
+        origin: LastUseOrigin { tag, ip: origin.ip },
     };
     let sessions = &state.redis.sessions;
     let rotation =
@@ -185,7 +190,7 @@ pub(super) fn lacks_factor(state: &AppState, grant: &Grant, now: Timestamp) -> b
 async fn end_without_factor<T>(
     state: &AppState,
     grant: &Grant,
-    origin: &Origin,
+    origin: &SessionOrigin,
     now: Timestamp,
 ) -> Result<T, RefreshError> {
     let reason = Reason::FactorRequired;

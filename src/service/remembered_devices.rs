@@ -16,7 +16,7 @@ use crate::{
         authentication::{Acr, Authentication, AuthenticationMethods},
         ids::{AccountId, RememberedDeviceId},
         remembered_device::RememberedDevice,
-        session::Origin,
+        session::SessionOrigin,
     },
     service::{
         error::ServiceError,
@@ -57,7 +57,7 @@ pub(super) fn can_remember(state: &AppState, account: &Account, proved: &Authent
 }
 
 /// Remembers a device that has shown a second factor. A failure does not fail the sign-in.
-pub(super) async fn remember(state: &AppState, account: &Account, device: &DeviceToken, origin: &Origin) {
+pub(super) async fn remember(state: &AppState, account: &Account, device: &DeviceToken, origin: &SessionOrigin) {
     if let Err(error) = try_remember(state, account, device, origin).await {
         tracing::warn!(%error, account = %account.id, "a device could not be remembered: its next sign-in needs the second factor");
     }
@@ -67,7 +67,7 @@ async fn try_remember(
     state: &AppState,
     account: &Account,
     device: &DeviceToken,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<(), ServiceError> {
     let settings = &state.config.factors;
     let (Some(lifetime), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };

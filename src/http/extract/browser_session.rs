@@ -6,7 +6,7 @@ use poem::{Request, RequestBody, Result, http::header};
 
 use crate::{
     crypto::csrf::{CsrfSubject, VisitorToken},
-    domain::session::Origin,
+    domain::session::SessionOrigin,
     http::{
         cookie,
         extract::client_info,
@@ -28,7 +28,7 @@ pub struct Browser {
     /// The live session of the browser.
     pub session: Option<BrowserSession>,
     /// The address and the user agent of the request.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     visitor: Option<VisitorToken>,
 }
 
@@ -66,7 +66,7 @@ impl<'a> poem::FromRequest<'a> for Browser {
             .data()
             .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
         let user_agent = request.headers().get(header::USER_AGENT);
-        let origin = Origin {
+        let origin = SessionOrigin {
             ip: client_info::address_of(request),
             user_agent: user_agent.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()),
             device: None,

@@ -10,7 +10,7 @@ use poem::{
 use super::client_address::{self, ClientAddress};
 use crate::{
     config::HttpSettings,
-    domain::session::Origin,
+    domain::session::SessionOrigin,
     http::cookie,
     service::{limits::DeviceToken, request_origin::RequestOrigin},
     state::AppState,
@@ -32,8 +32,8 @@ pub struct ClientInfo {
 
 impl ClientInfo {
     /// The client data that a session stores.
-    pub fn into_origin(self, device: Option<String>) -> Origin {
-        Origin { ip: self.ip, user_agent: self.user_agent, device }
+    pub fn into_origin(self, device: Option<String>) -> SessionOrigin {
+        SessionOrigin { ip: self.ip, user_agent: self.user_agent, device }
     }
 }
 

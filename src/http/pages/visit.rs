@@ -6,7 +6,7 @@ use poem::{FromRequest, Request, RequestBody, Result, error::NotFoundError, http
 
 use super::{cookies, form::Form};
 use crate::{
-    domain::{locale::Locale, session::Origin},
+    domain::{locale::Locale, session::SessionOrigin},
     http::{
         cookie,
         extract::{
@@ -87,7 +87,7 @@ impl Visit {
     }
 
     /// The origin of a session that starts now.
-    pub(super) fn session_origin(&self) -> Origin {
+    pub(super) fn session_origin(&self) -> SessionOrigin {
         self.client.clone().into_origin(None)
     }
 

@@ -12,7 +12,7 @@ use crate::{
         audit::{Actor, AuditEvent, Entry},
         authorization::{AuthorizationRequest, AuthorizationResponse},
         client::Client,
-        session::Origin,
+        session::SessionOrigin,
     },
     service::{browser_session::BrowserSession, error::ServiceError},
     state::AppState,
@@ -46,7 +46,7 @@ pub(super) async fn issue(
     request: &AuthorizationRequest,
     client: &Client,
     browser: &BrowserSession,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<AuthorizationResponse, ServiceError> {
     let (session, now) = (&browser.session, state.clock.now());
     let code = AuthorizationCode::generate(&state.entropy, session.account);

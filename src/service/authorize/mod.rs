@@ -34,7 +34,7 @@ use crate::{
         client::{Client, SpaceSeparated},
         dynamic_client::DynamicClient,
         ids::AccountId,
-        session::Origin,
+        session::SessionOrigin,
     },
     service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::AppState,
@@ -100,7 +100,7 @@ pub async fn authorize(
     state: &AppState,
     parameters: &Parameters,
     browser: Option<&BrowserSession>,
-    origin: &Origin,
+    origin: &SessionOrigin,
 ) -> Result<AuthorizeOutcome, AuthorizeError> {
     let (handle, request, client) = match parameters.handle()? {
         Some(handle) => {

@@ -13,7 +13,7 @@ use crate::{
         ids::AccountId,
         mail::{FactorChange, FactorKind as MailFactor},
         secret::SecretText,
-        session::Origin,
+        session::SessionOrigin,
     },
     service::{error::ServiceError, factors::totp::Confirmed, notices, request_origin::RequestOrigin},
     state::AppState,
@@ -101,7 +101,7 @@ pub(in crate::service) async fn consume(
     state: &AppState,
     account: &Account,
     code: &MatchedCode,
-    origin: &Origin,
+    origin: &SessionOrigin,
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let Some(remaining) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{
         authentication::{Acr, Authentication},
-        session::{Origin, Transport},
+        session::{SessionOrigin, Transport},
     },
     service::{
         error::ServiceError,
@@ -30,7 +30,7 @@ pub struct PasskeySignIn {
     /// How the refresh token travels.
     pub transport: Transport,
     /// The client that signs in.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The refresh token of the session that the new one replaces; it ends (ASVS 7.2.4).
     pub replaces: Option<String>,
     /// The token of the device, if it has one.

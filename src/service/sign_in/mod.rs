@@ -21,7 +21,7 @@ use crate::{
         clock::Timestamp,
         factor::FactorKind,
         secret::SecretText,
-        session::{Grant, Origin, Transport},
+        session::{Grant, SessionOrigin, Transport},
     },
     service::{
         accounts, delete_account,
@@ -44,7 +44,7 @@ pub struct Authenticated<'a> {
     /// How the refresh token travels.
     pub transport: Transport,
     /// The client.
-    pub origin: &'a Origin,
+    pub origin: &'a SessionOrigin,
     /// The admitted attempt at a password, or the result of [`LoginAttempt::recognize`] if no password was checked.
     pub attempt: &'a LoginAttempt,
     /// The token of the device that the client sent, if any: a challenge works for the same device only.

@@ -16,7 +16,7 @@ use crate::{
         clock::Timestamp,
         factor::FactorKind,
         secret::SecretText,
-        session::{Origin, Transport},
+        session::{SessionOrigin, Transport},
     },
     service::{
         error::{ServiceError, from_store_errors},
@@ -75,7 +75,7 @@ pub struct Continuation {
     /// The challenge.
     pub challenge: SecretText,
     /// The client. Its address may differ from that of the first step. The device's name is stored with the challenge.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The token of the device: the same as at the first step.
     pub device: Option<DeviceToken>,
     /// The transports that the response can serve. A challenge for another transport is refused.
@@ -218,7 +218,7 @@ async fn finish_remembering(
     let signed_in = finish(state, open, account.clone(), input, &attempt, shown).await?;
     email_code::resume(state, account, open.pending().proved.methods, shown).await;
     if should_remember {
-        let origin = Origin { device: open.pending().device_name.clone(), ..input.origin.clone() };
+        let origin = SessionOrigin { device: open.pending().device_name.clone(), ..input.origin.clone() };
         remembered_devices::remember(state, account, &signed_in.device, &origin).await;
     }
     Ok(signed_in)
@@ -288,7 +288,7 @@ pub(in crate::service) async fn verify(
     state: &AppState,
     account: &Account,
     factor: &SecondFactor,
-    origin: &Origin,
+    origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(), SecondFactorError> {
     limits::check_second_factor(state, origin.ip).await?;
@@ -338,7 +338,7 @@ pub(super) async fn finish(
     shown: AuthenticationMethods,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let pending = open.pending();
-    let origin = Origin { device: pending.device_name.clone(), ..input.origin.clone() };
+    let origin = SessionOrigin { device: pending.device_name.clone(), ..input.origin.clone() };
     let (methods, acr) = policy::combine(&account, pending.proved.methods, shown);
     let proved = Authenticated {
         account,
@@ -397,7 +397,7 @@ async fn consume(
     state: &AppState,
     account: &Account,
     matched: &Matched,
-    origin: &Origin,
+    origin: &SessionOrigin,
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     match matched {
@@ -413,7 +413,7 @@ fn wrong_code(
     account: &Account,
     factor: &SecondFactor,
     reason: &'static str,
-    origin: &Origin,
+    origin: &SessionOrigin,
     now: Timestamp,
 ) -> SecondFactorError {
     let entry = Entry::new(now, AuditEvent::SecondFactor).account(account.id).refused(reason);

@@ -9,7 +9,7 @@ use crate::{
         authentication::{Acr, Authentication, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
-        session::{Grant, Origin, Transport},
+        session::{Grant, SessionOrigin, Transport},
     },
     service::{additional_claims, error::ServiceError},
     state::AppState,
@@ -24,7 +24,7 @@ pub(super) struct SessionStart<'a> {
     /// How the refresh token travels.
     pub(super) transport: Transport,
     /// The client.
-    pub(super) origin: &'a Origin,
+    pub(super) origin: &'a SessionOrigin,
     /// When the session ends at the latest, if that is before `session.absolute_timeout`.
     pub(super) ends_by: Option<Timestamp>,
     /// Why the second factor was skipped, for the audit log.
@@ -77,7 +77,7 @@ pub(super) async fn start(
 }
 
 /// Ends the session that the new one replaces. A failure does not fail the sign-in.
-pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origin: &Origin) {
+pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origin: &SessionOrigin) {
     let Some(claims) = replaces.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
     let now = state.clock.now();
     match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {

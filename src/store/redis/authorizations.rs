@@ -25,7 +25,7 @@ use fred::{
 
 use super::{
     RedisConnection, RedisError, key,
-    last_use::{LastUse, UseOrigin},
+    last_use::{LastUse, LastUseOrigin},
     record::{self, Record},
     revocation_log::RevocationLog,
     script::{self, duration_millis, millis, unexpected},
@@ -34,7 +34,7 @@ use super::{
 use crate::domain::{
     clock::Timestamp,
     ids::{AccountId, SessionId},
-    session::{ClientGrant, Grant, Origin, Transport},
+    session::{ClientGrant, Grant, SessionOrigin, Transport},
 };
 
 /// How long a used code is recognised, so that a second use ends the session of the first (RFC 6749, section 4.1.2).
@@ -56,7 +56,7 @@ pub struct NewCode<'a> {
     /// The client grant of the session.
     pub client: &'a ClientGrant,
     /// Address and user agent of the browser, for the list of sessions.
-    pub origin: &'a Origin,
+    pub origin: &'a SessionOrigin,
     /// The data that the service needs to answer the token request, as JSON.
     pub payload: &'a str,
     /// When the code expires.
@@ -75,7 +75,7 @@ pub struct Exchange {
     /// The id of the new session.
     pub session: SessionId,
     /// The origin of the request.
-    pub origin: UseOrigin,
+    pub origin: LastUseOrigin,
     /// The idle timeout.
     pub idle_timeout: Duration,
     /// The absolute lifetime.

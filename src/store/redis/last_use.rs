@@ -26,16 +26,16 @@ use crate::domain::{
     session::{Generation, OriginTag},
 };
 
-/// The origin of a request. A rotation stores it in the session's last use.
+/// The client of a request. A rotation stores it in the record of the session's last use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct UseOrigin {
+pub struct LastUseOrigin {
     /// The tag of network and user agent.
     pub tag: OriginTag,
     /// The client's address.
     pub ip: Option<IpAddr>,
 }
 
-impl UseOrigin {
+impl LastUseOrigin {
     /// Appends the encoded origin to `bytes`: the tag, the length of the address and the address.
     pub fn encode(&self, bytes: &mut impl Extend<u8>) {
         bytes.extend(self.tag.0);
@@ -75,7 +75,7 @@ pub struct LastUse {
     /// The counted repeats: bit n is set if the holder of a counted repeat lacked the n-th generation before `counted_at`.
     pub counted: u8,
     /// The origin of the last rotation, or of the sign-in.
-    pub origin: UseOrigin,
+    pub origin: LastUseOrigin,
     /// The authentication of the sign-in. `None` stands for the password at the start of the session.
     pub authentication: Option<Authentication>,
     /// The last authentication after the sign-in, if any.
@@ -86,7 +86,7 @@ pub struct LastUse {
 
 impl LastUse {
     /// The last use of a session that begins now.
-    pub fn new(origin: UseOrigin, authentication: Option<Authentication>, parent: Option<SessionId>) -> Self {
+    pub fn new(origin: LastUseOrigin, authentication: Option<Authentication>, parent: Option<SessionId>) -> Self {
         Self { counted_at: Generation(0), counted: 0, origin, authentication, step_up: None, parent }
     }
 
@@ -125,7 +125,7 @@ impl LastUse {
             [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
             _ => Some(IpAddr::from(<[u8; 16]>::try_from(ip).ok()?)),
         };
-        let mut last_use = Self::new(UseOrigin { tag: OriginTag(*tag), ip }, None, None);
+        let mut last_use = Self::new(LastUseOrigin { tag: OriginTag(*tag), ip }, None, None);
         if rest.is_empty() {
             return Some(last_use);
         }
@@ -167,7 +167,7 @@ mod tests {
         };
         let parent = Some(SessionId::from_bytes([7; 16]));
         for ip in [None, Some("192.0.2.7"), Some("2001:db8::7")] {
-            let origin = UseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
+            let origin = LastUseOrigin { tag: OriginTag([9; 8]), ip: ip.map(|ip| ip.parse().unwrap()) };
             for (authentication, parent) in [(None, None), (Some(strong), None), (Some(strong), parent), (None, parent)]
             {
                 let step_up = Authentication { at: began + std::time::Duration::from_secs(9), ..strong };
@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn counted_repeats_leave_the_history_after_eight_generations() {
-        let part = LastUse { counted: 0b1011, ..LastUse::new(UseOrigin::default(), None, None) };
+        let part = LastUse { counted: 0b1011, ..LastUse::new(LastUseOrigin::default(), None, None) };
         let after = [0, 4, 5, 6, 7, 8, 100].map(|current| part.counted_repeats(Generation(current)));
         assert_eq!(after, [3, 3, 2, 2, 1, 0, 0]);
     }

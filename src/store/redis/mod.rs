@@ -35,7 +35,7 @@ pub use self::{
     challenges::{ChallengeStore, FoundChallenge},
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
-    last_use::UseOrigin,
+    last_use::LastUseOrigin,
     one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken, TokenGroup},
     passkey_challenges::{ChallengeBinding, PasskeyChallenges},
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},

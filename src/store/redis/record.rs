@@ -41,7 +41,7 @@ use crate::domain::{
     authentication::Authentication,
     clock::Timestamp,
     ids::{AccountId, SessionId},
-    session::{ClientGrant, Generation, Grant, Origin, RepeatRule, Session, Transport},
+    session::{ClientGrant, Generation, Grant, RepeatRule, Session, SessionOrigin, Transport},
 };
 
 /// The newest version of a record. Sessions with a client grant have it, all others have version 1.
@@ -221,7 +221,7 @@ impl Record {
         id: SessionId,
         last_use: Option<&LastUse>,
         client: Option<Box<ClientGrant>>,
-        origin: Origin,
+        origin: SessionOrigin,
     ) -> Session {
         Session {
             last_used_ip: last_use.and_then(|last_use| last_use.origin.ip),
@@ -366,7 +366,7 @@ fn take_prefixed<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 
 /// Encodes the details as parts of at most 64 bytes: the encoded client grant if there is one, the address (its length and bytes), the
 /// device (its length and text), and the shortened user agent. Cuts details that would need more than three parts.
-pub fn encode_details(grant: Option<Vec<u8>>, origin: &Origin) -> Vec<Vec<u8>> {
+pub fn encode_details(grant: Option<Vec<u8>>, origin: &SessionOrigin) -> Vec<Vec<u8>> {
     let mut bytes = grant.unwrap_or_else(|| Vec::with_capacity(PART_BYTES));
     match origin.ip {
         None => bytes.push(0),
@@ -392,14 +392,14 @@ pub fn encode_details(grant: Option<Vec<u8>>, origin: &Origin) -> Vec<Vec<u8>> {
 }
 
 /// Decodes the joined parts of [`encode_details`] after the client grant. Omits damaged fields: they are no reason to refuse a session.
-pub fn decode_details(bytes: &[u8]) -> Origin {
+pub fn decode_details(bytes: &[u8]) -> SessionOrigin {
     let mut rest = bytes;
     let ip = take_prefixed(&mut rest).and_then(|ip| match *ip {
         [a, b, c, d] => Some(IpAddr::from([a, b, c, d])),
         _ => <[u8; 16]>::try_from(ip).ok().map(IpAddr::from),
     });
     let device = take_prefixed(&mut rest).filter(|device| !device.is_empty());
-    Origin {
+    SessionOrigin {
         ip,
         device: device.map(|device| String::from_utf8_lossy(device).into_owned()),
         user_agent: (!rest.is_empty()).then(|| user_agent::restore(rest)),

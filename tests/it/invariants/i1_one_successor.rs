@@ -9,7 +9,7 @@ use latchkey::{
         account::{ClaimsVersion, Epoch, Roles},
         additional_claims::AdditionalClaims,
         clock::{Clock, Timestamp},
-        session::{Generation, Origin, OriginTag, Rotation, Transport},
+        session::{Generation, OriginTag, Rotation, SessionOrigin, Transport},
     },
     store::redis::{Create, NewSession, SessionBasis},
 };
@@ -292,7 +292,7 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             epoch: Epoch(0),
             claims_version: ClaimsVersion(0),
             transport: Transport::Bearer,
-            origin: Origin::default(),
+            origin: SessionOrigin::default(),
             tag: OriginTag::default(),
             basis: SessionBasis::default(),
             idle_timeout: IDLE,

@@ -17,15 +17,15 @@ use crate::harness::{
 
 const HOUR: Duration = Duration::from_hours(1);
 
-/// An address and a user agent.
+/// The client of a request: its address and user agent.
 #[derive(Clone, Copy)]
-struct Origin(&'static str, &'static str);
+struct Requester(&'static str, &'static str);
 
-const HOME: Origin = Origin("192.0.2.7", "App/1");
+const HOME: Requester = Requester("192.0.2.7", "App/1");
 /// Another address of the same network.
-const SAME_NETWORK: Origin = Origin("192.0.2.8", "App/1");
-const OTHER_NETWORK: Origin = Origin("198.51.100.4", "App/1");
-const THIEF: Origin = Origin("203.0.113.9", "Tool/1");
+const SAME_NETWORK: Requester = Requester("192.0.2.8", "App/1");
+const OTHER_NETWORK: Requester = Requester("198.51.100.4", "App/1");
+const THIEF: Requester = Requester("203.0.113.9", "Tool/1");
 
 /// A cluster whose nodes take client addresses from the header of a trusted proxy.
 fn cluster() -> TestCluster {
@@ -40,21 +40,21 @@ async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     nodes
 }
 
-async fn send(node: &Node, path: &str, body: Value, Origin(address, agent): Origin) -> Answer {
+async fn send(node: &Node, path: &str, body: Value, Requester(address, agent): Requester) -> Answer {
     let request = node.request(Method::POST, path).json(&body);
     node.send(request.header("x-forwarded-for", address).header("user-agent", agent)).await
 }
 
-async fn sign_in(node: &Node, origin: Origin) -> Tokens {
+async fn sign_in(node: &Node, origin: Requester) -> Tokens {
     let body = json!({ "identifier": "ada", "password": PASSWORD });
     Tokens::of(&send(node, "/v1/login", body, origin).await.expect(200))
 }
 
-async fn present(node: &Node, token: &str, origin: Origin) -> Answer {
+async fn present(node: &Node, token: &str, origin: Requester) -> Answer {
     send(node, "/v1/refresh", json!({ "refresh_token": token }), origin).await
 }
 
-async fn refreshed(node: &Node, token: &str, origin: Origin) -> Tokens {
+async fn refreshed(node: &Node, token: &str, origin: Requester) -> Tokens {
     Tokens::of(&present(node, token, origin).await.expect(200))
 }
 
@@ -67,7 +67,7 @@ async fn audited(node: &Node) -> Vec<(String, Option<String>, Option<String>, i6
     rows.into_iter().filter(|row| row.event.starts_with("refresh_")).map(summary).collect()
 }
 
-fn repeats_from(origin: Origin, count: i64) -> (String, Option<String>, Option<String>, i64) {
+fn repeats_from(origin: Requester, count: i64) -> (String, Option<String>, Option<String>, i64) {
     ("refresh_repeat".to_owned(), None, Some(origin.0.to_owned()), count)
 }
 
@@ -223,7 +223,7 @@ async fn i2_repeats_from_the_network_of_the_rotation_are_not_counted() {
 
 /// In each round the owner refreshes from `HOME`, and then each origin of the round repeats the superseded token. Returns the tokens of the
 /// sign-in and the last answer.
-async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Origin]]) -> (Tokens, Answer) {
+async fn run_rounds(cluster: &TestCluster, nodes: &[Node; 2], origins: &[&[Requester]]) -> (Tokens, Answer) {
     let mut current = sign_in(&nodes[0], HOME).await;
     let session = current.clone();
     let mut last = None;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{app_client::AppSettings, session::Origin},
+    domain::{app_client::AppSettings, session::SessionOrigin},
     service::{
         authorize::{self, AuthorizationError},
         browser_session::{self, BrowserSession},
@@ -33,7 +33,7 @@ fn app_with_consent(name: &str) -> NewClient {
 
 async fn session(node: &Node, browser: &Browser) -> BrowserSession {
     let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
+    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap().unwrap()
 }
 
 /// Consents as the page does, and returns the authorization code.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{client::SpaceSeparated, limit::Quota, session::Origin},
+    domain::{client::SpaceSeparated, limit::Quota, session::SessionOrigin},
     service::{
         authorize::{self, AuthorizeStep},
         browser_session::{self, BrowserSession},
@@ -62,7 +62,7 @@ fn callback_parameters(server: &DocumentServer, answer: &Answer) -> std::collect
 
 async fn session(node: &Node, browser: &Browser) -> BrowserSession {
     let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    browser_session::load(&node.state, token, &Origin::default()).await.unwrap().unwrap()
+    browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap().unwrap()
 }
 
 /// Consents as the page does, and returns the code.

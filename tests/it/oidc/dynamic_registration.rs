@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::{limit::Quota, secret::SecretText, session::Origin},
+    domain::{limit::Quota, secret::SecretText, session::SessionOrigin},
     service::{authorize, browser_session},
 };
 use reqwest::Method;
@@ -46,7 +46,7 @@ async fn allow(node: &Node, browser: &Browser, client_id: &str) -> String {
     let (page, handle) = page_and_handle(node, &browser.authorize(node, &Request::for_client(client_id)).await);
     assert_eq!(page, "/account/consent");
     let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
+    let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
     authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
     let answer = browser.get(node, &format!("/oauth2/authorize?request={handle}")).await;
     response_of(&answer).remove("code").unwrap()

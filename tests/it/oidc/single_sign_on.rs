@@ -114,7 +114,7 @@ async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let state = &node.state;
     let load = async |browser: &Browser| {
         let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-        browser_session::load(state, token, &latchkey::domain::session::Origin::default()).await.unwrap()
+        browser_session::load(state, token, &latchkey::domain::session::SessionOrigin::default()).await.unwrap()
     };
     let first = Browser::signed_in(&node, "ada").await;
     let tokens = sign_in(&node, &first, &shop, "openid").await;

@@ -8,9 +8,11 @@ use latchkey::{
         additional_claims::AdditionalClaims,
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         event::Reason,
-        session::{Accepted, ClientGrant, Generation, Grant, Origin, OriginTag, RepeatRule, Rotation, Transport},
+        session::{
+            Accepted, ClientGrant, Generation, Grant, OriginTag, RepeatRule, Rotation, SessionOrigin, Transport,
+        },
     },
-    store::redis::{Create, NewSession, Presentation, Replace, Replacement, SessionBasis, UseOrigin},
+    store::redis::{Create, LastUseOrigin, NewSession, Presentation, Replace, Replacement, SessionBasis},
 };
 
 use super::{
@@ -52,7 +54,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         parent: Some(parent),
     };
     let origin =
-        Origin { ip: Some("2001:db8::7".parse().unwrap()), device: Some("laptop".to_owned()), user_agent: None };
+        SessionOrigin { ip: Some("2001:db8::7".parse().unwrap()), device: Some("laptop".to_owned()), user_agent: None };
     let browser = NewSession { transport: Transport::Browser, ..new_session(ada, parent) };
     store.sessions.create(browser, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
@@ -69,7 +71,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             session: id,
             generation: Generation(generation),
             accepted: Accepted::Any,
-            origin: UseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
+            origin: LastUseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
         // For another client the session does not exist, and its request changes nothing.
@@ -226,7 +228,7 @@ async fn details_round_trip(server: Redis) {
     const CHROME: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/131.0.0.0 Safari/537.36";
     let store = server.store();
     let ada = account();
-    let origin = |ip: Option<&str>, agent: Option<&str>, device: Option<&str>| Origin {
+    let origin = |ip: Option<&str>, agent: Option<&str>, device: Option<&str>| SessionOrigin {
         ip: ip.map(|ip| ip.parse().unwrap()),
         user_agent: agent.map(str::to_owned),
         device: device.map(str::to_owned),

@@ -1,7 +1,7 @@
 //! Redis memory of a session: at most 300 bytes, index and TTL included.
 
 use fred::{clients::Client, types::Value};
-use latchkey::{domain::session::Origin, store::redis::key::Keys};
+use latchkey::{domain::session::SessionOrigin, store::redis::key::Keys};
 
 use super::server::{IDLE, NOW, Redis, account, new_session, raw_command, session};
 
@@ -25,7 +25,7 @@ const COPY: &str = "
         redis.call('PEXPIRE', key, ttl)
     end";
 
-async fn bytes_per_session(origin: Origin) -> u64 {
+async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     let server = Redis::start_with(&[]);
     let store = server.store();
     // The store writes one session.
@@ -70,8 +70,9 @@ async fn bytes_per_session(origin: Origin) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn session_memory_is_at_most_300_bytes() {
-    let usual = Origin { ip: Some("203.0.113.7".parse().unwrap()), user_agent: Some(CHROME.to_owned()), device: None };
-    let large = Origin {
+    let usual =
+        SessionOrigin { ip: Some("203.0.113.7".parse().unwrap()), user_agent: Some(CHROME.to_owned()), device: None };
+    let large = SessionOrigin {
         ip: Some("2001:db8:1234:5678:9abc:def0:1234:5678".parse().unwrap()),
         user_agent: Some(IPHONE.to_owned()),
         device: Some("Ada's iPhone 15 Pro".to_owned()),

@@ -9,7 +9,7 @@ use latchkey::{
         session::{Generation, OriginTag, RepeatRule, Transport},
     },
     store::redis::{
-        UseOrigin,
+        LastUseOrigin,
         record::{Record, lua_constants},
     },
 };
@@ -146,12 +146,12 @@ async fn rotate_fast_path_matches_full_script() {
 }
 
 /// The origin with this number: 0 and 1 are in one network, 2 is in another.
-fn origin(which: u8) -> UseOrigin {
+fn origin(which: u8) -> LastUseOrigin {
     let ip = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]][usize::from(which)];
-    UseOrigin { tag: OriginTag([which / 2; 8]), ip: Some(ip.into()) }
+    LastUseOrigin { tag: OriginTag([which / 2; 8]), ip: Some(ip.into()) }
 }
 
-fn encoded(origin: &UseOrigin) -> Vec<u8> {
+fn encoded(origin: &LastUseOrigin) -> Vec<u8> {
     let mut bytes = Vec::new();
     origin.encode(&mut bytes);
     bytes
@@ -179,7 +179,7 @@ struct Presentation {
     rule: RepeatRule,
     idle: Duration,
     is_bearer: bool,
-    origin: UseOrigin,
+    origin: LastUseOrigin,
 }
 
 impl Presentation {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::session::{Accepted, Generation, OriginTag, RepeatRule, Rotation},
-    store::redis::{Presentation, UseOrigin},
+    store::redis::{LastUseOrigin, Presentation},
 };
 
 use super::{
@@ -51,7 +51,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
         };
         let (mut id, mut current, mut began, mut now) = (session(0), None::<Session>, 0, 0);
         let mut holders = [Holder { token: 0, network: 0 }; 3];
-        let (mut rotations, mut last) = (Vec::new(), (0, UseOrigin::default()));
+        let (mut rotations, mut last) = (Vec::new(), (0, LastUseOrigin::default()));
         for step in 0..STEPS {
             let jumps = [0, 0, 1, grace / 8, grace / 3, grace, grace + 1, HOUR, settings.retry_window, 8 * HOUR + 1];
             now += choices.one_of(&jumps);
@@ -63,7 +63,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
             if current.is_none() {
                 sessions += 1;
                 (id, began, rotations) = (session(sessions), now, Vec::new());
-                (holders, last) = ([Holder { token: 0, network: 0 }; 3], (now, UseOrigin::default()));
+                (holders, last) = ([Holder { token: 0, network: 0 }; 3], (now, LastUseOrigin::default()));
                 create(&store, ada, id, NOW + Duration::from_millis(now)).await;
             }
             let reference = current.get_or_insert_with(|| Session::begin(0, 0, now));
@@ -88,7 +88,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
                 session: id,
                 generation: Generation(presented),
                 accepted: Accepted::Any,
-                origin: UseOrigin { tag: OriginTag([holder.network; 8]), ip },
+                origin: LastUseOrigin { tag: OriginTag([holder.network; 8]), ip },
             };
             let at = NOW + Duration::from_millis(now);
             let rotation = store.sessions.present(&presentation, &rule, IDLE, at).await.unwrap();

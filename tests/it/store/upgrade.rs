@@ -14,7 +14,7 @@ use latchkey::{
         session::{Accepted, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
     store::redis::{
-        Create, NewSession, Presentation, RedisError, SessionBasis, UseOrigin,
+        Create, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
         key::{self, Keys},
     },
 };
@@ -257,7 +257,7 @@ async fn session_of_a_client_is_refused_by_release_0_1(server: Redis) {
     // Release 0.1 would issue first-party tokens.
     let refused = present_0_1(&raw, ada, id, 0, NOW).await;
     assert!(refused.contains("a session record of version 2, written by a newer release"), "{refused}");
-    let (accepted, origin) = (Accepted::Bearer, UseOrigin::default());
+    let (accepted, origin) = (Accepted::Bearer, LastUseOrigin::default());
     let presentation = Presentation { account: ada, session: id, generation: Generation(0), accepted, origin };
     let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
     let rotated = store.sessions.present_for(&presentation, Some("shop"), &rule, IDLE, NOW).await.unwrap();

@@ -97,7 +97,7 @@ async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
         epoch: before.epoch,
         claims_version: before.claims_version,
         transport: latchkey::domain::session::Transport::Bearer,
-        origin: latchkey::domain::session::Origin::default(),
+        origin: latchkey::domain::session::SessionOrigin::default(),
         tag: latchkey::domain::session::OriginTag::default(),
         basis: latchkey::store::redis::SessionBasis::default(),
         idle_timeout: node.state.config.session.idle_timeout,

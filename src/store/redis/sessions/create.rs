@@ -15,11 +15,11 @@ use crate::{
         authentication::Authentication,
         clock::Timestamp,
         ids::{AccountId, SessionId},
-        session::{ClientGrant, Grant, Origin, OriginTag, Transport},
+        session::{ClientGrant, Grant, OriginTag, SessionOrigin, Transport},
     },
     store::redis::{
         connection::RedisError,
-        last_use::{LastUse, UseOrigin},
+        last_use::{LastUse, LastUseOrigin},
         record::{self, Record},
         script::unexpected,
     },
@@ -43,7 +43,7 @@ pub struct NewSession {
     /// The transport of the session's refresh token.
     pub transport: Transport,
     /// Address, device and user agent of the sign-in.
-    pub origin: Origin,
+    pub origin: SessionOrigin,
     /// The tag of the network and the user agent of the sign-in.
     pub tag: OriginTag,
     /// The authentication and the grant that the session is based on.
@@ -94,7 +94,7 @@ impl SessionStore {
             .transpose()?;
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
-        let last_use = LastUse::new(UseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
+        let last_use = LastUse::new(LastUseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
         let mut argument = session_arg_prefix(new.account, new.id, 60);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             argument.put_uint(time.min(MAX_U48), 6);

@@ -19,7 +19,7 @@ use crate::{
     },
     store::redis::{
         connection::RedisError,
-        last_use::UseOrigin,
+        last_use::LastUseOrigin,
         record::{self, Record},
         script::{self, millis},
     },
@@ -171,7 +171,7 @@ impl SessionStore {
         &self,
         account: AccountId,
         session: SessionId,
-        origin: UseOrigin,
+        origin: LastUseOrigin,
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<bool, RedisError> {

@@ -14,7 +14,7 @@ use crate::{
     },
     store::redis::{
         connection::RedisError,
-        last_use::{LastUse, UseOrigin},
+        last_use::{LastUse, LastUseOrigin},
         record::{self, Record},
         script::unexpected,
     },
@@ -32,7 +32,7 @@ pub struct Presentation {
     /// The sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
     pub accepted: Accepted,
     /// The origin of the request.
-    pub origin: UseOrigin,
+    pub origin: LastUseOrigin,
 }
 
 impl SessionStore {
@@ -49,7 +49,7 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        let (accepted, origin) = (Accepted::Any, UseOrigin::default());
+        let (accepted, origin) = (Accepted::Any, LastUseOrigin::default());
         let presentation = Presentation { account, session, generation: presented, accepted, origin };
         let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
         self.present(&presentation, &rule, idle_timeout, now).await

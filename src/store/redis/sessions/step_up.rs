@@ -17,7 +17,7 @@ use crate::{
     },
     store::redis::{
         connection::RedisError,
-        last_use::{LastUse, UseOrigin, encode_authentication},
+        last_use::{LastUse, LastUseOrigin, encode_authentication},
         record::{self, Record},
         script::{millis, unexpected},
     },
@@ -35,7 +35,7 @@ pub struct StepUp {
     /// The authentication.
     pub authentication: Authentication,
     /// The origin of the request, for a session that has no stored origin.
-    pub origin: UseOrigin,
+    pub origin: LastUseOrigin,
 }
 
 /// The outcome of [`SessionStore::step_up`].

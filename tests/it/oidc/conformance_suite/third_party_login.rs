@@ -2,7 +2,7 @@
 
 use latchkey::{
     crypto::authorization_code::RequestHandle,
-    domain::session::Origin,
+    domain::session::SessionOrigin,
     service::{authorize, browser_session},
 };
 use reqwest::Method;
@@ -43,7 +43,7 @@ async fn oidcc_3rd_party_init_login() {
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &Request::for_client(app)).await);
     assert_eq!(page, "/account/consent");
     let cookie = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
-    let session = browser_session::load(&node.state, cookie, &Origin::default()).await.unwrap().unwrap();
+    let session = browser_session::load(&node.state, cookie, &SessionOrigin::default()).await.unwrap().unwrap();
     authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &session).await.unwrap();
     let tokens = node.login("ada").await;
     let listed = node.get("/v1/me/consents", &tokens.access).await.expect(200).json();
