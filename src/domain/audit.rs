@@ -219,7 +219,7 @@ impl AddressPrecision {
 
 /// An entry of the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AuditEntry {
     /// The time of the event.
     pub at: Timestamp,
     /// The number of identical events.
@@ -251,7 +251,7 @@ pub struct EventFacts {
     pub address: Option<IpAddr>,
 }
 
-impl Entry {
+impl AuditEntry {
     /// An action that was done at `at`.
     pub const fn new(at: Timestamp, event: AuditEvent) -> Self {
         let facts = EventFacts {
@@ -313,14 +313,14 @@ impl Entry {
 
     /// Sets the actor.
     #[must_use]
-    pub fn by(mut self, actor: Actor) -> Self {
+    pub fn actor(mut self, actor: Actor) -> Self {
         self.facts.actor = Some(actor);
         self
     }
 
     /// Sets the address.
     #[must_use]
-    pub const fn from(mut self, address: Option<IpAddr>) -> Self {
+    pub const fn address(mut self, address: Option<IpAddr>) -> Self {
         self.facts.address = address;
         self
     }

@@ -4,7 +4,7 @@
 use crate::{
     domain::{
         account::{Account, Email, Epoch, Identifier, Roles},
-        audit::{AuditEvent, Entry},
+        audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -79,7 +79,7 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_disabled(Some(now), now).await?;
-    change.record(&Entry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
+    change.record(&AuditEntry::new(now, AuditEvent::AccountDisabled).account(id)).await?;
     if account_mail::should_notify(state, &change.account, Template::AccountDisabled) {
         let to = change.account.email.clone();
         let data = MailData::AccountDisabled { at: now };
@@ -99,7 +99,7 @@ pub async fn enable(state: &AppState, id: AccountId) -> Result<(), ChangeAccount
     let now = state.clock.now();
     let mut change = lock(state, id).await?;
     change.set_disabled(None, now).await?;
-    change.record(&Entry::new(now, AuditEvent::AccountEnabled).account(id)).await?;
+    change.record(&AuditEntry::new(now, AuditEvent::AccountEnabled).account(id)).await?;
     change.commit().await?;
     tracing::info!(account = %id, "account enabled");
     Ok(())
@@ -114,7 +114,7 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
     let mut change = lock(state, id).await?;
     let epoch = change.account.epoch.next();
     change.delete().await?;
-    change.record(&Entry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
+    change.record(&AuditEntry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
     record_ended(&mut change, Reason::Deleted, ended, now).await?;
     change.commit().await?;
@@ -144,7 +144,7 @@ pub async fn change_roles(
         return Ok(roles);
     }
     change.set_roles(&roles, now).await?;
-    let entry = Entry::new(now, AuditEvent::RolesChanged).account(id);
+    let entry = AuditEntry::new(now, AuditEvent::RolesChanged).account(id);
     change.record(&entry.detail(if roles.is_empty() { "none".to_owned() } else { roles.to_string() })).await?;
     // The epoch keeps a sign-in that read the former roles from writing them to Redis.
     let epoch = change.bump_epoch().await?;
@@ -170,7 +170,7 @@ pub async fn set_email(state: &AppState, id: AccountId, email: &Email) -> Result
     })?;
     change.retain_former_address(email).await?;
     change_email::notify_without_link(state, &mut change, &before, email, &RequestOrigin::default()).await?;
-    change.record(&Entry::new(now, AuditEvent::EmailChanged).account(id)).await?;
+    change.record(&AuditEntry::new(now, AuditEvent::EmailChanged).account(id)).await?;
     additional_claims::update(state, &mut change, &claims).await?;
     change.commit().await?;
     tracing::info!(account = %id, "e-mail address of an account changed");
@@ -195,7 +195,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     change.set_password(&hash, now).await?;
     // The operator set the password, not a mail, so a code by mail is a second factor again.
     change.suspend_email_code(false).await?;
-    change.record(&Entry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
+    change.record(&AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
         let (to, notice) = (change.account.email.clone(), account_mail::operator_notice(now));
         let data = MailData::PasswordChanged { notice };
@@ -261,6 +261,6 @@ pub(super) async fn record_ended(
     if ended == 0 {
         return Ok(());
     }
-    let entry = Entry::new(now, AuditEvent::SessionsEnded).because(reason.as_str()).count(ended);
+    let entry = AuditEntry::new(now, AuditEvent::SessionsEnded).because(reason.as_str()).count(ended);
     change.record(&entry.account(change.account.id)).await
 }

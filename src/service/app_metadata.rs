@@ -5,7 +5,7 @@ use crate::{
     domain::{
         account::Account,
         additional_claims::MAX_TOKEN_METADATA,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::{Client, ClientId},
         ids::AccountId,
         profile::{Metadata, Profile},
@@ -76,10 +76,10 @@ pub async fn set_app_metadata(
     let mut profile = change.profile().await?;
     profile.app_metadata = metadata;
     change.set_profile(&profile).await?;
-    let entry = Entry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
+    let entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
     let entry = match writer {
-        Writer::Admin(admin) => entry.by(Actor::Admin(*admin)),
-        Writer::Client(client) => entry.by(Actor::Client(client.clone())),
+        Writer::Admin(admin) => entry.actor(Actor::Admin(*admin)),
+        Writer::Client(client) => entry.actor(Actor::Client(client.clone())),
         Writer::Operator => entry,
     };
     change.record(&entry).await?;

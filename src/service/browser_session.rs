@@ -18,7 +18,7 @@ use crate::{
     crypto::{access_token::AccessClaims, browser_token::BrowserToken},
     domain::{
         account::{ClaimsVersion, Roles},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::{AccountId, SessionId},
         session::{Session, SessionOrigin, Transport},
@@ -131,8 +131,8 @@ pub async fn renew(
         !state.redis.sessions.revoke_tree(old.account, old.id, Reason::Logout, now).await?.is_empty()
     };
     if ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
-        state.audit.record(entry.account(old.account).session(old.id).by(Actor::Account).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
+        state.audit.record(entry.account(old.account).session(old.id).actor(Actor::Account).address(ip));
     }
     Ok(())
 }
@@ -158,8 +158,8 @@ async fn end_with_reason(
     let (account, id) = (browser.session.account, browser.session.id);
     let ended = state.redis.sessions.revoke_tree(account, id, reason, now).await?;
     for session in &ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
-        state.audit.record(entry.account(account).session(*session).by(actor.clone()).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
+        state.audit.record(entry.account(account).session(*session).actor(actor.clone()).address(ip));
     }
     Ok(ended.len())
 }

@@ -7,7 +7,7 @@ use crate::{
     crypto::{access_token::AccessClaims, one_time_token::LinkToken},
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -95,8 +95,8 @@ pub async fn request(
         MailData::ConfirmAddress { challenge: account_mail::challenge(state, purpose, &issued) }
     };
     account_mail::enqueue(state, &mut change, email, origin, data).await?;
-    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(caller.sub).session(caller.sid);
-    change.record(&entry.detail(purpose.as_str()).by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(caller.sub).session(caller.sid);
+    change.record(&entry.detail(purpose.as_str()).actor(Actor::Account).address(origin.ip)).await?;
     change.commit().await?;
     Ok(())
 }
@@ -281,6 +281,6 @@ async fn record(
     now: Timestamp,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
-    let entry = Entry::new(now, event).account(change.account.id).by(Actor::Account).from(ip);
+    let entry = AuditEntry::new(now, event).account(change.account.id).actor(Actor::Account).address(ip);
     Ok(change.record(&entry).await?)
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         mail::{MailData, Template},
@@ -124,6 +124,10 @@ pub async fn change_password(
 }
 
 /// The audit entry of a password change.
-fn entry(now: Timestamp, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
-    Entry::new(now, AuditEvent::PasswordChange).account(caller.sub).session(caller.sid).by(Actor::Account).from(ip)
+fn entry(now: Timestamp, caller: &AccessClaims, ip: Option<IpAddr>) -> AuditEntry {
+    AuditEntry::new(now, AuditEvent::PasswordChange)
+        .account(caller.sub)
+        .session(caller.sid)
+        .actor(Actor::Account)
+        .address(ip)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::{access_token::AccessClaims, client_registration::reference},
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::ClientId,
         clock::Timestamp,
         event::Reason,
@@ -116,9 +116,9 @@ pub async fn revoke(
         }
         if state.redis.sessions.revoke(caller.sub, session.id, Reason::Revoked, now).await? {
             found = true;
-            let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+            let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
             let entry = entry.account(caller.sub).session(session.id).client(client.clone());
-            state.audit.record(entry.by(Actor::Account).from(ip));
+            state.audit.record(entry.actor(Actor::Account).address(ip));
         }
     }
     Ok(found)

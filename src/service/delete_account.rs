@@ -6,7 +6,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -58,8 +58,8 @@ pub async fn request(
     let mut change = change.ok_or(DeleteAccountError::NoAccount)?;
     let deletes_at = now + state.config.account.deletion_grace;
     change.set_deletion(Some(deletes_at), now).await?;
-    let entry = Entry::new(now, AuditEvent::DeletionRequested).account(caller.sub).session(caller.sid);
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::DeletionRequested).account(caller.sub).session(caller.sid);
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;
     if change.account.email_verified {
         let data = MailData::DeletionScheduled { deletes_at, sign_in: state.config.mail.links.sign_in.clone() };
@@ -82,7 +82,7 @@ pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Acc
         return Ok(None);
     }
     change.set_deletion(None, now).await?;
-    let entry = Entry::new(now, AuditEvent::DeletionCancelled).account(id).by(Actor::Account);
+    let entry = AuditEntry::new(now, AuditEvent::DeletionCancelled).account(id).actor(Actor::Account);
     change.record(&entry).await?;
     let account = change.account.clone();
     change.commit().await?;
@@ -105,8 +105,8 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
         }
         let epoch = change.account.epoch.next();
         change.delete().await?;
-        let entry = Entry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
-        change.record(&entry.by(Actor::Service)).await?;
+        let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
+        change.record(&entry.actor(Actor::Service)).await?;
         let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
         record_ended(&mut change, Reason::Deleted, ended, now).await?;
         change.commit().await?;

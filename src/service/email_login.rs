@@ -11,7 +11,7 @@ use crate::{
     config::Verification,
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         entropy::Entropy,
         event::Reason,
@@ -149,8 +149,8 @@ async fn send(
         origin: account_mail::action_origin(origin, now),
     };
     account_mail::send(state, account, to, origin, data).await?;
-    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
-    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
+    state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(())
 }
 
@@ -257,8 +257,8 @@ async fn claim_account(
     change.clear_secondary_emails().await?;
     change.clear_former_addresses(None).await?;
     change.withdraw_consents(None, now, ip).await?;
-    let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
-    change.record(&entry.by(Actor::Account).from(ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
+    change.record(&entry.actor(Actor::Account).address(ip)).await?;
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
     record_ended(change, reason, ended, now).await?;

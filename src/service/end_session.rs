@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::id_token::IdTokenHint,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::{AccountId, SessionId},
     },
@@ -147,8 +147,8 @@ async fn end_tree_of_app_session(
         ended = state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await?;
     }
     for session in ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
-        state.audit.record(entry.account(account).session(session).by(Actor::Account).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        state.audit.record(entry.account(account).session(session).actor(Actor::Account).address(ip));
     }
     Ok(())
 }

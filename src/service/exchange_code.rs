@@ -6,7 +6,7 @@ use crate::{
         id_token::IdToken,
     },
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         clock::Timestamp,
         event::Reason,
@@ -85,19 +85,20 @@ pub async fn exchange_code(
         absolute_timeout: settings.absolute_timeout,
         max_per_account: settings.max_per_account,
     };
-    let new_entry = |event| Entry::new(now, event).account(code.account).client(client.id.clone()).from(origin.ip);
+    let new_entry =
+        |event| AuditEntry::new(now, event).account(code.account).client(client.id.clone()).address(origin.ip);
     let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
         Exchanged::Created { grant, payload, evicted } => {
             for ended in evicted {
-                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
-                state.audit.record(entry.account(code.account).session(ended).by(Actor::Service));
+                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                state.audit.record(entry.account(code.account).session(ended).actor(Actor::Service));
             }
             (grant, payload)
         }
         Exchanged::Reused { ended } => {
             tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
             let mut entry =
-                new_entry(AuditEvent::CodeReuse).refused("used_before").by(Actor::Client(client.id.clone()));
+                new_entry(AuditEvent::CodeReuse).refused("used_before").actor(Actor::Client(client.id.clone()));
             entry.facts.session = ended;
             state.audit.record(entry);
             return Err(ExchangeCodeError::InvalidCode);
@@ -108,7 +109,7 @@ pub async fn exchange_code(
     // The session exists now. If no tokens are issued, it must end.
     match issue_tokens(state, client, grant.clone(), payload, &input, now).await {
         Ok(issued) => {
-            state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).by(Actor::Account));
+            state.audit.record(new_entry(AuditEvent::SignIn).session(grant.session).actor(Actor::Account));
             Ok(issued)
         }
         Err(error) => {

@@ -6,7 +6,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         passkey::Passkey,
         profile::Profile,
         session::Session,
@@ -80,7 +80,7 @@ pub async fn export_account(
         sessions: state.redis.sessions.list(id, now).await?,
         events: state.sql.audit(&AuditFilter { account: Some(id), ..AuditFilter::default() }, MAX_EVENTS).await?,
     };
-    let entry = Entry::new(now, AuditEvent::AccountExported).account(id).session(caller.sid);
-    state.audit.record(entry.by(Actor::Account).from(ip));
+    let entry = AuditEntry::new(now, AuditEvent::AccountExported).account(id).session(caller.sid);
+    state.audit.record(entry.actor(Actor::Account).address(ip));
     Ok(export)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         mail::MailData,
         one_time_token::TokenPurpose,
     },
@@ -56,7 +56,7 @@ async fn send_reset(
     let now = state.clock.now();
     let data = MailData::PasswordReset { challenge, origin: account_mail::action_origin(origin, now) };
     account_mail::send(state, account, to, origin, data).await?;
-    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
-    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
+    state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(())
 }

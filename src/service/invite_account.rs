@@ -4,7 +4,7 @@
 use crate::{
     domain::{
         account::{Account, Email, Identifier, NewAccount, Roles, Username},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::{Client, ClientId},
         clock::Timestamp,
         ids::AccountId,
@@ -144,7 +144,7 @@ pub async fn invite(
                 created_at: now,
                 updated_at: now,
             };
-            let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new_account.id).from(origin.ip);
+            let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new_account.id).address(origin.ip);
             entry.facts.actor = initiator.actor();
             state.sql.insert_account_as(&new_account, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
@@ -199,10 +199,10 @@ async fn start(
 ) -> Result<Started, InviteError> {
     let now = state.clock.now();
     let issued = one_time_tokens::issue(state, &account, purpose, &account.email, &[]).await?;
-    let mut entry = Entry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
+    let mut entry = AuditEntry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
     entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;
-    change.record(&entry.from(origin.ip)).await?;
+    change.record(&entry.address(origin.ip)).await?;
     change_email::forget_later_addresses(&mut change, now).await?;
     let returned = match delivery {
         Delivery::Return => Some(Returned {

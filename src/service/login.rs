@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{
         account::{Account, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication},
         secret::SecretText,
         session::{SessionOrigin, Transport},
@@ -159,9 +159,9 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
             Some(_) if unusable => "password_reset_needed",
             Some(_) => "wrong_password",
         };
-        let mut entry = Entry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).by(Actor::Anyone);
+        let mut entry = AuditEntry::new(state.clock.now(), AuditEvent::SignIn).refused(reason).actor(Actor::Anyone);
         entry.facts.account = id;
-        state.audit.record(entry.from(input.origin.ip));
+        state.audit.record(entry.address(input.origin.ip));
         return Err(LoginError::InvalidCredentials);
     };
     if let (Some(hash), Some(old)) = (upgraded, &account.password_hash) {

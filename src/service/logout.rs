@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use crate::{
     crypto::access_token::{IssuedToken, TokenError},
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::{AccountId, SessionId},
     },
@@ -106,8 +106,8 @@ async fn end_one(
     let now = state.clock.now();
     let ended = state.redis.sessions.revoke(account, session, Reason::Logout, now).await?;
     if ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
-        state.audit.record(entry.account(account).session(session).by(Actor::Account).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        state.audit.record(entry.account(account).session(session).actor(Actor::Account).address(ip));
     }
     Ok(ended)
 }

@@ -9,7 +9,7 @@ use crate::{
     crypto::one_time_token::{self, Code, LinkToken},
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         ids::AccountId,
         one_time_token::{Binding, StoredToken, TokenPurpose},
@@ -300,6 +300,6 @@ pub(super) fn record_refusal(state: &AppState, presented: &Presented, purpose: T
         Presented::Link(_) => "invalid_link",
         Presented::Code { .. } => "invalid_code",
     };
-    let entry = Entry::new(state.clock.now(), AuditEvent::OneTimeToken).refused(reason).detail(purpose.as_str());
-    state.audit.record(entry.by(Actor::Anyone).from(ip));
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::OneTimeToken).refused(reason).detail(purpose.as_str());
+    state.audit.record(entry.actor(Actor::Anyone).address(ip));
 }

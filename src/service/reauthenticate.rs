@@ -9,7 +9,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         secret::SecretText,
         session::{Grant, SessionOrigin},
@@ -242,8 +242,8 @@ async fn step_up(
     };
     match state.redis.sessions.step_up(step_up, now).await? {
         StepUpOutcome::Recorded(grant) => {
-            let entry = Entry::new(now, AuditEvent::Reauthentication).because(authentication.acr.as_str());
-            state.audit.record(entry.account(account.id).session(caller.sid).by(Actor::Account).from(origin.ip));
+            let entry = AuditEntry::new(now, AuditEvent::Reauthentication).because(authentication.acr.as_str());
+            state.audit.record(entry.account(account.id).session(caller.sid).actor(Actor::Account).address(origin.ip));
             Ok(*grant)
         }
         StepUpOutcome::Gone => Err(ReauthenticateError::SessionEnded),
@@ -257,6 +257,6 @@ async fn step_up(
 
 /// Records a refused re-authentication.
 fn refuse(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>, reason: &'static str) {
-    let entry = Entry::new(state.clock.now(), AuditEvent::Reauthentication).refused(reason);
-    state.audit.record(entry.account(caller.sub).session(caller.sid).by(Actor::Account).from(ip));
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::Reauthentication).refused(reason);
+    state.audit.record(entry.account(caller.sub).session(caller.sid).actor(Actor::Account).address(ip));
 }

@@ -3,7 +3,7 @@
 use crate::{
     crypto::id_token::IdToken,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         clock::Timestamp,
         event::Reason,
@@ -143,13 +143,13 @@ async fn rotate(
     let sessions = &state.redis.sessions;
     let rotation =
         sessions.present_for(&presentation, client, &settings.repeat_rule(), settings.idle_timeout, now).await?;
-    let record = |event: Entry| {
+    let record = |event: AuditEntry| {
         let entry = event.account(claims.account).session(claims.session);
-        state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+        state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     };
     let refuse_reuse = |reason: &'static str| {
         tracing::warn!(account = %claims.account, session = %claims.session, reason, "refresh token reused: session ended");
-        record(Entry::new(now, AuditEvent::RefreshReuse).refused(reason));
+        record(AuditEntry::new(now, AuditEvent::RefreshReuse).refused(reason));
         Err(RefreshError::Reused)
     };
     if let Rotation::Rotated(grant) | Rotation::Repeated(grant) | Rotation::Counted(grant) = &rotation
@@ -161,7 +161,7 @@ async fn rotate(
         Rotation::Rotated(grant) => Ok(RotatedGrant { grant, now, label: "rotated" }),
         Rotation::Repeated(grant) => Ok(RotatedGrant { grant, now, label: "repeated" }),
         Rotation::Counted(grant) => {
-            record(Entry::new(now, AuditEvent::RefreshRepeat));
+            record(AuditEntry::new(now, AuditEvent::RefreshRepeat));
             Ok(RotatedGrant { grant, now, label: "counted" })
         }
         Rotation::Reused => {
@@ -195,8 +195,8 @@ async fn end_without_factor<T>(
 ) -> Result<T, RefreshError> {
     let reason = Reason::FactorRequired;
     if state.redis.sessions.revoke(grant.account, grant.session, reason, now).await? {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).by(Actor::Service);
-        state.audit.record(entry.account(grant.account).session(grant.session).from(origin.ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).actor(Actor::Service);
+        state.audit.record(entry.account(grant.account).session(grant.session).address(origin.ip));
     }
     Err(RefreshError::InvalidToken)
 }

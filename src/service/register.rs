@@ -7,7 +7,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         factor::{Factors, FactorsVersion},
         one_time_token::TokenPurpose,
     },
@@ -204,7 +204,7 @@ async fn create(
         created_at: now,
         updated_at: now,
     };
-    let mut entry = Entry::new(now, AuditEvent::AccountAdded).account(new.id).from(ip);
+    let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new.id).address(ip);
     entry.facts.actor = actor;
     let inserted = state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
         InsertError::EmailTaken => RegisterError::EmailTaken,

@@ -12,7 +12,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethods},
         ids::{AccountId, RememberedDeviceId},
         remembered_device::RememberedDevice,
@@ -86,8 +86,8 @@ async fn try_remember(
         last_used_at: None,
     };
     change.remember_device(&device, settings.max_remembered_devices).await?;
-    let entry = Entry::new(now, AuditEvent::DeviceRemembered).account(account.id).detail(device.id.to_string());
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::DeviceRemembered).account(account.id).detail(device.id.to_string());
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     Ok(change.commit().await?)
 }
 
@@ -131,9 +131,9 @@ pub async fn forget_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAd
 }
 
 /// The audit entry for devices that the caller's account forgets.
-fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Entry {
-    let entry = Entry::new(state.clock.now(), AuditEvent::DeviceForgotten).account(caller.sub).session(caller.sid);
-    entry.by(Actor::Account).from(ip)
+fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> AuditEntry {
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::DeviceForgotten).account(caller.sub).session(caller.sid);
+    entry.actor(Actor::Account).address(ip)
 }
 
 /// The query for the devices of an account that may skip the second factor now; `None` if no device may.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication},
         clock::Timestamp,
         event::Reason,
@@ -101,8 +101,8 @@ pub(super) async fn replace_sessions_with(
         Replace::Gone => return Err(ReplaceSessionsError::SessionEnded),
         Replace::NotAccepted => return Err(ReplaceSessionsError::CookieNotAccepted),
     };
-    let replaced = Entry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
-    change.record(&replaced.account(change.account.id).session(caller.sid).by(Actor::Account).from(ip)).await?;
+    let replaced = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
+    change.record(&replaced.account(change.account.id).session(caller.sid).actor(Actor::Account).address(ip)).await?;
     record_ended(change, reason, ended, now).await?;
     Ok(token_issuer::issue(state, &grant, now)?)
 }

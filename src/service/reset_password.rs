@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         mail::{MailData, Template},
         one_time_token::TokenPurpose,
@@ -92,8 +92,8 @@ async fn apply(
     let verifies_primary = claim.about.is_none() && !change.account.email_verified;
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
-    let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because(claim.purpose.as_str());
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     if verifies_primary {
         change.verify_email(now).await.map_err(|error| match error {
             TakeAddressError::Taken => ResetPasswordError::InvalidToken,
@@ -103,8 +103,8 @@ async fn apply(
         change.clear_secondary_emails().await?;
         change.clear_former_addresses(None).await?;
         change.withdraw_consents(None, now, origin.ip).await?;
-        let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
-        change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+        let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
+        change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     }
     // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
     change.suspend_email_code(true).await?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::access_token::IssuedToken,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         event::Reason,
     },
@@ -44,8 +44,8 @@ pub async fn revoke_token(
     };
     let now = state.clock.now();
     if state.redis.sessions.revoke(account, session, reason, now).await? {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
-        state.audit.record(entry.account(account).session(session).by(actor).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
+        state.audit.record(entry.account(account).session(session).actor(actor).address(ip));
     }
     Ok(())
 }
@@ -64,9 +64,9 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
     let is_own =
         found.is_some_and(|found| found.session.client.is_some_and(|grant| grant.client_id == client.id.as_str()));
     if is_own && state.redis.sessions.revoke(account, session, Reason::Logout, now).await? {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
         let entry = entry.account(account).session(session).client(client.id.clone());
-        state.audit.record(entry.by(Actor::Account).from(ip));
+        state.audit.record(entry.actor(Actor::Account).address(ip));
     }
     Ok(())
 }

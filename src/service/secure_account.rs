@@ -2,7 +2,7 @@
 
 use crate::{
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         mail::MailData,
         one_time_token::TokenPurpose,
@@ -66,7 +66,7 @@ pub async fn secure_account(
 /// Secures a locked account whose link was consumed, and commits the change.
 async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let (id, now) = (change.account.id, state.clock.now());
-    let entry = Entry::new(now, AuditEvent::AccountSecured).account(id).by(Actor::Account).from(origin.ip);
+    let entry = AuditEntry::new(now, AuditEvent::AccountSecured).account(id).actor(Actor::Account).address(origin.ip);
     change.record(&entry).await?;
     let link = restore_earliest(state, &mut change, origin).await?;
     secure(state, &mut change, link, origin).await?;
@@ -97,8 +97,8 @@ async fn restore_earliest(
         Err(TakeAddressError::Taken) => return Ok(ResetLink::Omit),
         Err(TakeAddressError::Sql(error)) => return Err(error.into()),
     }
-    let entry = Entry::new(now, AuditEvent::EmailChangeUndone).account(change.account.id);
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::EmailChangeUndone).account(change.account.id);
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     Ok(ResetLink::Send)
 }
 

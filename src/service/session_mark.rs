@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 
 use crate::{
     domain::{
-        audit::{AuditEvent, Entry},
+        audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         ids::AccountId,
@@ -113,6 +113,6 @@ pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, Servi
         ended += answer?;
     }
     state.redis.sessions.delete_one_time_tokens().await?;
-    state.audit.record(Entry::new(now, AuditEvent::SessionsEnded).because(cause).count(ended));
+    state.audit.record(AuditEntry::new(now, AuditEvent::SessionsEnded).because(cause).count(ended));
     Ok(ended)
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::{AccountId, SessionId},
         session::Session,
@@ -47,8 +47,8 @@ pub async fn revoke(
     if session != caller.sid {
         require_recent(state, caller).await?;
     }
-    let entry = Entry::new(state.clock.now(), AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
-    end(state, caller.sub, session, entry.by(Actor::Account).from(ip)).await
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+    end(state, caller.sub, session, entry.actor(Actor::Account).address(ip)).await
 }
 
 /// Ends a browser session of the caller's account and the app sessions beneath it, like [`revoke`].
@@ -67,8 +67,8 @@ pub async fn revoke_with_apps(
     let now = state.clock.now();
     let ended = state.redis.sessions.revoke_tree(caller.sub, session, Reason::Revoked, now).await?;
     for session in &ended {
-        let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
-        state.audit.record(entry.account(caller.sub).session(*session).by(Actor::Account).from(ip));
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+        state.audit.record(entry.account(caller.sub).session(*session).actor(Actor::Account).address(ip));
     }
     Ok(!ended.is_empty())
 }
@@ -85,9 +85,9 @@ pub async fn revoke_all(
     ip: Option<IpAddr>,
 ) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    let entry = Entry::new(state.clock.now(), AuditEvent::SessionsEnded).because(Reason::Revoked.as_str());
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(Reason::Revoked.as_str());
     let except = keep_current.then_some(caller.sid);
-    end_all(state, caller.sub, except, entry.by(Actor::Account).from(ip)).await
+    end_all(state, caller.sub, except, entry.actor(Actor::Account).address(ip)).await
 }
 
 /// Ends a session of an account for an operator. Returns whether there was such a session.
@@ -95,7 +95,7 @@ pub async fn revoke_all(
 /// # Errors
 /// [`ServiceError`]
 pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId) -> Result<bool, ServiceError> {
-    let entry = Entry::new(state.clock.now(), AuditEvent::SessionEnded).because(BY_OPERATOR);
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(BY_OPERATOR);
     end(state, account, session, entry).await
 }
 
@@ -104,12 +104,17 @@ pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId)
 /// # Errors
 /// [`ServiceError`]
 pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, ServiceError> {
-    let entry = Entry::new(state.clock.now(), AuditEvent::SessionsEnded).because(BY_OPERATOR);
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(BY_OPERATOR);
     end_all(state, account, None, entry).await
 }
 
 /// Ends a session and the app sessions beneath it. Writes `entry` to the audit log for each.
-async fn end(state: &AppState, account: AccountId, session: SessionId, entry: Entry) -> Result<bool, ServiceError> {
+async fn end(
+    state: &AppState,
+    account: AccountId,
+    session: SessionId,
+    entry: AuditEntry,
+) -> Result<bool, ServiceError> {
     let ended = state.redis.sessions.revoke_tree(account, session, Reason::Revoked, entry.at).await?;
     for session in &ended {
         state.audit.record(entry.clone().account(account).session(*session));
@@ -122,7 +127,7 @@ async fn end_all(
     state: &AppState,
     account: AccountId,
     except: Option<SessionId>,
-    entry: Entry,
+    entry: AuditEntry,
 ) -> Result<u64, ServiceError> {
     let ended = state.redis.sessions.revoke_all(account, except, None, Reason::Revoked, entry.at).await?;
     if ended > 0 {

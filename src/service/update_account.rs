@@ -6,7 +6,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::{Account, Username},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         profile::{LanguageTag, Metadata, Profile, TimeZoneName},
     },
     service::{
@@ -93,8 +93,8 @@ pub async fn update_account(
         profile.user_metadata = metadata;
     }
     change.set_profile(&profile).await?;
-    let entry = Entry::new(now, AuditEvent::ProfileChanged).account(caller.sub).session(caller.sid);
-    change.record(&entry.by(Actor::Account).from(ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(caller.sub).session(caller.sid);
+    change.record(&entry.actor(Actor::Account).address(ip)).await?;
     let account = change.account.clone();
     change.commit().await?;
     Ok((account, profile))

@@ -10,7 +10,7 @@ use crate::{
     crypto::{access_token::AccessClaims, one_time_token::LinkToken},
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::AccountId,
         mail::MailData,
@@ -132,8 +132,9 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
     let data = MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) };
     account_mail::send(state, account, &account.email, origin, data).await?;
-    let entry = Entry::new(state.clock.now(), AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
-    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    let entry =
+        AuditEntry::new(state.clock.now(), AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());
+    state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(())
 }
 
@@ -273,8 +274,8 @@ async fn check_proof(
                     Ok(None)
                 }
                 Ok(Verified::Mismatch | Verified::Unusable(_)) => {
-                    let entry = Entry::new(state.clock.now(), AuditEvent::EmailVerified).account(account.id);
-                    state.audit.record(entry.refused("wrong_password").by(Actor::Anyone).from(ip));
+                    let entry = AuditEntry::new(state.clock.now(), AuditEvent::EmailVerified).account(account.id);
+                    state.audit.record(entry.refused("wrong_password").actor(Actor::Anyone).address(ip));
                     Err(VerifyEmailError::WrongPassword)
                 }
                 Err(error) => {
@@ -306,8 +307,8 @@ async fn apply(
         (None, true) => "session",
         (None, false) => "password",
     };
-    let entry = Entry::new(now, AuditEvent::EmailVerified).account(id).because(reason);
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(reason);
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     match new_hash {
         // All sessions end, and the next sign-in reads the new claims.
         Some(hash) => replace_credentials(state, &mut change, &hash, origin).await?,
@@ -332,8 +333,8 @@ pub(super) async fn replace_credentials(
     change.clear_former_addresses(None).await?;
     change.clear_factors(now).await?;
     change.withdraw_consents(None, now, origin.ip).await?;
-    let entry = Entry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
     record_ended(change, Reason::PasswordChanged, ended, now).await?;

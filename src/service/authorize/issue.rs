@@ -9,7 +9,7 @@ use super::validate::grant_of;
 use crate::{
     crypto::authorization_code::AuthorizationCode,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authorization::{AuthorizationRequest, AuthorizationResponse},
         client::Client,
         session::SessionOrigin,
@@ -64,9 +64,9 @@ pub(super) async fn issue(
         expires_at: now + CODE_TTL,
     };
     state.redis.authorizations.put_code(&new_code, now).await?;
-    let entry = Entry::new(now, AuditEvent::CodeIssued).account(session.account).session(session.id);
-    let entry = entry.client(client.id.clone()).detail(request.scope.clone()).by(Actor::Account);
-    state.audit.record(entry.from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::CodeIssued).account(session.account).session(session.id);
+    let entry = entry.client(client.id.clone()).detail(request.scope.clone()).actor(Actor::Account);
+    state.audit.record(entry.address(origin.ip));
     let mut parameters = vec![("code", code.expose().to_owned())];
     parameters.extend(request.state.clone().map(|text| ("state", text)));
     parameters.push(("iss", state.config.issuer.clone()));

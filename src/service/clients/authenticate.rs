@@ -10,7 +10,7 @@ use crate::{
     },
     domain::{
         app_client::ClientAuthMethod,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         secret::SecretText,
     },
@@ -149,7 +149,7 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
     if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
         return limited.into();
     }
-    let entry = Entry::new(state.clock.now(), AuditEvent::ClientAuthentication).by(Actor::Anyone).from(ip);
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::ClientAuthentication).actor(Actor::Anyone).address(ip);
     state.audit.record(match &client {
         Some(client) => entry.refused("wrong_credentials").client(client.id.clone()),
         None => entry.refused("unknown_client"),

@@ -5,7 +5,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Email,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         mail::{AddressChange, MailData},
         one_time_token::TokenPurpose,
@@ -60,8 +60,8 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
         MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) }
     };
     account_mail::enqueue(state, &mut change, &secondary.email, origin, data).await?;
-    let requested = Entry::new(now, AuditEvent::OneTimeToken).account(claims.sub).session(claims.sid);
-    change.record(&requested.detail(purpose.as_str()).by(Actor::Account).from(origin.ip)).await?;
+    let requested = AuditEntry::new(now, AuditEvent::OneTimeToken).account(claims.sub).session(claims.sid);
+    change.record(&requested.detail(purpose.as_str()).actor(Actor::Account).address(origin.ip)).await?;
     change.commit().await?;
     Ok(secondary.into())
 }
@@ -98,7 +98,7 @@ pub(in crate::service) async fn apply(
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
     })?;
-    let entry = Entry::new(now, AuditEvent::EmailAdded).account(id).by(Actor::Account).from(origin.ip);
+    let entry = AuditEntry::new(now, AuditEvent::EmailAdded).account(id).actor(Actor::Account).address(origin.ip);
     change.record(&entry).await?;
     super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, Some(origin)).await?;
     let tokens = match caller {

@@ -5,7 +5,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         account::Email,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         event::Reason,
         ids::EmailId,
         mail::{AddressChange, MailData, Template},
@@ -29,9 +29,9 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
     let (mut change, email) = begin(state, caller, id).await?;
     let email = email.ok_or(ChangeEmailsError::IsPrimary)?;
     change.remove_secondary_email(email.id, now).await?;
-    let entry = Entry::new(now, AuditEvent::EmailRemoved).account(claims.sub).session(claims.sid);
+    let entry = AuditEntry::new(now, AuditEvent::EmailRemoved).account(claims.sub).session(claims.sid);
     let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     if email.verified_at.is_none() {
         change.commit().await?;
         return Ok(None);
@@ -59,8 +59,8 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     let before = change.account.clone();
     change.make_primary(&email, state.entropy.email_id(now), now).await?;
     change.clear_pending_address().await?;
-    let entry = Entry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
-    change.record(&entry.because("made_primary").by(Actor::Account).from(origin.ip)).await?;
+    let entry = AuditEntry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
+    change.record(&entry.because("made_primary").actor(Actor::Account).address(origin.ip)).await?;
     change_email::notify_former(state, &mut change, &before, &email.email, origin).await?;
     notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, Some(origin)).await?;
     let tokens = replace_sessions(state, &mut change, claims, caller.accepted, Reason::Revoked, origin.ip).await?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::{
     domain::{
         account::Email,
-        audit::{AuditEvent, Entry},
+        audit::{AuditEntry, AuditEvent},
         ids::AccountId,
         mail::AddressChange,
     },
@@ -60,7 +60,7 @@ pub async fn remove(
     let email = found.ok_or(RemoveEmailError::Unknown)?;
     change.remove_secondary_email(email.id, now).await?;
     change.remove_former_address(&email.email).await?;
-    let mut entry = Entry::new(now, AuditEvent::EmailRemoved).account(account).from(ip);
+    let mut entry = AuditEntry::new(now, AuditEvent::EmailRemoved).account(account).address(ip);
     entry.facts.actor = initiator.actor();
     let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
     change.record(&entry).await?;

@@ -4,7 +4,7 @@
 use crate::{
     crypto::access_token::AccessClaims,
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
@@ -159,9 +159,9 @@ pub(in crate::service) async fn record_and_notify(
     origin: &RequestOrigin,
     now: Timestamp,
 ) -> Result<(), ServiceError> {
-    let entry = Entry::new(now, summary.event).account(change.account.id).detail(summary.detail());
+    let entry = AuditEntry::new(now, summary.event).account(change.account.id).detail(summary.detail());
     let entry = claims.map_or(entry.clone(), |claims| entry.session(claims.sid));
-    change.record(&entry.by(Actor::Account).from(origin.ip)).await?;
+    change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     if account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         let to = change.account.email.clone();

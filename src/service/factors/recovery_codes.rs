@@ -7,7 +7,7 @@ use crate::{
     crypto::recovery_code::{COUNT, RecoveryCode, RecoveryKey},
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         factor::FactorKind,
         ids::AccountId,
@@ -105,8 +105,8 @@ pub(in crate::service) async fn consume(
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let Some(remaining) = state.sql.use_recovery_code(account.id, &code.digest).await? else { return Ok(false) };
-    let entry = Entry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(remaining.to_string());
-    state.audit.record(entry.by(Actor::Account).from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::RecoveryCodeUsed).account(account.id).detail(remaining.to_string());
+    state.audit.record(entry.actor(Actor::Account).address(origin.ip));
     let origin = RequestOrigin { ip: origin.ip, user_agent: origin.user_agent.clone(), accept_language: None };
     notices::recovery_code_used(state, account, &origin, remaining).await;
     Ok(true)

@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         account::Account,
-        audit::{AuditEvent, Entry},
+        audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
         event::Reason,
         factor::{FactorKind, Factors},
@@ -33,9 +33,9 @@ pub async fn reset(
     change.clear_factors(now).await?;
     // The grace period counts from this time. It began in 1970, so it has expired.
     change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
-    let mut entry = Entry::new(now, AuditEvent::FactorsReset).account(account.id);
+    let mut entry = AuditEntry::new(now, AuditEvent::FactorsReset).account(account.id);
     entry.facts.actor = initiator.actor();
-    change.record(&entry.from(origin.ip)).await?;
+    change.record(&entry.address(origin.ip)).await?;
     if had != Factors::NONE && account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let origin = RequestOrigin::default();
         let notice = account_mail::operator_notice(now);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::{
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         factor::FactorKind,
     },
@@ -46,8 +46,8 @@ pub(in crate::service) async fn remove_since(
         removed.push(FactorKind::RecoveryCode);
     }
     for kind in removed {
-        let entry = Entry::new(now, AuditEvent::FactorRemoved).account(change.account.id).detail(kind.as_str());
-        change.record(&entry.because("suspect").by(Actor::Account).from(ip)).await?;
+        let entry = AuditEntry::new(now, AuditEvent::FactorRemoved).account(change.account.id).detail(kind.as_str());
+        change.record(&entry.because("suspect").actor(Actor::Account).address(ip)).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use super::{LoginAttempt, count_refusal};
 use crate::{
     domain::{
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         factor::FactorKind,
         ids::AccountId,
         limit::{LimitExceeded, LimitPolicy, Quota},
@@ -52,9 +52,11 @@ impl FactorAttempt {
             None => Ok(Self { subject, bucket: Some(bucket) }),
             Some(retry_after) => {
                 let policy = LimitPolicy::FactorAccount;
-                let entry =
-                    Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
-                state.audit.record(entry.by(Actor::Anyone).from(ip));
+                let entry = AuditEntry::new(now, AuditEvent::RateLimit)
+                    .refused("too_many")
+                    .detail(policy.as_str())
+                    .account(account);
+                state.audit.record(entry.actor(Actor::Anyone).address(ip));
                 let quota = Quota { count: backoff.failures_without_delay, window: backoff.retention() };
                 Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
             }

@@ -15,7 +15,7 @@ use super::{count_refusal, network::Network};
 use crate::{
     domain::{
         account::{Account, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         entropy::Entropy,
         ids::AccountId,
         limit::{Backoff, LimitExceeded, LimitPolicy, Quota},
@@ -203,11 +203,11 @@ impl LoginAttempt {
                 })
             }
             ThrottleDecision::Wait(retry_after) => {
-                let mut entry = Entry::new(now, AuditEvent::RateLimit)
+                let mut entry = AuditEntry::new(now, AuditEvent::RateLimit)
                     .refused("too_many")
                     .detail(LimitPolicy::LoginAccount.as_str());
                 entry.facts.account = account;
-                state.audit.record(entry.by(Actor::Anyone).from(ip));
+                state.audit.record(entry.actor(Actor::Anyone).address(ip));
                 Err(count_refusal(
                     state,
                     LimitExceeded { policy: LimitPolicy::LoginAccount, quota: quota_of(backoff), retry_after },

@@ -21,7 +21,7 @@ use self::network::Network;
 use crate::{
     domain::{
         account::{Account, Email, Identifier},
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         client::ClientId,
         ids::{AccountId, SessionId},
         limit::{LimitExceeded, LimitPolicy, Quota},
@@ -190,8 +190,9 @@ pub(super) async fn check_factor_mail(
     let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
     let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
-    let entry = Entry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
-    state.audit.record(entry.by(Actor::Anyone).from(ip));
+    let entry =
+        AuditEntry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
+    state.audit.record(entry.actor(Actor::Anyone).address(ip));
     Err(count_refusal(state, LimitExceeded { policy, quota, retry_after }))
 }
 
@@ -374,7 +375,8 @@ fn count_refusal(state: &AppState, exceeded: LimitExceeded) -> ServiceError {
 
 /// Writes a refusal to the audit log, with the account, session, client or network that the limit counts by.
 fn record_refusal(state: &AppState, policy: LimitPolicy, subject: &[u8]) {
-    let mut entry = Entry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy.as_str());
+    let mut entry =
+        AuditEntry::new(state.clock.now(), AuditEvent::RateLimit).refused("too_many").detail(policy.as_str());
     entry.facts.actor = Some(Actor::Anyone);
     match policy {
         LimitPolicy::RefreshAccount => entry.facts.account = subject.try_into().ok().map(AccountId::from_bytes),

@@ -12,7 +12,7 @@ use crate::{
     },
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
         factor::FactorKind,
         ids::{PasskeyId, SessionId},
@@ -174,10 +174,10 @@ pub(in crate::service) async fn check(
     sender: Sender,
 ) -> Result<NewCredential, RegisterPasskeyError> {
     let refuse = |reason: &'static str| {
-        let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason);
+        let mut entry = AuditEntry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason);
         (entry.facts.account, entry.facts.session) = (binding.account, sender.session);
         let actor = if sender.session.is_some() { Actor::Account } else { Actor::Anyone };
-        state.audit.record(entry.detail(binding.purpose.as_str()).by(actor).from(sender.ip));
+        state.audit.record(entry.detail(binding.purpose.as_str()).actor(actor).address(sender.ip));
     };
     let refused = |error: PasskeyRefusal| {
         refuse(error.as_str());

@@ -9,7 +9,7 @@ use crate::{
     crypto::passkeys::{PasskeyRefusal, PresentedAssertion},
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::AuthenticationMethods,
         ids::{AccountId, PasskeyId, SessionId},
         passkey::{Passkey, PasskeyPurpose, PasskeyUse},
@@ -97,9 +97,9 @@ pub async fn verify(
             || binding.purpose.as_str().to_owned(),
             |passkey| format!("{} {}", binding.purpose.as_str(), passkey.id),
         );
-        let mut entry = Entry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason).detail(detail);
+        let mut entry = AuditEntry::new(state.clock.now(), AuditEvent::PasskeyRefused).refused(reason).detail(detail);
         entry.facts.account = passkey.map(|passkey| passkey.account).or(binding.account);
-        state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+        state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
         PasskeyError::Refused
     };
     let presented = PresentedAssertion::parse(credential).map_err(|error| refuse(error.as_str(), None))?;

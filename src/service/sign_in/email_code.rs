@@ -7,7 +7,7 @@ use super::{challenge::OpenChallenge, policy};
 use crate::{
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
         factor::FactorKind,
@@ -49,8 +49,8 @@ pub(super) async fn send(
         origin: account_mail::action_origin(origin, now),
     };
     account_mail::send(state, account, &account.email, origin, data).await?;
-    let entry = Entry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(PURPOSE.as_str());
-    state.audit.record(entry.by(Actor::Anyone).from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(account.id).detail(PURPOSE.as_str());
+    state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     Ok(issued.expires_at)
 }
 

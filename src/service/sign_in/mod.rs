@@ -15,7 +15,7 @@ use crate::{
     config::Verification,
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication},
         challenge::ChallengePurpose,
         clock::Timestamp,
@@ -114,8 +114,8 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
         return Ok(SignInStep::AccountChanged);
     }
     if state.config.registration.verification == Verification::Required && !input.account.email_verified {
-        let entry = Entry::new(now, AuditEvent::SignIn).account(input.account.id).refused("email_not_verified");
-        state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
+        let entry = AuditEntry::new(now, AuditEvent::SignIn).account(input.account.id).refused("email_not_verified");
+        state.audit.record(entry.actor(Actor::Anyone).address(input.origin.ip));
         return Ok(SignInStep::EmailVerificationRequired);
     }
     let mut remembered = None;
@@ -140,8 +140,8 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
             return Ok(SignInStep::EnrolmentRequired(Box::new(challenge)));
         }
         Requirement::Password => {
-            let entry = Entry::new(now, AuditEvent::SignIn).account(input.account.id).refused("password_required");
-            state.audit.record(entry.by(Actor::Anyone).from(input.origin.ip));
+            let entry = AuditEntry::new(now, AuditEvent::SignIn).account(input.account.id).refused("password_required");
+            state.audit.record(entry.actor(Actor::Anyone).address(input.origin.ip));
             return Ok(SignInStep::PasswordRequired);
         }
     };

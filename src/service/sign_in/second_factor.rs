@@ -10,7 +10,7 @@ use super::{
 use crate::{
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         challenge::ChallengePurpose,
         clock::Timestamp,
@@ -416,7 +416,7 @@ fn wrong_code(
     origin: &SessionOrigin,
     now: Timestamp,
 ) -> SecondFactorError {
-    let entry = Entry::new(now, AuditEvent::SecondFactor).account(account.id).refused(reason);
-    state.audit.record(entry.detail(factor.kind().as_str()).by(Actor::Anyone).from(origin.ip));
+    let entry = AuditEntry::new(now, AuditEvent::SecondFactor).account(account.id).refused(reason);
+    state.audit.record(entry.detail(factor.kind().as_str()).actor(Actor::Anyone).address(origin.ip));
     SecondFactorError::WrongCode
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     domain::{
         account::Account,
-        audit::{Actor, AuditEvent, Entry},
+        audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethods},
         clock::Timestamp,
         event::Reason,
@@ -64,12 +64,12 @@ pub(super) async fn start(
     match state.redis.sessions.create(session, now).await? {
         Create::Created { grant, evicted } => {
             for ended in evicted {
-                let entry = Entry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
-                state.audit.record(entry.account(account.id).session(ended).by(Actor::Service));
+                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                state.audit.record(entry.account(account.id).session(ended).actor(Actor::Service));
             }
-            let mut entry = Entry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
+            let mut entry = AuditEntry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
             entry.facts.reason = skipped_factor_reason;
-            state.audit.record(entry.by(Actor::Account).from(origin.ip));
+            state.audit.record(entry.actor(Actor::Account).address(origin.ip));
             Ok(Some(grant))
         }
         Create::Stale => Ok(None),
@@ -83,9 +83,9 @@ pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origi
     match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {
         Ok(false) => {}
         Ok(true) => {
-            let entry = Entry::new(now, AuditEvent::SessionEnded).because("replaced");
-            let entry = entry.account(claims.account).session(claims.session).by(Actor::Account);
-            state.audit.record(entry.from(origin.ip));
+            let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced");
+            let entry = entry.account(claims.account).session(claims.session).actor(Actor::Account);
+            state.audit.record(entry.address(origin.ip));
         }
         Err(error) => {
             tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");

@@ -22,7 +22,7 @@ use self::pending::{Bounds, Pending};
 use crate::{
     config::AuditSettings,
     domain::{
-        audit::{AuditEvent, Entry},
+        audit::{AuditEntry, AuditEvent},
         clock::Clock,
         entropy::Entropy,
     },
@@ -56,7 +56,7 @@ pub struct AuditLog {
 struct Shared {
     pending: Mutex<Pending>,
     /// The batch being written. Locked by one writer at a time, so that rows keep their order.
-    writing: tokio::sync::Mutex<Vec<(Uuid, Entry)>>,
+    writing: tokio::sync::Mutex<Vec<(Uuid, AuditEntry)>>,
     closed: Notify,
     /// Whether [`AuditLog::close`] has run. Later failures of the writer are not logged, because the database closes too.
     closing: AtomicBool,
@@ -100,7 +100,7 @@ impl AuditLog {
     }
 
     /// Queues an event; never waits. If there is no room, counts the event as lost; the counts of lost events are written later.
-    pub fn record(&self, entry: Entry) {
+    pub fn record(&self, entry: AuditEntry) {
         let event = entry.facts.event;
         let lost = self.shared.pending().add(entry);
         if lost > 0 {

@@ -6,13 +6,13 @@
 //! password guessing at an account.
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry as Slot},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     mem,
     time::Duration,
 };
 
 use crate::domain::{
-    audit::{AuditEvent, Entry, EventFacts, Outcome},
+    audit::{AuditEntry, AuditEvent, EventFacts, Outcome},
     client::ClientId,
     clock::Timestamp,
     ids::AccountId,
@@ -44,7 +44,7 @@ pub(super) struct Bounds {
 /// The entries that wait, oldest first.
 #[derive(Debug)]
 pub(super) struct Pending {
-    entries: VecDeque<Entry>,
+    entries: VecDeque<AuditEntry>,
     /// The positions of refusals, counted from the first entry ever added.
     refusals: HashMap<EventFacts, u64>,
     /// The number of entries taken so far.
@@ -68,7 +68,7 @@ impl Pending {
     }
 
     /// Adds an entry. Returns the number of events lost: zero, or the entry's count if there is no room for it.
-    pub(super) fn add(&mut self, entry: Entry) -> u64 {
+    pub(super) fn add(&mut self, entry: AuditEntry) -> u64 {
         // Each reuse has ended a session, so the number of reuses is bounded by the number of sessions. A counted repeat may recur
         // like a refusal.
         let is_refusal = match entry.facts.event {
@@ -92,9 +92,9 @@ impl Pending {
     }
 
     /// Removes up to `max` entries, oldest first, and, when none remain, adds the number of lost events of each kind.
-    pub(super) fn take(&mut self, max: usize, now: Timestamp) -> Vec<Entry> {
+    pub(super) fn take(&mut self, max: usize, now: Timestamp) -> Vec<AuditEntry> {
         let count = max.min(self.entries.len());
-        let mut taken: Vec<Entry> = self.entries.drain(..count).collect();
+        let mut taken: Vec<AuditEntry> = self.entries.drain(..count).collect();
         self.taken += count as u64;
         for entry in &taken {
             self.refusals.remove(&entry.facts);
@@ -102,7 +102,7 @@ impl Pending {
         if self.entries.is_empty() {
             let lost = mem::take(&mut self.lost).into_iter();
             taken.extend(
-                lost.map(|(event, count)| Entry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count)),
+                lost.map(|(event, count)| AuditEntry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count)),
             );
         }
         taken
@@ -114,7 +114,7 @@ impl Pending {
     }
 
     /// The waiting refusal with the same facts.
-    fn find_identical(&mut self, facts: &EventFacts) -> Option<&mut Entry> {
+    fn find_identical(&mut self, facts: &EventFacts) -> Option<&mut AuditEntry> {
         let position = self.refusals.get(facts)?.checked_sub(self.taken)?;
         self.entries.get_mut(usize::try_from(position).ok()?)
     }
@@ -141,7 +141,7 @@ enum Subject {
 
 impl Budgets {
     /// Counts a row for a refusal. Returns false if a budget is exhausted.
-    fn spend_row(&mut self, entry: &Entry, bounds: Bounds) -> bool {
+    fn spend_row(&mut self, entry: &AuditEntry, bounds: Bounds) -> bool {
         if self.since.is_none_or(|since| entry.at.saturating_since(since) >= PERIOD) {
             *self = Self { since: Some(entry.at), ..Self::default() };
         }
@@ -152,12 +152,12 @@ impl Budgets {
         };
         let full = self.subjects.len() >= MAX_SUBJECTS;
         match self.subjects.entry((*event, subject)) {
-            Slot::Vacant(_) if full => false,
-            Slot::Vacant(slot) => {
+            Entry::Vacant(_) if full => false,
+            Entry::Vacant(slot) => {
                 slot.insert(1);
                 true
             }
-            Slot::Occupied(mut rows) => {
+            Entry::Occupied(mut rows) => {
                 increment_within(rows.get_mut(), bounds.refusals_per_subject)
                     && increment_within(self.repeated.entry(*event).or_default(), bounds.refusals * SUBJECTS_FACTOR)
             }
@@ -181,14 +181,14 @@ mod tests {
         Timestamp::from_millis(secs * 1000)
     }
 
-    fn refusal(secs: i64, account: u8) -> Entry {
+    fn refusal(secs: i64, account: u8) -> AuditEntry {
         let account = AccountId::from_bytes([account; 16]);
-        Entry::new(at(secs), AuditEvent::SignIn).refused("wrong_password").account(account)
+        AuditEntry::new(at(secs), AuditEvent::SignIn).refused("wrong_password").account(account)
     }
 
     /// A refusal that names no account, from the address `192.0.2.host`.
-    fn anonymous_refusal(secs: i64, event: AuditEvent, host: u8) -> Entry {
-        Entry::new(at(secs), event).refused("unknown").from(Some([192, 0, 2, host].into()))
+    fn anonymous_refusal(secs: i64, event: AuditEvent, host: u8) -> AuditEntry {
+        AuditEntry::new(at(secs), event).refused("unknown").address(Some([192, 0, 2, host].into()))
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
     #[test]
     fn events_beyond_the_queue_are_counted_as_lost_by_kind() {
         let mut pending = Pending::new(Bounds { queue: 2, ..BOUNDS });
-        let lost: u64 = (0..5).map(|_| pending.add(Entry::new(at(0), AuditEvent::SignIn))).sum();
+        let lost: u64 = (0..5).map(|_| pending.add(AuditEntry::new(at(0), AuditEvent::SignIn))).sum();
         assert_eq!(lost, 3);
         let taken = pending.take(10, at(1));
         assert_eq!((taken.len(), taken[2].facts.event, taken[2].count), (3, AuditEvent::Lost, 3));
@@ -235,7 +235,7 @@ mod tests {
             pending.add(anonymous_refusal(0, AuditEvent::ClientAuthentication, host));
         }
         assert_eq!(pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1)), 0);
-        assert_eq!(pending.add(Entry::new(at(0), AuditEvent::SignIn)), 0);
+        assert_eq!(pending.add(AuditEntry::new(at(0), AuditEvent::SignIn)), 0);
         let taken = pending.take(100, at(1));
         assert_eq!((taken.len(), taken[4].count), (5, 3));
         assert_eq!(pending.add(anonymous_refusal(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
@@ -248,16 +248,16 @@ mod tests {
             pending.add(anonymous_refusal(0, AuditEvent::SignIn, host));
         }
         for round in 0..100 {
-            pending.add(refusal(0, 1).from(Some([192, 0, 2, round].into())));
+            pending.add(refusal(0, 1).address(Some([192, 0, 2, round].into())));
         }
         // Uses up the rows that all accounts may have beyond their first.
         for account in 3..=200 {
             for round in 0..3 {
-                pending.add(refusal(0, account).from(Some([192, 0, 2, round].into())));
+                pending.add(refusal(0, account).address(Some([192, 0, 2, round].into())));
             }
         }
         assert_eq!(pending.add(refusal(0, 2)), 0);
-        let rows_of = |taken: &[Entry], account: u8| {
+        let rows_of = |taken: &[AuditEntry], account: u8| {
             let account = Some(AccountId::from_bytes([account; 16]));
             taken.iter().filter(|entry| entry.facts.account == account).count()
         };

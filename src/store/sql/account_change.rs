@@ -5,7 +5,7 @@ use sqlx::{Any, Transaction};
 use super::{Dialect, Sql, SqlError, accounts, accounts::select, query};
 use crate::domain::{
     account::{Account, ClaimsVersion, Email, Epoch, Roles},
-    audit::Entry,
+    audit::AuditEntry,
     clock::Timestamp,
     ids::AccountId,
     secret::PasswordHash,
@@ -184,7 +184,7 @@ impl AccountChange {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn record(&mut self, entry: &Entry) -> Result<(), SqlError> {
+    pub async fn record(&mut self, entry: &AuditEntry) -> Result<(), SqlError> {
         self.sql.record(&mut self.tx, entry).await
     }
 

@@ -7,7 +7,7 @@ use sqlx::{Any, AssertSqlSafe, Row, SqlSafeStr, SqlStr, Transaction, any::AnyRow
 use super::{Sql, SqlError, imports::ImportOutcome, query, secondary_emails};
 use crate::domain::{
     account::{Account, ClaimsVersion, Email, Epoch, Identifier, NewAccount, Roles, Username},
-    audit::{AuditEvent, Entry},
+    audit::{AuditEntry, AuditEvent},
     clock::Timestamp,
     factor::{Factors, FactorsVersion},
     ids::AccountId,
@@ -46,7 +46,7 @@ impl Sql {
     /// # Errors
     /// [`InsertError`]. At most one of several concurrent callers with the same address or name succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
-        self.insert_account_as(new, &Entry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
+        self.insert_account_as(new, &AuditEntry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
     }
 
     /// Inserts an account and an audit entry in one transaction.
@@ -54,7 +54,7 @@ impl Sql {
     /// # Errors
     /// [`InsertError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql insert_account_as", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "insert_account_as"))]
-    pub async fn insert_account_as(&self, new: &NewAccount, entry: &Entry) -> Result<Account, InsertError> {
+    pub async fn insert_account_as(&self, new: &NewAccount, entry: &AuditEntry) -> Result<Account, InsertError> {
         let mut tx = self.begin_write().await?;
         match insert(&mut tx, std::slice::from_ref(new)).await?.first() {
             Some(ImportOutcome::Inserted) => {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{Dialect, Sql, SqlError, query};
 use crate::domain::{
-    audit::{Actor, AddressPrecision, AuditEvent, Entry},
+    audit::{Actor, AddressPrecision, AuditEntry, AuditEvent},
     clock::Timestamp,
     ids::AccountId,
 };
@@ -81,7 +81,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]. The rows may or may not have been stored.
-    pub async fn append_audit(&self, entries: &[(Uuid, Entry)]) -> Result<(), SqlError> {
+    pub async fn append_audit(&self, entries: &[(Uuid, AuditEntry)]) -> Result<(), SqlError> {
         let mut tx = self.pool.begin_with(self.dialect.begin_write()).await?;
         for chunk in entries.chunks(ROWS_PER_INSERT) {
             self.insert_audit(&mut tx, chunk.iter().map(|(id, entry)| (*id, entry))).await?;
@@ -126,14 +126,14 @@ impl Sql {
     }
 
     /// Inserts a row in the transaction of the change that it records.
-    pub(super) async fn record(&self, tx: &mut Transaction<'_, Any>, entry: &Entry) -> Result<(), SqlError> {
+    pub(super) async fn record(&self, tx: &mut Transaction<'_, Any>, entry: &AuditEntry) -> Result<(), SqlError> {
         self.insert_audit(tx, std::iter::once((self.entropy.ordered_uuid(entry.at), entry))).await
     }
 
     async fn insert_audit<'a>(
         &self,
         tx: &mut Transaction<'_, Any>,
-        entries: impl ExactSizeIterator<Item = (Uuid, &'a Entry)>,
+        entries: impl ExactSizeIterator<Item = (Uuid, &'a AuditEntry)>,
     ) -> Result<(), SqlError> {
         // SQLite connections are not shared through a pooler, so frequent statements can stay prepared.
         static ONE_ROW: LazyLock<String> = LazyLock::new(|| insertion(1, Dialect::Sqlite));

@@ -5,7 +5,7 @@ use sqlx::{Row, any::AnyRow};
 use super::{Sql, SqlError, query};
 use crate::domain::{
     app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
-    audit::{AuditEvent, Entry},
+    audit::{AuditEntry, AuditEvent},
     client::{Client, ClientId, ClientSecretHash, FormerSecret, InvalidItem, SpaceSeparated},
     clock::Timestamp,
 };
@@ -48,7 +48,7 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
-            let entry = Entry::new(client.created_at, AuditEvent::ClientAdded).client(client.id.clone());
+            let entry = AuditEntry::new(client.created_at, AuditEvent::ClientAdded).client(client.id.clone());
             self.record(&mut tx, &entry).await?;
         }
         tx.commit().await?;
@@ -81,7 +81,7 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
-            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientDisabled).client(id.clone())).await?;
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientDisabled).client(id.clone())).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
@@ -93,7 +93,7 @@ impl Sql {
     /// [`SqlError`]
     pub async fn enable_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
         let sql = "UPDATE clients SET disabled_at = NULL WHERE id = $1";
-        self.change_client(sql, id, &Entry::new(now, AuditEvent::ClientEnabled)).await
+        self.change_client(sql, id, &AuditEntry::new(now, AuditEvent::ClientEnabled)).await
     }
 
     /// Sets the scopes, audiences, public keys and app settings of a client. Its kind, secret and state stay. Returns whether the client
@@ -136,7 +136,7 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
-            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientChanged).client(id.clone())).await?;
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientChanged).client(id.clone())).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
@@ -151,14 +151,14 @@ impl Sql {
         let done = query("DELETE FROM clients WHERE id = $1").bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
             query("DELETE FROM consents WHERE client_id = $1").bind(id.to_string()).execute(&mut *tx).await?;
-            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientDeleted).client(id.clone())).await?;
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientDeleted).client(id.clone())).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
     }
 
     /// Runs a statement on the row of a client, and writes `entry` to the audit log if the row exists. Returns whether it exists.
-    async fn change_client(&self, sql: &'static str, id: &ClientId, entry: &Entry) -> Result<bool, SqlError> {
+    async fn change_client(&self, sql: &'static str, id: &ClientId, entry: &AuditEntry) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let done = query(sql).bind(id.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
@@ -190,7 +190,7 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         if done.rows_affected() > 0 {
-            self.record(&mut tx, &Entry::new(now, AuditEvent::ClientSecretRotated).client(id.clone())).await?;
+            self.record(&mut tx, &AuditEntry::new(now, AuditEvent::ClientSecretRotated).client(id.clone())).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)

@@ -6,7 +6,7 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{AccountChange, Dialect, Sql, SqlError, query};
 use crate::domain::{
-    audit::{Actor, AuditEvent, Entry},
+    audit::{Actor, AuditEntry, AuditEvent},
     client::{ClientId, SpaceSeparated},
     clock::Timestamp,
     ids::AccountId,
@@ -115,10 +115,10 @@ impl Sql {
             .bind(now.as_millis())
             .execute(&mut **tx)
             .await?;
-        let entry = Entry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
+        let entry = AuditEntry::new(now, AuditEvent::ConsentGiven).account(account).client(client.clone());
         let scope = allowed.scope;
         let detail = shown.map_or_else(|| scope.to_string(), |shown| format!("{scope} ({shown})"));
-        self.record(tx, &entry.by(Actor::Account).detail(detail)).await
+        self.record(tx, &entry.actor(Actor::Account).detail(detail)).await
     }
 
     /// Withdraws the consent of an account to a client. Returns whether there was a consent.
@@ -135,8 +135,8 @@ impl Sql {
         let sql = "DELETE FROM consents WHERE account_id = $1 AND client_id = $2";
         let done = query(sql).bind(account.to_string()).bind(client.to_string()).execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
-            let entry = Entry::new(now, AuditEvent::ConsentWithdrawn).account(account).client(client.clone());
-            self.record(&mut tx, &entry.by(Actor::Account)).await?;
+            let entry = AuditEntry::new(now, AuditEvent::ConsentWithdrawn).account(account).client(client.clone());
+            self.record(&mut tx, &entry.actor(Actor::Account)).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)
@@ -172,8 +172,8 @@ impl AccountChange {
             let client: String = row.try_get("client_id")?;
             let client = ClientId::parse(&client)
                 .map_err(|_| SqlError::Corrupt(format!("consents.client_id {client:?} of an account")))?;
-            let entry = Entry::new(now, AuditEvent::ConsentWithdrawn).account(self.account.id).because("suspect");
-            self.record(&entry.client(client).by(Actor::Account).from(ip)).await?;
+            let entry = AuditEntry::new(now, AuditEvent::ConsentWithdrawn).account(self.account.id).because("suspect");
+            self.record(&entry.client(client).actor(Actor::Account).address(ip)).await?;
         }
         Ok(())
     }

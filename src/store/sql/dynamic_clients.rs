@@ -4,7 +4,7 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{Permission, Sql, SqlError, query};
 use crate::domain::{
-    audit::{AuditEvent, Entry},
+    audit::{AuditEntry, AuditEvent},
     client::ClientId,
     clock::Timestamp,
     dynamic_client::DynamicSource,
@@ -145,7 +145,7 @@ impl Sql {
         };
         let done = statement.execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
-            self.record(&mut tx, &Entry::new(now, event).client(id.clone())).await?;
+            self.record(&mut tx, &AuditEntry::new(now, event).client(id.clone())).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)

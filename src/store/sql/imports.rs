@@ -7,7 +7,7 @@ use sqlx::Row;
 use super::{SecondaryEmail, Sql, SqlError, TotpFactor, accounts, query, secondary_emails};
 use crate::domain::{
     account::NewAccount,
-    audit::{AuditEvent, Entry},
+    audit::{AuditEntry, AuditEvent},
     clock::Timestamp,
     factor::{FactorKind, Factors},
     ids::AccountId,
@@ -78,7 +78,7 @@ impl Sql {
             .execute(&mut *tx)
             .await?;
         if !inserted.is_empty() {
-            let entry = Entry::new(now, AuditEvent::AccountsImported).count(inserted.len() as u64);
+            let entry = AuditEntry::new(now, AuditEvent::AccountsImported).count(inserted.len() as u64);
             self.record(&mut tx, &entry).await?;
         }
         tx.commit().await?;

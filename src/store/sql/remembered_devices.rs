@@ -4,7 +4,7 @@ use sqlx::{Row, any::AnyRow};
 
 use super::{AccountChange, Sql, SqlError, query};
 use crate::domain::{
-    audit::Entry, clock::Timestamp, ids::AccountId, ids::RememberedDeviceId, remembered_device::RememberedDevice,
+    audit::AuditEntry, clock::Timestamp, ids::AccountId, ids::RememberedDeviceId, remembered_device::RememberedDevice,
 };
 
 /// Selects the devices that may skip the second factor of an account: those that were remembered in the account's current state and after
@@ -74,7 +74,7 @@ impl Sql {
         &self,
         account: AccountId,
         id: RememberedDeviceId,
-        entry: &Entry,
+        entry: &AuditEntry,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id = $2";
@@ -90,7 +90,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn forget_devices(&self, account: AccountId, entry: Entry) -> Result<u64, SqlError> {
+    pub async fn forget_devices(&self, account: AccountId, entry: AuditEntry) -> Result<u64, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1";
         let forgotten = query(sql).bind(account.to_string()).execute(&mut *tx).await?.rows_affected();

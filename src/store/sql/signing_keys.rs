@@ -4,7 +4,7 @@ use sqlx::{Any, Row, Transaction, any::AnyRow};
 
 use super::{Lock, Sql, SqlError, query};
 use crate::domain::{
-    audit::{AuditEvent, Entry},
+    audit::{AuditEntry, AuditEvent},
     clock::Timestamp,
     key::StoredKey,
 };
@@ -17,7 +17,7 @@ impl Sql {
     pub async fn rotate_keys(&self, new: &StoredKey, ends: &[(String, Timestamp)]) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
         insert(&mut tx, new).await?;
-        self.record(&mut tx, &Entry::new(new.created_at, AuditEvent::KeyMade).detail(&new.kid)).await?;
+        self.record(&mut tx, &AuditEntry::new(new.created_at, AuditEvent::KeyMade).detail(&new.kid)).await?;
         for (kid, until) in ends {
             set_verifies_until(&mut tx, kid, Some(*until)).await?;
         }
@@ -35,7 +35,7 @@ impl Sql {
         let other = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
         if other.is_none() {
             insert(&mut tx, key).await?;
-            self.record(&mut tx, &Entry::new(key.created_at, AuditEvent::KeyMade).detail(&key.kid)).await?;
+            self.record(&mut tx, &AuditEntry::new(key.created_at, AuditEvent::KeyMade).detail(&key.kid)).await?;
         }
         tx.commit().await?;
         Ok(other.is_none())
@@ -62,7 +62,7 @@ impl Sql {
         let mut tx = self.begin_write().await?;
         let found = set_verifies_until(&mut tx, kid, until).await?;
         if let Some(until) = until.filter(|_| found) {
-            self.record(&mut tx, &Entry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
+            self.record(&mut tx, &AuditEntry::new(until, AuditEvent::KeyRetired).detail(kid)).await?;
         }
         tx.commit().await?;
         Ok(found)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use latchkey::{
     domain::{
-        audit::{Actor, AddressPrecision, AuditEvent, Entry},
+        audit::{Actor, AddressPrecision, AuditEntry, AuditEvent},
         clock::Timestamp,
         entropy::Entropy,
     },
@@ -20,8 +20,8 @@ const fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis)
 }
 
-fn row(at: Timestamp) -> (Uuid, Entry) {
-    (Entropy::system().uuid(), Entry::new(at, AuditEvent::SignIn))
+fn row(at: Timestamp) -> (Uuid, AuditEntry) {
+    (Entropy::system().uuid(), AuditEntry::new(at, AuditEvent::SignIn))
 }
 
 /// Runs a statement with the service's own database credentials, as an intruder might.
@@ -42,11 +42,11 @@ async fn rows_are_added_once_and_found_by_each_filter() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let (account, ip): (_, IpAddr) = (new_id(), "192.0.2.77".parse().unwrap());
-        let of_account = Entry::new(at(2), AuditEvent::PasswordChange).account(account).by(Actor::Account);
+        let of_account = AuditEntry::new(at(2), AuditEvent::PasswordChange).account(account).actor(Actor::Account);
         let batch = [
             row(at(1)),
-            (Entropy::system().uuid(), of_account.from(Some(ip))),
-            (Entropy::system().uuid(), Entry::new(at(3), AuditEvent::RateLimit).refused("too_many").count(7)),
+            (Entropy::system().uuid(), of_account.address(Some(ip))),
+            (Entropy::system().uuid(), AuditEntry::new(at(3), AuditEvent::RateLimit).refused("too_many").count(7)),
         ];
         // A node repeats the insertion after a lost response.
         for _ in 0..2 {
@@ -63,7 +63,7 @@ async fn rows_are_added_once_and_found_by_each_filter() {
         assert_eq!(sql.audit(&AuditFilter::default(), 1).await.unwrap()[0].count, 7);
 
         let truncated = sql.clone().keeping_addresses(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
-        let entry = Entry::new(at(4), AuditEvent::SignIn).from(Some(ip));
+        let entry = AuditEntry::new(at(4), AuditEvent::SignIn).address(Some(ip));
         truncated.append_audit(&[(Entropy::system().uuid(), entry)]).await.unwrap();
         let newest = sql.audit(&AuditFilter::default(), 1).await.unwrap().remove(0);
         assert_eq!((newest.address.as_deref(), newest.actor.as_str()), (Some("192.0.2.0"), "operator:root"));
@@ -103,7 +103,7 @@ async fn change_and_its_audit_row_are_committed_together() {
         let account = sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         assert!(sql.insert_account(&new_account("ann@example.com")).await.is_err());
         let mut change = sql.change_account(account.id).await.unwrap().unwrap();
-        let entry = Entry::new(at(5), AuditEvent::AccountDeleted).account(account.id);
+        let entry = AuditEntry::new(at(5), AuditEvent::AccountDeleted).account(account.id);
         change.delete().await.unwrap();
         change.record(&entry).await.unwrap();
         drop(change);

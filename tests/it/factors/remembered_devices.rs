@@ -383,7 +383,8 @@ async fn deleted_account_leaves_no_remembered_device() {
     remember(&cluster, &node, "ada", &ada).await;
     let id = node.verified(&ada.tokens.access).claims.sub;
     accounts::delete(&node.state, id).await.unwrap();
-    let entry = latchkey::domain::audit::Entry::new(node.state.clock.now(), latchkey::domain::audit::AuditEvent::Lost);
+    let entry =
+        latchkey::domain::audit::AuditEntry::new(node.state.clock.now(), latchkey::domain::audit::AuditEvent::Lost);
     assert_eq!(node.state.sql.forget_devices(id, entry).await.unwrap(), 0);
 }
 
