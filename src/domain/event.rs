@@ -10,7 +10,7 @@ use super::{
 
 /// Why sessions were ended before they expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum EndReason {
     /// The owner logged out.
     Logout,
     /// The owner, a service client or an operator ended them.
@@ -35,7 +35,7 @@ pub enum Reason {
     ClaimsChanged,
 }
 
-impl Reason {
+impl EndReason {
     /// All reasons.
     pub const ALL: [Self; 11] = [
         Self::Logout,
@@ -71,7 +71,7 @@ impl Reason {
     /// The reasons that release 0.1 can't read, in the order in which they were added.
     pub const AFTER_0_1: [Self; 2] = [Self::FactorsChanged, Self::FactorRequired];
 
-    /// Parses the text of [`Reason::as_str`].
+    /// Parses the text of [`EndReason::as_str`].
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == text)
     }
@@ -83,7 +83,7 @@ pub struct Revocation {
     /// The sessions that ended.
     pub target: RevocationTarget,
     /// The reason.
-    pub reason: Reason,
+    pub reason: EndReason,
     /// The time of the revocation, by the clock of the node that revoked.
     pub at: Timestamp,
 }

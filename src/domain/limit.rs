@@ -23,15 +23,15 @@ impl Quota {
 
 /// The result of counting a request against a quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Taken {
+pub struct QuotaDecision {
     /// When the quota will have refilled completely, in microseconds since the Unix epoch: the state to store.
     pub full_at: i64,
     /// How long to wait, if the quota is exhausted.
     pub refused_for: Option<Duration>,
 }
 
-/// Counts a request against `quota`. `full_at` is the stored [`Taken::full_at`], if any. A refused request is not counted.
-pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
+/// Counts a request against `quota`. `full_at` is the stored [`QuotaDecision::full_at`], if any. A refused request is not counted.
+pub fn count_request(quota: Quota, full_at: Option<i64>, now: Timestamp) -> QuotaDecision {
     let now = now.as_millis().saturating_mul(1000);
     let interval = quota.interval_micros();
     let capacity = interval.saturating_mul(i64::from(quota.count));
@@ -40,9 +40,9 @@ pub fn take(quota: Quota, full_at: Option<i64>, now: Timestamp) -> Taken {
     let after = before.saturating_add(interval);
     let excess = after.saturating_sub(now).saturating_sub(capacity);
     if excess > 0 {
-        return Taken { full_at: before, refused_for: Some(Duration::from_micros(excess.unsigned_abs())) };
+        return QuotaDecision { full_at: before, refused_for: Some(Duration::from_micros(excess.unsigned_abs())) };
     }
-    Taken { full_at: after, refused_for: None }
+    QuotaDecision { full_at: after, refused_for: None }
 }
 
 macro_rules! limit_policies {
@@ -245,13 +245,13 @@ mod tests {
         let quota = Quota { count: 3, window: Duration::from_secs(30) };
         let mut full_at = None;
         for _ in 0..3 {
-            let taken = take(quota, full_at, at(0));
-            assert_eq!(taken.refused_for, None);
-            full_at = Some(taken.full_at);
+            let decision = count_request(quota, full_at, at(0));
+            assert_eq!(decision.refused_for, None);
+            full_at = Some(decision.full_at);
         }
-        let taken = take(quota, full_at, at(4000));
-        assert_eq!(taken, Taken { full_at: full_at.unwrap(), refused_for: Some(Duration::from_secs(6)) });
-        assert_eq!(take(quota, full_at, at(10_000)).refused_for, None);
+        let decision = count_request(quota, full_at, at(4000));
+        assert_eq!(decision, QuotaDecision { full_at: full_at.unwrap(), refused_for: Some(Duration::from_secs(6)) });
+        assert_eq!(count_request(quota, full_at, at(10_000)).refused_for, None);
     }
 
     /// The calculation in docs/factors.md. A code of an authenticator app has six digits, three codes are valid at a time, and an
@@ -277,15 +277,15 @@ mod tests {
             let (mut full_at, mut now, mut allowed) = (None, 0, 0_u64);
             for step in steps {
                 now += step;
-                let taken = take(quota, full_at, at(now));
-                match taken.refused_for {
+                let decision = count_request(quota, full_at, at(now));
+                match decision.refused_for {
                     None => allowed += 1,
                     Some(wait) => {
                         let later = at(now) + wait + Duration::from_millis(1);
-                        prop_assert_eq!(take(quota, Some(taken.full_at), later).refused_for, None);
+                        prop_assert_eq!(count_request(quota, Some(decision.full_at), later).refused_for, None);
                     }
                 }
-                full_at = Some(taken.full_at);
+                full_at = Some(decision.full_at);
             }
             let refilled = (now * 1000) / quota.interval_micros();
             prop_assert!(allowed <= u64::from(count) + refilled.unsigned_abs() + 1);

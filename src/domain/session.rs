@@ -27,12 +27,12 @@ pub enum Transport {
     Browser,
 }
 
-/// The sessions whose refresh tokens an endpoint accepts.
+/// The transports of refresh tokens that an endpoint accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
-    /// All sessions.
+pub enum AcceptedTransport {
+    /// Cookies and bodies.
     Any,
-    /// Sessions whose refresh tokens are sent in bodies.
+    /// Bodies only.
     Bearer,
 }
 

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use crate::domain::{
     clock::Timestamp,
-    mail::{ActionOrigin, AddressChange, Challenge, Device, FactorChange, FactorKind, MailData, Notice, Template},
+    mail::{ActionOrigin, AddressChange, Device, FactorChange, LinkAndCode, MailData, Notice, NoticeFactor, Template},
     secret::SecretText,
 };
 
@@ -35,7 +35,7 @@ pub(super) fn samples(template: Template) -> [MailData; 2] {
 fn data(template: Template, detail: Detail) -> MailData {
     let is_full = detail == Detail::AllFacts;
     let link = |page: &str| SecretText::from(format!("https://auth.example.com/account/{page}#token=lk_ot_EXAMPLE"));
-    let challenge = |page: &str, minutes: u64| Challenge {
+    let challenge = |page: &str, minutes: u64| LinkAndCode {
         link: link(page),
         code: is_full.then(|| "K7QM-2XWD".into()),
         expires_at: SAMPLE_TIME + Duration::from_mins(minutes),
@@ -56,7 +56,7 @@ fn data(template: Template, detail: Detail) -> MailData {
         Template::PasswordChanged => MailData::PasswordChanged { notice: notice() },
         Template::AddressChanged => MailData::AddressChanged {
             new_address: "ann.new@example.org".to_owned(),
-            undo: Challenge { code: None, ..challenge("undo-address", 72 * 60) },
+            undo: LinkAndCode { code: None, ..challenge("undo-address", 72 * 60) },
             origin: origin(),
         },
         Template::SecondaryAddressChanged => MailData::SecondaryAddressChanged {
@@ -80,7 +80,7 @@ fn data(template: Template, detail: Detail) -> MailData {
         Template::AccountDisabled => MailData::AccountDisabled { at: SAMPLE_TIME },
         Template::FactorChanged => MailData::FactorChanged {
             change: if is_full { FactorChange::Added } else { FactorChange::Removed },
-            factor: if is_full { FactorKind::Passkey } else { FactorKind::Totp },
+            factor: if is_full { NoticeFactor::Passkey } else { NoticeFactor::Totp },
             notice: notice(),
         },
         Template::RecoveryCodeUsed => {

@@ -23,7 +23,7 @@ use crate::{
     domain::{
         clock::Timestamp,
         locale::Locale,
-        mail::{ActionOrigin, AddressChange, FactorChange, FactorKind, Mail, MailData, Template},
+        mail::{ActionOrigin, AddressChange, FactorChange, Mail, MailData, NoticeFactor, Template},
     },
 };
 
@@ -264,10 +264,10 @@ impl Templates {
             facts.set(
                 "factor",
                 match factor {
-                    FactorKind::Passkey => "passkey",
-                    FactorKind::Totp => "totp",
-                    FactorKind::RecoveryCodes => "recovery_codes",
-                    FactorKind::EmailCode => "email_code",
+                    NoticeFactor::Passkey => "passkey",
+                    NoticeFactor::Totp => "totp",
+                    NoticeFactor::RecoveryCodes => "recovery_codes",
+                    NoticeFactor::EmailCode => "email_code",
                 },
             );
         }

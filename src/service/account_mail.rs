@@ -6,7 +6,7 @@ use crate::{
         clock::Timestamp,
         ids::AccountId,
         locale::Locale,
-        mail::{ActionOrigin, Challenge, Device, Mail, MailData, Notice, OutboxMail, Recipient},
+        mail::{ActionOrigin, Device, LinkAndCode, Mail, MailData, Notice, OutboxMail, Recipient},
         one_time_token::TokenPurpose,
         profile::Profile,
         secret::SecretText,
@@ -26,12 +26,12 @@ pub(super) fn action_origin(origin: &RequestOrigin, now: Timestamp) -> ActionOri
 }
 
 /// The link and the code of a token, as a mail shows them.
-pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> Challenge {
+pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> LinkAndCode {
     let code = match purpose {
         TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => None,
         _ => Some(issued.code.clone()),
     };
-    Challenge { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
+    LinkAndCode { link: link(state, purpose, &issued.token), code, expires_at: issued.expires_at }
 }
 
 /// The mail to the owner of an address that another person tried to use for an account.

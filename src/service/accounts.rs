@@ -6,7 +6,7 @@ use crate::{
         account::{Account, Email, Epoch, Identifier, Roles},
         audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
         mail::{MailData, Template},
         secret::SecretText,
@@ -85,7 +85,7 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
         let data = MailData::AccountDisabled { at: now };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
-    let ended = end_sessions(state, &mut change, Reason::Disabled).await?;
+    let ended = end_sessions(state, &mut change, EndReason::Disabled).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "account disabled");
     Ok(ended)
@@ -115,8 +115,8 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
     let epoch = change.account.epoch.next();
     change.delete().await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
-    record_ended(&mut change, Reason::Deleted, ended, now).await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::Deleted, now).await?;
+    record_ended(&mut change, EndReason::Deleted, ended, now).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "account deleted");
     Ok(ended)
@@ -201,7 +201,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
         let data = MailData::PasswordChanged { notice };
         account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
-    let ended = end_sessions(state, &mut change, Reason::PasswordChanged).await?;
+    let ended = end_sessions(state, &mut change, EndReason::PasswordChanged).await?;
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "password of an account set by an operator");
@@ -243,7 +243,11 @@ async fn lock(state: &AppState, id: AccountId) -> Result<AccountChange, ChangeAc
 }
 
 /// Ends all sessions of a locked account. If that fails, the change is dropped with the transaction.
-async fn end_sessions(state: &AppState, change: &mut AccountChange, reason: Reason) -> Result<u64, ChangeAccountError> {
+async fn end_sessions(
+    state: &AppState,
+    change: &mut AccountChange,
+    reason: EndReason,
+) -> Result<u64, ChangeAccountError> {
     let (id, now) = (change.account.id, change.account.updated_at);
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
@@ -254,7 +258,7 @@ async fn end_sessions(state: &AppState, change: &mut AccountChange, reason: Reas
 /// Writes to the audit log how many sessions a change has ended, if any.
 pub(super) async fn record_ended(
     change: &mut AccountChange,
-    reason: Reason,
+    reason: EndReason,
     ended: u64,
     now: Timestamp,
 ) -> Result<(), SqlError> {

@@ -19,7 +19,7 @@ use crate::{
     domain::{
         account::{ClaimsVersion, Roles},
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
         session::{Session, SessionOrigin, Transport},
     },
@@ -91,7 +91,7 @@ pub async fn load(
     let session = &browser.session;
     let (acr, settings) = (session.authentication.acr, &state.config.factors);
     if policy::lacks_factor(settings, acr, &browser.roles, session.created_at, now) {
-        end_with_reason(state, &browser, Reason::FactorRequired, Actor::Service, origin.ip).await?;
+        end_with_reason(state, &browser, EndReason::FactorRequired, Actor::Service, origin.ip).await?;
         return Ok(None);
     }
     if now.saturating_since(session.last_used_at) >= TOUCH_INTERVAL {
@@ -126,9 +126,9 @@ pub async fn renew(
         return Ok(());
     }
     let ended = if old.account == account {
-        state.redis.sessions.adopt(account, old.id, session, Reason::Logout, now).await?
+        state.redis.sessions.adopt(account, old.id, session, EndReason::Logout, now).await?
     } else {
-        !state.redis.sessions.revoke_tree(old.account, old.id, Reason::Logout, now).await?.is_empty()
+        !state.redis.sessions.revoke_tree(old.account, old.id, EndReason::Logout, now).await?.is_empty()
     };
     if ended {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(session.to_string());
@@ -143,14 +143,14 @@ pub async fn renew(
 /// # Errors
 /// [`ServiceError`]
 pub async fn end(state: &AppState, browser: &BrowserSession, ip: Option<IpAddr>) -> Result<usize, ServiceError> {
-    end_with_reason(state, browser, Reason::Logout, Actor::Account, ip).await
+    end_with_reason(state, browser, EndReason::Logout, Actor::Account, ip).await
 }
 
 /// Ends a browser's session and the app sessions beneath it for `reason`. Returns the number of sessions ended.
 async fn end_with_reason(
     state: &AppState,
     browser: &BrowserSession,
-    reason: Reason,
+    reason: EndReason,
     actor: Actor,
     ip: Option<IpAddr>,
 ) -> Result<usize, ServiceError> {

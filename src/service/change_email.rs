@@ -9,12 +9,12 @@ use crate::{
         account::{Account, Email, Identifier},
         audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
         mail::{AddressChange, MailData, Notice, Template},
         one_time_token::TokenPurpose,
         secret::{PasswordHash, SecretText},
-        session::Accepted,
+        session::AcceptedTransport,
     },
     service::{
         account_mail,
@@ -119,7 +119,7 @@ pub(super) async fn apply(
     mut change: AccountChange,
     address: &Email,
     caller: Option<&AccessClaims>,
-    accepted: Accepted,
+    accepted: AcceptedTransport,
     new_hash: Option<PasswordHash>,
     origin: &RequestOrigin,
 ) -> Result<Option<Tokens>, VerifyEmailError> {
@@ -144,7 +144,9 @@ pub(super) async fn apply(
         return Ok(None);
     }
     let tokens = match caller {
-        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, Reason::Revoked, origin.ip).await?),
+        Some(caller) => {
+            Some(replace_sessions(state, &mut change, caller, accepted, EndReason::Revoked, origin.ip).await?)
+        }
         None => {
             end_sessions(state, &mut change).await?;
             None

@@ -8,10 +8,10 @@ use crate::{
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         mail::{MailData, Template},
         secret::SecretText,
-        session::Accepted,
+        session::AcceptedTransport,
     },
     password::{PasswordError, Verified, WeakPassword},
     service::{
@@ -76,7 +76,7 @@ pub async fn change_password(
     current: SecretText,
     new: SecretText,
     origin: RequestOrigin,
-    accepted: Accepted,
+    accepted: AcceptedTransport,
 ) -> Result<Tokens, ChangePasswordError> {
     let ip = origin.ip;
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
@@ -117,7 +117,7 @@ pub async fn change_password(
         account_mail::enqueue(state, &mut change, &to, &origin, MailData::PasswordChanged { notice }).await?;
     }
     // The row is still locked. If the sessions can't be ended, or the caller's own session has ended, the password stays unchanged.
-    let tokens = replace_sessions(state, &mut change, caller, accepted, Reason::PasswordChanged, ip).await?;
+    let tokens = replace_sessions(state, &mut change, caller, accepted, EndReason::PasswordChanged, ip).await?;
     change.commit().await?;
     tracing::info!(account = %account.id, session = %tokens.session, replaced = %caller.sid, "password changed");
     Ok(tokens)

@@ -8,7 +8,7 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         client::ClientId,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         session::Session,
     },
     service::{error::ServiceError, id_tokens::has_scope},
@@ -114,9 +114,9 @@ pub async fn revoke(
         if session.client.as_ref().is_none_or(|grant| grant.client_id != client.as_str()) {
             continue;
         }
-        if state.redis.sessions.revoke(caller.sub, session.id, Reason::Revoked, now).await? {
+        if state.redis.sessions.revoke(caller.sub, session.id, EndReason::Revoked, now).await? {
             found = true;
-            let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+            let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Revoked.as_str());
             let entry = entry.account(caller.sub).session(session.id).client(client.clone());
             state.audit.record(entry.actor(Actor::Account).address(ip));
         }

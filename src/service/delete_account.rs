@@ -8,7 +8,7 @@ use crate::{
         account::Account,
         audit::{Actor, AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
         mail::MailData,
     },
@@ -53,7 +53,7 @@ pub async fn request(
 ) -> Result<Timestamp, DeleteAccountError> {
     require_recent(state, caller).await?;
     limits::check_password_change(state, caller.sid, origin.ip).await?;
-    let (now, reason) = (state.clock.now(), Reason::Revoked);
+    let (now, reason) = (state.clock.now(), EndReason::Revoked);
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(DeleteAccountError::NoAccount)?;
     let deletes_at = now + state.config.account.deletion_grace;
@@ -107,8 +107,8 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
         change.delete().await?;
         let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
         change.record(&entry.actor(Actor::Service)).await?;
-        let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::Deleted, now).await?;
-        record_ended(&mut change, Reason::Deleted, ended, now).await?;
+        let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::Deleted, now).await?;
+        record_ended(&mut change, EndReason::Deleted, ended, now).await?;
         change.commit().await?;
         if let Err(error) = state.redis.one_time_tokens.clear(id).await {
             tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");

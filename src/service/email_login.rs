@@ -14,7 +14,7 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         entropy::Entropy,
-        event::Reason,
+        event::EndReason,
         mail::MailData,
         one_time_token::TokenPurpose,
         secret::SecretText,
@@ -246,7 +246,7 @@ async fn claim_account(
     change: &mut AccountChange,
     ip: Option<std::net::IpAddr>,
 ) -> Result<(), EmailLoginError> {
-    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::PasswordChanged);
+    let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::PasswordChanged);
     change.verify_email(now).await.map_err(|error| match error {
         TakeAddressError::Taken => EmailLoginError::InvalidToken,
         TakeAddressError::Sql(error) => error.into(),

@@ -6,7 +6,7 @@ use crate::{
     crypto::id_token::IdTokenHint,
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
     },
     service::{
@@ -142,12 +142,12 @@ async fn end_tree_of_app_session(
     let now = state.clock.now();
     let Some(found) = state.redis.sessions.find(account, session, now).await? else { return Ok(()) };
     let Some(parent) = found.session.parent else { return Ok(()) };
-    let mut ended = state.redis.sessions.revoke_tree(account, parent, Reason::Logout, now).await?;
+    let mut ended = state.redis.sessions.revoke_tree(account, parent, EndReason::Logout, now).await?;
     if ended.is_empty() {
-        ended = state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await?;
+        ended = state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await?;
     }
     for session in ended {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Logout.as_str());
         state.audit.record(entry.account(account).session(session).actor(Actor::Account).address(ip));
     }
     Ok(())

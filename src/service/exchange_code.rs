@@ -9,7 +9,7 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         secret::SecretText,
         session::{Grant, SessionOrigin},
     },
@@ -90,7 +90,7 @@ pub async fn exchange_code(
     let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
         Exchanged::Created { grant, payload, evicted } => {
             for ended in evicted {
-                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
                 state.audit.record(entry.account(code.account).session(ended).actor(Actor::Service));
             }
             (grant, payload)
@@ -113,7 +113,7 @@ pub async fn exchange_code(
             Ok(issued)
         }
         Err(error) => {
-            state.redis.sessions.revoke(grant.account, grant.session, Reason::Revoked, now).await?;
+            state.redis.sessions.revoke(grant.account, grant.session, EndReason::Revoked, now).await?;
             Err(error)
         }
     }

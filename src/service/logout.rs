@@ -8,7 +8,7 @@ use crate::{
     crypto::access_token::{IssuedToken, TokenError},
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
     },
     service::{
@@ -104,9 +104,9 @@ async fn end_one(
     ip: Option<IpAddr>,
 ) -> Result<bool, LogoutError> {
     let now = state.clock.now();
-    let ended = state.redis.sessions.revoke(account, session, Reason::Logout, now).await?;
+    let ended = state.redis.sessions.revoke(account, session, EndReason::Logout, now).await?;
     if ended {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Logout.as_str());
         state.audit.record(entry.account(account).session(session).actor(Actor::Account).address(ip));
     }
     Ok(ended)

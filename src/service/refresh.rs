@@ -6,8 +6,8 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
         clock::Timestamp,
-        event::Reason,
-        session::{Accepted, Grant, Rotation, SessionOrigin},
+        event::EndReason,
+        session::{AcceptedTransport, Grant, Rotation, SessionOrigin},
     },
     service::{
         decode_refresh_token::decode_refresh_token,
@@ -49,7 +49,7 @@ from_store_errors!(RefreshError);
 /// # Errors
 /// [`RefreshError`]
 pub async fn refresh(state: &AppState, token: &str, origin: &SessionOrigin) -> Result<Tokens, RefreshError> {
-    exchange(state, token, origin, Accepted::Any).await
+    exchange(state, token, origin, AcceptedTransport::Any).await
 }
 
 /// Exchanges a refresh token at an endpoint that takes it in the body. The token of a cookie session is invalid there. Its session is not
@@ -58,7 +58,7 @@ pub async fn refresh(state: &AppState, token: &str, origin: &SessionOrigin) -> R
 /// # Errors
 /// [`RefreshError`]
 pub async fn refresh_in_body(state: &AppState, token: &str, origin: &SessionOrigin) -> Result<Tokens, RefreshError> {
-    exchange(state, token, origin, Accepted::Bearer).await
+    exchange(state, token, origin, AcceptedTransport::Bearer).await
 }
 
 /// Exchanges the refresh token of an app's session. With a `resource`, the access token is for that resource only (RFC 8707, section
@@ -74,7 +74,7 @@ pub async fn refresh_for_client(
     resource: Option<&str>,
     origin: &SessionOrigin,
 ) -> Result<(Tokens, Option<IdToken>), RefreshError> {
-    let rotated = rotate(state, token, origin, Accepted::Bearer, Some(client.id.as_str())).await;
+    let rotated = rotate(state, token, origin, AcceptedTransport::Bearer, Some(client.id.as_str())).await;
     let RotatedGrant { mut grant, now, .. } = count_outcome(state, rotated)?;
     if let Some(resource) = resource {
         restrict_to_resource(state, &mut grant, resource).ok_or(RefreshError::InvalidTarget)?;
@@ -89,7 +89,7 @@ async fn exchange(
     state: &AppState,
     token: &str,
     origin: &SessionOrigin,
-    accepted: Accepted,
+    accepted: AcceptedTransport,
 ) -> Result<Tokens, RefreshError> {
     let rotated = rotate(state, token, origin, accepted, None).await;
     let RotatedGrant { grant, now, .. } = count_outcome(state, rotated)?;
@@ -124,7 +124,7 @@ async fn rotate(
     state: &AppState,
     token: &str,
     origin: &SessionOrigin,
-    accepted: Accepted,
+    accepted: AcceptedTransport,
     client: Option<&str>,
 ) -> Result<RotatedGrant, RefreshError> {
     limits::check_refresh_by_address(state, origin.ip)?;
@@ -193,7 +193,7 @@ async fn end_without_factor<T>(
     origin: &SessionOrigin,
     now: Timestamp,
 ) -> Result<T, RefreshError> {
-    let reason = Reason::FactorRequired;
+    let reason = EndReason::FactorRequired;
     if state.redis.sessions.revoke(grant.account, grant.session, reason, now).await? {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str()).actor(Actor::Service);
         state.audit.record(entry.account(grant.account).session(grant.session).address(origin.ip));

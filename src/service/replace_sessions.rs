@@ -9,8 +9,8 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication},
         clock::Timestamp,
-        event::Reason,
-        session::Accepted,
+        event::EndReason,
+        session::AcceptedTransport,
     },
     service::{
         accounts::record_ended,
@@ -51,8 +51,8 @@ pub(super) async fn replace_sessions(
     state: &AppState,
     change: &mut AccountChange,
     caller: &AccessClaims,
-    accepted: Accepted,
-    reason: Reason,
+    accepted: AcceptedTransport,
+    reason: EndReason,
     ip: Option<IpAddr>,
 ) -> Result<Tokens, ReplaceSessionsError> {
     replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
@@ -69,14 +69,14 @@ pub(super) async fn replace_sessions_with(
     state: &AppState,
     change: &mut AccountChange,
     caller: &AccessClaims,
-    accepted: Accepted,
-    reason: Reason,
+    accepted: AcceptedTransport,
+    reason: EndReason,
     ip: Option<IpAddr>,
     authentication: Option<Authentication>,
 ) -> Result<Tokens, ReplaceSessionsError> {
     let (now, settings) = (state.clock.now(), &state.config.session);
     // A change of the password verifies the former one: that is a new authentication at the start of the new session.
-    let is_new_authentication = reason == Reason::PasswordChanged;
+    let is_new_authentication = reason == EndReason::PasswordChanged;
     let authentication =
         authentication.or_else(|| (!is_new_authentication).then(|| password_only_authentication(caller)).flatten());
     let epoch = change.bump_epoch().await?;
@@ -122,7 +122,7 @@ fn password_only_authentication(caller: &AccessClaims) -> Option<Authentication>
 /// # Errors
 /// [`ServiceError`]
 pub(super) async fn end_sessions(state: &AppState, change: &mut AccountChange) -> Result<u64, ServiceError> {
-    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
+    let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::Revoked);
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
     record_ended(change, reason, ended, now).await?;

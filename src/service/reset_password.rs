@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         mail::{MailData, Template},
         one_time_token::TokenPurpose,
         secret::PasswordHash,
@@ -116,8 +116,8 @@ async fn apply(
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
     }
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
-    record_ended(&mut change, Reason::PasswordChanged, ended, now).await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::PasswordChanged, now).await?;
+    record_ended(&mut change, EndReason::PasswordChanged, ended, now).await?;
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, purpose = claim.purpose.as_str(), "password reset");

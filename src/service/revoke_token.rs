@@ -7,7 +7,7 @@ use crate::{
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
         client::Client,
-        event::Reason,
+        event::EndReason,
     },
     service::{authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError},
     state::AppState,
@@ -28,10 +28,10 @@ pub async fn revoke_token(
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let (reason, actor) = match caller {
-        None => (Reason::Logout, Actor::Account),
+        None => (EndReason::Logout, Actor::Account),
         Some(client) if !client.is_service() => return revoke_own(state, client, token, ip).await,
         Some(client) if client.audiences.contains(&state.config.token.audience) => {
-            (Reason::Revoked, Actor::Client(client.id.clone()))
+            (EndReason::Revoked, Actor::Client(client.id.clone()))
         }
         Some(_) => return Ok(()),
     };
@@ -63,8 +63,8 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
     let found = state.redis.sessions.find(account, session, now).await?;
     let is_own =
         found.is_some_and(|found| found.session.client.is_some_and(|grant| grant.client_id == client.id.as_str()));
-    if is_own && state.redis.sessions.revoke(account, session, Reason::Logout, now).await? {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Logout.as_str());
+    if is_own && state.redis.sessions.revoke(account, session, EndReason::Logout, now).await? {
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Logout.as_str());
         let entry = entry.account(account).session(session).client(client.id.clone());
         state.audit.record(entry.actor(Actor::Account).address(ip));
     }

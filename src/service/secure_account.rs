@@ -3,7 +3,7 @@
 use crate::{
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         mail::MailData,
         one_time_token::TokenPurpose,
         secret::SecretText,
@@ -123,7 +123,7 @@ pub(super) async fn secure(
     link: ResetLink,
     origin: &RequestOrigin,
 ) -> Result<(), ServiceError> {
-    let (id, now, reason) = (change.account.id, state.clock.now(), Reason::Revoked);
+    let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::Revoked);
     change.remove_password(now).await?;
     let factor_window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;

@@ -14,7 +14,7 @@ use crate::{
     domain::{
         audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
     },
     service::error::ServiceError,
@@ -106,7 +106,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
 pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, ServiceError> {
     let now = state.clock.now();
     let accounts = state.redis.sessions.accounts().await?;
-    let revoke = |account: AccountId| state.redis.sessions.revoke_all(account, None, None, Reason::Revoked, now);
+    let revoke = |account: AccountId| state.redis.sessions.revoke_all(account, None, None, EndReason::Revoked, now);
     let mut ended = 0;
     let mut answers = stream::iter(accounts).map(revoke).buffer_unordered(CONCURRENCY);
     while let Some(answer) = answers.next().await {

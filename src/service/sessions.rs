@@ -6,7 +6,7 @@ use crate::{
     crypto::access_token::AccessClaims,
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
         session::Session,
     },
@@ -47,7 +47,7 @@ pub async fn revoke(
     if session != caller.sid {
         require_recent(state, caller).await?;
     }
-    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(EndReason::Revoked.as_str());
     end(state, caller.sub, session, entry.actor(Actor::Account).address(ip)).await
 }
 
@@ -65,9 +65,9 @@ pub async fn revoke_with_apps(
         require_recent(state, caller).await?;
     }
     let now = state.clock.now();
-    let ended = state.redis.sessions.revoke_tree(caller.sub, session, Reason::Revoked, now).await?;
+    let ended = state.redis.sessions.revoke_tree(caller.sub, session, EndReason::Revoked, now).await?;
     for session in &ended {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Revoked.as_str());
+        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Revoked.as_str());
         state.audit.record(entry.account(caller.sub).session(*session).actor(Actor::Account).address(ip));
     }
     Ok(!ended.is_empty())
@@ -85,7 +85,7 @@ pub async fn revoke_all(
     ip: Option<IpAddr>,
 ) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(Reason::Revoked.as_str());
+    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str());
     let except = keep_current.then_some(caller.sid);
     end_all(state, caller.sub, except, entry.actor(Actor::Account).address(ip)).await
 }
@@ -115,7 +115,7 @@ async fn end(
     session: SessionId,
     entry: AuditEntry,
 ) -> Result<bool, ServiceError> {
-    let ended = state.redis.sessions.revoke_tree(account, session, Reason::Revoked, entry.at).await?;
+    let ended = state.redis.sessions.revoke_tree(account, session, EndReason::Revoked, entry.at).await?;
     for session in &ended {
         state.audit.record(entry.clone().account(account).session(*session));
     }
@@ -129,7 +129,7 @@ async fn end_all(
     except: Option<SessionId>,
     entry: AuditEntry,
 ) -> Result<u64, ServiceError> {
-    let ended = state.redis.sessions.revoke_all(account, except, None, Reason::Revoked, entry.at).await?;
+    let ended = state.redis.sessions.revoke_all(account, except, None, EndReason::Revoked, entry.at).await?;
     if ended > 0 {
         state.audit.record(entry.account(account).count(ended));
     }

@@ -11,12 +11,12 @@ use crate::{
     domain::{
         account::{Account, Email, Identifier},
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
         mail::MailData,
         one_time_token::TokenPurpose,
         secret::{PasswordHash, SecretText},
-        session::Accepted,
+        session::AcceptedTransport,
     },
     password::{NewPassword, PasswordError, Verified, WeakPassword},
     service::{
@@ -97,7 +97,7 @@ pub struct VerifyEmail<'a> {
     /// The caller, if an access token was presented.
     pub caller: Option<&'a AccessClaims>,
     /// The kinds of session that may be replaced.
-    pub accepted: Accepted,
+    pub accepted: AcceptedTransport,
     /// The client.
     pub origin: RequestOrigin,
 }
@@ -336,7 +336,7 @@ pub(super) async fn replace_credentials(
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), Reason::PasswordChanged, now).await?;
-    record_ended(change, Reason::PasswordChanged, ended, now).await?;
+    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::PasswordChanged, now).await?;
+    record_ended(change, EndReason::PasswordChanged, ended, now).await?;
     limits::forget_devices(state, id).await
 }

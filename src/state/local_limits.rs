@@ -10,7 +10,7 @@ use std::{
 use crate::domain::{
     bounded_map::BoundedMap,
     clock::Timestamp,
-    limit::{LimitPolicy, Quota, take},
+    limit::{LimitPolicy, Quota, count_request},
 };
 
 /// Number of shards, each with a lock of its own.
@@ -22,7 +22,7 @@ const MAX_SUBJECTS: usize = 65_536;
 /// A limit and its subject, cut to 64 bytes; no account, network or client id is longer.
 type Key = (LimitPolicy, [u8; 64]);
 
-/// Quotas in use, by limit and subject, each with its `full_at` ([`Taken::full_at`](crate::domain::limit::Taken::full_at)). Evicts
+/// Quotas in use, by limit and subject, each with its [`full_at`](crate::domain::limit::QuotaDecision::full_at). Evicts
 /// subjects that were not used recently.
 #[derive(Debug)]
 pub(crate) struct LocalLimits {
@@ -39,18 +39,24 @@ impl Default for LocalLimits {
 
 impl LocalLimits {
     /// Counts one request against the quota of `subject`. Returns how long to wait if the quota is exhausted.
-    pub(crate) fn take(&self, policy: LimitPolicy, subject: &[u8], quota: Quota, now: Timestamp) -> Option<Duration> {
+    pub(crate) fn count_request(
+        &self,
+        policy: LimitPolicy,
+        subject: &[u8],
+        quota: Quota,
+        now: Timestamp,
+    ) -> Option<Duration> {
         let mut name = [0; 64];
         let end = subject.len().min(name.len());
         name[..end].copy_from_slice(&subject[..end]);
         let key = (policy, name);
         let shard = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or_default();
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = take(quota, shard.get(&key).copied(), now);
-        if taken.refused_for.is_none() {
-            shard.insert(key, taken.full_at);
+        let decision = count_request(quota, shard.get(&key).copied(), now);
+        if decision.refused_for.is_none() {
+            shard.insert(key, decision.full_at);
         }
-        taken.refused_for
+        decision.refused_for
     }
 }
 
@@ -63,18 +69,18 @@ mod tests {
         let limits = LocalLimits::default();
         let (quota, now) =
             (Quota { count: 2, window: Duration::from_secs(10) }, Timestamp::from_millis(1_800_000_000_000));
-        let take = |policy: LimitPolicy, subject: &[u8], now| limits.take(policy, subject, quota, now);
+        let count = |policy: LimitPolicy, subject: &[u8], now| limits.count_request(policy, subject, quota, now);
         for _ in 0..2 {
-            assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now), None);
+            assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), None);
         }
-        assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now), Some(Duration::from_secs(5)));
+        assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), Some(Duration::from_secs(5)));
         assert_eq!(
-            (take(LimitPolicy::RefreshAddress, b"y", now), take(LimitPolicy::RefreshNetwork, b"x", now)),
+            (count(LimitPolicy::RefreshAddress, b"y", now), count(LimitPolicy::RefreshNetwork, b"x", now)),
             (None, None)
         );
-        assert_eq!(take(LimitPolicy::RefreshAddress, b"x", now + Duration::from_secs(5)), None);
+        assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now + Duration::from_secs(5)), None);
         for subject in 0..200_000_u32 {
-            take(LimitPolicy::RefreshAccount, &subject.to_be_bytes(), now);
+            count(LimitPolicy::RefreshAccount, &subject.to_be_bytes(), now);
         }
         let held: usize = limits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();
         assert!(held <= MAX_SUBJECTS, "{held}");

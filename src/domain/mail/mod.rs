@@ -144,7 +144,7 @@ impl FromStr for MailId {
 
 /// A link, and perhaps a code, that can be used once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Challenge {
+pub struct LinkAndCode {
     /// The URL with its token (`config.mail.links`).
     #[serde(serialize_with = "expose")]
     pub link: SecretText,
@@ -201,7 +201,7 @@ pub enum AddressChange {
 /// A kind of second factor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum FactorKind {
+pub enum NoticeFactor {
     /// A passkey.
     Passkey,
     /// An authenticator app.
@@ -219,7 +219,7 @@ pub enum MailData {
     /// [`Template::VerifyAddress`]
     VerifyAddress {
         /// Verifies the address.
-        challenge: Challenge,
+        challenge: LinkAndCode,
     },
     /// [`Template::AddressTaken`]
     AddressTaken {
@@ -231,7 +231,7 @@ pub enum MailData {
     /// [`Template::PasswordReset`]
     PasswordReset {
         /// Sets a new password.
-        challenge: Challenge,
+        challenge: LinkAndCode,
         /// Where the request came from.
         origin: ActionOrigin,
     },
@@ -245,7 +245,7 @@ pub enum MailData {
         /// The new address.
         new_address: String,
         /// The link that undoes the change, without a code.
-        undo: Challenge,
+        undo: LinkAndCode,
         /// When and from where the address was changed.
         origin: ActionOrigin,
     },
@@ -261,12 +261,12 @@ pub enum MailData {
     /// [`Template::ConfirmAddress`], to the new address.
     ConfirmAddress {
         /// Confirms the change.
-        challenge: Challenge,
+        challenge: LinkAndCode,
     },
     /// [`Template::SignInCode`]
     SignInCode {
         /// Signs in.
-        challenge: Challenge,
+        challenge: LinkAndCode,
         /// Where the request came from.
         origin: ActionOrigin,
     },
@@ -290,7 +290,7 @@ pub enum MailData {
     /// [`Template::Invitation`]
     Invitation {
         /// Sets the account's first password.
-        challenge: Challenge,
+        challenge: LinkAndCode,
     },
     /// [`Template::NewDevice`]
     NewDevice {
@@ -312,7 +312,7 @@ pub enum MailData {
         /// Whether the factor was added or removed.
         change: FactorChange,
         /// The factor.
-        factor: FactorKind,
+        factor: NoticeFactor,
         /// The origin of the action, and the "this wasn't me" link.
         notice: Notice,
     },
@@ -367,7 +367,7 @@ impl MailData {
     }
 
     /// The link and code that the mail is about, if there are any.
-    pub const fn challenge(&self) -> Option<&Challenge> {
+    pub const fn challenge(&self) -> Option<&LinkAndCode> {
         match self {
             Self::VerifyAddress { challenge }
             | Self::PasswordReset { challenge, .. }
@@ -450,7 +450,7 @@ mod tests {
 
     #[test]
     fn debug_output_omits_links_and_codes() {
-        let challenge = Challenge {
+        let challenge = LinkAndCode {
             link: "https://a.example/#token=t0ken".into(),
             code: Some("C0DE".into()),
             expires_at: Timestamp::from_millis(0),

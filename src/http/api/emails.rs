@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Tag, account::sentence, login::TokensResponse};
 use crate::{
-    domain::{account::Email, clock::Timestamp, ids::EmailId, session::Accepted},
+    domain::{account::Email, clock::Timestamp, ids::EmailId, session::AcceptedTransport},
     http::{
         extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
         problem::{
@@ -283,7 +283,7 @@ impl EmailsApi {
         Body(request): Body<AddEmailRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
         let email = parse_email("email", &request.email)?;
-        let caller = Caller { claims: &caller, origin: &origin, accepted: Accepted::Any };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         Ok(AddedResponse::Accepted(Json(emails::add::request(state, &caller, &email).await?.into())))
     }
 

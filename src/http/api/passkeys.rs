@@ -15,7 +15,7 @@ use super::{
     },
 };
 use crate::{
-    domain::{ids::PasskeyId, session::Accepted},
+    domain::{ids::PasskeyId, session::AcceptedTransport},
     http::{
         extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
         problem::{
@@ -194,7 +194,7 @@ impl PasskeysApi {
         MailOrigin(origin): MailOrigin,
         SignedIn(claims): SignedIn,
     ) -> Result<OptionsResponse, Failed<AddOptionsProblems>> {
-        let caller = Caller { claims: &claims, origin: &origin, accepted: Accepted::Any };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
         let options = register::options(state, &caller).await?;
         Ok(OptionsResponse::Ok(Json(options.into())))
     }
@@ -250,7 +250,7 @@ impl PasskeysApi {
         Body(request): Body<RenamePasskeyRequest>,
     ) -> Result<RenamedResponse, Failed<RenameProblems>> {
         let name = parse_name(&request.name)?;
-        let caller = Caller { claims: &claims, origin: &origin, accepted: Accepted::Any };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
         let renamed = manage::rename(state, &caller, PasskeyId(id), &name).await.map_err(change_failed)?;
         Ok(RenamedResponse::Ok(Json(renamed.into())))
     }

@@ -271,7 +271,7 @@ fn encode_text(event: &FeedEvent, retain: Duration) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{event::Reason, feed::FeedPosition};
+    use crate::domain::{event::EndReason, feed::FeedPosition};
 
     const ACCOUNT: &str = "0192f0c1-2345-7abc-8def-0123456789ab";
     const SESSION: &str = "5f0c2f0e-7d1c-4a58-9a3b-2f1f6a1e0d42";
@@ -282,7 +282,7 @@ mod tests {
         String::from_utf8(text.to_vec()).unwrap()
     }
 
-    fn revocation(target: RevocationTarget, reason: Reason) -> String {
+    fn revocation(target: RevocationTarget, reason: EndReason) -> String {
         let at = Timestamp::from_millis(1_795_406_910_325);
         written(&FeedEvent::Revocation(Arc::new(Revocation { target, reason, at })))
     }
@@ -303,7 +303,7 @@ mod tests {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = "\"at\":\"2026-11-23T04:08:30.325Z\"}\n\n";
         assert_eq!(
-            revocation(RevocationTarget::Session { account, session }, Reason::Logout),
+            revocation(RevocationTarget::Session { account, session }, EndReason::Logout),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"session\",\"account_id\":\"{ACCOUNT}\",\
                  \"session_id\":\"{SESSION}\",\"reason\":\"logout\",{at}"
@@ -312,21 +312,24 @@ mod tests {
         let before = Timestamp::from_millis(1_795_406_910_000);
         let shown = "\"before\":\"2026-11-23T04:08:30.000Z\"";
         assert_eq!(
-            revocation(RevocationTarget::Account { account, before, except: None }, Reason::Disabled),
+            revocation(RevocationTarget::Account { account, before, except: None }, EndReason::Disabled),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
                  \"reason\":\"disabled\",{at}"
             )
         );
         assert_eq!(
-            revocation(RevocationTarget::Account { account, before, except: Some(session) }, Reason::PasswordChanged),
+            revocation(
+                RevocationTarget::Account { account, before, except: Some(session) },
+                EndReason::PasswordChanged
+            ),
             format!(
                 "event: revocation\ndata: {{\"kind\":\"account\",\"account_id\":\"{ACCOUNT}\",{shown},\
                  \"except_session_id\":\"{SESSION}\",\"reason\":\"password_changed\",{at}"
             )
         );
         assert_eq!(
-            revocation(RevocationTarget::Key { kid: "abc".to_owned() }, Reason::KeyRetired),
+            revocation(RevocationTarget::Key { kid: "abc".to_owned() }, EndReason::KeyRetired),
             format!("event: revocation\ndata: {{\"kind\":\"key\",\"kid\":\"abc\",\"reason\":\"key_retired\",{at}")
         );
     }
@@ -335,7 +338,7 @@ mod tests {
     fn change_of_claims_is_an_event_of_its_own() {
         let claims = RevocationTarget::Claims { account: ACCOUNT.parse().unwrap(), version: ClaimsVersion(3) };
         assert_eq!(
-            revocation(claims, Reason::ClaimsChanged),
+            revocation(claims, EndReason::ClaimsChanged),
             format!(
                 "event: claims\ndata: {{\"account_id\":\"{ACCOUNT}\",\"claims_version\":3,\
                  \"at\":\"2026-11-23T04:08:30.325Z\"}}\n\n"

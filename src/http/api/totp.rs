@@ -12,7 +12,7 @@ use super::{
     login::printable,
 };
 use crate::{
-    domain::{clock::Timestamp, ids::FactorId, session::Accepted},
+    domain::{clock::Timestamp, ids::FactorId, session::AcceptedTransport},
     http::{
         extract::{
             auth::SignedIn,
@@ -143,7 +143,7 @@ impl TotpApi {
         SignedIn(caller): SignedIn,
         Body(request): Body<StartTotpRequest>,
     ) -> Result<StartedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: Accepted::Any };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         let enrolment = totp::start(state, &caller, request.label.map(printable)).await?;
         Ok(StartedResponse::Ok(Json(enrolment.into())))
     }
@@ -181,7 +181,7 @@ impl TotpApi {
         Path(id): Path<Uuid>,
         Body(request): Body<RenameFactorRequest>,
     ) -> Result<RenamedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: Accepted::Any };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: AcceptedTransport::Any };
         totp::rename(state, &caller, FactorId(id), &printable(request.label)).await?;
         Ok(RenamedResponse::Done)
     }

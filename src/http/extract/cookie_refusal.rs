@@ -5,7 +5,7 @@ use std::sync::Arc;
 use poem::{Request, RequestBody, Result};
 
 use crate::{
-    domain::session::{Accepted, Transport},
+    domain::session::{AcceptedTransport, Transport},
     http::{
         cookie,
         problem::{Code, ProblemError},
@@ -20,8 +20,8 @@ pub struct CookieRefusal(Option<ProblemError>);
 
 impl CookieRefusal {
     /// The kinds of session that the response can replace by a new one.
-    pub const fn accepted(&self) -> Accepted {
-        if self.0.is_some() { Accepted::Bearer } else { Accepted::Any }
+    pub const fn accepted(&self) -> AcceptedTransport {
+        if self.0.is_some() { AcceptedTransport::Bearer } else { AcceptedTransport::Any }
     }
 
     /// The transports that the response can serve.

@@ -6,7 +6,7 @@ use poem_openapi::types::ToJSON;
 use super::{form::Form, sign_in::signed_in, visit::Visit};
 use crate::{
     crypto::access_token::AccessClaims,
-    domain::{account::Account, profile::Profile as AccountProfile, session::Accepted},
+    domain::{account::Account, profile::Profile as AccountProfile, session::AcceptedTransport},
     http::{
         api::{
             export::ExportResponse,
@@ -206,7 +206,7 @@ pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Res
         visit.check(&mut form)?;
         let current = form.secret("current_password").unwrap_or_else(|| "".into());
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
-        let (origin, accepted) = (visit.origin.clone(), Accepted::Any);
+        let (origin, accepted) = (visit.origin.clone(), AcceptedTransport::Any);
         let changed =
             change_password::change_password(&visit.state, &owner.caller, current, new, origin, accepted).await;
         changed.map_err(ProblemError::from)

@@ -11,7 +11,7 @@ use super::{
     visit::{Visit, percent_encode},
 };
 use crate::{
-    domain::{account::Email, ids::EmailId, session::Accepted},
+    domain::{account::Email, ids::EmailId, session::AcceptedTransport},
     http::{
         api::emails::parse_email,
         problem::{Code, ProblemError},
@@ -26,7 +26,7 @@ use crate::{
 };
 
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
-    Caller { claims: &owner.caller, origin: &visit.origin, accepted: Accepted::Any }
+    Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
 async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {

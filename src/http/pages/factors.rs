@@ -12,7 +12,7 @@ use super::{
     visit::Visit,
 };
 use crate::{
-    domain::{ids::FactorId, secret::SecretText, session::Accepted},
+    domain::{ids::FactorId, secret::SecretText, session::AcceptedTransport},
     http::problem::{Code, ProblemError},
     pages::views::RecoveryCodes,
     service::{
@@ -26,7 +26,7 @@ use crate::{
 };
 
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
-    Caller { claims: &owner.caller, origin: &visit.origin, accepted: Accepted::Any }
+    Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
 /// The problem of a change that was not made.

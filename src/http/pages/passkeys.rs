@@ -18,7 +18,7 @@ use crate::{
     domain::{
         ids::PasskeyId,
         passkey::PasskeyName,
-        session::{Accepted, Transport},
+        session::{AcceptedTransport, Transport},
     },
     http::{
         api::{account::sentence, passkeys::change_failed},
@@ -80,7 +80,7 @@ pub(super) fn refused(error: PasskeyError) -> ProblemError {
 }
 
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
-    Caller { claims: &owner.caller, accepted: Accepted::Any, origin: &visit.origin }
+    Caller { claims: &owner.caller, accepted: AcceptedTransport::Any, origin: &visit.origin }
 }
 
 /// `POST /account/security/passkeys/options`: the page with a form that creates a passkey.

@@ -10,7 +10,7 @@ use super::{
     visit::{Visit, percent_encode},
 };
 use crate::{
-    domain::session::Accepted,
+    domain::session::AcceptedTransport,
     http::{
         api::recovery::presented,
         problem::{Code, ProblemError},
@@ -71,7 +71,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
             presented,
             proof,
             caller: caller.as_ref(),
-            accepted: Accepted::Any,
+            accepted: AcceptedTransport::Any,
             origin: visit.origin.clone(),
         };
         verify_email::verify_email(&visit.state, input).await.map_err(ProblemError::from)
@@ -103,7 +103,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
         visit.check(&mut form)?;
         if let Some(session) = &visit.browser.session {
             let claims = session.caller(&visit.state);
-            let caller = Caller { claims: &claims, origin: &visit.origin, accepted: Accepted::Any };
+            let caller = Caller { claims: &claims, origin: &visit.origin, accepted: AcceptedTransport::Any };
             if emails::add::request_again(&visit.state, &caller, &email).await? {
                 return Ok(());
             }

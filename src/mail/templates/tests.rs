@@ -8,7 +8,7 @@ use crate::{
     domain::{
         account::Email,
         entropy::Entropy,
-        mail::{Challenge, Recipient},
+        mail::{LinkAndCode, Recipient},
     },
     mail::sample::sample,
 };
@@ -51,7 +51,7 @@ fn every_template_has_subject_text_and_html_in_every_language() {
                 assert!(part.contains("ann@example.com"), "{name}: {part}");
             }
             let data = sample(*template);
-            if let Some(Challenge { link, code, .. }) = data.challenge() {
+            if let Some(LinkAndCode { link, code, .. }) = data.challenge() {
                 assert!(rendered.text.contains(link.expose()), "{name}: {}", rendered.text);
                 assert!(code.as_ref().is_none_or(|code| rendered.text.contains(code.expose())), "{name}");
             }
@@ -82,7 +82,7 @@ fn times_are_shown_in_the_time_zone_of_the_recipient() {
 fn values_are_escaped_in_html_and_not_in_text() {
     let hostile = MailData::AddressChanged {
         new_address: "<b onclick=x>&\"@example.com".to_owned(),
-        undo: Challenge {
+        undo: LinkAndCode {
             link: "https://a.example/?a=1&b=\"><script>".into(),
             code: None,
             expires_at: Timestamp::from_millis(0),

@@ -6,10 +6,10 @@ use crate::{
     domain::{
         account::Email,
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         mail::{AddressChange, MailData},
         one_time_token::TokenPurpose,
-        session::Accepted,
+        session::AcceptedTransport,
     },
     service::{
         account_mail, change_email,
@@ -87,7 +87,7 @@ pub(in crate::service) async fn apply(
     mut change: AccountChange,
     address: &Email,
     caller: Option<&AccessClaims>,
-    accepted: Accepted,
+    accepted: AcceptedTransport,
     origin: &RequestOrigin,
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
@@ -102,7 +102,9 @@ pub(in crate::service) async fn apply(
     change.record(&entry).await?;
     super::change::notify(state, &mut change, AddressChange::Added, &email.email, None, Some(origin)).await?;
     let tokens = match caller {
-        Some(caller) => Some(replace_sessions(state, &mut change, caller, accepted, Reason::Revoked, origin.ip).await?),
+        Some(caller) => {
+            Some(replace_sessions(state, &mut change, caller, accepted, EndReason::Revoked, origin.ip).await?)
+        }
         None => {
             end_sessions(state, &mut change).await?;
             None

@@ -6,7 +6,7 @@ use crate::{
     domain::{
         account::Email,
         audit::{Actor, AuditEntry, AuditEvent},
-        event::Reason,
+        event::EndReason,
         ids::EmailId,
         mail::{AddressChange, MailData, Template},
     },
@@ -37,7 +37,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: EmailId) -> Resul
         return Ok(None);
     }
     notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), Some(origin)).await?;
-    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, Reason::Revoked, origin.ip).await?;
+    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address removed");
     Ok(Some(tokens))
@@ -63,7 +63,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     change.record(&entry.because("made_primary").actor(Actor::Account).address(origin.ip)).await?;
     change_email::notify_former(state, &mut change, &before, &email.email, origin).await?;
     notify(state, &mut change, AddressChange::MadePrimary, &email.email, None, Some(origin)).await?;
-    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, Reason::Revoked, origin.ip).await?;
+    let tokens = replace_sessions(state, &mut change, claims, caller.accepted, EndReason::Revoked, origin.ip).await?;
     change.commit().await?;
     tracing::info!(account = %claims.sub, "secondary e-mail address made the primary one");
     Ok(tokens)

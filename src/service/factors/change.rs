@@ -7,9 +7,9 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
-        event::Reason,
-        mail::{FactorChange, FactorKind as MailFactor, MailData, Template},
-        session::Accepted,
+        event::EndReason,
+        mail::{FactorChange, MailData, NoticeFactor, Template},
+        session::AcceptedTransport,
     },
     service::{
         account_mail,
@@ -88,16 +88,16 @@ pub(in crate::service) struct ChangeSummary {
     /// Whether a factor is added or removed.
     pub(in crate::service) change: FactorChange,
     /// The factor.
-    pub(in crate::service) factor: MailFactor,
+    pub(in crate::service) factor: NoticeFactor,
 }
 
 impl ChangeSummary {
     const fn detail(self) -> &'static str {
         match self.factor {
-            MailFactor::Passkey => "passkey",
-            MailFactor::Totp => "totp",
-            MailFactor::RecoveryCodes => "recovery_codes",
-            MailFactor::EmailCode => "email_code",
+            NoticeFactor::Passkey => "passkey",
+            NoticeFactor::Totp => "totp",
+            NoticeFactor::RecoveryCodes => "recovery_codes",
+            NoticeFactor::EmailCode => "email_code",
         }
     }
 }
@@ -110,7 +110,7 @@ pub struct Caller<'a> {
     /// Where the request comes from.
     pub origin: &'a RequestOrigin,
     /// The kinds of session that may be replaced.
-    pub accepted: Accepted,
+    pub accepted: AcceptedTransport,
 }
 
 /// Locks the caller's account for a change of its factors. The caller must have authenticated recently, and with a second factor if
@@ -140,7 +140,7 @@ pub(in crate::service) async fn commit(
 ) -> Result<Tokens, ChangeFactorsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
-    let (reason, raised) = (Reason::FactorsChanged, shown.map(|shown| replacement_authentication(claims, shown)));
+    let (reason, raised) = (EndReason::FactorsChanged, shown.map(|shown| replacement_authentication(claims, shown)));
     let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         audit::AuditEvent,
         factor::FactorKind,
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
     },
     service::token_issuer::Tokens,
     state::AppState,
@@ -39,7 +39,7 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, 
     let had_codes = factors.contains(FactorKind::RecoveryCode);
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
-        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::EmailCode };
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::EmailCode };
     let tokens = change::commit(state, change, caller, summary, None).await?;
     Ok(Confirmed { tokens, recovery_codes })
 }
@@ -59,7 +59,7 @@ pub async fn disable(state: &AppState, caller: &Caller<'_>) -> Result<Tokens, Ch
     let summary = ChangeSummary {
         event: AuditEvent::FactorRemoved,
         change: FactorChange::Removed,
-        factor: MailFactor::EmailCode,
+        factor: NoticeFactor::EmailCode,
     };
     change::commit(state, change, caller, summary, None).await
 }

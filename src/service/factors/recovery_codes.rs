@@ -11,7 +11,7 @@ use crate::{
         clock::Timestamp,
         factor::FactorKind,
         ids::AccountId,
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
         secret::SecretText,
         session::SessionOrigin,
     },
@@ -47,7 +47,7 @@ pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, C
     let summary = ChangeSummary {
         event: AuditEvent::RecoveryCodesMade,
         change: FactorChange::Added,
-        factor: MailFactor::RecoveryCodes,
+        factor: NoticeFactor::RecoveryCodes,
     };
     let tokens = change::commit(state, change, caller, summary, None).await?;
     Ok(Confirmed { tokens, recovery_codes })

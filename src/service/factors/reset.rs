@@ -5,9 +5,9 @@ use crate::{
         account::Account,
         audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         factor::{FactorKind, Factors},
-        mail::{FactorChange, FactorKind as MailFactor, MailData, Template},
+        mail::{FactorChange, MailData, NoticeFactor, Template},
     },
     service::{
         account_mail, accounts::record_ended, error::ServiceError, invite_account::Initiator,
@@ -40,17 +40,17 @@ pub async fn reset(
         let origin = RequestOrigin::default();
         let notice = account_mail::operator_notice(now);
         let factor = match had {
-            had if had.contains(FactorKind::Totp) => MailFactor::Totp,
-            had if had.contains(FactorKind::Passkey) => MailFactor::Passkey,
-            _ => MailFactor::EmailCode,
+            had if had.contains(FactorKind::Totp) => NoticeFactor::Totp,
+            had if had.contains(FactorKind::Passkey) => NoticeFactor::Passkey,
+            _ => NoticeFactor::EmailCode,
         };
         let data = MailData::FactorChanged { change: FactorChange::Removed, factor, notice };
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, &origin, data).await?;
     }
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), Reason::FactorsChanged, now).await?;
-    record_ended(&mut change, Reason::FactorsChanged, ended, now).await?;
+    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), EndReason::FactorsChanged, now).await?;
+    record_ended(&mut change, EndReason::FactorsChanged, ended, now).await?;
     change.commit().await?;
     tracing::info!(account = %account.id, ended, "second factors reset");
     Ok(true)

@@ -21,7 +21,7 @@ use crate::{
         entropy::Entropy,
         factor::FactorKind,
         ids::{AccountId, FactorId},
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
         secret::SecretText,
     },
     service::{
@@ -171,7 +171,7 @@ pub async fn confirm(
     change.set_factor_required(None).await?;
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
-        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Totp };
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Totp };
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
     factor_attempt.succeed(state).await;
@@ -231,7 +231,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
     let summary =
-        ChangeSummary { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: MailFactor::Totp };
+        ChangeSummary { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: NoticeFactor::Totp };
     change::commit(state, change, caller, summary, None).await
 }
 

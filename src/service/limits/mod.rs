@@ -84,9 +84,10 @@ pub async fn begin_login(
     device: Option<&DeviceToken>,
 ) -> Result<(LoginAttempt, AccountLookup), ServiceError> {
     let limits = &state.config.limits;
-    take_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let (attempt, account) = LoginAttempt::begin(state, identifier, ip, device).await?;
-    if let Err(refused) = take_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
+    if let Err(refused) = count_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await
+    {
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -105,9 +106,10 @@ pub async fn begin_reauthentication(
     device: Option<&DeviceToken>,
 ) -> Result<LoginAttempt, ServiceError> {
     let limits = &state.config.limits;
-    take_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
+    count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let attempt = LoginAttempt::begin_for_account(state, account, ip, device).await?;
-    if let Err(refused) = take_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await {
+    if let Err(refused) = count_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await
+    {
         attempt.refund(state).await;
         return Err(refused);
     }
@@ -121,12 +123,12 @@ pub async fn begin_reauthentication(
 /// [`ServiceError`]
 pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
-    take_shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
+    count_shared_by_address(state, REGISTRATION, limits.registration_per_address, ip, if_down).await?;
     let mut subject = Network::of(ip).as_bytes().to_vec();
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
-    take_shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
-    take_shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
+    count_shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
+    count_shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
 }
 
 /// Checks whether a session may change its account's password.
@@ -141,9 +143,9 @@ pub async fn check_password_change(
     // A Redis that is out of memory can still end sessions, so passwords can still be changed.
     let (limits, if_down) = (&state.config.limits, IfDown::CountLocally);
     let per_session = limits.password_change_per_account;
-    take_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
-    take_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
-    take_shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
+    count_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
+    count_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
+    count_shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
 }
 
 /// Checks whether a client may request a mail with a link or a code, use a link or a code, or read or change its account's data.
@@ -152,8 +154,8 @@ pub async fn check_password_change(
 /// [`ServiceError`]
 pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
-    take_shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
-    take_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
+    count_shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
+    count_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a client may show or set up the second factor of a sign-in.
@@ -161,7 +163,7 @@ pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), 
 /// # Errors
 /// [`ServiceError`]
 pub async fn check_second_factor(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_shared_by_address(state, FACTOR, state.config.limits.factor_per_address, ip, IfDown::Fail).await
+    count_shared_by_address(state, FACTOR, state.config.limits.factor_per_address, ip, IfDown::Fail).await
 }
 
 /// Checks whether a client may begin or finish a passkey ceremony.
@@ -170,8 +172,8 @@ pub async fn check_second_factor(state: &AppState, ip: Option<IpAddr>) -> Result
 /// [`ServiceError`]
 pub async fn check_passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
-    take_shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
-    take_shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
+    count_shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
+    count_shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
 }
 
 /// Checks whether a mail with a code as a second factor may be sent to an account. Each device and network that the account recognizes
@@ -189,7 +191,7 @@ pub(super) async fn check_factor_mail(
     let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
     let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
     let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
-    let Some(retry_after) = state.redis.rate_limits.take(&name, quota, now).await? else { return Ok(()) };
+    let Some(retry_after) = state.redis.rate_limits.count_request(&name, quota, now).await? else { return Ok(()) };
     let entry =
         AuditEntry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
     state.audit.record(entry.actor(Actor::Anyone).address(ip));
@@ -214,7 +216,7 @@ pub async fn may_send_mail(
         parts.push(key.as_bytes());
     }
     let name = state.pseudonymizer.name(&parts);
-    let refused = state.redis.rate_limits.take(&name, quota, state.clock.now()).await?;
+    let refused = state.redis.rate_limits.count_request(&name, quota, state.clock.now()).await?;
     if refused.is_some() {
         state.metrics.rate_limited.with_label_values(&[LimitPolicy::MailAccount.as_str()]).inc();
     }
@@ -226,8 +228,8 @@ pub async fn may_send_mail(
 /// # Errors
 /// [`ServiceError`]
 pub fn check_authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
-    take_local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
+    count_local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
+    count_local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
 }
 
 /// Checks whether a caller may make this node fetch the metadata document or the keys of a client.
@@ -235,8 +237,8 @@ pub fn check_authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), S
 /// # Errors
 /// [`ServiceError`]
 pub fn check_client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
-    take_local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
+    count_local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
+    count_local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
 }
 
 /// Checks whether an app may register itself.
@@ -244,8 +246,8 @@ pub fn check_client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(),
 /// # Errors
 /// [`ServiceError`]
 pub fn check_client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
-    take_local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
+    count_local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
+    count_local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.
@@ -253,7 +255,7 @@ pub fn check_client_registration(state: &AppState, ip: Option<IpAddr>) -> Result
 /// # Errors
 /// [`ServiceError`]
 pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
+    count_local_by_address(state, REFRESH, state.config.limits.refresh_per_address, ip)
 }
 
 /// Checks whether a session of an account may be refreshed.
@@ -261,8 +263,8 @@ pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<
 /// # Errors
 /// [`ServiceError`]
 pub fn check_refresh_by_account(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
-    take_local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
-    take_local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
+    count_local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
+    count_local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
 }
 
 /// Checks whether a service client may introspect a token, or request a token of its own.
@@ -270,13 +272,13 @@ pub fn check_refresh_by_account(state: &AppState, account: AccountId) -> Result<
 /// # Errors
 /// [`ServiceError`]
 pub fn check_introspection(state: &AppState, client: &str) -> Result<(), ServiceError> {
-    take_local(
+    count_local(
         state,
         LimitPolicy::IntrospectionClient,
         state.config.limits.introspection_per_client,
         client.as_bytes(),
     )?;
-    take_local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
+    count_local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
 }
 
 /// Counts a failed client authentication. Successful authentications are never limited, so that a client with a wrong secret can't lock
@@ -285,7 +287,7 @@ pub fn check_introspection(state: &AppState, client: &str) -> Result<(), Service
 /// # Errors
 /// [`ServiceError`]
 pub fn count_client_authentication_failure(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
-    take_local_by_address(
+    count_local_by_address(
         state,
         CLIENT_AUTHENTICATION,
         state.config.limits.client_authentication_failures_per_address,
@@ -293,10 +295,15 @@ pub fn count_client_authentication_failure(state: &AppState, ip: Option<IpAddr>)
     )
 }
 
-/// Takes a request from a quota that this node counts.
-fn take_local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subject: &[u8]) -> Result<(), ServiceError> {
+/// Counts a request against a quota that this node counts.
+fn count_local(
+    state: &AppState,
+    policy: LimitPolicy,
+    quota: Option<Quota>,
+    subject: &[u8],
+) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    match state.local_limits.take(policy, subject, quota, state.clock.now()) {
+    match state.local_limits.count_request(policy, subject, quota, state.clock.now()) {
         None => Ok(()),
         Some(retry_after) => {
             record_refusal(state, policy, subject);
@@ -305,23 +312,23 @@ fn take_local(state: &AppState, policy: LimitPolicy, quota: Option<Quota>, subje
     }
 }
 
-/// Takes a request from the quotas of an address and of its wider IPv6 network.
-fn take_local_by_address(
+/// Counts a request against the quotas of an address and of its wider IPv6 network.
+fn count_local_by_address(
     state: &AppState,
     policy: AddressPolicy,
     quota: Option<Quota>,
     ip: Option<IpAddr>,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    take_local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
+    count_local(state, policy.address, Some(quota), Network::of(ip).as_bytes())?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => take_local(state, policy.network, Some(quota), network.as_bytes()),
+        Some((quota, network)) => count_local(state, policy.network, Some(quota), network.as_bytes()),
     }
 }
 
-/// Takes a request from a quota that all nodes share.
-async fn take_shared(
+/// Counts a request against a quota that all nodes share.
+async fn count_shared(
     state: &AppState,
     policy: LimitPolicy,
     quota: Option<Quota>,
@@ -330,7 +337,7 @@ async fn take_shared(
 ) -> Result<(), ServiceError> {
     let Some(limit) = quota else { return Ok(()) };
     let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), subject]);
-    match state.redis.rate_limits.take(&name, limit, state.clock.now()).await {
+    match state.redis.rate_limits.count_request(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
             record_refusal(state, policy, subject);
@@ -338,14 +345,14 @@ async fn take_shared(
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
             tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
-            take_local(state, policy, quota, subject)
+            count_local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Takes a request from the shared quotas of an address and of its wider IPv6 network.
-async fn take_shared_by_address(
+/// Counts a request against the shared quotas of an address and of its wider IPv6 network.
+async fn count_shared_by_address(
     state: &AppState,
     policy: AddressPolicy,
     quota: Option<Quota>,
@@ -353,10 +360,10 @@ async fn take_shared_by_address(
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(quota) = quota else { return Ok(()) };
-    take_shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
+    count_shared(state, policy.address, Some(quota), Network::of(ip).as_bytes(), if_down).await?;
     match wider_network(state, quota, ip) {
         None => Ok(()),
-        Some((quota, network)) => take_shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
+        Some((quota, network)) => count_shared(state, policy.network, Some(quota), network.as_bytes(), if_down).await,
     }
 }
 

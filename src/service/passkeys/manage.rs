@@ -5,7 +5,7 @@ use crate::{
     domain::{
         audit::AuditEvent,
         ids::PasskeyId,
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
         passkey::{Passkey, PasskeyName},
     },
     service::{
@@ -63,7 +63,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
-    let (event, factor) = (AuditEvent::FactorRemoved, MailFactor::Passkey);
+    let (event, factor) = (AuditEvent::FactorRemoved, NoticeFactor::Passkey);
     let summary = ChangeSummary { event, change: FactorChange::Removed, factor };
     change::commit(state, change, caller, summary, None).await
 }

@@ -16,7 +16,7 @@ use crate::{
         clock::Timestamp,
         factor::FactorKind,
         ids::{PasskeyId, SessionId},
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
         passkey::{Passkey, PasskeyName, PasskeyPurpose},
         secret::SecretText,
     },
@@ -128,7 +128,7 @@ pub async fn register(
     let passkey = store(state, &mut change, made, name, now).await?;
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
-        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: MailFactor::Passkey };
+        ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Passkey };
     let shown = passkey.methods(user_verified);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
     Ok(Registered { passkey, tokens, recovery_codes })

@@ -15,9 +15,9 @@ use crate::{
         authentication::{AuthenticationMethod, AuthenticationMethods},
         challenge::ChallengePurpose,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         factor::FactorKind,
-        mail::{FactorChange, FactorKind as MailFactor},
+        mail::{FactorChange, NoticeFactor},
         passkey::{PasskeyName, PasskeyPurpose},
         secret::SecretText,
     },
@@ -105,7 +105,7 @@ pub async fn confirm_totp(
         return Err(SecondFactorError::WrongCode);
     }
     change.set_factor_required(None).await?;
-    let (account, recovery_codes) = commit(state, &open, change, MailFactor::Totp, origin, now).await?;
+    let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Totp, origin, now).await?;
     factor_attempt.succeed(state).await;
     let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
@@ -144,7 +144,7 @@ pub async fn register_passkey(
     let user_verified = made.user_verified;
     let mut change = lock(state, &open).await?;
     let passkey = register::store(state, &mut change, made, name, now).await?;
-    let (account, recovery_codes) = commit(state, &open, change, MailFactor::Passkey, origin, now).await?;
+    let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Passkey, origin, now).await?;
     let shown = passkey.methods(user_verified);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
     Ok(Enrolled { signed_in, recovery_codes })
@@ -173,7 +173,7 @@ async fn commit(
     state: &AppState,
     open: &OpenChallenge,
     mut change: AccountChange,
-    factor: MailFactor,
+    factor: NoticeFactor,
     origin: &RequestOrigin,
     now: Timestamp,
 ) -> Result<(Account, Vec<SecretText>), SecondFactorError> {
@@ -184,7 +184,7 @@ async fn commit(
     let summary = ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor };
     record_and_notify(state, &mut change, summary, None, origin, now).await?;
     let epoch = change.bump_epoch().await?;
-    let (reason, account) = (Reason::FactorsChanged, change.account.clone());
+    let (reason, account) = (EndReason::FactorsChanged, change.account.clone());
     let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
     limits::forget_devices(state, account.id).await?;

@@ -8,7 +8,7 @@ use crate::{
         audit::{Actor, AuditEntry, AuditEvent},
         authentication::{Acr, Authentication, AuthenticationMethods},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         session::{Grant, SessionOrigin, Transport},
     },
     service::{additional_claims, error::ServiceError},
@@ -64,7 +64,7 @@ pub(super) async fn start(
     match state.redis.sessions.create(session, now).await? {
         Create::Created { grant, evicted } => {
             for ended in evicted {
-                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(Reason::Limit.as_str());
+                let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
                 state.audit.record(entry.account(account.id).session(ended).actor(Actor::Service));
             }
             let mut entry = AuditEntry::new(now, AuditEvent::SignIn).account(account.id).session(session_id);
@@ -80,7 +80,7 @@ pub(super) async fn start(
 pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origin: &SessionOrigin) {
     let Some(claims) = replaces.and_then(|token| state.refresh_tokens.decode(token).ok()) else { return };
     let now = state.clock.now();
-    match state.redis.sessions.revoke(claims.account, claims.session, Reason::Logout, now).await {
+    match state.redis.sessions.revoke(claims.account, claims.session, EndReason::Logout, now).await {
         Ok(false) => {}
         Ok(true) => {
             let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced");

@@ -64,7 +64,12 @@ impl RateLimiter {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn take(&self, subject: &str, quota: Quota, now: Timestamp) -> Result<Option<Duration>, RedisError> {
+    pub async fn count_request(
+        &self,
+        subject: &str,
+        quota: Quota,
+        now: Timestamp,
+    ) -> Result<Option<Duration>, RedisError> {
         let keys = vec![self.connection.keys.limit(subject)];
         let arguments = vec![millis(now), Value::Integer(quota.interval_micros()), Value::Integer(quota.count.into())];
         let answer = script::run(&self.connection.scripts.limit, &self.connection, keys, arguments).await?;

@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use latchkey::{
     domain::{
         clock::Timestamp,
-        limit::{Backoff, Quota, take},
+        limit::{Backoff, Quota, count_request},
     },
     store::redis::{RedisStores, ThrottleBucket, ThrottleDecision},
 };
@@ -39,8 +39,9 @@ fn rate_limit_script_and_model_decide_alike() {
             let (mut full_at, mut now) = (None, NOW);
             for step in steps {
                 now = now + Duration::from_millis(step.unsigned_abs());
-                let model = take(quota, full_at, now);
-                let decided = runtime.block_on(store.rate_limits.take(&subject.get().to_string(), quota, now)).unwrap();
+                let model = count_request(quota, full_at, now);
+                let decided =
+                    runtime.block_on(store.rate_limits.count_request(&subject.get().to_string(), quota, now)).unwrap();
                 prop_assert_eq!(decided, model.refused_for);
                 full_at = Some(model.full_at);
             }
@@ -55,7 +56,7 @@ async fn rate_limit_keys_expire() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
-    store.rate_limits.take("x", quota, NOW).await.unwrap();
+    store.rate_limits.count_request("x", quota, NOW).await.unwrap();
     let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
     // one of ten requests is regained in 100 s; the script adds a second
     assert!((1..=101_000).contains(&ttl), "{ttl}");

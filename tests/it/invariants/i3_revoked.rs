@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::{join, join_all};
 
 use latchkey::{
-    domain::session::Accepted,
+    domain::session::AcceptedTransport,
     service::{
         change_password::{ChangePasswordError, change_password},
         request_origin::RequestOrigin,
@@ -200,7 +200,8 @@ async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     // The caller was authenticated before the session ended.
     let new = "an other ocean of marmalade".into();
     let changed =
-        change_password(&node.state, &claims, PASSWORD.into(), new, RequestOrigin::default(), Accepted::Any).await;
+        change_password(&node.state, &claims, PASSWORD.into(), new, RequestOrigin::default(), AcceptedTransport::Any)
+            .await;
     assert!(matches!(changed, Err(ChangePasswordError::SessionEnded)), "{changed:?}");
     node.get("/v1/me", &owner.access).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use latchkey::{domain::event::Reason, store::redis::key::Keys};
+use latchkey::{domain::event::EndReason, store::redis::key::Keys};
 
 use crate::harness::{
     client::Tokens,
@@ -150,7 +150,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
         account(&node, &other),
         None,
         Some(epoch),
-        Reason::Disabled,
+        EndReason::Disabled,
         cluster.clock.now(),
     );
     assert_eq!(ended.await.unwrap(), 1);

@@ -8,7 +8,7 @@ use latchkey::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
         additional_claims::AdditionalClaims,
-        event::Reason,
+        event::EndReason,
         ids::AccountId,
         session::{OriginTag, SessionOrigin, Transport},
     },
@@ -311,18 +311,18 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let except = Some(kept.id);
     assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), Create::Created { .. }));
     for except in [except, None] {
-        redis.sessions.revoke_all(id, except, Some(Epoch(2)), Reason::PasswordChanged, now).await.unwrap();
+        redis.sessions.revoke_all(id, except, Some(Epoch(2)), EndReason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         // The fence remains after other changes to the account's sessions.
-        redis.sessions.revoke_all(id, None, None, Reason::Revoked, now).await.unwrap();
+        redis.sessions.revoke_all(id, None, None, EndReason::Revoked, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         // A delayed command with an older epoch does not lower the fence.
-        redis.sessions.revoke_all(id, None, Some(Epoch(1)), Reason::PasswordChanged, now).await.unwrap();
+        redis.sessions.revoke_all(id, None, Some(Epoch(1)), EndReason::PasswordChanged, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
         assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), Create::Created { .. }));
-        redis.sessions.revoke(id, session, Reason::Logout, now).await.unwrap();
+        redis.sessions.revoke(id, session, EndReason::Logout, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
     }
     assert_eq!(redis.sessions.list(id, now).await.unwrap(), []);
@@ -367,7 +367,12 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     let id = account(&node, &caller);
     // Redis has the fence and the database does not have the change: the node was killed before it committed, or lost the response of Redis.
     let epoch = Some(Epoch(1));
-    node.state.redis.sessions.revoke_all(id, None, epoch, Reason::PasswordChanged, cluster.clock.now()).await.unwrap();
+    node.state
+        .redis
+        .sessions
+        .revoke_all(id, None, epoch, EndReason::PasswordChanged, cluster.clock.now())
+        .await
+        .unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();

@@ -12,7 +12,7 @@ use latchkey::{
         account::Email,
         clock::Timestamp,
         locale::Locale,
-        mail::{Challenge, Mail, MailData, Recipient},
+        mail::{LinkAndCode, Mail, MailData, Recipient},
     },
     state::AppState,
     store::sql::OutboxState,
@@ -30,7 +30,7 @@ pub fn verification_mail(address: &str, now: Timestamp) -> Mail {
     mail(
         address,
         MailData::VerifyAddress {
-            challenge: Challenge {
+            challenge: LinkAndCode {
                 link: format!("https://auth.example.com/account/verify-address#token={TOKEN}").into(),
                 code: Some(CODE.into()),
                 expires_at: now + Duration::from_hours(1),

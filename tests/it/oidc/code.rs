@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use latchkey::domain::event::Reason;
+use latchkey::domain::event::EndReason;
 
 use super::{
     Browser, CALLBACK, Request, VERIFIER, error_of, exchange, exchange_with, public, refresh, shop, text, token, web,
@@ -102,7 +102,7 @@ async fn code_expires_after_a_minute_and_with_the_sign_in_behind_it() {
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let (account, session) = browser.session.unwrap();
     let now = node.state.clock.now();
-    node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
+    node.state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await.unwrap();
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
     node.stop().await;
 }

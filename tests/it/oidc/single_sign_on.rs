@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{account::Roles, event::Reason, factor::FactorPolicy},
+    domain::{account::Roles, event::EndReason, factor::FactorPolicy},
     service::{accounts, browser_session},
 };
 
@@ -52,7 +52,7 @@ async fn i15_every_end_of_an_apps_session_is_reported() {
     let sid = text(&claims(text(&tokens, "id_token")), "sid").to_owned();
     let (account, session) = browser.session.unwrap();
     let now = node.state.clock.now();
-    node.state.redis.sessions.revoke_tree(account, session, Reason::Logout, now).await.unwrap();
+    node.state.redis.sessions.revoke_tree(account, session, EndReason::Logout, now).await.unwrap();
     let remaining = node.state.redis.sessions.list(account, now).await.unwrap();
     assert!(remaining.is_empty());
     let ended = events::sessions_and_causes(&cluster.redis, account);

@@ -7,7 +7,7 @@ use latchkey::domain::{
     account::{ClaimsVersion, Epoch, Roles},
     additional_claims::AdditionalClaims,
     clock::Timestamp,
-    event::{Reason, Revocation, RevocationTarget},
+    event::{EndReason, Revocation, RevocationTarget},
     session::{Generation, Rotation},
 };
 
@@ -34,30 +34,30 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, late).await.unwrap(),
         Rotation::Reused
     );
-    peer.sessions.revoke(ada, session(2), Reason::Logout, late).await.unwrap();
-    store.sessions.revoke_all(ada, Some(session(3)), None, Reason::PasswordChanged, late).await.unwrap();
+    peer.sessions.revoke(ada, session(2), EndReason::Logout, late).await.unwrap();
+    store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::PasswordChanged, late).await.unwrap();
     store
         .sessions
         .set_claims(ada, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(1), Epoch(0), late)
         .await
         .unwrap();
-    peer.sessions.revoke_all(ada, None, None, Reason::FactorsChanged, late).await.unwrap();
-    peer.sessions.revoke_all(ada, None, None, Reason::Disabled, late).await.unwrap();
+    peer.sessions.revoke_all(ada, None, None, EndReason::FactorsChanged, late).await.unwrap();
+    peer.sessions.revoke_all(ada, None, None, EndReason::Disabled, late).await.unwrap();
     store.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
     let revocation = |target, reason| Revocation { target, reason, at: late };
     let before = Timestamp::from_millis(late.as_secs() * 1000);
     let expected = [
-        revocation(RevocationTarget::Session { account: ada, session: session(1) }, Reason::Reuse),
-        revocation(RevocationTarget::Session { account: ada, session: session(2) }, Reason::Logout),
+        revocation(RevocationTarget::Session { account: ada, session: session(1) }, EndReason::Reuse),
+        revocation(RevocationTarget::Session { account: ada, session: session(2) }, EndReason::Logout),
         revocation(
             RevocationTarget::Account { account: ada, before, except: Some(session(3)) },
-            Reason::PasswordChanged,
+            EndReason::PasswordChanged,
         ),
-        revocation(RevocationTarget::Claims { account: ada, version: ClaimsVersion(1) }, Reason::ClaimsChanged),
-        revocation(RevocationTarget::Account { account: ada, before, except: None }, Reason::FactorsChanged),
-        revocation(RevocationTarget::Account { account: ada, before, except: None }, Reason::Disabled),
-        revocation(RevocationTarget::Key { kid: "some-key".to_owned() }, Reason::KeyRetired),
+        revocation(RevocationTarget::Claims { account: ada, version: ClaimsVersion(1) }, EndReason::ClaimsChanged),
+        revocation(RevocationTarget::Account { account: ada, before, except: None }, EndReason::FactorsChanged),
+        revocation(RevocationTarget::Account { account: ada, before, except: None }, EndReason::Disabled),
+        revocation(RevocationTarget::Key { kid: "some-key".to_owned() }, EndReason::KeyRetired),
     ];
     for feed in [&mut feed, &mut peer_feed] {
         let mut received = Vec::new();
@@ -90,10 +90,10 @@ async fn revocations_in_one_message_reach_every_node(server: Redis) {
         assert!(is_live(&peer, *account, session(1)).await);
     }
     // The first call loads the script.
-    assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    assert!(!store.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     run_on_one_thread(join_all(
-        accounts.iter().map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+        accounts.iter().map(|account| store.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let mut received = Vec::new();

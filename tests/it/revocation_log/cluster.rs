@@ -1,6 +1,6 @@
 //! Revocations on Redis Cluster, where each master holds a part of the buckets.
 
-use latchkey::domain::event::Reason;
+use latchkey::domain::event::EndReason;
 
 use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers};
 use crate::store::{
@@ -24,7 +24,7 @@ async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
         let ada = account();
         create(&first, ada, session(1), NOW).await;
         assert!(is_live(&second, ada, session(1)).await);
-        first.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+        first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&second, ada, session(1)).await;
         next_revocation(&mut feed).await;
     }

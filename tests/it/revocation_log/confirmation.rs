@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{
-        event::Reason,
+        event::EndReason,
         session::{Generation, Rotation},
     },
     store::redis::{Create, NewSession},
@@ -24,7 +24,7 @@ async fn i3_repeated_revoke_with_a_stalled_node_waits_for_its_lease() {
     let Nodes { direct, proxied, proxy, account } = two_nodes(&server).await;
     proxy.set(Mode::Frozen);
     let revoke = async || {
-        let ended = direct.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        let ended = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, account, session(1)).await;
         ended
     };
@@ -43,9 +43,9 @@ async fn i3_repeated_revoke_on_another_node_waits_for_a_stalled_node() {
     super::start_replication(&third).await;
     super::wait_for_peers(&[&direct, &proxied, &third]).await;
     proxy.set(Mode::Frozen);
-    let first = direct.sessions.revoke(account, session(1), Reason::Logout, NOW);
+    let first = direct.sessions.revoke(account, session(1), EndReason::Logout, NOW);
     let second = async {
-        let ended = third.sessions.revoke(account, session(1), Reason::Logout, NOW).await.unwrap();
+        let ended = third.sessions.revoke(account, session(1), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, account, session(1)).await;
         ended
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use latchkey::{
     domain::{
         clock::Timestamp,
-        event::{FeedMessage, Reason},
+        event::{EndReason, FeedMessage},
     },
     store::redis::key::{Keys, bucket},
 };
@@ -25,7 +25,7 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
         create(&store, ada, session(number), NOW).await;
         assert!(is_live(&store, ada, session(number)).await);
     }
-    store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     server.command(&["FLUSHALL"]);
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
@@ -45,11 +45,11 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     for number in 1..=4 {
         create(&direct, ada, session(number), NOW).await;
     }
-    direct.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     proxy.set(Mode::Cut);
-    direct.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
-    direct.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(3), EndReason::Logout, NOW).await.unwrap();
     // as if the entry had expired
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
@@ -82,7 +82,7 @@ async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
     // The node continues to receive events.
-    store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     next_revocation(&mut feed).await;
     wait_until_synced(&store).await;
     assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);

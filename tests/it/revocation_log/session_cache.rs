@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use latchkey::{
     config::{CacheSettings, RedisSettings},
     domain::{
-        event::Reason,
+        event::EndReason,
         session::{Generation, Rotation},
     },
     runtime::Cores,
@@ -94,9 +94,9 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
         };
         let ending = async {
             if number % 2 == 0 {
-                first.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+                first.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
             } else {
-                first.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap();
+                first.sessions.revoke_all(ada, None, None, EndReason::Revoked, NOW).await.unwrap();
             }
             for store in [&first, &second] {
                 assert!(!is_live(store, ada, session(number)).await, "round {number}");

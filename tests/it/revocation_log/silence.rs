@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::{event::Reason, ids::AccountId},
+    domain::{event::EndReason, ids::AccountId},
     store::redis::RedisStores,
 };
 
@@ -42,7 +42,7 @@ async fn i3_node_that_receives_no_messages_does_not_report_an_ended_session_as_a
     let mut feed = proxied.revocation_log.subscribe();
     proxy.set(Mode::MuteSubscribers);
     for number in 1..=2 {
-        direct.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+        direct.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, ada, session(number)).await;
         next_revocation(&mut feed).await;
     }
@@ -50,7 +50,7 @@ async fn i3_node_that_receives_no_messages_does_not_report_an_ended_session_as_a
     wait_until_synced(&proxied).await;
     assert!(is_live(&proxied, ada, session(3)).await);
     proxy.set(Mode::Open);
-    direct.sessions.revoke(ada, session(3), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(3), EndReason::Logout, NOW).await.unwrap();
     assert_not_active(&proxied, ada, session(3)).await;
     direct.close().await;
     proxied.close().await;
@@ -62,7 +62,7 @@ async fn i3_node_with_a_frozen_network_loses_its_cache() {
     let Nodes { direct, proxied, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = proxied.revocation_log.subscribe();
     proxy.set(Mode::Frozen);
-    direct.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    direct.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     assert_not_active(&proxied, ada, session(1)).await;
     crate::harness::wait::until("the node is out of sync", || async { proxied.revocation_log.synced_at().is_none() })
         .await;
@@ -85,7 +85,7 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
         wait_for_peers(&[&direct, &proxied]).await;
         assert!(is_live(&proxied, ada, session(number)).await);
         proxy.set(Mode::Cut);
-        direct.sessions.revoke(ada, session(number), Reason::Logout, NOW).await.unwrap();
+        direct.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
         assert_not_active(&proxied, ada, session(number)).await;
         proxy.set(Mode::Open);
         next_revocation(&mut feed).await;
@@ -109,7 +109,7 @@ async fn restarted_redis_loses_no_revocation() {
         create(&store, ada, session(number), NOW).await;
         assert!(is_live(&peer, ada, session(number)).await);
     }
-    store.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     server.kill();
     assert_not_active(&peer, ada, session(1)).await;
     server.restart();
@@ -118,7 +118,7 @@ async fn restarted_redis_loses_no_revocation() {
     assert!(!is_live(&peer, ada, session(1)).await);
     assert!(is_live(&peer, ada, session(2)).await);
     next_revocation(&mut feed).await;
-    store.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
     assert_not_active(&peer, ada, session(2)).await;
     next_revocation(&mut feed).await;
     assert!(feed.is_empty());
@@ -144,8 +144,8 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
     wait_for_peers(&[&first, &second]).await;
     // The node dies without an announcement.
     drop(second);
-    first.sessions.revoke(ada, session(1), Reason::Logout, NOW).await.unwrap();
+    first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&first]).await;
-    assert_eq!(first.sessions.revoke_all(ada, None, None, Reason::Revoked, NOW).await.unwrap(), 2);
+    assert_eq!(first.sessions.revoke_all(ada, None, None, EndReason::Revoked, NOW).await.unwrap(), 2);
     first.close().await;
 }

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use latchkey::{
     domain::{
-        event::Reason,
+        event::EndReason,
         session::{Generation, Rotation},
     },
     store::redis::{RedisError, key::Keys},
@@ -100,12 +100,12 @@ async fn batched_revocations_append_one_event_each(server: Redis) {
         create(&store, *account, session(1), NOW).await;
     }
     // The first call loads the script.
-    assert!(!store.sessions.revoke(accounts[0], session(2), Reason::Logout, NOW).await.unwrap());
+    assert!(!store.sessions.revoke(accounts[0], session(2), EndReason::Logout, NOW).await.unwrap());
     let before = server.calls("evalsha");
     // the session of the first account is revoked twice
     let requested = accounts.iter().chain(&accounts[..1]);
     let ended = run_on_one_thread(join_all(
-        requested.map(|account| store.sessions.revoke(*account, session(1), Reason::Logout, NOW)),
+        requested.map(|account| store.sessions.revoke(*account, session(1), EndReason::Logout, NOW)),
     ));
     assert_eq!(server.calls("evalsha") - before, 1);
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();

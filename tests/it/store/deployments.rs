@@ -12,7 +12,7 @@ use std::{
 use latchkey::{
     config::RedisSettings,
     domain::{
-        event::Reason,
+        event::EndReason,
         session::{Generation, Rotation},
     },
     runtime::Cores,
@@ -45,10 +45,10 @@ async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
         assert!(store.sessions.is_live(ada, session(1), NOW).await.unwrap());
         let reused = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
         assert_eq!(reused, Rotation::Reused);
-        assert!(store.sessions.revoke(ada, session(2), Reason::Logout, NOW).await.unwrap());
+        assert!(store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap());
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
-        assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, Reason::Revoked, NOW).await.unwrap(), 1);
-        assert_eq!(store.sessions.revoke_all(ada, None, None, Reason::Disabled, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::Revoked, NOW).await.unwrap(), 1);
+        assert_eq!(store.sessions.revoke_all(ada, None, None, EndReason::Disabled, NOW).await.unwrap(), 1);
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     }
 }

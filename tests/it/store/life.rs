@@ -7,9 +7,10 @@ use latchkey::{
         account::{ClaimsStamp, ClaimsVersion, Epoch, Roles},
         additional_claims::AdditionalClaims,
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
-        event::Reason,
+        event::EndReason,
         session::{
-            Accepted, ClientGrant, Generation, Grant, OriginTag, RepeatRule, Rotation, SessionOrigin, Transport,
+            AcceptedTransport, ClientGrant, Generation, Grant, OriginTag, RepeatRule, Rotation, SessionOrigin,
+            Transport,
         },
     },
     store::redis::{Create, LastUseOrigin, NewSession, Presentation, Replace, Replacement, SessionBasis},
@@ -70,7 +71,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             account: ada,
             session: id,
             generation: Generation(generation),
-            accepted: Accepted::Any,
+            accepted: AcceptedTransport::Any,
             origin: LastUseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
@@ -99,7 +100,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         id: session(2),
         account: ada,
         replaces: id,
-        accepted: Accepted::Any,
+        accepted: AcceptedTransport::Any,
         roles: Roles::default(),
         additional_claims: AdditionalClaims::default(),
         claims_version: ClaimsVersion(0),
@@ -108,7 +109,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         idle_timeout: IDLE,
         absolute_timeout: ABSOLUTE,
     };
-    let replaced = store.sessions.replace_all(replacement, Reason::PasswordChanged, now).await.unwrap();
+    let replaced = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
     let Replace::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
     assert_has_all(&grant);
 
@@ -150,8 +151,8 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert_eq!((listed[0].id, listed[0].generation), (id, Generation(1)));
     assert_eq!((listed[0].created_at, listed[0].last_used_at), (NOW, later));
 
-    assert!(store.sessions.revoke(ada, id, Reason::Logout, later).await.unwrap());
-    assert!(!store.sessions.revoke(ada, id, Reason::Logout, later).await.unwrap());
+    assert!(store.sessions.revoke(ada, id, EndReason::Logout, later).await.unwrap());
+    assert!(!store.sessions.revoke(ada, id, EndReason::Logout, later).await.unwrap());
     assert_eq!(store.sessions.rotate(ada, id, Generation(1), GRACE, IDLE, later).await.unwrap(), Rotation::Gone);
     assert!(!store.sessions.is_live(ada, id, later).await.unwrap());
     assert_eq!(store.sessions.list(ada, later).await.unwrap(), []);
@@ -176,12 +177,12 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
         create(&store, ada, session(number), NOW).await;
     }
     let later = NOW + Duration::from_secs(1);
-    assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, Reason::Revoked, later).await.unwrap(), 4);
+    assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::Revoked, later).await.unwrap(), 4);
     assert_eq!(
         store.sessions.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(),
         [session(3)]
     );
-    assert_eq!(store.sessions.revoke_all(ada, None, None, Reason::Disabled, later).await.unwrap(), 1);
+    assert_eq!(store.sessions.revoke_all(ada, None, None, EndReason::Disabled, later).await.unwrap(), 1);
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(
@@ -199,7 +200,10 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     for (number, created) in [(1, 999), (2, 1000), (3, 1001), (4, 1200)] {
         create(&store, ada, session(number), time(created)).await;
     }
-    assert_eq!(store.sessions.revoke_all(ada, Some(session(4)), None, Reason::Revoked, time(1500)).await.unwrap(), 3);
+    assert_eq!(
+        store.sessions.revoke_all(ada, Some(session(4)), None, EndReason::Revoked, time(1500)).await.unwrap(),
+        3
+    );
     let mut events: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
     assert_eq!(events.pop(), Some(format!("all but {}", session(4))));
     events.sort();
@@ -303,7 +307,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     };
     assert_eq!(server.events(), [event(1), event(2)]);
     // The fence keeps the key after the last session has ended, and with it the version.
-    store.sessions.revoke_all(ada, None, Some(Epoch(2)), Reason::Disabled, now).await.unwrap();
+    store.sessions.revoke_all(ada, None, Some(Epoch(2)), EndReason::Disabled, now).await.unwrap();
     assert_eq!(store.sessions.claims_version(ada).await.unwrap(), Some(ClaimsVersion(2)));
     store.close().await;
 }
@@ -312,7 +316,7 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    store.sessions.revoke_all(ada, None, Some(Epoch(1)), Reason::PasswordChanged, NOW).await.unwrap();
+    store.sessions.revoke_all(ada, None, Some(Epoch(1)), EndReason::PasswordChanged, NOW).await.unwrap();
     assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
     let mut checked_again = new_session(ada, session(2));
     checked_again.epoch = Epoch(1);
@@ -364,7 +368,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     }
     assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept until the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
-    store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+    store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap();
     let kept = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
     let first = [ttl(&stream), ttl(&position)];
@@ -377,7 +381,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     let last_event_id = || server.command(&["GET", &position]);
     let sign_out = async || {
         create(&store, ada, id, NOW).await;
-        store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap();
+        store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap();
         [ttl(&stream), ttl(&position)]
     };
     let before = last_event_id();

@@ -7,9 +7,9 @@ use latchkey::{
         account::{ClaimsVersion, Epoch, Roles},
         additional_claims::AdditionalClaims,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
-        session::{Accepted, Generation, RepeatRule, Rotation},
+        session::{AcceptedTransport, Generation, RepeatRule, Rotation},
     },
     store::redis::{RedisStores, Replace, Replacement},
 };
@@ -189,7 +189,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
             Step::Revoke(which) => {
                 let Some(id) = pick(which) else { continue };
                 let model = models.get_mut(&id).unwrap();
-                let ended = store.sessions.revoke(account, id, Reason::Logout, now).await.unwrap();
+                let ended = store.sessions.revoke(account, id, EndReason::Logout, now).await.unwrap();
                 assert!(ended == model.live || model.perhaps_swept, "{id}: {ended}, {model:?}");
                 model.live = false;
             }
@@ -200,7 +200,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                     ended += u64::from(model.live && now < model.ends());
                     model.live = false;
                 }
-                let got = store.sessions.revoke_all(account, except, None, Reason::Revoked, now).await.unwrap();
+                let got = store.sessions.revoke_all(account, except, None, EndReason::Revoked, now).await.unwrap();
                 assert_eq!(got, ended);
             }
             Step::Replace(which) => {
@@ -210,7 +210,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                     id,
                     account,
                     replaces,
-                    accepted: Accepted::Any,
+                    accepted: AcceptedTransport::Any,
                     roles: Roles::default(),
                     additional_claims: AdditionalClaims::default(),
                     epoch: Epoch(0),
@@ -219,7 +219,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                     idle_timeout: IDLE,
                     absolute_timeout: ABSOLUTE,
                 };
-                let got = store.sessions.replace_all(replacement, Reason::PasswordChanged, now).await.unwrap();
+                let got = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
                 let live = |model: &Model| model.live && now < model.ends();
                 if !live(&models[&replaces]) {
                     assert_eq!(got, Replace::Gone);

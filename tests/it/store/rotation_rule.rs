@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    domain::session::{Accepted, Generation, OriginTag, RepeatRule, Rotation},
+    domain::session::{AcceptedTransport, Generation, OriginTag, RepeatRule, Rotation},
     store::redis::{LastUseOrigin, Presentation},
 };
 
@@ -87,7 +87,7 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
                 account: ada,
                 session: id,
                 generation: Generation(presented),
-                accepted: Accepted::Any,
+                accepted: AcceptedTransport::Any,
                 origin: LastUseOrigin { tag: OriginTag([holder.network; 8]), ip },
             };
             let at = NOW + Duration::from_millis(now);

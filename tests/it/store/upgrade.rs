@@ -9,9 +9,9 @@ use latchkey::{
         additional_claims::AdditionalClaims,
         authentication::{Acr, Authentication, AuthenticationMethod, AuthenticationMethods},
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
-        session::{Accepted, ClientGrant, Generation, RepeatRule, Rotation, Transport},
+        session::{AcceptedTransport, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
     store::redis::{
         Create, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
@@ -101,8 +101,8 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     assert_eq!((grant.generation, grant.created_at), (Generation(1), plus(1)));
     assert_eq!((grant.roles, grant.claims_version), (roles, version));
     assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
-    assert!(store.sessions.revoke(ada(), session(3), Reason::Logout, now).await.unwrap());
-    assert_eq!(store.sessions.revoke_all(ada(), None, None, Reason::Revoked, now).await.unwrap(), 1);
+    assert!(store.sessions.revoke(ada(), session(3), EndReason::Logout, now).await.unwrap());
+    assert_eq!(store.sessions.revoke_all(ada(), None, None, EndReason::Revoked, now).await.unwrap(), 1);
     store.close().await;
 }
 
@@ -170,8 +170,8 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
     raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![3, 0, 0].into())]).await;
-    assert_eq!(store.sessions.revoke_all(ada, Some(id), None, Reason::Revoked, NOW).await.unwrap(), 2);
-    assert!(store.sessions.revoke(ada, id, Reason::Logout, NOW).await.unwrap());
+    assert_eq!(store.sessions.revoke_all(ada, Some(id), None, EndReason::Revoked, NOW).await.unwrap(), 2);
+    assert!(store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap());
     store.close().await;
 }
 
@@ -230,7 +230,7 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
         }
     }
     // A session that one release ends has ended for the other, and leaves no fields.
-    assert!(store.sessions.revoke(ada, id, Reason::Logout, plus(700_000)).await.unwrap());
+    assert!(store.sessions.revoke(ada, id, EndReason::Logout, plus(700_000)).await.unwrap());
     assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
     create(&store, ada, id, plus(700_000)).await;
     let session_argument = [&ada.as_bytes()[..], id.as_bytes()].concat();
@@ -257,7 +257,7 @@ async fn session_of_a_client_is_refused_by_release_0_1(server: Redis) {
     // Release 0.1 would issue first-party tokens.
     let refused = present_0_1(&raw, ada, id, 0, NOW).await;
     assert!(refused.contains("a session record of version 2, written by a newer release"), "{refused}");
-    let (accepted, origin) = (Accepted::Bearer, LastUseOrigin::default());
+    let (accepted, origin) = (AcceptedTransport::Bearer, LastUseOrigin::default());
     let presentation = Presentation { account: ada, session: id, generation: Generation(0), accepted, origin };
     let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
     let rotated = store.sessions.present_for(&presentation, Some("shop"), &rule, IDLE, NOW).await.unwrap();

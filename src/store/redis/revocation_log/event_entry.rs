@@ -6,7 +6,7 @@ use crate::{
     domain::{
         account::ClaimsVersion,
         clock::Timestamp,
-        event::{Reason, Revocation, RevocationTarget},
+        event::{EndReason, Revocation, RevocationTarget},
         ids::{AccountId, SessionId},
     },
     store::redis::{connection::RedisError, key},
@@ -102,7 +102,7 @@ pub(super) const KEYS_BUCKET: usize = 0;
 pub(in crate::store::redis) fn session_ended(
     account: AccountId,
     session: SessionId,
-    reason: Reason,
+    reason: EndReason,
     at: Timestamp,
 ) -> String {
     let (reason, zeros) = reason_in_event(reason);
@@ -112,21 +112,21 @@ pub(in crate::store::redis) fn session_ended(
 /// The text of a reason in an event, and the zeros before the event's time (`event_of` in `lua/lib.lua`).
 ///
 /// A node of release 0.1 would treat an event with a reason that it can't read as a gap, for all its subscribers. Such a reason is
-/// therefore written as `revoked`. Zeros before the time encode it: one for the first reason of [`Reason::AFTER_0_1`], two for the
+/// therefore written as `revoked`. Zeros before the time encode it: one for the first reason of [`EndReason::AFTER_0_1`], two for the
 /// second. A parser of numbers ignores them.
-fn reason_in_event(reason: Reason) -> (&'static str, &'static str) {
-    match Reason::AFTER_0_1.into_iter().position(|later| later == reason) {
+fn reason_in_event(reason: EndReason) -> (&'static str, &'static str) {
+    match EndReason::AFTER_0_1.into_iter().position(|later| later == reason) {
         None => (reason.as_str(), ""),
-        Some(position) => (Reason::Revoked.as_str(), &"00000000"[..=position]),
+        Some(position) => (EndReason::Revoked.as_str(), &"00000000"[..=position]),
     }
 }
 
 /// Parses the reason and the time of an event, as [`reason_in_event`] writes them. An unknown reason, of a newer release, becomes
-/// [`Reason::Revoked`]: the sessions have ended all the same.
-fn reason_and_time(reason: &str, at: &str) -> Option<(Reason, Timestamp)> {
+/// [`EndReason::Revoked`]: the sessions have ended all the same.
+fn reason_and_time(reason: &str, at: &str) -> Option<(EndReason, Timestamp)> {
     let zeros = at.bytes().take_while(|byte| *byte == b'0').count();
-    let later = zeros.checked_sub(1).and_then(|position| Reason::AFTER_0_1.get(position).copied());
-    let reason = later.unwrap_or_else(|| Reason::parse(reason).unwrap_or(Reason::Revoked));
+    let later = zeros.checked_sub(1).and_then(|position| EndReason::AFTER_0_1.get(position).copied());
+    let reason = later.unwrap_or_else(|| EndReason::parse(reason).unwrap_or(EndReason::Revoked));
     Some((reason, Timestamp::from_millis(at.parse().ok()?)))
 }
 
@@ -150,7 +150,7 @@ fn revocation(event: [Option<&str>; 4]) -> Option<Revocation> {
         None if session == "all" => RevocationTarget::Account { account: account()?, before, except: None },
         None => match claims_version(session) {
             Some(version) => {
-                reason = Reason::ClaimsChanged;
+                reason = EndReason::ClaimsChanged;
                 RevocationTarget::Claims { account: account()?, version }
             }
             None => RevocationTarget::Session { account: account()?, session: session.parse().ok()? },
@@ -202,10 +202,10 @@ mod tests {
     fn written_event_of_a_session_is_parsed_unchanged() {
         let (account, session) = (ACCOUNT.parse().unwrap(), SESSION.parse().unwrap());
         let at = Timestamp::from_millis(1_800_000_000_123);
-        let text = session_ended(account, session, Reason::Logout, at);
+        let text = session_ended(account, session, EndReason::Logout, at);
         let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
         let target = RevocationTarget::Session { account, session };
-        assert_eq!(parsed.revocation, Revocation { target, reason: Reason::Logout, at });
+        assert_eq!(parsed.revocation, Revocation { target, reason: EndReason::Logout, at });
     }
 
     #[test]
@@ -222,7 +222,7 @@ mod tests {
         let text = format!("{ACCOUNT}\n{SESSION}\nof a newer release\n5");
         let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
         let target = RevocationTarget::Session { account: ACCOUNT.parse().unwrap(), session: SESSION.parse().unwrap() };
-        assert_eq!((parsed.revocation.target, parsed.revocation.reason), (target, Reason::Revoked));
+        assert_eq!((parsed.revocation.target, parsed.revocation.reason), (target, EndReason::Revoked));
     }
 
     #[test]
@@ -230,10 +230,10 @@ mod tests {
         let read_by_0_1 =
             ["logout", "revoked", "reuse", "limit", "password_changed", "disabled", "deleted", "key_retired"];
         let at = Timestamp::from_millis(1_800_000_000_123);
-        for reason in Reason::ALL.into_iter().filter(|reason| *reason != Reason::ClaimsChanged) {
+        for reason in EndReason::ALL.into_iter().filter(|reason| *reason != EndReason::ClaimsChanged) {
             let text = session_ended(ACCOUNT.parse().unwrap(), SESSION.parse().unwrap(), reason, at);
             let lines: Vec<_> = text.split('\n').collect();
-            assert!(read_by_0_1.contains(&lines[2]), "a reason after 0.1 belongs to Reason::AFTER_0_1: {text}");
+            assert!(read_by_0_1.contains(&lines[2]), "a reason after 0.1 belongs to EndReason::AFTER_0_1: {text}");
             assert_eq!(lines[3].parse(), Ok(at.as_millis()));
             let parsed = Entry::parse_stream("7-1", &HashMap::from([("e".to_owned(), text)])).unwrap().unwrap();
             assert_eq!((parsed.revocation.reason, parsed.revocation.at), (reason, at));
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn lib_lua_writes_later_reasons_as_reason_in_event_does() {
         let lua = include_str!("../lua/lib.lua");
-        for later in Reason::AFTER_0_1 {
+        for later in EndReason::AFTER_0_1 {
             let (text, zeros) = reason_in_event(later);
             let line = format!("reason == '{}' then reason, at = '{text}', '{zeros}' .. at", later.as_str());
             assert!(lua.contains(&line), "lib.lua lacks: {line}");

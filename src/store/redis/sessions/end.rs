@@ -7,7 +7,7 @@ use crate::{
     domain::{
         account::Epoch,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
     },
     store::redis::{
@@ -27,7 +27,7 @@ impl SessionStore {
         &self,
         account: AccountId,
         session: SessionId,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
         let pending = self.log.acks.open();
@@ -60,7 +60,7 @@ impl SessionStore {
         &self,
         account: AccountId,
         session: SessionId,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<Vec<SessionId>, RedisError> {
         let pending = self.log.acks.open();
@@ -93,7 +93,7 @@ impl SessionStore {
         account: AccountId,
         former: SessionId,
         new: SessionId,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<bool, RedisError> {
         let pending = self.log.acks.open();
@@ -129,7 +129,7 @@ impl SessionStore {
         account: AccountId,
         except: Option<SessionId>,
         epoch: Option<Epoch>,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<u64, RedisError> {
         let answer = self.run_revoke_all(account, except, epoch, reason, now, []).await?;
@@ -142,7 +142,7 @@ impl SessionStore {
         account: AccountId,
         except: Option<SessionId>,
         epoch: Option<Epoch>,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
         replacement: impl IntoIterator<Item = Value>,
     ) -> Result<Value, RedisError> {

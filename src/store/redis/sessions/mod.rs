@@ -34,7 +34,7 @@ use crate::{
         account::Roles,
         additional_claims::AdditionalClaims,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
         session::{ClientGrant, Generation, Transport},
     },
@@ -74,7 +74,7 @@ impl SessionStore {
         Ok(())
     }
 
-    fn count_revocation(&self, reason: Reason) {
+    fn count_revocation(&self, reason: EndReason) {
         self.connection.metrics.revocations.with_label_values(&[reason.as_str()]).inc();
     }
 

@@ -8,9 +8,9 @@ use super::{MAX_U48, SessionStore, decode_client_grant, decode_roles_and_claims,
 use crate::{
     domain::{
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
-        session::{Accepted, Generation, Grant, RepeatRule, Rotation},
+        session::{AcceptedTransport, Generation, Grant, RepeatRule, Rotation},
     },
     store::redis::{
         connection::RedisError,
@@ -30,7 +30,7 @@ pub struct Presentation {
     /// The generation of the token.
     pub generation: Generation,
     /// The sessions whose tokens are accepted. A session of another transport is treated as missing and left unchanged.
-    pub accepted: Accepted,
+    pub accepted: AcceptedTransport,
     /// The origin of the request.
     pub origin: LastUseOrigin,
 }
@@ -49,7 +49,7 @@ impl SessionStore {
         idle_timeout: Duration,
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
-        let (accepted, origin) = (Accepted::Any, LastUseOrigin::default());
+        let (accepted, origin) = (AcceptedTransport::Any, LastUseOrigin::default());
         let presentation = Presentation { account, session, generation: presented, accepted, origin };
         let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
         self.present(&presentation, &rule, idle_timeout, now).await
@@ -89,7 +89,7 @@ impl SessionStore {
             argument.put_uint(time.min(MAX_U48), 6);
         }
         // The accepted sessions, as rotate.lua describes them.
-        argument.put_u8(if client.is_some() { 2 } else { (accepted == Accepted::Bearer).into() });
+        argument.put_u8(if client.is_some() { 2 } else { (accepted == AcceptedTransport::Bearer).into() });
         argument.put_uint(whole_millis(rule.retry_window).min(MAX_U48), 6);
         argument.put_u8(rule.counted_repeats_limit);
         if let Some(client) = client {
@@ -124,7 +124,7 @@ impl SessionStore {
             Some("counted") => Ok(Rotation::Counted(grant()?)),
             Some(ended @ ("reused" | "second_holder")) => {
                 self.log.session_cache.remove_session(account, session);
-                self.count_revocation(Reason::Reuse);
+                self.count_revocation(EndReason::Reuse);
                 let position = parts.get(1).ok_or_else(|| unexpected("rotate", &answer))?;
                 self.confirm_ended("rotate", account, position).await?;
                 Ok(if ended == "reused" { Rotation::Reused } else { Rotation::SecondHolder })

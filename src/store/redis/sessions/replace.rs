@@ -11,9 +11,9 @@ use crate::{
         additional_claims::AdditionalClaims,
         authentication::Authentication,
         clock::Timestamp,
-        event::Reason,
+        event::EndReason,
         ids::{AccountId, SessionId},
-        session::{Accepted, Grant, Transport},
+        session::{AcceptedTransport, Grant, Transport},
     },
     store::redis::{
         connection::RedisError,
@@ -33,7 +33,7 @@ pub struct Replacement {
     /// The session that it replaces.
     pub replaces: SessionId,
     /// The sessions that may be replaced.
-    pub accepted: Accepted,
+    pub accepted: AcceptedTransport,
     /// The account's roles.
     pub roles: Roles,
     /// The account's other claims.
@@ -76,7 +76,7 @@ impl SessionStore {
     pub async fn replace_all(
         &self,
         replacement: Replacement,
-        reason: Reason,
+        reason: EndReason,
         now: Timestamp,
     ) -> Result<Replace, RedisError> {
         let Replacement {
@@ -98,7 +98,7 @@ impl SessionStore {
             Value::Bytes(record.encode().into()),
             script::duration_millis(ttl),
             additional_claims.encode_with(&roles).into(),
-            if accepted == Accepted::Bearer { "1".into() } else { "".into() },
+            if accepted == AcceptedTransport::Bearer { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
