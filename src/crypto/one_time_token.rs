@@ -131,23 +131,29 @@ impl TokenDigests {
 
     /// The digest of a link's token, to store. `request_secret` is the secret of the sign-in request that the token is bound to; empty
     /// for an unbound token.
-    pub fn of_link(&self, token: &LinkToken, request_secret: &[u8]) -> [u8; 32] {
+    pub fn link_digest(&self, token: &LinkToken, request_secret: &[u8]) -> [u8; 32] {
         digest(&self.current, b"link", token.purpose, token.account, &*token.secret, request_secret)
     }
 
-    /// The digest of a code, to store. See [`Self::of_link`] for `request_secret`.
-    pub fn of_code(&self, code: &Code, purpose: TokenPurpose, account: AccountId, request_secret: &[u8]) -> [u8; 32] {
+    /// The digest of a code, to store. See [`Self::link_digest`] for `request_secret`.
+    pub fn code_digest(
+        &self,
+        code: &Code,
+        purpose: TokenPurpose,
+        account: AccountId,
+        request_secret: &[u8],
+    ) -> [u8; 32] {
         digest(&self.current, b"code", purpose, account, code.0.expose().as_bytes(), request_secret)
     }
 
     /// The digests that a link's token may be stored under, one for each key.
-    pub fn all_of_link(&self, token: &LinkToken, request_secret: &[u8]) -> Vec<[u8; 32]> {
+    pub fn link_digests(&self, token: &LinkToken, request_secret: &[u8]) -> Vec<[u8; 32]> {
         let digest_under = |key| digest(key, b"link", token.purpose, token.account, &*token.secret, request_secret);
         self.keys().map(digest_under).collect()
     }
 
     /// The digests that a code may be stored under, one for each key.
-    pub fn all_of_code(
+    pub fn code_digests(
         &self,
         code: &Code,
         purpose: TokenPurpose,
@@ -238,19 +244,19 @@ mod tests {
         let digests = TokenDigests::new(&[1; 32], [&[2; 32]]);
         let (entropy, account) = (Entropy::system(), AccountId::from_bytes([7; 16]));
         let code = Code::generate(&entropy);
-        let stored = digests.of_code(&code, TokenPurpose::Login, account, b"a");
-        assert_eq!(digests.all_of_code(&code, TokenPurpose::Login, account, b"a")[0], stored);
+        let stored = digests.code_digest(&code, TokenPurpose::Login, account, b"a");
+        assert_eq!(digests.code_digests(&code, TokenPurpose::Login, account, b"a")[0], stored);
         let other = AccountId::from_bytes([8; 16]);
         for different in [
-            digests.of_code(&code, TokenPurpose::Login, account, b"b"),
-            digests.of_code(&code, TokenPurpose::ResetPassword, account, b"a"),
-            digests.of_code(&code, TokenPurpose::Login, other, b"a"),
-            digests.of_code(&Code::generate(&entropy), TokenPurpose::Login, account, b"a"),
-            digests.all_of_code(&code, TokenPurpose::Login, account, b"a")[1],
+            digests.code_digest(&code, TokenPurpose::Login, account, b"b"),
+            digests.code_digest(&code, TokenPurpose::ResetPassword, account, b"a"),
+            digests.code_digest(&code, TokenPurpose::Login, other, b"a"),
+            digests.code_digest(&Code::generate(&entropy), TokenPurpose::Login, account, b"a"),
+            digests.code_digests(&code, TokenPurpose::Login, account, b"a")[1],
         ] {
             assert_ne!(stored, different);
         }
         let rotated = TokenDigests::new(&[3; 32], [&[1; 32]]);
-        assert!(rotated.all_of_code(&code, TokenPurpose::Login, account, b"a").contains(&stored));
+        assert!(rotated.code_digests(&code, TokenPurpose::Login, account, b"a").contains(&stored));
     }
 }

@@ -60,22 +60,22 @@ pub struct AuthenticationMethods(u16);
 
 impl AuthenticationMethods {
     /// A password alone.
-    pub const PASSWORD: Self = Self::of(AuthenticationMethod::Password);
+    pub const PASSWORD: Self = Self::only(AuthenticationMethod::Password);
 
     /// A set of one method.
-    pub const fn of(method: AuthenticationMethod) -> Self {
+    pub const fn only(method: AuthenticationMethod) -> Self {
         Self(1 << method as u8)
     }
 
     /// The set with one more method.
     #[must_use]
     pub const fn with(self, method: AuthenticationMethod) -> Self {
-        Self(self.0 | Self::of(method).0)
+        Self(self.0 | Self::only(method).0)
     }
 
     /// Whether the set has the method.
     pub const fn contains(self, method: AuthenticationMethod) -> bool {
-        self.0 & Self::of(method).0 != 0
+        self.0 & Self::only(method).0 != 0
     }
 
     /// The bits of a session record.
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(AuthenticationMethods::from_bits(methods.bits()), methods);
         assert_eq!(AuthenticationMethods::from_bits(0x8001).bits(), 0x8001);
         for (position, method) in AuthenticationMethod::ALL.into_iter().enumerate() {
-            assert_eq!(AuthenticationMethods::of(method).bits(), 1 << position);
+            assert_eq!(AuthenticationMethods::only(method).bits(), 1 << position);
         }
     }
 

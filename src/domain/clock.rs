@@ -74,7 +74,7 @@ pub struct ClockOffset(Arc<AtomicI64>);
 
 impl ClockOffset {
     /// An offset of this many milliseconds: positive if the other clock is ahead.
-    pub fn of_millis(millis: i64) -> Self {
+    pub fn from_millis(millis: i64) -> Self {
         Self(Arc::new(AtomicI64::new(millis)))
     }
 
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn clock_with_offset_advances_with_its_base() {
         let base = Clock::manual(Timestamp::from_millis(1000));
-        let fast = base.with_offset(ClockOffset::of_millis(20_000));
+        let fast = base.with_offset(ClockOffset::from_millis(20_000));
         base.advance(Duration::from_millis(1));
         fast.advance(Duration::from_millis(2));
         assert_eq!((base.now().as_millis(), fast.now().as_millis()), (1003, 21_003));

@@ -128,7 +128,7 @@ impl Passkey {
     pub const fn methods(&self, user_verified: bool) -> AuthenticationMethods {
         let key =
             if self.backup_eligible { AuthenticationMethod::SoftwareKey } else { AuthenticationMethod::HardwareKey };
-        let methods = AuthenticationMethods::of(key).with(AuthenticationMethod::UserPresence);
+        let methods = AuthenticationMethods::only(key).with(AuthenticationMethod::UserPresence);
         if user_verified { methods.with(AuthenticationMethod::MultipleFactors) } else { methods }
     }
 }

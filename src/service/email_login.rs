@@ -218,7 +218,7 @@ async fn finish(
         account,
         authentication: Authentication {
             at: state.clock.now(),
-            methods: AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
+            methods: AuthenticationMethods::only(AuthenticationMethod::OneTimePassword),
             acr: Acr::Aal1,
         },
         transport,

@@ -100,8 +100,8 @@ async fn issue_as(
     let stored = StoredToken {
         account: account.id,
         purpose,
-        link: state.token_digests.of_link(&link, request_secret),
-        code: state.token_digests.of_code(&code, purpose, account.id, request_secret),
+        link: state.token_digests.link_digest(&link, request_secret),
+        code: state.token_digests.code_digest(&code, purpose, account.id, request_secret),
         binding: binding(account, purpose, address),
         issued_at: now,
         expires_at,
@@ -153,7 +153,7 @@ pub(super) async fn find(
             let token = LinkToken::parse(text.expose()).filter(|token| purposes.contains(&token.purpose));
             let Some(token) = token else { return Ok(None) };
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
-            let digests = PresentedToken::Link(state.token_digests.all_of_link(&token, request_secret));
+            let digests = PresentedToken::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
             let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
             let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
@@ -186,7 +186,7 @@ pub(super) async fn find_code_for_account(
     address: Option<&Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &[]));
+    let digests = PresentedToken::Code(state.token_digests.code_digests(&code, purpose, account.id, &[]));
     check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
@@ -199,7 +199,7 @@ pub(super) async fn find_code_for_challenge(
     challenge: [u8; 16],
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedToken::Code(state.token_digests.all_of_code(&code, purpose, account.id, &challenge));
+    let digests = PresentedToken::Code(state.token_digests.code_digests(&code, purpose, account.id, &challenge));
     check(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
 }
 
@@ -215,7 +215,7 @@ async fn find_code(
 ) -> Result<Option<Claim>, ServiceError> {
     let mut claim = None;
     for purpose in purposes {
-        let digests = |id| PresentedToken::Code(state.token_digests.all_of_code(code, *purpose, id, request_secret));
+        let digests = |id| PresentedToken::Code(state.token_digests.code_digests(code, *purpose, id, request_secret));
         let found = match &account {
             Some(account) => {
                 let about = address.cloned().or_else(|| account.other_email(identifier));
@@ -265,7 +265,7 @@ pub(super) async fn find_link_about(
     addresses: Vec<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     for address in addresses {
-        let digests = PresentedToken::Link(state.token_digests.all_of_link(token, &[]));
+        let digests = PresentedToken::Link(state.token_digests.link_digests(token, &[]));
         let group = TokenGroup::Purpose(token.purpose);
         if let Some(claim) = check(state, account.clone(), group, digests, Some(address)).await? {
             return Ok(Some(claim));

@@ -154,7 +154,7 @@ pub async fn authenticate_again(
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
         let first = if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
-        let code = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+        let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
         (shown, acr) = policy::combine(&account, first.iter().fold(shown, AuthenticationMethods::with), code);
     }
     if let Some(credential) = input.credential {

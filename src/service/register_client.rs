@@ -51,7 +51,7 @@ pub fn register_client(
         return Err(RegisterClientError::Off);
     }
     limits::check_client_registration(state, ip)?;
-    let metadata = ClientMetadata::of_registration(members)?;
+    let metadata = ClientMetadata::from_registration(members)?;
     let registration = state.clients.register(metadata, &state.entropy).map_err(|error| match error {
         DocumentError::Metadata(error) => error,
         DocumentError::Host => {

@@ -148,7 +148,7 @@ impl ClientMetadata {
     ///
     /// # Errors
     /// [`MetadataError`]
-    pub fn of_document(members: &Map<String, Value>, client_id: &Url) -> Result<Self, MetadataError> {
+    pub fn from_document(members: &Map<String, Value>, client_id: &Url) -> Result<Self, MetadataError> {
         use MetadataError::{Metadata, RedirectUri};
         if members.get("client_id").and_then(Value::as_str) != Some(client_id.as_str()) {
             return Err(Metadata("client_id is not the URL of the document."));
@@ -179,7 +179,7 @@ impl ClientMetadata {
     ///
     /// # Errors
     /// [`MetadataError`]
-    pub fn of_registration(members: &Map<String, Value>) -> Result<Self, MetadataError> {
+    pub fn from_registration(members: &Map<String, Value>) -> Result<Self, MetadataError> {
         let metadata = Self::read(members, ClientAuthMethod::SecretBasic)?;
         let origin = |uri: &String| Url::parse(uri).ok().map(|url| url.origin()).filter(Origin::is_tuple);
         let is_known = |uri: &String| metadata.redirect_uris.iter().any(|known| origin(known) == origin(uri));
@@ -225,7 +225,7 @@ pub(super) mod testing {
         for (name, value) in change {
             members[*name] = value.clone();
         }
-        ClientMetadata::of_document(members.as_object().unwrap(), &Url::parse(URL).unwrap())
+        ClientMetadata::from_document(members.as_object().unwrap(), &Url::parse(URL).unwrap())
     }
 }
 
@@ -326,7 +326,7 @@ mod tests {
     fn initiate_login_uri_of_registration_must_have_origin_of_a_redirect_uri() {
         let registration = |uri: &str, redirect_uri: &str| {
             let members = json!({ "redirect_uris": [redirect_uri], "initiate_login_uri": uri });
-            ClientMetadata::of_registration(members.as_object().unwrap())
+            ClientMetadata::from_registration(members.as_object().unwrap())
         };
         let (start, callback) = ("https://app.example.com/start", "https://app.example.com/callback");
         let metadata = registration(start, callback).unwrap();

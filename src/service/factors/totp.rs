@@ -172,7 +172,7 @@ pub async fn confirm(
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Totp };
-    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
     factor_attempt.succeed(state).await;
     Ok(Confirmed { tokens, recovery_codes })

@@ -30,7 +30,7 @@ const PURPOSE: TokenPurpose = TokenPurpose::SecondFactor;
 
 /// The methods that a code by mail adds: a one-time code, over another channel (RFC 8176, section 2: `otp`, `mca`).
 pub(super) const METHODS: AuthenticationMethods =
-    AuthenticationMethods::of(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleChannels);
+    AuthenticationMethods::only(AuthenticationMethod::OneTimePassword).with(AuthenticationMethod::MultipleChannels);
 
 /// Sends a code, which replaces the former code of the challenge. Returns when the code stops working.
 pub(super) async fn send(

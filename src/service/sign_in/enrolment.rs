@@ -107,7 +107,7 @@ pub async fn confirm_totp(
     change.set_factor_required(None).await?;
     let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Totp, origin, now).await?;
     factor_attempt.succeed(state).await;
-    let shown = AuthenticationMethods::of(AuthenticationMethod::OneTimePassword);
+    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
     Ok(Enrolled { signed_in, recovery_codes })
 }

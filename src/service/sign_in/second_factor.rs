@@ -197,7 +197,7 @@ async fn try_continue(
     }
     let shown = match factor {
         SecondFactor::EmailCode(_) => email_code::METHODS,
-        _ => AuthenticationMethods::of(AuthenticationMethod::OneTimePassword),
+        _ => AuthenticationMethods::only(AuthenticationMethod::OneTimePassword),
     };
     finish_remembering(state, &open, input, attempt, shown, remember_device).await
 }

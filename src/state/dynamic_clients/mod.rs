@@ -209,7 +209,7 @@ impl DynamicClients {
 
     fn parse_document(&self, body: &[u8], url: &Url) -> Result<RegisteredClient, DocumentError> {
         let Some(Value::Object(members)) = strict_json::from_slice(body) else { return Err(DocumentError::Json) };
-        let metadata = ClientMetadata::of_document(&members, url)?;
+        let metadata = ClientMetadata::from_document(&members, url)?;
         self.check_jwks_uri(&metadata)?;
         self.build(metadata, url.as_str(), DynamicSource::Document, NO_SECRET, self.clock.now())
     }

@@ -17,8 +17,8 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// A node whose own clock is 20 seconds fast, and one whose clock is 20 seconds slow.
 async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
-    let fast = cluster.node_with_clock_skew(ClockOffset::of_millis(20_000)).await;
-    let slow = cluster.node_with_clock_skew(ClockOffset::of_millis(-20_000)).await;
+    let fast = cluster.node_with_clock_skew(ClockOffset::from_millis(20_000)).await;
+    let slow = cluster.node_with_clock_skew(ClockOffset::from_millis(-20_000)).await;
     fast.account("ada").await;
     [fast, slow]
 }
