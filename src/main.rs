@@ -7,7 +7,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // before the first thread and the first large allocation
-    latchkey::crypto::huge_pages::disable();
+    latchkey::password::huge_pages::disable();
     // The connections to Redis and PostgreSQL use the default TLS provider of the process. The result is ignored: the
     // installation fails only if a provider is installed already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -12,7 +12,6 @@ pub mod client_token;
 pub mod csrf;
 pub mod derive;
 pub mod digest_cache;
-pub mod huge_pages;
 pub mod id_token;
 pub mod jwt;
 pub mod key_ring;

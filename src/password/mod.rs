@@ -5,6 +5,7 @@
 
 mod foreign;
 mod hash;
+pub mod huge_pages;
 #[cfg(feature = "legacy-hashes")]
 mod legacy;
 mod load_monitor;

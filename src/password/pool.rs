@@ -22,8 +22,7 @@ use std::{
 use argon2::Block;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::load_monitor::LoadMonitor;
-use crate::crypto::huge_pages;
+use super::{huge_pages, load_monitor::LoadMonitor};
 
 /// A thread's argon2 buffer, allocated once.
 pub(super) type Memory = Vec<Block>;
