@@ -7,7 +7,7 @@ use super::{
     bootstrap::{open_existing_database, open_redis_only},
 };
 use crate::{
-    crypto::key_rotation::Start,
+    crypto::key_rotation::SigningStart,
     domain::{
         clock::{Clock, Timestamp},
         entropy::Entropy,
@@ -56,7 +56,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
         match command {
             KeysCommand::List => list(&keys::list(&sql).await?, clock.now()),
             KeysCommand::Rotate(RotateArgs { now }) => {
-                let start = if *now { Start::Now } else { Start::AfterPublication };
+                let start = if *now { SigningStart::Now } else { SigningStart::AfterPublication };
                 let key = keys::rotate(&config, &clock, &Entropy::system(), &sql, start).await?;
                 println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }

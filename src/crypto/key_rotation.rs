@@ -13,7 +13,7 @@ use crate::{
 
 /// When a new key starts to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Start {
+pub enum SigningStart {
     /// After `keys.publish_before`, when verifiers have fetched it.
     AfterPublication,
     /// At once, for emergencies. Other nodes and services refuse the tokens of the key until they fetch the key.
@@ -43,12 +43,12 @@ pub struct RotationPlan {
     /// The row to insert.
     pub new: StoredKey,
     /// The keys whose trust now has an end, or an earlier one.
-    pub ends: Vec<End>,
+    pub ends: Vec<TrustEnd>,
 }
 
 /// A new end of trust in a key ([`StoredKey::verifies_until`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct End {
+pub struct TrustEnd {
     /// The key's id.
     pub kid: String,
     /// The end of trust.
@@ -71,13 +71,13 @@ pub enum RetireError {
 pub fn plan_rotation(
     stored: &[StoredKey],
     mut new: StoredKey,
-    start: Start,
+    start: SigningStart,
     timing: Timing,
     now: Timestamp,
 ) -> RotationPlan {
     let trusted = || stored.iter().filter(|key| is_trusted(key.verifies_until, now));
     new.signs_from = match start {
-        Start::AfterPublication if trusted().any(|key| key.signs_from <= now) => now + timing.publish_before,
+        SigningStart::AfterPublication if trusted().any(|key| key.signs_from <= now) => now + timing.publish_before,
         _ => now,
     };
     let superseded_until = new.signs_from + timing.overlap;
@@ -88,7 +88,7 @@ pub fn plan_rotation(
             (key, until)
         })
         .filter(|(key, until)| key.verifies_until.is_none_or(|already| *until < already))
-        .map(|(key, verifies_until)| End { kid: key.kid.clone(), verifies_until })
+        .map(|(key, verifies_until)| TrustEnd { kid: key.kid.clone(), verifies_until })
         .collect();
     RotationPlan { new, ends }
 }
@@ -98,15 +98,15 @@ pub fn plan_rotation(
 ///
 /// # Errors
 /// [`RetireError`]
-pub fn plan_retirement(stored: &[StoredKey], kid: &str, now: Timestamp) -> Result<End, RetireError> {
+pub fn plan_retirement(stored: &[StoredKey], kid: &str, now: Timestamp) -> Result<TrustEnd, RetireError> {
     let key = stored.iter().find(|key| key.kid == kid).ok_or_else(|| RetireError::Unknown(kid.to_owned()))?;
     if let Some(until) = key.verifies_until.filter(|&until| until <= now) {
-        return Ok(End { kid: kid.to_owned(), verifies_until: until });
+        return Ok(TrustEnd { kid: kid.to_owned(), verifies_until: until });
     }
     if !stored.iter().any(|other| other.kid != kid && other.verifies_until.is_none() && other.signs_from <= now) {
         return Err(RetireError::OnlySigner(kid.to_owned()));
     }
-    Ok(End { kid: kid.to_owned(), verifies_until: now })
+    Ok(TrustEnd { kid: kid.to_owned(), verifies_until: now })
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
     const TIMING: Timing = Timing { publish_before: Duration::from_secs(600), overlap: Duration::from_secs(400) };
 
     /// Carries out a rotation as SQL does; returns the new key's id.
-    fn rotate(keys: &mut Vec<StoredKey>, start: Start, now: i64) -> String {
+    fn rotate(keys: &mut Vec<StoredKey>, start: SigningStart, now: i64) -> String {
         let plan = plan_rotation(keys, stored(Algorithm::Es256, now), start, TIMING, at(now));
         for end in plan.ends {
             apply(keys, end);
@@ -132,7 +132,7 @@ mod tests {
         keys.last().unwrap().kid.clone()
     }
 
-    fn apply(keys: &mut [StoredKey], end: End) {
+    fn apply(keys: &mut [StoredKey], end: TrustEnd) {
         keys.iter_mut().find(|key| key.kid == end.kid).unwrap().verifies_until = Some(end.verifies_until);
     }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn first_key_signs_at_once() {
-        for start in [Start::AfterPublication, Start::Now] {
+        for start in [SigningStart::AfterPublication, SigningStart::Now] {
             let mut keys = Vec::new();
             let first = rotate(&mut keys, start, 0);
             assert_eq!((keys[0].created_at, keys[0].signs_from, keys[0].verifies_until), (at(0), at(0), None));
@@ -153,8 +153,8 @@ mod tests {
     #[test]
     fn rotation_publishes_new_key_first_and_trusts_old_key_afterwards() {
         let mut keys = Vec::new();
-        let old = rotate(&mut keys, Start::AfterPublication, 0);
-        let new = rotate(&mut keys, Start::AfterPublication, 1000);
+        let old = rotate(&mut keys, SigningStart::AfterPublication, 0);
+        let new = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         let ring = ring(&keys, at(1000));
         assert!(ring.verification_key(&new, at(1000)).is_some());
         assert_eq!([1000, 1599, 1600, 9999].map(|now| signer(&ring, now)), [&old, &old, &new, &new].map(Clone::clone));
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn token_is_accepted_for_its_lifetime_across_rotations() {
-        use Start::{AfterPublication, Now};
-        let schedules: [&[(i64, Start)]; 5] = [
+        use SigningStart::{AfterPublication, Now};
+        let schedules: [&[(i64, SigningStart)]; 5] = [
             &[(100, AfterPublication), (200, AfterPublication), (300, AfterPublication)],
             &[(100, AfterPublication), (200, Now), (900, AfterPublication)],
             &[(100, Now), (100, Now), (101, AfterPublication)],
@@ -207,9 +207,9 @@ mod tests {
     #[test]
     fn emergency_key_signs_at_once_and_scheduled_key_never() {
         let mut keys = Vec::new();
-        let old = rotate(&mut keys, Start::AfterPublication, 0);
-        let scheduled = rotate(&mut keys, Start::AfterPublication, 1000);
-        let new = rotate(&mut keys, Start::Now, 1100);
+        let old = rotate(&mut keys, SigningStart::AfterPublication, 0);
+        let scheduled = rotate(&mut keys, SigningStart::AfterPublication, 1000);
+        let new = rotate(&mut keys, SigningStart::Now, 1100);
         let ring = ring(&keys, at(1100));
         assert_eq!([1100, 1600, 9999].map(|now| signer(&ring, now)), [&new, &new, &new].map(Clone::clone));
         assert!(ring.verification_key(&scheduled, at(1100)).is_none());
@@ -221,8 +221,8 @@ mod tests {
     fn later_of_two_keys_of_same_time_signs() {
         for _ in 0..8 {
             let mut keys = Vec::new();
-            rotate(&mut keys, Start::Now, 0);
-            let new = rotate(&mut keys, Start::Now, 0);
+            rotate(&mut keys, SigningStart::Now, 0);
+            let new = rotate(&mut keys, SigningStart::Now, 0);
             assert_eq!(signer(&ring(&keys, at(0)), 0), new);
         }
     }
@@ -230,24 +230,24 @@ mod tests {
     #[test]
     fn retired_key_is_refused_at_once() {
         let mut keys = Vec::new();
-        let stolen = rotate(&mut keys, Start::AfterPublication, 0);
-        let new = rotate(&mut keys, Start::Now, 1000);
+        let stolen = rotate(&mut keys, SigningStart::AfterPublication, 0);
+        let new = rotate(&mut keys, SigningStart::Now, 1000);
         let end = plan_retirement(&keys, &stolen, at(1001)).unwrap();
         apply(&mut keys, end);
         let ring = ring(&keys, at(1001));
         assert!(ring.verification_key(&stolen, at(1001)).is_none());
         assert_eq!(signer(&ring, 1001), new);
         let repeated = plan_retirement(&keys, &stolen, at(2000)).unwrap();
-        assert_eq!(repeated, End { kid: stolen, verifies_until: at(1001) });
+        assert_eq!(repeated, TrustEnd { kid: stolen, verifies_until: at(1001) });
     }
 
     #[test]
     fn only_signing_key_is_not_retired() {
         let mut keys = Vec::new();
-        let first = rotate(&mut keys, Start::AfterPublication, 0);
+        let first = rotate(&mut keys, SigningStart::AfterPublication, 0);
         assert_eq!(plan_retirement(&keys, &first, at(1)), Err(RetireError::OnlySigner(first.clone())));
         // The next key does not sign yet.
-        let next = rotate(&mut keys, Start::AfterPublication, 1000);
+        let next = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         assert_eq!(plan_retirement(&keys, &first, at(1001)), Err(RetireError::OnlySigner(first.clone())));
         assert_eq!(plan_retirement(&keys, &next, at(1001)), Err(RetireError::OnlySigner(next.clone())));
         // The next key signs now.

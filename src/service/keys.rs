@@ -4,7 +4,7 @@ use crate::{
     config::Config,
     crypto::{
         key_ring::seal_key,
-        key_rotation::{RetireError, Start, Timing, plan_retirement, plan_rotation},
+        key_rotation::{RetireError, SigningStart, Timing, plan_retirement, plan_rotation},
         seal::Sealer,
     },
     domain::{clock::Clock, entropy::Entropy, key::StoredKey},
@@ -21,7 +21,7 @@ pub async fn list(sql: &Sql) -> Result<Vec<StoredKey>, ServiceError> {
     Ok(sql.keys().await?)
 }
 
-/// Generates a key. It starts to sign once it has been published for `keys.publish_before`, or at once with [`Start::Now`]. Returns its
+/// Generates a key. It starts to sign once it has been published for `keys.publish_before`, or at once with [`SigningStart::Now`]. Returns its
 /// record.
 ///
 /// # Errors
@@ -31,7 +31,7 @@ pub async fn rotate(
     clock: &Clock,
     entropy: &Entropy,
     sql: &Sql,
-    start: Start,
+    start: SigningStart,
 ) -> Result<StoredKey, ServiceError> {
     let key = generate(config.keys.algorithm).await?;
     let now = clock.now();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jsonwebtoken::{Algorithm as Alg, DecodingKey, Validation, decode, decode_header, jwk::JwkSet};
-use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::keys};
+use latchkey::{crypto::key_rotation::SigningStart, domain::key::Algorithm, service::keys};
 use serde_json::{Value, json};
 
 use super::{assert_fields, problem};
@@ -23,7 +23,7 @@ async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
 }
 
 /// Rotates the signing key. Returns the id of the new key.
-async fn rotate(node: &Node, start: Start) -> String {
+async fn rotate(node: &Node, start: SigningStart) -> String {
     let app = &node.state;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid
 }
@@ -97,7 +97,7 @@ async fn next_key_is_published_before_it_signs_on_every_node() {
     let (first, second) = (cluster.node().await, cluster.node().await);
     first.account("ada").await;
     let old = kid(&first.login("ada").await.access);
-    let new = rotate(&first, Start::AfterPublication).await;
+    let new = rotate(&first, SigningStart::AfterPublication).await;
     for node in [&first, &second] {
         node.state.keys.reload().await.unwrap();
         assert!(published(node).await.contains(&new));
@@ -119,7 +119,7 @@ async fn tokens_of_retired_key_are_refused() {
     let node = cluster.node().await;
     node.account("ada").await;
     let stolen = node.login("ada").await;
-    rotate(&node, Start::Now).await;
+    rotate(&node, SigningStart::Now).await;
     node.state.keys.reload().await.unwrap();
     node.get("/v1/me", &stolen.access).await.expect(200);
     keys::retire(&node.state.clock, &node.state.sql, &node.state.redis.revocation_log, &kid(&stolen.access))
@@ -138,12 +138,12 @@ async fn unknown_key_causes_at_most_one_reload_per_second() {
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.account("ada").await;
     for _ in 0..2 {
-        rotate(&node, Start::Now).await;
+        rotate(&node, SigningStart::Now).await;
         node.state.keys.reload().await.unwrap();
         let token = node.login("ada").await.access;
         peer.get("/v1/me", &token).await.expect(200);
         // the second key within that second is not loaded yet
-        rotate(&node, Start::Now).await;
+        rotate(&node, SigningStart::Now).await;
         node.state.keys.reload().await.unwrap();
         let token = node.login("ada").await.access;
         assert_eq!(peer.get("/v1/me", &token).await.problem(), problem(401, "invalid_token"));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use jsonwebtoken::decode_header;
 use latchkey::{
-    crypto::key_rotation::Start,
+    crypto::key_rotation::SigningStart,
     domain::clock::{Clock, Timestamp},
     service::keys,
 };
@@ -109,7 +109,7 @@ impl Fixture {
         body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
-    async fn rotate(&self, start: Start) -> String {
+    async fn rotate(&self, start: SigningStart) -> String {
         let app = &self.node.state;
         let created = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
         app.keys.reload().await.unwrap();
@@ -126,7 +126,7 @@ async fn key_rotation_refuses_no_valid_token() {
     let mut fixture = Fixture::new().await;
     for _ in 0..2 {
         let old = kid(&fixture.tokens.access);
-        let new = fixture.rotate(Start::AfterPublication).await;
+        let new = fixture.rotate(SigningStart::AfterPublication).await;
         // the last token that each key signed
         let mut last: BTreeMap<String, Token> = BTreeMap::new();
         loop {
@@ -152,7 +152,7 @@ async fn retired_key_is_refused_here_at_once_and_elsewhere_after_its_last_token_
     let mut fixture = Fixture::new().await;
     let stolen = fixture.new_token().await;
     let old = kid(&stolen.text);
-    let new = fixture.rotate(Start::Now).await;
+    let new = fixture.rotate(SigningStart::Now).await;
     let app = &fixture.node.state;
     keys::retire(&app.clock, &app.sql, &app.redis.revocation_log, &old).await.unwrap();
     app.keys.reload().await.unwrap();

@@ -144,7 +144,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         secrets.add_bytes("a private key's scalar", &pkcs8[scalar..scalar + 32]);
     };
     add_signing_key(&mut secrets);
-    let start = latchkey::crypto::key_rotation::Start::Now;
+    let start = latchkey::crypto::key_rotation::SigningStart::Now;
     keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();
     app.keys.reload().await.unwrap();
     add_signing_key(&mut secrets);

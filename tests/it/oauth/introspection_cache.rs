@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    crypto::key_rotation::Start,
+    crypto::key_rotation::SigningStart,
     domain::{entropy::Entropy, limit::Quota},
     service::{clients, keys},
 };
@@ -99,7 +99,9 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
 
     let kid = super::part(&stolen.access, 0)["kid"].as_str().unwrap().to_owned();
-    keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, Start::Now).await.unwrap();
+    keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, SigningStart::Now)
+        .await
+        .unwrap();
     node.state.keys.reload().await.unwrap();
     assert!(is_active(&node, &client, &stolen).await);
     keys::retire(&cluster.clock, &node.state.sql, &node.state.redis.revocation_log, &kid).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use latchkey::{crypto::key_rotation::Start, domain::key::Algorithm, service::keys};
+use latchkey::{crypto::key_rotation::SigningStart, domain::key::Algorithm, service::keys};
 use latchkey_verify::{Invalid, VerifyError};
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-async fn rotate(node: &Node, start: Start) -> String {
+async fn rotate(node: &Node, start: SigningStart) -> String {
     let app = &node.state;
     let kid = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap().kid;
     app.keys.reload().await.unwrap();
@@ -61,7 +61,7 @@ async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&before.access).await.is_ok());
     let old = current_kid(&fixture.node);
-    rotate(&fixture.node, Start::Now).await;
+    rotate(&fixture.node, SigningStart::Now).await;
     let after = fixture.node.login("ada").await;
     // within the cooldown the keys are not fetched again
     assert_eq!(verifier.verify(&after.access).await.unwrap_err(), invalid(Invalid::UnknownKey));
@@ -115,7 +115,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     let verifier = fixture.builder().without_revocations().build().await.unwrap();
     assert!(verifier.verify(&before.access).await.is_ok());
     let old = current_kid(&fixture.node);
-    rotate(&fixture.node, Start::Now).await;
+    rotate(&fixture.node, SigningStart::Now).await;
     retire(&fixture.node, &old).await;
     // without the feed the verifier learns of the retirement when it next fetches the keys
     assert!(verifier.verify(&before.access).await.is_ok());
