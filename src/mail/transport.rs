@@ -55,7 +55,7 @@ impl Transport {
     }
 
     /// Deletes the file of a mail, if there is one.
-    pub async fn forget(&self, id: MailId) {
+    pub async fn delete_file(&self, id: MailId) {
         if let Self::Files(files) = self {
             files.remove(id).await;
         }

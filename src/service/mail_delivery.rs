@@ -255,7 +255,7 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     loop {
         let pruned = state.sql.prune_mails(before, PRUNE_BATCH).await?;
         for id in &pruned {
-            state.mailer.forget(*id).await;
+            state.mailer.delete_file(*id).await;
         }
         if pruned.len() < PRUNE_BATCH as usize {
             return Ok(());

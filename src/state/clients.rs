@@ -34,7 +34,7 @@ const MISS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A client, operator-registered or dynamic, with its parsed keys.
 #[derive(Clone, Debug)]
-pub struct RegisteredClient {
+pub struct LoadedClient {
     /// The client.
     pub client: Arc<Client>,
     /// The public keys that are registered or in the metadata document; empty if there are none. [`ClientRegistry::keys`] also
@@ -46,7 +46,7 @@ pub struct RegisteredClient {
 /// database.
 #[derive(Debug)]
 pub struct ClientRegistry {
-    clients: RwLock<Arc<HashMap<String, RegisteredClient>>>,
+    clients: RwLock<Arc<HashMap<String, LoadedClient>>>,
     last_miss: Mutex<Option<MissReload>>,
     dynamic: DynamicClients,
     sql: Sql,
@@ -113,7 +113,7 @@ impl ClientRegistry {
             if let Some(stored) = self.dynamic.stored(id).await? {
                 return Ok(self.dynamic.label(&stored));
             }
-        } else if let Some(RegisteredClient { client, .. }) = self.get(id) {
+        } else if let Some(LoadedClient { client, .. }) = self.get(id) {
             let (client_id, name) = (id.to_owned(), client.display_name().to_owned());
             return Ok(ClientLabel { client_id, name, client: Some(client).filter(|client| client.is_enabled()) });
         }
@@ -139,12 +139,12 @@ impl ClientRegistry {
     }
 
     /// The client with a `client_id` that [`Self::register`] has issued, whether an account has allowed it or not.
-    pub fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
-        self.dynamic.registered(client_id)
+    pub fn open_registration(&self, client_id: &str) -> Option<LoadedClient> {
+        self.dynamic.open_registration(client_id)
     }
 
     /// The outcome of the last fetch of a client's metadata document, while it is fresh.
-    pub fn cached_document(&self, client_id: &str) -> Option<Result<RegisteredClient, DocumentError>> {
+    pub fn cached_document(&self, client_id: &str) -> Option<Result<LoadedClient, DocumentError>> {
         self.dynamic.cached(client_id)
     }
 
@@ -152,17 +152,17 @@ impl ClientRegistry {
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub async fn fetch_document(&self, client_id: &str) -> Result<RegisteredClient, DocumentError> {
+    pub async fn fetch_document(&self, client_id: &str) -> Result<LoadedClient, DocumentError> {
         self.dynamic.fetch(client_id, FetchPurpose::Authorization).await
     }
 
     /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
-    pub fn has_keys(&self, found: &RegisteredClient) -> bool {
+    pub fn has_keys(&self, found: &LoadedClient) -> bool {
         self.dynamic.has_keys(found)
     }
 
     /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
-    pub fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
+    pub fn has_newer_keys(&self, found: &LoadedClient) -> bool {
         self.dynamic.has_newer_keys(found)
     }
 
@@ -170,14 +170,14 @@ impl ClientRegistry {
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub async fn keys(&self, found: &RegisteredClient) -> Result<Arc<ClientKeys>, DocumentError> {
+    pub async fn keys(&self, found: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
         self.dynamic.keys(found).await
     }
 
     /// Returns the keys at the `jwks_uri` of a client. Fetches them again if the last fetch was more than a minute ago. Call this for a
     /// signature that the result of [`Self::keys`] does not verify: the client may have a new key. `None` if the client has no
     /// `jwks_uri`, or the fetch fails.
-    pub async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
+    pub async fn newer_keys(&self, found: &LoadedClient) -> Option<Arc<ClientKeys>> {
         self.dynamic.newer_keys(found).await
     }
 
@@ -190,9 +190,9 @@ impl ClientRegistry {
         Ok(stored.is_some_and(|stored| stored.disabled_at.is_some()))
     }
 
-    /// Removes a stored dynamic client from memory, so that its next use reads it from the database.
-    pub fn forget(&self, client: &Client) {
-        self.dynamic.forget(client.id.as_str());
+    /// Evicts a stored dynamic client from memory, so that its next use reads it from the database.
+    pub fn evict(&self, client: &Client) {
+        self.dynamic.evict(client.id.as_str());
     }
 
     /// The counter of fetched metadata documents, to register with the metrics.
@@ -200,17 +200,12 @@ impl ClientRegistry {
         self.dynamic.fetches()
     }
 
-    /// The enabled operator-registered client with this [`Client::id`], if it is in memory.
-    pub fn known(&self, id: &str) -> Option<RegisteredClient> {
-        self.get(id).filter(|found| found.client.is_enabled())
-    }
-
     /// The enabled client with this `client_id`. An unknown id reloads the clients, at most once a second: the client may have
     /// been created just now. A dynamic client is found only if an account has allowed it.
     ///
     /// # Errors
     /// [`StateError`] if the id is unknown and the database does not answer.
-    pub async fn find(&self, client_id: &str) -> Result<Option<RegisteredClient>, StateError> {
+    pub async fn find(&self, client_id: &str) -> Result<Option<LoadedClient>, StateError> {
         if let Some(source) = DynamicClients::source(client_id) {
             return Box::pin(self.dynamic.find(source, client_id)).await;
         }
@@ -261,11 +256,11 @@ impl ClientRegistry {
         outcome
     }
 
-    fn current(&self) -> Arc<HashMap<String, RegisteredClient>> {
+    fn current(&self) -> Arc<HashMap<String, LoadedClient>> {
         Arc::clone(&self.clients.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn get(&self, client_id: &str) -> Option<RegisteredClient> {
+    fn get(&self, client_id: &str) -> Option<LoadedClient> {
         self.current().get(client_id).cloned()
     }
 }
@@ -273,8 +268,8 @@ impl ClientRegistry {
 /// Reads all clients from the database. Takes the parsed keys of a client from `previous` if they are unchanged.
 async fn read(
     sql: &Sql,
-    previous: &HashMap<String, RegisteredClient>,
-) -> Result<HashMap<String, RegisteredClient>, StateError> {
+    previous: &HashMap<String, LoadedClient>,
+) -> Result<HashMap<String, LoadedClient>, StateError> {
     let mut clients = HashMap::new();
     for client in sql.clients().await? {
         let client_id = client.id.to_string();
@@ -287,7 +282,7 @@ async fn read(
                 ClientKeys::default()
             })),
         };
-        clients.insert(client_id, RegisteredClient { client: Arc::new(client), keys });
+        clients.insert(client_id, LoadedClient { client: Arc::new(client), keys });
     }
     Ok(clients)
 }

@@ -170,8 +170,8 @@ impl Mailer {
     }
 
     /// Deletes the file of a mail, if mails are delivered to files.
-    pub(crate) async fn forget(&self, id: MailId) {
-        self.transport.forget(id).await;
+    pub(crate) async fn delete_file(&self, id: MailId) {
+        self.transport.delete_file(id).await;
     }
 
     /// Connects to the SMTP server, or creates the folder of mails. Returns a sentence about it for the operator.

@@ -9,7 +9,7 @@ use crate::{
     service::{browser_session::BrowserSession, error::ServiceError, limits},
     state::{
         AppState,
-        clients::{ClientRegistry, RegisteredClient},
+        clients::{ClientRegistry, LoadedClient},
         dynamic_clients::DocumentError,
     },
 };
@@ -71,12 +71,14 @@ async fn find_dynamic(
     client_id: &str,
     source: DynamicSource,
     stage: RequestStage,
-) -> Result<RegisteredClient, AuthorizeError> {
+) -> Result<LoadedClient, AuthorizeError> {
     if !state.clients.accepts(source) {
         return Err(UntrustedRequest::UnknownClient.into());
     }
     let found = match source {
-        DynamicSource::Registration => state.clients.registered(client_id).ok_or(UntrustedRequest::UnknownClient)?,
+        DynamicSource::Registration => {
+            state.clients.open_registration(client_id).ok_or(UntrustedRequest::UnknownClient)?
+        }
         DynamicSource::Document => {
             let outcome = match state.clients.cached_document(client_id) {
                 Some(outcome) => outcome,

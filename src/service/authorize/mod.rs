@@ -214,7 +214,7 @@ async fn allow_dynamic(
         AllowedClient { id: &client.id, client_id: &dynamic.client_id, metadata: &metadata, source: dynamic.source };
     let max = state.config.dynamic_clients.max_per_account;
     let is_stored = state.sql.allow_dynamic_client(account, allowed, permission, max, state.clock.now()).await?;
-    state.clients.forget(client);
+    state.clients.evict(client);
     if is_stored { Ok(()) } else { Err(AuthorizeError::TooManyApps) }
 }
 

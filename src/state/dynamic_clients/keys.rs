@@ -9,7 +9,7 @@ use crate::{
     crypto::client_keys::{ClientKeys, usable_jwks},
     domain::dynamic_client::{ClientMetadata, MetadataError},
     fetch::FetchPurpose,
-    state::clients::RegisteredClient,
+    state::clients::LoadedClient,
 };
 
 impl DynamicClients {
@@ -24,12 +24,12 @@ impl DynamicClients {
     }
 
     /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
-    pub(in crate::state) fn has_keys(&self, found: &RegisteredClient) -> bool {
+    pub(in crate::state) fn has_keys(&self, found: &LoadedClient) -> bool {
         jwks_uri(found).is_none_or(|uri| self.keys.get(uri).is_some())
     }
 
     /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
-    pub(in crate::state) fn has_newer_keys(&self, found: &RegisteredClient) -> bool {
+    pub(in crate::state) fn has_newer_keys(&self, found: &LoadedClient) -> bool {
         jwks_uri(found).is_none_or(|uri| self.keys.get_newer(uri).is_some())
     }
 
@@ -37,7 +37,7 @@ impl DynamicClients {
     ///
     /// # Errors
     /// [`DocumentError`] if the keys are at a `jwks_uri` and can't be fetched.
-    pub(in crate::state) async fn keys(&self, found: &RegisteredClient) -> Result<Arc<ClientKeys>, DocumentError> {
+    pub(in crate::state) async fn keys(&self, found: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
         let Some(uri) = jwks_uri(found) else { return Ok(Arc::clone(&found.keys)) };
         let url = self.check_url(uri)?;
         self.keys.get_or_fetch(uri, async || self.fetch_keys(&url).await).await
@@ -45,7 +45,7 @@ impl DynamicClients {
 
     /// The keys at the `jwks_uri` of a client, fetched within the last minute. For a signature that older keys do not verify: the
     /// client may have a new key. `None` if the client has no `jwks_uri`, or the fetch fails.
-    pub(in crate::state) async fn newer_keys(&self, found: &RegisteredClient) -> Option<Arc<ClientKeys>> {
+    pub(in crate::state) async fn newer_keys(&self, found: &LoadedClient) -> Option<Arc<ClientKeys>> {
         let uri = jwks_uri(found)?;
         let url = self.check_url(uri).ok()?;
         self.keys.get_newer_or_fetch(uri, async || self.fetch_keys(&url).await).await.ok()
@@ -56,7 +56,7 @@ impl DynamicClients {
     }
 }
 
-fn jwks_uri(found: &RegisteredClient) -> Option<&str> {
+fn jwks_uri(found: &LoadedClient) -> Option<&str> {
     found.client.dynamic.as_ref()?.metadata.jwks_uri.as_deref()
 }
 

@@ -24,7 +24,7 @@ use url::Url;
 use self::document_cache::{DocumentCache, FetchOutcome, MAX_DOCUMENTS};
 pub use self::error::DocumentError;
 use super::{
-    clients::{ClientLabel, RegisteredClient},
+    clients::{ClientLabel, LoadedClient},
     error::StateError,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub(super) struct DynamicClients {
     /// None if metadata documents are switched off (`dynamic_clients.metadata_documents`).
     fetcher: Option<Fetcher>,
     /// The clients of documents.
-    documents: DocumentCache<RegisteredClient>,
+    documents: DocumentCache<LoadedClient>,
     /// The key sets of clients with a `jwks_uri`.
     keys: DocumentCache<Arc<ClientKeys>>,
     /// Stored clients by reference, and when they were read.
@@ -152,7 +152,7 @@ impl DynamicClients {
     }
 
     /// The client with a `client_id` that this service has issued, whether an account has allowed it or not.
-    pub(super) fn registered(&self, client_id: &str) -> Option<RegisteredClient> {
+    pub(super) fn open_registration(&self, client_id: &str) -> Option<LoadedClient> {
         let registration = self.registrations.open(client_id)?;
         let secret = match registration.metadata.method() {
             ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost => registration.secret.hash(),
@@ -163,7 +163,7 @@ impl DynamicClients {
     }
 
     /// The outcome of the last fetch of a document, while it is fresh.
-    pub(super) fn cached(&self, url: &str) -> Option<Result<RegisteredClient, DocumentError>> {
+    pub(super) fn cached(&self, url: &str) -> Option<Result<LoadedClient, DocumentError>> {
         self.documents.get(url)
     }
 
@@ -171,11 +171,7 @@ impl DynamicClients {
     ///
     /// # Errors
     /// [`DocumentError`]
-    pub(super) async fn fetch(
-        &self,
-        client_id: &str,
-        purpose: FetchPurpose,
-    ) -> Result<RegisteredClient, DocumentError> {
+    pub(super) async fn fetch(&self, client_id: &str, purpose: FetchPurpose) -> Result<LoadedClient, DocumentError> {
         let url = self.check_url(client_id)?;
         let fetch = async || self.fetch_json(&url, purpose, |body| self.parse_document(body, &url)).await;
         self.documents.get_or_fetch(client_id, fetch).await
@@ -207,7 +203,7 @@ impl DynamicClients {
         outcome
     }
 
-    fn parse_document(&self, body: &[u8], url: &Url) -> Result<RegisteredClient, DocumentError> {
+    fn parse_document(&self, body: &[u8], url: &Url) -> Result<LoadedClient, DocumentError> {
         let Some(Value::Object(members)) = strict_json::from_slice(body) else { return Err(DocumentError::Json) };
         let metadata = ClientMetadata::from_document(&members, url)?;
         self.check_jwks_uri(&metadata)?;
@@ -222,7 +218,7 @@ impl DynamicClients {
         source: DynamicSource,
         secret: ClientSecretHash,
         created_at: Timestamp,
-    ) -> Result<RegisteredClient, DocumentError> {
+    ) -> Result<LoadedClient, DocumentError> {
         let keys = match metadata.jwks.take() {
             None => ClientKeys::default(),
             Some(jwks) => {
@@ -241,7 +237,7 @@ impl DynamicClients {
             secret,
             created_at,
         });
-        Ok(RegisteredClient { client: Arc::new(client), keys: Arc::new(keys) })
+        Ok(LoadedClient { client: Arc::new(client), keys: Arc::new(keys) })
     }
 
     /// The enabled client with this `client_id`, if an account has allowed it. Fetches its document again when the document is stale.
@@ -252,7 +248,7 @@ impl DynamicClients {
         &self,
         source: DynamicSource,
         client_id: &str,
-    ) -> Result<Option<RegisteredClient>, StateError> {
+    ) -> Result<Option<LoadedClient>, StateError> {
         if !self.accepts(source) {
             return Ok(None);
         }
@@ -261,7 +257,7 @@ impl DynamicClients {
             return Ok(None);
         };
         if source == DynamicSource::Registration {
-            return Ok(self.registered(client_id));
+            return Ok(self.open_registration(client_id));
         }
         let current = match self.cached(client_id) {
             Some(outcome) => outcome,
@@ -286,14 +282,14 @@ impl DynamicClients {
     }
 
     /// Replaces the stored metadata of a client with the fetched metadata.
-    async fn update_stored(&self, stored: &StoredDynamicClient, fetched: &RegisteredClient) {
+    async fn update_stored(&self, stored: &StoredDynamicClient, fetched: &LoadedClient) {
         let Some(metadata) = metadata_json(fetched) else { return };
         let now = self.clock.now();
         if metadata == stored.metadata && now.saturating_since(stored.fetched_at) < REWRITE_INTERVAL {
             return;
         }
         match self.sql.update_dynamic_client(&stored.id, &metadata, now).await {
-            Ok(()) => self.forget(stored.id.as_str()),
+            Ok(()) => self.evict(stored.id.as_str()),
             Err(error) => {
                 tracing::warn!(%error, "storing the metadata of a client failed; the former metadata stays stored")
             }
@@ -330,8 +326,8 @@ impl DynamicClients {
         ClientLabel { client_id: stored.client_id.clone(), name, client: client.filter(|_| is_enabled) }
     }
 
-    /// Removes a stored client from memory, so that its next use reads it from the database.
-    pub(super) fn forget(&self, reference: &str) {
+    /// Evicts a stored client from memory, so that its next use reads it from the database.
+    pub(super) fn evict(&self, reference: &str) {
         lock(&self.stored).remove(&reference.to_owned());
     }
 }
@@ -340,7 +336,7 @@ impl DynamicClients {
 const NO_SECRET: ClientSecretHash = ClientSecretHash::new([0; 32]);
 
 /// The metadata of a dynamic client in its stored form; `None` for a client that an operator has registered.
-pub fn metadata_json(client: &RegisteredClient) -> Option<String> {
+pub fn metadata_json(client: &LoadedClient) -> Option<String> {
     serde_json::to_string(&client.client.dynamic.as_ref()?.metadata).ok()
 }
 
