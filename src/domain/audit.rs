@@ -111,17 +111,17 @@ named_enum! {
         KeyMade = "key_made",
         /// A signing key was retired; `detail` is its id.
         KeyRetired = "key_retired",
-        /// A service client was created.
+        /// A client was created.
         ClientAdded = "client_added",
-        /// The scopes, audiences or public keys of a service client were changed.
+        /// The scopes, audiences or public keys of a client were changed.
         ClientChanged = "client_changed",
-        /// A service client was disabled.
+        /// A client was disabled.
         ClientDisabled = "client_disabled",
-        /// A disabled service client was enabled.
+        /// A disabled client was enabled.
         ClientEnabled = "client_enabled",
-        /// A service client was deleted.
+        /// A client was deleted.
         ClientDeleted = "client_deleted",
-        /// A service client was given a new secret.
+        /// A client was given a new secret.
         ClientSecretRotated = "client_secret_rotated",
         /// The owner of an account allowed a client to sign them in; `detail` lists the scopes.
         ConsentGiven = "consent_given",
@@ -131,7 +131,7 @@ named_enum! {
         CodeIssued = "code_issued",
         /// An authorization code was used again: the use was refused, and the session of the first use was ended.
         CodeReuse = "code_reuse",
-        /// The authentication of a service client failed; successful ones are not recorded.
+        /// The authentication of a client failed; successful ones are not recorded.
         ClientAuthentication = "client_authentication",
         /// A rate limit was exceeded; `detail` is its name.
         RateLimit = "rate_limit",
@@ -159,7 +159,7 @@ pub enum Actor {
     Account,
     /// An account with the role `admin`.
     Admin(AccountId),
-    /// A service client.
+    /// A client.
     Client(ClientId),
     /// An operator at the command line, by the name of their system account.
     Operator(String),
@@ -241,7 +241,7 @@ pub struct EventFacts {
     pub account: Option<AccountId>,
     /// The session that is the subject.
     pub session: Option<SessionId>,
-    /// The service client that is the subject.
+    /// The client that is the subject.
     pub client: Option<ClientId>,
     /// The id of a key, the name of a limit, a list of roles, a kind of event, or the session that replaced this one.
     pub detail: Option<String>,
@@ -297,7 +297,7 @@ impl AuditEntry {
         self
     }
 
-    /// Sets the service client.
+    /// Sets the client.
     #[must_use]
     pub fn client(mut self, client: ClientId) -> Self {
         self.facts.client = Some(client);

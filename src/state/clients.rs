@@ -235,7 +235,7 @@ impl ClientRegistry {
         loop {
             ticks.tick().await;
             if let Err(error) = self.reload().await {
-                tracing::warn!(%error, "reloading the service clients failed; the clients in memory stay in use");
+                tracing::warn!(%error, "reloading the clients failed; the clients in memory stay in use");
             }
         }
     }
