@@ -21,7 +21,7 @@ use crate::{
         token_issuer::{self, Tokens},
     },
     state::AppState,
-    store::redis::{Exchange, Exchanged, LastUseOrigin},
+    store::redis::{Exchange, ExchangeOutcome, LastUseOrigin},
 };
 
 /// The parameters of an exchange.
@@ -88,14 +88,14 @@ pub async fn exchange_code(
     let new_entry =
         |event| AuditEntry::new(now, event).account(code.account).client(client.id.clone()).address(origin.ip);
     let (grant, payload) = match state.redis.authorizations.exchange(&exchange, now).await? {
-        Exchanged::Created { grant, payload, evicted } => {
+        ExchangeOutcome::Created { grant, payload, evicted } => {
             for ended in evicted {
                 let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
                 state.audit.record(entry.account(code.account).session(ended).actor(Actor::Service));
             }
             (grant, payload)
         }
-        Exchanged::Reused { ended } => {
+        ExchangeOutcome::Reused { ended } => {
             tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
             let mut entry =
                 new_entry(AuditEvent::CodeReuse).refused("used_before").actor(Actor::Client(client.id.clone()));
@@ -103,7 +103,7 @@ pub async fn exchange_code(
             state.audit.record(entry);
             return Err(ExchangeCodeError::InvalidCode);
         }
-        Exchanged::Invalid => return Err(ExchangeCodeError::InvalidCode),
+        ExchangeOutcome::Invalid => return Err(ExchangeCodeError::InvalidCode),
     };
     let payload: CodePayload = serde_json::from_str(&payload).map_err(|error| ServiceError::Internal(error.into()))?;
     // The session exists now. If no tokens are issued, it must end.

@@ -21,7 +21,7 @@ use crate::{
     },
     state::AppState,
     store::{
-        redis::{Replace, Replacement},
+        redis::{ReplaceOutcome, Replacement},
         sql::AccountChange,
     },
 };
@@ -97,9 +97,9 @@ pub(super) async fn replace_sessions_with(
         absolute_timeout: lifetime,
     };
     let (grant, ended) = match state.redis.sessions.replace_all(replacement, reason, now).await? {
-        Replace::Replaced { grant, ended } => (grant, ended),
-        Replace::Gone => return Err(ReplaceSessionsError::SessionEnded),
-        Replace::NotAccepted => return Err(ReplaceSessionsError::CookieNotAccepted),
+        ReplaceOutcome::Replaced { grant, ended } => (grant, ended),
+        ReplaceOutcome::Gone => return Err(ReplaceSessionsError::SessionEnded),
+        ReplaceOutcome::NotAccepted => return Err(ReplaceSessionsError::CookieNotAccepted),
     };
     let replaced = AuditEntry::new(now, AuditEvent::SessionEnded).because("replaced").detail(grant.session.to_string());
     change.record(&replaced.account(change.account.id).session(caller.sid).actor(Actor::Account).address(ip)).await?;

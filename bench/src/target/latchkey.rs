@@ -29,7 +29,7 @@ use latchkey::{
         session::{Grant, OriginTag, SessionOrigin, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, RedisStores, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, RedisStores, SessionBasis},
 };
 use tokio::runtime::Runtime;
 
@@ -342,8 +342,8 @@ impl Filler {
             max_per_account: 50,
         };
         match self.redis.sessions.create(new, now).await? {
-            Create::Created { grant, .. } => Ok(grant),
-            Create::Stale => anyhow::bail!("a new account can't have changed"),
+            CreateOutcome::Created { grant, .. } => Ok(grant),
+            CreateOutcome::Stale => anyhow::bail!("a new account can't have changed"),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     service::{additional_claims, error::ServiceError},
     state::AppState,
-    store::redis::{Create, NewSession, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 
 /// A session to start.
@@ -62,7 +62,7 @@ pub(super) async fn start(
         max_per_account: settings.max_per_account,
     };
     match state.redis.sessions.create(session, now).await? {
-        Create::Created { grant, evicted } => {
+        CreateOutcome::Created { grant, evicted } => {
             for ended in evicted {
                 let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Limit.as_str());
                 state.audit.record(entry.account(account.id).session(ended).actor(Actor::Service));
@@ -72,7 +72,7 @@ pub(super) async fn start(
             state.audit.record(entry.actor(Actor::Account).address(origin.ip));
             Ok(Some(grant))
         }
-        Create::Stale => Ok(None),
+        CreateOutcome::Stale => Ok(None),
     }
 }
 

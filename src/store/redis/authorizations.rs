@@ -86,7 +86,7 @@ pub struct Exchange {
 
 /// The outcome of [`Authorizations::exchange`].
 #[derive(Clone, Debug)]
-pub enum Exchanged {
+pub enum ExchangeOutcome {
     /// The session was created, and the code was consumed.
     Created {
         /// The new session.
@@ -185,7 +185,7 @@ impl Authorizations {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<Exchanged, RedisError> {
+    pub async fn exchange(&self, exchange: &Exchange, now: Timestamp) -> Result<ExchangeOutcome, RedisError> {
         let Exchange { account, session, .. } = *exchange;
         let (keys, bucket) = (&self.connection.keys, key::bucket(account));
         let keys = vec![
@@ -241,7 +241,7 @@ impl Authorizations {
                 let payload = String::from_utf8_lossy(payload).into_owned();
                 let grant =
                     record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
-                Ok(Exchanged::Created { grant, payload, evicted })
+                Ok(ExchangeOutcome::Created { grant, payload, evicted })
             }
             Some("reused") => {
                 let ended = bytes_at(1).and_then(|id| <[u8; 16]>::try_from(id).ok()).map(SessionId::from_bytes);
@@ -250,9 +250,9 @@ impl Authorizations {
                     let position = parse_position("exchange", position)?;
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
-                Ok(Exchanged::Reused { ended })
+                Ok(ExchangeOutcome::Reused { ended })
             }
-            Some("invalid") => Ok(Exchanged::Invalid),
+            Some("invalid") => Ok(ExchangeOutcome::Invalid),
             _ => Err(unexpected("exchange", &answer)),
         }
     }

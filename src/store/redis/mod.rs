@@ -31,7 +31,7 @@ mod watchdog;
 use std::sync::Arc;
 
 pub use self::{
-    authorizations::{Authorizations, Exchange, Exchanged, NewCode},
+    authorizations::{Authorizations, Exchange, ExchangeOutcome, NewCode},
     challenges::{ChallengeStore, FoundChallenge},
     connection::{RedisConnection, RedisError},
     health::{Description, Finding, RedisHealth, Severity},
@@ -43,8 +43,8 @@ pub use self::{
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
     sessions::{
-        Create, FoundSession, NewSession, Presentation, Replace, Replacement, SessionBasis, SessionStore, StepUp,
-        StepUpOutcome,
+        CreateOutcome, FoundSession, NewSession, Presentation, ReplaceOutcome, Replacement, SessionBasis, SessionStore,
+        StepUp, StepUpOutcome,
     },
 };
 pub(crate) use rate_limits::FEW_FAILURES_RETENTION;

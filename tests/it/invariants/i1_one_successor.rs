@@ -11,7 +11,7 @@ use latchkey::{
         clock::{Clock, Timestamp},
         session::{Generation, OriginTag, Rotation, SessionOrigin, Transport},
     },
-    store::redis::{Create, NewSession, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 
 use crate::harness::{
@@ -300,7 +300,7 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
             max_per_account: 1,
         };
         let session = new.id;
-        assert!(matches!(redis.sessions.create(new, now).await.unwrap(), Create::Created { .. }));
+        assert!(matches!(redis.sessions.create(new, now).await.unwrap(), CreateOutcome::Created { .. }));
         // Some histories have fewer than seven rotations in a window, others more.
         let stride = [3000, 3000, 800, 100][walk % 4];
         let mut superseded: Vec<i64> = Vec::new();

@@ -13,7 +13,7 @@ use latchkey::{
         session::{OriginTag, SessionOrigin, Transport},
     },
     service::accounts,
-    store::redis::{Create, NewSession, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 use reqwest::Method;
 
@@ -309,21 +309,21 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let id = node.state.entropy.account_id(now);
     let kept = new_session(&node, id, 0);
     let except = Some(kept.id);
-    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), Create::Created { .. }));
+    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), CreateOutcome::Created { .. }));
     for except in [except, None] {
         redis.sessions.revoke_all(id, except, Some(Epoch(2)), EndReason::PasswordChanged, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         // The fence remains after other changes to the account's sessions.
         redis.sessions.revoke_all(id, None, None, EndReason::Revoked, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         // A delayed command with an older epoch does not lower the fence.
         redis.sessions.revoke_all(id, None, Some(Epoch(1)), EndReason::PasswordChanged, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
-        assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), Create::Created { .. }));
+        assert!(matches!(redis.sessions.create(fresh, now).await.unwrap(), CreateOutcome::Created { .. }));
         redis.sessions.revoke(id, session, EndReason::Logout, now).await.unwrap();
-        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), Create::Stale);
+        assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
     }
     assert_eq!(redis.sessions.list(id, now).await.unwrap(), []);
 }
@@ -380,7 +380,7 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     // A login that was checked before the change is still refused.
     assert_eq!(
         node.state.redis.sessions.create(new_session(&node, id, 0), cluster.clock.now()).await.unwrap(),
-        Create::Stale
+        CreateOutcome::Stale
     );
     node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));

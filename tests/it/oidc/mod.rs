@@ -30,7 +30,7 @@ use latchkey::{
         session::{OriginTag, SessionOrigin, Transport},
     },
     service::{browser_session, clients::NewClient},
-    store::redis::{Create, NewSession, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, SessionBasis},
 };
 use reqwest::Method;
 use serde_json::Value;
@@ -116,7 +116,7 @@ impl Browser {
         };
         let id = new.id;
         let created = node.state.redis.sessions.create(new, node.state.clock.now()).await.unwrap();
-        assert!(matches!(created, Create::Created { .. }));
+        assert!(matches!(created, CreateOutcome::Created { .. }));
         let token = browser_session::credential(&node.state, account.id, id);
         let cookie = format!("__Host-latchkey-browser={}", token.expose());
         Self { cookie: Some(cookie), session: Some((account.id, id)) }

@@ -8,7 +8,7 @@ use latchkey::{
         event::EndReason,
         session::{Generation, Rotation},
     },
-    store::redis::{Create, NewSession},
+    store::redis::{CreateOutcome, NewSession},
 };
 
 use super::{
@@ -81,7 +81,7 @@ async fn i3_session_cap_with_a_stalled_node_waits_for_its_lease() {
     proxy.set(Mode::Frozen);
     let new = NewSession { max_per_account: 3, ..new_session(account, session(4)) };
     let later = NOW + Duration::from_secs(1);
-    assert!(matches!(direct.sessions.create(new, later).await.unwrap(), Create::Created { .. }));
+    assert!(matches!(direct.sessions.create(new, later).await.unwrap(), CreateOutcome::Created { .. }));
     let mut ended = 0;
     for number in 1..=3 {
         if !is_live(&direct, account, session(number)).await {

@@ -13,7 +13,7 @@ use latchkey::{
             Transport,
         },
     },
-    store::redis::{Create, LastUseOrigin, NewSession, Presentation, Replace, Replacement, SessionBasis},
+    store::redis::{CreateOutcome, LastUseOrigin, NewSession, Presentation, ReplaceOutcome, Replacement, SessionBasis},
 };
 
 use super::{
@@ -59,7 +59,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     let browser = NewSession { transport: Transport::Browser, ..new_session(ada, parent) };
     store.sessions.create(browser, NOW).await.unwrap();
     let new = NewSession { basis: basis(&client), origin: origin.clone(), ..new_session(ada, id) };
-    let Create::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
+    let CreateOutcome::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     let assert_has_all = |grant: &Grant| {
         assert_eq!((grant.authentication, grant.client.as_deref()), (authentication, Some(&client)));
     };
@@ -110,7 +110,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
         absolute_timeout: ABSOLUTE,
     };
     let replaced = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
-    let Replace::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
+    let ReplaceOutcome::Replaced { grant, .. } = replaced else { panic!("{replaced:?}") };
     assert_has_all(&grant);
 
     let long = ClientGrant { scope: "scope ".repeat(50), ..client.clone() };
@@ -129,7 +129,7 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
         transport: Transport::Cookie,
         ..new_session(ada, id)
     };
-    let Create::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
+    let CreateOutcome::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
     assert!(store.sessions.is_live(ada, id, NOW).await.unwrap());
@@ -294,8 +294,8 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
         epoch: Epoch(1),
         ..new_session(ada, session(number))
     };
-    assert_eq!(store.sessions.create(new(3, 1), now).await.unwrap(), Create::Stale);
-    let Create::Created { grant, .. } = store.sessions.create(new(3, 2), now).await.unwrap() else { panic!() };
+    assert_eq!(store.sessions.create(new(3, 1), now).await.unwrap(), CreateOutcome::Stale);
+    let CreateOutcome::Created { grant, .. } = store.sessions.create(new(3, 2), now).await.unwrap() else { panic!() };
     assert_eq!(grant.claims_version, ClaimsVersion(2));
     assert_eq!(claims().await, ClaimsStamp { version: ClaimsVersion(2), changed_at: Some(now) });
     let rotation = store.sessions.rotate(ada, session(3), Generation(0), GRACE, IDLE, now).await.unwrap();
@@ -317,10 +317,10 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     let ada = account();
     create(&store, ada, session(1), NOW).await;
     store.sessions.revoke_all(ada, None, Some(Epoch(1)), EndReason::PasswordChanged, NOW).await.unwrap();
-    assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), Create::Stale);
+    assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), CreateOutcome::Stale);
     let mut checked_again = new_session(ada, session(2));
     checked_again.epoch = Epoch(1);
-    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), Create::Created { .. }));
+    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), CreateOutcome::Created { .. }));
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 1);
     store.close().await;
 }

@@ -11,7 +11,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{AcceptedTransport, Generation, RepeatRule, Rotation},
     },
-    store::redis::{RedisStores, Replace, Replacement},
+    store::redis::{RedisStores, ReplaceOutcome, Replacement},
 };
 use proptest::{
     prelude::*,
@@ -222,11 +222,11 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 let got = store.sessions.replace_all(replacement, EndReason::PasswordChanged, now).await.unwrap();
                 let live = |model: &Model| model.live && now < model.ends();
                 if !live(&models[&replaces]) {
-                    assert_eq!(got, Replace::Gone);
+                    assert_eq!(got, ReplaceOutcome::Gone);
                     continue;
                 }
                 let count = models.values().filter(|model| live(model)).count() as u64;
-                let Replace::Replaced { grant, ended } = got else { panic!("{replaces}: {got:?}") };
+                let ReplaceOutcome::Replaced { grant, ended } = got else { panic!("{replaces}: {got:?}") };
                 assert_eq!((grant.session, grant.generation, ended), (id, Generation(0), count - 1));
                 models.values_mut().for_each(|model| model.live = false);
                 models.insert(id, Model::new(now));

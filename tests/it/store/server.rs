@@ -21,7 +21,7 @@ use latchkey::{
         session::{Grant, OriginTag, SessionOrigin, Transport},
     },
     runtime::Cores,
-    store::redis::{Create, NewSession, RedisStores, SessionBasis},
+    store::redis::{CreateOutcome, NewSession, RedisStores, SessionBasis},
 };
 use uuid::Uuid;
 
@@ -177,8 +177,8 @@ pub fn new_session(account: AccountId, id: SessionId) -> NewSession {
 /// Creates a session with default settings.
 pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now: Timestamp) -> Grant {
     match store.sessions.create(new_session(account, id), now).await.unwrap() {
-        Create::Created { grant, .. } => grant,
-        Create::Stale => panic!("stale"),
+        CreateOutcome::Created { grant, .. } => grant,
+        CreateOutcome::Stale => panic!("stale"),
     }
 }
 

@@ -14,7 +14,7 @@ use latchkey::{
         session::{AcceptedTransport, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
     store::redis::{
-        Create, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
+        CreateOutcome, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
         key::{self, Keys},
     },
 };
@@ -162,7 +162,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     assert_eq!(server.events(), [] as [[String; 4]; 0]);
     // The unreadable record does not affect other sessions.
     let created = store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap();
-    assert!(matches!(created, Create::Created { .. }), "{created:?}");
+    assert!(matches!(created, CreateOutcome::Created { .. }), "{created:?}");
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
     // A revocation deletes records of any version.

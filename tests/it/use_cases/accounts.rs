@@ -105,7 +105,7 @@ async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
         max_per_account: 50,
     };
     let created = node.state.redis.sessions.create(session, node.state.clock.now()).await.unwrap();
-    assert_eq!(created, latchkey::store::redis::Create::Stale);
+    assert_eq!(created, latchkey::store::redis::CreateOutcome::Stale);
 }
 
 #[tokio::test]

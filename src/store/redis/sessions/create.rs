@@ -69,7 +69,7 @@ pub struct SessionBasis {
 
 /// The outcome of [`SessionStore::create`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Create {
+pub enum CreateOutcome {
     /// The session was created.
     Created {
         /// The new session.
@@ -86,7 +86,7 @@ impl SessionStore {
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<Create, RedisError> {
+    pub async fn create(&self, new: NewSession, now: Timestamp) -> Result<CreateOutcome, RedisError> {
         let SessionBasis { authentication, client, parent } = new.basis;
         let grant = client
             .as_ref()
@@ -125,9 +125,9 @@ impl SessionStore {
                 let client = client.map(Box::new);
                 let claims = (new.roles, new.additional_claims, new.claims_version);
                 let grant = record.into_grant(new.account, new.id, claims, Some(&last_use), client);
-                Ok(Create::Created { grant, evicted })
+                Ok(CreateOutcome::Created { grant, evicted })
             }
-            Some("stale") => Ok(Create::Stale),
+            Some("stale") => Ok(CreateOutcome::Stale),
             _ => Err(unexpected("create", &answer)),
         }
     }

@@ -16,10 +16,10 @@ use fred::{
 };
 
 pub use self::{
-    create::{Create, NewSession, SessionBasis},
+    create::{CreateOutcome, NewSession, SessionBasis},
     find::FoundSession,
     present::Presentation,
-    replace::{Replace, Replacement},
+    replace::{ReplaceOutcome, Replacement},
     step_up::{StepUp, StepUpOutcome},
 };
 use super::{

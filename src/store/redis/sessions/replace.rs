@@ -52,7 +52,7 @@ pub struct Replacement {
 
 /// The outcome of [`SessionStore::replace_all`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Replace {
+pub enum ReplaceOutcome {
     /// The session was replaced, and all others have ended.
     Replaced {
         /// The new session.
@@ -78,7 +78,7 @@ impl SessionStore {
         replacement: Replacement,
         reason: EndReason,
         now: Timestamp,
-    ) -> Result<Replace, RedisError> {
+    ) -> Result<ReplaceOutcome, RedisError> {
         let Replacement {
             id,
             account,
@@ -104,8 +104,8 @@ impl SessionStore {
         ];
         let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
         match answer.as_str().as_deref() {
-            Some("gone") => return Ok(Replace::Gone),
-            Some("cookie") => return Ok(Replace::NotAccepted),
+            Some("gone") => return Ok(ReplaceOutcome::Gone),
+            Some("cookie") => return Ok(ReplaceOutcome::NotAccepted),
             _ => {}
         }
         // The positions are those that revoke_all.lua describes.
@@ -121,6 +121,6 @@ impl SessionStore {
         let client = decode_client_grant(&record, parts.get(4))?;
         let claims = (roles, additional_claims, claims.version);
         let grant = record.into_grant(account, id, claims, last_use.as_ref(), client);
-        Ok(Replace::Replaced { grant, ended })
+        Ok(ReplaceOutcome::Replaced { grant, ended })
     }
 }
