@@ -17,7 +17,7 @@ use crate::{
     domain::{clock::Timestamp, mail::MailId},
     mail::DeliveryError,
     state::{AppState, mailer::SendError},
-    store::sql::{Attempt, ClaimedMail, SqlError},
+    store::sql::{ClaimedMail, DeliveryResult, SqlError},
 };
 
 /// Interval at which a node looks for mails that other nodes enqueued and for due retries.
@@ -153,10 +153,10 @@ fn update_outage(state: &AppState, outage: &mut Outage, done: Option<Finished>) 
 async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMail) -> Finished {
     let now = state.clock.now();
     let (result, reached) = if acknowledged.ids().contains(&mail.row.id) {
-        (Attempt::Sent, None)
+        (DeliveryResult::Sent, None)
     } else if mail.row.expires_at <= now {
         let error = mail.row.error.clone().unwrap_or_else(|| "no attempt succeeded in time".to_owned());
-        (Attempt::Expired(error), None)
+        (DeliveryResult::Expired(error), None)
     } else {
         let started = Instant::now();
         let sent = state.mailer.send(&mail).await;
@@ -166,13 +166,13 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
     let at = state.clock.now();
     log(&mail, &result);
     let outcome = match &result {
-        Attempt::Sent => "sent",
-        Attempt::GivenUp(_) => "rejected",
-        Attempt::Expired(_) => "expired",
-        Attempt::Retry(..) => "retried",
+        DeliveryResult::Sent => "sent",
+        DeliveryResult::GivenUp(_) => "rejected",
+        DeliveryResult::Expired(_) => "expired",
+        DeliveryResult::Retry(..) => "retried",
     };
     state.mailer.metrics.attempts.with_label_values(&[outcome]).inc();
-    if result == Attempt::Sent {
+    if result == DeliveryResult::Sent {
         acknowledged.ids().insert(mail.row.id);
     }
     store(state, &mail, &result).await;
@@ -181,22 +181,22 @@ async fn attempt(state: &AppState, acknowledged: &Acknowledged, mail: ClaimedMai
 }
 
 /// Derives the result to store from the outcome of an attempt, and whether the server was reached (`None`: not contacted).
-fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (Attempt, Option<bool>) {
+fn classify(state: &AppState, mail: &ClaimedMail, sent: Result<(), SendError>) -> (DeliveryResult, Option<bool>) {
     let now = state.clock.now();
     let next_attempt = || now + delay(state, mail.row.attempts);
     match sent {
-        Ok(()) => (Attempt::Sent, Some(true)),
+        Ok(()) => (DeliveryResult::Sent, Some(true)),
         Err(error @ SendError::Delivery(DeliveryError::Unreachable(_))) => {
-            (Attempt::Retry(error.to_string(), next_attempt()), Some(false))
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Some(false))
         }
         Err(error @ SendError::Delivery(DeliveryError::Refused(_))) => {
-            (Attempt::Retry(error.to_string(), next_attempt()), Some(true))
+            (DeliveryResult::Retry(error.to_string(), next_attempt()), Some(true))
         }
         Err(error @ SendError::Delivery(DeliveryError::Rejected(_))) => {
-            (Attempt::GivenUp(error.to_string()), Some(true))
+            (DeliveryResult::GivenUp(error.to_string()), Some(true))
         }
-        Err(error @ SendError::Sealed(_)) => (Attempt::Retry(error.to_string(), next_attempt()), None),
-        Err(error @ SendError::Unusable(_)) => (Attempt::GivenUp(error.to_string()), None),
+        Err(error @ SendError::Sealed(_)) => (DeliveryResult::Retry(error.to_string(), next_attempt()), None),
+        Err(error @ SendError::Unusable(_)) => (DeliveryResult::GivenUp(error.to_string()), None),
     }
 }
 
@@ -211,22 +211,22 @@ fn delay(state: &AppState, attempts: u32) -> Duration {
 }
 
 /// Logs the result of an attempt.
-fn log(mail: &ClaimedMail, result: &Attempt) {
+fn log(mail: &ClaimedMail, result: &DeliveryResult) {
     let (id, template, attempts) = (mail.row.id, mail.row.template, mail.row.attempts);
     match result {
-        Attempt::Sent => tracing::debug!(%id, %template, attempts, "mail sent"),
-        Attempt::Retry(error, due) => {
+        DeliveryResult::Sent => tracing::debug!(%id, %template, attempts, "mail sent"),
+        DeliveryResult::Retry(error, due) => {
             tracing::warn!(%id, %template, attempts, next_attempt = %due, "mail not sent yet: {error}");
         }
-        Attempt::GivenUp(error) => tracing::error!(%id, %template, attempts, "mail rejected: {error}"),
-        Attempt::Expired(error) => {
+        DeliveryResult::GivenUp(error) => tracing::error!(%id, %template, attempts, "mail rejected: {error}"),
+        DeliveryResult::Expired(error) => {
             tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: {error}")
         }
     }
 }
 
 /// Stores a result. Retries until the database accepts it, because the server's acknowledgement must not be lost.
-async fn store(state: &AppState, mail: &ClaimedMail, result: &Attempt) {
+async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
     loop {
         match state.sql.finish_mail(mail, result, state.clock.now()).await {
             Ok(_) => return,

@@ -55,7 +55,7 @@ pub use self::{
     error::SqlError,
     factors::{SealedFactor, TotpFactor},
     imports::ImportOutcome,
-    outbox::{Attempt, ClaimedMail, OutboxRow, OutboxState, QueueState},
+    outbox::{ClaimedMail, DeliveryResult, OutboxRow, OutboxState, QueueState},
     passkeys::AddPasskeyError,
     remembered_devices::LiveDevices,
     secondary_emails::SecondaryEmail,

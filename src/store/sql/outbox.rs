@@ -98,7 +98,7 @@ pub struct ClaimedMail {
 
 /// The result of an attempt to send a mail.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attempt {
+pub enum DeliveryResult {
     /// The mail server has accepted the mail.
     Sent,
     /// The mail server refuses the mail for good, with this error. The data stays until the mail expires, so that an operator can retry it.
@@ -215,14 +215,21 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn finish_mail(&self, mail: &ClaimedMail, result: &Attempt, now: Timestamp) -> Result<bool, SqlError> {
+    pub async fn finish_mail(
+        &self,
+        mail: &ClaimedMail,
+        result: &DeliveryResult,
+        now: Timestamp,
+    ) -> Result<bool, SqlError> {
         let (set, error, due) = match result {
-            Attempt::Sent => ("state = 'sent', sealed = NULL, done_at = $5", None, now),
-            Attempt::GivenUp(error) => ("state = 'failed', done_at = $5", Some(error.clone()), now),
-            Attempt::Expired(error) => ("state = 'failed', sealed = NULL, done_at = $5", Some(error.clone()), now),
-            Attempt::Retry(error, due) => ("done_at = NULL", Some(error.clone()), *due),
+            DeliveryResult::Sent => ("state = 'sent', sealed = NULL, done_at = $5", None, now),
+            DeliveryResult::GivenUp(error) => ("state = 'failed', done_at = $5", Some(error.clone()), now),
+            DeliveryResult::Expired(error) => {
+                ("state = 'failed', sealed = NULL, done_at = $5", Some(error.clone()), now)
+            }
+            DeliveryResult::Retry(error, due) => ("done_at = NULL", Some(error.clone()), *due),
         };
-        let is_done = matches!(result, Attempt::Sent | Attempt::GivenUp(_) | Attempt::Expired(_));
+        let is_done = matches!(result, DeliveryResult::Sent | DeliveryResult::GivenUp(_) | DeliveryResult::Expired(_));
         let sql = format!(
             "UPDATE mail_outbox SET lease = NULL, error = $1, due_at = $2, {set} \
              WHERE id = $3 AND lease = $4 AND state = 'waiting'"

@@ -9,7 +9,7 @@ use latchkey::{
         locale::Locale,
         mail::{MailId, OutboxMail, Template},
     },
-    store::sql::{Attempt, ClaimedMail, OutboxState, Sql},
+    store::sql::{ClaimedMail, DeliveryResult, OutboxState, Sql},
 };
 
 use super::recipient;
@@ -106,8 +106,8 @@ async fn lapsed_lease_is_claimed_again_and_its_result_refused() {
         assert!(sql.claim_mails(10, NOW + LEASE - Duration::from_millis(1), LEASE).await.unwrap().is_empty());
         let second = claim_one(&sql, NOW + LEASE).await;
         assert_eq!((second.row.attempts, &second.sealed[..]), (2, &[1, 2, 3][..]));
-        assert!(!sql.finish_mail(&first, &Attempt::GivenUp("late".to_owned()), LATER).await.unwrap());
-        assert!(sql.finish_mail(&second, &Attempt::Sent, LATER).await.unwrap());
+        assert!(!sql.finish_mail(&first, &DeliveryResult::GivenUp("late".to_owned()), LATER).await.unwrap());
+        assert!(sql.finish_mail(&second, &DeliveryResult::Sent, LATER).await.unwrap());
         let row = sql.mail(second.row.id).await.unwrap().unwrap();
         assert_eq!((row.state, row.error, row.done_at), (OutboxState::Sent, None, Some(LATER)));
     })
@@ -121,14 +121,14 @@ async fn results_set_state_and_delete_data() {
         sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
         let mail = claim_one(&sql, NOW).await;
         let due = NOW + Duration::from_secs(30);
-        sql.finish_mail(&mail, &Attempt::Retry("451".to_owned(), due), NOW).await.unwrap();
+        sql.finish_mail(&mail, &DeliveryResult::Retry("451".to_owned(), due), NOW).await.unwrap();
         assert!(sql.claim_mails(10, NOW, LEASE).await.unwrap().is_empty());
         assert_eq!(sql.mail_queue().await.unwrap().waiting, 1);
 
         let mail = claim_one(&sql, due).await;
         assert_eq!(mail.row.error.as_deref(), Some("451"));
         assert_eq!(mail.row.attempts, 2);
-        sql.finish_mail(&mail, &Attempt::GivenUp("550".to_owned()), due).await.unwrap();
+        sql.finish_mail(&mail, &DeliveryResult::GivenUp("550".to_owned()), due).await.unwrap();
         assert_eq!(sql.mail_queue().await.unwrap().waiting, 0);
         assert_eq!(
             sql.retry_mails(Some(mail.row.id), due).await.unwrap(),
@@ -136,7 +136,7 @@ async fn results_set_state_and_delete_data() {
             "the data of a failed mail is kept until it expires"
         );
         let mail = claim_one(&sql, due).await;
-        sql.finish_mail(&mail, &Attempt::Sent, due).await.unwrap();
+        sql.finish_mail(&mail, &DeliveryResult::Sent, due).await.unwrap();
         assert_eq!(sql.retry_mails(None, due).await.unwrap(), 0, "the data of a sent mail is deleted");
 
         assert!(sql.prune_mails(due, 10).await.unwrap().is_empty());
@@ -153,7 +153,7 @@ async fn rejected_mail_loses_its_data_when_it_expires() {
         let mail = outbox_mail(NOW);
         sql.enqueue_mail(&mail).await.unwrap();
         let claimed = claim_one(&sql, NOW).await;
-        sql.finish_mail(&claimed, &Attempt::GivenUp("550".to_owned()), NOW).await.unwrap();
+        sql.finish_mail(&claimed, &DeliveryResult::GivenUp("550".to_owned()), NOW).await.unwrap();
         assert_eq!(sql.wipe_expired_mails(NOW).await.unwrap(), 0);
         assert_eq!(sql.wipe_expired_mails(mail.expires_at).await.unwrap(), 1);
         assert_eq!(sql.retry_mails(None, NOW).await.unwrap(), 0);
