@@ -10,7 +10,7 @@ use crate::{
     service::readiness,
     store::{
         redis::{RedisError, RedisHealth, Severity},
-        sql::{Description, Sql, SqlError},
+        sql::{DatabaseKind, Sql, SqlError},
     },
 };
 
@@ -100,8 +100,8 @@ async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, 
     let missing = sql.missing_migrations().await?;
     let mut findings = Vec::new();
     let name = match &description {
-        Description::Sqlite { version } => format!("SQLite {version}"),
-        Description::Postgres { version } => {
+        DatabaseKind::Sqlite { version } => format!("SQLite {version}"),
+        DatabaseKind::Postgres { version } => {
             let major = version.split(['.', ' ']).next().and_then(|major| major.parse::<u32>().ok());
             if major.is_some_and(|major| major < OLDEST_POSTGRES) {
                 let detail = format!(

@@ -182,7 +182,7 @@ const MAX_CLOCK_SKEW: Duration = Duration::from_secs(2);
 
 /// The server: version, topology and round-trip time.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct RedisDescription {
     /// The name and version, from INFO.
     pub server: String,
     /// Whether the server is a node of a cluster.
@@ -200,7 +200,7 @@ impl RedisHealth {
     ///
     /// # Errors
     /// [`RedisError::Unavailable`]
-    pub async fn describe(&self) -> Result<Description, RedisError> {
+    pub async fn describe(&self) -> Result<RedisDescription, RedisError> {
         let client = self.connection.client();
         let info = self.info().await?.unwrap_or_default();
         let mut trips = Vec::new();
@@ -225,7 +225,7 @@ impl RedisHealth {
             None => format!("Redis {}", field(&info, "redis_version").unwrap_or("of an unknown version")),
         };
         let replicas = field(&info, "connected_slaves").and_then(|count| count.parse().ok()).unwrap_or_default();
-        Ok(Description { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
+        Ok(RedisDescription { server, clustered, cluster_state, replicas, round_trip: trips[trips.len() / 2] })
     }
 
     /// Compares this machine's clock with Redis'. Returns none for a clock other than the system's, without a comparison.

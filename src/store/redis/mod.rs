@@ -34,7 +34,7 @@ pub use self::{
     authorizations::{Authorizations, Exchange, ExchangeOutcome, NewCode},
     challenges::{ChallengeStore, FoundChallenge},
     connection::{RedisConnection, RedisError},
-    health::{Description, Finding, RedisHealth, Severity},
+    health::{Finding, RedisDescription, RedisHealth, Severity},
     last_use::LastUseOrigin,
     one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken, TokenGroup},
     passkey_challenges::{ChallengeBinding, PasskeyChallenges},

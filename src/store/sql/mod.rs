@@ -97,7 +97,7 @@ pub struct Sql {
 
 /// The kind and version of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Description {
+pub enum DatabaseKind {
     /// A SQLite file.
     Sqlite {
         /// The library's version.
@@ -206,7 +206,7 @@ impl Sql {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn describe(&self) -> Result<Description, SqlError> {
+    pub async fn describe(&self) -> Result<DatabaseKind, SqlError> {
         let mut tx = self.begin_read().await?;
         let sql = match self.dialect {
             Dialect::Sqlite => "SELECT sqlite_version() AS version",
@@ -215,8 +215,8 @@ impl Sql {
         let version: String = query(sql).fetch_one(&mut *tx).await?.try_get("version")?;
         tx.commit().await?;
         Ok(match self.dialect {
-            Dialect::Sqlite => Description::Sqlite { version },
-            Dialect::Postgres => Description::Postgres { version },
+            Dialect::Sqlite => DatabaseKind::Sqlite { version },
+            Dialect::Postgres => DatabaseKind::Postgres { version },
         })
     }
 
