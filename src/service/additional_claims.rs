@@ -72,7 +72,7 @@ pub(super) async fn update(
         return Ok(());
     }
     let now = state.clock.now();
-    change.next_claims_version(now).await?;
+    change.bump_claims_version(now).await?;
     let epoch = change.bump_epoch().await?;
     super::accounts::store_claims(state, change, epoch, now).await
 }

@@ -20,7 +20,7 @@ use crate::{
         account_mail,
         error::{ServiceError, from_store_errors},
         limits,
-        one_time_tokens::{self, Presented},
+        one_time_tokens::{self, PresentedToken},
         replace_sessions::{end_sessions, replace_sessions},
         request_origin::RequestOrigin,
         secure_account::{self, ResetLink},
@@ -131,7 +131,7 @@ pub(super) async fn apply(
     if change.pending_address(now).await?.is_none_or(|pending| pending.email.key() != address.key()) {
         return Err(VerifyEmailError::InvalidToken);
     }
-    change.take_address(address, now).await.map_err(|error| match error {
+    change.make_primary_address(address, now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
     })?;
@@ -231,7 +231,7 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     limits::check_recovery(state, origin.ip).await?;
     let purpose = TokenPurpose::UndoEmailChange;
     let refused = || {
-        one_time_tokens::record_refusal(state, &Presented::Link(token.clone()), purpose, origin.ip);
+        one_time_tokens::record_refusal(state, &PresentedToken::Link(token.clone()), purpose, origin.ip);
         UndoError::InvalidToken
     };
     let link = LinkToken::parse(token.expose()).filter(|link| link.purpose == purpose).ok_or_else(refused)?;
@@ -261,7 +261,7 @@ async fn apply_undo(
     origin: &RequestOrigin,
 ) -> Result<(), UndoError> {
     let (id, now) = (change.account.id, state.clock.now());
-    change.take_address(address, now).await.map_err(|error| match error {
+    change.make_primary_address(address, now).await.map_err(|error| match error {
         TakeAddressError::Taken => UndoError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),
     })?;

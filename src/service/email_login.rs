@@ -26,7 +26,7 @@ use crate::{
         background,
         error::{ServiceError, from_store_errors},
         limits::{self, DeviceToken, LoginAttempt},
-        one_time_tokens::{self, Claim, Presented},
+        one_time_tokens::{self, Claim, PresentedToken},
         request_origin::RequestOrigin,
         sign_in::{self, Authenticated, IssuedChallenge, SignInStep},
         token_issuer::Tokens,
@@ -163,7 +163,7 @@ async fn send(
 /// [`EmailLoginError`]
 pub async fn verify(
     state: &AppState,
-    presented: &Presented,
+    presented: &PresentedToken,
     request_secret: &LoginRequestSecret,
     transport: Transport,
     origin: SessionOrigin,

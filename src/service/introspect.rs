@@ -97,9 +97,9 @@ async fn current_authentication(
         return Ok(Some(None));
     }
     // The session has been stepped up, perhaps after the token was issued.
-    let found = state.redis.sessions.authentications(verified.sub, verified.sid).await?;
+    let found = state.redis.sessions.sign_in_and_step_up(verified.sub, verified.sid).await?;
     let ttl = state.config.factors.step_up_ttl;
-    Ok(found.map(|(sign_in, step_up)| Some(sign_in.with_step_up(step_up, ttl, now))))
+    Ok(found.map(|found| Some(found.sign_in.with_step_up(found.step_up, ttl, now))))
 }
 
 /// The decision that a service client may introspect a session's access token. Kept for identical requests, and rechecked for each.

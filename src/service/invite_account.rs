@@ -146,7 +146,7 @@ pub async fn invite(
             };
             let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new_account.id).address(origin.ip);
             entry.facts.actor = initiator.actor();
-            state.sql.insert_account_as(&new_account, &entry).await.map_err(|error| match error {
+            state.sql.insert_account_with_entry(&new_account, &entry).await.map_err(|error| match error {
                 InsertError::EmailTaken => InviteError::EmailTaken,
                 InsertError::UsernameTaken => InviteError::UsernameTaken,
                 InsertError::Sql(error) => error.into(),

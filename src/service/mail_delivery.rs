@@ -84,7 +84,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
         tokio::select! {
             () = &mut stop => break,
             _ = polls.tick() => {}
-            () = state.sql.mail_enqueued() => {}
+            () = state.sql.wait_for_enqueued_mail() => {}
             _ = housekeeping.tick() => log_first_failure(run_housekeeping(state).await, &mut failing),
             Some(done) = tasks.join_next() => update_outage(state, &mut outage, done.ok()),
         }

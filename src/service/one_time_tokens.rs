@@ -17,12 +17,12 @@ use crate::{
     },
     service::error::ServiceError,
     state::AppState,
-    store::redis::{FoundToken, PresentedToken, TokenGroup},
+    store::redis::{FoundToken, PresentedDigests, TokenGroup},
 };
 
 /// A link or a code, as its holder presents it.
 #[derive(Clone, Debug)]
-pub enum Presented {
+pub enum PresentedToken {
     /// The token of a link.
     Link(SecretText),
     /// A code, and the account that it was sent to.
@@ -55,7 +55,7 @@ pub(super) struct Claim {
     /// The address that the token is about, if it is not the account's primary one.
     pub(super) about: Option<Email>,
     group: TokenGroup,
-    presented: PresentedToken,
+    presented: PresentedDigests,
 }
 
 /// Issues a token that is bound to the current state of an account. `address` is the address that the token is about.
@@ -143,17 +143,17 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 /// the primary one, or the verified secondary one to which the mail was sent. For a code, the typed identifier says which.
 pub(super) async fn find(
     state: &AppState,
-    presented: &Presented,
+    presented: &PresentedToken,
     purposes: &[TokenPurpose],
     address: Option<&Email>,
     request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     match presented {
-        Presented::Link(text) => {
+        PresentedToken::Link(text) => {
             let token = LinkToken::parse(text.expose()).filter(|token| purposes.contains(&token.purpose));
             let Some(token) = token else { return Ok(None) };
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
-            let digests = PresentedToken::Link(state.token_digests.link_digests(&token, request_secret));
+            let digests = PresentedDigests::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
             let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
             let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
@@ -169,7 +169,7 @@ pub(super) async fn find(
             }
             Ok(None)
         }
-        Presented::Code { identifier, code } => {
+        PresentedToken::Code { identifier, code } => {
             let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
             let account = state.sql.find_account(identifier).await?;
             find_code(state, account, identifier, &code, purposes, address, request_secret).await
@@ -186,7 +186,7 @@ pub(super) async fn find_code_for_account(
     address: Option<&Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedToken::Code(state.token_digests.code_digests(&code, purpose, account.id, &[]));
+    let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, &[]));
     check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
@@ -199,7 +199,7 @@ pub(super) async fn find_code_for_challenge(
     challenge: [u8; 16],
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedToken::Code(state.token_digests.code_digests(&code, purpose, account.id, &challenge));
+    let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, &challenge));
     check(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
 }
 
@@ -215,7 +215,7 @@ async fn find_code(
 ) -> Result<Option<Claim>, ServiceError> {
     let mut claim = None;
     for purpose in purposes {
-        let digests = |id| PresentedToken::Code(state.token_digests.code_digests(code, *purpose, id, request_secret));
+        let digests = |id| PresentedDigests::Code(state.token_digests.code_digests(code, *purpose, id, request_secret));
         let found = match &account {
             Some(account) => {
                 let about = address.cloned().or_else(|| account.other_email(identifier));
@@ -247,7 +247,7 @@ async fn check(
     state: &AppState,
     account: Account,
     group: TokenGroup,
-    presented: PresentedToken,
+    presented: PresentedDigests,
     about: Option<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let now = state.clock.now();
@@ -265,7 +265,7 @@ pub(super) async fn find_link_about(
     addresses: Vec<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     for address in addresses {
-        let digests = PresentedToken::Link(state.token_digests.link_digests(token, &[]));
+        let digests = PresentedDigests::Link(state.token_digests.link_digests(token, &[]));
         let group = TokenGroup::Purpose(token.purpose);
         if let Some(claim) = check(state, account.clone(), group, digests, Some(address)).await? {
             return Ok(Some(claim));
@@ -295,10 +295,10 @@ pub(super) async fn restore(state: &AppState, claim: &Claim, token: &FoundToken)
 }
 
 /// Records that a link or a code was refused.
-pub(super) fn record_refusal(state: &AppState, presented: &Presented, purpose: TokenPurpose, ip: Option<IpAddr>) {
+pub(super) fn record_refusal(state: &AppState, presented: &PresentedToken, purpose: TokenPurpose, ip: Option<IpAddr>) {
     let reason = match presented {
-        Presented::Link(_) => "invalid_link",
-        Presented::Code { .. } => "invalid_code",
+        PresentedToken::Link(_) => "invalid_link",
+        PresentedToken::Code { .. } => "invalid_code",
     };
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::OneTimeToken).refused(reason).detail(purpose.as_str());
     state.audit.record(entry.actor(Actor::Anyone).address(ip));

@@ -206,7 +206,7 @@ async fn create(
     };
     let mut entry = AuditEntry::new(now, AuditEvent::AccountAdded).account(new.id).address(ip);
     entry.facts.actor = actor;
-    let inserted = state.sql.insert_account_as(&new, &entry).await.map_err(|error| match error {
+    let inserted = state.sql.insert_account_with_entry(&new, &entry).await.map_err(|error| match error {
         InsertError::EmailTaken => RegisterError::EmailTaken,
         InsertError::UsernameTaken => RegisterError::UsernameTaken,
         InsertError::Sql(error) => RegisterError::Service(error.into()),

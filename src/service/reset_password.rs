@@ -14,7 +14,7 @@ use crate::{
         accounts::record_ended,
         error::{ServiceError, from_store_errors},
         limits,
-        one_time_tokens::{self, Claim, Presented},
+        one_time_tokens::{self, Claim, PresentedToken},
         register::password_context,
         request_origin::RequestOrigin,
     },
@@ -51,7 +51,7 @@ const PURPOSES: [TokenPurpose; 2] = [TokenPurpose::ResetPassword, TokenPurpose::
 /// commit.
 pub async fn reset_password(
     state: &AppState,
-    presented: &Presented,
+    presented: &PresentedToken,
     new: NewPassword,
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {

@@ -14,7 +14,7 @@ use crate::{
         error::{ServiceError, from_store_errors},
         factors::suspect,
         limits,
-        one_time_tokens::{self, Presented},
+        one_time_tokens::{self, PresentedToken},
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -47,7 +47,7 @@ pub async fn secure_account(
     origin: &RequestOrigin,
 ) -> Result<(), SecureAccountError> {
     limits::check_recovery(state, origin.ip).await?;
-    let (purpose, presented) = (TokenPurpose::SecureAccount, Presented::Link(token.clone()));
+    let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
     let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], None, &[]).await? else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
@@ -92,7 +92,7 @@ async fn restore_earliest(
     if earliest.email.key() == change.account.email.key() {
         return Ok(ResetLink::Send);
     }
-    match change.take_address(&earliest.email, now).await {
+    match change.make_primary_address(&earliest.email, now).await {
         Ok(()) => {}
         Err(TakeAddressError::Taken) => return Ok(ResetLink::Omit),
         Err(TakeAddressError::Sql(error)) => return Err(error.into()),

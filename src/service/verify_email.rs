@@ -25,7 +25,7 @@ use crate::{
         additional_claims, background, change_email, emails,
         error::{ServiceError, from_store_errors},
         limits,
-        one_time_tokens::{self, Claim, Presented},
+        one_time_tokens::{self, Claim, PresentedToken},
         register::password_context,
         replace_sessions::ReplaceSessionsError,
         request_origin::RequestOrigin,
@@ -91,7 +91,7 @@ pub enum Proof {
 #[derive(Debug)]
 pub struct VerifyEmail<'a> {
     /// The link or the code.
-    pub presented: Presented,
+    pub presented: PresentedToken,
     /// See [`Proof`].
     pub proof: Proof,
     /// The caller, if an access token was presented.
@@ -201,12 +201,12 @@ async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, S
 /// Finds the token. Its address is the primary one, the pending new one, or an unverified secondary one.
 async fn find(
     state: &AppState,
-    presented: &Presented,
+    presented: &PresentedToken,
     caller: Option<&AccessClaims>,
 ) -> Result<Option<Claim>, VerifyEmailError> {
     use TokenPurpose::{AddEmail, ChangeEmail, VerifyEmail};
     match presented {
-        Presented::Link(text) => {
+        PresentedToken::Link(text) => {
             let Some(link) = LinkToken::parse(text.expose()) else { return Ok(None) };
             if matches!(link.purpose, ChangeEmail | AddEmail) {
                 let Some(account) = state.sql.account(link.account).await? else { return Ok(None) };
@@ -214,7 +214,7 @@ async fn find(
                 return Ok(one_time_tokens::find_link_about(state, account, &link, addresses).await?);
             }
         }
-        Presented::Code { code, identifier } => {
+        PresentedToken::Code { code, identifier } => {
             let account = match caller {
                 Some(caller) => state.sql.account(caller.sub).await?,
                 None => None,

@@ -159,7 +159,7 @@ impl AppState {
             config.passkeys.relying_party.as_ref().map(|relying_party| {
                 PasskeyCeremonies::new(relying_party, &config.passkeys, &config.mail.product_name)
             });
-        let sql = sql.keeping_addresses(config.audit.addresses);
+        let sql = sql.with_address_precision(config.audit.addresses);
         let audit = AuditLog::start(&config.audit, clock.clone(), entropy.clone(), &sql);
         let mailer =
             Mailer::new(&config.mail, &config.issuer, clock.clone(), entropy.clone(), Sealer::new(&config.secrets))?;

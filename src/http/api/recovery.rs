@@ -22,7 +22,7 @@ use crate::{
         authenticate::AuthenticateError,
         change_email::{self, UndoError},
         forgot_password,
-        one_time_tokens::Presented,
+        one_time_tokens::PresentedToken,
         reset_password::{self, ResetPasswordError},
         secure_account::{self, SecureAccountError},
         verify_email::{self, Proof, VerifyEmail, VerifyEmailError},
@@ -267,11 +267,11 @@ pub(in crate::http) fn presented(
     name: &str,
     identifier: Option<String>,
     code: Option<Secret>,
-) -> Result<Presented, ProblemError> {
+) -> Result<PresentedToken, ProblemError> {
     match (token, identifier, code) {
-        (Some(token), _, _) => Ok(Presented::Link(token.0)),
+        (Some(token), _, _) => Ok(PresentedToken::Link(token.0)),
         (None, Some(identifier), Some(code)) => {
-            Ok(Presented::Code { identifier: Identifier::parse(&identifier), code: code.0 })
+            Ok(PresentedToken::Code { identifier: Identifier::parse(&identifier), code: code.0 })
         }
         _ => {
             let detail = format!("Send the token of the link, or {name} and code.");

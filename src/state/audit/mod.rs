@@ -92,7 +92,7 @@ impl AuditLog {
             settings: settings.clone(),
             clock,
             entropy,
-            sql: sql.clone().keeping_addresses(settings.addresses),
+            sql: sql.clone().with_address_precision(settings.addresses),
             lost,
         });
         tokio::spawn(Arc::clone(&shared).run_writer());

@@ -36,15 +36,15 @@ pub use self::{
     connection::{RedisConnection, RedisError},
     health::{Finding, RedisDescription, RedisHealth, Severity},
     last_use::LastUseOrigin,
-    one_time_tokens::{FoundToken, OneTimeTokens, PresentedToken, TokenGroup},
+    one_time_tokens::{FoundToken, OneTimeTokens, PresentedDigests, TokenGroup},
     passkey_challenges::{ChallengeBinding, PasskeyChallenges},
     rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
     sessions::{
-        CreateOutcome, FoundSession, NewSession, Presentation, ReplaceOutcome, Replacement, SessionBasis, SessionStore,
-        StepUp, StepUpOutcome,
+        CreateOutcome, FoundSession, NewSession, Presentation, ReplaceOutcome, Replacement, SessionAuthentications,
+        SessionBasis, SessionStore, StepUp, StepUpOutcome,
     },
 };
 pub(crate) use rate_limits::FEW_FAILURES_RETENTION;

@@ -29,12 +29,12 @@ use crate::domain::{
 /// The length of a value.
 const VALUE_BYTES: usize = 93;
 
-/// A presented link or code, as the digests that its stored token may have: one for each secret that is in use.
+/// The digests that the stored token of a presented link or code may have: one for each secret that is in use.
 #[derive(Clone, Debug)]
-pub enum PresentedToken {
-    /// The token of a link.
+pub enum PresentedDigests {
+    /// Of the token of a link.
     Link(Vec<[u8; 32]>),
-    /// A code.
+    /// Of a code.
     Code(Vec<[u8; 32]>),
 }
 
@@ -158,7 +158,7 @@ impl OneTimeTokens {
         &self,
         account: AccountId,
         group: TokenGroup,
-        presented: &PresentedToken,
+        presented: &PresentedDigests,
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
@@ -173,7 +173,7 @@ impl OneTimeTokens {
         &self,
         account: AccountId,
         group: TokenGroup,
-        presented: &PresentedToken,
+        presented: &PresentedDigests,
         binding: Binding,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
@@ -194,14 +194,14 @@ impl OneTimeTokens {
         &self,
         account: AccountId,
         group: TokenGroup,
-        presented: &PresentedToken,
+        presented: &PresentedDigests,
         binding: Binding,
         lookup: Lookup,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, RedisError> {
         let (kind, digests) = match presented {
-            PresentedToken::Link(digests) => ("link", digests),
-            PresentedToken::Code(digests) => ("code", digests),
+            PresentedDigests::Link(digests) => ("link", digests),
+            PresentedDigests::Code(digests) => ("code", digests),
         };
         let mut arguments = vec![
             millis(now),

@@ -92,7 +92,7 @@ impl AccountChange {
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn next_claims_version(&mut self, now: Timestamp) -> Result<(), SqlError> {
+    pub async fn bump_claims_version(&mut self, now: Timestamp) -> Result<(), SqlError> {
         self.account.claims_version = self.account.claims_version.next();
         self.store(now).await
     }

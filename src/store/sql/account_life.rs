@@ -114,7 +114,7 @@ impl AccountChange {
     ///
     /// # Errors
     /// [`TakeAddressError`]
-    pub async fn take_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
+    pub async fn make_primary_address(&mut self, email: &Email, now: Timestamp) -> Result<(), TakeAddressError> {
         let (id, key) = (self.account.id.to_string(), email.key());
         self.release_unverified(&key, now).await?;
         self.lock_address(&key).await?;

@@ -46,15 +46,20 @@ impl Sql {
     /// # Errors
     /// [`InsertError`]. At most one of several concurrent callers with the same address or name succeeds.
     pub async fn insert_account(&self, new: &NewAccount) -> Result<Account, InsertError> {
-        self.insert_account_as(new, &AuditEntry::new(new.created_at, AuditEvent::AccountAdded).account(new.id)).await
+        self.insert_account_with_entry(new, &AuditEntry::new(new.created_at, AuditEvent::AccountAdded).account(new.id))
+            .await
     }
 
     /// Inserts an account and an audit entry in one transaction.
     ///
     /// # Errors
     /// [`InsertError`]
-    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql insert_account_as", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "insert_account_as"))]
-    pub async fn insert_account_as(&self, new: &NewAccount, entry: &AuditEntry) -> Result<Account, InsertError> {
+    #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql insert_account_with_entry", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "insert_account_with_entry"))]
+    pub async fn insert_account_with_entry(
+        &self,
+        new: &NewAccount,
+        entry: &AuditEntry,
+    ) -> Result<Account, InsertError> {
         let mut tx = self.begin_write().await?;
         match insert(&mut tx, std::slice::from_ref(new)).await?.first() {
             Some(ImportOutcome::Inserted) => {

@@ -72,7 +72,7 @@ impl Sql {
 
     /// This database, recording client addresses with this precision.
     #[must_use]
-    pub const fn keeping_addresses(mut self, addresses: AddressPrecision) -> Self {
+    pub const fn with_address_precision(mut self, addresses: AddressPrecision) -> Self {
         self.addresses = addresses;
         self
     }

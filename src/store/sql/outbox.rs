@@ -144,7 +144,7 @@ impl Sql {
     }
 
     /// Waits until this process has added a mail to the outbox.
-    pub async fn mail_enqueued(&self) {
+    pub async fn wait_for_enqueued_mail(&self) {
         self.mail_enqueued.notified().await;
     }
 

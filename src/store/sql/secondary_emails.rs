@@ -142,7 +142,7 @@ impl AccountChange {
             let insert = query(sql).bind(former.to_string()).bind(before.id.to_string());
             insert.execute(&mut *self.tx).await.map_err(SqlError::from)?;
         }
-        self.take_address(&email.email, now).await?;
+        self.make_primary_address(&email.email, now).await?;
         query("UPDATE accounts SET email_verified_at = $1 WHERE id = $2")
             .bind(email.verified_at.unwrap_or(now).as_millis())
             .bind(before.id.to_string())

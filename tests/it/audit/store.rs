@@ -62,7 +62,8 @@ async fn rows_are_added_once_and_found_by_each_filter() {
         assert_eq!(found(&sql, AuditFilter { address: Some(ip), ..Default::default() }).await, [2]);
         assert_eq!(sql.audit(&AuditFilter::default(), 1).await.unwrap()[0].count, 7);
 
-        let truncated = sql.clone().keeping_addresses(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
+        let truncated =
+            sql.clone().with_address_precision(AddressPrecision::Truncated).acting_as(Actor::operator("root"));
         let entry = AuditEntry::new(at(4), AuditEvent::SignIn).address(Some(ip));
         truncated.append_audit(&[(Entropy::system().uuid(), entry)]).await.unwrap();
         let newest = sql.audit(&AuditFilter::default(), 1).await.unwrap().remove(0);

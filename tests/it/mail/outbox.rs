@@ -47,7 +47,7 @@ async fn mail_of_a_change_exists_only_after_its_commit() {
             change.enqueue(&OutboxMail { account: Some(account.id), ..outbox_mail(NOW) }).await.unwrap();
             if commits {
                 change.commit().await.unwrap();
-                sql.mail_enqueued().await;
+                sql.wait_for_enqueued_mail().await;
             } else {
                 drop(change);
             }

@@ -131,7 +131,7 @@ async fn address_gets_one_owner_among_sixteen_racers() {
                     let taken = if number % 2 == 0 {
                         change.verify_secondary_email(&added, LATER).await
                     } else {
-                        change.take_address(&email(&shared), LATER).await
+                        change.make_primary_address(&email(&shared), LATER).await
                     };
                     match taken {
                         Ok(()) => change.commit().await.map(|()| Some(account.id)).unwrap(),

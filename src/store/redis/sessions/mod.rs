@@ -20,7 +20,7 @@ pub use self::{
     find::FoundSession,
     present::Presentation,
     replace::{ReplaceOutcome, Replacement},
-    step_up::{StepUp, StepUpOutcome},
+    step_up::{SessionAuthentications, StepUp, StepUpOutcome},
 };
 use super::{
     connection::{RedisConnection, RedisError},

@@ -49,6 +49,15 @@ pub enum StepUpOutcome {
     Stale,
 }
 
+/// The authentications of a session.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionAuthentications {
+    /// The authentication of the sign-in.
+    pub sign_in: Authentication,
+    /// The user's last authentication after the sign-in, if any.
+    pub step_up: Option<Authentication>,
+}
+
 impl SessionStore {
     /// Records an authentication of a session's user after the sign-in. The session's refresh token stays.
     ///
@@ -87,16 +96,15 @@ impl SessionStore {
         Ok(StepUpOutcome::Recorded(Box::new(grant)))
     }
 
-    /// The authentication of a session's sign-in, and its step-up: the user's last authentication after the sign-in, if any. None if the
-    /// session has ended.
+    /// The authentications of a session. None if the session has ended.
     ///
     /// # Errors
     /// [`RedisError`]
-    pub async fn authentications(
+    pub async fn sign_in_and_step_up(
         &self,
         account: AccountId,
         session: SessionId,
-    ) -> Result<Option<(Authentication, Option<Authentication>)>, RedisError> {
+    ) -> Result<Option<SessionAuthentications>, RedisError> {
         let client = self.connection.client();
         let id = Bytes::copy_from_slice(session.as_bytes());
         let fields = vec![id, record::last_use_field(session)];
@@ -106,6 +114,9 @@ impl SessionStore {
         let record = Record::decode(&record)?;
         let last_use = last_use.filter(|_| record.has_last_use);
         let last_use = last_use.map(|part| LastUse::decode(&part)).transpose()?;
-        Ok(Some((record.authentication(last_use.as_ref()), last_use.and_then(|last_use| last_use.step_up))))
+        Ok(Some(SessionAuthentications {
+            sign_in: record.authentication(last_use.as_ref()),
+            step_up: last_use.and_then(|last_use| last_use.step_up),
+        }))
     }
 }
