@@ -17,7 +17,7 @@ impl Pseudonymizer {
 
     /// The pseudonym of a subject: 22 characters of base64url. The pseudonym depends on every part and on the boundaries between the
     /// parts.
-    pub fn name(&self, parts: &[&[u8]]) -> String {
+    pub fn pseudonym(&self, parts: &[&[u8]]) -> String {
         let mut text = Vec::new();
         for part in parts {
             text.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -40,10 +40,10 @@ mod tests {
     #[test]
     fn pseudonym_depends_on_key_and_every_part() {
         let pseudonymizer = Pseudonymizer::new(&[1; 32]);
-        let name = pseudonymizer.name(&[b"login", b"ada"]);
+        let name = pseudonymizer.pseudonym(&[b"login", b"ada"]);
         assert_eq!(name.len(), 22);
-        assert_eq!(name, pseudonymizer.name(&[b"login", b"ada"]));
-        assert_ne!(name, pseudonymizer.name(&[b"logi", b"nada"]));
-        assert_ne!(name, Pseudonymizer::new(&[2; 32]).name(&[b"login", b"ada"]));
+        assert_eq!(name, pseudonymizer.pseudonym(&[b"login", b"ada"]));
+        assert_ne!(name, pseudonymizer.pseudonym(&[b"logi", b"nada"]));
+        assert_ne!(name, Pseudonymizer::new(&[2; 32]).pseudonym(&[b"login", b"ada"]));
     }
 }

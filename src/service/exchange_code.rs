@@ -14,7 +14,7 @@ use crate::{
         session::{Grant, SessionOrigin},
     },
     service::{
-        authorize::{CodePayload, binding, named_resource, needs_consent},
+        authorize::{CodePayload, code_binding_digest, find_audience, needs_consent},
         error::{ServiceError, from_store_errors},
         id_tokens, limits,
         refresh::lacks_factor,
@@ -78,7 +78,7 @@ pub async fn exchange_code(
     let exchange = Exchange {
         account: code.account,
         digest: code.digest(),
-        binding: binding(client.id.as_str(), &input.redirect_uri, &challenge),
+        binding: code_binding_digest(client.id.as_str(), &input.redirect_uri, &challenge),
         session: state.entropy.session_id(),
         origin: LastUseOrigin { tag: state.origin_tags.tag(origin.ip, origin.user_agent.as_deref()), ip: origin.ip },
         idle_timeout: settings.idle_timeout,
@@ -157,7 +157,7 @@ pub(super) fn set_public_client_id(grant: &mut Grant, client: &Client) {
 /// Restricts the audiences of the next access token to the issuer and one resource. `None` if the grant does not contain the resource.
 pub(super) fn restrict_to_resource(state: &AppState, grant: &mut Grant, resource: &str) -> Option<()> {
     let client = grant.client.as_deref_mut()?;
-    let named = named_resource(&client.audiences, resource)?.clone();
+    let named = find_audience(&client.audiences, resource)?.clone();
     client.audiences.retain(|audience| *audience == named || *audience == state.config.issuer);
     Some(())
 }

@@ -236,7 +236,7 @@ async fn find_code(
 
 /// An id that no account has. With it, an unknown identifier costs the same work as a known one.
 fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
-    let name = state.pseudonymizer.name(&[b"nobody", identifier.key().as_bytes()]);
+    let name = state.pseudonymizer.pseudonym(&[b"nobody", identifier.key().as_bytes()]);
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&name.as_bytes()[..16]);
     AccountId::from_bytes(bytes)

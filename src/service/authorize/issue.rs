@@ -32,7 +32,7 @@ pub(crate) struct CodePayload {
 }
 
 /// The digest of the values that the token request must repeat.
-pub(crate) fn binding(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
+pub(crate) fn code_binding_digest(client_id: &str, redirect_uri: &str, code_challenge: &str) -> [u8; 32] {
     let mut bytes = [0; 32];
     // None of the three values contains a line break.
     let text = [client_id, redirect_uri, code_challenge].join("\n");
@@ -55,7 +55,7 @@ pub(super) async fn issue(
     let new_code = NewCode {
         account: session.account,
         digest: code.digest(),
-        binding: binding(client.id.as_str(), &request.redirect_uri, &request.code_challenge),
+        binding: code_binding_digest(client.id.as_str(), &request.redirect_uri, &request.code_challenge),
         browser: session.id,
         is_offline: request.has_scope("offline_access"),
         client: &grant_of(state, client, request),

@@ -21,9 +21,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use self::client::{RequestStage, is_known};
 pub(crate) use client::may_redirect;
 pub use error::{AuthorizationError, AuthorizeError, UntrustedRequest};
-pub(crate) use issue::{CodePayload, binding};
+pub(crate) use issue::{CodePayload, code_binding_digest};
 pub use validate::Parameters;
-pub(crate) use validate::named_resource;
+pub(crate) use validate::find_audience;
 
 use crate::{
     crypto::authorization_code::RequestHandle,

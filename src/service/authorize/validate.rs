@@ -222,7 +222,7 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
     let mut resources: Vec<String> = Vec::new();
     for resource in parameters.all("resource") {
         let is_absolute = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
-        let named = named_resource(client.audiences.items(), resource).filter(|_| is_absolute);
+        let named = find_audience(client.audiences.items(), resource).filter(|_| is_absolute);
         let named = named.ok_or(AuthorizationError::InvalidTarget)?;
         if !resources.contains(named) {
             resources.push(named.clone());
@@ -233,7 +233,7 @@ fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, Au
 
 /// Finds the audience that a resource parameter names. An empty path and `/` are equivalent (RFC 3986, section 6.2.3), and libraries
 /// write either.
-pub(crate) fn named_resource<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
+pub(crate) fn find_audience<'a>(audiences: &'a [String], resource: &str) -> Option<&'a String> {
     let is_named = |audience: &&String| match resource.strip_suffix('/') {
         _ if *audience == resource => true,
         Some(without_slash) => *audience == without_slash && is_origin(without_slash),

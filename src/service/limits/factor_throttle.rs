@@ -44,7 +44,7 @@ impl FactorAttempt {
         attempt: &LoginAttempt,
         ip: Option<IpAddr>,
     ) -> Result<Self, ServiceError> {
-        let subject = state.pseudonymizer.name(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
+        let subject = state.pseudonymizer.pseudonym(&[b"factor", account.as_bytes(), kind.as_str().as_bytes()]);
         let Some(backoff) = state.config.limits.factor_backoff else { return Ok(Self { subject, bucket: None }) };
         let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
         let now = state.clock.now();

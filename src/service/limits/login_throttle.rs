@@ -283,20 +283,20 @@ fn quota_of(backoff: Backoff) -> Quota {
 /// The keyed digest of an e-mail address or a username.
 fn digest_of(state: &AppState, identifier: &Identifier) -> String {
     let text = identifier.key();
-    state.pseudonymizer.name(&[b"account", text.as_bytes()])
+    state.pseudonymizer.pseudonym(&[b"account", text.as_bytes()])
 }
 
 /// The name under which Redis counts the attempts at an account.
 fn subject_of(state: &AppState, account: AccountId) -> String {
-    state.pseudonymizer.name(&[b"account-id", account.as_bytes()])
+    state.pseudonymizer.pseudonym(&[b"account-id", account.as_bytes()])
 }
 
 fn device_bucket(state: &AppState, subject: &str, token: &DeviceToken) -> ThrottleBucket {
-    ThrottleBucket::device(&state.pseudonymizer.name(&[b"device", subject.as_bytes(), token.expose().as_bytes()]))
+    ThrottleBucket::device(&state.pseudonymizer.pseudonym(&[b"device", subject.as_bytes(), token.expose().as_bytes()]))
 }
 
 fn address_bucket(state: &AppState, subject: &str, network: Network) -> ThrottleBucket {
-    ThrottleBucket::address(&state.pseudonymizer.name(&[b"address", subject.as_bytes(), network.as_bytes()]))
+    ThrottleBucket::address(&state.pseudonymizer.pseudonym(&[b"address", subject.as_bytes(), network.as_bytes()]))
 }
 
 #[cfg(test)]

@@ -190,7 +190,8 @@ pub(super) async fn check_factor_mail(
     let Some(quota) = state.config.limits.factor_mail_per_account else { return Ok(()) };
     let (policy, now) = (LimitPolicy::FactorMailAccount, state.clock.now());
     let bucket = attempt.recognized_bucket().cloned().unwrap_or_else(ThrottleBucket::unrecognized);
-    let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
+    let name =
+        state.pseudonymizer.pseudonym(&[policy.as_str().as_bytes(), account.as_bytes(), bucket.as_str().as_bytes()]);
     let Some(retry_after) = state.redis.rate_limits.count_request(&name, quota, now).await? else { return Ok(()) };
     let entry =
         AuditEntry::new(now, AuditEvent::RateLimit).refused("too_many").detail(policy.as_str()).account(account);
@@ -215,7 +216,7 @@ pub async fn may_send_mail(
     if key != account.email.key() {
         parts.push(key.as_bytes());
     }
-    let name = state.pseudonymizer.name(&parts);
+    let name = state.pseudonymizer.pseudonym(&parts);
     let refused = state.redis.rate_limits.count_request(&name, quota, state.clock.now()).await?;
     if refused.is_some() {
         state.metrics.rate_limited.with_label_values(&[LimitPolicy::MailAccount.as_str()]).inc();
@@ -336,7 +337,7 @@ async fn count_shared(
     if_down: IfDown,
 ) -> Result<(), ServiceError> {
     let Some(limit) = quota else { return Ok(()) };
-    let name = state.pseudonymizer.name(&[policy.as_str().as_bytes(), subject]);
+    let name = state.pseudonymizer.pseudonym(&[policy.as_str().as_bytes(), subject]);
     match state.redis.rate_limits.count_request(&name, limit, state.clock.now()).await {
         Ok(None) => Ok(()),
         Ok(Some(retry_after)) => {
