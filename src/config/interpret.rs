@@ -10,7 +10,7 @@ use std::{
 use super::{
     AccountSettings, AuditSettings, CacheSettings, Config, DatabaseSettings, FactorSettings, FeedSettings,
     ForwardedHeader, HttpSettings, KeySettings, LogFormat, LogSettings, LoginSettings, MetricsSettings,
-    PasswordSettings, RedisSettings, Registration, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
+    PasswordSettings, RedisSettings, RegistrationSettings, Secrets, SessionSettings, TelemetrySettings, TokenSettings,
     Verification, check, duration, dynamic_clients, limits::limits, mail, pages, passkeys, read::Reader, store_url,
 };
 use crate::domain::{
@@ -74,7 +74,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     });
     let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
     let secret_location = secret_location(read, working_dir);
-    let registration = Registration {
+    let registration = RegistrationSettings {
         open: read.boolean("registration.open"),
         verification: read.one("registration.verification", |text| match text {
             "off" => Ok(Verification::Off),

@@ -58,7 +58,7 @@ pub struct Config {
     /// The secrets from which all keys are derived.
     pub secrets: Secrets,
     /// Settings of the registration.
-    pub registration: Registration,
+    pub registration: RegistrationSettings,
     /// Further ways to sign in.
     pub login: LoginSettings,
     /// Deletion, e-mail addresses and changes of accounts.
@@ -116,7 +116,7 @@ pub struct Secrets {
 
 /// Settings of the registration.
 #[derive(Clone, Debug)]
-pub struct Registration {
+pub struct RegistrationSettings {
     /// Whether anyone may register; if not, only an admin may.
     pub open: bool,
     /// Whether new accounts must verify their address.

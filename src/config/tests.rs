@@ -355,7 +355,7 @@ fn every_key_can_be_set_by_its_variable() {
         format!(
             "Config {{ listen: [::1]:1, issuer: \"https://id.example.com\", data_dir: {:?}, multi_node: true, \
              secrets: Secrets {{ current: [secret], previous: [[secret], [secret]] }}, \
-             registration: Registration {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, email_code: true, remember_device: Some(2592000s), max_remembered_devices: 4, step_up_ttl: 1200s }}, \
+             registration: RegistrationSettings {{ open: false, verification: Required, conceal: true, reserved_usernames: [\"root\", \"postmaster\"] }}, login: LoginSettings {{ email_code: true }}, account: AccountSettings {{ deletion_grace: 0ns, undo_window: 86400s, max_emails: 7 }}, factors: FactorSettings {{ required: Roles(Roles([\"admin\", \"ops\"])), grace: 259200s, challenge_ttl: 120s, email_code: true, remember_device: Some(2592000s), max_remembered_devices: 4, step_up_ttl: 1200s }}, \
              http: HttpSettings {{ max_connections: 1, max_connections_per_address: 15, max_requests: 11, max_pending_bodies: 12, max_pending_bodies_per_address: 13, \
              max_pending_bodies_per_connection: 14, first_byte_timeout: 2s, header_timeout: 3s, body_timeout: 4s, \
              request_timeout: 5s, idle_timeout: 6s, write_timeout: 10s, max_body_bytes: 7168, max_header_bytes: 8192, drain_delay: 8s, shutdown_timeout: 9s, \

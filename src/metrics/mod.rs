@@ -5,7 +5,7 @@
 
 mod cache;
 mod database;
-mod forwarded;
+pub mod forwarded;
 mod mail;
 mod redis;
 
@@ -21,7 +21,7 @@ use crate::domain::limit::LimitPolicy;
 pub use self::{
     cache::CacheMetrics,
     database::DatabaseMetrics,
-    forwarded::{ABSENT, FORWARDED_REQUESTS, ForwardedMetrics, OTHER_HEADER, READ, UNTRUSTED_PEER},
+    forwarded::{FORWARDED_REQUESTS, ForwardedMetrics},
     mail::MailMetrics,
     redis::{RedisMetrics, Timed},
 };

@@ -12,7 +12,7 @@ use std::{
 use super::Finding;
 use crate::{
     config::Config,
-    metrics::{ABSENT, FORWARDED_REQUESTS, OTHER_HEADER, READ, UNTRUSTED_PEER},
+    metrics::{FORWARDED_REQUESTS, forwarded},
 };
 
 const CHECK: &str = "proxy";
@@ -66,10 +66,10 @@ impl Counts {
             page.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
         };
         Some(Self {
-            read: count(READ)?,
-            untrusted_peer: count(UNTRUSTED_PEER)?,
-            other_header: count(OTHER_HEADER)?,
-            absent: count(ABSENT)?,
+            read: count(forwarded::READ)?,
+            untrusted_peer: count(forwarded::UNTRUSTED_PEER)?,
+            other_header: count(forwarded::OTHER_HEADER)?,
+            absent: count(forwarded::ABSENT)?,
         })
     }
 }
@@ -161,10 +161,15 @@ mod tests {
     #[test]
     fn counts_are_read_from_a_page_of_this_release_only() {
         let series = |result: &str, count: u64| format!("{FORWARDED_REQUESTS}{{result=\"{result}\"}} {count}\n");
-        let page: String = [(READ, 4), (UNTRUSTED_PEER, 3), (OTHER_HEADER, 2), (ABSENT, 1)]
-            .iter()
-            .map(|(result, count)| series(result, *count))
-            .collect();
+        let page: String = [
+            (forwarded::READ, 4),
+            (forwarded::UNTRUSTED_PEER, 3),
+            (forwarded::OTHER_HEADER, 2),
+            (forwarded::ABSENT, 1),
+        ]
+        .iter()
+        .map(|(result, count)| series(result, *count))
+        .collect();
         let expected = Counts { read: 4, untrusted_peer: 3, other_header: 2, absent: 1 };
         assert_eq!(Counts::parse(&page), Some(expected));
         assert_eq!(Counts::parse("latchkey_build_info{version=\"0.1.0\"} 1\n"), None);
