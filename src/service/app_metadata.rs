@@ -5,38 +5,20 @@ use crate::{
     domain::{
         account::Account,
         additional_claims::MAX_TOKEN_METADATA,
-        audit::{Actor, AuditEntry, AuditEvent},
-        client::{Client, ClientId},
+        audit::{AuditEntry, AuditEvent},
         ids::AccountId,
         profile::{Metadata, Profile},
     },
     service::{
         additional_claims,
         error::{ServiceError, from_store_errors},
+        initiator::Initiator,
     },
     state::AppState,
 };
 
 /// The scope that a service client needs to set metadata.
 pub const SCOPE: &str = "accounts:metadata";
-
-/// The writer of metadata.
-#[derive(Clone, Debug)]
-pub enum Writer {
-    /// An admin, signed in.
-    Admin(AccountId),
-    /// A service client with [`SCOPE`].
-    Client(ClientId),
-    /// An operator at the command line.
-    Operator,
-}
-
-impl Writer {
-    /// The service client as the writer, if it has the scope [`SCOPE`].
-    pub fn of_client(client: &Client) -> Option<Self> {
-        client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
-    }
-}
 
 /// Why metadata was not set.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +47,7 @@ pub async fn set_app_metadata(
     state: &AppState,
     id: AccountId,
     metadata: Metadata,
-    writer: &Writer,
+    initiator: &Initiator,
 ) -> Result<(Account, Profile), SetMetadataError> {
     if additional_claims::token_metadata_bytes(&state.config.token, &metadata) > MAX_TOKEN_METADATA {
         return Err(SetMetadataError::TooLargeForTokens);
@@ -76,12 +58,8 @@ pub async fn set_app_metadata(
     let mut profile = change.profile().await?;
     profile.app_metadata = metadata;
     change.set_profile(&profile).await?;
-    let entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
-    let entry = match writer {
-        Writer::Admin(admin) => entry.actor(Actor::Admin(*admin)),
-        Writer::Client(client) => entry.actor(Actor::Client(client.clone())),
-        Writer::Operator => entry,
-    };
+    let mut entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
+    entry.facts.actor = initiator.actor();
     change.record(&entry).await?;
     additional_claims::update(state, &mut change, &claims).await?;
     let account = change.account.clone();

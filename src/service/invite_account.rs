@@ -4,8 +4,7 @@
 use crate::{
     domain::{
         account::{Account, Email, Identifier, NewAccount, Roles, Username},
-        audit::{Actor, AuditEntry, AuditEvent},
-        client::{Client, ClientId},
+        audit::{AuditEntry, AuditEvent},
         clock::Timestamp,
         ids::AccountId,
         mail::MailData,
@@ -15,6 +14,7 @@ use crate::{
     service::{
         account_mail, change_email,
         error::{ServiceError, from_store_errors},
+        initiator::Initiator,
         one_time_tokens,
         request_origin::RequestOrigin,
     },
@@ -25,40 +25,13 @@ use crate::{
 /// The scope that a service client needs to invite and to reset.
 pub const SCOPE: &str = "accounts:recover";
 
-/// The initiator of an invitation or a reset.
-#[derive(Clone, Debug)]
-pub enum Initiator {
-    /// An admin, signed in.
-    Admin(AccountId),
-    /// A service client with [`SCOPE`].
-    Client(ClientId),
-    /// An operator at the command line.
-    Operator,
-}
-
-impl Initiator {
-    /// The service client as the initiator, if it has the scope [`SCOPE`].
-    pub fn of_client(client: &Client) -> Option<Self> {
-        client.scopes.contains(SCOPE).then(|| Self::Client(client.id.clone()))
-    }
-
-    /// The actor for the audit log. `None` for an operator: the database handle of a command records its operator (`Sql::acting_as`).
-    pub(super) fn actor(&self) -> Option<Actor> {
-        match self {
-            Self::Admin(id) => Some(Actor::Admin(*id)),
-            Self::Client(id) => Some(Actor::Client(id.clone())),
-            Self::Operator => None,
-        }
-    }
-}
-
 /// How the link and the code reach the account's owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// By mail.
     Mail,
     /// In the response, for an app that sends its own mails.
-    Return,
+    ToCaller,
 }
 
 /// An account to invite.
@@ -93,16 +66,16 @@ from_store_errors!(InviteError);
 
 /// A started invitation or reset.
 #[derive(Clone, Debug)]
-pub struct Started {
+pub struct StartedRecovery {
     /// The account.
     pub account: Account,
     /// The link and the code, if they are to be returned.
-    pub returned: Option<Returned>,
+    pub returned: Option<ReturnedCredentials>,
 }
 
 /// A link and a code for an app that sends its own mails.
 #[derive(Clone, Debug)]
-pub struct Returned {
+pub struct ReturnedCredentials {
     /// The link (`mail.links`).
     pub link: SecretText,
     /// The token of the link.
@@ -126,7 +99,7 @@ pub async fn invite(
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<Started, InviteError> {
+) -> Result<StartedRecovery, InviteError> {
     let now = state.clock.now();
     let identifier = Identifier::from(&input.email);
     let account = match state.sql.find_account(&identifier).await? {
@@ -156,19 +129,19 @@ pub async fn invite(
     start(state, account, TokenPurpose::Invitation, delivery, initiator, origin).await
 }
 
-/// The account with an id.
+/// Finds the account with an id.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn by_id(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
+pub async fn find_by_id(state: &AppState, id: AccountId) -> Result<Option<Account>, ServiceError> {
     Ok(state.sql.account(id).await?)
 }
 
-/// The account with an e-mail address or a username.
+/// Finds the account with an e-mail address or a username.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn by_identifier(state: &AppState, identifier: &Identifier) -> Result<Option<Account>, ServiceError> {
+pub async fn find_by_identifier(state: &AppState, identifier: &Identifier) -> Result<Option<Account>, ServiceError> {
     Ok(state.sql.find_account(identifier).await?)
 }
 
@@ -183,7 +156,7 @@ pub async fn start_reset(
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<Started, InviteError> {
+) -> Result<StartedRecovery, InviteError> {
     let account = account.filter(|account| !account.is_closed(state.clock.now())).ok_or(InviteError::NotFound)?;
     start(state, account, TokenPurpose::ResetPassword, delivery, initiator, origin).await
 }
@@ -196,7 +169,7 @@ async fn start(
     delivery: Delivery,
     initiator: &Initiator,
     origin: &RequestOrigin,
-) -> Result<Started, InviteError> {
+) -> Result<StartedRecovery, InviteError> {
     let now = state.clock.now();
     let issued = one_time_tokens::issue(state, &account, purpose, &account.email, &[]).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
@@ -205,7 +178,7 @@ async fn start(
     change.record(&entry.address(origin.ip)).await?;
     change_email::forget_later_addresses(&mut change, now).await?;
     let returned = match delivery {
-        Delivery::Return => Some(Returned {
+        Delivery::ToCaller => Some(ReturnedCredentials {
             link: account_mail::link(state, purpose, &issued.token),
             token: issued.token,
             code: issued.code,
@@ -226,5 +199,5 @@ async fn start(
     };
     change.commit().await?;
     tracing::info!(account = %account.id, purpose = purpose.as_str(), "link and code issued for the owner of an account");
-    Ok(Started { account, returned })
+    Ok(StartedRecovery { account, returned })
 }

@@ -39,6 +39,7 @@ pub mod feed;
 pub mod forgot_password;
 mod id_tokens;
 pub mod import_accounts;
+pub mod initiator;
 pub mod introspect;
 pub mod invite_account;
 pub mod keys;

@@ -13,7 +13,8 @@ use crate::{
     crypto::client_secret::ClientSecret,
     domain::app_client::ClientKind,
     service::{
-        invite_account::{Delivery, Initiator, Invite, invite},
+        initiator::Initiator,
+        invite_account::{Delivery, Invite, invite},
         register::{Register, register},
         request_origin::RequestOrigin,
         set_up::{self, AccountSpec, Change},

@@ -14,7 +14,7 @@ use crate::{
     domain::account::{Account, Email},
     service::{
         emails::{self, AccountEmail, support},
-        invite_account::Initiator,
+        initiator::Initiator,
     },
     state::AppState,
 };

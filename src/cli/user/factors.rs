@@ -11,7 +11,7 @@ use crate::{
     domain::account::Account,
     service::{
         factors::{self, FactorEntry, reset},
-        invite_account::Initiator,
+        initiator::Initiator,
         request_origin::RequestOrigin,
     },
     state::AppState,

@@ -8,7 +8,8 @@ use crate::{
     cli::output::escape,
     domain::account::{Account, Email, Roles, Username},
     service::{
-        invite_account::{self, Delivery, Initiator, Invite, Started},
+        initiator::Initiator,
+        invite_account::{self, Delivery, Invite, StartedRecovery},
         request_origin::RequestOrigin,
     },
     state::AppState,
@@ -39,10 +40,10 @@ pub(super) async fn reset(state: &AppState, account: &Account, args: &ResetArgs)
 }
 
 const fn delivery(print: bool) -> Delivery {
-    if print { Delivery::Return } else { Delivery::Mail }
+    if print { Delivery::ToCaller } else { Delivery::Mail }
 }
 
-fn report(started: &Started, action: &str) {
+fn report(started: &StartedRecovery, action: &str) {
     let name = escape(started.account.email.as_str());
     match &started.returned {
         None => println!("{action} {name}. A running node sends the mail."),

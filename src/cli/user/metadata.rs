@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::MetadataArgs;
 use crate::{
     domain::{account::Account, profile::Metadata},
-    service::app_metadata::{Writer, set_app_metadata},
+    service::{app_metadata::set_app_metadata, initiator::Initiator},
     state::AppState,
 };
 
@@ -27,7 +27,7 @@ pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs
             members.remove(name);
         }
         let metadata = Metadata::new(members).map_err(|why| anyhow!("the metadata {why}"))?;
-        (_, profile) = set_app_metadata(state, account.id, metadata, &Writer::Operator).await?;
+        (_, profile) = set_app_metadata(state, account.id, metadata, &Initiator::Operator).await?;
     }
     println!("{}", profile.app_metadata.to_json());
     Ok(())

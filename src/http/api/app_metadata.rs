@@ -22,7 +22,8 @@ use crate::{
         types::JsonObject,
     },
     service::{
-        app_metadata::{SCOPE, SetMetadataError, Writer, set_app_metadata},
+        app_metadata::{SCOPE, SetMetadataError, set_app_metadata},
+        initiator::Initiator,
         recent_authentication::require_recent,
         register,
     },
@@ -91,29 +92,29 @@ impl AppMetadataApi {
         Path(id): Path<Uuid>,
         Body(request): Body<AppMetadata>,
     ) -> Result<AppMetadataResponse, Failed<AppMetadataProblems>> {
-        let writer = authorise(state, &caller).await?;
+        let initiator = authorise(state, &caller).await?;
         let metadata = Metadata::new(request.app_metadata.0).map_err(|error| {
             let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
         })?;
-        let (_, profile) = set_app_metadata(state, AccountId(id), metadata, &writer).await?;
+        let (_, profile) = set_app_metadata(state, AccountId(id), metadata, &initiator).await?;
         Ok(AppMetadataResponse::Ok(Json(AppMetadata { app_metadata: JsonObject(profile.app_metadata.into_members()) })))
     }
 }
 
 /// Checks that the caller may write metadata.
-async fn authorise(state: &AppState, caller: &Privileged) -> Result<Writer, ProblemError> {
+async fn authorise(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
     match caller {
         Privileged::Client(client) => {
             let detail = format!("The service client needs the scope {SCOPE}.");
-            Writer::of_client(client).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
+            Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
             if !register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)? {
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
             require_recent(state, caller).await?;
-            Ok(Writer::Admin(caller.sub))
+            Ok(Initiator::Admin(caller.sub))
         }
     }
 }

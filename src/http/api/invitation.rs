@@ -26,7 +26,8 @@ use crate::{
     },
     service::{
         error::ServiceError,
-        invite_account::{self, Delivery, Initiator, Invite, InviteError, SCOPE, Started},
+        initiator::Initiator,
+        invite_account::{self, Delivery, Invite, InviteError, SCOPE, StartedRecovery},
         recent_authentication::require_recent,
         register,
     },
@@ -99,8 +100,8 @@ struct StartedResponse {
     expires_at: Option<Time>,
 }
 
-impl From<Started> for StartedResponse {
-    fn from(started: Started) -> Self {
+impl From<StartedRecovery> for StartedResponse {
+    fn from(started: StartedRecovery) -> Self {
         let returned = started.returned.as_ref();
         Self {
             account_id: started.account.id.0,
@@ -160,8 +161,8 @@ impl From<InviteError> for Failed<ResetProblems> {
 /// The account with an id, an e-mail address or a username.
 pub(super) async fn find_account(state: &AppState, text: &str) -> Result<Option<Account>, ServiceError> {
     match text.parse::<AccountId>() {
-        Ok(id) => invite_account::by_id(state, id).await,
-        Err(_) => invite_account::by_identifier(state, &Identifier::parse(text)).await,
+        Ok(id) => invite_account::find_by_id(state, id).await,
+        Err(_) => invite_account::find_by_identifier(state, &Identifier::parse(text)).await,
     }
 }
 
@@ -172,13 +173,14 @@ pub(super) async fn authorise(
     delivery: Option<DeliveryName>,
 ) -> Result<(Initiator, Delivery), ProblemError> {
     let delivery = match delivery {
-        Some(DeliveryName::Return) => Delivery::Return,
+        Some(DeliveryName::Return) => Delivery::ToCaller,
         Some(DeliveryName::Mail) | None => Delivery::Mail,
     };
     match caller {
         Privileged::Client(client) => {
             let detail = format!("The service client needs the scope {SCOPE}.");
-            let initiator = Initiator::of_client(client).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))?;
+            let initiator =
+                Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))?;
             Ok((initiator, delivery))
         }
         Privileged::Account(caller) => {
@@ -187,7 +189,7 @@ pub(super) async fn authorise(
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
             require_recent(state, caller).await?;
-            if delivery == Delivery::Return {
+            if delivery == Delivery::ToCaller {
                 let detail = "Only a service client may ask for the link and the code.";
                 return Err(ProblemError::new(Code::Forbidden, detail));
             }

@@ -11,7 +11,7 @@ use crate::{
     },
     service::{
         error::{ServiceError, from_store_errors},
-        invite_account::Initiator,
+        initiator::Initiator,
         replace_sessions::end_sessions,
     },
     state::AppState,

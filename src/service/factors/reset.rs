@@ -10,8 +10,7 @@ use crate::{
         mail::{FactorChange, MailData, NoticeFactor, Template},
     },
     service::{
-        account_mail, accounts::record_ended, error::ServiceError, invite_account::Initiator,
-        request_origin::RequestOrigin,
+        account_mail, accounts::record_ended, error::ServiceError, initiator::Initiator, request_origin::RequestOrigin,
     },
     state::AppState,
 };

@@ -10,7 +10,8 @@ use latchkey::{
     service::{
         accounts::set_email,
         emails::support,
-        invite_account::{self, Delivery, Initiator},
+        initiator::Initiator,
+        invite_account::{self, Delivery},
         request_origin::RequestOrigin,
     },
 };

@@ -206,7 +206,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     // after an operator has reset the factors, no device skips the factors that are added next
     let device = remember(&cluster, &node, "ada", &ada).await;
     let account = state.sql.account(id).await.unwrap().unwrap();
-    let (initiator, origin) = (latchkey::service::invite_account::Initiator::Operator, Default::default());
+    let (initiator, origin) = (latchkey::service::initiator::Initiator::Operator, Default::default());
     latchkey::service::factors::reset::reset(state, &account, &initiator, &origin).await.unwrap();
     enrol(&cluster, &node, "ada").await;
     challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
