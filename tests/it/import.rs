@@ -1,4 +1,4 @@
-//! `latchkey user import`: imported accounts sign in, bad records are reported, interrupted imports resume.
+//! `latchkey user import`: imported accounts sign in, refused records are reported, interrupted imports resume.
 
 use std::{
     cell::Cell,
@@ -85,13 +85,13 @@ fn line(number: usize) -> String {
     format!("{{\"email\":\"{number}@example.com\",\"password_hash\":\"{}\"}}\n", HASHES[number % HASHES.len()].1)
 }
 
-/// The line and the reason of each record that was reported as bad.
-fn bad_records(reported: &[Progress]) -> Vec<(u64, &'static str)> {
-    let bad = reported.iter().filter_map(|progress| match progress {
-        Progress::Bad { line, reason } => Some((*line, reason.code())),
+/// The number and the reason of each record that was reported as refused.
+fn refused_records(reported: &[Progress]) -> Vec<(u64, &'static str)> {
+    let refused = reported.iter().filter_map(|progress| match progress {
+        Progress::Refused { record, reason } => Some((*record, reason.code())),
         _ => None,
     });
-    bad.collect()
+    refused.collect()
 }
 
 async fn count_accounts(sql: &Sql) -> usize {
@@ -123,8 +123,8 @@ async fn check_sign_in_and_upgrade(cluster: TestCluster) {
     let sql = open(&cluster).await;
     let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
     let count = HASHES.len() as u64;
-    assert_eq!(done.unwrap(), Summary { lines: count, imported: count, ..Summary::default() });
-    assert_eq!(reported, [Progress::Stored { line: count, bytes: file.len() as u64 }]);
+    assert_eq!(done.unwrap(), Summary { records: count, imported: count, ..Summary::default() });
+    assert_eq!(reported, [Progress::Stored { record: count, bytes: file.len() as u64 }]);
 
     let node = cluster.node().await;
     for (name, hash) in HASHES {
@@ -163,7 +163,7 @@ async fn imported_account_signs_in_on_postgres() {
 }
 
 #[tokio::test]
-async fn bad_records_are_reported_and_the_others_imported() {
+async fn refused_records_are_reported_and_the_others_imported() {
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let hash = HASHES[0].1;
@@ -192,15 +192,15 @@ async fn bad_records_are_reported_and_the_others_imported() {
     ];
     // All records in one batch, then each record in a batch of its own, when the accounts exist.
     let (done, reported) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 11, imported: 2, ignored: 2, bad: 7, ..Summary::default() });
-    assert_eq!(bad_records(&reported), expected);
+    assert_eq!(done.unwrap(), Summary { records: 11, imported: 2, ignored: 2, refused: 7, ..Summary::default() });
+    assert_eq!(refused_records(&reported), expected);
     let reports = format!("{reported:?}");
     assert!(!reports.contains("po0WFn"), "a hash was reported: {reports}");
 
     let (done, reported) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 11, ignored: 2, bad: 9, ..Summary::default() });
-    assert_eq!(bad_records(&reported)[0], (1, "email_taken"));
-    assert_eq!(bad_records(&reported)[8], (11, "email_taken"));
+    assert_eq!(done.unwrap(), Summary { records: 11, ignored: 2, refused: 9, ..Summary::default() });
+    assert_eq!(refused_records(&reported)[0], (1, "email_taken"));
+    assert_eq!(refused_records(&reported)[8], (11, "email_taken"));
     assert_eq!(count_accounts(&sql).await, 2);
 }
 
@@ -216,15 +216,15 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     assert!(middle > 64 * 1024, "the source fails after the bytes of the fingerprint");
 
     let (stopped, reported) = run(&cluster, &sql, 100, broken(&text, middle)).await;
-    let Err(ImportError::Read { line: 999, source }) = stopped else { panic!("{stopped:?}") };
+    let Err(ImportError::Read { record: 999, source }) = stopped else { panic!("{stopped:?}") };
     assert_eq!(source.to_string(), "disk removed");
-    assert_eq!(bad_records(&reported), [(100, "not_json")]);
-    let Some(Progress::Stored { line: 900, .. }) = reported.last() else { panic!("{reported:?}") };
+    assert_eq!(refused_records(&reported), [(100, "not_json")]);
+    let Some(Progress::Stored { record: 900, .. }) = reported.last() else { panic!("{reported:?}") };
     assert_eq!(count_accounts(&sql).await, 899);
 
     // Another source starts at its first line.
     let (done, reported) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
-    assert_eq!((done.unwrap().skipped_before, bad_records(&reported)), (0, vec![(1, "email_taken")]));
+    assert_eq!((done.unwrap().skipped_before, refused_records(&reported)), (0, vec![(1, "email_taken")]));
     // A source that has become shorter is refused.
     let shorter = &text[..lines[..500].concat().len()];
     let (stopped, _) = run(&cluster, &sql, 100, shorter.as_bytes()).await;
@@ -233,15 +233,15 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     let (done, reported) = run(&cluster, &sql, 100, text.as_bytes()).await;
     assert_eq!(
         done.unwrap(),
-        Summary { lines: 1234, imported: 332, skipped_before: 900, bad: 2, ..Summary::default() }
+        Summary { records: 1234, imported: 332, skipped_before: 900, refused: 2, ..Summary::default() }
     );
-    assert_eq!(reported[0], Progress::Resumed { line: 900, bytes: lines[..900].concat().len() as u64 });
-    assert_eq!(bad_records(&reported), [(1000, "not_json"), (1100, "not_json")]);
+    assert_eq!(reported[0], Progress::Resumed { record: 900, bytes: lines[..900].concat().len() as u64 });
+    assert_eq!(refused_records(&reported), [(1000, "not_json"), (1100, "not_json")]);
     assert_eq!(count_accounts(&sql).await, 1231);
 
     // After completion, the same import starts at the first line.
     let (done, _) = run(&cluster, &sql, 500, text.as_bytes()).await;
-    assert_eq!(done.unwrap(), Summary { lines: 1234, bad: 1234, ..Summary::default() });
+    assert_eq!(done.unwrap(), Summary { records: 1234, refused: 1234, ..Summary::default() });
 }
 
 /// A source that generates lines on demand and counts their bytes.
@@ -321,7 +321,7 @@ async fn imported_account_keeps_id_times_and_states() {
     let file: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let (done, reported) = run(&cluster, &sql, 500, file.as_bytes()).await;
     assert_eq!(done.unwrap().imported, 3);
-    assert_eq!(bad_records(&reported), [(4, "id_taken")]);
+    assert_eq!(refused_records(&reported), [(4, "id_taken")]);
 
     let ann = sql.find_account(&Identifier::parse("ann@example.com")).await.unwrap().unwrap();
     assert_eq!(ann.updated_at.to_string(), "2020-05-06T07:08:09.000Z");
@@ -362,7 +362,7 @@ async fn export_files_of_other_systems_are_imported() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/import");
     let config = std::fs::read_to_string(format!("{folder}/firebase-hash-config.txt")).unwrap();
     let firebase = Format::Firebase(FirebaseHashConfig::parse(&config).unwrap());
-    for (file, format, imported, bad) in [
+    for (file, format, imported, refused) in [
         ("django.json", Format::Django, 8, &[(11, "missing_field")][..]),
         ("keycloak.json", Format::Keycloak, 5, &[(6, "invalid_password_hash")]),
         ("auth0.ndjson", Format::Auth0, 3, &[]),
@@ -374,7 +374,11 @@ async fn export_files_of_other_systems_are_imported() {
         let sql = open(&cluster).await;
         let text = std::fs::read(format!("{folder}/{file}")).unwrap();
         let (done, reported) = run_format(&cluster, &sql, &format, 2, &text[..]).await;
-        assert_eq!((done.unwrap().imported, &bad_records(&reported)[..]), (imported, bad), "{file}: {reported:?}");
+        assert_eq!(
+            (done.unwrap().imported, &refused_records(&reported)[..]),
+            (imported, refused),
+            "{file}: {reported:?}"
+        );
         let node = cluster.node().await;
         for account in sql.list_accounts(None, 100).await.unwrap() {
             let email = account.email.as_str();

@@ -120,29 +120,31 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let bar = progress_bar(length)?;
     let unit = if args.from.is_none() { "line" } else { "record" };
     let mut report = |progress| match progress {
-        Progress::Resumed { line, bytes } => {
-            bar.suspend(|| eprintln!("resuming after {unit} {line}"));
+        Progress::Resumed { record, bytes } => {
+            bar.suspend(|| eprintln!("resuming after {unit} {record}"));
             // The estimated time left must not count the records of the earlier run.
             bar.set_position(bytes);
             bar.reset_eta();
         }
-        Progress::Bad { line, reason } => bar.suspend(|| eprintln!("{unit} {line}: {reason} ({})", reason.code())),
-        Progress::Stored { line, bytes } => {
-            bar.set_message(format!("{unit} {line}"));
+        Progress::Refused { record, reason } => {
+            bar.suspend(|| eprintln!("{unit} {record}: {reason} ({})", reason.code()))
+        }
+        Progress::Stored { record, bytes } => {
+            bar.set_message(format!("{unit} {record}"));
             bar.set_position(bytes);
         }
     };
     let done = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
     let summary = done.context("the import stopped; once the cause is removed, the same command resumes it")?;
-    println!("{} accounts imported from {} {unit}s.", summary.imported, summary.lines);
-    if args.from.is_some() && summary.lines == summary.ignored && summary.skipped_before == 0 {
+    println!("{} accounts imported from {} {unit}s.", summary.imported, summary.records);
+    if args.from.is_some() && summary.records == summary.ignored && summary.skipped_before == 0 {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");
     }
-    match summary.bad {
+    match summary.refused {
         0 => Ok(()),
         1 => bail!("1 {unit} was not imported; see above"),
-        bad => bail!("{bad} {unit}s were not imported; see above"),
+        refused => bail!("{refused} {unit}s were not imported; see above"),
     }
 }
 

@@ -63,21 +63,21 @@ pub enum Progress {
     /// The import resumes after the records of an earlier run.
     Resumed {
         /// The last record of the earlier run.
-        line: u64,
+        record: u64,
         /// The number of bytes up to the end of that record.
         bytes: u64,
     },
     /// A record was not imported. Reported in order, after its batch is stored; a resumed import doesn't repeat it.
-    Bad {
+    Refused {
         /// The number of the record, counted from 1. In the native format, its line.
-        line: u64,
+        record: u64,
         /// The reason.
         reason: BadRecord,
     },
     /// A batch is stored.
     Stored {
         /// The last record of the batch.
-        line: u64,
+        record: u64,
         /// The number of bytes up to the end of that record.
         bytes: u64,
     },
@@ -87,7 +87,7 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The number of records of the source, including blank lines.
-    pub lines: u64,
+    pub records: u64,
     /// The number of accounts that this run inserted.
     pub imported: u64,
     /// The number of records that an earlier run processed.
@@ -95,17 +95,17 @@ pub struct Summary {
     /// The number of records that are not accounts: blank lines, headers, rows of other tables.
     pub ignored: u64,
     /// The number of records that this run could not import.
-    pub bad: u64,
+    pub refused: u64,
 }
 
 /// The reason why an import stopped. Stored batches stay, and the same import resumes after them.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// The source can't be read.
-    #[error("can't read the file after record {line}")]
+    #[error("can't read the file after record {record}")]
     Read {
         /// The last record that was read.
-        line: u64,
+        record: u64,
         /// The error.
         source: io::Error,
     },
@@ -135,7 +135,7 @@ pub async fn import(
 ) -> Result<Summary, ImportError> {
     let mut head = Vec::with_capacity(FINGERPRINT);
     let reading_head = (&mut source).take(FINGERPRINT as u64).read_to_end(&mut head).await;
-    reading_head.map_err(|source| ImportError::Read { line: 0, source })?;
+    reading_head.map_err(|source| ImportError::Read { record: 0, source })?;
     let key = source_key(source_name, &head);
     let (mut reader, splitter) = RecordReader::new(importer.format, &head);
     let mut records = Records::new(head.as_slice().chain(source), splitter);
@@ -152,23 +152,23 @@ pub async fn import(
             }
         }
         summary.skipped_before = stored;
-        report(Progress::Resumed { line: stored, bytes: records.bytes() });
+        report(Progress::Resumed { record: stored, bytes: records.bytes() });
     }
     let mut has_more = true;
     while has_more {
         let mut batch = Batch::default();
         has_more = batch.fill(importer, &mut reader, &mut records).await?;
         batch.store(importer, &key, records.number(), &mut summary, report).await?;
-        report(Progress::Stored { line: records.number(), bytes: records.bytes() });
+        report(Progress::Stored { record: records.number(), bytes: records.bytes() });
     }
     importer.sql.forget_import(&key).await?;
-    summary.lines = records.number();
+    summary.records = records.number();
     Ok(summary)
 }
 
 /// Reads the next record. Returns false at the end of the source.
 async fn advance(records: &mut Records<impl AsyncBufRead + Unpin>) -> Result<bool, ImportError> {
-    records.advance().await.map_err(|source| ImportError::Read { line: records.number(), source })
+    records.advance().await.map_err(|source| ImportError::Read { record: records.number(), source })
 }
 
 /// The key under which an unfinished import is stored.
@@ -192,7 +192,7 @@ struct Batch {
     /// The record number of each account.
     numbers: Vec<u64>,
     /// The records that can't be imported, each with its number.
-    bad: Vec<(u64, BadRecord)>,
+    refused: Vec<(u64, BadRecord)>,
     /// The number of records that are not accounts.
     ignored: u64,
 }
@@ -233,7 +233,7 @@ impl Batch {
                     self.numbers.push(records.number());
                 }
                 Ok(None) => self.ignored += 1,
-                Err(reason) => self.bad.push((records.number(), reason)),
+                Err(reason) => self.refused.push((records.number(), reason)),
             }
         }
         Ok(true)
@@ -244,26 +244,26 @@ impl Batch {
         mut self,
         importer: &Importer<'_>,
         key: &str,
-        last_line: u64,
+        last_record: u64,
         summary: &mut Summary,
         report: &mut impl FnMut(Progress),
     ) -> Result<(), ImportError> {
         let now = importer.clock.now();
         let outcomes =
-            importer.sql.import_accounts(key, last_line, &self.accounts, &self.factors, &self.emails, now).await?;
-        for (line, outcome) in self.numbers.into_iter().zip(outcomes) {
+            importer.sql.import_accounts(key, last_record, &self.accounts, &self.factors, &self.emails, now).await?;
+        for (record, outcome) in self.numbers.into_iter().zip(outcomes) {
             match outcome {
                 ImportOutcome::Inserted => summary.imported += 1,
-                ImportOutcome::EmailTaken => self.bad.push((line, BadRecord::EmailTaken)),
-                ImportOutcome::UsernameTaken => self.bad.push((line, BadRecord::UsernameTaken)),
-                ImportOutcome::IdTaken => self.bad.push((line, BadRecord::IdTaken)),
+                ImportOutcome::EmailTaken => self.refused.push((record, BadRecord::EmailTaken)),
+                ImportOutcome::UsernameTaken => self.refused.push((record, BadRecord::UsernameTaken)),
+                ImportOutcome::IdTaken => self.refused.push((record, BadRecord::IdTaken)),
             }
         }
         summary.ignored += self.ignored;
-        summary.bad += self.bad.len() as u64;
-        self.bad.sort_by_key(|(line, _)| *line);
-        for (line, reason) in self.bad {
-            report(Progress::Bad { line, reason });
+        summary.refused += self.refused.len() as u64;
+        self.refused.sort_by_key(|(record, _)| *record);
+        for (record, reason) in self.refused {
+            report(Progress::Refused { record, reason });
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ pub enum ImportOutcome {
 }
 
 impl Sql {
-    /// Inserts a batch of accounts, and stores `upto_line` as the progress of `source`, in one transaction. Returns the outcome of each row,
+    /// Inserts a batch of accounts, and stores `upto_record` as the progress of `source`, in one transaction. Returns the outcome of each row,
     /// in order. `rows` may be empty.
     ///
     /// Skips each row whose id, name or one of whose addresses another account has. `factors` are the authenticator apps of the accounts,
@@ -38,7 +38,7 @@ impl Sql {
     pub async fn import_accounts(
         &self,
         source: &str,
-        upto_line: u64,
+        upto_record: u64,
         rows: &[NewAccount],
         factors: &[TotpFactor],
         emails: &[(usize, SecondaryEmail)],
@@ -73,7 +73,7 @@ impl Sql {
                    ON CONFLICT (source) DO UPDATE SET line = excluded.line, updated_at = excluded.updated_at";
         query(sql)
             .bind(source.to_owned())
-            .bind(i64::try_from(upto_line).unwrap_or(i64::MAX))
+            .bind(i64::try_from(upto_record).unwrap_or(i64::MAX))
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;

@@ -232,15 +232,15 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
         max_emails: cluster.config.account.max_emails,
         batch: 100,
     };
-    let mut bad = Vec::new();
+    let mut refused = Vec::new();
     let mut report = |progress: Progress| {
-        if let Progress::Bad { line, reason } = progress {
-            bad.push((line, reason.code()));
+        if let Progress::Refused { record, reason } = progress {
+            refused.push((record, reason.code()));
         }
     };
     let summary = import(&importer, source.as_bytes(), "test", &mut report).await.unwrap();
     assert_eq!(summary.imported, 1);
-    assert_eq!(bad, [(2, "invalid_totp_secret"), (3, "email_taken")]);
+    assert_eq!(refused, [(2, "invalid_totp_secret"), (3, "email_taken")]);
 
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
