@@ -79,7 +79,7 @@ async fn list(state: &AppState, args: &ListArgs) -> anyhow::Result<()> {
     if !args.json {
         writeln!(out, "{}", row(["SESSION", "CREATED", "LAST USED", "EXPIRES", "ADDRESS", "DEVICE"]))?;
     }
-    for session in &sessions::list_of(state, account.id).await? {
+    for session in &sessions::list_for_operator(state, account.id).await? {
         let shown = SessionJson::of(session);
         if args.json {
             write_json_line(&mut out, &shown)?;
@@ -101,11 +101,11 @@ async fn revoke(state: &AppState, args: &RevokeArgs) -> anyhow::Result<()> {
     };
     let account = find_account(state, account).await?;
     let Some(session) = args.session else {
-        let ended = sessions::revoke_all_of(state, account.id).await?;
+        let ended = sessions::revoke_all_by_operator(state, account.id).await?;
         println!("Revoked all sessions of {}. {}", escape(account.email.as_str()), describe_ended_sessions(ended));
         return Ok(());
     };
-    if !sessions::revoke_of(state, account.id, session).await? {
+    if !sessions::revoke_by_operator(state, account.id, session).await? {
         bail!("{session}: {} has no such session", escape(account.email.as_str()));
     }
     println!("Revoked the session {session} of {}.", escape(account.email.as_str()));

@@ -194,7 +194,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let mut change = lock(state, id).await?;
     change.set_password(&hash, now).await?;
     // The operator set the password, not a mail, so a code by mail is a second factor again.
-    change.suspend_email_code(false).await?;
+    change.resume_email_code().await?;
     change.record(&AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("set_by_operator")).await?;
     if account_mail::should_notify(state, &change.account, Template::PasswordChanged) {
         let (to, notice) = (change.account.email.clone(), account_mail::operator_notice(now));

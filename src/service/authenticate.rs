@@ -102,7 +102,10 @@ fn log_refusal(error: &TokenError) {
 ///
 /// # Errors
 /// [`AuthenticateError`]
-pub async fn me(state: &AppState, caller: &AccessClaims) -> Result<(Account, Profile), AuthenticateError> {
+pub async fn account_and_profile(
+    state: &AppState,
+    caller: &AccessClaims,
+) -> Result<(Account, Profile), AuthenticateError> {
     let account = state.sql.account(caller.sub).await?.ok_or(AuthenticateError::InvalidToken)?;
     let profile = state.sql.profile(account.id).await?;
     Ok((account, profile))

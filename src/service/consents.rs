@@ -52,7 +52,7 @@ impl AuthorizedApp {
 
 /// The id under which the consents and sessions of the client with this `client_id` are stored. `None` if no client can have this
 /// `client_id`.
-pub fn id_of(client_id: &str) -> Option<ClientId> {
+pub fn stored_client_id(client_id: &str) -> Option<ClientId> {
     match ClientRegistry::dynamic_source(client_id) {
         Some(source) => Some(reference(source, client_id)),
         None => ClientId::parse(client_id).ok(),

@@ -89,7 +89,7 @@ pub async fn check_may_register(state: &AppState, caller: Option<&AccessClaims>)
 ///
 /// # Errors
 /// [`RegisterError`]
-pub async fn register_from(
+pub async fn register_for_client(
     state: &Arc<AppState>,
     input: Register,
     caller: Option<&AccessClaims>,

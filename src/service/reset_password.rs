@@ -107,7 +107,7 @@ async fn apply(
         change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     }
     // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
-    change.suspend_email_code(true).await?;
+    change.suspend_email_code().await?;
     let epoch = change.bump_epoch().await?;
     let notified = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
     if !verifies_primary

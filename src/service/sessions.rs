@@ -22,14 +22,14 @@ const BY_OPERATOR: &str = "operator";
 /// # Errors
 /// [`ServiceError`]
 pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<Session>, ServiceError> {
-    list_of(state, caller.sub).await
+    list_for_operator(state, caller.sub).await
 }
 
 /// The live sessions of an account, oldest first, for an operator.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn list_of(state: &AppState, account: AccountId) -> Result<Vec<Session>, ServiceError> {
+pub async fn list_for_operator(state: &AppState, account: AccountId) -> Result<Vec<Session>, ServiceError> {
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
@@ -51,50 +51,40 @@ pub async fn revoke(
     end(state, caller.sub, session, entry.actor(Actor::Account).address(ip)).await
 }
 
-/// Ends a browser session of the caller's account and the app sessions beneath it, like [`revoke`].
+/// Ends all sessions of the caller's account, its own included. Returns the number of sessions ended. Needs a recent authentication
+/// (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn revoke_with_apps(
-    state: &AppState,
-    caller: &AccessClaims,
-    session: SessionId,
-    ip: Option<IpAddr>,
-) -> Result<bool, ServiceError> {
-    if session != caller.sid {
-        require_recent(state, caller).await?;
-    }
-    let now = state.clock.now();
-    let ended = state.redis.sessions.revoke_tree(caller.sub, session, EndReason::Revoked, now).await?;
-    for session in &ended {
-        let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Revoked.as_str());
-        state.audit.record(entry.account(caller.sub).session(*session).actor(Actor::Account).address(ip));
-    }
-    Ok(!ended.is_empty())
+pub async fn revoke_all(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
+    require_recent(state, caller).await?;
+    end_all(state, caller.sub, None, all_revoked(state).actor(Actor::Account).address(ip)).await
 }
 
-/// Ends all sessions of the caller's account, or all but the caller's own. Returns the number of sessions ended. Needs a recent
-/// authentication (ASVS 7.5.2).
+/// Ends all sessions of the caller's account but its own. Returns the number of sessions ended. Needs a recent authentication (ASVS
+/// 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn revoke_all(
-    state: &AppState,
-    caller: &AccessClaims,
-    keep_current: bool,
-    ip: Option<IpAddr>,
-) -> Result<u64, ServiceError> {
+pub async fn revoke_others(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> Result<u64, ServiceError> {
     require_recent(state, caller).await?;
-    let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str());
-    let except = keep_current.then_some(caller.sid);
-    end_all(state, caller.sub, except, entry.actor(Actor::Account).address(ip)).await
+    end_all(state, caller.sub, Some(caller.sid), all_revoked(state).actor(Actor::Account).address(ip)).await
+}
+
+/// The audit entry of an owner who ends several sessions.
+fn all_revoked(state: &AppState) -> AuditEntry {
+    AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(EndReason::Revoked.as_str())
 }
 
 /// Ends a session of an account for an operator. Returns whether there was such a session.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId) -> Result<bool, ServiceError> {
+pub async fn revoke_by_operator(
+    state: &AppState,
+    account: AccountId,
+    session: SessionId,
+) -> Result<bool, ServiceError> {
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionEnded).because(BY_OPERATOR);
     end(state, account, session, entry).await
 }
@@ -103,7 +93,7 @@ pub async fn revoke_of(state: &AppState, account: AccountId, session: SessionId)
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn revoke_all_of(state: &AppState, account: AccountId) -> Result<u64, ServiceError> {
+pub async fn revoke_all_by_operator(state: &AppState, account: AccountId) -> Result<u64, ServiceError> {
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::SessionsEnded).because(BY_OPERATOR);
     end_all(state, account, None, entry).await
 }

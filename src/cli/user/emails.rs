@@ -59,7 +59,7 @@ impl From<AccountEmail> for EmailJson {
 
 async fn list(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    for email in emails::list_of(state, account).await?.into_iter().map(EmailJson::from) {
+    for email in emails::list_of_account(state, account).await?.into_iter().map(EmailJson::from) {
         if json {
             write_json_line(&mut out, &email)?;
         } else {

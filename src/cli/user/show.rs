@@ -21,7 +21,7 @@ use crate::{
 
 /// Prints an account, its addresses, its second factors and the number of its live sessions.
 pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyhow::Result<()> {
-    let sessions = sessions::list_of(state, account.id).await?.len();
+    let sessions = sessions::list_for_operator(state, account.id).await?.len();
     let secondary = state.sql.secondary_emails(account.id).await?;
     let factors = factors::list(state, account.id).await?;
     let mut out = io::stdout().lock();

@@ -183,7 +183,7 @@ impl AccountApi {
         register::check_may_register(state, caller).await?;
         let RegisterRequest { email, username, password } = request;
         let input = parse_register(state, RegisterFields { email, username, password: password.0 })?;
-        let account = register::register_from(state, input, caller, origin).await?;
+        let account = register::register_for_client(state, input, caller, origin).await?;
         Ok(RegisteredResponse::Created(Json(account.into())))
     }
 

@@ -139,7 +139,7 @@ impl ConsentsApi {
         /// The app's `client_id`; a URL is percent-encoded.
         Path(client_id): Path<String>,
     ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
-        let found = match consents::id_of(&client_id) {
+        let found = match consents::stored_client_id(&client_id) {
             Some(id) => consents::revoke(state, &caller, &id, client.ip).await?,
             None => false,
         };

@@ -229,7 +229,7 @@ impl MeApi {
         Data(state): Data<&Arc<AppState>>,
         SignedIn(caller): SignedIn,
     ) -> Result<MeResponse, Failed<MeProblems>> {
-        let (account, profile) = authenticate::me(state, &caller).await?;
+        let (account, profile) = authenticate::account_and_profile(state, &caller).await?;
         Ok(MeResponse::Ok(Json(AccountResponse::new(account, profile))))
     }
 

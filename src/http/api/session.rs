@@ -195,7 +195,11 @@ impl SessionApi {
     ) -> Result<RevokeAllResponse, Failed<RevokeAllProblems>> {
         // a typo must not end more sessions than intended
         query::only(request, "keep_current")?;
-        let revoked = sessions::revoke_all(state, &caller, keep_current.unwrap_or(false), client.ip).await?;
+        let revoked = if keep_current.unwrap_or(false) {
+            sessions::revoke_others(state, &caller, client.ip).await?
+        } else {
+            sessions::revoke_all(state, &caller, client.ip).await?
+        };
         Ok(RevokeAllResponse::Ok(Json(RevokedResponse { revoked })))
     }
 

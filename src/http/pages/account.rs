@@ -39,7 +39,7 @@ pub(super) struct Owner {
 pub(super) async fn owner(visit: &mut Visit) -> Result<Option<Owner>, ProblemError> {
     let Some(session) = &visit.browser.session else { return Ok(None) };
     let caller = session.caller(&visit.state);
-    let (account, profile) = match authenticate::me(&visit.state, &caller).await {
+    let (account, profile) = match authenticate::account_and_profile(&visit.state, &caller).await {
         Ok(found) => found,
         Err(authenticate::AuthenticateError::Service(error)) => return Err(error.into()),
         Err(_) => return Ok(None),

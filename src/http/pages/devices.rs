@@ -79,7 +79,7 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     let ended = async {
         visit.check(&mut form)?;
         let id = Uuid::try_parse(&form.text("id")).map(SessionId).map_err(|_| unknown())?;
-        if !sessions::revoke_with_apps(&visit.state, &owner.caller, id, visit.client.ip).await? {
+        if !sessions::revoke(&visit.state, &owner.caller, id, visit.client.ip).await? {
             return Err(unknown());
         }
         Ok(id)
@@ -110,7 +110,7 @@ pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Respo
     let owner = require_owner!(visit, "/devices");
     let ended = async {
         visit.check(&mut form)?;
-        let ended = sessions::revoke_all(&visit.state, &owner.caller, true, visit.client.ip).await;
+        let ended = sessions::revoke_others(&visit.state, &owner.caller, visit.client.ip).await;
         ended.map_err(ProblemError::from)
     };
     match ended.await {

@@ -43,7 +43,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
             password: password.clone(),
         };
         let input = parse_register(&visit.state, fields)?;
-        let registered = register::register_from(&visit.state, input, None, visit.origin.clone()).await;
+        let registered = register::register_for_client(&visit.state, input, None, visit.origin.clone()).await;
         registered.map_err(ProblemError::from)?;
         // with a required verification, the answer is the same for an address that has an account
         let must_verify = visit.state.config.registration.verification == Verification::Required;

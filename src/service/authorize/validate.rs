@@ -191,7 +191,7 @@ fn parse_request(
         consented: None,
     };
     // The record of a session in Redis has a maximum size.
-    if Authorizations::fits(&grant_of(state, client, &request)) { Ok(request) } else { Err(Error::InvalidScope) }
+    if Authorizations::grant_fits(&grant_of(state, client, &request)) { Ok(request) } else { Err(Error::InvalidScope) }
 }
 
 /// The resources for which the user of a request consents: the audiences of its access tokens without the issuer.

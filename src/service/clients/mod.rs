@@ -19,7 +19,7 @@ use crate::{
         entropy::Entropy,
     },
     service::{
-        consents::id_of,
+        consents::stored_client_id,
         error::{ServiceError, from_store_errors},
     },
     store::sql::{Sql, StoredDynamicClient},
@@ -251,7 +251,7 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
     if let Some(id) = dynamic_client_id(name) {
-        if !sql.set_dynamic_client_disabled(&id, true, clock.now()).await? {
+        if !sql.disable_dynamic_client(&id, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
         tracing::warn!(client = %id, "dynamic client disabled");
@@ -268,7 +268,7 @@ pub async fn disable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientE
 /// [`ClientError::Unknown`], [`ClientError::Service`]
 pub async fn enable(clock: &Clock, sql: &Sql, name: &str) -> Result<(), ClientError> {
     if let Some(id) = dynamic_client_id(name) {
-        if !sql.set_dynamic_client_disabled(&id, false, clock.now()).await? {
+        if !sql.enable_dynamic_client(&id, clock.now()).await? {
             return Err(ClientError::Unknown);
         }
         tracing::info!(client = %id, "dynamic client enabled");
@@ -321,7 +321,7 @@ pub async fn list_dynamic(sql: &Sql) -> Result<Vec<StoredDynamicClient>, Service
 
 /// The id of the dynamic client that is named by its `client_id` or its reference; `None` for another name.
 fn dynamic_client_id(name: &str) -> Option<ClientId> {
-    id_of(name).filter(|id| DynamicClient::is_reference(id.as_str()))
+    stored_client_id(name).filter(|id| DynamicClient::is_reference(id.as_str()))
 }
 
 /// Parses the name of a client. No client exists under a malformed name.

@@ -116,7 +116,7 @@ impl From<TakeAddressError> for ChangeEmailsError {
 ///
 /// # Errors
 /// [`SqlError`]
-pub async fn list_of(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
+pub async fn list_of_account(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
     let primary = (!account.email.as_str().is_empty()).then(|| AccountEmail::primary(account));
     let secondary = state.sql.secondary_emails(account.id).await?;
     Ok(primary.into_iter().chain(secondary.into_iter().map(AccountEmail::from)).collect())
@@ -129,5 +129,5 @@ pub async fn list_of(state: &AppState, account: &Account) -> Result<Vec<AccountE
 pub async fn list(state: &AppState, caller: &AccessClaims) -> Result<Vec<AccountEmail>, AuthenticateError> {
     let account = state.sql.account(caller.sub).await.map_err(ServiceError::from)?;
     let account = account.ok_or(AuthenticateError::InvalidToken)?;
-    Ok(list_of(state, &account).await.map_err(ServiceError::from)?)
+    Ok(list_of_account(state, &account).await.map_err(ServiceError::from)?)
 }

@@ -19,7 +19,7 @@ use crate::{
     },
     service::error::ServiceError,
     state::AppState,
-    store::redis::ThrottleBucket,
+    store::redis::{FactorRefund, ThrottleBucket},
 };
 
 /// An admitted attempt at a code. Counts as a wrong code until `succeed` or `refund`.
@@ -65,17 +65,17 @@ impl FactorAttempt {
 
     /// Stops counting the attempt as a wrong code, because the code was right.
     pub(in crate::service) async fn succeed(self, state: &AppState) {
-        self.release(state, true).await;
+        self.release(state, FactorRefund::RightCode).await;
     }
 
     /// Stops counting the attempt as a wrong code, because the code was not checked.
     pub(in crate::service) async fn refund(self, state: &AppState) {
-        self.release(state, false).await;
+        self.release(state, FactorRefund::NotChecked).await;
     }
 
-    async fn release(self, state: &AppState, was_right: bool) {
+    async fn release(self, state: &AppState, refund: FactorRefund) {
         let Some(bucket) = self.bucket else { return };
-        if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, was_right).await {
+        if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, refund).await {
             tracing::debug!(%error, "an attempt at a second factor could not be refunded");
         }
     }

@@ -87,7 +87,7 @@ pub(super) async fn resume(
         // The password must still be the one that was shown.
         let same = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
         if let Some(mut change) = same {
-            change.suspend_email_code(false).await?;
+            change.resume_email_code().await?;
             change.commit().await?;
         }
         Ok::<_, ServiceError>(())

@@ -149,8 +149,8 @@ impl Authorizations {
         Ok(removed > 0)
     }
 
-    /// Whether a session can hold this client grant.
-    pub fn fits(client: &ClientGrant) -> bool {
+    /// Whether this client grant fits into the record of a session.
+    pub fn grant_fits(client: &ClientGrant) -> bool {
         record::encode_grant(client).is_some()
     }
 

@@ -38,7 +38,7 @@ pub use self::{
     last_use::LastUseOrigin,
     one_time_tokens::{FoundToken, OneTimeTokens, PresentedDigests, TokenGroup},
     passkey_challenges::{ChallengeBinding, PasskeyChallenges},
-    rate_limits::{RateLimiter, ThrottleBucket, ThrottleDecision},
+    rate_limits::{FactorRefund, RateLimiter, ThrottleBucket, ThrottleDecision},
     refresh_status::RefreshStatus,
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,

@@ -49,6 +49,15 @@ pub enum ThrottleDecision {
     Wait(Duration),
 }
 
+/// Why an attempt at a second factor's code is refunded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FactorRefund {
+    /// The code was right.
+    RightCode,
+    /// The code was not checked.
+    NotChecked,
+}
+
 /// Rate limits and login throttling. Clones share the connections.
 #[derive(Clone)]
 pub struct RateLimiter {
@@ -60,7 +69,7 @@ impl RateLimiter {
         Self { connection }
     }
 
-    /// Takes a request from a quota. If the quota is exhausted, returns the time until the next request is allowed.
+    /// Counts a request against a quota. If the quota is exhausted, returns the time until the next request is allowed.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -200,7 +209,7 @@ impl RateLimiter {
         Ok((wait > 0).then(|| Duration::from_millis(wait)))
     }
 
-    /// Refunds an admitted attempt at a second factor's code: the code was right, or was not checked.
+    /// Refunds an admitted attempt at a second factor's code.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -208,10 +217,14 @@ impl RateLimiter {
         &self,
         factor: &str,
         bucket: &ThrottleBucket,
-        was_right: bool,
+        refund: FactorRefund,
     ) -> Result<(), RedisError> {
         let keys = vec![self.connection.keys.factor_throttle(factor)];
-        let arguments = vec![bucket.0.as_str().into(), if was_right { "1".into() } else { "0".into() }];
+        let was_right = match refund {
+            FactorRefund::RightCode => "1",
+            FactorRefund::NotChecked => "0",
+        };
+        let arguments = vec![bucket.0.as_str().into(), was_right.into()];
         script::run(&self.connection.scripts.factor_refund, &self.connection, keys, arguments).await.map(drop)
     }
 

@@ -1,6 +1,10 @@
 //! The `dynamic_clients` table: clients that no operator has registered, and that an account has consented to.
 
-use sqlx::{Row, any::AnyRow};
+use sqlx::{
+    Any, Row,
+    any::{AnyArguments, AnyRow},
+    query::Query,
+};
 
 use super::{Permission, Sql, SqlError, query};
 use crate::domain::{
@@ -125,27 +129,36 @@ impl Sql {
         Ok(())
     }
 
-    /// Disables or enables a dynamic client. Returns whether the client exists.
+    /// Disables a dynamic client. Returns whether the client exists.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn set_dynamic_client_disabled(
+    pub async fn disable_dynamic_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        let sql = "UPDATE dynamic_clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1";
+        let statement = query(sql).bind(id.to_string()).bind(now.as_millis());
+        self.change_dynamic_client(statement, &AuditEntry::new(now, AuditEvent::ClientDisabled).client(id.clone()))
+            .await
+    }
+
+    /// Enables a disabled dynamic client. Returns whether the client exists.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn enable_dynamic_client(&self, id: &ClientId, now: Timestamp) -> Result<bool, SqlError> {
+        let statement = query("UPDATE dynamic_clients SET disabled_at = NULL WHERE id = $1").bind(id.to_string());
+        self.change_dynamic_client(statement, &AuditEntry::new(now, AuditEvent::ClientEnabled).client(id.clone())).await
+    }
+
+    /// Runs a statement that changes one dynamic client, and records `entry` if the client exists.
+    async fn change_dynamic_client(
         &self,
-        id: &ClientId,
-        disabled: bool,
-        now: Timestamp,
+        statement: Query<'static, Any, AnyArguments>,
+        entry: &AuditEntry,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let (statement, event) = if disabled {
-            let sql = "UPDATE dynamic_clients SET disabled_at = COALESCE(disabled_at, $2) WHERE id = $1";
-            (query(sql).bind(id.to_string()).bind(now.as_millis()), AuditEvent::ClientDisabled)
-        } else {
-            let sql = "UPDATE dynamic_clients SET disabled_at = NULL WHERE id = $1";
-            (query(sql).bind(id.to_string()), AuditEvent::ClientEnabled)
-        };
         let done = statement.execute(&mut *tx).await?;
         if done.rows_affected() > 0 {
-            self.record(&mut tx, &AuditEntry::new(now, event).client(id.clone())).await?;
+            self.record(&mut tx, entry).await?;
         }
         tx.commit().await?;
         Ok(done.rows_affected() > 0)

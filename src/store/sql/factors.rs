@@ -310,13 +310,21 @@ impl AccountChange {
         self.store(now).await
     }
 
-    /// Suspends codes by mail as a second factor, or accepts them again ([`Factors::with_email_code_suspended`]). The factors
-    /// and their version stay.
+    /// Suspends codes by mail as a second factor ([`Factors::with_email_code_suspended`]). The factors and their version stay.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn suspend_email_code(&mut self, suspended: bool) -> Result<(), SqlError> {
-        self.account.factors = self.account.factors.with_email_code_suspended(suspended);
+    pub async fn suspend_email_code(&mut self) -> Result<(), SqlError> {
+        self.account.factors = self.account.factors.with_email_code_suspended(true);
+        self.store(self.account.updated_at).await
+    }
+
+    /// Accepts codes by mail as a second factor again after [`Self::suspend_email_code`]. The factors and their version stay.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn resume_email_code(&mut self) -> Result<(), SqlError> {
+        self.account.factors = self.account.factors.with_email_code_suspended(false);
         self.store(self.account.updated_at).await
     }
 

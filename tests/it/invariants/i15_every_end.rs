@@ -42,7 +42,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     node.send(revoke.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
     expect(&revoked_by_client.session, "revoked");
     let revoked_by_operator = node.login("ada").await;
-    sessions::revoke_of(&node.state, account, revoked_by_operator.session.parse().unwrap()).await.unwrap();
+    sessions::revoke_by_operator(&node.state, account, revoked_by_operator.session.parse().unwrap()).await.unwrap();
     expect(&revoked_by_operator.session, "revoked");
 
     let reused = node.login("ada").await;
@@ -59,7 +59,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     expect(&format!("all but {}", newest.session), "revoked");
     let changed = Tokens::of(&node.change_password(&newest.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     expect(&format!("all but {}", changed.session), "password_changed");
-    sessions::revoke_all_of(&node.state, account).await.unwrap();
+    sessions::revoke_all_by_operator(&node.state, account).await.unwrap();
     expect("all", "revoked");
     accounts::disable(&node.state, account).await.unwrap();
     expect("all", "disabled");

@@ -76,8 +76,8 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
         for number in 1..=3 {
             allow(&sql, ada, number, 10).await;
         }
-        assert!(sql.set_dynamic_client_disabled(&id(3), true, NOW).await.unwrap());
-        assert!(!sql.set_dynamic_client_disabled(&id(4), true, NOW).await.unwrap());
+        assert!(sql.disable_dynamic_client(&id(3), NOW).await.unwrap());
+        assert!(!sql.disable_dynamic_client(&id(4), NOW).await.unwrap());
         assert!(sql.dynamic_client(id(3).as_str()).await.unwrap().unwrap().disabled_at.is_some());
         for number in 2..=3 {
             assert!(sql.delete_consent(ada, &id(number), NOW).await.unwrap());
@@ -86,7 +86,7 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
         assert_eq!(sql.prune_dynamic_clients(NOW + Duration::from_secs(1)).await.unwrap(), 1);
         let left: Vec<_> = sql.dynamic_clients(10).await.unwrap().into_iter().map(|client| client.id).collect();
         assert_eq!(left, [id(1), id(3)]);
-        assert!(sql.set_dynamic_client_disabled(&id(3), false, NOW).await.unwrap());
+        assert!(sql.enable_dynamic_client(&id(3), NOW).await.unwrap());
         assert_eq!(sql.prune_dynamic_clients(LATER).await.unwrap(), 1);
     })
     .await;

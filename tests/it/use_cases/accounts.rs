@@ -221,14 +221,14 @@ async fn sessions_ended_by_an_operator_are_recorded_with_that_cause() {
     node.account("ada").await;
     let account = account_id(&node, "ada").await;
     let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
-    let listed = sessions::list_of(&node.state, account).await.unwrap();
+    let listed = sessions::list_for_operator(&node.state, account).await.unwrap();
     assert_eq!(listed.len(), 3);
     let listed_session = listed.iter().find(|session| session.id.to_string() == first.session).unwrap();
-    assert!(sessions::revoke_of(&node.state, account, listed_session.id).await.unwrap());
-    assert!(!sessions::revoke_of(&node.state, account, listed_session.id).await.unwrap());
+    assert!(sessions::revoke_by_operator(&node.state, account, listed_session.id).await.unwrap());
+    assert!(!sessions::revoke_by_operator(&node.state, account, listed_session.id).await.unwrap());
     node.refresh(&first.refresh).await.expect(401);
     node.refresh(&second.refresh).await.expect(200);
-    assert_eq!(sessions::revoke_all_of(&node.state, account).await.unwrap(), 2);
+    assert_eq!(sessions::revoke_all_by_operator(&node.state, account).await.unwrap(), 2);
     node.refresh(&third.refresh).await.expect(401);
     let rows = audit(&node, account).await;
     let mut ended: Vec<_> = rows
