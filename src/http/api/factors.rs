@@ -23,9 +23,8 @@ use crate::{
         authenticate::AuthenticateError,
         factors::{
             self, FactorList,
-            change::{Caller, ChangeFactorsError},
-            email_code, recovery_codes,
-            totp::{self, Confirmed},
+            change::{Caller, ChangeFactorsError, FactorsChanged},
+            email_code, recovery_codes, totp,
         },
         token_issuer::Tokens,
     },
@@ -172,7 +171,7 @@ impl From<ChangeFactorsError> for ProblemError {
                 let detail = "The code is wrong, or the authenticator app was not started. Check the device's clock.";
                 Self::new(Code::InvalidCode, detail)
             }
-            ChangeFactorsError::MustKeep => {
+            ChangeFactorsError::FactorRequired => {
                 Self::new(Code::FactorRequired, "The account must have a second factor. Add another one first.")
             }
             ChangeFactorsError::NoFactor => {
@@ -194,7 +193,7 @@ impl From<ChangeFactorsError> for ProblemError {
 }
 
 /// The response to a change.
-pub(super) fn changed(confirmed: Confirmed) -> ChangedResponse {
+pub(super) fn changed(confirmed: FactorsChanged) -> ChangedResponse {
     let (body, cookie) = FactorTokensResponse::with_cookie(confirmed.tokens, confirmed.recovery_codes);
     ChangedResponse::Ok(body, cookie)
 }
@@ -246,7 +245,7 @@ impl FactorsApi {
         let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
         let tokens = email_code::disable(state, &caller).await;
         let tokens = tokens.map_err(|error| refused.explain(error))?;
-        Ok(changed(Confirmed { tokens, recovery_codes: Vec::new() }))
+        Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 
     /// Make new recovery codes

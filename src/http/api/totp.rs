@@ -24,8 +24,8 @@ use crate::{
         types::{Secret, Time},
     },
     service::factors::{
-        change::Caller,
-        totp::{self, Confirmed, TotpEnrolment},
+        change::{Caller, FactorsChanged},
+        totp::{self, TotpEnrolment},
     },
     state::AppState,
 };
@@ -204,6 +204,6 @@ impl TotpApi {
         let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
         let tokens = tokens.map_err(|error| refused.explain(error))?;
-        Ok(changed(Confirmed { tokens, recovery_codes: Vec::new() }))
+        Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 }

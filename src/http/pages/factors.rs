@@ -40,7 +40,7 @@ fn problem(error: ChangeFactorsError) -> ProblemError {
         ChangeFactorsError::UnknownFactor => Code::UnknownFactor,
         ChangeFactorsError::TooMany => Code::TooManyFactors,
         ChangeFactorsError::WrongCode => Code::InvalidCode,
-        ChangeFactorsError::MustKeep => Code::FactorRequired,
+        ChangeFactorsError::FactorRequired => Code::FactorRequired,
         ChangeFactorsError::NoFactor => Code::NoSecondFactor,
         ChangeFactorsError::EmailCodeOff => Code::LoginMethodOff,
         ChangeFactorsError::EmailCodeOn => Code::TooManyFactors,

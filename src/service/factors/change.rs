@@ -9,6 +9,7 @@ use crate::{
         clock::Timestamp,
         event::EndReason,
         mail::{FactorChange, MailData, NoticeFactor, Template},
+        secret::SecretText,
         session::AcceptedTransport,
     },
     service::{
@@ -23,6 +24,15 @@ use crate::{
     state::AppState,
     store::sql::AccountChange,
 };
+
+/// The result of a change of factors: the tokens of the session that replaces the caller's, and new recovery codes.
+#[derive(Clone, Debug)]
+pub struct FactorsChanged {
+    /// The tokens.
+    pub tokens: Tokens,
+    /// The recovery codes, if the account had none.
+    pub recovery_codes: Vec<SecretText>,
+}
 
 /// Why an account's factors were not changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +57,7 @@ pub enum ChangeFactorsError {
     WrongCode,
     /// The account must have a second factor, and this is the last one.
     #[error("the account must keep a second factor")]
-    MustKeep,
+    FactorRequired,
     /// The account has no second factor that recovery codes could replace.
     #[error("the account has no second factor")]
     NoFactor,

@@ -1,9 +1,8 @@
 //! Switches codes by mail on and off as a second factor of an account (`factors.email_code`).
 
 use super::{
-    change::{self, Caller, ChangeFactorsError, ChangeSummary},
+    change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged},
     recovery_codes,
-    totp::Confirmed,
 };
 use crate::{
     domain::{
@@ -20,7 +19,7 @@ use crate::{
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
-pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
+pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChanged, ChangeFactorsError> {
     if !state.config.factors.email_code {
         return Err(ChangeFactorsError::EmailCodeOff);
     }
@@ -41,7 +40,7 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, 
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::EmailCode };
     let tokens = change::commit(state, change, caller, summary, None).await?;
-    Ok(Confirmed { tokens, recovery_codes })
+    Ok(FactorsChanged { tokens, recovery_codes })
 }
 
 /// Switches codes by mail off for the caller's account. Removes the recovery codes if no other factor is left.

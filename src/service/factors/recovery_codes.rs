@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::change::{self, Caller, ChangeFactorsError, ChangeSummary};
+use super::change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged};
 use crate::{
     crypto::recovery_code::{COUNT, RecoveryCode, RecoveryKey},
     domain::{
@@ -15,7 +15,7 @@ use crate::{
         secret::SecretText,
         session::SessionOrigin,
     },
-    service::{error::ServiceError, factors::totp::Confirmed, notices, request_origin::RequestOrigin},
+    service::{error::ServiceError, notices, request_origin::RequestOrigin},
     state::AppState,
     store::sql::AccountChange,
 };
@@ -38,7 +38,7 @@ pub(in crate::service) fn aad(account: AccountId) -> Vec<u8> {
 ///
 /// # Errors
 /// [`ChangeFactorsError`]
-pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, ChangeFactorsError> {
+pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChanged, ChangeFactorsError> {
     let mut change = change::begin(state, caller).await?;
     if !change.account.factors.has_any() {
         return Err(ChangeFactorsError::NoFactor);
@@ -50,7 +50,7 @@ pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<Confirmed, C
         factor: NoticeFactor::RecoveryCodes,
     };
     let tokens = change::commit(state, change, caller, summary, None).await?;
-    Ok(Confirmed { tokens, recovery_codes })
+    Ok(FactorsChanged { tokens, recovery_codes })
 }
 
 /// Replaces the recovery codes of an account, as part of a change. Returns the new codes, which are never shown again.

@@ -6,7 +6,7 @@ use qrcode::{QrCode, render::svg};
 use zeroize::Zeroizing;
 
 use super::{
-    change::{self, Caller, ChangeFactorsError, ChangeSummary},
+    change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged},
     recovery_codes,
 };
 use crate::{
@@ -54,15 +54,6 @@ pub struct TotpEnrolment {
     pub qr_code: SecretText,
     /// The deadline for the first code.
     pub expires_at: Timestamp,
-}
-
-/// The result of a change of factors: the tokens of the session that replaces the caller's, and new recovery codes.
-#[derive(Clone, Debug)]
-pub struct Confirmed {
-    /// The tokens.
-    pub tokens: Tokens,
-    /// The recovery codes, if the account had none.
-    pub recovery_codes: Vec<SecretText>,
 }
 
 /// A code that an authenticator app of the account shows now.
@@ -156,7 +147,7 @@ pub async fn confirm(
     caller: &Caller<'_>,
     code: &SecretText,
     device: Option<&DeviceToken>,
-) -> Result<Confirmed, ChangeFactorsError> {
+) -> Result<FactorsChanged, ChangeFactorsError> {
     let (account, ip) = (caller.claims.sub, caller.origin.ip);
     let attempt = LoginAttempt::recognize(state, account, ip, device).await?;
     let factor_attempt = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
@@ -175,7 +166,7 @@ pub async fn confirm(
     let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
     factor_attempt.succeed(state).await;
-    Ok(Confirmed { tokens, recovery_codes })
+    Ok(FactorsChanged { tokens, recovery_codes })
 }
 
 /// Confirms the authenticator app that waits for its first code, as part of a change. Returns whether the code is right.
@@ -226,7 +217,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     change.set_factor(FactorKind::Totp, factors.len() > 1, now).await?;
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
-            return Err(ChangeFactorsError::MustKeep);
+            return Err(ChangeFactorsError::FactorRequired);
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }

@@ -59,7 +59,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
     }
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
-            return Err(ChangeFactorsError::MustKeep);
+            return Err(ChangeFactorsError::FactorRequired);
         }
         recovery_codes::remove_unless_needed(&mut change, now).await?;
     }
