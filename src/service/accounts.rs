@@ -20,7 +20,10 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::sql::{AccountChange, SetEmailError, Sql, SqlError},
+    store::{
+        redis::AccountSessions,
+        sql::{AccountChange, SetEmailError, Sql, SqlError},
+    },
 };
 
 /// Why an account was not changed.
@@ -115,7 +118,8 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
     let epoch = change.account.epoch.next();
     change.delete().await?;
     change.record(&AuditEntry::new(now, AuditEvent::AccountDeleted).account(id)).await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::Deleted, now).await?;
+    let ended =
+        state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::Deleted, now).await?;
     record_ended(&mut change, EndReason::Deleted, ended, now).await?;
     change.commit().await?;
     tracing::info!(account = %id, ended, "account deleted");
@@ -250,7 +254,7 @@ async fn end_sessions(
 ) -> Result<u64, ChangeAccountError> {
     let (id, now) = (change.account.id, change.account.updated_at);
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;
     record_ended(change, reason, ended, now).await?;
     Ok(ended)
 }

@@ -21,6 +21,7 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
+    store::redis::AccountSessions,
 };
 
 /// Maximum number of accounts that are deleted in one run.
@@ -66,7 +67,8 @@ pub async fn request(
         let to = change.account.email.clone();
         account_mail::enqueue(state, &mut change, &to, origin, data).await?;
     }
-    let ended = state.redis.sessions.revoke_all(caller.sub, None, Some(epoch), reason, now).await?;
+    let ended =
+        state.redis.sessions.revoke_all(AccountSessions::all(caller.sub).with_epoch(epoch), reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
     change.commit().await?;
     tracing::info!(account = %caller.sub, %deletes_at, "deletion of an account requested by its owner");
@@ -107,7 +109,11 @@ pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
         change.delete().await?;
         let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
         change.record(&entry.actor(Actor::Service)).await?;
-        let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::Deleted, now).await?;
+        let ended = state
+            .redis
+            .sessions
+            .revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::Deleted, now)
+            .await?;
         record_ended(&mut change, EndReason::Deleted, ended, now).await?;
         change.commit().await?;
         if let Err(error) = state.redis.one_time_tokens.clear(id).await {

@@ -32,7 +32,10 @@ use crate::{
         token_issuer::Tokens,
     },
     state::AppState,
-    store::sql::{AccountChange, TakeAddressError},
+    store::{
+        redis::AccountSessions,
+        sql::{AccountChange, TakeAddressError},
+    },
 };
 
 /// Prefix of every login request secret.
@@ -260,7 +263,7 @@ async fn claim_account(
     let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.actor(Actor::Account).address(ip)).await?;
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;
     record_ended(change, reason, ended, now).await?;
     Ok(limits::forget_devices(state, id).await?)
 }

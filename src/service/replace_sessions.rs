@@ -21,7 +21,7 @@ use crate::{
     },
     state::AppState,
     store::{
-        redis::{ReplaceOutcome, Replacement},
+        redis::{AccountSessions, ReplaceOutcome, Replacement},
         sql::AccountChange,
     },
 };
@@ -124,7 +124,7 @@ fn password_only_authentication(caller: &AccessClaims) -> Option<Authentication>
 pub(super) async fn end_sessions(state: &AppState, change: &mut AccountChange) -> Result<u64, ServiceError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::Revoked);
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;
     record_ended(change, reason, ended, now).await?;
     Ok(ended)
 }

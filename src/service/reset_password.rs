@@ -19,7 +19,10 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::sql::{AccountChange, TakeAddressError},
+    store::{
+        redis::AccountSessions,
+        sql::{AccountChange, TakeAddressError},
+    },
 };
 
 /// Why a password was not reset.
@@ -116,7 +119,11 @@ async fn apply(
         let notice = account_mail::notice(state, &change.account, origin, now).await?;
         account_mail::enqueue(state, &mut change, &to, origin, MailData::PasswordChanged { notice }).await?;
     }
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::PasswordChanged, now).await?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::PasswordChanged, now)
+        .await?;
     record_ended(&mut change, EndReason::PasswordChanged, ended, now).await?;
     limits::forget_devices(state, id).await?;
     change.commit().await?;

@@ -18,7 +18,10 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::sql::{AccountChange, TakeAddressError},
+    store::{
+        redis::AccountSessions,
+        sql::{AccountChange, TakeAddressError},
+    },
 };
 
 /// Why an account was not secured.
@@ -136,7 +139,7 @@ pub(super) async fn secure(
     if link == ResetLink::Send {
         send_reset(state, change, origin).await?;
     }
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), reason, now).await?;
+    let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;
     limits::forget_devices(state, id).await?;
     Ok(record_ended(change, reason, ended, now).await?)
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     service::error::ServiceError,
     state::AppState,
+    store::redis::AccountSessions,
 };
 
 /// Interval at which a node compares the mark in Redis with the last mark that it knows.
@@ -106,7 +107,8 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
 pub async fn end_all(state: &AppState, cause: &'static str) -> Result<u64, ServiceError> {
     let now = state.clock.now();
     let accounts = state.redis.sessions.accounts().await?;
-    let revoke = |account: AccountId| state.redis.sessions.revoke_all(account, None, None, EndReason::Revoked, now);
+    let revoke =
+        |account: AccountId| state.redis.sessions.revoke_all(AccountSessions::all(account), EndReason::Revoked, now);
     let mut ended = 0;
     let mut answers = stream::iter(accounts).map(revoke).buffer_unordered(CONCURRENCY);
     while let Some(answer) = answers.next().await {

@@ -12,6 +12,7 @@ use crate::{
     },
     service::{error::ServiceError, recent_authentication::require_recent},
     state::AppState,
+    store::redis::AccountSessions,
 };
 
 /// The cause in the audit log of a session that an operator ended.
@@ -119,7 +120,11 @@ async fn end_all(
     except: Option<SessionId>,
     entry: AuditEntry,
 ) -> Result<u64, ServiceError> {
-    let ended = state.redis.sessions.revoke_all(account, except, None, EndReason::Revoked, entry.at).await?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(AccountSessions { except, ..AccountSessions::all(account) }, EndReason::Revoked, entry.at)
+        .await?;
     if ended > 0 {
         state.audit.record(entry.account(account).count(ended));
     }

@@ -32,7 +32,10 @@ use crate::{
         token_issuer::Tokens,
     },
     state::AppState,
-    store::sql::{AccountChange, TakeAddressError},
+    store::{
+        redis::AccountSessions,
+        sql::{AccountChange, TakeAddressError},
+    },
 };
 
 /// Why an address was not verified.
@@ -336,7 +339,11 @@ pub(super) async fn replace_credentials(
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");
     change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(id, None, Some(epoch), EndReason::PasswordChanged, now).await?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::PasswordChanged, now)
+        .await?;
     record_ended(change, EndReason::PasswordChanged, ended, now).await?;
     limits::forget_devices(state, id).await
 }

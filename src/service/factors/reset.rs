@@ -13,6 +13,7 @@ use crate::{
         account_mail, accounts::record_ended, error::ServiceError, initiator::Initiator, request_origin::RequestOrigin,
     },
     state::AppState,
+    store::redis::AccountSessions,
 };
 
 /// Removes all factors and recovery codes of an account, and ends its sessions. Returns false if the account does not exist. If the
@@ -48,7 +49,11 @@ pub async fn reset(
         account_mail::enqueue(state, &mut change, &to, &origin, data).await?;
     }
     let epoch = change.bump_epoch().await?;
-    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), EndReason::FactorsChanged, now).await?;
+    let ended = state
+        .redis
+        .sessions
+        .revoke_all(AccountSessions::all(account.id).with_epoch(epoch), EndReason::FactorsChanged, now)
+        .await?;
     record_ended(&mut change, EndReason::FactorsChanged, ended, now).await?;
     change.commit().await?;
     tracing::info!(account = %account.id, ended, "second factors reset");

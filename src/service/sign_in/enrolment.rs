@@ -37,7 +37,10 @@ use crate::{
         request_origin::RequestOrigin,
     },
     state::AppState,
-    store::{redis::ChallengeBinding, sql::AccountChange},
+    store::{
+        redis::{AccountSessions, ChallengeBinding},
+        sql::AccountChange,
+    },
 };
 
 /// A completed sign-in, after its missing factor was set up.
@@ -185,7 +188,8 @@ async fn commit(
     record_and_notify(state, &mut change, summary, None, origin, now).await?;
     let epoch = change.bump_epoch().await?;
     let (reason, account) = (EndReason::FactorsChanged, change.account.clone());
-    let ended = state.redis.sessions.revoke_all(account.id, None, Some(epoch), reason, now).await?;
+    let ended =
+        state.redis.sessions.revoke_all(AccountSessions::all(account.id).with_epoch(epoch), reason, now).await?;
     record_ended(&mut change, reason, ended, now).await?;
     limits::forget_devices(state, account.id).await?;
     change.commit().await?;

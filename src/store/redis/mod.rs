@@ -43,8 +43,8 @@ pub use self::{
     replay_guard::ReplayGuard,
     revocation_log::RevocationLog,
     sessions::{
-        CreateOutcome, FoundSession, NewSession, Presentation, ReplaceOutcome, Replacement, SessionAuthentications,
-        SessionBasis, SessionStore, StepUp, StepUpOutcome,
+        AccountSessions, CreateOutcome, FoundSession, NewSession, Presentation, ReplaceOutcome, Replacement,
+        SessionAuthentications, SessionBasis, SessionStore, StepUp, StepUpOutcome,
     },
 };
 pub(crate) use rate_limits::FEW_FAILURES_RETENTION;

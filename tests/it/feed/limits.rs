@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::future::join_all;
-use latchkey::domain::{entropy::Entropy, event::EndReason, ids::AccountId};
+use latchkey::{
+    domain::{entropy::Entropy, event::EndReason, ids::AccountId},
+    store::redis::AccountSessions,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,7 +30,12 @@ async fn revoke_thousands(node: &Node, thousands: u64) {
             let account = AccountId(Entropy::system().uuid());
             // on a busy machine a command may time out; repeating it has no further effect
             wait::until("the revocation succeeds", move || async move {
-                node.state.redis.sessions.revoke_all(account, None, None, EndReason::Disabled, now).await.is_ok()
+                node.state
+                    .redis
+                    .sessions
+                    .revoke_all(AccountSessions::all(account), EndReason::Disabled, now)
+                    .await
+                    .is_ok()
             })
         });
         join_all(revoking).await;

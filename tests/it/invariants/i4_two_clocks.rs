@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::{domain::event::EndReason, store::redis::key::Keys};
+use latchkey::{
+    domain::event::EndReason,
+    store::redis::{AccountSessions, key::Keys},
+};
 
 use crate::harness::{
     client::Tokens,
@@ -147,9 +150,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     assert_eq!(persistent(&cluster), [""; 0]);
     let epoch = latchkey::domain::account::Epoch(1);
     let ended = node.state.redis.sessions.revoke_all(
-        account(&node, &other),
-        None,
-        Some(epoch),
+        AccountSessions::all(account(&node, &other)).with_epoch(epoch),
         EndReason::Disabled,
         cluster.clock.now(),
     );

@@ -13,7 +13,7 @@ use latchkey::{
         session::{OriginTag, SessionOrigin, Transport},
     },
     service::accounts,
-    store::redis::{CreateOutcome, NewSession, SessionBasis},
+    store::redis::{AccountSessions, CreateOutcome, NewSession, SessionBasis},
 };
 use reqwest::Method;
 
@@ -311,13 +311,25 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let except = Some(kept.id);
     assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), CreateOutcome::Created { .. }));
     for except in [except, None] {
-        redis.sessions.revoke_all(id, except, Some(Epoch(2)), EndReason::PasswordChanged, now).await.unwrap();
+        redis
+            .sessions
+            .revoke_all(
+                AccountSessions { except, ..AccountSessions::all(id).with_epoch(Epoch(2)) },
+                EndReason::PasswordChanged,
+                now,
+            )
+            .await
+            .unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         // The fence remains after other changes to the account's sessions.
-        redis.sessions.revoke_all(id, None, None, EndReason::Revoked, now).await.unwrap();
+        redis.sessions.revoke_all(AccountSessions::all(id), EndReason::Revoked, now).await.unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         // A delayed command with an older epoch does not lower the fence.
-        redis.sessions.revoke_all(id, None, Some(Epoch(1)), EndReason::PasswordChanged, now).await.unwrap();
+        redis
+            .sessions
+            .revoke_all(AccountSessions::all(id).with_epoch(Epoch(1)), EndReason::PasswordChanged, now)
+            .await
+            .unwrap();
         assert_eq!(redis.sessions.create(new_session(&node, id, 1), now).await.unwrap(), CreateOutcome::Stale);
         let fresh = new_session(&node, id, 2);
         let session = fresh.id;
@@ -370,7 +382,11 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     node.state
         .redis
         .sessions
-        .revoke_all(id, None, epoch, EndReason::PasswordChanged, cluster.clock.now())
+        .revoke_all(
+            AccountSessions { epoch, ..AccountSessions::all(id) },
+            EndReason::PasswordChanged,
+            cluster.clock.now(),
+        )
         .await
         .unwrap();
     assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());

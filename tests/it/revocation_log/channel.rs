@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use latchkey::domain::{
-    account::{ClaimsVersion, Epoch, Roles},
-    additional_claims::AdditionalClaims,
-    clock::Timestamp,
-    event::{EndReason, Revocation, RevocationTarget},
-    session::{Generation, Rotation},
+use latchkey::{
+    domain::{
+        account::{ClaimsVersion, Epoch, Roles},
+        additional_claims::AdditionalClaims,
+        clock::Timestamp,
+        event::{EndReason, Revocation, RevocationTarget},
+        session::{Generation, Rotation},
+    },
+    store::redis::AccountSessions,
 };
 
 use super::{is_live, next_revocation, start_replication};
@@ -35,14 +38,18 @@ async fn revocation_of_every_kind_reaches_every_node_once(server: Redis) {
         Rotation::Reused
     );
     peer.sessions.revoke(ada, session(2), EndReason::Logout, late).await.unwrap();
-    store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::PasswordChanged, late).await.unwrap();
+    store
+        .sessions
+        .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::PasswordChanged, late)
+        .await
+        .unwrap();
     store
         .sessions
         .set_claims(ada, &Roles::default(), &AdditionalClaims::default(), ClaimsVersion(1), Epoch(0), late)
         .await
         .unwrap();
-    peer.sessions.revoke_all(ada, None, None, EndReason::FactorsChanged, late).await.unwrap();
-    peer.sessions.revoke_all(ada, None, None, EndReason::Disabled, late).await.unwrap();
+    peer.sessions.revoke_all(AccountSessions::all(ada), EndReason::FactorsChanged, late).await.unwrap();
+    peer.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, late).await.unwrap();
     store.revocation_log.append_key_retired("some-key", late).await.unwrap();
 
     let revocation = |target, reason| Revocation { target, reason, at: late };

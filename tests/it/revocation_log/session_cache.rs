@@ -13,7 +13,7 @@ use latchkey::{
         session::{Generation, Rotation},
     },
     runtime::Cores,
-    store::redis::RedisStores,
+    store::redis::{AccountSessions, RedisStores},
 };
 
 use super::{is_live, misses, start_replication};
@@ -96,7 +96,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
             if number % 2 == 0 {
                 first.sessions.revoke(ada, session(number), EndReason::Logout, NOW).await.unwrap();
             } else {
-                first.sessions.revoke_all(ada, None, None, EndReason::Revoked, NOW).await.unwrap();
+                first.sessions.revoke_all(AccountSessions::all(ada), EndReason::Revoked, NOW).await.unwrap();
             }
             for store in [&first, &second] {
                 assert!(!is_live(store, ada, session(number)).await, "round {number}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::{
     domain::{event::EndReason, ids::AccountId},
-    store::redis::RedisStores,
+    store::redis::{AccountSessions, RedisStores},
 };
 
 use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers, wait_until_synced};
@@ -146,6 +146,6 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
     drop(second);
     first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&first]).await;
-    assert_eq!(first.sessions.revoke_all(ada, None, None, EndReason::Revoked, NOW).await.unwrap(), 2);
+    assert_eq!(first.sessions.revoke_all(AccountSessions::all(ada), EndReason::Revoked, NOW).await.unwrap(), 2);
     first.close().await;
 }

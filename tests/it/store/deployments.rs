@@ -16,7 +16,7 @@ use latchkey::{
         session::{Generation, Rotation},
     },
     runtime::Cores,
-    store::redis::{RedisError, RedisStores, Severity},
+    store::redis::{AccountSessions, RedisError, RedisStores, Severity},
 };
 
 use super::server::{
@@ -47,8 +47,15 @@ async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
         assert_eq!(reused, Rotation::Reused);
         assert!(store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap());
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
-        assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::Revoked, NOW).await.unwrap(), 1);
-        assert_eq!(store.sessions.revoke_all(ada, None, None, EndReason::Disabled, NOW).await.unwrap(), 1);
+        assert_eq!(
+            store
+                .sessions
+                .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::Revoked, NOW)
+                .await
+                .unwrap(),
+            1
+        );
+        assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, NOW).await.unwrap(), 1);
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     }
 }

@@ -13,7 +13,10 @@ use latchkey::{
             Transport,
         },
     },
-    store::redis::{CreateOutcome, LastUseOrigin, NewSession, Presentation, ReplaceOutcome, Replacement, SessionBasis},
+    store::redis::{
+        AccountSessions, CreateOutcome, LastUseOrigin, NewSession, Presentation, ReplaceOutcome, Replacement,
+        SessionBasis,
+    },
 };
 
 use super::{
@@ -177,12 +180,19 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
         create(&store, ada, session(number), NOW).await;
     }
     let later = NOW + Duration::from_secs(1);
-    assert_eq!(store.sessions.revoke_all(ada, Some(session(3)), None, EndReason::Revoked, later).await.unwrap(), 4);
+    assert_eq!(
+        store
+            .sessions
+            .revoke_all(AccountSessions::all(ada).except(session(3)), EndReason::Revoked, later)
+            .await
+            .unwrap(),
+        4
+    );
     assert_eq!(
         store.sessions.list(ada, NOW).await.unwrap().iter().map(|session| session.id).collect::<Vec<_>>(),
         [session(3)]
     );
-    assert_eq!(store.sessions.revoke_all(ada, None, None, EndReason::Disabled, later).await.unwrap(), 1);
+    assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada), EndReason::Disabled, later).await.unwrap(), 1);
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap(), []);
     let events: Vec<_> = server.events().into_iter().map(|[_, session, reason, _]| (session, reason)).collect();
     assert_eq!(
@@ -201,7 +211,11 @@ async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
         create(&store, ada, session(number), time(created)).await;
     }
     assert_eq!(
-        store.sessions.revoke_all(ada, Some(session(4)), None, EndReason::Revoked, time(1500)).await.unwrap(),
+        store
+            .sessions
+            .revoke_all(AccountSessions::all(ada).except(session(4)), EndReason::Revoked, time(1500))
+            .await
+            .unwrap(),
         3
     );
     let mut events: Vec<_> = server.events().into_iter().map(|[_, session, ..]| session).collect();
@@ -307,7 +321,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     };
     assert_eq!(server.events(), [event(1), event(2)]);
     // The fence keeps the key after the last session has ended, and with it the version.
-    store.sessions.revoke_all(ada, None, Some(Epoch(2)), EndReason::Disabled, now).await.unwrap();
+    store.sessions.revoke_all(AccountSessions::all(ada).with_epoch(Epoch(2)), EndReason::Disabled, now).await.unwrap();
     assert_eq!(store.sessions.claims_version(ada).await.unwrap(), Some(ClaimsVersion(2)));
     store.close().await;
 }
@@ -316,7 +330,11 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
     let store = server.store();
     let ada = account();
     create(&store, ada, session(1), NOW).await;
-    store.sessions.revoke_all(ada, None, Some(Epoch(1)), EndReason::PasswordChanged, NOW).await.unwrap();
+    store
+        .sessions
+        .revoke_all(AccountSessions::all(ada).with_epoch(Epoch(1)), EndReason::PasswordChanged, NOW)
+        .await
+        .unwrap();
     assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), CreateOutcome::Stale);
     let mut checked_again = new_session(ada, session(2));
     checked_again.epoch = Epoch(1);

@@ -11,7 +11,7 @@ use latchkey::{
         ids::{AccountId, SessionId},
         session::{AcceptedTransport, Generation, RepeatRule, Rotation},
     },
-    store::redis::{RedisStores, ReplaceOutcome, Replacement},
+    store::redis::{AccountSessions, RedisStores, ReplaceOutcome, Replacement},
 };
 use proptest::{
     prelude::*,
@@ -200,7 +200,11 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                     ended += u64::from(model.live && now < model.ends());
                     model.live = false;
                 }
-                let got = store.sessions.revoke_all(account, except, None, EndReason::Revoked, now).await.unwrap();
+                let got = store
+                    .sessions
+                    .revoke_all(AccountSessions { except, ..AccountSessions::all(account) }, EndReason::Revoked, now)
+                    .await
+                    .unwrap();
                 assert_eq!(got, ended);
             }
             Step::Replace(which) => {

@@ -14,7 +14,7 @@ use latchkey::{
         session::{AcceptedTransport, ClientGrant, Generation, RepeatRule, Rotation, Transport},
     },
     store::redis::{
-        CreateOutcome, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
+        AccountSessions, CreateOutcome, LastUseOrigin, NewSession, Presentation, RedisError, SessionBasis,
         key::{self, Keys},
     },
 };
@@ -102,7 +102,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     assert_eq!((grant.roles, grant.claims_version), (roles, version));
     assert_eq!(rotate(session(2), 3, now).await, Rotation::Reused);
     assert!(store.sessions.revoke(ada(), session(3), EndReason::Logout, now).await.unwrap());
-    assert_eq!(store.sessions.revoke_all(ada(), None, None, EndReason::Revoked, now).await.unwrap(), 1);
+    assert_eq!(store.sessions.revoke_all(AccountSessions::all(ada()), EndReason::Revoked, now).await.unwrap(), 1);
     store.close().await;
 }
 
@@ -170,7 +170,10 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
     raw_command(&raw, "HSET", vec![key.into(), field, Value::Bytes(vec![3, 0, 0].into())]).await;
-    assert_eq!(store.sessions.revoke_all(ada, Some(id), None, EndReason::Revoked, NOW).await.unwrap(), 2);
+    assert_eq!(
+        store.sessions.revoke_all(AccountSessions::all(ada).except(id), EndReason::Revoked, NOW).await.unwrap(),
+        2
+    );
     assert!(store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap());
     store.close().await;
 }

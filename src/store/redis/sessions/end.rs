@@ -17,6 +17,36 @@ use crate::{
     },
 };
 
+/// The sessions of an account that [`SessionStore::revoke_all`] ends.
+#[derive(Clone, Copy, Debug)]
+pub struct AccountSessions {
+    /// The account.
+    pub account: AccountId,
+    /// The session that stays live, if any.
+    pub except: Option<SessionId>,
+    /// The account's new epoch. If given, no sign-in that was checked against an older epoch can create a session any more (I5).
+    pub epoch: Option<Epoch>,
+}
+
+impl AccountSessions {
+    /// All sessions of an account. Its epoch stays.
+    pub const fn all(account: AccountId) -> Self {
+        Self { account, except: None, epoch: None }
+    }
+
+    /// The sessions without `session`, which stays live.
+    #[must_use]
+    pub const fn except(self, session: SessionId) -> Self {
+        Self { except: Some(session), ..self }
+    }
+
+    /// The sessions, with the account's new epoch.
+    #[must_use]
+    pub const fn with_epoch(self, epoch: Epoch) -> Self {
+        Self { epoch: Some(epoch), ..self }
+    }
+}
+
 impl SessionStore {
     /// Ends one session (I3). Returns whether the session existed, once no other node can call it active. Waits also if the session had
     /// ended before: its end may not have reached every node yet.
@@ -118,34 +148,29 @@ impl SessionStore {
         }
     }
 
-    /// Ends every session of an account, except one if given (I3). Returns the number of live sessions ended, once no other
-    /// node can call them active. With an epoch, no sign-in that was checked against an older one can create a session any
-    /// more (I5).
+    /// Ends the sessions of an account (I3). Returns the number of live sessions ended, once no other node can call them active.
     ///
     /// # Errors
     /// [`RedisError`]
     pub async fn revoke_all(
         &self,
-        account: AccountId,
-        except: Option<SessionId>,
-        epoch: Option<Epoch>,
+        sessions: AccountSessions,
         reason: EndReason,
         now: Timestamp,
     ) -> Result<u64, RedisError> {
-        let answer = self.run_revoke_all(account, except, epoch, reason, now, []).await?;
+        let answer = self.run_revoke_all(sessions, reason, now, []).await?;
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
     /// Runs `revoke_all.lua`, with the arguments of a replacement session, if any.
     pub(super) async fn run_revoke_all(
         &self,
-        account: AccountId,
-        except: Option<SessionId>,
-        epoch: Option<Epoch>,
+        sessions: AccountSessions,
         reason: EndReason,
         now: Timestamp,
         replacement: impl IntoIterator<Item = Value>,
     ) -> Result<Value, RedisError> {
+        let AccountSessions { account, except, epoch } = sessions;
         let pending = self.log.acks.open();
         let from = pending.origin();
         let arguments = [

@@ -17,6 +17,7 @@ use fred::{
 
 pub use self::{
     create::{CreateOutcome, NewSession, SessionBasis},
+    end::AccountSessions,
     find::FoundSession,
     present::Presentation,
     replace::{ReplaceOutcome, Replacement},

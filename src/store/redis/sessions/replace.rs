@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fred::types::Value;
 
-use super::{SessionStore, bytes, decode_client_grant, new_record};
+use super::{AccountSessions, SessionStore, bytes, decode_client_grant, new_record};
 use crate::{
     domain::{
         account::{ClaimsVersion, Epoch, Roles},
@@ -102,7 +102,8 @@ impl SessionStore {
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
-        let answer = self.run_revoke_all(account, Some(id), Some(epoch), reason, now, extra).await?;
+        let former = AccountSessions::all(account).except(id).with_epoch(epoch);
+        let answer = self.run_revoke_all(former, reason, now, extra).await?;
         match answer.as_str().as_deref() {
             Some("gone") => return Ok(ReplaceOutcome::Gone),
             Some("cookie") => return Ok(ReplaceOutcome::NotAccepted),
