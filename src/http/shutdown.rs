@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 /// The shutdown signals, which the server adds to every `GET` and `HEAD`: only those have event streams and readiness
 /// checks as responses.
 #[derive(Clone, Debug)]
-pub struct Ending {
+pub struct ShutdownSignals {
     /// The signal for readiness checks.
     pub draining: Draining,
     /// The signal for event streams.
@@ -19,7 +19,7 @@ pub struct Draining(pub CancellationToken);
 
 impl<'a> FromRequest<'a> for Draining {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        Ok(request.data().map(|ending: &Ending| ending.draining.clone()).unwrap_or_default())
+        Ok(request.data().map(|signals: &ShutdownSignals| signals.draining.clone()).unwrap_or_default())
     }
 }
 
@@ -31,6 +31,6 @@ pub struct Stopping(pub CancellationToken);
 impl Stopping {
     /// The signal of a request; never cancelled if the request did not come through the server.
     pub fn of(request: &Request) -> Self {
-        request.data().map(|ending: &Ending| ending.stopping.clone()).unwrap_or_default()
+        request.data().map(|signals: &ShutdownSignals| signals.stopping.clone()).unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use http_body_util::combinators::BoxBody;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 
-use super::progress::{PIECE, StreamStall};
+use super::write_timeout::{PIECE, StreamStall};
 
 /// The requests of one connection.
 #[derive(Debug, Default)]

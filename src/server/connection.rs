@@ -14,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     activity::Activity,
-    guard::{Prefix, TimeoutStream},
     per_address::PerAddress,
-    progress::StreamStall,
     service::Service,
     signal::Signal,
+    timeout_stream::{Prefix, TimeoutStream},
+    write_timeout::StreamStall,
 };
 use crate::{config::HttpSettings, http::takeover::Takeover};
 

@@ -1,6 +1,6 @@
 //! The accept loop, the limits on connections, and the shutdown.
 //!
-//! `connection` serves one connection, `guard` has its read timeouts and `progress` its write timeouts. The limits on request
+//! `connection` serves one connection, `timeout_stream` has its read timeouts and `write_timeout` its write timeouts. The limits on request
 //! bodies and on the time of a request are in [`http::middleware`](crate::http::middleware).
 
 use std::{future::Future, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
@@ -19,12 +19,12 @@ mod accept;
 mod activity;
 mod closing;
 mod connection;
-mod guard;
 mod per_address;
-mod progress;
 mod refusal;
 mod service;
 mod signal;
+mod timeout_stream;
+mod write_timeout;
 
 use accept::Backoff;
 use connection::Context;

@@ -11,14 +11,14 @@ use std::{
 
 use crate::{
     config::HttpSettings,
-    http::{extract::client_address::ClientAddress, middleware::pending_bodies::network},
+    http::{extract::client_address::ClientAddressResolver, middleware::pending_bodies::client_network},
 };
 
 /// Counts the open connections of each network. Trusted proxies are not counted: they carry many clients.
 #[derive(Debug)]
 pub(super) struct PerAddress {
     limit: usize,
-    addresses: ClientAddress,
+    addresses: ClientAddressResolver,
     open: Mutex<HashMap<IpAddr, usize>>,
     /// Whether a refusal has been logged at WARN.
     has_warned: AtomicBool,
@@ -28,7 +28,7 @@ impl PerAddress {
     pub(super) fn new(settings: &HttpSettings) -> Self {
         Self {
             limit: settings.max_connections_per_address,
-            addresses: ClientAddress::new(settings),
+            addresses: ClientAddressResolver::new(settings),
             open: Mutex::default(),
             has_warned: AtomicBool::new(false),
         }
@@ -39,7 +39,7 @@ impl PerAddress {
         if self.addresses.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });
         }
-        let network = network(address);
+        let network = client_network(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(network).or_default();
         if *count >= self.limit {

@@ -15,7 +15,7 @@ use super::{
     connection::Context,
 };
 use crate::http::{
-    shutdown::{Draining, Ending, Stopping},
+    shutdown::{Draining, ShutdownSignals, Stopping},
     takeover::Takeover,
 };
 
@@ -39,7 +39,7 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             let (draining, stopping) =
                 (Draining(context.drain.token().clone()), Stopping(context.stop.token().clone()));
-            request.extensions_mut().insert(Ending { draining, stopping });
+            request.extensions_mut().insert(ShutdownSignals { draining, stopping });
         }
         let version = request.version();
         if *request.method() == Method::GET && version == Version::HTTP_11 {

@@ -119,7 +119,7 @@ pub async fn reauthenticate(
     caller: &AccessClaims,
     input: Reauthenticate,
 ) -> Result<Reauthenticated, ReauthenticateError> {
-    let (grant, authentication) = authenticate_again(state, caller, input).await?;
+    let (grant, authentication) = reauthenticate_browser(state, caller, input).await?;
     let token = token_issuer::issue_access(state, &grant, state.clock.now())?;
     Ok(Reauthenticated { token, authentication })
 }
@@ -131,7 +131,7 @@ pub async fn reauthenticate(
 ///
 /// # Errors
 /// [`ReauthenticateError`]
-pub async fn authenticate_again(
+pub async fn reauthenticate_browser(
     state: &AppState,
     caller: &AccessClaims,
     input: Reauthenticate,

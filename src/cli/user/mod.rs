@@ -1,6 +1,6 @@
 //! `latchkey user`: manages accounts.
 
-mod change;
+mod dispatch;
 mod emails;
 mod factors;
 mod import;
@@ -9,7 +9,7 @@ mod list;
 mod metadata;
 mod show;
 
-pub(super) use change::{describe_ended_sessions, find_account};
+pub(super) use dispatch::{describe_ended_sessions, find_account};
 pub use import::{ImportArgs, System};
 
 use anyhow::anyhow;
@@ -303,7 +303,7 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
             let (names, password) = (args.names()?, prompt::read_new_password(args.password_stdin)?);
             block_on(with_services(config, async |state| add(state, names, password).await))
         }
-        other => block_on(with_services(config, async |state| change::run(state, other).await)),
+        other => block_on(with_services(config, async |state| dispatch::run(state, other).await)),
     }
 }
 

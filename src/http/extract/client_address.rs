@@ -30,12 +30,12 @@ const fn header_name(header: ForwardedHeader) -> HeaderName {
 
 /// Derives client addresses as `http.trusted_proxies` and `http.forwarded_header` say.
 #[derive(Clone, Debug)]
-pub struct ClientAddress {
+pub struct ClientAddressResolver {
     trusted: Vec<IpNet>,
     header: ForwardedHeader,
 }
 
-impl ClientAddress {
+impl ClientAddressResolver {
     /// Uses the proxies of the settings.
     pub fn new(settings: &HttpSettings) -> Self {
         Self { trusted: settings.trusted_proxies.clone(), header: settings.forwarded_header }
@@ -173,7 +173,7 @@ pub(in crate::http) fn observe_forwarding(request: &Request, settings: &HttpSett
     if sent.is_none() && settings.trusted_proxies.is_empty() {
         return;
     }
-    let Some(peer) = ClientAddress::peer(request).map(|peer| peer.ip()) else { return };
+    let Some(peer) = ClientAddressResolver::peer(request).map(|peer| peer.ip()) else { return };
     let trusted = is_trusted(&settings.trusted_proxies, peer);
     match sent {
         _ if trusted && request.headers().contains_key(header_name(settings.forwarded_header)) => metrics.read.inc(),

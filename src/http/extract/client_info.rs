@@ -7,7 +7,7 @@ use poem::{
     http::{HeaderMap, header},
 };
 
-use super::client_address::{self, ClientAddress};
+use super::client_address::{self, ClientAddressResolver};
 use crate::{
     config::HttpSettings,
     domain::session::SessionOrigin,
@@ -66,7 +66,7 @@ impl<'a> poem::FromRequest<'a> for MailOrigin {
 
 /// The client's address, if the request came over a network.
 pub(in crate::http) fn address_of(request: &Request) -> Option<IpAddr> {
-    let peer = ClientAddress::peer(request)?.ip();
+    let peer = ClientAddressResolver::peer(request)?.ip();
     Some(match request.data::<Arc<AppState>>() {
         Some(state) => resolve(peer, request.headers(), &state.config.http),
         None => peer,
@@ -81,7 +81,7 @@ fn resolve(peer: IpAddr, headers: &HeaderMap, settings: &HttpSettings) -> IpAddr
 pub(in crate::http) fn is_from_trusted_proxy(request: &Request, settings: &HttpSettings) -> bool {
     let trusted = &settings.trusted_proxies;
     !trusted.is_empty()
-        && ClientAddress::peer(request).is_some_and(|peer| client_address::is_trusted(trusted, peer.ip()))
+        && ClientAddressResolver::peer(request).is_some_and(|peer| client_address::is_trusted(trusted, peer.ip()))
 }
 
 /// Moves the device token into a cookie, out of reach of a page's scripts, if the response sets the refresh cookie.

@@ -18,8 +18,8 @@ use poem::{
     http::{StatusCode, header::CONTENT_LENGTH},
 };
 
-use super::pending_bodies::{Bound, PendingBodies, Sender};
-use crate::{config::HttpSettings, http::extract::client_address::ClientAddress};
+use super::pending_bodies::{BodySender, Bound, PendingBodies};
+use crate::{config::HttpSettings, http::extract::client_address::ClientAddressResolver};
 
 /// A body that was not read. The response has this error's status; over HTTP/1 the connection closes after it.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +58,7 @@ impl ResponseError for BodyError {
 pub struct ReadBody {
     max_bytes: usize,
     timeout: Duration,
-    addresses: ClientAddress,
+    addresses: ClientAddressResolver,
     pending: Arc<PendingBodies>,
 }
 
@@ -68,7 +68,7 @@ impl ReadBody {
         Self {
             max_bytes: settings.max_body_bytes,
             timeout: settings.body_timeout,
-            addresses: ClientAddress::new(settings),
+            addresses: ClientAddressResolver::new(settings),
             pending: Arc::new(PendingBodies::new(settings)),
         }
     }
@@ -158,9 +158,9 @@ impl ReadBody {
         }
     }
 
-    fn sender(&self, request: &Request) -> Sender {
-        let peer = ClientAddress::peer(request);
-        Sender {
+    fn sender(&self, request: &Request) -> BodySender {
+        let peer = ClientAddressResolver::peer(request);
+        BodySender {
             connection: peer.filter(|peer| !self.addresses.is_trusted(peer.ip())),
             address: peer.map(|peer| self.addresses.resolve(peer.ip(), request.headers())),
         }

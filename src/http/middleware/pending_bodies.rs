@@ -41,7 +41,7 @@ impl Bound {
 
 /// The sender of a body.
 #[derive(Clone, Copy, Debug)]
-pub struct Sender {
+pub struct BodySender {
     /// The peer's address and port, which identify the connection; none if the connection has no bound of its own.
     pub connection: Option<SocketAddr>,
     /// The client's address, if it is known.
@@ -100,9 +100,9 @@ impl PendingBodies {
     }
 
     /// Takes a slot for a body; dropping the returned [`PendingBody`] frees the slot. Evicts the oldest bodies that exceed a bound.
-    pub fn admit(self: &Arc<Self>, sender: Sender) -> PendingBody {
+    pub fn admit(self: &Arc<Self>, sender: BodySender) -> PendingBody {
         let (evict, evicted) = oneshot::channel();
-        let slot = Slot { connection: sender.connection, network: sender.address.map(network), evict };
+        let slot = Slot { connection: sender.connection, network: sender.address.map(client_network), evict };
         let mut slots = self.slots();
         let of_connection = slot.connection.and_then(|key| oldest(&slots.by_connection, &key, self.per_connection));
         self.evict(&mut slots, of_connection, Bound::Connection);
@@ -167,7 +167,7 @@ fn remove_from<K: Hash + Eq>(slots: &mut HashMap<K, BTreeSet<u64>>, key: &K, num
 }
 
 /// The network whose clients share a bound: an IPv4 address, or the /64 of an IPv6 address.
-pub fn network(address: IpAddr) -> IpAddr {
+pub fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
@@ -210,9 +210,9 @@ mod tests {
         Arc::new(PendingBodies { per_connection, per_address, total, slots: Mutex::default(), evicted })
     }
 
-    fn sender(port: u16, address: &str) -> Sender {
+    fn sender(port: u16, address: &str) -> BodySender {
         let address: IpAddr = address.parse().unwrap();
-        Sender { connection: Some(SocketAddr::new(address, port)), address: Some(address) }
+        BodySender { connection: Some(SocketAddr::new(address, port)), address: Some(address) }
     }
 
     fn evicted(body: &mut PendingBody) -> Option<Bound> {

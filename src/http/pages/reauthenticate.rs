@@ -95,7 +95,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
     let done = async {
         visit.check(&mut form)?;
         let input = presented(&visit, &mut form, &method)?;
-        let done = reauthenticate::authenticate_again(&visit.state, &owner.caller, input).await;
+        let done = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, input).await;
         done.map_err(reauthentication::problem)
     };
     let problem = match done.await {

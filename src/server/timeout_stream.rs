@@ -18,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{activity::Activity, progress::WriteStall, refusal, signal::Watch};
+use super::{activity::Activity, refusal, signal::Watch, write_timeout::WriteStall};
 use crate::{config::HttpSettings, http::takeover::Takeover};
 
 /// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens have less.

@@ -1,4 +1,4 @@
-//! Commands that read or change one account.
+//! Dispatches the commands that read or change one account.
 
 use anyhow::{Context, anyhow};
 
