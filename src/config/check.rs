@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn remote_stores_without_tls_are_recognised() {
+    fn remote_stores_without_tls_are_recognized() {
         for clear in ["redis://r", "redis://u:p@10.0.0.7:6379/1", "redis-cluster://a:1?node=b:2", "valkey-sentinel://s"]
         {
             assert!(is_clear_text_redis(clear), "{clear}");

@@ -188,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_one_site_are_recognised() {
+    fn hosts_of_one_site_are_recognized() {
         let url = |host: &str| Url::parse(&format!("https://{host}")).unwrap();
         for (page, api) in [
             ("app.example.com", "auth.example.com"),

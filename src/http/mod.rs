@@ -125,8 +125,8 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
             return pages.call(request).await;
         }
-        api::verify::normalise(&mut request);
-        api::metadata::normalise(&mut request);
+        api::verify::normalize(&mut request);
+        api::metadata::normalize(&mut request);
         Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))
     }
 }

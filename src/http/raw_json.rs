@@ -1,4 +1,4 @@
-//! JSON responses serialised straight to bytes, for the most frequent calls.
+//! JSON responses serialized straight to bytes, for the most frequent calls.
 
 use std::marker::PhantomData;
 
@@ -19,25 +19,25 @@ const TYPICAL_BYTES: usize = 1024;
 
 /// Like [`Json`], without the intermediate [`serde_json::Value`].
 pub struct RawJson<T> {
-    /// None if serialisation failed.
+    /// None if serialization failed.
     body: Option<Bytes>,
     of: PhantomData<fn(T)>,
 }
 
 impl<T: Serialize> RawJson<T> {
-    /// Serialises a value.
+    /// Serializes a value.
     pub fn of(value: &T) -> Self {
         let mut body = Vec::with_capacity(TYPICAL_BYTES);
         let written = serde_json::to_writer(&mut body, value);
         Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
-    /// Wraps a value that its type has serialised itself.
+    /// Wraps a value that its type has serialized itself.
     pub fn written(body: Vec<u8>) -> Self {
         Self { body: Some(body.into()), of: PhantomData }
     }
 
-    /// The serialised value.
+    /// The serialized value.
     pub fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()
     }
@@ -61,7 +61,7 @@ impl<T: Type> Payload for RawJson<T> {
 
 impl<T: Type> IntoResponse for RawJson<T> {
     fn into_response(self) -> Response {
-        // none of the service's types can fail to serialise
+        // none of the service's types can fail to serialize
         let Some(body) = self.body else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
         let mut response: Response = body.into_response();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Self::CONTENT_TYPE));

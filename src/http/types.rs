@@ -53,7 +53,7 @@ impl ParseFromJSON for Secret {
     }
 }
 
-/// Replaces a secret wherever one would be serialised.
+/// Replaces a secret wherever one would be serialized.
 pub const MASK: &str = "********";
 
 impl ToJSON for Secret {

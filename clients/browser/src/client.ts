@@ -28,7 +28,7 @@ export interface ClientOptions {
   storage?: TokenStorage;
   /**
    * Where the device token is kept with `bearer`; `localStorage` where there is one, else memory. By the device token an account
-   * recognises the device and, if the user chooses that, skips the second factor. The token stays after `signOut`.
+   * recognizes the device and, if the user chooses that, skips the second factor. The token stays after `signOut`.
    */
   deviceStorage?: TokenStorage;
   /** Origins that `fetch` sends the access token to, beside the page's and Latchkey's own. */
@@ -446,7 +446,7 @@ export class LatchkeyClient {
     return { recoveryCodes: response.recovery_codes ?? [] };
   }
 
-  /** The header with the device token, for calls that recognise the device. With cookies the browser sends the token. */
+  /** The header with the device token, for calls that recognize the device. With cookies the browser sends the token. */
   async #deviceHeader(path: string): Promise<Record<string, string>> {
     const token = this.#cookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#device.get();
     return token ? { [DEVICE]: token } : {};

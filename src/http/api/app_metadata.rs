@@ -92,7 +92,7 @@ impl AppMetadataApi {
         Path(id): Path<Uuid>,
         Body(request): Body<AppMetadata>,
     ) -> Result<AppMetadataResponse, Failed<AppMetadataProblems>> {
-        let initiator = authorise(state, &caller).await?;
+        let initiator = authorize(state, &caller).await?;
         let metadata = Metadata::new(request.app_metadata.0).map_err(|error| {
             let field = FieldError::new("app_metadata", FieldCode::from(error), sentence(&error));
             ProblemError::fields(Code::InvalidFields, vec![field])
@@ -103,7 +103,7 @@ impl AppMetadataApi {
 }
 
 /// Checks that the caller may write metadata.
-async fn authorise(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
+async fn authorize(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
     match caller {
         Privileged::Client(client) => {
             let detail = format!("The service client needs the scope {SCOPE}.");

@@ -118,7 +118,7 @@ enum EnrolledResponse {
         /// The refresh cookie, with the transport `cookie`.
         #[oai(header = "Set-Cookie")]
         Option<String>,
-        /// A token by which the account recognises this device, as after a sign-in.
+        /// A token by which the account recognizes this device, as after a sign-in.
         #[oai(header = "X-Device-Token")]
         Option<String>,
     ),

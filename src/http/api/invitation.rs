@@ -167,7 +167,7 @@ pub(super) async fn find_account(state: &AppState, text: &str) -> Result<Option<
 }
 
 /// Checks that the caller may invite and reset. Returns the initiator and the delivery.
-pub(super) async fn authorise(
+pub(super) async fn authorize(
     state: &AppState,
     caller: &Privileged,
     delivery: Option<DeliveryName>,
@@ -225,7 +225,7 @@ impl InvitationApi {
         let (Ok(email), Ok(username)) = (email, username) else {
             return Err(ProblemError::fields(Code::InvalidFields, errors).into());
         };
-        let (initiator, delivery) = authorise(state, &caller, request.delivery).await?;
+        let (initiator, delivery) = authorize(state, &caller, request.delivery).await?;
         let input = Invite { email, username, roles: Roles::default() };
         let started = invite_account::invite(state, input, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))
@@ -244,7 +244,7 @@ impl InvitationApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<StartResetRequest>,
     ) -> Result<AcceptedResponse, Failed<ResetProblems>> {
-        let (initiator, delivery) = authorise(state, &caller, request.delivery).await?;
+        let (initiator, delivery) = authorize(state, &caller, request.delivery).await?;
         let account = find_account(state, &request.account).await?;
         let started = invite_account::start_reset(state, account, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))

@@ -52,7 +52,7 @@ impl KeysApi {
         let jwks = state.keys.current().jwks(state.clock.now());
         let jwks: serde_json::Value = serde_json::from_str(&jwks).unwrap_or_default();
         let keys = jwks.get("keys").and_then(serde_json::Value::as_array).cloned();
-        let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialised."))?;
+        let keys = keys.ok_or_else(|| ProblemError::new(Code::InternalError, "The keys could not be serialized."))?;
         let keys = keys.into_iter().map(Any).collect();
         // half of the time between publishing and signing, so that caches have a new key before it signs
         let max_age = (state.config.keys.publish_before / 2).as_secs();

@@ -139,7 +139,7 @@ pub(super) enum SignedInResponse {
         /// The refresh cookie, with the transport `cookie`.
         #[oai(header = "Set-Cookie")]
         Option<String>,
-        /// After a sign-in: a token by which the account recognises this device. Send it in the same header with later
+        /// After a sign-in: a token by which the account recognizes this device. Send it in the same header with later
         /// sign-ins, so that failed attempts from other devices do not delay them. It grants no access. With the transport
         /// `cookie` it is a second cookie instead.
         #[oai(header = "X-Device-Token")]

@@ -247,7 +247,7 @@ impl MetadataApi {
 }
 
 /// Removes the issuer's path, which clients append to the path of the metadata (RFC 8414, section 3.1).
-pub(crate) fn normalise(request: &mut Request) {
+pub(crate) fn normalize(request: &mut Request) {
     let path = request.uri().path();
     let found = [OAUTH, OPENID].into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
     let Some((base, rest)) = found.filter(|(_, rest)| !rest.is_empty()) else { return };

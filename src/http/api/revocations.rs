@@ -92,7 +92,7 @@ impl From<SubscribeError> for ProblemError {
             SubscribeError::ClientFull => {
                 "This client has the maximum number of subscribers on this node. Close one, or try another node."
             }
-            SubscribeError::NotSynced => "This node is not synchronised with the revocation log. Try again.",
+            SubscribeError::NotSynced => "This node is not synchronized with the revocation log. Try again.",
         };
         Self { retry_after: Some(RETRY_AFTER), ..Self::new(Code::Unavailable, detail) }
     }

@@ -8,7 +8,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 use super::{
     Tag,
     emails::parse_email,
-    invitation::{authorise, find_account},
+    invitation::{authorize, find_account},
 };
 use crate::{
     domain::account::Account,
@@ -131,7 +131,7 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<ResetFactorsRequest>,
     ) -> Result<ResetResponse, Failed<ResetProblems>> {
-        let (initiator, _) = authorise(state, &caller, None).await?;
+        let (initiator, _) = authorize(state, &caller, None).await?;
         let account = require_account(state, &request.account).await?;
         if !reset::reset(state, &account, &initiator, &origin).await? {
             return Err(unknown_account().into());
@@ -157,7 +157,7 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<RemoveAddressRequest>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
-        let (initiator, _) = authorise(state, &caller, None).await?;
+        let (initiator, _) = authorize(state, &caller, None).await?;
         let email = parse_email("email", &request.email)?;
         let account = require_account(state, &request.account).await?;
         support::remove(state, account.id, &email, &initiator, origin.ip).await?;

@@ -160,7 +160,7 @@ impl VerifyApi {
 /// Maps a proxy's call, with any method and any path below, to the documented one.
 ///
 /// The query is used only with the exact path: below it, the proxy has appended a path and a query that its client chose.
-pub(crate) fn normalise(request: &mut Request) {
+pub(crate) fn normalize(request: &mut Request) {
     let path = request.uri().path();
     if path == PATH {
         request.set_method(Method::GET);

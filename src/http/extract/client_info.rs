@@ -26,7 +26,7 @@ pub struct ClientInfo {
     pub ip: Option<IpAddr>,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
-    /// The token by which an account may recognise the client's device.
+    /// The token by which an account may recognize the client's device.
     pub device_token: Option<DeviceToken>,
 }
 

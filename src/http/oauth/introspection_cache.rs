@@ -51,7 +51,7 @@ impl CacheSlot {
     /// Caches a response.
     pub(super) fn fill(self, decision: CachedDecision, body: &[u8]) {
         if let Some((cache, key)) = self.0 {
-            // a copy without the spare capacity of a serialised response
+            // a copy without the spare capacity of a serialized response
             cache.insert(key, Arc::new(CachedResponse { decision, body: Bytes::copy_from_slice(body) }));
         }
     }

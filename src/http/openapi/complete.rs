@@ -228,7 +228,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
     }
     for response in values(&mut operation["responses"]) {
         response["headers"]["X-Request-Id"] = header("The id of the request, as in the service's log.", "string");
-        capitalise_headers(response);
+        capitalize_headers(response);
         if let Some(Value::Object(content)) = response.get_mut("content")
             && let Some(body) = content.remove("application/json; charset=utf-8")
         {
@@ -239,20 +239,20 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         if parameter["in"] == "header"
             && let Some(name) = parameter["name"].as_str()
         {
-            parameter["name"] = json!(capitalised(name));
+            parameter["name"] = json!(capitalized(name));
         }
     }
 }
 
 /// poem-openapi writes header names in capitals.
-fn capitalise_headers(response: &mut Value) {
+fn capitalize_headers(response: &mut Value) {
     if let Some(headers) = response["headers"].as_object_mut() {
-        *headers = std::mem::take(headers).into_iter().map(|(name, value)| (capitalised(&name), value)).collect();
+        *headers = std::mem::take(headers).into_iter().map(|(name, value)| (capitalized(&name), value)).collect();
     }
 }
 
 /// A header name as RFCs write it: `Set-Cookie`, `WWW-Authenticate`, `Last-Event-ID`.
-fn capitalised(name: &str) -> String {
+fn capitalized(name: &str) -> String {
     let part = |part: &str| match part.to_ascii_uppercase().as_str() {
         upper @ ("WWW" | "ID") if !name.eq_ignore_ascii_case("x-request-id") => upper.to_owned(),
         "RATELIMIT" => "RateLimit".to_owned(),

@@ -45,8 +45,8 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
 }
 
 fn describe(session: &Session, is_current: bool) -> SessionView {
-    let recognised = session.origin.user_agent.as_deref().and_then(Device::from_user_agent);
-    let name = session.origin.device.clone().or_else(|| recognised.map(|device| device.to_string()));
+    let recognized = session.origin.user_agent.as_deref().and_then(Device::from_user_agent);
+    let name = session.origin.device.clone().or_else(|| recognized.map(|device| device.to_string()));
     SessionView {
         id: session.id.0.to_string(),
         name,

@@ -64,10 +64,10 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
 }
 
 fn describe(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDeviceView {
-    let recognised = device.user_agent.as_deref().and_then(Device::from_user_agent);
+    let recognized = device.user_agent.as_deref().and_then(Device::from_user_agent);
     RememberedDeviceView {
         id: device.id.to_string(),
-        name: device.name.or_else(|| recognised.map(|device| device.to_string())),
+        name: device.name.or_else(|| recognized.map(|device| device.to_string())),
         last_used_at: device.last_used_at.unwrap_or(device.created_at).as_millis(),
         expires_at: device.expires_at.as_millis(),
         is_current,

@@ -37,7 +37,7 @@ use crate::domain::{
     session::{ClientGrant, Grant, SessionOrigin, Transport},
 };
 
-/// How long a used code is recognised, so that a second use ends the session of the first (RFC 6749, section 4.1.2).
+/// How long a used code is recognized, so that a second use ends the session of the first (RFC 6749, section 4.1.2).
 const USED_CODE_RETENTION: Duration = Duration::from_mins(10);
 
 /// A code to store.
