@@ -12,7 +12,6 @@ use crate::{
         secret::SecretText,
     },
     http::{
-        extract::client_info::MailOrigin,
         extract::json::Body,
         extract::{
             auth::{MaybeSignedIn, SignedIn},
@@ -30,6 +29,7 @@ use crate::{
         authenticate::AuthenticateError,
         change_password::{self, ChangePasswordError},
         register::{self, Register, RegisterError},
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -175,7 +175,7 @@ impl AccountApi {
     async fn register(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<RegisterRequest>,
     ) -> Result<RegisteredResponse, Failed<RegisterProblems>> {
@@ -198,7 +198,7 @@ impl AccountApi {
     async fn change_password(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,

@@ -13,18 +13,17 @@ use super::{
 use crate::{
     domain::{one_time_token::TokenPurpose, session::Transport},
     http::{
-        extract::{
-            client_info::{ClientInfo, MailOrigin},
-            cookie_refusal::CookieRefusal,
-            json::Body,
-        },
+        extract::{client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, codes},
         },
         types::Secret,
     },
-    service::email_login::{self, EmailLoginError},
+    service::{
+        email_login::{self, EmailLoginError},
+        request_origin::RequestOrigin,
+    },
     state::AppState,
 };
 
@@ -156,7 +155,7 @@ impl EmailLoginApi {
     async fn send(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<LoginCodeRequest>,
     ) -> Result<LoginCodeSentResponse, Failed<LoginCodeProblems>> {
         let secret = email_login::request(state, &request.email, origin).await?;

@@ -11,7 +11,7 @@ use super::{Tag, account::sentence, login::TokensResponse};
 use crate::{
     domain::{account::Email, clock::Timestamp, ids::EmailId, session::AcceptedTransport},
     http::{
-        extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
+        extract::{auth::SignedIn, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, FieldError, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
@@ -25,6 +25,7 @@ use crate::{
         emails::{self, AccountEmail, ChangeEmailsError},
         factors::change::Caller,
         recent_authentication::require_recent,
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -245,7 +246,7 @@ impl EmailsApi {
     async fn change_email(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangeEmailRequest>,
     ) -> Result<ChangeEmailResponse, Failed<ChangeEmailProblems>> {
@@ -278,7 +279,7 @@ impl EmailsApi {
     async fn add(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         Body(request): Body<AddEmailRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
@@ -296,7 +297,7 @@ impl EmailsApi {
     async fn remove(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.
@@ -323,7 +324,7 @@ impl EmailsApi {
     async fn make_primary(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.

@@ -15,12 +15,7 @@ use super::{
 };
 use crate::{
     http::{
-        extract::{
-            auth::ReplacedCookie,
-            client_info::{ClientInfo, MailOrigin},
-            cookie_refusal::CookieRefusal,
-            json::Body,
-        },
+        extract::{auth::ReplacedCookie, client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, codes},
@@ -28,7 +23,10 @@ use crate::{
         raw_json::RawJson,
         types::{JsonObject, Secret},
     },
-    service::sign_in::enrolment::{self, EnrolPasskeyError, Enrolled},
+    service::{
+        request_origin::RequestOrigin,
+        sign_in::enrolment::{self, EnrolPasskeyError, Enrolled},
+    },
     state::AppState,
 };
 
@@ -196,7 +194,7 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<ConfirmEnrolmentRequest>,
@@ -237,7 +235,7 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<EnrolPasskeyRequest>,

@@ -10,7 +10,7 @@ use super::{Tag, me::AccountResponse};
 use crate::{
     domain::{account::Email, clock::Timestamp, factor::FactorKind},
     http::{
-        extract::{auth::SignedIn, client_info::MailOrigin},
+        extract::auth::SignedIn,
         problem::{
             Code, Failed, Problems,
             groups::{RECENT, codes},
@@ -21,6 +21,7 @@ use crate::{
         export_account::{self, AccountExport},
         recent_authentication::require_recent,
         remembered_devices::DeviceEntry,
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -244,7 +245,7 @@ impl ExportApi {
     async fn export(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
     ) -> Result<ExportedResponse, Failed<ExportProblems>> {
         require_recent(state, &caller).await?;

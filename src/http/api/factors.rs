@@ -11,7 +11,7 @@ use super::{Tag, login::TokensResponse};
 use crate::{
     domain::{factor::FactorKind, secret::SecretText},
     http::{
-        extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal},
+        extract::{auth::SignedIn, cookie_refusal::CookieRefusal},
         problem::{
             Code, Failed, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
@@ -26,6 +26,7 @@ use crate::{
             change::{Caller, ChangeFactorsError, FactorsChanged},
             email_code, recovery_codes, totp,
         },
+        request_origin::RequestOrigin,
         token_issuer::Tokens,
     },
     state::AppState,
@@ -221,7 +222,7 @@ impl FactorsApi {
     async fn enable_email_code(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
@@ -238,7 +239,7 @@ impl FactorsApi {
     async fn disable_email_code(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
@@ -257,7 +258,7 @@ impl FactorsApi {
     async fn make_recovery_codes(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {

@@ -15,7 +15,6 @@ use crate::{
     http::{
         extract::{
             auth::{AdminOrClient, Privileged},
-            client_info::MailOrigin,
             json::Body,
         },
         problem::{
@@ -30,6 +29,7 @@ use crate::{
         invite_account::{self, Delivery, Invite, InviteError, SCOPE, StartedRecovery},
         recent_authentication::require_recent,
         register,
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -209,7 +209,7 @@ impl InvitationApi {
     async fn invite(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<InviteRequest>,
     ) -> Result<AcceptedResponse, Failed<InviteProblems>> {
@@ -240,7 +240,7 @@ impl InvitationApi {
     async fn reset(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<StartResetRequest>,
     ) -> Result<AcceptedResponse, Failed<ResetProblems>> {

@@ -15,7 +15,7 @@ use crate::{
         profile::{LanguageTag, Metadata, Profile, TimeZoneName, parse_display_name},
     },
     http::{
-        extract::{auth::SignedIn, client_info::MailOrigin, json::Body},
+        extract::{auth::SignedIn, json::Body},
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{JSON_BODY, RECENT, SIGNED_IN, codes},
@@ -25,6 +25,7 @@ use crate::{
     service::{
         authenticate::{self, AuthenticateError},
         delete_account::{self, DeleteAccountError},
+        request_origin::RequestOrigin,
         update_account::{self, AccountUpdate, UpdateAccountError},
     },
     state::AppState,
@@ -241,7 +242,7 @@ impl MeApi {
     async fn update(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         Body(request): Body<UpdateAccountRequest>,
     ) -> Result<MeResponse, Failed<UpdateProblems>> {
@@ -258,7 +259,7 @@ impl MeApi {
     async fn delete(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
     ) -> Result<DeletedResponse, Failed<DeleteProblems>> {
         let deletes_at = delete_account::request(state, &caller, &origin).await?;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     domain::{ids::PasskeyId, session::AcceptedTransport},
     http::{
-        extract::{auth::SignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
+        extract::{auth::SignedIn, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
@@ -29,6 +29,7 @@ use crate::{
             PasskeyError, manage,
             register::{self, RegisterPasskeyError},
         },
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -191,7 +192,7 @@ impl PasskeysApi {
     async fn add_options(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(claims): SignedIn,
     ) -> Result<OptionsResponse, Failed<AddOptionsProblems>> {
         let caller = Caller { claims: &claims, origin: &origin, accepted: AcceptedTransport::Any };
@@ -207,7 +208,7 @@ impl PasskeysApi {
     async fn add(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(claims): SignedIn,
         Body(request): Body<AddPasskeyRequest>,
@@ -243,7 +244,7 @@ impl PasskeysApi {
     async fn rename(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(claims): SignedIn,
         /// The passkey's id.
         Path(id): Path<Uuid>,
@@ -263,7 +264,7 @@ impl PasskeysApi {
     async fn remove(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(claims): SignedIn,
         /// The passkey's id.

@@ -10,7 +10,7 @@ use super::{Tag, account::weak, login::TokensResponse};
 use crate::{
     domain::account::Identifier,
     http::{
-        extract::{auth::MaybeSignedIn, client_info::MailOrigin, cookie_refusal::CookieRefusal, json::Body},
+        extract::{auth::MaybeSignedIn, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, codes},
@@ -23,6 +23,7 @@ use crate::{
         change_email::{self, UndoError},
         forgot_password,
         one_time_tokens::PresentedToken,
+        request_origin::RequestOrigin,
         reset_password::{self, ResetPasswordError},
         secure_account::{self, SecureAccountError},
         verify_email::{self, Proof, VerifyEmail, VerifyEmailError},
@@ -292,7 +293,7 @@ impl RecoveryApi {
     async fn send_verification(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<VerificationRequest>,
     ) -> Result<SentResponse, Failed<SendProblems>> {
         verify_email::request(state, &request.email, origin).await?;
@@ -311,7 +312,7 @@ impl RecoveryApi {
     async fn verify(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
@@ -349,7 +350,7 @@ impl RecoveryApi {
     async fn undo(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<LinkRequest>,
     ) -> Result<DoneResponse, Failed<LinkProblems>> {
         change_email::undo(state, &request.token.0, &origin).await?;
@@ -363,7 +364,7 @@ impl RecoveryApi {
     async fn forgot(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<ForgotPasswordRequest>,
     ) -> Result<SentResponse, Failed<SendProblems>> {
         forgot_password::forgot_password(state, &Identifier::parse(&request.identifier), origin).await?;
@@ -379,7 +380,7 @@ impl RecoveryApi {
     async fn reset(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<ResetPasswordRequest>,
     ) -> Result<DoneResponse, Failed<ResetProblems>> {
         let new = state.passwords.check_new(request.new_password.0).map_err(|reason| weak("new_password", &reason))?;
@@ -396,7 +397,7 @@ impl RecoveryApi {
     async fn secure(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         Body(request): Body<LinkRequest>,
     ) -> Result<DoneResponse, Failed<LinkProblems>> {
         secure_account::secure_account(state, &request.token.0, &origin).await?;

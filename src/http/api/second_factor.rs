@@ -14,19 +14,17 @@ use super::{
 use crate::{
     domain::secret::SecretText,
     http::{
-        extract::{
-            auth::ReplacedCookie,
-            client_info::{ClientInfo, MailOrigin},
-            cookie_refusal::CookieRefusal,
-            json::Body,
-        },
+        extract::{auth::ReplacedCookie, client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, codes},
         },
         types::{JsonObject, Secret},
     },
-    service::sign_in::second_factor::{self, Continuation, SecondFactor, SecondFactorError},
+    service::{
+        request_origin::RequestOrigin,
+        sign_in::second_factor::{self, Continuation, SecondFactor, SecondFactorError},
+    },
     state::AppState,
 };
 
@@ -260,7 +258,7 @@ impl SecondFactorApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {

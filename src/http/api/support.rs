@@ -13,7 +13,7 @@ use super::{
 use crate::{
     domain::account::Account,
     http::{
-        extract::{auth::AdminOrClient, client_info::MailOrigin, json::Body},
+        extract::{auth::AdminOrClient, json::Body},
         problem::{
             Code, Failed, ProblemError, Problems,
             groups::{JSON_BODY, PRIVILEGED, codes},
@@ -22,6 +22,7 @@ use crate::{
     service::{
         emails::support::{self, RemoveEmailError},
         factors::reset,
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -127,7 +128,7 @@ impl SupportApi {
     async fn reset_factors(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<ResetFactorsRequest>,
     ) -> Result<ResetResponse, Failed<ResetProblems>> {
@@ -153,7 +154,7 @@ impl SupportApi {
     async fn remove_email(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<RemoveAddressRequest>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {

@@ -14,18 +14,16 @@ use super::{
 use crate::{
     domain::{clock::Timestamp, ids::FactorId, session::AcceptedTransport},
     http::{
-        extract::{
-            auth::SignedIn,
-            client_info::{ClientInfo, MailOrigin},
-            cookie_refusal::CookieRefusal,
-            json::Body,
-        },
+        extract::{auth::SignedIn, client_info::ClientInfo, cookie_refusal::CookieRefusal, json::Body},
         problem::Failed,
         types::{Secret, Time},
     },
-    service::factors::{
-        change::{Caller, FactorsChanged},
-        totp::{self, TotpEnrolment},
+    service::{
+        factors::{
+            change::{Caller, FactorsChanged},
+            totp::{self, TotpEnrolment},
+        },
+        request_origin::RequestOrigin,
     },
     state::AppState,
 };
@@ -139,7 +137,7 @@ impl TotpApi {
     async fn start_totp(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         Body(request): Body<StartTotpRequest>,
     ) -> Result<StartedResponse, Failed<ChangeProblems>> {
@@ -158,7 +156,7 @@ impl TotpApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ConfirmTotpRequest>,
@@ -175,7 +173,7 @@ impl TotpApi {
     async fn rename_totp(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         SignedIn(caller): SignedIn,
         /// The factor's id.
         Path(id): Path<Uuid>,
@@ -195,7 +193,7 @@ impl TotpApi {
     async fn remove_totp(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        MailOrigin(origin): MailOrigin,
+        origin: RequestOrigin,
         refused: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The factor's id.

@@ -1,4 +1,5 @@
-//! The client of a request: its address, its user agent and its device token.
+//! The client of a request: its address and user agent, with its device token ([`ClientInfo`]) or its languages
+//! ([`RequestOrigin`]).
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -48,19 +49,15 @@ impl<'a> poem::FromRequest<'a> for ClientInfo {
     }
 }
 
-/// Where a request comes from, for calls that may cause a mail.
-#[derive(Clone, Debug)]
-pub struct MailOrigin(pub RequestOrigin);
-
-impl<'a> poem::FromRequest<'a> for MailOrigin {
+impl<'a> poem::FromRequest<'a> for RequestOrigin {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         let text =
             |name| request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        Ok(Self(RequestOrigin {
+        Ok(Self {
             ip: address_of(request),
             user_agent: text(header::USER_AGENT),
             accept_language: text(header::ACCEPT_LANGUAGE),
-        }))
+        })
     }
 }
 

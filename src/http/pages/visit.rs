@@ -9,10 +9,7 @@ use crate::{
     domain::{locale::Locale, session::SessionOrigin},
     http::{
         cookie,
-        extract::{
-            browser_session::Browser,
-            client_info::{ClientInfo, MailOrigin},
-        },
+        extract::{browser_session::Browser, client_info::ClientInfo},
         problem::ProblemError,
     },
     pages::Pages,
@@ -116,7 +113,7 @@ impl<'a> FromRequest<'a> for Visit {
         let state = Arc::clone(super::state(request)?);
         let pages = state.pages.as_ref().ok_or(NotFoundError)?;
         let client = ClientInfo::from_request(request, body).await?;
-        let MailOrigin(origin) = MailOrigin::from_request(request, body).await?;
+        let origin = RequestOrigin::from_request(request, body).await?;
         let query = request.uri().query().unwrap_or_default();
         let parameters: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
             .take(16)
