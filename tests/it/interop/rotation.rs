@@ -148,7 +148,7 @@ async fn key_rotation_refuses_no_valid_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn retired_key_is_refused_here_at_once_and_elsewhere_after_its_last_token_expires() {
+async fn retired_key_is_refused_by_latchkey_at_once_and_by_libraries_after_its_last_token_expires() {
     let mut fixture = Fixture::new().await;
     let stolen = fixture.new_token().await;
     let old = kid(&stolen.text);

@@ -273,7 +273,7 @@ async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_ver
 
 /// Trojan identifier: the attacker adds the victim's address to their own account, so that the victim would sign in to that account.
 #[tokio::test]
-async fn i13_trojan_secondary_address_of_the_victim_is_of_no_effect_and_the_victims_click_gives_nothing() {
+async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victims_click() {
     let (cluster, node, attacker) = squatted_account().await;
     let (_, token, code) = emails::add(&cluster, &node, &attacker, "other").await;
     for body in [

@@ -165,7 +165,7 @@ async fn i14_refresh_keeps_the_level_on_both_endpoints() {
 }
 
 #[tokio::test]
-async fn i14_oauth_endpoints_take_no_password() {
+async fn i14_token_endpoint_refuses_the_password_grant() {
     let cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;

@@ -267,7 +267,7 @@ async fn i2_limit_of_counted_repeats_is_configurable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_rotation_without_grace_and_retry_window_is_strict() {
+async fn i2_second_use_without_grace_and_retry_window_revokes_session() {
     let mut cluster = cluster();
     cluster.config.session.grace = Duration::ZERO;
     cluster.config.session.retry_window = Duration::ZERO;
@@ -279,7 +279,7 @@ async fn i2_rotation_without_grace_and_retry_window_is_strict() {
 
 /// A thief with a copy of the refresh token polls the list of sessions, and presents the token that the owner has used two seconds ago.
 #[tokio::test(flavor = "multi_thread")]
-async fn i2_thief_who_shadows_the_owner_is_recorded_at_once_and_ended_within_four_refreshes() {
+async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the_session_within_four_refreshes() {
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
     let service = cluster.service_client("billing").await;

@@ -196,7 +196,7 @@ async fn two_nodes_send_each_mail_once() {
 }
 
 #[tokio::test]
-async fn outage_of_an_hour_probes_seldom_and_loses_nothing() {
+async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let mut cluster = cluster(&server);
     cluster.config.mail.max_queued = 100;

@@ -236,7 +236,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
 
 /// A browser with a forged, foreign or damaged cookie is treated as signed out.
 #[tokio::test(flavor = "multi_thread")]
-async fn cookie_of_another_kind_is_no_session() {
+async fn forged_or_foreign_cookie_does_not_sign_in() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;

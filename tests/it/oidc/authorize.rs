@@ -135,7 +135,7 @@ async fn error_of_request_goes_to_client() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn request_of_untrusted_client_or_redirect_uri_is_answered_to_user() {
+async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     cluster.service_client("billing").await;

@@ -301,7 +301,7 @@ async fn fetch_of_keys_counts_against_the_limit_of_the_address_and_cached_keys_d
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn stalled_fetches_of_keys_are_four_of_a_host_at_most_and_do_not_delay_new_apps() {
+async fn stalled_key_fetches_are_limited_to_four_per_host_and_do_not_delay_new_apps() {
     let (mut cluster, server) = cluster().await;
     cluster.config.dynamic_clients.fetch_timeout = Duration::from_mins(1);
     let (node, browser) = node_with_browser(&cluster).await;

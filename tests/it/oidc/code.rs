@@ -80,7 +80,7 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_expires_after_a_minute_and_with_the_sign_in_behind_it() {
+async fn code_expires_after_a_minute_or_when_its_browser_session_ends() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;

@@ -206,7 +206,7 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn report_of_an_action_withdraws_recent_consents_and_keeps_older_ones() {
+async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones() {
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
     let tokens = node.login("ada").await;

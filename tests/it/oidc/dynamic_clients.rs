@@ -223,7 +223,7 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn client_that_lies_in_its_document_is_refused_on_a_page() {
+async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     for (number, change) in [
@@ -270,7 +270,7 @@ async fn client_that_lies_in_its_document_is_refused_on_a_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn url_in_another_form_is_no_client_id() {
+async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     server.app(PATH, &[]);
@@ -304,7 +304,7 @@ async fn url_in_another_form_is_no_client_id() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn document_that_changes_during_a_sign_in_counts_when_it_is_fetched_again() {
+async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
@@ -512,7 +512,7 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn code_of_one_app_is_of_no_use_to_another() {
+async fn code_and_refresh_token_of_one_app_are_refused_for_another() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let (honest, attacker) = (server.app(PATH, &[]), server.app("/attacker.json", &[]));

@@ -108,7 +108,7 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn metadata_that_rfc_7591_or_this_service_refuses_get_its_errors() {
+async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
     let cluster = cluster();
     let node = cluster.node().await;
     let (redirect, metadata) = ("invalid_redirect_uri", "invalid_client_metadata");

@@ -79,7 +79,7 @@ async fn redirect_is_not_followed() {
 }
 
 #[tokio::test]
-async fn response_that_is_too_large_or_compressed_or_no_json_is_refused() {
+async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
     let server = DocumentServer::start().await;
     let settings = DynamicClientSettings { max_document_bytes: 1024, ..settings(&server) };
     let json_type = "Content-Type: application/json";

@@ -282,7 +282,7 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registered_authentication_method_is_the_only_one() {
+async fn client_authenticates_only_by_its_registered_method() {
     use latchkey::domain::app_client::ClientAuthMethod;
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;

@@ -30,7 +30,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const BUDGET: u64 = 64;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rapid_resets_close_their_connection() {
+async fn connection_with_rapid_resets_is_closed() {
     const RESETS: u32 = 20_000;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
@@ -58,7 +58,7 @@ async fn rapid_resets_close_their_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn endless_headers_are_not_kept() {
+async fn endless_headers_are_not_buffered() {
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);

@@ -92,7 +92,7 @@ async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
 }
 
 #[tokio::test]
-async fn changing_passkeys_needs_a_recent_authentication() {
+async fn changes_of_passkeys_need_a_recent_authentication() {
     let (cluster, node, tokens, _) = with_passkey().await;
     let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;

@@ -92,7 +92,7 @@ async fn node_after(release: &Path, kind: &str) -> (TestCluster, Node, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn data_of_every_release_is_used_by_this_one() {
+async fn recorded_data_of_every_release_is_usable() {
     for release in releases() {
         for kind in ["sqlite", "postgres"] {
             println!("{} on {kind}", release.display());

@@ -190,7 +190,7 @@ fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refres
 }
 
 #[test]
-fn every_thief_elsewhere_loses_access_before_the_fourth_refresh_of_the_owner() {
+fn every_thief_in_another_network_loses_access_before_the_fourth_refresh_of_the_owner() {
     for owner_rotates in 1..=3 {
         let session = Session::begin(0, HOME, 0);
         let shared = Shared { session, owner: 0, thief: 0, now: 0 };
