@@ -89,8 +89,8 @@ fn per_million(sign_outs: u64) -> String {
 /// The median and the 99.9th percentile of the owner's refreshes until the session ends, as a cell of the table.
 fn detection(detection: Detection) -> String {
     let never = 100.0 * detection.never as f64 / THEFTS as f64;
-    match (detection.median, detection.nearly_all) {
-        (Some(median), Some(nearly_all)) => format!("{median} / {nearly_all}"),
+    match (detection.median, detection.percentile_99_9) {
+        (Some(median), Some(percentile_99_9)) => format!("{median} / {percentile_99_9}"),
         (Some(median), None) => format!("{median} / never ({never:.1} %)"),
         _ => format!("never ({never:.0} %)"),
     }

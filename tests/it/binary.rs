@@ -96,7 +96,7 @@ impl Service {
     }
 
     /// Waits for the process to end. Returns its exit code.
-    pub(crate) fn ended(&mut self) -> Option<i32> {
+    pub(crate) fn wait_for_exit(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
@@ -110,7 +110,7 @@ impl Service {
     }
 
     /// Waits until the log contains a text.
-    pub(crate) async fn logs(&self, text: &str) {
+    pub(crate) async fn wait_for_log(&self, text: &str) {
         wait::until(&format!("the log contains {text}"), || async { self.log().contains(text) }).await;
     }
 
@@ -253,7 +253,7 @@ async fn node_starts_without_redis_and_is_not_ready() {
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
     service.client.get("/livez", "").await.expect(200);
     service.client.get("/readyz", "").await.expect(503);
-    service.logs("not ready: /readyz fails").await;
+    service.wait_for_log("not ready: /readyz fails").await;
     assert!(!service.log().contains("\"message\":\"ready\""));
 }
 
@@ -284,19 +284,19 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     let service = Service::start(folder.path());
     service.client.get("/livez", "").await.expect(200);
     service.signal(Signal::HUP);
-    service.logs("\"applied\":\"nothing\"").await;
+    service.wait_for_log("\"applied\":\"nothing\"").await;
     assert!(!service.log().contains("\"route\":\"livez\""), "probes are logged at DEBUG");
 
     fs::write(&config, "log.filter = \"info,latchkey::request=debug\"\nhttp.max_requests = 7\n").unwrap();
     service.signal(Signal::HUP);
-    service.logs("\"applied\":\"log.filter\"").await;
-    service.logs("\"needs_restart\":\"http.max_requests\"").await;
+    service.wait_for_log("\"applied\":\"log.filter\"").await;
+    service.wait_for_log("\"needs_restart\":\"http.max_requests\"").await;
     service.client.get("/livez", "").await.expect(200);
-    service.logs("\"level\":\"DEBUG\"").await;
+    service.wait_for_log("\"level\":\"DEBUG\"").await;
 
     fs::write(&config, "log.filter = \"inof\"\n").unwrap();
     service.signal(Signal::HUP);
-    service.logs("configuration not reloaded").await;
+    service.wait_for_log("configuration not reloaded").await;
     service.client.get("/livez", "").await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));
 }

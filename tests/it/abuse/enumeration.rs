@@ -36,7 +36,7 @@ impl WorkCounter<'_> {
         let node = self.node;
         let (passwords_before, transactions_before) = (node.state.passwords.jobs(), node.state.sql.transactions());
         let answer = node.send(request).await;
-        let commands = self.monitor.with_limits(&self.cluster.redis);
+        let commands = self.monitor.commands_with_rate_limits(&self.cluster.redis);
         let without_values = |words: &Vec<String>| format!("{} {} {}", words[0], words[1], words.len());
         let work = Work {
             passwords_hashed: node.state.passwords.jobs() - passwords_before,

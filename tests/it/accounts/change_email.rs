@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, change_mail, count, email, problem, reset, signed_in, verify, without_limits};
+use super::{NEW_PASSWORD, count, email, problem, request_address_change, reset, signed_in, verify, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -19,7 +19,7 @@ async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_a
     node.account("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     verify(&cluster, &node, "ada", &tokens).await;
-    let (token, _) = change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     assert_eq!(
         node.get("/v1/me", &tokens.access).await.json()["email"],
         email("ada"),
@@ -46,11 +46,11 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let (_, code) = change_mail(&cluster, &node, &tokens, "first").await;
+    let (_, code) = request_address_change(&cluster, &node, &tokens, "first").await;
     let body = json!({ "email": email("first"), "code": code });
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
     let tokens = Tokens::of(&answer);
-    let (token, _) = change_mail(&cluster, &node, &tokens, "second").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "second").await;
     let call = |body| node.post("/v1/email/verify", body);
     assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
     call(json!({ "token": token, "password": PASSWORD })).await.expect(204);
@@ -67,7 +67,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     node.account("ada").await;
     let owner = node.login("ada").await;
     verify(&cluster, &node, "ada", &owner).await;
-    let (token, _) = change_mail(&cluster, &node, &owner, "mistyped").await;
+    let (token, _) = request_address_change(&cluster, &node, &owner, "mistyped").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
     node.refresh(&owner.refresh).await.expect(200);
@@ -76,13 +76,13 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     // an account whose only verified address is a secondary one has an owner, too
     node.account("grace").await;
     let (_, grace) = super::emails::add_verified(&cluster, &node, &node.login("grace").await, "grace.work").await;
-    let (token, _) = change_mail(&cluster, &node, &grace, "wrong").await;
+    let (token, _) = request_address_change(&cluster, &node, &grace, "wrong").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 
     // an account without a verified address belongs to the person who verifies one
     node.account("typo").await;
-    let (token, _) = change_mail(&cluster, &node, &node.login("typo").await, "right").await;
+    let (token, _) = request_address_change(&cluster, &node, &node.login("typo").await, "right").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
     node.try_login(&email("right"), NEW_PASSWORD).await.expect(200);
 }
@@ -93,8 +93,8 @@ async fn later_request_replaces_the_earlier_address() {
     let node = cluster.node().await;
     node.account("ada").await;
     let tokens = node.login("ada").await;
-    let (first, _) = change_mail(&cluster, &node, &tokens, "first").await;
-    change_mail(&cluster, &node, &tokens, "second").await;
+    let (first, _) = request_address_change(&cluster, &node, &tokens, "first").await;
+    request_address_change(&cluster, &node, &tokens, "second").await;
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": first })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"));
 }
@@ -127,14 +127,19 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     verify(&cluster, &node, "ada", &owner).await;
     // a thief with the password and a session
     let thief = node.login("ada").await;
-    let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
+    let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
     let answer =
         signed_in(&node, &thief, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let thief = Tokens::of(&answer);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     node.change_password(&thief.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    let (second_change, _) =
-        change_mail(&cluster, &node, &Tokens::of(&node.try_login(&email("thief"), NEW_PASSWORD).await), "far").await;
+    let (second_change, _) = request_address_change(
+        &cluster,
+        &node,
+        &Tokens::of(&node.try_login(&email("thief"), NEW_PASSWORD).await),
+        "far",
+    )
+    .await;
     node.post("/v1/email/verify", json!({ "token": second_change, "password": NEW_PASSWORD })).await.expect(204);
 
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
@@ -157,7 +162,7 @@ async fn undo_link_expires_after_the_window() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
-    let (token, _) = change_mail(&cluster, &node, &tokens, "new").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "new").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     // the window for undoing is 72 hours
@@ -171,7 +176,7 @@ async fn unverified_former_address_gets_no_link() {
     let node = cluster.node().await;
     node.account("typo").await;
     let tokens = node.login("typo").await;
-    let (token, _) = change_mail(&cluster, &node, &tokens, "right").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
     assert!(cluster.mails_to(&email("typo")).is_empty());

@@ -391,7 +391,7 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     let (_, tokens) = add_verified(&cluster, &node, &tokens, "home").await;
-    let (token, _) = super::change_mail(&cluster, &node, &tokens, "work").await;
+    let (token, _) = super::request_address_change(&cluster, &node, &tokens, "work").await;
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let tokens = Tokens::of(&answer.expect(200));
     assert_eq!(list(&node, &tokens).await, ["work (primary)", "home"]);

@@ -78,7 +78,12 @@ pub async fn signed_in(node: &Client, tokens: &Tokens, method: Method, path: &st
 }
 
 /// Asks for a change of address as the account of `tokens`, and returns the mail's token and code.
-pub async fn change_mail(cluster: &TestCluster, node: &Client, tokens: &Tokens, new: &str) -> (String, String) {
+pub async fn request_address_change(
+    cluster: &TestCluster,
+    node: &Client,
+    tokens: &Tokens,
+    new: &str,
+) -> (String, String) {
     let before = count(cluster, new, "confirm_address");
     signed_in(node, tokens, Method::POST, "/v1/me/email", json!({ "email": email(new) })).await.expect(202);
     next_mail(cluster, new, before, "confirm_address").await

@@ -77,7 +77,7 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     assert_eq!(sql.pending_address(id, cluster.clock.now()).await.unwrap(), None);
     execute_sql(&cluster, "ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-    super::change_mail(&cluster, &node, &tokens, "new").await;
+    super::request_address_change(&cluster, &node, &tokens, "new").await;
 }
 
 /// The mail waits in the outbox: the call is answered as usual, and the link works once the server has accepted the mail.
@@ -112,7 +112,7 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (verification, _) = super::next_mail(&cluster, "ada", 0, "verify_address").await;
-    let (change, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    let (change, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     let use_link = |token: &str| {
         super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", json!({ "token": token }))
     };
@@ -141,7 +141,7 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (_, code) = super::next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let sign_in = json!({ "email": email("ada"), "code": code, "request": request });
-    let (token, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    let (token, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     server.kill();
     let signed_in = |path, body| super::signed_in(&node, &tokens, reqwest::Method::POST, path, body);
     for answer in [

@@ -19,9 +19,9 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    NEW_PASSWORD, change_mail, count, email,
+    NEW_PASSWORD, count, email,
     emails::{add_verified, cluster_with_verified_account, join_lines, list, wait_until_settled},
-    next_mail, problem, reset, signed_in,
+    next_mail, problem, request_address_change, reset, signed_in,
 };
 use crate::harness::{
     client::{Answer, Client, PASSWORD, Tokens},
@@ -143,12 +143,12 @@ async fn report_by_the_owner_of_the_primary_address_voids_the_earlier_changes() 
 #[tokio::test]
 async fn second_change_within_the_window_is_undone_by_the_address_before_the_first() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
-    let (token, _) = change_mail(&cluster, &node, &tokens, "work").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "work").await;
     let body = json!({ "token": token });
     let changed = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
     let tokens = Tokens::of(&changed);
     cluster.advance(Duration::from_mins(1));
-    let (token, _) = change_mail(&cluster, &node, &tokens, "thief").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "thief").await;
     let body = json!({ "token": token });
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
     assert_eq!(undo_links(&cluster, &node, "work").await, Vec::<String>::new());
@@ -177,7 +177,7 @@ async fn change_after_the_window_of_an_earlier_one_can_be_undone() {
 #[tokio::test]
 async fn operator_who_restores_an_address_gives_the_replaced_one_no_undo_link() {
     let (cluster, node, thief) = cluster_with_verified_account().await;
-    let (token, _) = change_mail(&cluster, &node, &thief, "thief").await;
+    let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
     let body = json!({ "token": token });
     signed_in(&node, &thief, Method::POST, "/v1/email/verify", body).await.expect(200);
     let id = account_id(&node).await;

@@ -54,7 +54,7 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     node.account("ada").await;
     let tokens = node.login("ada").await;
     // Links of all purposes share one throttle.
-    let (change, _) = super::change_mail(&cluster, &node, &tokens, "new").await;
+    let (change, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     let (_, added, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
     let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
     assert_eq!(guess(&change).await.problem(), problem(403, "wrong_password"));

@@ -352,7 +352,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_
     let cluster = cluster();
     let node = cluster.node().await;
     let (tokens, _) = account(&cluster, &node, "ada").await;
-    let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 }

@@ -179,7 +179,7 @@ async fn session_that_replaces_one_of_the_grace_period_ends_with_the_grace_perio
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let new = crate::accounts::NEW_PASSWORD;
     let tokens = Tokens::of(&node.change_password(&tokens.access, PASSWORD, new).await.expect(200));
-    let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
     let body = json!({ "token": token });
     let answer = crate::accounts::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", body).await;
     let tokens = Tokens::of(&answer.expect(200));

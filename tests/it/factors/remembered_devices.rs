@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Enrolled, STEP, account, challenge_of, claims, enrol, factor_body};
 use crate::{
-    accounts::{NEW_PASSWORD, change_mail, email, problem, request_reset, reset, signed_in, verify},
+    accounts::{NEW_PASSWORD, email, problem, request_address_change, request_reset, reset, signed_in, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -181,7 +181,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
 
     let answer = remember_with(&cluster, &node, "ada", &ada, PASSWORD).await;
     let (device, tokens) = (answer.header("x-device-token").to_owned(), Tokens::of(&answer));
-    let (token, _) = change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     challenge_of(&login(&node, "ada", PASSWORD, Some(&device)).await);
 

@@ -11,8 +11,8 @@ use crate::{
         wait,
     },
     store::{
-        deployments::cluster,
-        server::{Redis, connected},
+        deployments::redis_cluster,
+        server::{Redis, wait_until_connected},
     },
 };
 
@@ -136,14 +136,14 @@ async fn feed_without_redis_ends_and_refuses_subscribers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
-    let masters = cluster().await;
+    let masters = redis_cluster().await;
     let mut cluster = cluster_at(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     // connecting two nodes to three masters takes a while
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     for node in [&node, &peer] {
-        connected(&node.state.redis).await;
+        wait_until_connected(&node.state.redis).await;
     }
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {

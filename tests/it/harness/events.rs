@@ -14,7 +14,7 @@ pub struct Event {
 }
 
 /// Returns the events of an account, oldest first.
-pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
+pub fn of_account(redis: &Redis, account: AccountId) -> Vec<Event> {
     let answer = redis.command(&["XRANGE", &Keys::new("lk:").events(account), "-", "+"]);
     let lines: Vec<&str> = answer.lines().collect();
     let mut events = Vec::new();
@@ -30,10 +30,10 @@ pub fn of(redis: &Redis, account: AccountId) -> Vec<Event> {
 
 /// Returns the session and cause of each event.
 pub fn sessions_and_causes(redis: &Redis, account: AccountId) -> Vec<(String, String)> {
-    of(redis, account).into_iter().map(|event| (event.session, event.reason)).collect()
+    of_account(redis, account).into_iter().map(|event| (event.session, event.reason)).collect()
 }
 
 /// Returns the causes of one session's events.
 pub fn causes_of_session(redis: &Redis, account: AccountId, session: &str) -> Vec<String> {
-    of(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.reason).collect()
+    of_account(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.reason).collect()
 }

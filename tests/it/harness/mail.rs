@@ -8,7 +8,7 @@ use super::{test_cluster::TestCluster, wait};
 
 /// A received mail.
 #[derive(Clone, Debug, Default)]
-pub struct Eml {
+pub struct ReceivedMail {
     /// The name of its file; empty if an SMTP server received it.
     pub file: String,
     /// The headers in order, unfolded; encoded words are not decoded.
@@ -21,7 +21,7 @@ pub struct Eml {
     pub html: String,
 }
 
-impl Eml {
+impl ReceivedMail {
     /// Parses a message with a text and an HTML part.
     pub fn parse(file: &str, message: &str) -> Self {
         let (headers, body) = split(message);
@@ -66,7 +66,7 @@ impl Eml {
 impl TestCluster {
     /// Waits until a mail of this template to this address has been written, and returns the newest. Needs the default transport
     /// of tests, which writes files.
-    pub async fn mail_to(&self, address: &str, template: &str) -> Eml {
+    pub async fn mail_to(&self, address: &str, template: &str) -> ReceivedMail {
         let folder = self.folder().join("mail");
         let find = || files(&folder, template).into_iter().rev().find(|mail| mail.to == address);
         wait::until(&format!("{address} has a mail {template}"), || async { find().is_some() }).await;
@@ -74,14 +74,14 @@ impl TestCluster {
     }
 
     /// All mails to this address, oldest first. Needs the transport that writes files.
-    pub fn mails_to(&self, address: &str) -> Vec<Eml> {
+    pub fn mails_to(&self, address: &str) -> Vec<ReceivedMail> {
         let all = files(&self.folder().join("mail"), "");
         all.into_iter().filter(|mail| mail.to == address).collect()
     }
 }
 
 /// The mails of this template in a folder, oldest first; all mails if `template` is empty.
-pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
+pub fn files(folder: &Path, template: &str) -> Vec<ReceivedMail> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     // sorted by modification time: names begin with the time of the node's clock, which tests may stop
     let mut names: Vec<_> = entries
@@ -92,7 +92,7 @@ pub fn files(folder: &Path, template: &str) -> Vec<Eml> {
     let names = names.into_iter().map(|(_, name)| name);
     let suffix = if template.is_empty() { ".eml".to_owned() } else { format!(".{template}.eml") };
     let names = names.filter(|name| name.ends_with(&suffix));
-    names.map(|name| Eml::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
+    names.map(|name| ReceivedMail::parse(&name, &fs::read_to_string(folder.join(&name)).unwrap())).collect()
 }
 
 /// Splits a message, or a part of it, into its unfolded headers and its body.

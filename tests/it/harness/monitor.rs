@@ -26,7 +26,7 @@ impl Monitor {
     /// Returns the commands that clients have sent since the last call, split into words. Leaves out commands of scripts, of rate
     /// limits and of the nodes' background tasks.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
-        let mut commands = self.with_limits(redis);
+        let mut commands = self.commands_with_rate_limits(redis);
         // the prefixes of rate limits' keys
         let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|limit| key.starts_with(limit));
         commands.retain(|words| !(words[0].eq_ignore_ascii_case("EVALSHA") && is_limit(&words[3])));
@@ -34,7 +34,7 @@ impl Monitor {
     }
 
     /// Returns the commands that [`Monitor::commands`] returns, and those of rate limits.
-    pub fn with_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
+    pub fn commands_with_rate_limits(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         // marks the end of the commands that clients have sent so far
         redis.command(&["ECHO", "so far"]);
         let mut commands = Vec::new();

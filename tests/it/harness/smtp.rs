@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{
     guard::{Guard, Spec, free_port},
-    mail::Eml,
+    mail::ReceivedMail,
     wait,
 };
 
@@ -36,7 +36,7 @@ pub struct Received {
     pub to: String,
     pub is_encrypted: bool,
     pub is_authenticated: bool,
-    pub mail: Eml,
+    pub mail: ReceivedMail,
 }
 
 impl SmtpServer {
@@ -136,7 +136,7 @@ impl Received {
             to: text("to"),
             is_encrypted: line["tls"].as_bool().unwrap_or_default(),
             is_authenticated: line["user"].as_bool().unwrap_or_default(),
-            mail: Eml::parse("", &text("data")),
+            mail: ReceivedMail::parse("", &text("data")),
         }
     }
 }

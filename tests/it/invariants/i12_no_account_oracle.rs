@@ -133,11 +133,11 @@ async fn i12_codes_cost_the_same_commands_for_known_and_unknown_accounts() {
         let mut work = Vec::new();
         for name in ["ada", "nobody"] {
             wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-            monitor.with_limits(&cluster.redis);
+            monitor.commands_with_rate_limits(&cluster.redis);
             let before = (node.state.passwords.jobs(), node.state.sql.transactions());
             node.post(path, body(name)).await.expect(401);
             let commands: Vec<String> = monitor
-                .with_limits(&cluster.redis)
+                .commands_with_rate_limits(&cluster.redis)
                 .iter()
                 .map(|words| format!("{} {} {}", words[0], words[1], words.len()))
                 .collect();

@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, change_mail, count, email, emails, next_mail, problem, request_reset, reset, signed_in, verify,
-        without_limits,
+        NEW_PASSWORD, count, email, emails, next_mail, problem, request_address_change, request_reset, reset,
+        signed_in, verify, without_limits,
     },
     harness::{
         client::{PASSWORD, Tokens},
@@ -98,7 +98,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     node.account("attacker").await;
     let attacker = node.login("attacker").await;
     verify(&cluster, &node, "attacker", &attacker).await;
-    let (token, code) = change_mail(&cluster, &node, &attacker, "other").await;
+    let (token, code) = request_address_change(&cluster, &node, &attacker, "other").await;
     for body in [
         json!({ "token": token }),
         json!({ "token": token, "new_password": NEW_PASSWORD }),
@@ -157,7 +157,7 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
 #[tokio::test]
 async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
     let (cluster, node, attacker) = squatted_account().await;
-    let (change, code) = change_mail(&cluster, &node, &attacker, "attacker").await;
+    let (change, code) = request_address_change(&cluster, &node, &attacker, "attacker").await;
     let (token, _) = request_reset(&cluster, &node, "victim").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     for body in [
@@ -178,7 +178,7 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
     // the victim proves the address for an account of their own
     node.account("mine").await;
     let victim = node.login("mine").await;
-    let (token, _) = change_mail(&cluster, &node, &victim, "victim").await;
+    let (token, _) = request_address_change(&cluster, &node, &victim, "victim").await;
     let answer =
         signed_in(&node, &victim, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let victim = Tokens::of(&answer);

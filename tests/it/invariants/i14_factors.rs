@@ -120,7 +120,7 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
     for name in ["acr", "amr", "auth_time"] {
         assert_eq!(claims(&changed.access)[name], before[name], "{name}");
     }
-    let (token, _) = crate::accounts::change_mail(&cluster, &node, &changed, "lovelace").await;
+    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &changed, "lovelace").await;
     let body = json!({ "token": token });
     let moved = signed_in(&node, &changed, Method::POST, "/v1/email/verify", body).await.expect(200);
     assert_eq!(claims(&Tokens::of(&moved).access)["acr"], "aal2");
@@ -133,7 +133,7 @@ async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
-    let (token, _) = crate::accounts::change_mail(&cluster, &node, &ada.tokens, "lovelace").await;
+    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &ada.tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
     node.refresh(&ada.tokens.refresh).await.expect(200);
@@ -291,7 +291,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
-    let (token, _) = crate::accounts::change_mail(&cluster, &node, &tokens, "lovelace").await;
+    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     assert_no_credentials(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));

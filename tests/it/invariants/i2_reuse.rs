@@ -91,7 +91,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
 
     cluster.advance(Duration::from_millis(9_999));
     assert_eq!(Tokens::of(&nodes[1].refresh(&stolen.refresh).await.expect(200)).refresh, newest.refresh);
-    assert_eq!(events::of(&cluster.redis, account), []);
+    assert_eq!(events::of_account(&cluster.redis, account), []);
     cluster.advance(Duration::from_millis(1));
     let answer = nodes[1].refresh(&stolen.refresh).await;
     assert_eq!(answer.problem(), reuse());
@@ -108,7 +108,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
     // The other session continues.
     let other = Tokens::of(&nodes[0].refresh(&other.refresh).await.expect(200));
     nodes[1].get("/v1/me", &other.access).await.expect(200);
-    let events = events::of(&cluster.redis, account);
+    let events = events::of_account(&cluster.redis, account);
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!((events[0].session.as_str(), events[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
     assert_eq!(events[0].at, cluster.clock.now().as_millis().to_string());
@@ -176,7 +176,7 @@ async fn i2_lost_response_retried_hours_later_from_another_network_is_answered_c
     }
     let list = listed(&nodes[0], &current.access).await;
     assert_eq!((&list["counted_repeats"], &list["last_used_ip"]), (&json!(0), &json!(OTHER_NETWORK.0)));
-    assert_eq!(events::of(&cluster.redis, account), []);
+    assert_eq!(events::of_account(&cluster.redis, account), []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,7 +17,7 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
         cluster.advance(Duration::from_secs(1));
     }
     let account = nodes[0].state.refresh_tokens.decode(&sessions[0].refresh).unwrap().account;
-    assert_eq!(events::of(&cluster.redis, account), []);
+    assert_eq!(events::of_account(&cluster.redis, account), []);
     // The age of a session counts from its sign-in: a refresh does not make it younger.
     let oldest = Tokens::of(&nodes[1].refresh(&sessions[0].refresh).await.expect(200));
     let newest = nodes[1].login("ada").await;

@@ -136,7 +136,7 @@ async fn restart(deployment: &Deployment, node: &mut Service, number: usize) {
 }
 
 fn wait_for_end(node: &mut Service) -> Option<i32> {
-    block_in_place(|| node.ended())
+    block_in_place(|| node.wait_for_exit())
 }
 
 /// The stores and addresses of the two nodes.

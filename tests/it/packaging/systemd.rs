@@ -36,7 +36,7 @@ async fn systemd_receives_readiness_heartbeats_and_the_stop() {
     receive(&socket, "WATCHDOG=1");
     service.signal(Signal::TERM);
     receive(&socket, "STOPPING=1");
-    assert_eq!(service.ended(), Some(0));
+    assert_eq!(service.wait_for_exit(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

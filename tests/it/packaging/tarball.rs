@@ -64,7 +64,7 @@ async fn healthcheck_fails_without_a_node() {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
     assert_eq!(check(&["healthcheck"]), (Some(0), String::new()));
-    service.logs("\"message\":\"ready\"").await;
+    service.wait_for_log("\"message\":\"ready\"").await;
     assert_eq!(check(&["healthcheck", "--ready"]), (Some(0), String::new()));
     assert_eq!(service.end(Signal::TERM).0, Some(0));
     let (code, text) = check(&["healthcheck"]);

@@ -4,19 +4,19 @@ use latchkey::domain::event::EndReason;
 
 use super::{assert_not_active, is_live, next_revocation, start_replication, wait_for_peers};
 use crate::store::{
-    deployments::cluster,
-    server::{NOW, account, connected, create, session, store},
+    deployments::redis_cluster,
+    server::{NOW, account, create, session, store, wait_until_connected},
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_on_every_master_of_a_cluster_reaches_every_node() {
-    let masters = cluster().await;
+    let masters = redis_cluster().await;
     let url = format!("redis-cluster://127.0.0.1:{}", masters[0].port());
     let (first, second) = (store(&url), store(&url));
     start_replication(&first).await;
     start_replication(&second).await;
     for store in [&first, &second] {
-        connected(store).await;
+        wait_until_connected(store).await;
     }
     wait_for_peers(&[&first, &second]).await;
     let mut feed = second.revocation_log.subscribe();

@@ -10,9 +10,11 @@ use latchkey::{
 };
 
 use super::{
-    deployments::cluster,
+    deployments::redis_cluster,
     on_every_server,
-    server::{GRACE, IDLE, NOW, Redis, account, connected, create, raw_command, run_on_one_thread, session, store},
+    server::{
+        GRACE, IDLE, NOW, Redis, account, create, raw_command, run_on_one_thread, session, store, wait_until_connected,
+    },
 };
 use crate::harness::wait;
 
@@ -135,9 +137,9 @@ async fn batch_refused_across_slots_is_split() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_in_cluster_holds_one_bucket() {
-    let masters = cluster().await;
+    let masters = redis_cluster().await;
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
-    connected(&store).await;
+    wait_until_connected(&store).await;
     rotate_many(&store).await;
     store.close().await;
 }

@@ -61,7 +61,7 @@ async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
 }
 
 /// Starts a cluster of three masters.
-pub(crate) async fn cluster() -> Vec<Redis> {
+pub(crate) async fn redis_cluster() -> Vec<Redis> {
     let masters: Vec<Redis> = (0..3)
         .map(|_| {
             // The port of a node's cluster bus is 10,000 higher.
@@ -82,7 +82,7 @@ pub(crate) async fn cluster() -> Vec<Redis> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cluster_runs_every_operation() {
-    let masters = cluster().await;
+    let masters = redis_cluster().await;
     // The URL needs the address of one node only.
     let store = store(&format!("redis-cluster://127.0.0.1:{}", masters[0].port()));
     assert_all_operations_work(&store, 50).await;

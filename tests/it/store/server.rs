@@ -183,7 +183,7 @@ pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now:
 }
 
 /// Waits until all connections of a store reach all masters of its cluster: each discovers them by itself.
-pub(crate) async fn connected(store: &RedisStores) {
+pub(crate) async fn wait_until_connected(store: &RedisStores) {
     let reach_all = || async {
         let mut all = true;
         for _ in 0..48 {

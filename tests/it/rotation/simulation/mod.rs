@@ -16,7 +16,7 @@ pub struct Detection {
     /// The median, or none if half of the thieves are not detected.
     pub median: Option<u32>,
     /// The 99.9th percentile, or none if more than one in a thousand is not detected.
-    pub nearly_all: Option<u32>,
+    pub percentile_99_9: Option<u32>,
     /// The number of thieves that are not detected within [`Detection::MOST`] refreshes.
     pub never: u64,
 }
@@ -34,7 +34,7 @@ impl Detection {
         let found = |refreshes: Option<u32>| refreshes.filter(|refreshes| *refreshes < u32::MAX);
         Self {
             median: found(at(500)),
-            nearly_all: found(at(999)),
+            percentile_99_9: found(at(999)),
             never: refreshes.iter().filter(|refreshes| **refreshes == u32::MAX).count() as u64,
         }
     }
