@@ -176,7 +176,7 @@ async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
         let name = format!("user{}", ACCOUNTS.fetch_add(1, Ordering::Relaxed));
-        client.account(&name).await;
+        client.register(&name).await;
         for _ in 0..PER_ACCOUNT {
             sessions.push(client.login(&name).await);
         }

@@ -57,7 +57,7 @@ async fn main() {
     let authorization = authorization(&service_client(folder.path(), &redis, &SETTINGS));
     let client = node.client.clone();
     for number in 0..ACCOUNTS {
-        client.account(&format!("user{number}")).await;
+        client.register(&format!("user{number}")).await;
     }
     println!(
         "{} cores; memory of the node before: {} MiB",
@@ -117,7 +117,7 @@ impl Callers {
         for number in 0..CALLERS {
             // separate accounts: the flood ends the oldest sessions of accounts that sign in too often
             let name = format!("{}{number}", format!("{kind:?}").to_lowercase());
-            client.account(&name).await;
+            client.register(&name).await;
             let tokens = client.login(&name).await;
             let token = match kind {
                 Kind::Refresh => tokens.refresh,

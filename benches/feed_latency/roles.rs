@@ -20,7 +20,7 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
     cluster.config.secrets.current = SECRET.into();
     cluster.config.database.url = database.into();
     let node = cluster.node().await;
-    peer.client.account("roles").await;
+    peer.client.register("roles").await;
     let account = accounts::find(&node.state.sql, "roles").await.unwrap().id;
     let mut tokens = peer.client.login("roles").await;
     let (editor, none) = (Roles::parse(["editor"]).unwrap(), Roles::default());

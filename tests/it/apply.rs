@@ -102,7 +102,7 @@ async fn declared_clients_and_accounts_are_created_once() {
 async fn changed_declarations_change_clients_and_roles() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let secrets = write(folder.path(), "[[client]]\nname = \"billing\"\nsecret_file = \"secrets/billing\"\n");
     let first = "first-secret-of-the-billing-service-0123";
     fs::write(secrets.join("billing"), first).unwrap();

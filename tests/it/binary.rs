@@ -137,7 +137,7 @@ impl Drop for Service {
 async fn sessions_and_accounts_survive_restart_and_kill() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let first = service.client.login("ada").await;
     let ended = service.client.login("ada").await;
     service.client.logout(&ended.refresh).await.expect(204);
@@ -176,7 +176,7 @@ async fn created_files_are_readable_by_the_owner_only() {
 async fn i6_log_has_one_json_line_per_request_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let tokens = service.client.login("ada").await;
     let answer = service.client.get("/v1/me", &tokens.access).await.expect(200);
     let id = answer.header("x-request-id").to_owned();

@@ -164,7 +164,7 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let service = Service::start(path);
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let first = service.client.login("ada").await;
 
     let roles = printed(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
@@ -208,7 +208,7 @@ async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_seconda
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let service = Service::start(path);
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     assert!(printed(path, &["user", "show", "ada"]).contains("second factors    -\n"));
     let grace = serde_json::json!({
         "email": "grace@example.com",
@@ -271,7 +271,7 @@ async fn operator_lists_and_revokes_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let service = Service::start(path);
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let mut tokens = Vec::new();
     for _ in 0..3 {
         tokens.push(service.client.login("ada").await);
@@ -460,7 +460,7 @@ async fn operator_writes_metadata_that_tokens_contain() {
     let path = folder.path();
     let metadata_setting = ["--set", "token.app_metadata=plan"];
     let service = Service::start_with(path, &["serve", metadata_setting[0], metadata_setting[1]]);
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let before = service.client.login("ada").await;
     let metadata =
         |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &metadata_setting].concat());

@@ -103,7 +103,7 @@ async fn counters_count_logins_refreshes_and_requests() {
     let node = cluster.node().await;
     cluster.wait_for_peers().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let wrong = serde_json::json!({ "identifier": "ada", "password": "wrong horse battery staple" });
     node.send(node.request(Method::POST, "/v1/login").json(&wrong)).await.expect(401);
     let first = node.login("ada").await;
@@ -184,7 +184,7 @@ async fn gauges_show_peers_and_a_lost_feed() {
 async fn database_gauges_count_connections_in_use() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let account = node.account("ada").await.json()["id"].as_str().unwrap().parse().unwrap();
+    let account = node.register("ada").await.json()["id"].as_str().unwrap().parse().unwrap();
     let held = node.state.sql.change_account(account).await.unwrap();
     let text = scrape(&node).await;
     assert!(value(&text, "latchkey_database_connections_in_use") >= 1.0, "{text}");
@@ -228,7 +228,7 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
     let text = scrape(&node).await;

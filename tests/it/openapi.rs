@@ -63,7 +63,7 @@ async fn schemathesis_finds_no_difference_between_service_and_document() {
     // schemathesis uses the system's clock
     cluster.clock = latchkey::domain::clock::Clock::System;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let token = node.login("ada").await.access;
     let client = cluster.service_client("schemathesis").await;
     let basic = BASE64_STANDARD.encode(format!("{}:{}", client.id, client.secret));

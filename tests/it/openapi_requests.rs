@@ -233,7 +233,7 @@ async fn cluster() -> (TestCluster, Node) {
     (limits.passkey_per_address, limits.factor_per_address) = (None, None);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     (cluster, node)
 }
 
@@ -260,7 +260,7 @@ async fn json_bodies_are_accepted_exactly_if_schema_allows_them() {
             let mut request = node.request(method.clone(), &with_example_id(&path)).json(&body);
             if path.starts_with("/v1/me") {
                 let name = format!("changes{number}");
-                node.account(&name).await;
+                node.register(&name).await;
                 request = request.bearer_auth(node.login(&name).await.access);
             }
             if path.starts_with("/v1/users/") {

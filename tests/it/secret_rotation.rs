@@ -33,7 +33,7 @@ fn with_other_mac(token: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
     let (cluster, old, new) = nodes_during_rotation().await;
-    new.account("ada").await;
+    new.register("ada").await;
     let client = cluster.service_client("api").await;
     let tokens = new.login("ada").await;
     for answer in [old.refresh(&tokens.refresh).await, old.logout(&tokens.refresh).await] {
@@ -52,7 +52,7 @@ async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_token_of_old_secret_is_accepted_by_both_nodes_during_rotation() {
     let (_cluster, old, new) = nodes_during_rotation().await;
-    old.account("ada").await;
+    old.register("ada").await;
     let tokens = old.login("ada").await;
     let tokens = Tokens::of(&old.refresh(&tokens.refresh).await.expect(200));
     new.refresh(&tokens.refresh).await.expect(200);
@@ -61,7 +61,7 @@ async fn refresh_token_of_old_secret_is_accepted_by_both_nodes_during_rotation()
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_token_with_invalid_mac_is_refused_by_node_that_has_all_secrets() {
     let (cluster, old, new) = nodes_during_rotation().await;
-    new.account("ada").await;
+    new.register("ada").await;
     let tokens = new.login("ada").await;
     let forged = with_other_mac(&tokens.refresh);
     assert_eq!(new.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));

@@ -58,7 +58,7 @@ async fn i6_collector_receives_spans_of_requests_and_no_secret() {
     let service_name = "telemetry.service_name=latchkey-here";
     let arguments = ["serve", "--set", &endpoint, "--set", service_name, "--set", "http.trusted_proxies=127.0.0.1/32"];
     let service = Service::try_start_with(folder.path(), &arguments).unwrap();
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     // the login continues the trace of its caller
     let trace = "4bf92f3577b34da6a3ce929d0e0e4736";
     let login =
@@ -111,7 +111,7 @@ async fn unreachable_collector_is_logged_and_requests_succeed() {
     let folder = tempfile::tempdir().unwrap();
     let endpoint = format!("telemetry.otlp_endpoint=http://127.0.0.1:{}", crate::harness::guard::free_port());
     let service = Service::try_start_with(folder.path(), &["serve", "--set", &endpoint]).unwrap();
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     service.client.login("ada").await;
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");

@@ -99,7 +99,7 @@ impl Member {
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
-    let (ada, bob) = (node.account("ada").await.text_of("id"), node.account("bob").await.text_of("id"));
+    let (ada, bob) = (node.register("ada").await.text_of("id"), node.register("bob").await.text_of("id"));
     let (ada_tokens, bob_tokens) = (node.login("ada").await, node.login("bob").await);
     let mut first = Member::join(&app, &ada_tokens.access).await;
     first.say("hello").await;
@@ -121,7 +121,7 @@ async fn poem_example_closes_the_chat_of_a_user_who_signs_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_example_accepts_token_until_logout() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let (first, second) = (node.login("ada").await, node.login("ada").await);
     let greeting = format!("Hello, {account}!\n");
     for tokens in [&first, &second] {
@@ -142,7 +142,7 @@ async fn poem_example_accepts_token_until_logout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_example_asks_for_a_second_factor_with_the_challenge_of_rfc_9470() {
     let Fixture { app, node, _proxy, _cluster } = Fixture::start().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let answer = app.client.get("/vault", &tokens.access).await.expect(401);
     let challenge = answer.header("www-authenticate");

@@ -27,7 +27,7 @@ struct Attack {
 /// Tries all passwords in batches of fifty, with fifty seconds between batches, for nearly three hours of the test's clock.
 /// Meanwhile the owner logs in from home without a device token, and from elsewhere with one.
 async fn attack(cluster: &TestCluster, node: &Node, address: impl Fn(usize) -> String) -> Attack {
-    node.account("ada").await;
+    node.register("ada").await;
     let first = node.send(login(node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = first.header("x-device-token").to_owned();
     assert!(device.starts_with("lk_dt_"), "{device}");
@@ -90,7 +90,7 @@ async fn ten_thousand_guesses_from_two_hundred_addresses_reach_few_verifications
 async fn concurrent_guesses_are_counted_before_verification() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let guess = |i: usize| {
         let node = &nodes[i % 2];
         async move { node.send(login(node, &format!("203.0.113.{i}"), "ada", "not the password")).await }
@@ -106,7 +106,7 @@ async fn concurrent_guesses_are_counted_before_verification() {
 async fn known_device_waits_for_its_own_failures_only() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let device = node.send(login(&node, HOME, "ada", PASSWORD)).await.expect(200);
     let device = device.header("x-device-token").to_owned();
     let known = |password: &str| login(&node, "192.0.2.9", "ada", password).header("x-device-token", &device);
@@ -127,7 +127,7 @@ async fn known_device_waits_for_its_own_failures_only() {
 async fn browser_is_known_by_its_device_cookie() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let answer = node.post("/v1/login", body).await.expect(200);
     assert_eq!(answer.header("x-device-token"), "");
@@ -150,7 +150,7 @@ async fn browser_is_known_by_its_device_cookie() {
 async fn login_failures_by_email_and_by_username_share_one_count() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let guess = async |node: &Node, name: &str| {
         node.send(login(node, "203.0.113.7", name, "not the password")).await.status.as_u16()
     };
@@ -172,7 +172,7 @@ async fn device_token_that_the_account_does_not_know_is_replaced() {
     let cluster = cluster();
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let invented = format!("lk_dt_{}", "A".repeat(43));
     let eves = node.send(login(&node, "203.0.113.7", "eve", PASSWORD)).await.expect(200);

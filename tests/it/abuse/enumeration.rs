@@ -65,7 +65,7 @@ async fn login_to_existing_disabled_and_unknown_accounts_does_the_same_work() {
     let cluster = cluster();
     let node = cluster.node().await;
     for name in ["ada", "eve", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();
@@ -99,7 +99,7 @@ async fn login_to_existing_disabled_and_unknown_accounts_does_the_same_work() {
 async fn registration_of_a_taken_email_does_the_same_work_as_of_a_free_one() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let register = |email: &str, password: &str| {
         let body = json!({ "email": email, "password": password });
@@ -125,7 +125,7 @@ async fn registration_of_a_taken_email_does_the_same_work_as_of_a_free_one() {
 async fn password_change_with_any_wrong_password_does_the_same_work() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, "x", "y").await.expect(403);
     let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
@@ -154,7 +154,7 @@ async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     cluster.config.limits.login_per_address = None;
     cluster.config.password.memory_kib = 4096;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut durations: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
     for round in 0..120 {
         let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };

@@ -35,7 +35,7 @@ async fn logins_from_one_address_are_counted_across_nodes() {
     let mut cluster = cluster();
     cluster.config.limits.login_per_address = quota(4, 60);
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for node in nodes.iter().cycle().take(4) {
         node.send(login(node, "2001:db8::1", "ada", PASSWORD)).await.expect(200);
     }
@@ -55,7 +55,7 @@ async fn login_refused_by_a_limit_is_not_hashed_and_uses_no_wider_quota() {
     cluster.config.limits.login_per_address = quota(1, 60);
     cluster.config.limits.login_service = quota(3, 60);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.send(login(&node, "192.0.2.1", "ada", PASSWORD)).await.expect(200);
     let before = (node.state.passwords.jobs(), node.state.sql.transactions());
     for _ in 0..10 {
@@ -116,7 +116,7 @@ async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     limits.refresh_per_address = quota(5, 60);
     limits.registration_per_address = quota(5, 60);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let call = |method: &str, host: usize| {
         let from = format!("2001:db8:1:{host:x}::1");
         let request = |path: &str| node.request(Method::POST, path).header("x-forwarded-for", &from);
@@ -164,7 +164,7 @@ async fn password_changes_are_limited_by_session() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.password_change_per_account = quota(3, 60);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     for number in 0..3 {
         let guess = format!("guess {number}");
@@ -184,7 +184,7 @@ async fn refreshes_are_limited_by_account_and_address() {
     cluster.config.limits.refresh_per_address = quota(4, 60);
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let (ada, grace) = (node.login("ada").await, node.login("grace").await);
     let refresh = |token: &str| {
@@ -229,7 +229,7 @@ async fn login_without_limits_is_never_refused() {
     let mut cluster = TestCluster::new();
     cluster.config.limits = latchkey::config::LimitSettings { login_per_address: None, backoff: None, ..limits() };
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for _ in 0..20 {
         node.try_login("ada", "not the password").await.expect(401);
     }
@@ -245,7 +245,7 @@ async fn registrations_without_redis_are_limited_by_the_node() {
     cluster.config.limits.registration_per_address = quota(2, 60);
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let body = json!({ "email": "joan@example.com", "password": PASSWORD });
     assert_limited(&node.post("/v1/users", body).await, "registration-address", 30);

@@ -16,7 +16,7 @@ use crate::harness::{
 async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_address() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
@@ -44,7 +44,7 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let (_, code) = request_address_change(&cluster, &node, &tokens, "first").await;
     let body = json!({ "email": email("first"), "code": code });
@@ -64,7 +64,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let owner = node.login("ada").await;
     verify(&cluster, &node, "ada", &owner).await;
     let (token, _) = request_address_change(&cluster, &node, &owner, "mistyped").await;
@@ -74,14 +74,14 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
 
     // an account whose only verified address is a secondary one has an owner, too
-    node.account("grace").await;
+    node.register("grace").await;
     let (_, grace) = super::emails::add_verified(&cluster, &node, &node.login("grace").await, "grace.work").await;
     let (token, _) = request_address_change(&cluster, &node, &grace, "wrong").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 
     // an account without a verified address belongs to the person who verifies one
-    node.account("typo").await;
+    node.register("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &node.login("typo").await, "right").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
     node.try_login(&email("right"), NEW_PASSWORD).await.expect(200);
@@ -91,7 +91,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
 async fn later_request_replaces_the_earlier_address() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let (first, _) = request_address_change(&cluster, &node, &tokens, "first").await;
     request_address_change(&cluster, &node, &tokens, "second").await;
@@ -105,7 +105,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
     without_limits(&mut cluster);
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let (ada, grace) = (node.login("ada").await, node.login("grace").await);
     verify(&cluster, &node, "grace", &grace).await;
@@ -122,7 +122,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let owner = node.login("ada").await;
     verify(&cluster, &node, "ada", &owner).await;
     // a thief with the password and a session
@@ -159,7 +159,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
 async fn undo_link_expires_after_the_window() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "new").await;
@@ -174,7 +174,7 @@ async fn undo_link_expires_after_the_window() {
 async fn unverified_former_address_gets_no_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("typo").await;
+    node.register("typo").await;
     let tokens = node.login("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
@@ -186,7 +186,7 @@ async fn unverified_former_address_gets_no_link() {
 async fn change_of_address_or_username_and_deletion_need_a_recent_authentication() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(16));

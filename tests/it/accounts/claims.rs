@@ -47,7 +47,7 @@ async fn i16_verified_address_is_in_tokens_and_introspection_of_every_node_at_on
     let nodes = [cluster.node().await, cluster.node().await];
     let client = cluster.service_client("billing").await;
     cluster.wait_for_peers().await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let before = nodes[0].login("ada").await;
     for node in &nodes {
         assert_eq!(node.verified(&before.access).email_verified, Some(false));
@@ -81,7 +81,7 @@ async fn tokens_without_configured_claims_have_none_and_survive_a_verification()
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = metadata_client(&cluster).await;
-    let id = node.account("ada").await.text_of("id");
+    let id = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     set_metadata(&node, &client, &id, json!({ "plan": "gold" })).await.expect(200);
@@ -98,7 +98,7 @@ async fn i16_changed_metadata_is_in_the_next_token_and_older_tokens_are_refused(
     let nodes = [cluster.node().await, cluster.node().await];
     let client = metadata_client(&cluster).await;
     cluster.wait_for_peers().await;
-    let id = nodes[0].account("ada").await.text_of("id");
+    let id = nodes[0].register("ada").await.text_of("id");
     let before = nodes[0].login("ada").await;
     assert_eq!(introspect(&nodes[1], &client, &before.access).await.get("app_metadata"), None);
     let metadata = json!({ "plan": "gold", "seats": [1, 2], "crm_id": "not for tokens" });
@@ -127,7 +127,7 @@ async fn metadata_needs_the_scope_an_account_and_a_size_that_tokens_can_hold() {
     let cluster = cluster();
     let node = cluster.node().await;
     let (client, other) = (metadata_client(&cluster).await, cluster.service_client("other").await);
-    let id = node.account("ada").await.text_of("id");
+    let id = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let plan = json!({ "plan": "gold" });
     assert_eq!(set_metadata(&node, &other, &id, plan.clone()).await.problem(), problem(403, "forbidden"));

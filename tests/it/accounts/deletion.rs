@@ -13,7 +13,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_period() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let answer = signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
@@ -26,14 +26,14 @@ async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_
     // the grace period has ended, and the deletion has not run yet
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
-    node.account("ada").await;
+    node.register("ada").await;
 }
 
 #[tokio::test]
 async fn sign_in_during_the_grace_period_cancels_the_deletion() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
     // the grace period is 14 days
@@ -48,7 +48,7 @@ async fn sign_in_during_the_grace_period_cancels_the_deletion() {
 async fn export_has_all_data_and_no_secrets() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let body = json!({ "display_name": "Ada Lovelace", "user_metadata": { "theme": "dark" } });
     signed_in(&node, &tokens, Method::PATCH, "/v1/me", body).await.expect(200);

@@ -34,7 +34,7 @@ async fn sign_in_by_mail_is_off_by_default() {
 async fn code_and_link_sign_in_only_where_they_were_requested() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let (other, pending) = (request(&node, "nobody").await, request(&node, "ada").await);
@@ -66,7 +66,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
 async fn sign_in_by_mail_to_an_unverified_address_ends_earlier_sessions_and_removes_the_password() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let squatter = node.login("ada").await;
     let pending = request(&node, "ada").await;
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;

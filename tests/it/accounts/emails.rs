@@ -68,7 +68,7 @@ pub async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     (cluster, node, tokens)
@@ -211,7 +211,7 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("typo").await;
+    node.register("typo").await;
     let (_, tokens) = add_verified(&cluster, &node, &node.login("typo").await, "right").await;
     assert_eq!(list(&node, &tokens).await, ["typo (primary, not verified)", "right"]);
     node.post("/v1/password/forgot", json!({ "identifier": email("right") })).await.expect(202);
@@ -235,7 +235,7 @@ async fn mails_are_limited_per_address() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.recovery_per_address = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (_, _) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
     for _ in 0..20 {
         node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
@@ -297,7 +297,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
         assert!(join_lines(&mail.text).contains("work@example.com was removed"), "{}", mail.text);
     }
-    node.account("work").await;
+    node.register("work").await;
     let owner = node.login("work").await;
     verify(&cluster, &node, "work", &owner).await;
 }
@@ -321,7 +321,7 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     cluster.config.limits.password_change_per_account = None;
     cluster.config.account.max_emails = 3;
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id");
+    let id = node.register("ada").await.text_of("id");
     let (work, tokens) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
     let (home, _, _) = add(&cluster, &node, &tokens, "home").await;
     assert_eq!(post(&node, &tokens, "another").await.problem(), problem(409, "too_many_emails"));
@@ -337,7 +337,7 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     }
     assert_eq!(make_primary(&node, &tokens, &home).await.problem(), problem(403, "email_not_verified"));
     // an address of another account
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     for refused in [remove(&node, &eve, &work).await, make_primary(&node, &eve, &work).await] {
         assert_eq!(refused.problem(), problem(404, "unknown_email"));
@@ -399,7 +399,7 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
     let set = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
     latchkey::service::accounts::set_email(&node.state, id, &set("home")).await.unwrap();
     assert_eq!(list(&node, &tokens).await, ["home (primary)"], "the account had verified the address before");
-    node.account("grace").await;
+    node.register("grace").await;
     let grace = node.login("grace").await;
     let (_, _) = add_verified(&cluster, &node, &grace, "desk").await;
     let taken = latchkey::service::accounts::set_email(&node.state, id, &set("desk")).await;
@@ -428,7 +428,7 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     // the grace period of the deletion
     cluster.advance(Duration::from_hours(14 * 24));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
-    node.account("work").await;
+    node.register("work").await;
     let owner = node.login("work").await;
     verify(&cluster, &node, "work", &owner).await;
 }

@@ -29,7 +29,7 @@ async fn recovery_client(cluster: &TestCluster) -> ServiceClient {
 async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let user = node.login("ada").await;
     let body = json!({ "email": email("grace"), "username": "grace" });
     let answer = signed_in(&node, &user, Method::POST, "/v1/users/invite", body.clone()).await;

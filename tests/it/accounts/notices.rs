@@ -14,7 +14,7 @@ async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     (cluster, node, tokens)
@@ -66,7 +66,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
     without_limits(&mut cluster);
     cluster.config.http.trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let login = |address: &'static str| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
         let request = node.request(reqwest::Method::POST, "/v1/login").header("x-forwarded-for", address);
@@ -89,7 +89,7 @@ async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let second = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
@@ -107,7 +107,7 @@ async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
 async fn unverified_address_gets_no_notices() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert!(node.state.sql.mails(None, 10).await.unwrap().is_empty());

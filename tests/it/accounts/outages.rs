@@ -24,7 +24,7 @@ async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() 
     let mut cluster = crate::degradation::cluster(&server);
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     server.kill();
     for (path, body) in [
@@ -51,7 +51,7 @@ async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() 
 async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     execute_sql(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.status, 500);
@@ -65,7 +65,7 @@ async fn change_that_the_database_refuses_keeps_the_link_valid() {
 async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_be_repeated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     execute_sql(&cluster, "ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
     // the address is not changed, and no change is pending, if the mail can't be stored
@@ -87,7 +87,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     let mut cluster = TestCluster::new();
     cluster.config.mail.transport = server.transport();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     server.set_down(true);
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
     let row = || async { node.state.sql.mails(None, 1).await.unwrap().pop() };
@@ -108,7 +108,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
 async fn verification_and_change_of_address_that_the_database_refuses_keep_the_link_valid() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (verification, _) = super::next_mail(&cluster, "ada", 0, "verify_address").await;
@@ -135,7 +135,7 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     super::verify(&cluster, &node, "ada", &tokens).await;
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
@@ -170,7 +170,7 @@ async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing
     let mut cluster = crate::degradation::cluster(&server);
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     super::verify(&cluster, &node, "ada", &tokens).await;
     let (id, tokens) = emails::add_verified(&cluster, &node, &tokens, "work").await;

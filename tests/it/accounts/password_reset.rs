@@ -11,7 +11,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     // a mail scanner that follows the link does not consume it
@@ -31,7 +31,7 @@ async fn reset_by_link_sets_password_ends_all_sessions_and_verifies_address() {
 async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let typed = code.to_lowercase().replace('-', " ");
     let body = json!({ "identifier": "ADA", "code": typed, "new_password": NEW_PASSWORD });
@@ -48,7 +48,7 @@ async fn reset_by_code_accepts_any_case_and_grouping_and_the_username() {
 async fn weak_password_does_not_consume_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     for weak in ["password", "short", "ada@example.com"] {
         assert_eq!(reset(&node, &token, weak).await.problem(), problem(422, "weak_password"), "{weak}");
@@ -60,7 +60,7 @@ async fn weak_password_does_not_consume_the_link() {
 async fn wrong_codes_invalidate_the_code_and_not_the_link() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let attempt = |code: &str| {
         let body = json!({ "identifier": email("ada"), "code": code, "new_password": NEW_PASSWORD });
@@ -77,7 +77,7 @@ async fn wrong_codes_invalidate_the_code_and_not_the_link() {
 async fn link_and_code_expire() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     // the lifetime of a reset
     cluster.advance(Duration::from_hours(1));
@@ -92,7 +92,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     cluster.config.limits.recovery_per_address = None;
     cluster.config.limits.recovery_service = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     // a hundred concurrent requests at a time, by address and by username
     for batch in 0..100 {
@@ -131,7 +131,7 @@ async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     latchkey::service::accounts::disable(&node.state, id).await.unwrap();
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
@@ -144,7 +144,7 @@ async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
 async fn changed_password_invalidates_earlier_reset_links() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;

@@ -10,7 +10,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
     let body =
@@ -33,8 +33,8 @@ async fn profile_changes_field_by_field_and_empty_texts_remove_fields() {
 async fn invalid_fields_are_listed_together_and_nothing_changes() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
-    node.account("grace").await;
+    node.register("ada").await;
+    node.register("grace").await;
     let tokens = node.login("ada").await;
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
     let body = json!({

@@ -11,7 +11,7 @@ async fn later_verification_sends_a_mail_and_allows_sign_in() {
     let mut cluster = TestCluster::new();
     cluster.config.registration.verification = Verification::Later;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
     node.login("ada").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
@@ -22,7 +22,7 @@ async fn required_verification_refuses_sign_in_until_address_is_verified() {
     let mut cluster = TestCluster::new();
     cluster.config.registration.verification = Verification::Required;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
     // attempts with the right password do not count as failures
     for _ in 0..8 {

@@ -78,7 +78,7 @@ async fn service_client_with_the_scope_removes_a_verified_address_with_its_links
 async fn admin_removes_an_unverified_address_without_a_notice_and_other_users_are_refused() {
     let (cluster, node, ada) = cluster_with_verified_account().await;
     let (_, typo, _) = add(&cluster, &node, &ada, "typo").await;
-    let id = node.account("grace").await.text_of("id");
+    let id = node.register("grace").await.text_of("id");
     let grace = node.login("grace").await;
     let remove =
         async |tokens: &Tokens| signed_in(&node, tokens, Method::POST, PATH, body(&email("ada"), "typo")).await;

@@ -13,7 +13,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 async fn verification_with_the_session_keeps_password_and_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], false);
     verify(&cluster, &node, "ada", &tokens).await;
@@ -26,7 +26,7 @@ async fn verification_with_the_session_keeps_password_and_sessions() {
 async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.post("/v1/email/verification", json!({ "email": "ADA@example.com" })).await.expect(202);
     let (token, code) = next_mail(&cluster, "ada", 0, "verify_address").await;
     let call = |body| node.post("/v1/email/verify", body);
@@ -51,7 +51,7 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
         max_trusted: 10,
     });
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     // Links of all purposes share one throttle.
     let (change, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
@@ -77,7 +77,7 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
 async fn new_password_at_verification_replaces_password_and_ends_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
@@ -93,7 +93,7 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     for address in [email("ada"), email("nobody"), "not an address".to_owned()] {
@@ -107,8 +107,8 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
 async fn access_token_of_another_account_is_no_proof() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
-    node.account("eve").await;
+    node.register("ada").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
@@ -122,7 +122,7 @@ async fn fourth_verification_mail_stops_the_first_link_and_keeps_the_later_ones(
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut links = Vec::new();
     for sent in 0..4 {
         node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);

@@ -32,7 +32,7 @@ async fn client_behind_trusted_proxy_cannot_hide_its_address() {
     let mut cluster = TestCluster::new();
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for forged in [&b""[..], b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
         let line = [forged, b"192.0.2.7"].concat();
         assert_eq!(listed_address(&node, &[("x-forwarded-for", &line)]).await, "192.0.2.7", "{forged:?}");
@@ -47,7 +47,7 @@ async fn forwarded_header_setting_selects_the_header() {
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     cluster.config.http.forwarded_header = ForwardedHeader::Forwarded;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let headers = [("forwarded", &b"\xff, for=\"[2001:db8::1]:80\";proto=https"[..]), ("x-forwarded-for", b"6.6.6.6")];
     assert_eq!(listed_address(&node, &headers).await, "2001:db8::1");
     assert_eq!(listed_address(&node, &[("x-forwarded-for", b"6.6.6.6")]).await, "127.0.0.1");

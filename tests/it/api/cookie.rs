@@ -38,7 +38,7 @@ fn post_with_cookie(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
 async fn browser_signs_in_refreshes_and_signs_out() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let first = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let next = cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &first)).await.expect(200));
     assert_ne!(first, next);
@@ -55,7 +55,7 @@ async fn browser_signs_in_refreshes_and_signs_out() {
 async fn second_sign_in_replaces_session_of_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let old = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let new = cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
     node.send(post_with_cookie(&node, "/v1/refresh", &old)).await.expect(401);
@@ -71,7 +71,7 @@ fn change_password(node: &Node, access: &str) -> RequestBuilder {
 async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let signed_in = node.send(login(&node, "cookie")).await.expect(200);
     let old = cookie(&signed_in);
     let request =
@@ -89,7 +89,7 @@ async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session(
 async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let signed_in = node.send(login(&node, "cookie")).await.expect(200);
     let bearer = node.login("ada").await;
     let foreign = |access: &str| change_password(&node, access).header("origin", "https://evil.example");
@@ -108,7 +108,7 @@ async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
 async fn pages_of_other_sites_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let foreign: [&[(&str, &str)]; 6] = [
         &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
@@ -145,7 +145,7 @@ async fn pages_of_other_sites_are_refused() {
 async fn own_and_allowed_pages_are_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let own: [&[(&str, &str)]; 4] = [
         &[("origin", "https://auth.example.com")],
@@ -167,7 +167,7 @@ async fn own_and_allowed_pages_are_accepted() {
 async fn other_cookies_may_hold_any_bytes() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let token = node.login("ada").await.refresh;
     for (before, status) in
         [(&b"lang=fran\xe7ais; "[..], 200), (b"__Host-latchkey=; ", 200), ("\u{2003}".as_bytes(), 401)]
@@ -190,7 +190,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
     ];
     cluster.config.http.allowed_origins = allowed.map(str::to_owned).to_vec();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let dropped: [&[(&str, &str)]; 4] = [
         &[("origin", "https://app.example.com"), ("sec-fetch-site", "cross-site")],
         &[("origin", "http://localhost:3000"), ("sec-fetch-site", "cross-site")],
@@ -225,7 +225,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
 async fn cross_site_refresh_with_token_of_cookie_session_sets_no_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let pair = cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let token = pair.strip_prefix("__Host-latchkey=").unwrap();
     let refresh = || node.request(Method::POST, "/v1/refresh").json(&json!({ "refresh_token": token }));

@@ -66,7 +66,7 @@ async fn preflight_of_allowed_origin_succeeds() {
 async fn allowed_origins_may_read_responses_including_errors() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let me = node.request(Method::GET, "/v1/me").header("origin", ALLOWED).bearer_auth(&tokens.access);
     let too_large = node.request(Method::POST, "/v1/login").header("origin", ALLOWED).body("x".repeat(70_000));
@@ -87,7 +87,7 @@ async fn allowed_origins_may_read_responses_including_errors() {
 async fn other_origins_get_no_cors_headers() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for origin in [
         OTHER,

@@ -50,7 +50,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = configured;
         let node = cluster.node().await;
-        let account = node.account("ada").await.text_of("id");
+        let account = node.register("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let claims = verified(&node, &tokens.access, algorithm).await;
         let names = [
@@ -95,7 +95,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
 async fn next_key_is_published_before_it_signs_on_every_node() {
     let cluster = TestCluster::new();
     let (first, second) = (cluster.node().await, cluster.node().await);
-    first.account("ada").await;
+    first.register("ada").await;
     let old = kid(&first.login("ada").await.access);
     let new = rotate(&first, SigningStart::AfterPublication).await;
     for node in [&first, &second] {
@@ -117,7 +117,7 @@ async fn next_key_is_published_before_it_signs_on_every_node() {
 async fn tokens_of_retired_key_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let stolen = node.login("ada").await;
     rotate(&node, SigningStart::Now).await;
     node.state.keys.reload().await.unwrap();
@@ -136,7 +136,7 @@ async fn tokens_of_retired_key_are_refused() {
 async fn unknown_key_causes_at_most_one_reload_per_second() {
     let cluster = TestCluster::new();
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     for _ in 0..2 {
         rotate(&node, SigningStart::Now).await;
         node.state.keys.reload().await.unwrap();

@@ -10,7 +10,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 async fn sign_in_returns_tokens() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for identifier in ["ada", "ADA", "ada@example.com", "Ada@EXAMPLE.com"] {
         let answer = node.try_login(identifier, PASSWORD).await.expect(200);
         assert_eq!(answer.header("cache-control"), "no-store");
@@ -30,7 +30,7 @@ async fn sign_in_returns_tokens() {
 async fn unknown_account_and_wrong_password_return_same_response() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut bodies = Vec::new();
     for (identifier, password) in [("ada", "wrong"), ("nobody", PASSWORD), ("no@example.com", "x"), ("@", PASSWORD)] {
         let answer = node.try_login(identifier, password).await;

@@ -34,7 +34,7 @@ async fn assert_ended(node: &Node, cookie: &str) {
 async fn logout_ends_session_and_can_be_repeated() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let by_refresh = node.login("ada").await;
     let by_access = node.login("ada").await;
     for _ in 0..2 {
@@ -73,7 +73,7 @@ async fn logout_with_only_invalid_credentials_succeeds_and_clears_cookie() {
 async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for broken in [None, Some("undefined")] {
         let (access, cookie) = cookie_session(&node).await;
         // the access token, which is valid for 300 s, has expired
@@ -89,7 +89,7 @@ async fn logout_with_expired_or_broken_bearer_ends_cookie_session() {
 async fn logout_with_only_an_expired_bearer_ends_its_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     // the access token, which is valid for 300 s, has expired
     cluster.advance(Duration::from_secs(600));
@@ -101,7 +101,7 @@ async fn logout_with_only_an_expired_bearer_ends_its_session() {
 async fn logout_with_several_credentials_ends_all_their_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (by_body, by_bearer) = (node.login("ada").await, node.login("ada").await);
     let (_, cookie) = cookie_session(&node).await;
     let other: Tokens = node.login("ada").await;

@@ -11,7 +11,7 @@ use crate::harness::test_cluster::TestCluster;
 async fn me_returns_registered_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let made = node.account("ada").await.json();
+    let made = node.register("ada").await.json();
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/me", &tokens.access).await.expect(200);
     let mut shown = answer.json();
@@ -24,7 +24,7 @@ async fn me_returns_registered_account() {
 async fn caller_without_valid_token_is_challenged() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let unauthenticated = node.send(node.request(Method::GET, "/v1/me")).await;
     assert_eq!(unauthenticated.problem(), problem(401, "authentication_required"));
     assert_eq!(unauthenticated.header("www-authenticate"), "Bearer realm=\"latchkey\"");

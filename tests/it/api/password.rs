@@ -10,7 +10,7 @@ use crate::harness::{
 async fn password_change_requires_current_password() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let new = "gravel lantern ostrich nine";
     let answer = node.change_password(&tokens.access, "wrong", new).await;
@@ -37,7 +37,7 @@ async fn password_change_requires_current_password() {
 async fn password_change_lists_missing_fields() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let request = node.request(reqwest::Method::POST, "/v1/me/password").bearer_auth(&tokens.access);
     let answer = node.send(request.json(&serde_json::json!({}))).await;

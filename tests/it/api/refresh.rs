@@ -11,7 +11,7 @@ use crate::harness::{client::Tokens, test_cluster::TestCluster};
 async fn refresh_returns_next_tokens() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let first = node.login("ada").await;
     cluster.advance(Duration::from_secs(60));
     let answer = node.refresh(&first.refresh).await.expect(200);
@@ -29,7 +29,7 @@ async fn refused_refresh_tokens_have_distinct_codes() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for token in ["", "x", "lk_rt_", "lk_rt_AAAA"] {
         assert_eq!(node.refresh(token).await.problem(), problem(401, "invalid_refresh_token"), "{token}");
     }

@@ -16,7 +16,7 @@ async fn session_list_shows_client_of_each_session() {
     let mut cluster = TestCluster::new();
     cluster.config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "Ada's laptop" });
     let login = node.request(Method::POST, "/v1/login").json(&body);
     let login = login.header("x-forwarded-for", "6.6.6.6, 192.0.2.7").header("user-agent", "Browser/1");
@@ -53,7 +53,7 @@ async fn session_list_shows_client_of_each_session() {
 async fn forwarded_address_of_untrusted_peer_is_ignored() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let login = node.request(Method::POST, "/v1/login").header("x-forwarded-for", "192.0.2.7");
     let login = node.send(login.json(&json!({ "identifier": "ada", "password": PASSWORD }))).await;
     let list = node.get("/v1/sessions", &Tokens::of(&login).access).await.json();
@@ -64,8 +64,8 @@ async fn forwarded_address_of_untrusted_peer_is_ignored() {
 async fn delete_session_ends_no_session_of_another_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
-    node.account("bob").await;
+    node.register("ada").await;
+    node.register("bob").await;
     let (ada, other, bob) = (node.login("ada").await, node.login("ada").await, node.login("bob").await);
     let path = |session: &str| format!("/v1/sessions/{session}");
     assert_eq!(node.delete(&path(&bob.session), &ada.access).await.problem(), problem(404, "unknown_session"));
@@ -82,7 +82,7 @@ async fn delete_session_ends_no_session_of_another_account() {
 async fn delete_sessions_ends_all_or_all_but_the_current() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (ada, other) = (node.login("ada").await, node.login("ada").await);
     let misspelled = node.delete("/v1/sessions?keep_current=perhaps", &ada.access).await;
     assert_eq!(misspelled.problem(), problem(400, "malformed_request"));
@@ -99,7 +99,7 @@ async fn delete_sessions_ends_all_or_all_but_the_current() {
 async fn delete_sessions_with_misspelled_query_ends_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for query in ["keep_curent=true", "keep_current=true&keep_current=false", "keep_current=true&x=1", "x"] {
         let answer = node.delete(&format!("/v1/sessions?{query}"), &tokens.access).await;
@@ -112,7 +112,7 @@ async fn delete_sessions_with_misspelled_query_ends_nothing() {
 async fn control_characters_in_device_name_are_replaced() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
     let tokens = Tokens::of(&node.post("/v1/login", body).await.expect(200));
     let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();

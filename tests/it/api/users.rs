@@ -20,7 +20,7 @@ async fn make_admin(node: &Node, id: &str) {
 async fn registration_returns_account() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let made = node.account("Ada").await;
+    let made = node.register("Ada").await;
     assert_eq!(made.header("content-type").split(';').next(), Some("application/json"));
     assert_eq!(made.header("cache-control"), "no-store");
     let body = made.json();
@@ -37,7 +37,7 @@ async fn registration_returns_account() {
 async fn taken_address_or_username_is_refused_in_any_case() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let again = node.post("/v1/users", json!({ "email": "ADA@Example.com", "password": PASSWORD })).await;
     assert_eq!(again.problem(), problem(409, "email_taken"));
     assert_eq!(field_errors(&again), [field_error("email", "taken")]);
@@ -104,8 +104,8 @@ async fn registration_lists_all_invalid_fields() {
 async fn closed_registration_is_for_admins_only() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
-    let admin = open.account("grace").await.text_of("id");
-    open.account("ada").await;
+    let admin = open.register("grace").await.text_of("id");
+    open.register("ada").await;
     make_admin(&open, &admin).await;
     cluster.config.registration.open = false;
     let node = cluster.node().await;

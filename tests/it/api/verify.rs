@@ -12,7 +12,7 @@ use crate::harness::{monitor::Monitor, test_cluster::TestCluster, wait::until};
 async fn valid_token_returns_identity() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/verify", &tokens.access).await.expect(200);
     assert_eq!(answer.text, "");
@@ -26,7 +26,7 @@ async fn valid_token_returns_identity() {
 async fn verify_accepts_any_method_and_any_path_below() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for method in [Method::GET, Method::HEAD, Method::POST, Method::DELETE, Method::OPTIONS] {
         for path in ["/v1/verify", "/v1/verify/", "/v1/verify/a/b%20c?d=e"] {
@@ -42,7 +42,7 @@ async fn verify_accepts_any_method_and_any_path_below() {
 async fn invalid_token_is_challenged() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let unauthenticated = node.send(node.request(Method::GET, "/v1/verify")).await;
     assert_eq!(unauthenticated.problem(), problem(401, "authentication_required"));
@@ -63,7 +63,7 @@ async fn logout_is_effective_at_next_request_on_every_node() {
     let cluster = TestCluster::new();
     let (first, second) = (cluster.node().await, cluster.node().await);
     cluster.wait_for_peers().await;
-    first.account("ada").await;
+    first.register("ada").await;
     for _ in 0..20 {
         let tokens = first.login("ada").await;
         for node in [&first, &second] {
@@ -80,7 +80,7 @@ async fn logout_is_effective_at_next_request_on_every_node() {
 async fn repeated_verification_needs_neither_redis_nor_signature_check() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     node.get("/v1/verify", &tokens.access).await.expect(200);
@@ -99,7 +99,7 @@ async fn repeated_verification_needs_neither_redis_nor_signature_check() {
 async fn tokens_of_service_clients_are_accepted_with_allow_clients_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let user = node.login("ada").await.access;
     let new = NewClient { name: "billing".to_owned(), audiences: vec!["latchkey".to_owned()], ..NewClient::default() };
     let client = cluster.service_client_with(new).await;
@@ -132,7 +132,7 @@ async fn tokens_of_service_clients_are_accepted_with_allow_clients_only() {
 async fn verify_with_repeated_allow_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let user = node.login("ada").await.access;
     for query in ["allow=clients&allow=users", "allow=clients&allow=clients", "allow=clients&x=1&%61llow=clients"] {
         let refused = node.get(&format!("/v1/verify?{query}"), &user).await;

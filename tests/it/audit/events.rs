@@ -28,7 +28,7 @@ async fn every_security_event_is_recorded() {
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (first, second) = (node.login("ada").await, node.login("ada").await);
     node.try_login("ada", "not her password").await.expect(401);
     node.try_login("nobody", "whatever it is").await.expect(401);
@@ -117,7 +117,7 @@ async fn events_during_a_database_lock_are_written_once_after_it() {
     let mut cluster = TestCluster::new();
     cluster.config.database.acquire_timeout = Duration::from_millis(100);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.state.audit.flush().await.unwrap();
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     // Holds the only write lock of SQLite.
@@ -144,7 +144,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     cluster.config.audit.max_refusals = 20;
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     for host in 0..30 {
         let from = format!("192.0.2.{host}");
@@ -188,7 +188,7 @@ async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
 
     let first = node.login("ada").await;

@@ -97,7 +97,7 @@ impl App {
     pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
         let client = service.client();
         let name = format!("u{}", self.client.base.rsplit(':').next().unwrap());
-        let account = client.account(&name).await.text_of("id");
+        let account = client.register(&name).await.text_of("id");
         assert!(self.refuses("").await);
         assert!(self.refuses("lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4").await);
 
@@ -126,7 +126,7 @@ impl App {
     pub(super) async fn check_chat(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = format!("c{}", self.client.base.rsplit(':').next().unwrap());
-        let account = client.account(&name).await.text_of("id");
+        let account = client.register(&name).await.text_of("id");
         let tokens = client.login(&name).await;
         let dial = |token: &str| {
             let mut request = format!("ws://{}/chat", self.address()).into_client_request().unwrap();
@@ -151,7 +151,7 @@ impl App {
     pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = format!("s{}", self.client.base.rsplit(':').next().unwrap());
-        client.account(&name).await;
+        client.register(&name).await;
         let weak = client.login(&name).await;
         let delete = async |access: &str| self.client.delete("/orders", access).await;
         let refused = delete(&weak.access).await.expect(401);

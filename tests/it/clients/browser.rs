@@ -56,7 +56,7 @@ async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage(
     let (client, folder) = (build(), tempfile::tempdir().unwrap());
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let modules = folder.path().join("node_modules");
     fs::create_dir(&modules).unwrap();
     symlink(client.path(), modules.join("latchkey-browser")).unwrap();
@@ -124,7 +124,7 @@ async fn example_in_chromium_survives_tabs_reloads_lost_responses_and_signs_out_
     let mut cluster = TestCluster::new();
     cluster.config.http.allowed_origins = vec![format!("http://localhost:{port}")];
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let _page = PageServer::start(&client, port);
 
     drive(&node.base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
@@ -137,7 +137,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let service = ServiceProcess::start_with(&format!(
         "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
     ));
-    service.client().account("ada").await;
+    service.client().register("ada").await;
     let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
     let parts = ["package.json", "tsconfig.json", "src"].map(|part| format!("clients/browser/{part}"));
     let parts: Vec<&str> = parts.iter().map(String::as_str).chain(["examples/browser/react"]).collect();
@@ -158,7 +158,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     drive(&service.client().base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
     drive(&service.client().base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
     for name in ["eve", "bob"] {
-        service.client().account(name).await;
+        service.client().register(name).await;
         let email = format!("{name}@example.com");
         let output = binary::run(service.folder(), &["user", "roles", &email, "--add", "admin"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

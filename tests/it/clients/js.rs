@@ -154,7 +154,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
         app.check_chat(&service).await;
     }
 
-    let account = service.client().account("ada").await.text_of("id");
+    let account = service.client().register("ada").await.text_of("id");
     let tokens = service.client().login("ada").await;
     let job = write("job.mjs", job);
     let mut command = Command::new(tool("node"));

@@ -45,7 +45,7 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     // oidc-client-ts renews a minute before the token expires
     let settings = format!("http.allowed_origins = [\"http://localhost:{port}\"]\ntoken.access_ttl = \"63s\"\n");
     let service = ServiceProcess::start_as_make_run(&settings);
-    service.client().account("ada").await;
+    service.client().register("ada").await;
     let (registry, cache) = (NpmRegistry::start().await, tempfile::tempdir().unwrap());
     let checkout = Checkout::new(&["examples/oidc-spa"], &service, &registry.environment(cache.path()));
     // all commands but the last install the example, the last one serves it

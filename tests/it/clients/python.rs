@@ -100,7 +100,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     app.check_chat(&service).await;
     drop(app);
 
-    let account = service.client().account("ada").await.text_of("id");
+    let account = service.client().register("ada").await.text_of("id");
     let tokens = service.client().login("ada").await;
     let mut command = Command::new(&python);
     command.envs(service.app_environment()).args(["-u", "-c", job, &tokens.access]);

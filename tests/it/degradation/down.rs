@@ -16,7 +16,7 @@ async fn node_started_without_redis_recovers_once_redis_is_up() {
     let node = cluster.node().await;
     let problem = assert_not_ready(&node).await;
     assert!(problem.contains("Redis is unavailable"), "{problem}");
-    node.account("ada").await;
+    node.register("ada").await;
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
 
     server.restart();
@@ -31,7 +31,7 @@ async fn acknowledged_writes_survive_kill_of_redis() {
     let mut server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let kept = node.login("ada").await;
     let refreshed = Tokens::of(&node.refresh(&node.login("ada").await.refresh).await.expect(200));
     let ended = node.login("ada").await;
@@ -53,7 +53,7 @@ async fn cached_verification_expires_without_redis() {
     let mut server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (cached, uncached) = (node.login("ada").await, node.login("ada").await);
     node.get("/v1/verify", &cached.access).await.expect(200);
     server.kill();

@@ -18,7 +18,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let [kept, ended] = [node.login("ada").await, node.login("ada").await];
 
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
@@ -40,7 +40,7 @@ async fn node_at_a_redis_replica_is_not_ready() {
     let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
@@ -60,7 +60,7 @@ async fn redis_busy_with_script_returns_503() {
     let server = Redis::start_with(&["--lua-time-limit", "10"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     let mut script = in_background(&server, &["EVAL", "while true do end", "0"]);
@@ -78,7 +78,7 @@ async fn redis_that_cannot_save_returns_503() {
     let server = Redis::start_with(&["--save", "3600 1000000"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     // a folder in place of the snapshot file makes the snapshot fail
@@ -102,7 +102,7 @@ async fn redis_that_is_loading_returns_503() {
     let server = Redis::start_with(&arguments);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     // the server loads until the delay is removed

@@ -11,7 +11,7 @@ async fn hung_redis_returns_503_until_it_resumes() {
     let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let [tokens, other] = [node.login("ada").await, node.login("ada").await];
 
     server.signal(Signal::STOP);
@@ -33,7 +33,7 @@ async fn silent_connections_are_replaced() {
     let proxy = FaultProxy::start(server.socket()).await;
     let cluster = cluster_at(&proxy.redis_url());
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     proxy.set(Mode::Silenced);
@@ -58,7 +58,7 @@ async fn redis_silent_from_the_start_is_detected() {
     assert_not_ready(&node).await;
     proxy.set(Mode::Open);
     wait_until_ready(&node).await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.login("ada").await;
     node.stop().await;
 }

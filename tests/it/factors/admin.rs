@@ -20,7 +20,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let mut cluster = cluster();
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
@@ -54,7 +54,7 @@ async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
-    let id = node.account("grace").await.text_of("id").parse().unwrap();
+    let id = node.register("grace").await.text_of("id").parse().unwrap();
     let tokens = node.login("grace").await;
     let body = json!({ "account": "ada" });
     let refused = signed_in(&node, &tokens, Method::POST, "/v1/users/factors/reset", body.clone()).await;

@@ -26,9 +26,9 @@ async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
     cluster.config.http.allowed_origins = vec![page.clone()];
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for name in ["eve", "bob"] {
-        let id = node.account(name).await.text_of("id").parse().unwrap();
+        let id = node.register(name).await.text_of("id").parse().unwrap();
         latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
     }
     let _page = PageServer::start(&client, port);

@@ -94,7 +94,7 @@ async fn challenge_works_for_its_device_only() {
 async fn challenge_ends_when_password_factors_or_epoch_change() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let ada = super::enrol(&cluster, &node, "ada").await;
     let assert_invalid = async |challenge: &str, why: &str| {
         let answer = second_factor(&node, challenge, "totp", &ada.app.code(&cluster.clock)).await;
@@ -167,7 +167,7 @@ async fn request_without_a_code_is_refused() {
 async fn sign_in_to_an_account_without_a_factor_takes_one_query() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.login("ada").await;
     let before = node.state.sql.transactions();
     node.login("ada").await;

@@ -32,7 +32,7 @@ pub fn cluster() -> TestCluster {
 
 /// An account with a verified address and codes by mail. Returns its tokens and recovery codes.
 pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> (Tokens, Vec<String>) {
-    node.account(name).await;
+    node.register(name).await;
     let tokens = node.login(name).await;
     verify(cluster, node, name, &tokens).await;
     let answer = enable(node, &tokens).await.expect(200);
@@ -88,7 +88,7 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
 async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_password() {
     let cluster = super::cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "login_method_off"));
     assert!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"].is_null());
@@ -96,7 +96,7 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
 
     let cluster = self::cluster();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
@@ -402,7 +402,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
     cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;
     let home = "198.51.100.7";
-    node.account("ada").await;
+    node.register("ada").await;
     let login = |address: &'static str| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
         post_from(&node, address, "/v1/login", body)

@@ -95,7 +95,7 @@ pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled
 
 /// An account with an authenticator app.
 pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
-    node.account(name).await;
+    node.register(name).await;
     enrol(cluster, node, name).await
 }
 

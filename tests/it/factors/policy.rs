@@ -44,7 +44,7 @@ async fn confirm(node: &Client, challenge: &str, code: &str) -> Answer {
 async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
     assert_eq!(answer.json()["methods"], json!(["totp", "passkey"]));
     let challenge = enrolment_of(&answer);
@@ -69,7 +69,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let early = node.login("ada").await;
     verify(&cluster, &node, "ada", &early).await;
     let id = node.verified(&early.access).claims.sub;
@@ -99,7 +99,7 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let enrolment = enrolment_of(&node.try_login("ada", PASSWORD).await);
     assert_eq!(second_factor(&node, &enrolment, "totp", "123456").await.problem(), problem(401, "invalid_challenge"));
     let app = App { secret: start(&node, &enrolment).await.expect(200).text_of("secret") };
@@ -116,7 +116,7 @@ async fn challenges_of_enrolment_and_second_factor_are_not_interchangeable() {
 async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     cluster.advance(Duration::from_hours(100));
     let first = node.login("ada").await;
     cluster.advance(Duration::from_hours(47));
@@ -135,7 +135,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
     let admins = FactorPolicy::Roles(Roles::parse(["admin"]).unwrap());
     let cluster = cluster_requiring(admins, Duration::ZERO);
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let session = node.login("ada").await;
     let session = Tokens::of(&node.refresh(&session.refresh).await.expect(200));
     let admin = Roles::parse(["admin"]).unwrap();
@@ -173,7 +173,7 @@ async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
 async fn session_that_replaces_one_of_the_grace_period_ends_with_the_grace_period() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     cluster.advance(Duration::from_hours(24));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
@@ -196,7 +196,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
     cluster.config.factors.email_code = true;
     cluster.config.session.recent = grace;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let ends_at = cluster.clock.now() + grace;
     let mut tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;

@@ -45,7 +45,7 @@ async fn new_recovery_codes_replace_the_former_ones() {
 async fn account_without_a_factor_gets_no_recovery_codes() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await;
     assert_eq!(answer.problem(), problem(409, "no_second_factor"));
@@ -55,7 +55,7 @@ async fn account_without_a_factor_gets_no_recovery_codes() {
 async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;

@@ -127,7 +127,7 @@ async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on(
 async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let former = login(&node, "ada", PASSWORD, None).await.expect(200).header("x-device-token").to_owned();
     let ada = enrol(&cluster, &node, "ada").await;
     let challenge = challenge_of(&login(&node, "ada", PASSWORD, Some(&former)).await);
@@ -159,7 +159,7 @@ async fn device_token_of_another_account_skips_nothing() {
 async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the_account_change() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
@@ -216,7 +216,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
 async fn i14_password_reset_by_mail_forgets_devices() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
@@ -231,7 +231,7 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
     let mut cluster = cluster();
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;

@@ -84,7 +84,7 @@ async fn codes_from_unrecognized_addresses_share_one_count() {
 async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let home = "198.51.100.7";
     let ada = super::enrol(&cluster, &node, "ada").await;
     sign_in_from(&cluster, &node, home, &ada.app).await;
@@ -109,7 +109,7 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
 async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failures() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let home = "198.51.100.7";
     let ada = super::enrol(&cluster, &node, "ada").await;
     sign_in_from(&cluster, &node, home, &ada.app).await;
@@ -133,7 +133,7 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
 async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_strangers() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD });
     let mut devices = Vec::new();
     for _ in 0..12 {
@@ -163,7 +163,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
 async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let login = |password: &str| json!({ "identifier": "ada", "password": password });

@@ -40,7 +40,7 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
 async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let body = json!({ "label": "Ada's phone" });
     let started = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", body).await.expect(200);
@@ -72,7 +72,7 @@ async fn enrolment_shows_the_secret_as_text_uri_and_qr_code() {
 async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let started = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await.expect(200);
     let uri = started.text_of("uri");
@@ -97,7 +97,7 @@ async fn codes_of_an_independent_library_that_reads_the_uri_are_accepted() {
 async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_callers() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let other = node.login("ada").await;
     let caller = node.login("ada").await;
     let app = start_totp(&node, &caller).await;
@@ -201,7 +201,7 @@ async fn changing_factors_needs_a_recent_authentication() {
 async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let replaced = start_totp(&node, &tokens).await;
     let app = start_totp(&node, &tokens).await;
@@ -266,7 +266,7 @@ async fn rotated_secret_of_the_service_reseals_factors() {
 async fn cookie_session_gets_its_cookie_at_the_second_step_only() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let ada = enrol(&cluster, &node, "ada").await;
     let post = |path: &str, body: serde_json::Value, origin: &'static str, site: &'static str| {
         let request = node.request(Method::POST, path).json(&body);

@@ -93,7 +93,7 @@ async fn sign_in_users(node: &Node, how_many: usize) -> Vec<User> {
     let mut users = Vec::new();
     for number in 0..how_many {
         let name = format!("user{number}");
-        let account = node.account(&name).await.text_of("id");
+        let account = node.register(&name).await.text_of("id");
         let account = AccountId(account.parse().unwrap());
         let login = retry_until("a sign-in works", 200, || node.try_login(&name, PASSWORD)).await;
         let tokens = Tokens::of(&login);

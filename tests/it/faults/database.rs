@@ -23,7 +23,7 @@ async fn locked_sqlite_keeps_logins_working() {
     let mut cluster = TestCluster::new();
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
@@ -48,7 +48,7 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     cluster.config.database.url = postgres.url(&postgres.create_database().await).into();
     cluster.config.database.acquire_timeout = Duration::from_millis(500);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     // the tests' PostgreSQL writes to the disk at checkpoints only

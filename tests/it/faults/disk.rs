@@ -37,7 +37,7 @@ async fn full_disk_refuses_writes_only() {
     let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
     let log = guard.log();
     let node = Client::new(api_url(&log).unwrap());
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     // the path goes through `/proc/PID/root`, since the small disk is mounted in the namespace of that process only

@@ -18,7 +18,7 @@ async fn changed_redis_password_makes_node_unavailable_until_it_is_restored() {
     let cluster = cluster_at(&format!("redis://latchkey:first@127.0.0.1:{}", server.port()));
     let node = cluster.node().await;
     wait_until_ready(&node).await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     // connected clients stay connected; new connections are refused

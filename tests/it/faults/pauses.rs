@@ -18,7 +18,7 @@ async fn paused_writes_keep_reads_working() {
     let server = Redis::start();
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let [kept, other] = [node.login("ada").await, node.login("ada").await];
 
     server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
@@ -44,7 +44,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
     // leaves room for the latency and for a busy machine
     cluster.config.redis.command_timeout = Duration::from_secs(5);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
 
     proxy.set(Mode::Slow(Duration::from_millis(300)));
     node.login("ada").await;

@@ -32,7 +32,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     let mut cluster = cluster_at(&proxy.redis_url());
     cluster.config.redis.pool_size = 1;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let first = node.login("ada").await;
     let mut tokens = refreshed(&node, &first).await;
     let (request_length, response_length) = proxy.lengths();
@@ -74,7 +74,7 @@ async fn logout_whose_connection_is_reset_is_completed_by_a_repeat() {
     // the login is repeated until the connection is restored, which may exceed the limit on a slow machine
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.logout(&node.login("ada").await.refresh).await.expect(204);
     let (request_length, response_length) = proxy.lengths();
 

@@ -52,7 +52,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     wait_until_ready(&nodes[0]).await;
     let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
     let service = cluster.service_client("billing").await;
@@ -119,7 +119,7 @@ async fn nodes_leave_a_master_that_sentinel_demotes() {
     wait::until("Sentinel knows the replica", || async { sentinel.log().contains("+slave") }).await;
     let cluster = cluster_at(&format!("redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"));
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     wait_until_ready(&node).await;
     let tokens = node.login("ada").await;
     wait_until_replicated(&master, 1).await;

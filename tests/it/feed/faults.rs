@@ -49,7 +49,7 @@ async fn restarted_redis_loses_no_feed_event() {
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     for _ in 0..3 {
@@ -72,7 +72,7 @@ async fn feed_survives_cut_redis_connections() {
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     for _ in 0..5 {
@@ -94,7 +94,7 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     assert_eq!(feed.caught_up().await.len(), 1);
@@ -147,7 +147,7 @@ async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
     }
     let mut ended = Vec::new();
     for name in ["ada", "bob", "cyd", "dan"] {
-        node.account(name).await;
+        node.register(name).await;
         ended.push(logged_out_session(&node, name).await);
     }
     let mut feed = Feed::open(&peer, &service, None).await;

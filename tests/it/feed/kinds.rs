@@ -25,7 +25,7 @@ impl FeedFixture {
         let mut cluster = TestCluster::new();
         cluster.config.session.retry_window = Duration::ZERO;
         let (node, peer) = (cluster.node().await, cluster.node().await);
-        let account = node.account("ada").await.text_of("id");
+        let account = node.register("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;
         let mut feed = Feed::open(&peer, &service, None).await;
         assert_eq!(feed.caught_up().await, [Value::Null; 0]);

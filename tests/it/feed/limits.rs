@@ -82,7 +82,7 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
         revoked += 1000;
         counted.wait_for(|counted| *counted == revoked).await.unwrap();
     }
-    node.account("ada").await;
+    node.register("ada").await;
     logged_out_session(&node, "ada").await;
     quick.await.unwrap();
     for node in [node, peer] {

@@ -32,7 +32,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let before = logged_out_session(&node, "ada").await;
 
     let mut feed = Feed::open(&peer, &service, None).await;
@@ -62,7 +62,7 @@ async fn event_id_covers_every_earlier_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     // every event id covers all revocations before its time by Redis' clock
@@ -93,7 +93,7 @@ async fn feed_serves_enabled_service_clients_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let request = || node.request(reqwest::Method::GET, "/v1/revocations");
     for refused in [request(), request().bearer_auth(&tokens.access), request().basic_auth("billing", Some("guess"))] {

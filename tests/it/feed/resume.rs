@@ -10,7 +10,7 @@ async fn missed_revocations_are_replayed_by_any_node() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
     let last = feed.last_id.clone().unwrap();
@@ -33,7 +33,7 @@ async fn broken_connections_lose_no_revocation() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
-    node.account("ada").await;
+    node.register("ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;
     let end_sessions = async {
@@ -78,7 +78,7 @@ async fn unusable_last_event_id_causes_a_gap() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let session = logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     feed.caught_up().await;

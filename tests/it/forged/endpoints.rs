@@ -118,7 +118,7 @@ impl Fixture {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = Algorithm::Es256;
         let node = cluster.node().await;
-        node.account("ada").await;
+        node.register("ada").await;
         let client = cluster.service_client("introspector").await;
         let tokens = node.login("ada").await;
         Self { cluster, node, client, tokens }

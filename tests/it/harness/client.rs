@@ -3,7 +3,7 @@
 use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-/// The password of every account that [`Client::account`] creates.
+/// The password of every account that [`Client::register`] creates.
 pub const PASSWORD: &str = "tidal engine verse marmalade";
 
 /// A client of one node.
@@ -107,7 +107,7 @@ impl Client {
     }
 
     /// Registers `NAME@example.com` with [`PASSWORD`].
-    pub async fn account(&self, name: &str) -> Answer {
+    pub async fn register(&self, name: &str) -> Answer {
         let body = json!({ "email": format!("{name}@example.com"), "username": name, "password": PASSWORD });
         self.post("/v1/users", body).await.expect(201)
     }
@@ -117,7 +117,7 @@ impl Client {
         self.post("/v1/login", json!({ "identifier": identifier, "password": password })).await
     }
 
-    /// Signs in to an account of [`Client::account`].
+    /// Signs in to an account of [`Client::register`].
     pub async fn login(&self, name: &str) -> Tokens {
         self.login_with(name, PASSWORD).await
     }

@@ -25,7 +25,7 @@ async fn check(program: &'static str) {
         ..NewClient::default()
     };
     let service = cluster.service_client_with(new).await;
-    let subject = node.account("ada").await.text_of("id");
+    let subject = node.register("ada").await.text_of("id");
     let private = BASE64_STANDARD.encode(&*key.to_pkcs8().unwrap());
     let settings = json!({
         "issuer": cluster.config.issuer,

@@ -63,7 +63,7 @@ impl Fixture {
         cluster.config.token.leeway = Duration::ZERO;
         cluster.config.keys.publish_before = PUBLISHED;
         let node = cluster.node_at_issuer().await;
-        let account = node.account("ada").await.text_of("id");
+        let account = node.register("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let mut verifiers = verifiers(&cluster.config.issuer);
         // The first verification makes the programs fetch the keys.

@@ -13,7 +13,7 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
         cluster.clock = Clock::System;
         cluster.config.keys.algorithm = *algorithm;
         let node = cluster.node_at_issuer().await;
-        let account = node.account("ada").await.text_of("id");
+        let account = node.register("ada").await.text_of("id");
         let tokens = node.login("ada").await;
         let service = cluster.service_client("stock").await;
         let form = [("grant_type", "client_credentials")];

@@ -31,7 +31,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for by_code in [false, true] {
         let (token, code) = request_reset(&cluster, &nodes[0], "ada").await;
         let race = (0..16).map(|racer| {
@@ -54,7 +54,7 @@ async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let (_, code) = request_reset(&cluster, &nodes[0], "ada").await;
     let guesses = (0..16).map(|racer| {
         let body = json!({ "identifier": "ada", "code": "2222-2222", "new_password": password(racer) });
@@ -74,7 +74,7 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
     let nodes = [cluster.node().await, cluster.node().await];
     let mut owners = Vec::new();
     for (node, name) in nodes.iter().zip(["ada", "eve"]) {
-        node.account(name).await;
+        node.register(name).await;
         let tokens = node.login(name).await;
         let (_, token, _) = emails::add(&cluster, node, &tokens, "shared").await;
         owners.push((tokens, token));
@@ -101,7 +101,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
 
@@ -127,7 +127,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
 async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = crate::accounts::next_mail(&cluster, "ada", 0, "verify_address").await;
@@ -146,7 +146,7 @@ async fn i11_get_and_head_of_a_link_do_not_consume_it() {
 async fn i11_redis_holds_digests_of_links_and_codes_only() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, code) = request_reset(&cluster, &node, "ada").await;
     let dump = String::from_utf8_lossy(&cluster.redis.dump()).into_owned();
     for secret in [token.as_str(), &token["lk_ot_".len()..], &code, &code.replace('-', ""), "ada@example.com"] {

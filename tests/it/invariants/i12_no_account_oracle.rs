@@ -37,7 +37,7 @@ async fn cluster() -> (TestCluster, Node) {
     without_limits(&mut cluster);
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     (cluster, node)
@@ -88,7 +88,7 @@ async fn i12_calls_answer_alike_for_secondary_and_unknown_addresses() {
     }
     assert_eq!(wrong[0], wrong[1]);
 
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     // names of equal length, because the response contains the address, and `content-length` is compared
     for (taken, free) in [("ada", "new"), ("work", "desk")] {
@@ -185,7 +185,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
     let cluster = crate::factors::cluster();
     let node = cluster.node().await;
     let ada = crate::factors::account(&cluster, &node, "ada").await;
-    node.account("eve").await;
+    node.register("eve").await;
     let wrong = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
     let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(comparable).collect();
     assert!(wrong.iter().all(|answer| *answer == wrong[0]), "{wrong:?}");

@@ -31,7 +31,7 @@ async fn squatted_account() -> (TestCluster, Node, Tokens) {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("victim").await;
+    node.register("victim").await;
     let attacker = node.login("victim").await;
     (cluster, node, attacker)
 }
@@ -95,7 +95,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     node.try_login("trojan", PASSWORD).await.expect(401);
 
     // an address
-    node.account("attacker").await;
+    node.register("attacker").await;
     let attacker = node.login("attacker").await;
     verify(&cluster, &node, "attacker", &attacker).await;
     let (token, code) = request_address_change(&cluster, &node, &attacker, "other").await;
@@ -120,7 +120,7 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
         without_limits(&mut cluster);
         cluster.config.login.email_code = true;
         let node = cluster.node().await;
-        let id = node.account("victim").await.text_of("id").parse().unwrap();
+        let id = node.register("victim").await.text_of("id").parse().unwrap();
         let now = cluster.clock.now();
         let (app, scope) = (ClientId::parse("trojan").unwrap(), SpaceSeparated::parse(["openid"]).unwrap());
         let allowed = Permission { scope: &scope, resources: &SpaceSeparated::default() };
@@ -176,7 +176,7 @@ async fn i13_unexpired_email_change_is_void_after_the_victims_recovery() {
 async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that_verifies_it() {
     let (cluster, node, attacker) = squatted_account().await;
     // the victim proves the address for an account of their own
-    node.account("mine").await;
+    node.register("mine").await;
     let victim = node.login("mine").await;
     let (token, _) = request_address_change(&cluster, &node, &victim, "victim").await;
     let answer =
@@ -287,7 +287,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
     node.try_login(&email("other"), PASSWORD).await.expect(401);
     node.post("/v1/password/forgot", json!({ "identifier": email("other") })).await.expect(202);
     // The victim registers and verifies the address. The link of the attacker's account does not work afterwards.
-    node.account("other").await;
+    node.register("other").await;
     let victim = node.login("other").await;
     verify(&cluster, &node, "other", &victim).await;
     let late = signed_in(&node, &attacker, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
@@ -324,7 +324,7 @@ async fn i13_non_verifying_provider_secondary_address_belongs_to_the_account_tha
     let (cluster, node, attacker) = squatted_account().await;
     emails::add(&cluster, &node, &attacker, "claimed").await;
     // The attacker's account has two unverified addresses: "victim" is the primary one, "claimed" a secondary one.
-    node.account("mine").await;
+    node.register("mine").await;
     let victim = node.login("mine").await;
     let (_, victim) = emails::add_verified(&cluster, &node, &victim, "claimed").await;
     let (_, victim) = emails::add_verified(&cluster, &node, &victim, "victim").await;

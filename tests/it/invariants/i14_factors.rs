@@ -19,7 +19,7 @@ use crate::{
 
 /// An account `ada` with a verified address and an authenticator app.
 async fn verified(cluster: &TestCluster, node: &crate::harness::client::Client) -> crate::factors::Enrolled {
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(cluster, node, "ada", &tokens).await;
     enrol(cluster, node, "ada").await
@@ -104,7 +104,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
 async fn i14_password_of_an_operator_keeps_the_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     enrol(&cluster, &node, "ada").await;
     latchkey::service::accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
     challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
@@ -147,7 +147,7 @@ async fn i14_refresh_keeps_the_level_on_both_endpoints() {
     (cluster.config.factors.required, cluster.config.factors.grace) =
         (FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let oauth = |refresh: String| {
         let form = [("grant_type", "refresh_token".to_owned()), ("refresh_token", refresh)];
         node.send(node.request(Method::POST, "/oauth2/token").form(&form))
@@ -179,7 +179,7 @@ async fn i14_token_endpoint_refuses_the_password_grant() {
 async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let same_origin = |request: reqwest::RequestBuilder| {
         request.header("origin", "https://auth.example.com").header("sec-fetch-site", "same-origin")
     };
@@ -211,7 +211,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
 
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("eve").await;
+    node.register("eve").await;
     let id = node.verified(&node.login("eve").await.access).claims.sub;
     let hash = node.state.sql.account(id).await.unwrap().unwrap().password_hash.unwrap();
     let app = crate::factors::App { secret: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned() };

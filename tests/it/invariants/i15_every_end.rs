@@ -21,7 +21,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     cluster.config.limits.backoff = None;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut expect = |session: &str, reason: &str| {

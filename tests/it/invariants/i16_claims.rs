@@ -45,7 +45,7 @@ impl Fixture {
         cluster.config.limits.introspection_per_client = None;
         let nodes = [cluster.node().await, cluster.node().await];
         let service = cluster.service_client("billing").await;
-        nodes[0].account("ada").await;
+        nodes[0].register("ada").await;
         let account = accounts::find(&nodes[0].state.sql, "ada").await.unwrap().id;
         change(&nodes[0], account, &["editor"], &[]).await;
         cluster.wait_for_peers().await;
@@ -162,7 +162,7 @@ async fn i16_token_without_a_version_is_refused_if_issued_by_the_second_of_the_c
         node.get("/v1/verify", &after).await.expect(200);
     }
     // A token of another account from the same second stays valid.
-    fixture.nodes[0].account("ben").await;
+    fixture.nodes[0].register("ben").await;
     let ben = fixture.token_of_0_1(&fixture.nodes[0].login("ben").await, now);
     fixture.nodes[1].get("/v1/verify", &ben).await.expect(200);
     for node in fixture.nodes {

@@ -46,7 +46,7 @@ async fn rotate(cluster: &TestCluster, nodes: &[Node; 2], times: usize, pause: D
 async fn i1_sixteen_concurrent_refreshes_on_two_nodes_get_one_successor() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for _ in 0..50 {
         let racers = (0..16).map(|i| nodes[i % 2].refresh(&current));
@@ -67,7 +67,7 @@ async fn i1_sixteen_concurrent_refreshes_on_two_nodes_get_one_successor() {
 async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let first = nodes[0].login("ada").await.refresh;
     let racers = (0..16).map(|i| {
         let (node, mut token) = (&nodes[i % 2], first.clone());
@@ -98,7 +98,7 @@ async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let first = nodes[0].login("ada").await.refresh;
     let lost = refreshed(&nodes[0], &first).await;
     cluster.advance(MS * 4000);
@@ -120,7 +120,7 @@ async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token
 async fn i1_every_token_superseded_within_grace_gets_the_current_token() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for times in [1, 2, 7, 8, 20, 100] {
         let pause = Duration::from_millis(9999 / u64::try_from(times).unwrap());
         let mut tokens = rotate(&cluster, &nodes, times, pause).await;
@@ -140,7 +140,7 @@ async fn i1_grace_window_of_seven_rotations_is_exact() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for late in 0..7 {
         let mut tokens = rotate(&cluster, &nodes, 7, MS * 1000).await;
         let current = tokens.pop().unwrap();
@@ -159,7 +159,7 @@ async fn i1_second_use_with_zero_grace_revokes_session() {
     cluster.config.session.retry_window = Duration::ZERO;
     cluster.config.session.grace = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for _ in 0..10 {
         let token = nodes[0].login("ada").await.refresh;
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&token))).await;
@@ -184,7 +184,7 @@ async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation()
     cluster.config.secrets.previous = vec![old];
     let after = cluster.node().await;
     let nodes = [before, after];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for round in 1..=20 {
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
@@ -208,7 +208,7 @@ async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     let clock = std::mem::replace(&mut cluster.clock, ahead);
     let peer = cluster.node().await;
     let nodes = [node, peer];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut current = nodes[0].login("ada").await.refresh;
     for round in 1..=20 {
         let answers = join_all((0..16).map(|i| nodes[i % 2].refresh(&current))).await;
@@ -227,7 +227,7 @@ async fn i1_refresh_after_redis_lost_rotations_continues_from_the_presented_gene
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let mut claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
     claims.generation = Generation(5);
@@ -247,7 +247,7 @@ async fn i1_rotation_by_a_node_with_a_fast_clock_extends_grace_by_one_window_at_
     const IDLE: Duration = Duration::from_secs(86_400 * 7);
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let claims = node.state.refresh_tokens.decode(&node.login("ada").await.refresh).unwrap();
     let now = cluster.clock.now();
     let rotate = async |generation, now| {

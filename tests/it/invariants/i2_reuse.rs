@@ -36,7 +36,7 @@ fn cluster() -> TestCluster {
 
 async fn two_nodes(cluster: &TestCluster) -> [Node; 2] {
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     nodes
 }
 
@@ -143,7 +143,7 @@ async fn i2_sixteen_concurrent_reuses_are_recorded_once() {
 async fn i2_token_thirty_generations_behind_revokes_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let first = node.login("ada").await;
     let mut current = first.refresh.clone();
     for _ in 0..30 {

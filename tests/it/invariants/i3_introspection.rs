@@ -8,7 +8,7 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     let cluster = TestCluster::new();
     let (first, second) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
-    first.account("ada").await;
+    first.register("ada").await;
     let active = async |node: &crate::harness::test_cluster::Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
@@ -41,7 +41,7 @@ async fn i3_introspection_on_a_node_without_the_session_cached_is_inactive_after
     let cluster = TestCluster::new();
     let (node, peer) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     node.logout(&tokens.refresh).await.expect(204);
     for token in [&tokens.access, &tokens.refresh] {

@@ -56,7 +56,7 @@ impl Ending {
 async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut expected = Vec::new();
     for round in 0..40 {
         let ending = Ending::ALL[round % 4];
@@ -106,7 +106,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
 async fn i3_sixteen_concurrent_logouts_append_one_event() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for _ in 0..10 {
         let tokens = nodes[0].login("ada").await;
         let account = nodes[0].verified(&tokens.access).sub;
@@ -121,8 +121,8 @@ async fn i3_sixteen_concurrent_logouts_append_one_event() {
 async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
-    node.account("grace").await;
+    node.register("ada").await;
+    node.register("grace").await;
     let stranger = node.login("grace").await;
     let [one, two, three] = [node.login("ada").await, node.login("ada").await, node.login("ada").await];
     node.logout(&one.refresh).await.expect(204);
@@ -148,7 +148,7 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
     cluster.config.limits.login_per_address = None;
     cluster.config.limits.login_service = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     node.login("ada").await;
     let mut expected = Vec::new();
     for ending in Ending::ALL {
@@ -179,7 +179,7 @@ async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let account = node.verified(&tokens.access).sub;
     node.refresh(&tokens.refresh).await.expect(200);
@@ -193,7 +193,7 @@ async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
 async fn i3_password_change_by_a_session_that_ended_meanwhile_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (thief, owner) = (node.login("ada").await, node.login("ada").await);
     let claims = node.verified(&thief.access);
     node.delete(&format!("/v1/sessions/{}", thief.session), &owner.access).await.expect(204);

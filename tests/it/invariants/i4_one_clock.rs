@@ -19,7 +19,7 @@ const DAY: Duration = Duration::from_hours(24);
 async fn skewed_nodes(cluster: &mut TestCluster) -> [Node; 2] {
     let fast = cluster.node_with_clock_skew(ClockOffset::from_millis(20_000)).await;
     let slow = cluster.node_with_clock_skew(ClockOffset::from_millis(-20_000)).await;
-    fast.account("ada").await;
+    fast.register("ada").await;
     [fast, slow]
 }
 

@@ -28,7 +28,7 @@ fn sessions_ttl(cluster: &TestCluster, node: &Node, tokens: &Tokens) -> i128 {
 async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let idle = node.login("ada").await;
     let mut used = node.login("ada").await;
     for _ in 0..7 {
@@ -49,7 +49,7 @@ async fn i4_idle_session_expires_and_a_refreshed_one_does_not() {
 async fn i4_refreshed_session_and_its_tokens_expire_at_the_absolute_end() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut tokens = node.login("ada").await;
     for _ in 0..5 {
         cluster.advance(5 * DAY);
@@ -72,7 +72,7 @@ async fn i4_refreshed_session_and_its_tokens_expire_at_the_absolute_end() {
 async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     cluster.redis.command(&["DEL", &Keys::new("lk:").sessions(account(&node, &tokens))]);
     cluster.advance(7 * DAY - SECOND);
@@ -85,7 +85,7 @@ async fn i4_refresh_of_a_session_removed_by_redis_reports_expiry() {
 async fn i4_expired_sessions_are_not_listed_and_do_not_accumulate() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let old = node.login("ada").await;
     cluster.advance(6 * DAY);
     let young = node.login("ada").await;
@@ -111,7 +111,7 @@ async fn i4_redis_keeps_each_session_until_it_expires_and_no_key_forever() {
     let mut cluster = TestCluster::new();
     cluster.config.session.absolute_timeout = 10 * DAY;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let day = i128::try_from(DAY.as_millis()).unwrap();
     // The test advances the clock of the nodes, and real time hardly passes in Redis, so TTLs stay within a minute of their first value.
     let slack = 60_000;

@@ -38,7 +38,7 @@ fn invalid() -> (u16, String) {
 async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let [caller, other, third] =
         [nodes[0].login("ada").await, nodes[1].login("ada").await, nodes[1].login("ada").await];
     assert_eq!(
@@ -67,7 +67,7 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     let client = cluster.service_client("billing").await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let active = async |node: &Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
@@ -107,7 +107,7 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
     let mut cluster = TestCluster::new();
     cluster.config.session.absolute_timeout = Duration::from_hours(10);
     let node = cluster.node().await;
-    let added = node.account("ada").await.text_of("id");
+    let added = node.register("ada").await.text_of("id");
     let id: AccountId = added.parse().unwrap();
     accounts::change_roles(&node.state, id, &Roles::parse(["editor"]).unwrap(), &Roles::default()).await.unwrap();
     let device = "a laptop whose long name takes more than one part of the details of its session";
@@ -135,7 +135,7 @@ async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let mut cluster = TestCluster::new();
     cluster.config.limits.password_change_per_account = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let caller = nodes[0].login("ada").await;
     let id = account(&nodes[0], &caller);
     let new = |i: usize| format!("gravel lantern opera sixpence {i}");
@@ -167,7 +167,7 @@ async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
 async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_password() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
     for round in 0..10 {
         let caller = nodes[round % 2].login_with("ada", old).await;
@@ -205,7 +205,7 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
 async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for reason in ["disabled", "deleted"] {
         let sessions = [node.login("ada").await, node.login("ada").await];
         let id = account(&node, &sessions[0]);
@@ -236,7 +236,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
     for round in 0..20 {
         let caller = nodes[round % 2].login_with("ada", old).await;
@@ -266,7 +266,7 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let id = account(&nodes[0], &nodes[0].login("ada").await);
     for _ in 0..20 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
@@ -344,7 +344,7 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
 async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (caller, other) = (node.login("ada").await, node.login("ada").await);
     let id = account(&node, &caller);
 
@@ -374,7 +374,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
 async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let caller = node.login("ada").await;
     let id = account(&node, &caller);
     // Redis has the fence and the database does not have the change: the node was killed before it committed, or lost the response of Redis.
@@ -408,7 +408,7 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace", "mary"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let (alone, caller, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
     let idle_account = accounts::find(&node.state.sql, "mary").await.unwrap();
@@ -441,7 +441,7 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     let mut cluster = TestCluster::new();
     cluster.config.redis.command_timeout = Duration::from_millis(300);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let caller = node.login("ada").await;
     cluster.redis.signal(rustix::process::Signal::STOP);
     let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;

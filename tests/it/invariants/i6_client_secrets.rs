@@ -38,7 +38,7 @@ async fn i6_client_secrets_and_assertions_are_stored_and_logged_nowhere() {
     let message = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string())).join(".");
     let signature = BASE64_URL_SAFE_NO_PAD.encode(key.sign(message.as_bytes()).unwrap());
     let assertion = format!("{message}.{signature}");
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let mut secrets = vec![client.secret.clone(), second.expose().to_owned(), signature, tokens.access, tokens.refresh];
     secrets.push(secrets[0]["lk_cs_".len()..].to_owned());

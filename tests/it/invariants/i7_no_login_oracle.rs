@@ -35,7 +35,7 @@ async fn i7_unknown_user_wrong_password_and_disabled_account_get_identical_respo
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();

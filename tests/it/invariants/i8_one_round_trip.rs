@@ -14,7 +14,7 @@ fn tag(key: &str) -> &str {
 async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     // The first call of each script loads it.
     let tokens = node.login("ada").await;
     node.refresh(&tokens.refresh).await.expect(200);

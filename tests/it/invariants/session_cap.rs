@@ -10,7 +10,7 @@ use crate::harness::{client::Tokens, events, test_cluster::TestCluster};
 async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut sessions = Vec::new();
     for i in 0..50 {
         sessions.push(nodes[i % 2].login("ada").await);
@@ -40,7 +40,7 @@ async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
     // The throttle would limit concurrent logins.
     cluster.config.limits.backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     for round in 1..=5 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].login("ada"))).await;
         let account = nodes[0].state.refresh_tokens.decode(&racers[0].refresh).unwrap().account;

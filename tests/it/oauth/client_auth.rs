@@ -89,7 +89,7 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let ServiceClient { id, .. } = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let send = async |path: &str, name: &str, form: &[(&str, &str)]| {
         node.send(node.request(Method::POST, path).form(form).header("authorization", basic(name).unwrap())).await

@@ -56,7 +56,7 @@ async fn http_errors_and_unavailability_answer_with_problems() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for path in PATHS {
         let answer = node.send(node.request(Method::GET, path)).await;

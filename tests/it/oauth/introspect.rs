@@ -24,7 +24,7 @@ async fn introspection_of_an_access_token_returns_all_its_claims() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
     let jti = part(&tokens.access, 1)["jti"].clone();
     let expected = json!({
@@ -69,7 +69,7 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let first = node.login("ada").await;
     let active_response = |iat, exp| {
         json!({ "active": true, "scope": "account", "client_id": "latchkey", "exp": exp, "iat": iat, "sub": account,
@@ -100,7 +100,7 @@ async fn introspection_and_refresh_agree_in_random_histories() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     // a linear congruential generator, so that a failure repeats
     let mut state = 20_261_123_u32;
     let mut random = |below: u32| {
@@ -131,7 +131,7 @@ async fn introspection_of_an_invalid_token_returns_only_active_false() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     let mut tampered = tokens.access.clone();
@@ -152,7 +152,7 @@ async fn introspection_of_an_invalid_token_returns_only_active_false() {
 async fn introspection_by_another_audience_or_without_authentication_reveals_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let audiences = vec!["reports".to_owned()];
     let stranger =
@@ -173,7 +173,7 @@ async fn warm_introspection_needs_neither_redis_nor_a_signature_check() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert_eq!(introspect(&node, &client, &tokens.access).await["active"], true);

@@ -21,7 +21,7 @@ use crate::harness::{
 async fn warmed_up(cluster: &TestCluster) -> (Node, ServiceClient, Tokens) {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     wait::until("the session cache is valid", || async { node.state.redis.revocation_log.cache_is_valid() }).await;
     assert!(is_active(&node, &client, &tokens).await);

@@ -11,7 +11,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     let introspecting = cluster.service_client("asking").await;
-    node.account("ada").await;
+    node.register("ada").await;
     for (caller, reason) in [(None, "logout"), (Some(&client), "revoked")] {
         for by_access in [false, true] {
             let tokens = node.login("ada").await;
@@ -39,7 +39,7 @@ async fn revoke_of_an_invalid_token_answers_200() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for token in ["x", "a.b.c", "lk_rt_x", &format!("{}x", tokens.refresh), &tokens.access[1..]] {
         for caller in [None, Some(&client)] {
@@ -53,7 +53,7 @@ async fn revoke_of_an_invalid_token_answers_200() {
 async fn revoke_with_wrong_client_credentials_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let client = cluster.service_client("billing").await;
     let mut wrong = client.clone();
@@ -73,7 +73,7 @@ async fn revoke_with_wrong_client_credentials_is_refused() {
 async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     let client = cluster.service_client("billing").await;

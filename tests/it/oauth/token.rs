@@ -20,7 +20,7 @@ async fn refresh_grant_returns_the_next_tokens() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let first = node.login("ada").await;
     let answer = refresh(&node, &first.refresh).await.expect(200);
     assert_eq!((answer.header("cache-control"), answer.header("pragma")), ("no-store", "no-cache"));
@@ -48,7 +48,7 @@ async fn refresh_grant_returns_the_next_tokens() {
 async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (ended, expired) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     for token in ["x", &ended.refresh, &ended.access, &format!("{}A", expired.refresh)] {
@@ -63,7 +63,7 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let login = json!({ "identifier": "ada", "password": PASSWORD, "transport": "cookie" });
     let cookie = node.post("/v1/login", login).await.expect(200).header("set-cookie").to_owned();
     let token = cookie.split(['=', ';']).nth(1).unwrap();
@@ -81,7 +81,7 @@ async fn refresh_grant_by_a_service_client_is_refused() {
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let form = |id| [("grant_type", "refresh_token"), ("refresh_token", tokens.refresh.as_str()), ("client_id", id)];
     assert_eq!(

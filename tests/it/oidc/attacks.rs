@@ -109,7 +109,7 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
 async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let (cluster, server) = dynamic_clients::cluster().await;
     let (node, ada) = dynamic_clients::node_with_browser(&cluster).await;
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = Browser::signed_in(&node, "eve").await;
     let bye = server.url("/bye");
     let client_id = server.app(dynamic_clients::PATH, &[("post_logout_redirect_uris", serde_json::json!([bye]))]);
@@ -216,7 +216,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
 async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("eve").await;
+    node.register("eve").await;
     let planted = Browser::signed_in(&node, "eve").await;
     cluster.advance(Duration::from_secs(1));
     let (_, handle) = page_and_handle(
@@ -290,7 +290,7 @@ async fn disabled_client_gets_neither_code_nor_tokens() {
 async fn client_without_pkce_is_not_downgraded() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let app = AppSettings { without_pkce: true, ..web("gitea").app };
     let gitea = cluster.service_client_with(NewClient { app, ..web("gitea") }).await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -345,7 +345,7 @@ async fn authorization_requests_are_limited_by_address() {
 async fn sign_in_form_of_another_site_signs_nobody_in() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("eve").await;
+    node.register("eve").await;
     let request = Request::for_client(&shop.id);
     let mut eve = Visitor::new(&node);
     let (_, handle) = page_and_handle(&node, &Browser::default().authorize(&node, &request).await);
@@ -369,7 +369,7 @@ async fn sign_in_form_of_another_site_signs_nobody_in() {
 async fn planted_cookie_beside_the_genuine_one_yields_no_request_of_the_victim() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("eve").await;
+    node.register("eve").await;
     let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
     let genuine = ada.cookie.clone().unwrap();
     let page = ada.get(&node, "/account/devices").await.expect(200);

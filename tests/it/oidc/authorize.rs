@@ -188,7 +188,7 @@ async fn prompt_none_never_shows_a_page() {
 async fn hint_of_another_user_requires_that_user() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("bob").await;
+    node.register("bob").await;
     let (ada, bob) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "bob").await);
     let hint = text(&sign_in(&node, &ada, &shop, "openid").await, "id_token").to_owned();
     // Expired tokens are hints as well.

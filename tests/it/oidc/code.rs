@@ -111,7 +111,7 @@ async fn code_expires_after_a_minute_or_when_its_browser_session_ends() {
 async fn public_client_exchanges_code_without_secret() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut app = cluster.service_client_with(public("spa")).await;
     let secret = std::mem::take(&mut app.secret);
     let browser = Browser::signed_in(&node, "ada").await;

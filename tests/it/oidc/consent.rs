@@ -69,7 +69,7 @@ async fn consent_is_asked_once_for_each_scope() {
     assert_eq!(page, "/account/consent");
     consent(&node, &browser, &handle).await;
     // Another account has allowed nothing.
-    node.account("bob").await;
+    node.register("bob").await;
     let bob = Browser::signed_in(&node, "bob").await;
     assert_eq!(page_and_handle(&node, &bob.authorize(&node, &request).await).0, "/account/consent");
     node.stop().await;

@@ -42,7 +42,7 @@ pub(super) async fn cluster() -> (TestCluster, DocumentServer) {
 /// A node with an account, and a browser that has signed in to it.
 pub(super) async fn node_with_browser(cluster: &TestCluster) -> (Node, Browser) {
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
     (node, browser)
 }
@@ -114,7 +114,7 @@ pub(super) fn refusal(answer: &Answer) -> &str {
 async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     let (cluster, server) = cluster().await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let client_id = server.app(PATH, &[]);
     let mut visitor = Visitor::new(&node);
     let path = |answer: &Answer| answer.header("location").replace(&node.state.config.issuer, "");

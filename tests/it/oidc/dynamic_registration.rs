@@ -63,7 +63,7 @@ async fn token_by_post(node: &Node, client: &ServiceClient, form: &[(&str, &str)
 async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let other = cluster.node().await;
     for method in ["none", "client_secret_basic", "client_secret_post"] {
@@ -155,7 +155,7 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
 async fn forged_or_changed_client_id_is_unknown() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let app = app(&node, "none").await;
     let (content, mac) = app.id.rsplit_once('.').unwrap();
@@ -182,7 +182,7 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     let mut cluster = cluster();
     cluster.config.limits.client_registration_per_address = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
     assert_eq!(metadata["registration_endpoint"], format!("{}/oauth2/register", cluster.config.issuer));
@@ -204,7 +204,7 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
 async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let app = app(&node, "client_secret_basic").await;
     node.stop().await;
     let former =

@@ -21,7 +21,7 @@ async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     // the programs use the system clock, too
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let app =
         |app: AppSettings| AppSettings { redirect_uris: vec!["https://app.example.com/callback".to_owned()], ..app };
     let shop = web("shop");

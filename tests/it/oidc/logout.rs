@@ -94,7 +94,7 @@ async fn logout_goes_to_registered_uris_only() {
 async fn hint_of_another_user_does_not_sign_out() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("eve").await;
+    node.register("eve").await;
     let (ada, eve) = (Browser::signed_in(&node, "ada").await, Browser::signed_in(&node, "eve").await);
     let hint = text(&sign_in(&node, &eve, &shop, "openid").await, "id_token").to_owned();
     let page = ada.get(&node, &query(&[("id_token_hint", &hint)])).await.expect(200);

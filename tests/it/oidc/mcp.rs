@@ -106,7 +106,7 @@ async fn check(program: &'static str, app: &str, source: ClientIdSource) {
     documents.allow(settings);
     settings.registration = true;
     let node = cluster.node_at_issuer().await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let service =
         NewClient { name: "mcp-server".to_owned(), audiences: vec![resource.clone()], ..NewClient::default() };
     let service = cluster.service_client_with(service).await;

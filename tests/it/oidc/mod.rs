@@ -68,7 +68,7 @@ pub fn public(name: &str) -> NewClient {
 /// A node with the account `ada@example.com` and the app `shop`, whose secret is returned.
 pub async fn shop(cluster: &TestCluster) -> (Node, ServiceClient) {
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let shop = cluster.service_client_with(web("shop")).await;
     (node, shop)
 }

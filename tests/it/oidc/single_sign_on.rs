@@ -110,7 +110,7 @@ async fn i14_grant_has_the_level_of_the_browsers_session() {
 async fn new_sign_in_renews_session_id_and_keeps_apps_of_the_same_account() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    node.account("bob").await;
+    node.register("bob").await;
     let state = &node.state;
     let load = async |browser: &Browser| {
         let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;

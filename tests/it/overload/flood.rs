@@ -92,7 +92,7 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
 /// Signs two users in, whose sessions exist before the flood.
 async fn signed_in(client: &Client) -> Vec<Tokens> {
     join_all(["ada", "bob"].map(|name| async move {
-        client.account(name).await;
+        client.register(name).await;
         client.login(name).await
     }))
     .await

@@ -23,7 +23,7 @@ async fn requests_above_limit_return_503_and_probes_are_exempt() {
     // longer than the test
     cluster.config.redis.command_timeout = Duration::from_mins(1);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     redis.signal(Signal::STOP);

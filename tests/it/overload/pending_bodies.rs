@@ -142,7 +142,7 @@ async fn assert_others_are_served(client: &Client, tokens: &mut Tokens) {
 
 /// Asserts that during an attack, which leaves bodies unfinished, other clients and an honest slow client are served.
 async fn assert_served_beside_slow_bodies(node: &Node, client: &Client, attack: impl AsyncFnOnce()) {
-    client.account("ada").await;
+    client.register("ada").await;
     let mut tokens = client.login("ada").await;
     // an honest client on a slow network, whose request begins before the attack
     let (head, rest) = login_in_two_parts();
@@ -179,7 +179,7 @@ async fn unfinished_bodies_above_total_bound_evict_oldest_of_all() {
     cluster.config.http.max_pending_bodies = MAX_REQUESTS;
     cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut tokens = node.login("ada").await;
     let slow = SlowClients::start(address(&node.base), SLOW).await;
     slow.wait_for_evictions(SLOW - MAX_REQUESTS).await;
@@ -193,7 +193,7 @@ async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
     let mut cluster = cluster();
     cluster.config.http.max_pending_bodies_per_address = 10 * SLOW;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut tokens = node.login("ada").await;
     let mut connections = Vec::new();
     for _ in 0..4 {

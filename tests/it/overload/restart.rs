@@ -55,7 +55,7 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     let mut users = Vec::new();
     for number in 0..USERS {
         let name = format!("user{number}");
-        proxy.account(&name).await;
+        proxy.register(&name).await;
         users.push(spawn_user(proxy.clone(), name, Arc::clone(&done), Arc::clone(&answered)));
     }
     for number in (0..RESTARTS).flat_map(|_| [0, 1]) {

@@ -124,7 +124,7 @@ async fn draining_node_fails_readyz_and_still_serves() {
     let mut cluster = TestCluster::new();
     cluster.config.http.drain_delay = Duration::from_secs(60);
     let mut node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let request = || node.client.send(node.client.request(reqwest::Method::GET, "/readyz"));
     assert_eq!(request().await.status, 200);
     let client = node.client.clone();

@@ -52,7 +52,7 @@ async fn attack(path: &str, options: &[&str]) {
         "http.idle_timeout=5s",
     ]);
     let client = Client::new(process.node.client.base.clone());
-    client.account("ada").await;
+    client.register("ada").await;
     let mut tokens = client.login("ada").await;
     let (before, open_before) = (process.memory(), process.open_files());
 

@@ -48,7 +48,7 @@ async fn unpacked_tarball_starts_and_signs_in() {
     serve.env("LATCHKEY_LISTEN", "127.0.0.1:0").env("LATCHKEY_METRICS_LISTEN", "off");
     serve.env("LATCHKEY_PASSWORD_MEMORY_KIB", "64").env("LATCHKEY_PASSWORD_ITERATIONS", "1");
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let tokens = service.client.login("ada").await;
     service.client.refresh(&tokens.refresh).await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));

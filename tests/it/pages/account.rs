@@ -12,7 +12,7 @@ use crate::harness::client::PASSWORD;
 async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     for page in ["", "/address", "/password", "/devices", "/data"] {
         let refused = ada.open(&format!("/account{page}")).await.expect(303);
@@ -35,7 +35,7 @@ async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
 async fn profile_is_saved_and_invalid_fields_are_marked() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account").await.expect(200);
     let wrong = [("username", "a b"), ("display_name", "Ada"), ("locale", "de"), ("time_zone", "Mars/Base 1")];
@@ -53,7 +53,7 @@ async fn profile_is_saved_and_invalid_fields_are_marked() {
 async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let other = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let former = ada.cookies["__Host-latchkey-browser"].clone();
@@ -74,7 +74,7 @@ async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() 
 async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let phone = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let page = ada.open("/account/devices").await.expect(200);
@@ -94,7 +94,7 @@ async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
 async fn sign_out_ends_the_session_and_its_pages_are_not_cached() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let page = ada.open("/account").await.expect(200);
     assert_eq!(page.header("cache-control"), "no-store");
@@ -111,7 +111,7 @@ async fn sign_out_ends_the_session_and_its_pages_are_not_cached() {
 async fn old_authentication_asks_for_the_password_again_before_a_change_of_address() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     cluster.clock.advance(Duration::from_hours(2));
     ada.open("/account/address").await.expect(200);
@@ -138,7 +138,7 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
 async fn export_is_a_download_and_deletion_requires_the_checked_box() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account/data").await.expect(200);
     let file = ada.submit("/account/data/export", &[]).await.expect(200);
@@ -156,7 +156,7 @@ async fn export_is_a_download_and_deletion_requires_the_checked_box() {
 async fn end_of_another_session_needs_a_recent_authentication() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let phone = node.login("ada").await;
     let mut ada = signed_in(&node).await;
     cluster.advance(Duration::from_mins(11));
@@ -184,7 +184,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let policy = FactorPolicy::Roles(roles(&["admin"]));
     (cluster.config.factors.required, cluster.config.factors.grace) = (policy, Duration::from_hours(1));
     let node = cluster.node().await;
-    let account = node.client.account("ada").await.text_of("id").parse().unwrap();
+    let account = node.client.register("ada").await.text_of("id").parse().unwrap();
     let mut ada = signed_in(&node).await;
     cluster.advance(Duration::from_hours(2));
     ada.open("/account").await.expect(200);
@@ -200,7 +200,7 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     let mut cluster = cluster();
     cluster.config.account.max_emails = 2;
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account/address").await.expect(200);
     let refused = ada.submit("/account/address/add", &[("secondary", "not an address")]).await.expect(422);
@@ -244,7 +244,7 @@ async fn mail_of_an_added_address_is_sent_again() {
     let mut cluster = cluster();
     crate::accounts::without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account/address").await.expect(200);
     ada.submit("/account/address/add", &[("secondary", "ada@work.example")]).await.expect(303);

@@ -85,7 +85,7 @@ async fn node_with_a_broken_template_does_not_start() {
 async fn unavailable_redis_is_reported_on_a_page() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     cluster.redis.kill();

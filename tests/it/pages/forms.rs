@@ -66,7 +66,7 @@ async fn assert_refuses_forged_forms(visitor: &mut Visitor, other: &str, page: &
 async fn forms_before_sign_in_are_bound_to_the_browser() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let (mut visitor, mut eve) = (Visitor::new(&node), Visitor::new(&node));
     eve.open("/account/sign-in").await.expect(200);
     for page in SIGNED_OUT {
@@ -79,7 +79,7 @@ async fn forms_before_sign_in_are_bound_to_the_browser() {
 async fn forms_after_sign_in_are_bound_to_the_session() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut visitor = Visitor::new(&node);
     visitor.open("/account/sign-in").await.expect(200);
     let before = visitor.csrf.clone();
@@ -98,7 +98,7 @@ async fn forms_after_sign_in_are_bound_to_the_session() {
 async fn every_form_is_refused_without_its_token_or_from_another_site() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut eve = Visitor::new(&node);
     eve.open("/account/sign-in").await.expect(200);
     let mut visitor = Visitor::new(&node);
@@ -133,7 +133,7 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
 async fn form_with_a_repeated_field_or_another_type_is_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     let twice = [("identifier", "ada"), ("identifier", "eve"), ("password", PASSWORD)];

@@ -26,7 +26,7 @@ fn assert_page_headers(answer: &Answer, page: &str) {
 async fn every_page_is_uncached_unframed_and_without_inline_code() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut visitor = Visitor::new(&node);
     let mut ada = signed_in(&node).await;
     for page in
@@ -49,7 +49,7 @@ async fn every_page_is_uncached_unframed_and_without_inline_code() {
 async fn no_secret_is_in_a_url() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     let mut locations =

@@ -64,7 +64,7 @@ async fn registration_with_required_verification_asks_for_the_code_of_its_mail()
 async fn pasted_link_verifies_the_address_and_opening_it_does_not() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let link = cluster.mail_to(ADA, "verify_address").await.link().to_owned();
     let mut ada = Visitor::new(&node);
     for _ in 0..3 {
@@ -84,7 +84,7 @@ async fn pasted_link_verifies_the_address_and_opening_it_does_not() {
 async fn sign_in_with_wrong_password_keeps_the_identifier_and_not_the_password() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     let wrong = [("identifier", "ada"), ("password", "hunter2 hunter2")];
@@ -105,7 +105,7 @@ async fn sign_in_with_wrong_password_keeps_the_identifier_and_not_the_password()
 async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let former = ada.cookies["__Host-latchkey-browser"].clone();
     ada.open("/account/sign-in?again=1").await.expect(200);
@@ -120,7 +120,7 @@ async fn sign_in_gives_the_browser_a_new_session_and_ends_the_former() {
 async fn browser_session_is_accepted_by_no_other_endpoint() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let cookie = signed_in(&node).await.cookies["__Host-latchkey-browser"].clone();
     assert_eq!(node.client.get("/v1/me", &cookie).await.problem().0, 401);
     assert_eq!(node.client.refresh(&cookie).await.problem().0, 401);
@@ -130,7 +130,7 @@ async fn browser_session_is_accepted_by_no_other_endpoint() {
 async fn forgotten_password_is_set_by_the_code_of_the_mail() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/forgot-password").await.expect(200);
     let sent = ada.submit("/account/forgot-password", &[("identifier", "ada")]).await.expect(303);
@@ -150,7 +150,7 @@ async fn forgotten_password_is_set_by_the_code_of_the_mail() {
 async fn forgotten_password_of_unknown_account_is_answered_alike() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut answers = Vec::new();
     for name in ["ada", "bob"] {
         let mut visitor = Visitor::new(&node);
@@ -167,7 +167,7 @@ async fn forgotten_password_of_unknown_account_is_answered_alike() {
 async fn code_of_a_mail_signs_in_the_browser_that_requested_it_and_no_other() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     let ask = ada.open("/account/sign-in-code").await.expect(200);
     assert!(ask.text.contains("Sign in with a code"), "{}", ask.text);
@@ -186,7 +186,7 @@ async fn code_of_a_mail_signs_in_the_browser_that_requested_it_and_no_other() {
 async fn links_of_notices_work_by_a_button_and_not_by_opening_them() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let tokens = node.client.login("ada").await;
     let mail = cluster.mail_to(ADA, "verify_address").await;
     let body = json!({ "token": mail.token(), "password": PASSWORD });
@@ -220,7 +220,7 @@ async fn closed_registration_and_switched_off_methods_are_not_offered() {
 async fn throttle_counts_attempts_on_pages_and_api_together() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut eve = Visitor::new(&node);
     eve.open("/account/sign-in").await.expect(200);
     let mut refused = None;
@@ -241,7 +241,7 @@ async fn throttle_counts_attempts_on_pages_and_api_together() {
 async fn language_follows_ui_locales_then_account_then_browser() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = Visitor::new(&node);
     ada.headers.push(("accept-language", "fr-CH, fr;q=0.9, en;q=0.8".to_owned()));
     let title = |text: &str| text.split("<h1>").nth(1).unwrap().split('<').next().unwrap().to_owned();

@@ -47,7 +47,7 @@ fn json_in(page: &Answer, attribute: &str) -> Value {
 async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let phone = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let session = ada.cookies[COOKIE].clone();
@@ -79,7 +79,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
 async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let (secret, codes) = set_up_totp(&cluster, &mut ada).await;
     let session = ada.cookies[COOKIE].clone();
@@ -108,7 +108,7 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
 async fn passkey_steps_up_the_browsers_session() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let mut authenticator = Authenticator::new();
     ada.open("/account/security").await.expect(200);
@@ -134,7 +134,7 @@ async fn passkey_steps_up_the_browsers_session() {
 async fn account_without_password_and_factor_signs_in_again() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     let account =
         node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap();

@@ -82,7 +82,7 @@ pub fn recovery_codes(page: &Answer) -> Vec<String> {
 async fn authenticator_app_is_set_up_and_required_at_the_next_sign_in() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
@@ -144,7 +144,7 @@ async fn expired_challenge_leads_back_to_the_sign_in() {
 async fn required_factor_is_set_up_before_the_session_starts() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let (mut ada, next_step) = after_password(&node, "").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/enrol");
     let choice = ada.follow(&next_step).await.expect(200);
@@ -173,7 +173,7 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     cluster.config.factors.email_code = true;
     cluster.config.limits.factor_mail_per_account = Some(Quota { count: 2, window: Duration::from_hours(1) });
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let tokens = node.client.login("ada").await;
     let mut ada = signed_in(&node).await;
     let page = ada.open("/account/security").await.expect(200);
@@ -216,7 +216,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
     let mut cluster = cluster();
     cluster.config.factors.remember_device = Some(Duration::from_hours(24));
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
@@ -262,7 +262,7 @@ async fn remembered_device_skips_the_second_factor_until_it_is_forgotten() {
 async fn required_passkey_is_set_up_before_the_session_starts_and_returns_to_the_requested_page() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/enrol?next=%2Fdevices");
     let choice = ada.follow(&next_step).await.expect(200);
@@ -297,7 +297,7 @@ async fn enrolment_page_offers_only_the_authenticator_app_without_passkeys() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let (mut ada, next_step) = after_password(&node, "").await;
     let page = ada.follow(&next_step).await.expect(200);
     assert_eq!(enrolment(&page).0.len(), 32, "{}", page.text);
@@ -308,7 +308,7 @@ async fn enrolment_page_offers_only_the_authenticator_app_without_passkeys() {
 async fn passkey_on_the_second_factor_page_completes_the_sign_in() {
     let cluster = cluster();
     let node = cluster.node().await;
-    node.client.account("ada").await;
+    node.client.register("ada").await;
     let mut key = security_key(&node).await;
     let (mut ada, next_step) = after_password(&node, "?next=/devices").await;
     assert_eq!(next_step.header("location"), "/account/sign-in/second-factor?next=%2Fdevices");

@@ -19,7 +19,7 @@ async fn example_in_chromium_uses_passkeys_of_virtual_authenticators() {
     cluster.config.http.allowed_origins = vec![page.clone()];
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let _page = PageServer::start(&client, port);
     drive(&node.base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
 }

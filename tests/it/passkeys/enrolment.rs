@@ -52,7 +52,7 @@ async fn complete(node: &Client, challenge: &str, credential: Value) -> Answer {
 async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     let mut phone = Authenticator::new();
     let creation = creation_options(&node, &first).await;
@@ -80,7 +80,7 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.factors.grace = Duration::from_hours(1);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let early = node.login("ada").await;
     verify(&cluster, &node, "ada", &early).await;
     cluster.advance(Duration::from_hours(1));
@@ -100,7 +100,7 @@ async fn refused_passkey_does_not_end_the_enrolment() {
     cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([7; 16]).to_string().parse().unwrap()];
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let eves = challenge(&node, "eve").await;
     let mut eves_key = Authenticator::new();
@@ -139,7 +139,7 @@ async fn refused_passkey_does_not_end_the_enrolment() {
 async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     // the options of another sign-in
     let credential = Authenticator::new().create(&creation_options(&node, &first).await);
@@ -165,7 +165,7 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let tokens = super::stepped_up(&node, &tokens, &mut phone).await;
     let answer = add(&node, &tokens, Authenticator::new().create(&unused)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
-    node.account("eve").await;
+    node.register("eve").await;
     let creation = registration_options(&node, &tokens).await;
     let eves = challenge(&node, "eve").await;
     assert_eq!(
@@ -183,7 +183,7 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
 async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes() {
     let cluster = cluster_requiring_factors();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let challenge = challenge(&nodes[0], "ada").await;
     // Each racer has a credential of its own, so that they compete for the challenge of the sign-in only.
     let mut credentials = Vec::new();
@@ -207,7 +207,7 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
 async fn authenticator_app_not_confirmed_before_the_passkey_is_no_factor() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let challenge = challenge(&node, "ada").await;
     let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": challenge })).await.expect(200);
     let app = factors::App { secret: started.text_of("secret") };
@@ -226,7 +226,7 @@ async fn passkeys_without_relying_party_are_not_offered() {
     let mut cluster = cluster_requiring_factors();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let answer = node.try_login("ada", PASSWORD).await;
     assert_eq!(answer.json()["methods"], json!(["totp"]));
     let challenge = answer.text_of("challenge");
@@ -239,7 +239,7 @@ async fn passkeys_without_relying_party_are_not_offered() {
 async fn enrolment_of_a_cookie_sign_in_is_refused_to_pages_of_other_sites() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let send = async |path: &str, body: Value, site: &str| {
         let origin = if site == "cross-site" { "https://evil.example" } else { "https://auth.example.com" };
         let request = node.request(reqwest::Method::POST, path).json(&body);

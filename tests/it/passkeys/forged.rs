@@ -100,7 +100,7 @@ async fn response_for_another_purpose_is_refused() {
 #[tokio::test]
 async fn response_of_another_account_is_refused() {
     let (_cluster, node, tokens, mut phone) = with_passkey().await;
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     // The challenge of a registration is bound to its account.
     let options = registration_options(&node, &tokens).await;

@@ -81,7 +81,7 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
 async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
     let (_cluster, node, tokens, _) = with_passkey().await;
     let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     assert!(list(&node, &eve).await.is_empty());
     let path = format!("/v1/me/passkeys/{id}");
@@ -113,7 +113,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     cluster.config.passkeys.max_per_account = 2;
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let (tokens, eve) = (node.login("ada").await, node.login("eve").await);
     let mut phone = Authenticator::new();
@@ -143,7 +143,7 @@ async fn model_outside_the_allow_list_is_refused() {
     without_limits(&mut cluster);
     cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([9; 16]).to_string().parse().unwrap()];
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let options = registration_options(&node, &tokens).await;
     assert_eq!(options["attestation"], "direct", "browsers then report the authenticator's model");
@@ -159,7 +159,7 @@ async fn passkey_calls_without_relying_party_are_refused_and_name_the_setting() 
     let mut cluster = TestCluster::new();
     cluster.config.passkeys.relying_party = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(begin.problem(), problem(403, "login_method_off"));

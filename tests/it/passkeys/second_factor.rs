@@ -66,7 +66,7 @@ async fn response_is_refused_with_another_challenge_purpose_or_account() {
     let options_of_first = options(&node, &first).await;
     assert_eq!(login(&node, phone.get(&options_of_first)).await.problem(), problem(401, "invalid_passkey"));
     // the passkey of another account
-    node.account("eve").await;
+    node.register("eve").await;
     let eve = node.login("eve").await;
     let mut eves_key = Authenticator::new();
     register(&node, &eve, &mut eves_key).await;
@@ -106,7 +106,7 @@ async fn i11_second_factor_by_passkey_works_once_among_sixteen_racers_on_two_nod
     without_limits(&mut cluster);
     cluster.config.limits.factor_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);

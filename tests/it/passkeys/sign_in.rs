@@ -62,7 +62,7 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     let node = cluster.node().await;
     cluster.config.passkeys.user_verification = UserVerification::Preferred;
     let lenient = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let mut key = Authenticator::new();
     key.flags = flags::USER_PRESENT;
@@ -123,7 +123,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     let mut phone = Authenticator::new();
     let options = super::registration_options(&nodes[0], &tokens).await;
@@ -134,7 +134,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     // A synced passkey has no signature counter, so only the challenge can reveal a repeated response.
     let mut synced = Authenticator::new();
     (synced.counter, synced.step) = (0, 0);
-    nodes[0].account("eve").await;
+    nodes[0].register("eve").await;
     let tokens = nodes[0].login("eve").await;
     register(&nodes[0], &tokens, &mut synced).await;
     let options = login_options(&nodes[0]).await;
@@ -154,7 +154,7 @@ async fn challenge_expires() {
     without_limits(&mut cluster);
     cluster.config.passkeys.timeout = Duration::from_millis(1);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let options = super::registration_options(&node, &tokens).await;
     // the key of the challenge in Redis

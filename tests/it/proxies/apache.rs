@@ -72,7 +72,7 @@ async fn apache_recipe_refuses_token_after_logout() {
     let port = guard::free_port();
     let guard = start(&["oauth2"], &format!("Listen 127.0.0.1:{port}\n{recipe}")).unwrap();
 
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let apache = Client::new(format!("http://127.0.0.1:{port}"));
     let get = async |access: &str| {

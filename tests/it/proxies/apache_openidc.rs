@@ -91,7 +91,7 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     cluster.clock = Clock::System;
     cluster.config.issuer = issuer.clone();
     let node = cluster.node().await;
-    let account = node.account("ada").await.text_of("id");
+    let account = node.register("ada").await.text_of("id");
     let new = NewClient {
         name: "apache".to_owned(),
         kind: ClientKind::Web,

@@ -61,7 +61,7 @@ impl Proxy {
     async fn check(&self) {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
-        let account = node.account("ada").await.text_of("id");
+        let account = node.register("ada").await.text_of("id");
         let link = FaultProxy::start(node.address()).await;
         let app = App::start().await;
         let (guard, proxy) = self.run(link.address, app.address);
@@ -295,7 +295,7 @@ impl Caller<'_> {
 
     /// `/vault/` requires two factors within the last five minutes. Other tokens get the challenge of RFC 9470, and pass after a step-up.
     async fn check_step_up(&self, cluster: &TestCluster, node: &Node) {
-        node.account("vera").await;
+        node.register("vera").await;
         let one_factor = node.login("vera").await;
         self.check_vault_is_refused(&one_factor.access).await;
         self.send_and_expect_pass(self.get(Some(&one_factor.access))).await;

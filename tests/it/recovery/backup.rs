@@ -41,7 +41,7 @@ fn key_ids(jwks: &Value) -> Vec<String> {
 async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let service = Service::start(old.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let kept = service.client.login("ada").await;
     let ended = service.client.login("ada").await;
     service.client.logout(&ended.refresh).await.expect(204);
@@ -78,7 +78,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
 async fn restore_ends_all_sessions_by_default() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let service = Service::start(old.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let session = service.client.login("ada").await;
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
@@ -100,7 +100,7 @@ async fn restore_ends_all_sessions_by_default() {
 async fn restore_over_a_service_or_of_a_damaged_backup_changes_nothing() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let service = Service::start(old.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     drop(service.end(Signal::TERM));
     let backup = new.path().join("backup");
     let path = backup.to_str().unwrap();
@@ -134,7 +134,7 @@ async fn backup_with_postgres_lacks_the_database_and_prints_the_command_for_it()
         outcome(&output)
     };
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let session = service.client.login("ada").await;
     let (code, text) = run_with_postgres(&["backup", "copy"]);
     assert_eq!(code, Some(0), "{text}");

@@ -31,7 +31,7 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
     cluster.wait_for_peers().await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let mut known = [None, None];
     check(&nodes[0].state, &mut known[0]).await.unwrap();
     let old_mark = cluster.redis.command(&["GET", "lk:m"]);
@@ -67,7 +67,7 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
 async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let session = node.login("ada").await;
     // At the first start of a release with marks, neither Redis nor the database has one.
     check(&node.state, &mut None).await.unwrap();
@@ -88,7 +88,7 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("latchkey-data");
     let service = Service::start(folder.path());
-    service.client.account("ada").await;
+    service.client.register("ada").await;
     let session = service.client.login("ada").await;
     // The first check writes the mark.
     crate::harness::wait::until("the mark is written", || async { marked_at(&data).await.is_some() }).await;
@@ -135,7 +135,7 @@ async fn session_revoke_everyone_ends_the_sessions_of_all_accounts() {
     let service = Service::start(folder.path());
     let mut sessions = Vec::new();
     for name in ["ada", "bob"] {
-        service.client.account(name).await;
+        service.client.register(name).await;
         sessions.push(service.client.login(name).await);
     }
     let refused = run(folder.path(), &["session", "revoke", "--everyone"]);

@@ -74,7 +74,7 @@ async fn i11_codes_of_app_and_recovery_step_up_once_and_wrong_codes_are_refused(
 async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the_new_session() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;

@@ -33,7 +33,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
     let mut cluster = TestCluster::new();
     crate::accounts::without_limits(&mut cluster);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     for (method, path, body, _) in calls(&other) {
@@ -54,7 +54,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
 async fn end_of_own_session_and_password_change_need_no_step_up() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let other = Tokens::of(&node.refresh(&other.refresh).await.expect(200));

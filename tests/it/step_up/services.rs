@@ -20,7 +20,7 @@ async fn introspect(node: &Node, client: &ServiceClient, token: &str) -> Value {
 async fn verify_with_max_age_and_acr_passes_tokens_that_are_recent_and_strong_enough() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     for path in ["/v1/verify?max_age=300", "/v1/verify?acr=aal1", "/v1/verify?acr=aal1&max_age=0"] {
         node.get(path, &tokens.access).await.expect(200);
@@ -51,7 +51,7 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
     let nodes = [cluster.node().await, cluster.node().await];
     let client = cluster.service_client("billing").await;
     cluster.wait_for_peers().await;
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     let begin = cluster.clock.now().as_secs();
     for _ in 0..2 {

@@ -12,7 +12,7 @@ use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let begin = node.verified(&tokens.access).auth_time;
     let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
@@ -37,7 +37,7 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     cluster.config.limits.backoff = backoff();
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let begin = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_secs(60));
@@ -70,7 +70,7 @@ fn backoff() -> Option<Backoff> {
 async fn reauthentication_of_an_ended_session_a_disabled_account_and_without_password_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let id = node.account("ada").await.text_of("id").parse().unwrap();
+    let id = node.register("ada").await.text_of("id").parse().unwrap();
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let answer = try_reauthenticate(&node, &tokens.access, json!({})).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
@@ -87,7 +87,7 @@ async fn reauthentication_of_an_ended_session_a_disabled_account_and_without_pas
 async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
@@ -101,7 +101,7 @@ async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
 async fn step_up_is_in_the_audit_log_with_its_refusals() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
     try_reauthenticate(&node, &tokens.access, json!({ "password": "wrong" })).await.expect(403);
     reauthenticate(&node, &tokens.access, PASSWORD).await;

@@ -55,7 +55,7 @@ async fn audit(node: &Node, account: AccountId) -> Vec<AuditRow> {
 async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
     let cluster = TestCluster::new();
     let nodes = [cluster.node().await, cluster.node().await];
-    nodes[0].account("ada").await;
+    nodes[0].register("ada").await;
     let account = account_id(&nodes[0], "ada").await;
     let tokens = nodes[0].login("ada").await;
     assert_eq!(roles_claim(&tokens.access), Value::Null);
@@ -84,7 +84,7 @@ async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
 async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = account_id(&node, "ada").await;
     add_roles(&node, account, &["admin"]).await;
     let before = accounts::find(&node.state.sql, "ada").await.unwrap();
@@ -112,7 +112,7 @@ async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
 async fn admin_whose_role_was_removed_cannot_create_accounts() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
-    open.account("ada").await;
+    open.register("ada").await;
     let account = account_id(&open, "ada").await;
     add_roles(&open, account, &["admin"]).await;
     cluster.config.registration.open = false;
@@ -139,7 +139,7 @@ async fn admin_whose_role_was_removed_cannot_create_accounts() {
 async fn roles_beyond_the_maximum_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = account_id(&node, "ada").await;
     let names: Vec<String> = (0..=Roles::MAX).map(|number| format!("role{number}")).collect();
     let max_roles = Roles::parse(&names[1..]).unwrap();
@@ -153,7 +153,7 @@ async fn roles_beyond_the_maximum_are_refused() {
 async fn password_set_by_an_operator_ends_all_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = account_id(&node, "ada").await;
     let sessions = [node.login("ada").await, node.login("ada").await];
     let weak = accounts::set_password(&node.state, account, "password1".into()).await;
@@ -180,7 +180,7 @@ async fn account_logs_in_with_email_set_by_an_operator_and_a_taken_email_is_refu
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "grace"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let account = account_id(&node, "ada").await;
     let tokens = node.login("ada").await;
@@ -201,7 +201,7 @@ async fn account_logs_in_with_email_set_by_an_operator_and_a_taken_email_is_refu
 async fn account_is_found_by_a_prefixed_name_even_if_it_looks_like_another() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let id = account_id(&node, "ada").await;
     for name in
         ["ada", "ada@example.com", "username:ada", "email:ADA@example.com", &id.to_string(), &format!("id:{id}")]
@@ -218,7 +218,7 @@ async fn account_is_found_by_a_prefixed_name_even_if_it_looks_like_another() {
 async fn sessions_ended_by_an_operator_are_recorded_with_that_cause() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let account = account_id(&node, "ada").await;
     let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
     let listed = sessions::list_for_operator(&node.state, account).await.unwrap();

@@ -29,7 +29,7 @@ async fn present(
 async fn logout_ends_the_session_of_each_credential_presented() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
     let all = || present(&node, Some(&first.access), Some(&second.refresh), Some(&third.refresh));
     assert_eq!(all().await.unwrap(), outcome(3, 3, 3));
@@ -47,7 +47,7 @@ async fn logout_ends_the_session_of_each_credential_presented() {
 async fn logout_with_an_expired_access_token_ends_its_session_and_that_of_the_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let (first, second) = (node.login("ada").await, node.login("ada").await);
     cluster.advance(Duration::from_secs(3600));
     node.get("/v1/me", &first.access).await.expect(401);
@@ -61,7 +61,7 @@ async fn logout_with_an_expired_access_token_ends_its_session_and_that_of_the_co
 async fn logout_with_a_broken_bearer_ends_the_session_of_the_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     for bearer in ["undefined", "", "a.b.c"] {
         let tokens = node.login("ada").await;
         assert_eq!(present(&node, Some(bearer), None, Some(&tokens.refresh)).await.unwrap(), outcome(2, 1, 1));
@@ -77,7 +77,7 @@ async fn logout_with_a_forged_expired_access_token_ends_nothing() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
-        node.account(name).await;
+        node.register(name).await;
     }
     let (owner, thief) = (node.login("ada").await, node.login("eve").await);
     let parts: Vec<&str> = thief.access.split('.').collect();

@@ -31,7 +31,7 @@ async fn build_with_invalid_configuration_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn feed_answering_401_names_the_client_in_the_status() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.builder().client("orders", "lk_cs_wrong").build().await.unwrap();
     wait::until("the feed is refused", async || verifier.status().last_error.is_some()).await;

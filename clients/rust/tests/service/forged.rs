@@ -47,7 +47,7 @@ fn changed(value: &Value, name: &str, new: Option<Value>) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn forged_token_is_refused_with_its_reason() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let (header, claims) = (part(&tokens.access, 0), part(&tokens.access, 1));
     let (header_text, claims_text) = (header.to_string(), claims.to_string());
@@ -199,7 +199,7 @@ async fn forged_token_is_refused_with_its_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn service_client_token_is_accepted_unless_refused_by_configuration() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let (header, claims) = (part(&tokens.access, 0).to_string(), part(&tokens.access, 1));
     let own = json!({

@@ -38,7 +38,7 @@ async fn token_of_every_algorithm_is_accepted() {
         let mut cluster = TestCluster::new();
         cluster.config.keys.algorithm = algorithm;
         let fixture = Fixture::with(cluster).await;
-        fixture.node.account("ada").await;
+        fixture.node.register("ada").await;
         let tokens = fixture.node.login("ada").await;
         let verifier = fixture.verifier().await;
         assert!(verifier.verify(&tokens.access).await.is_ok(), "{algorithm}");
@@ -56,7 +56,7 @@ async fn token_of_every_algorithm_is_accepted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let before = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&before.access).await.is_ok());
@@ -84,7 +84,7 @@ async fn rotated_key_is_fetched_and_old_key_stays_valid_until_retired() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshes_for_unknown_kids_are_rate_limited() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     fixture.clock.advance(Duration::from_secs(1));
@@ -110,7 +110,7 @@ async fn refreshes_for_unknown_kids_are_rate_limited() {
 #[tokio::test(flavor = "multi_thread")]
 async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outage() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let before = fixture.node.login("ada").await;
     let verifier = fixture.builder().without_revocations().build().await.unwrap();
     assert!(verifier.verify(&before.access).await.is_ok());

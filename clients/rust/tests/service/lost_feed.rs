@@ -16,7 +16,7 @@ async fn wait_until_live(verifier: &Verifier) {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_feed_falls_back_to_introspection() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&first.access).await.is_ok());
@@ -47,7 +47,7 @@ async fn lost_feed_falls_back_to_introspection() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_feed_refuses_all_tokens_if_configured() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     fixture.node.logout(&first.refresh).await.expect(204);
@@ -69,7 +69,7 @@ async fn lost_feed_refuses_all_tokens_if_configured() {
 #[tokio::test(flavor = "multi_thread")]
 async fn frozen_feed_is_reconnected_without_a_gap() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier_with(|builder| builder.max_staleness(Duration::from_secs(1))).await;
     fixture.proxy.set(Mode::Frozen);
@@ -91,7 +91,7 @@ async fn frozen_feed_is_reconnected_without_a_gap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn feed_resumes_on_another_node() {
     let mut fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
     fixture.node.logout(&tokens[0].refresh).await.expect(204);
@@ -112,7 +112,7 @@ async fn feed_resumes_on_another_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_revocations_than_the_limit_make_the_feed_lost() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("ada").await];
     let refusing = fixture.verifier_with(|builder| builder.max_revocations(1).on_feed_lost(OnFeedLost::Refuse)).await;
     let introspecting = fixture.verifier_with(|builder| builder.max_revocations(1)).await;

@@ -29,7 +29,7 @@ async fn measure() {
     let mut cluster = crate::harness::test_cluster::TestCluster::new();
     cluster.clock = latchkey::domain::clock::Clock::System;
     let fixture = Fixture::with(cluster).await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let token = fixture.node.login("ada").await.access;
     for _ in 0..100 {
         let out = fixture.node.login("ada").await;

@@ -20,7 +20,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn tower_layer_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
-    let account = fixture.node.account("ada").await.text_of("id");
+    let account = fixture.node.register("ada").await.text_of("id");
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let service = VerifyLayer::new(verifier.clone()).layer(service_fn(async |request: Request<String>| {
@@ -63,7 +63,7 @@ fn hello(caller: Caller) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn poem_middleware_passes_valid_tokens_and_refuses_others() {
     let fixture = Fixture::new().await;
-    let account = fixture.node.account("ada").await.text_of("id");
+    let account = fixture.node.register("ada").await.text_of("id");
     let (first, second) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
     let routes = Route::new()

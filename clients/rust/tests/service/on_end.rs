@@ -36,7 +36,7 @@ async fn change_roles(fixture: &Fixture, add: &[&str], remove: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn sign_out_and_disabled_account_end_registered_sessions_with_their_cause() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
     let mut watches = Vec::new();
@@ -58,7 +58,7 @@ async fn sign_out_and_disabled_account_end_registered_sessions_with_their_cause(
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_changed_role_ends_registered_sessions_and_refuses_older_tokens() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&tokens.access).await.unwrap();
@@ -82,7 +82,7 @@ async fn i16_changed_role_ends_registered_sessions_and_refuses_older_tokens() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshed_token_keeps_a_registered_session_alive() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let (active, idle) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier_with(|builder| builder.end_after_silence(Duration::from_hours(1))).await;
     let watch = async |tokens: &Tokens| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
@@ -103,7 +103,7 @@ async fn refreshed_token_keeps_a_registered_session_alive() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_feed_ends_registered_sessions() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let strict = fixture.verifier().await;
     let patient = fixture
@@ -171,7 +171,7 @@ where
 #[tokio::test(flavor = "multi_thread")]
 async fn body_of_unknown_length_ends_with_its_session() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let verifier = fixture.verifier().await;
     let expected = SessionEnded(EndCause::SessionRevoked).to_string();
     for (kind, is_cut_off) in [("text/event-stream", false), ("application/octet-stream", true)] {
@@ -197,7 +197,7 @@ async fn body_of_unknown_length_ends_with_its_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn complete_body_and_body_of_known_length_leave_no_registration() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (mut writer, reader) = duplex(64);

@@ -15,7 +15,7 @@ use crate::{
 #[tokio::test(flavor = "multi_thread")]
 async fn token_is_accepted_until_logout() {
     let fixture = Fixture::new().await;
-    let account = fixture.node.account("ada").await.text_of("id");
+    let account = fixture.node.register("ada").await.text_of("id");
     let (ended, live) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     let claims = verifier.verify(&ended.access).await.unwrap();
@@ -41,8 +41,8 @@ async fn token_is_accepted_until_logout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn password_change_revokes_all_earlier_tokens_of_the_account_only() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
-    fixture.node.account("bob").await;
+    fixture.node.register("ada").await;
+    fixture.node.register("bob").await;
     let [here, there, bob] =
         [fixture.node.login("ada").await, fixture.node.login("ada").await, fixture.node.login("bob").await];
     let verifier = fixture.verifier().await;
@@ -67,7 +67,7 @@ async fn password_change_revokes_all_earlier_tokens_of_the_account_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expiry_is_checked_on_every_cache_hit() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&tokens.access).await.is_ok());
@@ -84,7 +84,7 @@ async fn expiry_is_checked_on_every_cache_hit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_one_of_many_logouts_revokes_its_token() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let mut all = Vec::new();
     for _ in 0..50 {
         all.push(fixture.node.login("ada").await);

@@ -70,7 +70,7 @@ struct User {
 impl User {
     async fn new() -> Self {
         let fixture = Fixture::new().await;
-        fixture.node.account("ada").await;
+        fixture.node.register("ada").await;
         let token = fixture.node.login("ada").await.access;
         let [header, claims] = [0, 1].map(|index| part(&token, index).as_object().unwrap().clone());
         Self { fixture, header, claims }

@@ -91,7 +91,7 @@ fn switch(response: &mut Response<String>, request: &HeaderMap, protocol: &'stat
 #[tokio::test(flavor = "multi_thread")]
 async fn layer_closes_websocket_with_the_cause_of_the_end() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;
@@ -119,7 +119,7 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn layer_closes_upgraded_connection_of_any_protocol() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;
@@ -139,7 +139,7 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
 #[tokio::test(flavor = "multi_thread")]
 async fn upgrade_that_the_handler_refuses_leaves_nothing() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;
@@ -156,7 +156,7 @@ async fn upgrade_that_the_handler_refuses_leaves_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn client_that_goes_away_ends_the_handler_and_its_registration() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;

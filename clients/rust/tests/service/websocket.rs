@@ -90,7 +90,7 @@ impl Socket {
 #[tokio::test(flavor = "multi_thread")]
 async fn websocket_is_closed_with_the_cause_of_the_end() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = [fixture.node.login("ada").await, fixture.node.login("ada").await];
     let verifier = fixture.verifier().await;
     let address = serve(&verifier).await;
@@ -118,7 +118,7 @@ async fn websocket_is_closed_with_the_cause_of_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_handler_of_a_closed_websocket_is_dropped() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let socket = Socket::open(serve(&verifier).await, "/idle", &tokens.access).await;
@@ -132,7 +132,7 @@ async fn idle_handler_of_a_closed_websocket_is_dropped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn websocket_is_renewed_with_a_newer_token() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let (tokens, other) = (fixture.node.login("ada").await, fixture.node.login("ada").await);
     let verifier = fixture.verifier().await;
     let mut socket = Socket::open(serve(&verifier).await, "/echo", &tokens.access).await;
@@ -149,7 +149,7 @@ async fn websocket_is_renewed_with_a_newer_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn websocket_outside_the_middleware_is_refused() {
     let fixture = Fixture::new().await;
-    fixture.node.account("ada").await;
+    fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let refused = Socket::try_open(serve(&verifier).await, "/open", &tokens.access).await;

@@ -42,7 +42,7 @@ impl Suite {
     pub async fn start(mode: Mode) -> Self {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
-        node.account("ada").await;
+        node.register("ada").await;
         let app = cluster.service_client_with(web("suite")).await;
         Self { cluster, node, app, mode }
     }

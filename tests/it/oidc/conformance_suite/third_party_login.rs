@@ -19,7 +19,7 @@ async fn node() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     cluster.config.dynamic_clients.registration = true;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     (cluster, node)
 }
 
