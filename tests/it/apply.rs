@@ -196,9 +196,12 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     assert!(clients(folder.path()).is_empty() && !secrets.join("grafana").exists());
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
     assert_eq!(apply(folder.path(), &[]), (Some(0), "Nothing to change.\n".to_owned()));
-    let found = clients(folder.path());
-    let kinds: Vec<_> = found.iter().map(|client| (&client["name"], &client["kind"])).collect();
-    assert_eq!(kinds.len(), 2, "{kinds:?}");
+    let created = clients(folder.path());
+    let kinds: Vec<_> = created
+        .iter()
+        .map(|client| [&client["client_id"], &client["kind"]].map(|field| field.as_str().unwrap()))
+        .collect();
+    assert_eq!(kinds, [["grafana", "web"], ["terminal", "public"]]);
 
     let changed = APPS
         .replace("login/generic_oauth", "login/other")

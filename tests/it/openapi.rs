@@ -124,11 +124,14 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
         assert_eq!(compressed.headers()["cache-control"], "public, max-age=300");
         let etag = compressed.headers()["etag"].to_str().unwrap().to_owned();
         assert_ne!(plain.header("etag"), etag);
-        let length = compressed.bytes().await.unwrap().len();
-        assert!(length * 3 < plain.text.len(), "{path}: {length}");
+        let body = compressed.bytes().await.unwrap();
+        assert!(body.len() * 3 < plain.text.len(), "{path}: {}", body.len());
         let unchanged = node.send(request().header("if-none-match", &etag)).await.expect(304);
         assert_eq!((unchanged.text.as_str(), unchanged.header("etag")), ("", etag.as_str()));
-        node.send(request().header("if-none-match", "\"other\"")).await;
+        let other = request().header("if-none-match", "\"other\"").send().await.unwrap();
+        assert_eq!(other.status(), 200, "{path}");
+        assert_eq!(other.headers()["etag"], etag, "{path}");
+        assert!(other.bytes().await.unwrap() == body, "{path}");
     }
 }
 

@@ -239,8 +239,7 @@ async fn login_without_limits_is_never_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn registrations_without_redis_are_limited_by_the_node() {
     let server = Redis::stopped(DURABLE);
-    let mut cluster = TestCluster::new();
-    cluster.config.redis.url = Some(server.url().into());
+    let mut cluster = crate::degradation::cluster(&server);
     cluster.config.redis.command_timeout = Duration::from_millis(100);
     cluster.config.limits.registration_per_address = quota(2, 60);
     let node = cluster.node().await;

@@ -25,7 +25,7 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
-/// A password that [`crate::harness::client::Client::account`] does not use.
+/// A password that [`crate::harness::client::Client::register`] does not use.
 pub const NEW_PASSWORD: &str = "gravel lantern ostrich nine";
 
 /// A problem as [`Answer::problem`] returns it.
@@ -33,7 +33,7 @@ pub fn problem(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
-/// The address of [`crate::harness::client::Client::account`].
+/// The address of [`crate::harness::client::Client::register`].
 pub fn email(name: &str) -> String {
     format!("{name}@example.com")
 }
@@ -64,7 +64,7 @@ pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
     node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
 }
 
-/// Verifies the address of an account of [`crate::harness::client::Client::account`], as its owner.
+/// Verifies the address of an account of [`crate::harness::client::Client::register`], as its owner.
 pub async fn verify(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
     let before = count(cluster, name, "verify_address");
     node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);

@@ -10,14 +10,6 @@ use crate::{
     store::server::Redis,
 };
 
-/// Executes a statement on a separate connection.
-async fn execute_sql(cluster: &TestCluster, statement: &str) {
-    use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
-    let mut connection = AnyConnection::connect(cluster.config.database.url.expose()).await.unwrap();
-    connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
-    connection.close().await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() {
     let mut server = Redis::start();
@@ -53,10 +45,10 @@ async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
-    execute_sql(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    cluster.execute_sql("ALTER TABLE audit RENAME TO audit_gone").await;
     assert_eq!(reset(&node, &token, NEW_PASSWORD).await.status, 500);
     node.try_login("ada", PASSWORD).await.expect(200);
-    execute_sql(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    cluster.execute_sql("ALTER TABLE audit_gone RENAME TO audit").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
@@ -67,7 +59,7 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    execute_sql(&cluster, "ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
+    cluster.execute_sql("ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
     // the address is not changed, and no change is pending, if the mail can't be stored
     let body = json!({ "email": email("new") });
     let answer = super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/email", body).await;
@@ -75,7 +67,7 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     let sql: Sql = cluster.sql_unmigrated().await;
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
     assert_eq!(sql.pending_address(id, cluster.clock.now()).await.unwrap(), None);
-    execute_sql(&cluster, "ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
+    cluster.execute_sql("ALTER TABLE outbox_gone RENAME TO mail_outbox").await;
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     super::request_address_change(&cluster, &node, &tokens, "new").await;
 }
@@ -116,13 +108,13 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
     let use_link = |token: &str| {
         super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", json!({ "token": token }))
     };
-    execute_sql(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    cluster.execute_sql("ALTER TABLE audit RENAME TO audit_gone").await;
     for link in [&verification, &change] {
         assert_eq!(use_link(link).await.status, 500);
     }
     let me = node.get("/v1/me", &tokens.access).await.expect(200).json();
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("ada")), &json!(false)));
-    execute_sql(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    cluster.execute_sql("ALTER TABLE audit_gone RENAME TO audit").await;
     use_link(&verification).await.expect(204);
     use_link(&change).await.expect(200);
     node.try_login(&email("new"), PASSWORD).await.expect(200);
@@ -189,11 +181,11 @@ async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing
             signed_in(reqwest::Method::DELETE, format!("/v1/me/emails/{id}"), json!({})).await,
         ]
     };
-    execute_sql(&cluster, "ALTER TABLE audit RENAME TO audit_gone").await;
+    cluster.execute_sql("ALTER TABLE audit RENAME TO audit_gone").await;
     for answer in calls().await {
         assert_eq!(answer.status, 500, "{answer:?}");
     }
-    execute_sql(&cluster, "ALTER TABLE audit_gone RENAME TO audit").await;
+    cluster.execute_sql("ALTER TABLE audit_gone RENAME TO audit").await;
     assert_eq!(emails::list(&node, &tokens).await, before);
     server.kill();
     for answer in calls().await {

@@ -84,7 +84,7 @@ pub fn codes_of(answer: &Answer) -> Vec<String> {
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
 
-/// Adds an authenticator app to an account of [`Client::account`]. Advances the clock, so that the app shows another code.
+/// Adds an authenticator app to an account of [`Client::register`]. Advances the clock, so that the app shows another code.
 pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     let tokens = node.login(name).await;
     let app = start_totp(node, &tokens).await;

@@ -57,7 +57,7 @@ async fn remember_with(cluster: &TestCluster, node: &Client, name: &str, ada: &E
     answer
 }
 
-/// As [`remember_with`], with the password of [`Client::account`]. Returns the device token.
+/// As [`remember_with`], with the password of [`Client::register`]. Returns the device token.
 pub async fn remember(cluster: &TestCluster, node: &Client, name: &str, ada: &Enrolled) -> String {
     remember_with(cluster, node, name, ada, PASSWORD).await.header("x-device-token").to_owned()
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::{logged_out_session, sessions};
 use crate::{
+    degradation::cluster_at,
     harness::{
         client::{Answer, Client},
         sse::Feed,
-        test_cluster::{ServiceClient, TestCluster},
+        test_cluster::ServiceClient,
         wait,
     },
     store::{
@@ -15,13 +16,6 @@ use crate::{
         server::{Redis, wait_until_connected},
     },
 };
-
-/// A test cluster of nodes on the Redis at this URL.
-fn cluster_at(url: &str) -> TestCluster {
-    let mut cluster = TestCluster::new();
-    cluster.config.redis.url = Some(url.into());
-    cluster
-}
 
 /// Repeats the logout until it succeeds.
 async fn sign_out(client: &Client, refresh: &str) {

@@ -4,8 +4,13 @@ use std::{path::Path, process::Command};
 
 /// Creates `ca.pem`, `server.pem` and `server.key` for 127.0.0.1.
 pub fn create(folder: &Path) {
+    create_for(folder, "IP:127.0.0.1");
+}
+
+/// Creates `ca.pem`, `server.pem` and `server.key` for these names.
+pub fn create_for(folder: &Path, alternative_names: &str) {
     openssl(folder, &format!("req -x509 {KEY} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
-    issue(folder, "server", "test-server");
+    issue_for(folder, "server", "test-server", alternative_names);
 }
 
 /// Creates `NAME.pem` and `NAME.key` for 127.0.0.1, signed by the authority of [`create`].

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod client;
+pub mod database;
 pub mod document_server;
 pub mod events;
 pub mod fault_proxy;

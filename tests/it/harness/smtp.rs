@@ -1,11 +1,6 @@
 //! A real SMTP server with faults: aiosmtpd, driven by tests/tools/smtp_server.py.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, time::Duration};
 
 use latchkey::{
     config::{MailTransport, SmtpCredentials, SmtpSecurity, SmtpSettings},
@@ -15,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
+    certificates,
     guard::{Guard, Spec, free_port},
     mail::ReceivedMail,
     wait,
@@ -43,7 +39,7 @@ impl SmtpServer {
     /// Starts a server; `user` is `NAME:PASSWORD`, if it requires authentication.
     pub fn start(security: SmtpSecurity, user: Option<&'static str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        certificates(folder.path());
+        certificates::create_for(folder.path(), "DNS:localhost");
         let python = PathBuf::from(std::env::var_os("TEST_TOOLS_DIR").expect("`make test` sets TEST_TOOLS_DIR"));
         let python = python.join("bin/python").to_string_lossy().into_owned();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/smtp_server.py");
@@ -139,19 +135,4 @@ impl Received {
             mail: ReceivedMail::parse("", &text("data")),
         }
     }
-}
-
-/// A certificate authority and a certificate for `localhost`.
-fn certificates(folder: &Path) {
-    let openssl = |words: &str| {
-        let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    };
-    fs::write(folder.join("extensions"), "subjectAltName=DNS:localhost").unwrap();
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!("req -x509 {new_key} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
-    openssl(&format!("req {new_key} -keyout server.key -out server.csr -subj /CN=localhost"));
-    openssl(
-        "x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out server.pem",
-    );
 }

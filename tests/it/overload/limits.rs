@@ -10,16 +10,15 @@ use reqwest::Method;
 use rustix::process::Signal;
 
 use crate::{
-    harness::{client::PASSWORD, test_cluster::TestCluster, wait},
+    harness::{client::PASSWORD, wait},
     store::server::Redis,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_above_limit_return_503_and_probes_are_exempt() {
-    let mut cluster = TestCluster::new();
-    cluster.config.http.max_requests = 2;
     let redis = Redis::start();
-    cluster.config.redis.url = Some(redis.url().into());
+    let mut cluster = crate::degradation::cluster(&redis);
+    cluster.config.http.max_requests = 2;
     // longer than the test
     cluster.config.redis.command_timeout = Duration::from_mins(1);
     let node = cluster.node().await;

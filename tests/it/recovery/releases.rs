@@ -16,10 +16,10 @@ use latchkey::{
 };
 use reqwest::Method;
 use serde_json::Value;
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
 
 use crate::harness::{
     client::Tokens,
+    database::execute_sql,
     postgres,
     redis::Redis,
     test_cluster::{Node, TestCluster},
@@ -61,12 +61,9 @@ fn load_redis(redis: &Redis, file: &Path) {
 }
 
 async fn load_database(settings: &DatabaseSettings, file: &Path) {
-    sqlx::any::install_default_drivers();
     let url = settings.url.expose().to_owned();
     let url = if url.starts_with("sqlite:") { format!("{url}?mode=rwc") } else { url };
-    let mut connection = AnyConnection::connect(&url).await.unwrap();
-    connection.execute(AssertSqlSafe(fs::read_to_string(file).unwrap())).await.unwrap();
-    connection.close().await.unwrap();
+    execute_sql(&url, &fs::read_to_string(file).unwrap()).await;
 }
 
 /// A node of this release with the data of a recording, a minute after the recording ended. `kind` is the database: sqlite or postgres.

@@ -4,12 +4,13 @@ use std::{path::Path, process::Command, time::Duration};
 
 use latchkey::service::session_mark::{TOLERANCE, check};
 use rustix::process::Signal;
-use sqlx::{AnyConnection, Connection, Executor};
+use sqlx::{AnyConnection, Connection};
 
 use crate::{
     binary::{Service, run},
     harness::{
         client::{Client, Tokens},
+        database::execute_sql,
         test_cluster::TestCluster,
     },
 };
@@ -100,7 +101,7 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     drop(service.end(Signal::TERM));
     // as if the service had run for three more minutes
     let later = marked_at(&data).await.unwrap() + 180_000;
-    execute_sql(&data, &format!("UPDATE session_mark SET marked_at = {later}")).await;
+    execute_sql(&database_url(&data), &format!("UPDATE session_mark SET marked_at = {later}")).await;
 
     std::fs::remove_dir_all(data.join("redis")).unwrap();
     copy_folder(&folder.path().join("copy"), &data.join("redis"));
@@ -111,19 +112,14 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     service.client.login("ada").await;
 }
 
-async fn connection(data: &Path) -> AnyConnection {
-    sqlx::any::install_default_drivers();
-    AnyConnection::connect(&format!("sqlite://{}/latchkey.db", data.display())).await.unwrap()
-}
-
-async fn execute_sql(data: &Path, sql: &str) {
-    let mut connection = connection(data).await;
-    connection.execute(sqlx::AssertSqlSafe(sql.to_owned())).await.unwrap();
-    connection.close().await.unwrap();
+/// The URL of the database of a service with this data folder.
+fn database_url(data: &Path) -> String {
+    format!("sqlite://{}/latchkey.db", data.display())
 }
 
 async fn marked_at(data: &Path) -> Option<i64> {
-    let mut connection = connection(data).await;
+    sqlx::any::install_default_drivers();
+    let mut connection = AnyConnection::connect(&database_url(data)).await.unwrap();
     let row: Option<(i64,)> =
         sqlx::query_as("SELECT marked_at FROM session_mark").fetch_optional(&mut connection).await.unwrap();
     row.map(|(mark,)| mark)

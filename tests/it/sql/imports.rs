@@ -5,7 +5,7 @@ use latchkey::{
     store::sql::ImportOutcome::{EmailTaken, IdTaken, Inserted, UsernameTaken},
 };
 
-use super::{LATER, NOW, migrate::execute_sql, new_account, new_id, on_every_backend, with_username};
+use super::{LATER, NOW, new_account, new_id, on_every_backend, with_username};
 
 #[tokio::test]
 async fn import_returns_the_outcome_of_each_row() {
@@ -85,9 +85,9 @@ async fn failed_batch_stores_nothing() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.import_accounts("a", 1, &[], &[], &[], NOW).await.unwrap();
-        execute_sql(&backend, "ALTER TABLE imports RENAME TO elsewhere").await;
+        backend.execute_sql("ALTER TABLE imports RENAME TO elsewhere").await;
         sql.import_accounts("a", 3, &[new_account("cy@example.com")], &[], &[], NOW).await.unwrap_err();
-        execute_sql(&backend, "ALTER TABLE elsewhere RENAME TO imports").await;
+        backend.execute_sql("ALTER TABLE elsewhere RENAME TO imports").await;
         assert_eq!(sql.import_progress("a").await.unwrap(), Some(1));
         assert_eq!(sql.list_accounts(None, 10).await.unwrap().len(), 0);
     })

@@ -11,7 +11,7 @@ use latchkey::{
     },
     store::sql::{Sql, SqlError},
 };
-use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
+use sqlx::{AnyConnection, Connection};
 use tokio::task::JoinSet;
 
 use super::{Backend, LATER, NOW, new_account, new_id, on_every_backend};
@@ -22,13 +22,6 @@ fn migrations() -> u32 {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     u32::try_from(names.filter(|name| name.matches('.').count() == 1).count()).unwrap()
-}
-
-/// Executes a statement on a separate connection.
-pub(super) async fn execute_sql(backend: &Backend, sql: &str) {
-    let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
-    connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
-    connection.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -65,7 +58,7 @@ async fn concurrent_migrations_all_succeed() {
 async fn migrate_of_newer_database_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        execute_sql(&backend, &record_later_migration(99, "NULL")).await;
+        backend.execute_sql(&record_later_migration(99, "NULL")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
         assert!(matches!(sql.missing_migrations().await, Err(SqlError::Newer { found: 99, .. })));
@@ -85,14 +78,15 @@ fn record_later_migration(number: i64, requires: &str) -> String {
 async fn database_of_newer_release_with_additive_migrations_only_is_used() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        execute_sql(&backend, &record_later_migration(98, "1")).await;
-        execute_sql(&backend, &record_later_migration(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)"))
+        backend.execute_sql(&record_later_migration(98, "1")).await;
+        backend
+            .execute_sql(&record_later_migration(99, "(SELECT MAX(number) FROM migrations WHERE number < 98)"))
             .await;
         assert_eq!(sql.migrate().await.unwrap(), 0);
         assert_eq!(sql.missing_migrations().await.unwrap(), 0);
         sql.insert_account(&new_account("ann@example.com")).await.unwrap();
         // All unknown migrations must allow this release.
-        execute_sql(&backend, &record_later_migration(97, "97")).await;
+        backend.execute_sql(&record_later_migration(97, "97")).await;
         let error = sql.migrate().await.unwrap_err();
         assert!(matches!(error, SqlError::Newer { found: 99, .. }), "{error}");
     })
@@ -104,7 +98,7 @@ async fn migrate_with_changed_migration_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let other = "(SELECT checksum FROM migrations WHERE number = 1)";
-        execute_sql(&backend, &format!("UPDATE migrations SET checksum = {other} WHERE number = 2")).await;
+        backend.execute_sql(&format!("UPDATE migrations SET checksum = {other} WHERE number = 2")).await;
         let error = sql.migrate().await.unwrap_err();
         assert_eq!(error.to_string(), "migration 2 (imports) was changed after it had been applied to this database");
     })
@@ -115,9 +109,9 @@ async fn migrate_with_changed_migration_is_refused() {
 async fn failed_migration_is_rolled_back() {
     on_every_backend(async |backend| {
         let sql = backend.connect().await;
-        execute_sql(&backend, "CREATE TABLE imports (in_the_way BIGINT)").await;
+        backend.execute_sql("CREATE TABLE imports (in_the_way BIGINT)").await;
         sql.migrate().await.unwrap_err();
-        execute_sql(&backend, "DROP TABLE imports").await;
+        backend.execute_sql("DROP TABLE imports").await;
         assert_eq!(sql.migrate().await.unwrap(), migrations());
     })
     .await;
@@ -152,10 +146,10 @@ async fn names_are_normalized_by_migration_and_duplicates_stay_usable() {
         let (decomposed, insert_decomposed) = account_before_normalization("jose\u{301}@example.com");
         let (deceptive, insert_deceptive) = account_before_normalization("\u{200b}ada@example.com");
         for statement in [insert_zoe, insert_composed, insert_decomposed, insert_deceptive] {
-            execute_sql(&backend, &statement).await;
+            backend.execute_sql(&statement).await;
         }
-        execute_sql(&backend, "ALTER TABLE accounts DROP COLUMN email_verified").await;
-        execute_sql(&backend, "DELETE FROM migrations WHERE number = 6").await;
+        backend.execute_sql("ALTER TABLE accounts DROP COLUMN email_verified").await;
+        backend.execute_sql("DELETE FROM migrations WHERE number = 6").await;
         assert_eq!(sql.migrate().await.unwrap(), 1);
         let sql = backend.connect().await;
         for (typed, expected) in [
@@ -183,13 +177,13 @@ async fn create_as_release_0_1(backend: &Backend) {
     let read = |name: &str| std::fs::read_to_string(format!("{}/migrations/{name}", env!("CARGO_MANIFEST_DIR"))).ok();
     let table = "CREATE TABLE migrations (number BIGINT NOT NULL PRIMARY KEY, name TEXT NOT NULL, \
                  checksum BYTEA NOT NULL, applied_at TEXT NOT NULL)";
-    execute_sql(backend, table).await;
+    backend.execute_sql(table).await;
     for (number, name) in (1..).zip(MIGRATIONS_0_1) {
         let (all, own) =
             (read(&format!("{number:04}_{name}.sql")).unwrap(), read(&format!("{number:04}_{name}.{dialect}.sql")));
-        execute_sql(backend, &all).await;
+        backend.execute_sql(&all).await;
         if let Some(own) = &own {
-            execute_sql(backend, own).await;
+            backend.execute_sql(own).await;
         }
         let checksum = digest(&SHA256, [all, own.unwrap_or_default()].concat().as_bytes());
         let mut connection = AnyConnection::connect(backend.settings.url.expose()).await.unwrap();
@@ -208,16 +202,14 @@ async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
         create_as_release_0_1(&backend).await;
         let ids = [new_id(), new_id()];
         for (id, name, disabled_at) in [(ids[0], "ada", "NULL"), (ids[1], "eve", "9")] {
-            execute_sql(
-                &backend,
-                &format!(
+            backend
+                .execute_sql(&format!(
                     "INSERT INTO accounts (id, email, email_key, username, username_key, password_hash, roles, \
                      disabled_at, created_at, updated_at, password_changed_at, epoch) VALUES ('{id}', \
                      '{name}@Example.com', '{name}@example.com', '{name}', '{name}', '$argon2id$x', 'admin editor', \
                      {disabled_at}, 1, 2, 3, 7)"
-                ),
-            )
-            .await;
+                ))
+                .await;
         }
         let sql = backend.connect().await;
         assert_eq!(sql.migrate().await.unwrap(), migrations() - 5);

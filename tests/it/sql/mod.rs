@@ -26,7 +26,7 @@ use latchkey::{
 };
 use tempfile::TempDir;
 
-use crate::harness::{pgbouncer, postgres};
+use crate::harness::{database, pgbouncer, postgres};
 
 /// An empty database of one dialect.
 pub struct Backend {
@@ -64,6 +64,11 @@ impl Backend {
         let sql = self.connect().await;
         sql.migrate().await.unwrap();
         sql
+    }
+
+    /// Executes statements on a separate connection.
+    pub async fn execute_sql(&self, statements: &str) {
+        database::execute_sql(self.settings.url.expose(), statements).await;
     }
 }
 

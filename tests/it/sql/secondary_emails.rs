@@ -78,35 +78,21 @@ async fn verified_owner_of_an_address_is_found_before_an_account_that_has_not_ve
         owner.commit().await.unwrap();
         let eve = new_account("eve@example.com");
         sql.insert_account(&eve).await.unwrap();
-        execute_sql(
-            &backend.settings.url,
-            "UPDATE accounts SET email = 'shared@example.com', email_key = 'shared@example.com' \
-             WHERE email_key = 'eve@example.com'",
-        )
-        .await;
+        backend
+            .execute_sql(
+                "UPDATE accounts SET email = 'shared@example.com', email_key = 'shared@example.com' \
+                 WHERE email_key = 'eve@example.com'",
+            )
+            .await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, ann.id);
         let mut squatter = change(&sql, &eve).await;
         assert!(matches!(squatter.verify_email(LATER).await, Err(TakeAddressError::Taken)));
         drop(squatter);
         // An older release could have verified the address for both accounts.
-        execute_sql(
-            &backend.settings.url,
-            "UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'",
-        )
-        .await;
+        backend.execute_sql("UPDATE accounts SET email_verified = 1 WHERE email_key = 'shared@example.com'").await;
         assert_eq!(find(&sql, "shared@example.com").await.unwrap().id, eve.id);
     })
     .await;
-}
-
-async fn execute_sql(url: &latchkey::domain::secret::SecretText, statement: &str) {
-    use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor};
-    let mut connection = AnyConnection::connect(url.expose()).await.unwrap();
-    // in a transaction, so that PgBouncer keeps one server connection
-    let mut tx = connection.begin().await.unwrap();
-    tx.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
-    tx.commit().await.unwrap();
-    connection.close().await.unwrap();
 }
 
 /// Sixteen transactions verify one address at once: eight accounts have it as a secondary address, seven wait to make it their
