@@ -8,16 +8,24 @@ use serde_json::json;
 use super::{NEW_PASSWORD, count, email, problem, request_address_change, reset, signed_in, verify, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
-    test_cluster::TestCluster,
+    test_cluster::{Node, TestCluster},
     wait,
 };
 
+/// A cluster without limits on mails, a node, and a session of an account of this name.
+async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
+    let mut cluster = TestCluster::new();
+    without_limits(&mut cluster);
+    let node = cluster.node().await;
+    node.register(name).await;
+    let tokens = node.login(name).await;
+    (cluster, node, tokens)
+}
+
 #[tokio::test]
 async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_address() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let (tokens, other) = (node.login("ada").await, node.login("ada").await);
+    let (cluster, node, tokens) = cluster_with_account("ada").await;
+    let other = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     assert_eq!(
@@ -41,11 +49,7 @@ async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_a
 
 #[tokio::test]
 async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
-    let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let tokens = node.login("ada").await;
+    let (cluster, node, tokens) = cluster_with_account("ada").await;
     let (_, code) = request_address_change(&cluster, &node, &tokens, "first").await;
     let body = json!({ "email": email("first"), "code": code });
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", body).await.expect(200);
@@ -61,11 +65,7 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
 /// A stranger who receives the mail to a mistyped address must not get the account with that mail alone.
 #[tokio::test]
 async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_has_a_verified_address() {
-    let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let owner = node.login("ada").await;
+    let (cluster, node, owner) = cluster_with_account("ada").await;
     verify(&cluster, &node, "ada", &owner).await;
     let (token, _) = request_address_change(&cluster, &node, &owner, "mistyped").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
@@ -89,10 +89,7 @@ async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_h
 
 #[tokio::test]
 async fn later_request_replaces_the_earlier_address() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let tokens = node.login("ada").await;
+    let (cluster, node, tokens) = cluster_with_account("ada").await;
     let (first, _) = request_address_change(&cluster, &node, &tokens, "first").await;
     request_address_change(&cluster, &node, &tokens, "second").await;
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": first })).await;
@@ -101,13 +98,9 @@ async fn later_request_replaces_the_earlier_address() {
 
 #[tokio::test]
 async fn address_that_another_account_has_verified_is_answered_alike_and_its_owner_gets_a_mail() {
-    let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
-    let node = cluster.node().await;
-    for name in ["ada", "grace"] {
-        node.register(name).await;
-    }
-    let (ada, grace) = (node.login("ada").await, node.login("grace").await);
+    let (cluster, node, ada) = cluster_with_account("ada").await;
+    node.register("grace").await;
+    let grace = node.login("grace").await;
     verify(&cluster, &node, "grace", &grace).await;
     let body = json!({ "email": email("grace") });
     let taken = signed_in(&node, &ada, Method::POST, "/v1/me/email", body).await.expect(202);
@@ -119,11 +112,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
 
 #[tokio::test]
 async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change() {
-    let mut cluster = TestCluster::new();
-    without_limits(&mut cluster);
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let owner = node.login("ada").await;
+    let (cluster, node, owner) = cluster_with_account("ada").await;
     verify(&cluster, &node, "ada", &owner).await;
     // a thief with the password and a session
     let thief = node.login("ada").await;
@@ -157,10 +146,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
 
 #[tokio::test]
 async fn undo_link_expires_after_the_window() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let tokens = node.login("ada").await;
+    let (cluster, node, tokens) = cluster_with_account("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "new").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
@@ -172,10 +158,7 @@ async fn undo_link_expires_after_the_window() {
 
 #[tokio::test]
 async fn unverified_former_address_gets_no_link() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.register("typo").await;
-    let tokens = node.login("typo").await;
+    let (cluster, node, tokens) = cluster_with_account("typo").await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "right").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     wait::until("all mails are sent", || async { node.state.sql.mail_queue().await.unwrap().waiting == 0 }).await;
@@ -184,10 +167,7 @@ async fn unverified_former_address_gets_no_link() {
 
 #[tokio::test]
 async fn change_of_address_or_username_and_deletion_need_a_recent_authentication() {
-    let cluster = TestCluster::new();
-    let node = cluster.node().await;
-    node.register("ada").await;
-    let tokens = node.login("ada").await;
+    let (cluster, node, tokens) = cluster_with_account("ada").await;
     // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));

@@ -36,7 +36,6 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
 async fn second_use_of_code_ends_session_of_first_use() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let service = cluster.service_client("api").await;
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client(&shop.id)).await;
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
@@ -53,7 +52,6 @@ async fn second_use_of_code_ends_session_of_first_use() {
     assert_eq!(error_of(&refresh(&node, &shop, text(&tokens, "refresh_token")).await).1, "invalid_grant");
     // The browser's session is untouched.
     browser.code(&node, &Request::for_client(&shop.id)).await;
-    drop(service);
     node.stop().await;
 }
 
