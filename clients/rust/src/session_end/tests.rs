@@ -1,8 +1,10 @@
 //! Tests of session ends, driven by events of a feed and a manual clock.
 
+mod fixture;
+
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -10,208 +12,17 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use reqwest::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use serde_json::{Value, json};
 
+use self::fixture::{Causes, Fixture};
 use super::*;
-use crate::{
-    Claims, OnFeedLost, Verifier, VerifyError,
-    cache::Cache,
-    feed::{Feed, Settings, tests::TestClock},
-    guard::Guard,
-    http::Http,
-    jwk,
-    key_store::KeyStore,
-    session_end::registry::Registry,
-    token::Rules,
-    verifier::{RevocationCheck, Shared},
-};
+use crate::{Claims, VerifyError, guard::Guard};
 
-const ISSUER: &str = "https://auth.example.com";
 const SESSION: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
 const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 const ACCOUNT: &str = "7d444840-9dc0-11d1-b245-5ffdce74fad2";
-
-/// A verifier whose feed is live and whose clocks a test moves.
-struct Fixture {
-    verifier: Verifier,
-    signing: SigningKey,
-    clock: TestClock,
-    cases: Cases,
-}
-
-#[derive(Deserialize)]
-struct Cases {
-    now: i64,
-    token: Map<String, Value>,
-    claims: Vec<ClaimsCase>,
-    ends: Vec<EndCase>,
-    guards: Vec<GuardCase>,
-}
-
-#[derive(Deserialize)]
-struct ClaimsCase {
-    name: String,
-    #[serde(default)]
-    token: Map<String, Value>,
-    events: Vec<(String, Value)>,
-    reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct EndCase {
-    name: String,
-    #[serde(default)]
-    token: Map<String, Value>,
-    #[serde(default)]
-    before: Vec<(String, Value)>,
-    after: Vec<(String, Value)>,
-    cause: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct GuardCase {
-    name: String,
-    #[serde(default)]
-    token: Map<String, Value>,
-    acr: Option<Vec<String>>,
-    max_age: Option<u64>,
-    challenge: Option<String>,
-}
-
-/// The causes that a callback received.
-#[derive(Clone, Default)]
-struct Causes(Arc<Mutex<Vec<EndCause>>>);
-
-impl Causes {
-    fn record(&self) -> impl FnOnce(EndCause) + Send + use<> {
-        let causes = Arc::clone(&self.0);
-        move |cause| causes.lock().unwrap().push(cause)
-    }
-
-    fn all(&self) -> Vec<EndCause> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl Fixture {
-    fn new() -> Self {
-        Self::with_revocations(true)
-    }
-
-    fn with_revocations(enabled: bool) -> Self {
-        let cases: Cases =
-            serde_json::from_str(include_str!("../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
-        let (clock, leeway, staleness) = (TestClock::default(), 5000, Duration::from_secs(5));
-        clock.unix.store(cases.now * 1000, Ordering::SeqCst);
-        let registry = Arc::new(Registry::new(leeway, staleness));
-        let url: reqwest::Url = format!("{ISSUER}/x").parse().unwrap();
-        let settings = Settings {
-            url: url.clone(),
-            client_id: "shop".to_owned(),
-            authorization: HeaderValue::from_static("Basic x"),
-            max_staleness: staleness,
-            leeway,
-            max_revocations: 1000,
-        };
-        let check = RevocationCheck {
-            feed: Feed::new(settings, Arc::clone(&registry), &clock),
-            on_lost: OnFeedLost::Refuse,
-            introspection: None,
-            authorization: HeaderValue::from_static("Basic x"),
-        };
-        let shared = Shared {
-            rules: Rules {
-                issuer: ISSUER.to_owned(),
-                audiences: vec!["shop".to_owned()],
-                leeway,
-                allow_service_clients: true,
-            },
-            clock: Arc::new(clock.clone()),
-            http: Http::new(false, staleness, &[]).unwrap(),
-            keys: KeyStore::new(url, Duration::from_secs(1)),
-            cache: Cache::new(1000),
-            revocation_check: enabled.then_some(check),
-            registry,
-        };
-        let signing = SigningKey::generate(Algorithm::Es256).unwrap();
-        let fixture = Self { verifier: Verifier::without_tasks(shared), signing, clock, cases };
-        fixture.publish(&[&fixture.signing]);
-        fixture.heartbeat();
-        fixture
-    }
-
-    /// Replaces the issuer's keys.
-    fn publish(&self, keys: &[&SigningKey]) {
-        let keys: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
-        let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
-        self.verifier.shared().keys.replace(jwk::parse_jwk_set(set.as_bytes()).unwrap());
-    }
-
-    /// Receives a snapshot, `live`, and then the events.
-    fn receive(&self, events: &[(String, Value)]) {
-        let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
-        let mut stream = event("snapshot", &json!({ "retain_seconds": 310 })) + &event("live", &json!({}));
-        events.iter().for_each(|(name, data)| stream += &event(name, data));
-        let shared = self.verifier.shared();
-        if let Some(check) = &shared.revocation_check {
-            assert!(check.feed.receive(stream.as_bytes(), &shared.keys, &self.clock));
-        }
-    }
-
-    fn heartbeat(&self) {
-        self.receive(&[]);
-    }
-
-    fn receive_one(&self, name: &str, data: Value) {
-        self.receive(&[(name.to_owned(), data)]);
-    }
-
-    fn revoke(&self, session: &str) {
-        let time = "2026-11-23T04:08:30.325Z";
-        self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": time }));
-    }
-
-    fn sweep(&self) {
-        self.verifier.shared().sweep();
-    }
-
-    fn token(&self, changes: &Value) -> String {
-        self.token_by(&self.signing, changes)
-    }
-
-    fn token_by(&self, signing: &SigningKey, changes: &Value) -> String {
-        let mut claims = json!({ "iss": ISSUER, "aud": "shop", "jti": "x", "scope": "account" });
-        let claims = claims.as_object_mut().unwrap();
-        claims.extend(self.cases.token.clone());
-        for (name, value) in changes.as_object().unwrap() {
-            match value {
-                Value::Null => claims.remove(name),
-                value => claims.insert(name.clone(), value.clone()),
-            };
-        }
-        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": signing.kid() }).to_string();
-        let claims = json!(claims).to_string();
-        let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
-        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signing.sign(message.as_bytes()).unwrap()))
-    }
-
-    fn claims(&self, changes: &Value) -> Arc<Claims> {
-        self.verifier.verify_locally(&self.token(changes)).unwrap()
-    }
-
-    fn registrations(&self) -> usize {
-        self.verifier.status().registrations
-    }
-
-    /// The number of entries of all indexes.
-    fn entries(&self) -> usize {
-        self.verifier.shared().registry.footprint().0
-    }
-}
 
 #[test]
 fn shared_cases_claims_are_checked() {

@@ -1,0 +1,205 @@
+//! A verifier whose feed and clocks a test drives, and the cases that all clients share.
+
+use std::{
+    sync::{Arc, Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use latchkey::{crypto::signing_key::SigningKey, domain::key::Algorithm};
+use reqwest::header::HeaderValue;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::super::EndCause;
+use crate::{
+    Claims, OnFeedLost, Verifier,
+    cache::Cache,
+    feed::{Feed, Settings, tests::TestClock},
+    http::Http,
+    jwk,
+    key_store::KeyStore,
+    session_end::registry::Registry,
+    token::Rules,
+    verifier::{RevocationCheck, Shared},
+};
+
+const ISSUER: &str = "https://auth.example.com";
+
+/// A verifier whose feed is live and whose clocks a test moves.
+pub(super) struct Fixture {
+    pub(super) verifier: Verifier,
+    pub(super) signing: SigningKey,
+    pub(super) clock: TestClock,
+    pub(super) cases: Cases,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Cases {
+    pub(super) now: i64,
+    pub(super) token: Map<String, Value>,
+    pub(super) claims: Vec<ClaimsCase>,
+    pub(super) ends: Vec<EndCase>,
+    pub(super) guards: Vec<GuardCase>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ClaimsCase {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) token: Map<String, Value>,
+    pub(super) events: Vec<(String, Value)>,
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct EndCase {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) token: Map<String, Value>,
+    #[serde(default)]
+    pub(super) before: Vec<(String, Value)>,
+    pub(super) after: Vec<(String, Value)>,
+    pub(super) cause: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct GuardCase {
+    pub(super) name: String,
+    #[serde(default)]
+    pub(super) token: Map<String, Value>,
+    pub(super) acr: Option<Vec<String>>,
+    pub(super) max_age: Option<u64>,
+    pub(super) challenge: Option<String>,
+}
+
+/// The causes that a callback received.
+#[derive(Clone, Default)]
+pub(super) struct Causes(Arc<Mutex<Vec<EndCause>>>);
+
+impl Causes {
+    pub(super) fn record(&self) -> impl FnOnce(EndCause) + Send + use<> {
+        let causes = Arc::clone(&self.0);
+        move |cause| causes.lock().unwrap().push(cause)
+    }
+
+    pub(super) fn all(&self) -> Vec<EndCause> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Fixture {
+    pub(super) fn new() -> Self {
+        Self::with_revocations(true)
+    }
+
+    pub(super) fn with_revocations(enabled: bool) -> Self {
+        let cases: Cases =
+            serde_json::from_str(include_str!("../../../../../tests/fixtures/verifier_session_cases.json")).unwrap();
+        let (clock, leeway, staleness) = (TestClock::default(), 5000, Duration::from_secs(5));
+        clock.unix.store(cases.now * 1000, Ordering::SeqCst);
+        let registry = Arc::new(Registry::new(leeway, staleness));
+        let url: reqwest::Url = format!("{ISSUER}/x").parse().unwrap();
+        let settings = Settings {
+            url: url.clone(),
+            client_id: "shop".to_owned(),
+            authorization: HeaderValue::from_static("Basic x"),
+            max_staleness: staleness,
+            leeway,
+            max_revocations: 1000,
+        };
+        let check = RevocationCheck {
+            feed: Feed::new(settings, Arc::clone(&registry), &clock),
+            on_lost: OnFeedLost::Refuse,
+            introspection: None,
+            authorization: HeaderValue::from_static("Basic x"),
+        };
+        let shared = Shared {
+            rules: Rules {
+                issuer: ISSUER.to_owned(),
+                audiences: vec!["shop".to_owned()],
+                leeway,
+                allow_service_clients: true,
+            },
+            clock: Arc::new(clock.clone()),
+            http: Http::new(false, staleness, &[]).unwrap(),
+            keys: KeyStore::new(url, Duration::from_secs(1)),
+            cache: Cache::new(1000),
+            revocation_check: enabled.then_some(check),
+            registry,
+        };
+        let signing = SigningKey::generate(Algorithm::Es256).unwrap();
+        let fixture = Self { verifier: Verifier::without_tasks(shared), signing, clock, cases };
+        fixture.publish(&[&fixture.signing]);
+        fixture.heartbeat();
+        fixture
+    }
+
+    /// Replaces the issuer's keys.
+    pub(super) fn publish(&self, keys: &[&SigningKey]) {
+        let keys: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
+        let set = format!(r#"{{"keys":[{}]}}"#, keys.join(","));
+        self.verifier.shared().keys.replace(jwk::parse_jwk_set(set.as_bytes()).unwrap());
+    }
+
+    /// Receives a snapshot, `live`, and then the events.
+    pub(super) fn receive(&self, events: &[(String, Value)]) {
+        let event = |name: &str, data: &Value| format!("event: {name}\nid: 7\ndata: {data}\n\n");
+        let mut stream = event("snapshot", &json!({ "retain_seconds": 310 })) + &event("live", &json!({}));
+        events.iter().for_each(|(name, data)| stream += &event(name, data));
+        let shared = self.verifier.shared();
+        if let Some(check) = &shared.revocation_check {
+            assert!(check.feed.receive(stream.as_bytes(), &shared.keys, &self.clock));
+        }
+    }
+
+    pub(super) fn heartbeat(&self) {
+        self.receive(&[]);
+    }
+
+    pub(super) fn receive_one(&self, name: &str, data: Value) {
+        self.receive(&[(name.to_owned(), data)]);
+    }
+
+    pub(super) fn revoke(&self, session: &str) {
+        let time = "2026-11-23T04:08:30.325Z";
+        self.receive_one("revocation", json!({ "kind": "session", "session_id": session, "at": time }));
+    }
+
+    pub(super) fn sweep(&self) {
+        self.verifier.shared().sweep();
+    }
+
+    pub(super) fn token(&self, changes: &Value) -> String {
+        self.token_by(&self.signing, changes)
+    }
+
+    pub(super) fn token_by(&self, signing: &SigningKey, changes: &Value) -> String {
+        let mut claims = json!({ "iss": ISSUER, "aud": "shop", "jti": "x", "scope": "account" });
+        let claims = claims.as_object_mut().unwrap();
+        claims.extend(self.cases.token.clone());
+        for (name, value) in changes.as_object().unwrap() {
+            match value {
+                Value::Null => claims.remove(name),
+                value => claims.insert(name.clone(), value.clone()),
+            };
+        }
+        let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": signing.kid() }).to_string();
+        let claims = json!(claims).to_string();
+        let message = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
+        format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signing.sign(message.as_bytes()).unwrap()))
+    }
+
+    pub(super) fn claims(&self, changes: &Value) -> Arc<Claims> {
+        self.verifier.verify_locally(&self.token(changes)).unwrap()
+    }
+
+    pub(super) fn registrations(&self) -> usize {
+        self.verifier.status().registrations
+    }
+
+    /// The number of entries of all indexes.
+    pub(super) fn entries(&self) -> usize {
+        self.verifier.shared().registry.footprint().0
+    }
+}
