@@ -1,32 +1,19 @@
 //! Commands that manage a running service.
 
-use std::{
-    fs,
-    io::Write,
-    path::Path,
-    process::{Output, Stdio},
-};
+mod accounts;
+
+use std::{fs, path::Path, process::Stdio};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
     binary::{Service, command, run},
-    harness::{client::PASSWORD, wait},
+    harness::wait,
 };
-
-const NEW_PASSWORD: &str = "another tidal engine verse";
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Runs a command with this text as its standard input.
-fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut command = command(folder, arguments);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    writeln!(child.stdin.take().unwrap(), "{input}").unwrap();
-    child.wait_with_output().unwrap()
 }
 
 /// Runs a command that must succeed. Returns its standard output.
@@ -34,10 +21,6 @@ fn printed(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
     text(&output.stdout)
-}
-
-fn json_lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,31 +42,6 @@ async fn signing_keys_rotate_beside_a_running_node() {
     let service = Service::start(folder.path());
     let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
     assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
-    drop(service.end(Signal::TERM));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn accounts_are_managed_beside_a_running_node() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
-    let add = ["user", "add", "ada@example.com", "--username", "ada", "--role", "admin", "--password-stdin"];
-    assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
-    let tokens = service.client.login("ada").await;
-    let listed = run(folder.path(), &["user", "list", "--json"]);
-    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!((&listed["email"], &listed["roles"][0]), (&"ada@example.com".into(), &"admin".into()));
-    assert!(run(folder.path(), &["user", "disable", "ada"]).status.success());
-    assert_eq!(service.client.refresh(&tokens.refresh).await.problem().1, "invalid_refresh_token");
-    service.client.try_login("ada", PASSWORD).await.expect(401);
-    assert!(run(folder.path(), &["user", "enable", "ada@example.com"]).status.success());
-    service.client.login("ada").await;
-    let unconfirmed = run(folder.path(), &["user", "delete", "ada"]);
-    assert_eq!(unconfirmed.status.code(), Some(1));
-    assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
-    service.client.login("ada").await;
-    assert!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.success());
-    service.client.try_login("ada", PASSWORD).await.expect(401);
-    assert_eq!(run(folder.path(), &["user", "delete", "ada", "--yes"]).status.code(), Some(1));
     drop(service.end(Signal::TERM));
 }
 
@@ -159,144 +117,6 @@ async fn service_clients_are_managed_beside_a_running_node() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_changes_roles_password_and_email_of_an_account() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let service = Service::start(path);
-    service.client.register("ada").await;
-    let first = service.client.login("ada").await;
-
-    let roles = printed(path, &["user", "roles", "ada", "--add", "ops", "--add", "admin"]);
-    assert!(roles.contains("admin ops"), "{roles}");
-    let refreshed = service.client.refresh(&first.refresh).await.expect(200);
-    let access = refreshed.json()["access_token"].as_str().unwrap().to_owned();
-    let me = service.client.get("/v1/me", &access).await.expect(200).json();
-    assert_eq!(me["roles"], serde_json::json!(["admin", "ops"]));
-    let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
-    assert!(roles.contains(": ops.") && !roles.contains("admin"), "{roles}");
-
-    let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");
-    assert_eq!(weak.status.code(), Some(1), "{}", text(&weak.stderr));
-    let set = run_with_input(path, &["user", "set-password", "ada", "--password-stdin"], NEW_PASSWORD);
-    assert!(set.status.success() && text(&set.stdout).contains("1 session ended"), "{set:?}");
-    service.client.refresh(&first.refresh).await.expect(401);
-    service.client.try_login("ada", PASSWORD).await.expect(401);
-    service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
-
-    printed(path, &["user", "set-email", "username:ada", "countess@example.com"]);
-    service.client.try_login("countess@example.com", NEW_PASSWORD).await.expect(200);
-    let shown = json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]));
-    assert_eq!((&shown[0]["username"], &shown[0]["sessions"]), (&"ada".into(), &2.into()));
-    let id = shown[0]["id"].as_str().unwrap();
-    assert!(printed(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
-
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", id]));
-    let by_operator = |event: &str| {
-        let found =
-            audit.iter().filter(|row| row["event"] == event && row["actor"].as_str().unwrap().starts_with("operator:"));
-        found.count()
-    };
-    for (event, count) in [("password_change", 1), ("email_changed", 1), ("roles_changed", 2)] {
-        assert_eq!(by_operator(event), count, "{event} in {audit:#?}");
-    }
-    drop(service.end(Signal::TERM));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_sees_addresses_and_factors_of_an_account_and_removes_a_secondary_address() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let service = Service::start(path);
-    service.client.register("ada").await;
-    assert!(printed(path, &["user", "show", "ada"]).contains("second factors    -\n"));
-    let grace = serde_json::json!({
-        "email": "grace@example.com",
-        "email_verified": true,
-        "username": "grace",
-        "password_hash": null,
-        "totp_secret": "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ",
-        "secondary_emails": [{ "email": "grace@work.example", "verified": true }, { "email": "grace@typo.example" }],
-    });
-    fs::write(path.join("accounts.jsonl"), format!("{grace}\n")).unwrap();
-    printed(path, &["user", "import", "accounts.jsonl"]);
-
-    let shown = printed(path, &["user", "show", "grace@work.example"]);
-    // addresses of one import have no order
-    let secondary = if shown.contains("secondary         grace@work.example") {
-        "secondary         grace@work.example, grace@typo.example (not verified)\n"
-    } else {
-        "secondary         grace@typo.example (not verified), grace@work.example\n"
-    };
-    for line in
-        ["e-mail            grace@example.com\n", secondary, "second factors    totp ", " (0 recovery codes left)\n"]
-    {
-        assert!(shown.contains(line), "no {line:?} in {shown}");
-    }
-    let shown = &json_lines(&printed(path, &["user", "show", "grace", "--json"]))[0];
-    let secondary = shown["secondary_emails"].as_array().unwrap();
-    for (email, verified) in [("grace@work.example", true), ("grace@typo.example", false)] {
-        assert!(secondary.contains(&serde_json::json!({ "email": email, "verified": verified })), "{secondary:?}");
-    }
-    assert_eq!((&shown["factors"][0]["kind"], &shown["recovery_codes_left"]), (&"totp".into(), &0.into()));
-    let listed = printed(path, &["user", "emails", "grace", "list"]);
-    let lines: Vec<_> = listed.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, "primary    grace@example.com"));
-    for line in ["secondary  grace@work.example", "secondary  grace@typo.example  (not verified)"] {
-        assert!(lines.contains(&line), "{listed}");
-    }
-    assert_eq!(json_lines(&printed(path, &["user", "emails", "grace", "list", "--json"])).len(), 3);
-
-    let remove = |email: &str| run(path, &["user", "emails", "grace", "remove", email, "--yes"]);
-    let unconfirmed = run(path, &["user", "emails", "grace", "remove", "grace@work.example"]);
-    assert!(text(&unconfirmed.stderr).contains("--yes"), "{unconfirmed:?}");
-    let primary = remove("grace@example.com");
-    assert!(text(&primary.stderr).contains("latchkey user set-email"), "{primary:?}");
-    let unknown = remove("nobody@example.com");
-    assert!(text(&unknown.stderr).contains("no such e-mail address"), "{unknown:?}");
-    for email in ["grace@work.example", "grace@typo.example"] {
-        let removed = remove(email);
-        assert!(text(&removed.stdout).starts_with(&format!("Removed {email} from the account ")), "{removed:?}");
-    }
-    assert_eq!(printed(path, &["user", "emails", "grace", "list"]), "primary    grace@example.com\n");
-    assert_eq!(run(path, &["user", "show", "grace@work.example"]).status.code(), Some(1));
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "grace", "--event", "email_removed"]));
-    assert_eq!(audit.len(), 2, "{audit:#?}");
-    assert!(audit.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{audit:#?}");
-    drop(service.end(Signal::TERM));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_lists_and_revokes_sessions() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let service = Service::start(path);
-    service.client.register("ada").await;
-    let mut tokens = Vec::new();
-    for _ in 0..3 {
-        tokens.push(service.client.login("ada").await);
-    }
-    let listed = json_lines(&printed(path, &["session", "list", "ada", "--json"]));
-    assert_eq!(listed.len(), 3);
-    assert_eq!(listed[0]["address"], "127.0.0.1");
-    assert_eq!(printed(path, &["session", "list", "ada"]).lines().count(), 4);
-
-    printed(path, &["session", "revoke", "ada", &tokens[0].session]);
-    service.client.refresh(&tokens[0].refresh).await.expect(401);
-    service.client.refresh(&tokens[1].refresh).await.expect(200);
-    assert_eq!(
-        run(path, &["session", "revoke", "ada", &tokens[0].session]).status.code(),
-        Some(1),
-        "the session has ended already"
-    );
-    assert!(printed(path, &["session", "revoke", "ada", "--all"]).contains("2 sessions ended"));
-    service.client.refresh(&tokens[2].refresh).await.expect(401);
-    let audit = json_lines(&printed(path, &["audit", "--json", "--account", "ada"]));
-    let events: Vec<_> = audit.iter().map(|row| row["event"].as_str().unwrap()).collect();
-    assert!(events.contains(&"session_ended") && events.contains(&"sessions_ended"), "{audit:#?}");
-    drop(service.end(Signal::TERM));
-}
-
 #[test]
 fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
     let folder = tempfile::tempdir().unwrap();
@@ -326,27 +146,6 @@ fn command_without_a_service_creates_nothing_and_names_the_data_directory() {
 
     assert!(run(folder.path(), &["migrate"]).status.success());
     assert!(run(folder.path(), &["client", "add", "billing"]).status.success());
-}
-
-#[test]
-fn account_list_is_filtered_and_paged() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    assert!(run(path, &["migrate"]).status.success());
-    for name in ["ann", "ben", "cleo"] {
-        let email = format!("{name}@example.com");
-        let add = ["user", "add", &email, "--username", name, "--role", "staff", "--password-stdin"];
-        let added = run_with_input(path, &add, PASSWORD);
-        assert!(added.status.success(), "{}", text(&added.stderr));
-    }
-    let list = |arguments: &[&str]| json_lines(&printed(path, &[&["user", "list", "--json"], arguments].concat()));
-    assert_eq!(list(&["--role", "staff"]).len(), 3);
-    assert_eq!(list(&["--contains", "BEN@"])[0]["username"], "ben");
-    assert_eq!(list(&["--state", "disabled"]).len(), 0);
-    let first = list(&["--limit", "2"]);
-    assert_eq!(first.len(), 2);
-    let rest = list(&["--limit", "2", "--after", first[1]["id"].as_str().unwrap()]);
-    assert_eq!((rest.len(), &rest[0]["username"]), (1, &"cleo".into()));
 }
 
 #[test]
@@ -418,70 +217,4 @@ fn start_with_a_database_that_refuses_names_the_setting_and_the_address() {
         let location = format!("latchkey: database.url, 127.0.0.1:{}/no_such_database: ", postgres.port());
         assert!(error.contains(&location) && error.contains("does not exist"), "{error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let service = Service::start(path);
-    let value_of = |text: &str, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
-        line.trim().to_owned()
-    };
-    let reset_password = async |body: Value| service.client.post("/v1/password/reset", body).await;
-
-    let mailed = printed(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
-    assert_eq!(mailed.lines().count(), 1, "{mailed}");
-    let link = printed(path, &["user", "invite", "ada@example.com", "--print"]);
-    let token = value_of(&link, "link").split("lk_ot_").nth(1).unwrap().to_owned();
-    let body = serde_json::json!({ "token": format!("lk_ot_{token}"), "new_password": PASSWORD });
-    reset_password(body).await.expect(204);
-    let tokens = service.client.login("ada").await;
-    let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
-    assert_eq!((&me["roles"], &me["email_verified"]), (&serde_json::json!(["ops"]), &true.into()));
-    let taken = run(path, &["user", "invite", "ada@example.com"]);
-    assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stderr));
-
-    let reset = printed(path, &["user", "reset", "ada", "--print"]);
-    service.client.login("ada").await;
-    let code = value_of(&reset, "code");
-    let body = serde_json::json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });
-    reset_password(body).await.expect(204);
-    service.client.refresh(&tokens.refresh).await.expect(401);
-    service.client.try_login("ada", NEW_PASSWORD).await.expect(200);
-    assert_eq!(run(path, &["user", "reset", "nobody"]).status.code(), Some(1));
-    drop(service.end(Signal::TERM));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn operator_writes_metadata_that_tokens_contain() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path();
-    let metadata_setting = ["--set", "token.app_metadata=plan"];
-    let service = Service::start_with(path, &["serve", metadata_setting[0], metadata_setting[1]]);
-    service.client.register("ada").await;
-    let before = service.client.login("ada").await;
-    let metadata =
-        |arguments: &[&str]| printed(path, &[&["user", "metadata", "ada"], arguments, &metadata_setting].concat());
-    assert_eq!(metadata(&[]), "{}\n");
-    let written = metadata(&["--add", "plan=\"gold\"", "--add", "note={\"a\":1}"]);
-    assert_eq!(
-        serde_json::from_str::<Value>(&written).unwrap(),
-        serde_json::json!({ "plan": "gold", "note": { "a": 1 } })
-    );
-    wait::until("the node refuses the former token", async || {
-        service.client.get("/v1/verify", &before.access).await.status == 401
-    })
-    .await;
-    let after = service.client.refresh(&before.refresh).await.expect(200).text_of("access_token");
-    service.client.get("/v1/verify", &after).await.expect(200);
-    let me = service.client.get("/v1/me", &after).await.expect(200).json();
-    assert_eq!(me["app_metadata"]["plan"], "gold");
-    assert_eq!(metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
-    for bad in [&["--add", "plan"][..], &["--add", "plan=gold"], &["--replace", "[1]"]] {
-        let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
-        assert_eq!(output.status.code(), Some(1), "{bad:?}");
-    }
-    drop(service.end(Signal::TERM));
 }

@@ -2,19 +2,13 @@
 
 use std::time::Duration;
 
-use latchkey::{
-    domain::{account::Email, factor::FactorPolicy, limit::Quota},
-    service::accounts,
-};
+use latchkey::{domain::limit::Quota, service::accounts};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{
-    App, STEP, assert_no_credentials, challenge, challenge_of, claims, codes_of, confirm_totp, second_factor,
-    start_totp,
-};
+use super::{challenge, challenge_of, claims, codes_of, second_factor};
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, next_mail, problem, request_reset, reset, signed_in, verify},
+    accounts::{NEW_PASSWORD, count, email, problem, signed_in, verify},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -45,7 +39,7 @@ async fn enable(node: &Client, tokens: &Tokens) -> Answer {
 }
 
 /// Requests a code by mail for a challenge.
-async fn send(node: &Client, challenge: &str) -> Answer {
+pub(super) async fn send(node: &Client, challenge: &str) -> Answer {
     node.post("/v1/login/second-factor/code", json!({ "challenge": challenge })).await
 }
 
@@ -59,7 +53,7 @@ pub async fn code(cluster: &TestCluster, node: &Client, name: &str, challenge: &
 }
 
 /// A code that was not sent.
-const WRONG_CODE: &str = "2222-2222";
+pub(super) const WRONG_CODE: &str = "2222-2222";
 
 #[tokio::test]
 async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
@@ -169,192 +163,6 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     let short = cluster.node().await;
     let challenge = challenge(&short, "ada").await;
     assert_eq!(send(&short, &challenge).await.expect(202).json(), json!({ "expires_in": 120 }));
-}
-
-/// The reader of the mailbox has set the password, and would also read the code.
-#[tokio::test]
-async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
-    let cluster = cluster();
-    let node = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &node, "ada").await;
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
-    assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
-    let challenged = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    let first = challenge_of(&challenged);
-    assert_eq!(send(&node, &first).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(count(&cluster, "ada", "second_factor_code"), 0);
-    assert_eq!(second_factor(&node, &first, "email_code", WRONG_CODE).await.problem(), problem(401, "invalid_code"));
-    // another reset changes nothing
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
-    reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    let challenged = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    let answer =
-        second_factor(&node, &challenge_of(&challenged), "recovery_code", &recovery_codes[0]).await.expect(200);
-    let claimed = claims(&Tokens::of(&answer).access);
-    assert_eq!(
-        (&claimed["acr"], &claimed["amr"]),
-        (&json!("aal1"), &json!(["pwd", "otp"])),
-        "a recovery code in place of the mail reaches aal1"
-    );
-    let challenged = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
-    let challenge = challenge_of(&challenged);
-    let code = code(&cluster, &node, "ada", &challenge).await;
-    second_factor(&node, &challenge, "email_code", &code).await.expect(200);
-
-    // A password that an operator sets does not come from the mailbox.
-    let (token, _) = request_reset(&cluster, &node, "ada").await;
-    reset(&node, &token, PASSWORD).await.expect(204);
-    let id =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
-    accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
-    let challenged = node.try_login("ada", NEW_PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
-}
-
-#[tokio::test]
-async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
-    let mut cluster = cluster();
-    cluster.config.login.email_code = true;
-    let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
-    for by_link in [false, true] {
-        let before = count(&cluster, "ada", "sign_in_code");
-        let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
-        let (token, code) = next_mail(&cluster, "ada", before, "sign_in_code").await;
-        let mut body = json!({ "request": requested.text_of("request") });
-        if by_link {
-            body["token"] = json!(token);
-        } else {
-            (body["email"], body["code"]) = (json!(email("ada")), json!(code));
-        }
-        let answer = node.post("/v1/login/code/verify", body).await;
-        assert_eq!(answer.problem(), problem(403, "password_required"));
-        assert_no_credentials(&answer);
-        assert!(answer.json()["challenge"].is_null());
-    }
-}
-
-#[tokio::test]
-async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
-    let cluster = cluster();
-    let node = cluster.node().await;
-    let (tokens, former) = account(&cluster, &node, "ada").await;
-    let app = start_totp(&node, &tokens).await;
-    let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
-    let recovery_codes = codes_of(&answer);
-    assert_eq!(recovery_codes.len(), 10, "the app gets new recovery codes");
-    cluster.advance(STEP);
-    let challenged = node.try_login("ada", PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
-    let challenge = challenge_of(&challenged);
-    assert_eq!(send(&node, &challenge).await.problem(), problem(403, "login_method_off"));
-    assert_eq!(
-        second_factor(&node, &challenge, "email_code", WRONG_CODE).await.problem(),
-        problem(401, "invalid_code")
-    );
-    assert_eq!(
-        second_factor(&node, &challenge, "recovery_code", &former[0]).await.problem(),
-        problem(401, "invalid_code")
-    );
-    let answer = second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
-    let tokens = Tokens::of(&answer);
-    assert_eq!(claims(&tokens.access)["acr"], "aal2");
-
-    // without the app the mail is the second factor again, and the recovery codes stay
-    let listed = node.get("/v1/me/factors", &tokens.access).await.json();
-    let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
-    let tokens = Tokens::of(&node.delete(&path, &tokens.access).await.expect(200));
-    let challenged = node.try_login("ada", PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
-    let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    let answer = node.delete("/v1/me/factors/email-code", &tokens.access).await.expect(200);
-    let listed = node.get("/v1/me/factors", &Tokens::of(&answer).access).await.json();
-    assert_eq!(listed, json!({ "factors": [], "recovery_codes_left": 0, "email_code": false }));
-    node.login("ada").await;
-}
-
-#[tokio::test]
-async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
-    let mut cluster = cluster();
-    let without_policy = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &without_policy, "ada").await;
-    cluster.config.factors.required = FactorPolicy::AllAccounts;
-    cluster.config.factors.grace = Duration::from_hours(2);
-    let node = cluster.node().await;
-    let first = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &first).await;
-    let in_grace = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
-    assert_eq!(claims(&in_grace.access)["acr"], "aal1");
-    let second = challenge(&node, "ada").await;
-    let answer = second_factor(&node, &second, "recovery_code", &recovery_codes[0]).await.expect(200);
-    assert_eq!(
-        claims(&Tokens::of(&answer).access)["acr"],
-        "aal1",
-        "a recovery code that replaces the mail does not count either"
-    );
-
-    cluster.advance(Duration::from_hours(2));
-    assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session ends with the grace period");
-    let third = challenge(&node, "ada").await;
-    let code = self::code(&cluster, &node, "ada", &third).await;
-    let answer = second_factor(&node, &third, "email_code", &code).await;
-    assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
-    assert_no_credentials(&answer);
-    let enrolment = answer.text_of("challenge");
-    let started = node.post("/v1/login/enrolment/totp", json!({ "challenge": enrolment })).await.expect(200);
-    let app = App { secret: started.text_of("secret") };
-    let body = json!({ "challenge": enrolment, "code": app.code(&cluster.clock) });
-    let answer = node.post("/v1/login/enrolment/totp/confirm", body).await.expect(200);
-    assert_eq!(claims(&Tokens::of(&answer).access)["acr"], "aal2");
-}
-
-#[tokio::test]
-async fn i14_code_by_mail_steps_up_no_session() {
-    let cluster = cluster();
-    let node = cluster.node().await;
-    let (tokens, _) = account(&cluster, &node, "ada").await;
-    let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &challenge).await;
-    let body = json!({ "method": "email_code", "code": code });
-    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await;
-    assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let body = json!({ "password": PASSWORD });
-    let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
-    assert_eq!(answer.json()["acr"], "aal1");
-}
-
-/// An address that an operator has set belongs to nobody until it is verified. Codes by mail stay switched on meanwhile.
-#[tokio::test]
-async fn i14_address_that_is_not_verified_gets_no_code() {
-    let cluster = cluster();
-    let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
-    let id =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
-    accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
-    let challenged = node.try_login("ada", PASSWORD).await;
-    assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
-    assert_eq!(send(&node, &challenge_of(&challenged)).await.problem(), problem(403, "login_method_off"));
-    node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "lovelace", 0, "verify_address").await;
-    node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
-    let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "lovelace", &challenge).await;
-    second_factor(&node, &challenge, "email_code", &code).await.expect(200);
-}
-
-/// A stranger who receives the mail to the new address could set the password and read the codes.
-#[tokio::test]
-async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_by_mail_are_on() {
-    let cluster = cluster();
-    let node = cluster.node().await;
-    let (tokens, _) = account(&cluster, &node, "ada").await;
-    let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
-    let body = json!({ "token": token, "new_password": NEW_PASSWORD });
-    assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ mod audit;
 mod browser;
 mod challenge;
 pub mod email_code;
+mod i14_email_code;
 mod policy;
 mod recovery_codes;
 pub mod remembered_devices;
