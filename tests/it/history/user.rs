@@ -1,5 +1,7 @@
 //! A simulated user: logs in, refreshes correctly and incorrectly, checks sessions, logs out, and tries ended sessions.
 
+mod ends;
+
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
     time::Duration,
@@ -11,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
-    model::{Answer, Call, Network, Op, UNKNOWN_NETWORK, When},
+    model::{Answer, Call, Network, Op, When},
     nodes::ProcessCluster,
     random::Random,
     record::{Affected, Record},
@@ -350,161 +352,6 @@ impl<'a> User<'a> {
             self.mark_ended(index);
         }
         self.note(&id, Call::Check, answer, span);
-    }
-
-    async fn logout(&mut self, index: usize) {
-        let (node, by_access) = (self.any_node(), self.random.percent(50));
-        let session = &self.sessions[index];
-        let (id, access) = (session.id.clone(), session.access.clone());
-        let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
-        let finish =
-            |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
-        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/logout"), None).await;
-        let answer = match reply {
-            Reply::Answered(204, _) => Answer::Done,
-            // an access token expires with its session
-            Reply::Answered(401, _) if by_access => Answer::Gone,
-            Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
-            Reply::Unknown => Answer::Unknown,
-            Reply::Never => return,
-        };
-        if answer != Answer::Unknown {
-            self.mark_ended(index);
-        }
-        self.note(&id, Call::End, answer, span);
-    }
-
-    async fn logout_during_refresh(&mut self, index: usize, last: usize) {
-        let (generation, text) = self.sessions[index].refresh[last].clone();
-        let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
-        let body = json!({ "refresh_token": text });
-        let ((reply, span), (ended, ending)) = tokio::join!(
-            self.present(nodes[0], &text, self.network, None),
-            self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
-        );
-        self.note_refresh(index, (generation, self.network), reply, span, Delivery::Arrives);
-        match ended {
-            Reply::Answered(204, _) => {
-                self.mark_ended(index);
-                self.note(&id, Call::End, Answer::Done, ending);
-            }
-            Reply::Answered(status, body) => self.record_violation("a logout", status, &body),
-            Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, ending),
-            Reply::Never => {}
-        }
-    }
-
-    /// Ends one session with the credentials of another.
-    async fn end_another(&mut self, caller: usize) {
-        let ended = self.random.below(self.sessions.len());
-        let (node, id) = (self.any_node(), self.sessions[ended].id.clone());
-        let (caller_id, access) = (self.sessions[caller].id.clone(), self.sessions[caller].access.clone());
-        let path = format!("/v1/sessions/{id}");
-        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, &path), None).await;
-        match reply {
-            Reply::Answered(204, _) => {
-                if ended != caller {
-                    self.note(&caller_id, Call::Check, Answer::Live, span);
-                }
-                self.mark_ended(ended);
-                self.note(&id, Call::End, Answer::Done, span);
-            }
-            // the calling session has ended
-            Reply::Answered(401, _) => {
-                self.mark_ended(caller);
-                self.note(&caller_id, Call::Check, Answer::Gone, span);
-            }
-            // the other session had ended, and the calling one is live
-            Reply::Answered(404, _) => {
-                self.mark_ended(ended);
-                self.note(&caller_id, Call::Check, Answer::Live, span);
-                self.note(&id, Call::End, Answer::Gone, span);
-            }
-            Reply::Answered(status, body) => self.record_violation("ending a session", status, &body),
-            Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, span),
-            Reply::Never => {}
-        }
-    }
-
-    /// Records that all sessions were ended, or may have been.
-    fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: When) {
-        let kept = keep_caller.then(|| self.sessions[caller].id.clone());
-        if answer == Answer::Done {
-            if let Some(kept) = &kept {
-                self.note(kept, Call::Check, Answer::Live, span);
-            }
-            for index in (0..self.sessions.len()).filter(|index| !keep_caller || *index != caller) {
-                self.mark_ended(index);
-            }
-        }
-        self.record.note(self.number, Affected::All { except: kept }, Op { call: Call::End, answer, network: 0, span });
-    }
-
-    async fn end_all(&mut self, caller: usize, keep_caller: bool) {
-        let (node, access) = (self.any_node(), self.sessions[caller].access.clone());
-        let path = if keep_caller { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
-        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, path), None).await;
-        match reply {
-            Reply::Answered(200, _) => self.note_all_ended(caller, keep_caller, Answer::Done, span),
-            Reply::Answered(401, _) => {
-                self.mark_ended(caller);
-                let id = self.sessions[caller].id.clone();
-                self.note(&id, Call::Check, Answer::Gone, span);
-            }
-            Reply::Answered(status, body) => self.record_violation("ending all sessions", status, &body),
-            Reply::Unknown => self.note_all_ended(caller, keep_caller, Answer::Unknown, span),
-            Reply::Never => {}
-        }
-    }
-
-    async fn change_password(&mut self, caller: usize) {
-        let [current] = &self.passwords[..] else { return self.login().await };
-        let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
-        self.changes += 1;
-        // products of primes, so that every password is new and passes the password policy
-        let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
-        let body = json!({ "current_password": &current, "new_password": &new });
-        let access = self.sessions[caller].access.clone();
-        let finish = |request: RequestBuilder| request.bearer_auth(access).json(&body);
-        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/me/password"), None).await;
-        match reply {
-            Reply::Answered(200, body) => {
-                let text = |field: &str| body[field].as_str().unwrap().to_owned();
-                let (id, access, refresh) = (text("session_id"), text("access_token"), text("refresh_token"));
-                for index in 0..self.sessions.len() {
-                    self.mark_ended(index);
-                }
-                self.record.note(
-                    self.number,
-                    Affected::All { except: Some(id.clone()) },
-                    Op { call: Call::End, answer: Answer::Done, network: 0, span },
-                );
-                self.note_from(UNKNOWN_NETWORK, &id, Call::Login, token(&refresh), span);
-                self.sessions.push(Session { id, access, refresh: vec![(0, refresh)], tries: None });
-                self.passwords = vec![new];
-                self.try_old_password(&current).await;
-            }
-            Reply::Answered(401, _) => {
-                self.mark_ended(caller);
-                let id = self.sessions[caller].id.clone();
-                self.note(&id, Call::Check, Answer::Gone, span);
-            }
-            Reply::Answered(status, body) => self.record_violation("changing a password", status, &body),
-            Reply::Unknown => {
-                self.note_all_ended(caller, false, Answer::Unknown, span);
-                self.passwords.push(new);
-            }
-            Reply::Never => {}
-        }
-    }
-
-    async fn try_old_password(&mut self, old: &str) {
-        let node = self.any_node();
-        let body = json!({ "identifier": self.name, "password": old });
-        let (reply, _) = self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), None).await;
-        if let Reply::Answered(200, _) = reply {
-            self.record.record_violation(format!("user {}: a password that was changed still works", self.number));
-        }
     }
 }
 
