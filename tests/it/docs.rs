@@ -1,7 +1,7 @@
 //! Checks the documents: the tests, files, links and settings that they name exist, and the ASVS summary counts its rows.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -221,6 +221,23 @@ fn readme_links_every_document_and_has_at_most_150_lines() {
         documents().into_iter().filter(|path| path.starts_with("docs/") && !linked.contains(path.as_str())).collect();
     assert!(unlinked.is_empty(), "README.md does not link {unlinked:?}");
     assert!(readme.lines().count() <= 150, "README.md is an overview: move details to a document");
+}
+
+/// Someone who tries several examples on one service can create the clients of all of them.
+#[test]
+fn client_add_in_documents_has_a_name_of_its_own_in_each() {
+    let mut documents_of = HashMap::<String, Vec<String>>::new();
+    for document in documents() {
+        for rest in read(&document).split("client add ").skip(1) {
+            let name: String = rest.chars().take_while(|c| c.is_ascii_lowercase() || matches!(c, '-' | '_')).collect();
+            if name.starts_with(|c: char| c.is_ascii_lowercase()) {
+                documents_of.entry(name).or_default().push(document.clone());
+            }
+        }
+    }
+    assert!(documents_of.contains_key("express-app"), "the names are found: {documents_of:?}");
+    documents_of.retain(|_, documents| documents.len() > 1);
+    assert!(documents_of.is_empty(), "a second `client add` with these names fails: {documents_of:?}");
 }
 
 /// The names of all JSON fields in a text, in their order.
