@@ -1,11 +1,14 @@
 //! Work that a node does after the response to a request. So the time of the response does not reveal whether there is any work (I12).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crate::{service::error::ServiceError, state::AppState};
 
-/// Maximum number of attempts while a store does not answer.
-const ATTEMPTS: u32 = 5;
+/// For how long to retry while a store does not answer.
+const RETRY_TIME: Duration = Duration::from_secs(8);
 
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -18,10 +21,11 @@ where
 {
     let (tracker, state) = (state.background.clone(), Arc::clone(state));
     tracker.spawn(async move {
-        for attempt in 1..=ATTEMPTS {
+        let started = Instant::now();
+        loop {
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
-                Err(error @ ServiceError::Unavailable { .. }) if attempt < ATTEMPTS => {
+                Err(error @ ServiceError::Unavailable { .. }) if started.elapsed() < RETRY_TIME => {
                     tracing::warn!(%error, task, "background task of an answered request failed; retrying in a second");
                     tokio::time::sleep(PAUSE).await;
                 }

@@ -6,7 +6,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
 use futures_util::FutureExt;
 use poem::{
     Endpoint, Request, Response, Result,
-    http::{HeaderValue, Method, header},
+    http::{HeaderValue, Method, StatusCode, header},
 };
 use poem_openapi::OperationId;
 use tracing::{Instrument, field};
@@ -22,7 +22,10 @@ use crate::{
         oauth::OAuthError,
         pages,
         paths::Paths,
-        problem::{Code, ProblemError},
+        problem::{
+            Code, ProblemError,
+            cause::{self, FailureCause},
+        },
     },
     state::AppState,
     telemetry,
@@ -63,14 +66,14 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             http.response.status_code = field::Empty,
             otel.status_code = field::Empty,
         );
-        let outcome = if sharing.is_preflight(&request) {
-            Ok(sharing.preflight(&self.paths.methods(uri.path())))
+        let (outcome, cause) = if sharing.is_preflight(&request) {
+            (Ok(sharing.preflight(&self.paths.methods(uri.path()))), None)
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
                 telemetry::continue_trace(&span, request.headers());
             }
-            self.respond(request, id.as_str()).instrument(span.clone()).await
+            cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
         };
         let mut response = outcome.unwrap_or_else(|error| self.error_response(error, uri.path(), &id));
         let route =
@@ -97,12 +100,35 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         if PROBES.contains(&uri.path()) {
             tracing::debug!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
-        } else if response.status().is_server_error() {
-            tracing::warn!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
+        } else if cause.is_some() || response.status().is_server_error() {
+            log_failure(id.as_str(), method, route, response.status(), micros, cause);
         } else {
             tracing::info!(target: "latchkey::request", request_id = id.as_str(), method, route, status, micros, "request");
         }
         Ok(response)
+    }
+}
+
+/// Logs a request that failed, with its cause: a warning, or an error if the cause is internal.
+fn log_failure(
+    request_id: &str,
+    method: &str,
+    route: &str,
+    status: StatusCode,
+    micros: u64,
+    cause: Option<FailureCause>,
+) {
+    let status = status.as_u16();
+    match cause {
+        None => {
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request");
+        }
+        Some(FailureCause { dependency: Some(dependency), error }) => {
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request");
+        }
+        Some(FailureCause { dependency: None, error }) => {
+            tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
+        }
     }
 }
 

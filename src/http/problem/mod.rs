@@ -1,5 +1,6 @@
 //! Error responses: RFC 9457 problems, each with a stable code.
 
+pub mod cause;
 mod code;
 mod failed;
 pub mod groups;
@@ -197,7 +198,7 @@ impl From<ServiceError> for ProblemError {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Unavailable { dependency, retry_after, source } => {
-                tracing::warn!(dependency, error = format!("{source:#}"), "dependency unavailable");
+                cause::record(Some(dependency), format!("{source:#}"));
                 let name = if dependency == "redis" { "session store" } else { dependency };
                 let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
@@ -213,7 +214,7 @@ impl From<ServiceError> for ProblemError {
                 Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             ServiceError::Internal(error) => {
-                tracing::error!(error = format!("{error:#}"), "internal error");
+                cause::record(None, format!("{error:#}"));
                 Self::new(Code::InternalError, "The log has the cause under this request id.")
             }
         }

@@ -345,7 +345,7 @@ async fn count_shared(
             Err(count_refusal(state, LimitExceeded { policy, quota: limit, retry_after }))
         }
         Err(error @ RedisError::Unavailable(_)) if if_down == IfDown::CountLocally => {
-            tracing::warn!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
+            tracing::debug!(%error, %policy, "Redis does not answer; this node counts the rate limit by itself");
             count_local(state, policy, quota, subject)
         }
         Err(error) => Err(error.into()),

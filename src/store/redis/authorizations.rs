@@ -125,7 +125,7 @@ impl Authorizations {
     pub async fn put_request(&self, digest: [u8; 32], request: &str, ttl: Duration) -> Result<(), RedisError> {
         let key = self.connection.keys.authorization_request(digest);
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let answer = Box::pin(self.connection.client().set(key, request, Some(ttl), None, false)).await;
+        let answer = Box::pin(self.connection.client_for_request()?.set(key, request, Some(ttl), None, false)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
@@ -135,7 +135,7 @@ impl Authorizations {
     /// [`RedisError`]
     pub async fn request(&self, digest: [u8; 32]) -> Result<Option<String>, RedisError> {
         let key = self.connection.keys.authorization_request(digest);
-        Ok(Box::pin(self.connection.client().get(key)).await?)
+        Ok(Box::pin(self.connection.client_for_request()?.get(key)).await?)
     }
 
     /// Removes a request. Returns true to exactly one of several concurrent callers (I11).
@@ -144,7 +144,7 @@ impl Authorizations {
     /// [`RedisError`]
     pub async fn remove_request(&self, digest: [u8; 32]) -> Result<bool, RedisError> {
         let key = self.connection.keys.authorization_request(digest);
-        let answer = Box::pin(self.connection.client().del(key)).await;
+        let answer = Box::pin(self.connection.client_for_request()?.del(key)).await;
         let removed: i64 = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(removed > 0)
     }
@@ -176,7 +176,8 @@ impl Authorizations {
         let key = self.connection.keys.authorization_code(code.account, code.digest);
         let ttl = code.expires_at.saturating_since(now).as_millis();
         let ttl = Expiration::PX(i64::try_from(ttl).unwrap_or(i64::MAX).max(1));
-        let answer = Box::pin(self.connection.client().set(key, Bytes::from(value), Some(ttl), None, false)).await;
+        let answer =
+            Box::pin(self.connection.client_for_request()?.set(key, Bytes::from(value), Some(ttl), None, false)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 

@@ -82,7 +82,7 @@ impl ChallengeStore {
             return Ok(());
         }
         let key = self.connection.keys.challenge(pending.account, name);
-        let set = self.connection.client().set(key, value, Some(Expiration::PX(ttl)), None, false).await;
+        let set = self.connection.client_for_request()?.set(key, value, Some(Expiration::PX(ttl)), None, false).await;
         let (): () = set.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }
@@ -97,7 +97,7 @@ impl ChallengeStore {
         name: &str,
         now: Timestamp,
     ) -> Result<Option<FoundChallenge>, RedisError> {
-        let found = self.connection.client().get(self.connection.keys.challenge(account, name)).await;
+        let found = self.connection.client_for_request()?.get(self.connection.keys.challenge(account, name)).await;
         let found: Option<Bytes> = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         let found = found.and_then(|value| Some(FoundChallenge { pending: decode(&value)?, value }));
         Ok(found.filter(|found| found.pending.account == account && now < found.pending.expires_at))

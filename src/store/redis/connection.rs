@@ -48,6 +48,8 @@ pub struct RedisConnection {
     pub(super) has_minid: AtomicBool,
     /// Whether a script may only use keys of one bucket (Redis Cluster).
     pub(super) per_slot: AtomicBool,
+    /// Whether `redis.url` names a Redis Cluster.
+    is_cluster: bool,
     /// Redis' clock.
     pub(super) clock: RedisClock,
     /// The channel on which revocations are published.
@@ -59,7 +61,7 @@ pub struct RedisConnection {
     /// The name of the server in messages.
     pub(super) label: Label,
     tasks: Vec<AbortHandle>,
-    last_failure: watchdog::LastFailure,
+    outage: Arc<watchdog::Outage>,
     last_reconnect: Mutex<Option<Instant>>,
 }
 
@@ -120,7 +122,8 @@ impl From<super::record::RecordError> for RedisError {
 
 impl RedisConnection {
     /// Starts to connect in the background and retries until it succeeds. Until then commands fail after at most
-    /// `redis.command_timeout`. Connections are spread over the cores. Must be called in a tokio runtime.
+    /// `redis.command_timeout`; those of requests fail at once while the server refuses connections. Connections are spread over the
+    /// cores. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// [`RedisError::Setting`]
@@ -157,9 +160,9 @@ impl RedisConnection {
             keep_connected(client.clone()).abort_handle()
         };
         let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
-        let last_failure = watchdog::LastFailure::default();
+        let outage = Arc::<watchdog::Outage>::default();
         let watch = |(i, client): (usize, &Client)| {
-            let log = (i == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&last_failure)));
+            let log = (i == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&outage)));
             watchdog::watch(client.clone(), log)
         };
         let tasks = pool.clients().iter().enumerate().map(watch).chain(connections).collect();
@@ -181,12 +184,13 @@ impl RedisConnection {
             clock: RedisClock::default(),
             has_minid: AtomicBool::new(false),
             per_slot: AtomicBool::new(is_cluster),
+            is_cluster,
             metrics,
             subscriber,
             subscribe_denied: AtomicBool::new(false),
             label,
             tasks,
-            last_failure,
+            outage,
             last_reconnect: Mutex::default(),
         };
         Ok(connection)
@@ -214,7 +218,7 @@ impl RedisConnection {
     /// Converts an error into one that names the server. For a time-out or a broken connection, the error gives the reason why the
     /// connections are down, if it is known: a wrong password, a certificate, a refused connection.
     pub(super) fn explain(&self, error: FredError) -> RedisError {
-        let cause = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let cause = self.outage.reason();
         let is_broken = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Canceled | ErrorKind::IO);
         match (cause.filter(|_| is_broken), RedisError::from(error)) {
             (Some(reason), _) | (None, RedisError::Unavailable(reason)) => {
@@ -266,6 +270,21 @@ impl RedisConnection {
             Some(core) => &clients[core % clients.len()],
             None => self.pool.next(),
         }
+    }
+
+    /// The connection of this thread's core, for a request. While the connections reconnect, commands wait for up to
+    /// `redis.command_timeout`.
+    ///
+    /// # Errors
+    /// Fails at once while the server refuses connections: a request would wait without success. Not in a cluster, of which other
+    /// servers may answer.
+    pub(super) fn client_for_request(&self) -> Result<&Client, FredError> {
+        let is_down = || self.pool.clients().iter().all(|client| client.state() != ClientState::Connected);
+        if self.outage.is_refused() && !self.is_cluster && is_down() {
+            let reason = self.outage.reason().unwrap_or_else(|| "connection refused".to_owned());
+            return Err(FredError::new(ErrorKind::IO, format!("{reason} ({})", self.label)));
+        }
+        Ok(self.client())
     }
 
     /// The first argument of every session script (`lua/lib.lua`).

@@ -28,6 +28,14 @@ pub(super) fn is_demoted(details: &str) -> bool {
     details.contains("READONLY You") || details.contains("MASTERDOWN Link")
 }
 
+/// Whether an error says that no server listens at the address: a refused connection, or a Unix socket that does not exist. Connecting
+/// again soon is likely to fail, too.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    let details = error.details();
+    matches!(error.kind(), ErrorKind::IO)
+        && ["kind: ConnectionRefused", "kind: NotFound"].iter().any(|kind| details.contains(kind))
+}
+
 /// Whether the server is older than Redis 6.0: it does not know HELLO, the first command of every connection.
 fn is_too_old(details: &str) -> bool {
     details.contains("unknown command") && details.to_ascii_uppercase().contains("HELLO")
@@ -88,6 +96,16 @@ mod tests {
         assert_eq!(reason_of(ErrorKind::IO, lookup), "failed to lookup address information: Name or service not known");
         let issuer = "Custom { kind: InvalidData, error: InvalidCertificate(UnknownIssuer) }";
         assert!(reason_of(ErrorKind::IO, issuer).contains("redis.tls_ca"));
+    }
+
+    #[test]
+    fn is_refusal_accepts_refused_connection_and_missing_socket_only() {
+        let is_refusal_of = |kind, details: &'static str| is_refusal(&Error::new(kind, details));
+        let refused = "Os { code: 111, kind: ConnectionRefused, message: \"Connection refused\" }";
+        let missing = "Os { code: 2, kind: NotFound, message: \"No such file or directory\" }";
+        assert!(is_refusal_of(ErrorKind::IO, refused) && is_refusal_of(ErrorKind::IO, missing));
+        let reset = "Os { code: 104, kind: ConnectionReset, message: \"Connection reset by peer\" }";
+        assert!(!is_refusal_of(ErrorKind::IO, reset) && !is_refusal_of(ErrorKind::Timeout, refused));
     }
 
     #[test]

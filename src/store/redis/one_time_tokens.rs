@@ -185,7 +185,7 @@ impl OneTimeTokens {
     /// # Errors
     /// [`RedisError`]
     pub async fn clear(&self, account: AccountId) -> Result<(), RedisError> {
-        let answer = self.connection.client().del(self.connection.keys.one_time_tokens(account)).await;
+        let answer = self.connection.client_for_request()?.del(self.connection.keys.one_time_tokens(account)).await;
         let _: i64 = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(())
     }

@@ -65,7 +65,7 @@ impl PasskeyChallenges {
         let key = self.connection.keys.passkey_challenge(challenge);
         let value = Bytes::from([&binding.bytes(), state].concat());
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let answer = Box::pin(self.connection.client().set(key, value, Some(ttl), None, false)).await;
+        let answer = Box::pin(self.connection.client_for_request()?.set(key, value, Some(ttl), None, false)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 

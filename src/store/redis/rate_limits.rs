@@ -136,7 +136,7 @@ impl RateLimiter {
         let buckets: Vec<&ThrottleBucket> = device.into_iter().chain([address]).collect();
         let fields: Vec<&str> = buckets.iter().map(|bucket| bucket.0.as_str()).collect();
         let key = self.connection.keys.login_throttle(account);
-        let found: Result<Vec<Option<String>>, _> = self.connection.client().hmget(key, fields).await;
+        let found: Result<Vec<Option<String>>, _> = self.connection.client_for_request()?.hmget(key, fields).await;
         let found = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         let is_trusted = |state: &Option<String>| {
             let until = state.as_deref().and_then(|state| state.rsplit(' ').next()?.parse().ok());

@@ -35,7 +35,7 @@ impl SessionStore {
         rule: &RepeatRule,
         now: Timestamp,
     ) -> Result<Option<RefreshStatus>, RedisError> {
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let field = Bytes::copy_from_slice(session.as_bytes());
         let found: Option<Bytes> =
             self.look_ups.watch(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;

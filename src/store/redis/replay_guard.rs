@@ -27,7 +27,7 @@ impl ReplayGuard {
     pub async fn record_first_use(&self, client: &str, jti: &str, ttl: Duration) -> Result<bool, RedisError> {
         let key = self.connection.keys.assertion(client, jti);
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let answer = Box::pin(client.set(key, 1, Some(ttl), Some(SetOptions::NX), false)).await;
         let answer: Option<String> = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(answer.is_some())

@@ -120,8 +120,9 @@ pub(super) async fn call(
     keys: Vec<String>,
     arguments: Vec<Value>,
 ) -> Result<Value, FredError> {
+    let client = connection.client_for_request()?;
     // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
-    let answer = Box::pin(script.script.evalsha_with_reload(connection.client(), keys, arguments)).await;
+    let answer = Box::pin(script.script.evalsha_with_reload(client, keys, arguments)).await;
     answer.inspect_err(|error| connection.reconnect_if_demoted(error))
 }
 

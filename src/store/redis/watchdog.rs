@@ -3,7 +3,10 @@
 //! fred has such a detection too, but its timer never expires under traffic, since every write resets it.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -30,35 +33,71 @@ const PING_INTERVAL: Duration = Duration::from_millis(250);
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 /// The number of unanswered pings in a row after which the connection is replaced.
 const MAX_MISSES: u32 = 2;
+/// The number of unanswered pings in a row after which commands fail at once if the server refuses connections: about two seconds.
+const REFUSED_MISSES: u32 = 3;
 /// How often a lasting outage is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// How often it is logged while its reason changes.
 const CHANGED_REASON_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why the connections are down; none while they work.
-pub(super) type LastFailure = Arc<Mutex<Option<String>>>;
+/// The state of an outage of the connections.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// Why the connections are down; none while they work.
+    reason: Mutex<Option<String>>,
+    /// Whether the server has refused connections for [`REFUSED_MISSES`] pings.
+    is_refused: AtomicBool,
+}
 
-/// Logs outages of a pool and records their reason.
+impl Outage {
+    /// Why the connections are down; none while they work.
+    pub(super) fn reason(&self) -> Option<String> {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the server has refused connections for a while. True for up to a ping after it has accepted one again.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
+    }
+
+    fn record(&self, reason: Option<String>) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    }
+}
+
+/// Logs outages of a pool and records their state.
 pub(super) struct OutageLog {
-    pub(super) label: Label,
-    pub(super) last_failure: LastFailure,
+    label: Label,
+    outage: Arc<Outage>,
+    /// Whether the last error of the connection says that the server refuses connections.
+    is_refusal: bool,
     /// When the current outage was last logged, and with which reason; none without an outage.
     logged: Option<(Instant, String)>,
 }
 
 impl OutageLog {
-    pub(super) fn new(label: Label, last_failure: LastFailure) -> Self {
-        Self { label, last_failure, logged: None }
+    pub(super) fn new(label: Label, outage: Arc<Outage>) -> Self {
+        Self { label, outage, is_refusal: false, logged: None }
     }
 
-    /// Records why the connections are down; `None` when they work.
-    fn record(&self, reason: Option<String>) {
-        *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+    /// Records why the connection is down.
+    fn on_error(&mut self, error: &Error) {
+        self.outage.record(Some(failure::reason(error)));
+        self.is_refusal = failure::is_refusal(error);
+    }
+
+    /// Records that this many pings in a row are unanswered, and logs the outage if that is due. `fallback` is the error of the last
+    /// ping, for when no better reason is known.
+    fn on_miss(&mut self, misses: u32, fallback: &Error) {
+        self.outage.is_refused.store(self.is_refusal && misses >= REFUSED_MISSES, Ordering::Relaxed);
+        if misses >= MAX_MISSES {
+            self.on_outage(fallback);
+        }
     }
 
     /// Logs the outage if that is due. `fallback` is the error of the ping, for when no better reason is known.
     fn on_outage(&mut self, fallback: &Error) {
-        let known = self.last_failure.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let known = self.outage.reason();
         let is_known = known.is_some();
         let reason = known.unwrap_or_else(|| failure::reason(fallback));
         let is_due = self.logged.as_ref().is_none_or(|(at, before)| {
@@ -74,7 +113,9 @@ impl OutageLog {
 
     /// Logs the end of an outage, if there was one.
     fn on_answer(&mut self) {
-        self.record(None);
+        self.outage.record(None);
+        self.outage.is_refused.store(false, Ordering::Relaxed);
+        self.is_refusal = false;
         if self.logged.take().is_some() {
             tracing::info!("Redis is available again ({})", self.label);
         }
@@ -105,11 +146,9 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
                     if let Some(log) = &mut log {
                         // The error that broke the connection says more than an unanswered ping.
                         if let Some(broken) = latest(&mut errors) {
-                            log.record(Some(failure::reason(&broken)));
+                            log.on_error(&broken);
                         }
-                        if misses >= MAX_MISSES {
-                            log.on_outage(&error);
-                        }
+                        log.on_miss(misses, &error);
                     }
                     if misses >= MAX_MISSES && client.state() == ClientState::Connected {
                         let _ = tokio::time::timeout(PING_TIMEOUT, client.force_reconnection()).await;

@@ -1,9 +1,12 @@
 //! A Redis that is down.
 
+use std::time::Duration;
+
 use super::{assert_all_unavailable, assert_not_ready, assert_unavailable, cluster, wait_until_ready};
 use crate::{
     harness::{
         client::{PASSWORD, Tokens},
+        log::Log,
         wait,
     },
     store::server::{DURABLE, Redis},
@@ -45,6 +48,48 @@ async fn acknowledged_writes_survive_kill_of_redis() {
     node.refresh(&refreshed.refresh).await.expect(200);
     assert_eq!(node.refresh(&ended.refresh).await.problem().0, 401);
     node.get("/v1/me", &ended.access).await.expect(401);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_fail_without_the_command_timeout_while_redis_refuses_connections() {
+    let mut server = Redis::start();
+    let mut cluster = cluster(&server);
+    cluster.config.redis.command_timeout = Duration::from_secs(60);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let tokens = node.login("ada").await;
+
+    server.kill();
+    // a request that waits for Redis is given up here long before the command timeout
+    let attempt = || tokio::time::timeout(Duration::from_secs(1), node.get("/v1/me", &tokens.access));
+    let fails = async || attempt().await.is_ok_and(|answer| answer.status == 503);
+    // the first failure may be that of the command in flight
+    wait::until("requests fail at once", || async { fails().await && fails().await }).await;
+    assert_unavailable(&attempt().await.expect("the next request fails at once, too"));
+    server.restart();
+    wait_until_ready(&node).await;
+    node.get("/v1/me", &tokens.access).await.expect(200);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn request_without_redis_is_logged_in_one_line_with_its_cause() {
+    let server = Redis::stopped(DURABLE);
+    let cluster = cluster(&server);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let log = Log::start();
+    let answer = node.try_login("ada", PASSWORD).await;
+    assert_unavailable(&answer);
+    let text = String::from_utf8(log.bytes()).unwrap();
+    let id = answer.header("x-request-id");
+    let lines: Vec<&str> =
+        text.lines().filter(|line| line.contains(id) && !line.contains("TRACE") && !line.contains("DEBUG")).collect();
+    let [line] = lines[..] else { panic!("{lines:#?}") };
+    for part in ["WARN", "latchkey::request", "status=503", "dependency=\"redis\"", "error=\"Redis is unavailable: "] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
     node.stop().await;
 }
 

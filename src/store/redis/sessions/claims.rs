@@ -61,7 +61,7 @@ impl SessionStore {
     /// # Errors
     /// [`RedisError`]
     pub async fn claims_version(&self, account: AccountId) -> Result<Option<ClaimsVersion>, RedisError> {
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let found = client.hget(self.connection.keys.sessions(account), record::CLAIMS_FIELD);
         let found: Option<Bytes> = Box::pin(found).await?;
         Ok(found.map(|stamp| record::decode_claims(Some(&stamp))).transpose()?.map(|stamp| stamp.version))

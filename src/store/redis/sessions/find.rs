@@ -52,7 +52,8 @@ impl SessionStore {
         let numbers = 1..=4;
         let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), Bytes::from_static(b"v")];
         fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
-        let answer = Box::pin(self.connection.client().hmget(self.connection.keys.sessions(account), fields));
+        let answer =
+            Box::pin(self.connection.client_for_request()?.hmget(self.connection.keys.sessions(account), fields));
         let found: Vec<Option<Bytes>> = self.look_ups.watch(answer).await?;
         let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
         let parts = numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
@@ -77,7 +78,7 @@ impl SessionStore {
     /// # Errors
     /// [`RedisError`]
     pub async fn list(&self, account: AccountId, now: Timestamp) -> Result<Vec<Session>, RedisError> {
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let fields: Vec<(Bytes, Bytes)> = client
             .hgetall::<std::collections::HashMap<Bytes, Bytes>, _>(self.connection.keys.sessions(account))
             .await?
@@ -150,7 +151,7 @@ impl SessionStore {
         session: SessionId,
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let fields =
             vec![Bytes::copy_from_slice(session.as_bytes()), Bytes::from_static(record::CLAIMS_FIELD.as_bytes())];
         // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.

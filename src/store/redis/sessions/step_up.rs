@@ -105,7 +105,7 @@ impl SessionStore {
         account: AccountId,
         session: SessionId,
     ) -> Result<Option<SessionAuthentications>, RedisError> {
-        let client = self.connection.client();
+        let client = self.connection.client_for_request()?;
         let id = Bytes::copy_from_slice(session.as_bytes());
         let fields = vec![id, record::last_use_field(session)];
         let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
