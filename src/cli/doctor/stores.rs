@@ -9,7 +9,7 @@ use crate::{
     domain::clock::Clock,
     service::readiness,
     store::{
-        redis::{RedisError, RedisHealth, Severity},
+        redis::{RedisError, RedisHealth, Severity, embedded::server_process},
         sql::{DatabaseKind, Sql, SqlError},
     },
 };
@@ -25,10 +25,10 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
     match open_redis_only(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, embedded_redis)) => {
-            findings.extend(redis_findings(&redis.health, clock).await.unwrap_or_else(|error| {
-                let remedy = "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)";
-                vec![Finding::fail("redis", format!("{error}; {remedy}"))]
-            }));
+            match redis_findings(&redis.health, clock).await {
+                Ok(found) => findings.extend(found),
+                Err(error) => findings.push(Finding::fail("redis", format!("{error}; {}", redis_remedy(config).await))),
+            }
             redis.close().await;
             if let Some(embedded_redis) = embedded_redis {
                 embedded_redis.stop().await;
@@ -44,6 +44,21 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
         vec![Finding::fail("database", format!("{error}{remedy}"))]
     }));
     Ok(findings)
+}
+
+/// The remedy for a Redis that does not answer.
+async fn redis_remedy(config: &Config) -> String {
+    if config.redis.url.is_some() {
+        return "check that a supported Redis runs there, or correct redis.url (LATCHKEY_REDIS_URL)".to_owned();
+    }
+    match server_process(&config.data_dir.join("redis/redis.sock")).await {
+        Some(pid) => format!(
+            "its process {pid} accepts connections and does not answer: continue it if it was stopped \
+             (kill -CONT {pid}), or end it (kill -KILL {pid}). The service then starts it again; no acknowledged write is lost"
+        ),
+        None => "the service starts it again when it has exited, and logs why it exited: read the log of the service"
+            .to_owned(),
+    }
 }
 
 async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Finding>, RedisError> {

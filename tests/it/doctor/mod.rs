@@ -2,10 +2,11 @@
 
 use std::{fs, path::Path};
 
+use latchkey::store::redis::embedded::server_process;
+use reqwest::Method;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
-
-use reqwest::Method;
 
 use crate::{
     binary::{Service, run},
@@ -179,6 +180,24 @@ async fn doctor_compares_headers_of_proxies_with_settings() {
     assert!(finds(&examine(&[]), "proxy", "ok", "1 requests of trusted proxies have the header x-forwarded-for"));
     service.client.send(request("forwarded")).await.expect(200);
     assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have the other header"));
+}
+
+/// The private Redis of the running service hangs: its process is named, with the commands that end the outage.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_with_hung_private_redis_names_its_process_and_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start_with(folder.path(), &["serve"]);
+    let socket = folder.path().join("latchkey-data/redis/redis.sock");
+    let process = server_process(&socket).await.expect("the private Redis listens");
+    let pid = Pid::from_raw(process).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let (found, code) = tokio::task::block_in_place(|| examine(folder.path(), &[]));
+    kill_process(pid, Signal::CONT).unwrap();
+    assert!(finds(&found, "redis", "fail", &format!("kill -CONT {process}")), "{found:?}");
+    assert!(finds(&found, "redis", "fail", &format!("kill -KILL {process}")), "{found:?}");
+    assert!(!finds(&found, "redis", "fail", "redis.url (LATCHKEY_REDIS_URL)"), "{found:?}");
+    assert_eq!(code, Some(1));
+    drop(service);
 }
 
 /// Without a configured Redis, `doctor` starts the embedded one while it checks.

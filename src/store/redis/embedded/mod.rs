@@ -24,6 +24,7 @@ mod wire;
 
 use child::Launcher;
 pub use copy::{copy, is_unused, restore};
+pub use wire::server_process;
 
 /// The maximum length of a Unix socket's path in bytes: `sun_path` without its terminating zero, see unix(7).
 const SOCKET_PATH_LIMIT: usize = if cfg!(target_os = "linux") { 107 } else { 103 };

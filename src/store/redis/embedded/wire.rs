@@ -43,6 +43,11 @@ async fn send_ping(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     Ok(answer)
 }
 
+/// The process id of the server at `socket`, also of one that does not answer; none if no server listens.
+pub async fn server_process(socket: &Path) -> Option<i32> {
+    UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid()
+}
+
 /// Stops the server at `socket` by `SHUTDOWN`, and after `deadline` by SIGKILL. Returns whether a server listened on the socket.
 ///
 /// SIGKILL is safe: every acknowledged write is on disk.
