@@ -73,7 +73,7 @@ async fn main() {
             println!("{kind:?} alone           {alone}");
             let flood = Flood::begin(&node.client.base).await;
             let with_flood = callers.measure(&node, &redis, MEASUREMENT).await;
-            println!("{kind:?} during a flood {with_flood}");
+            println!("{kind:?} during a flood  {with_flood}");
             println!("  sign-ins: {}", flood.end().await);
             ratios.push(with_flood.rate / alone.rate);
         }
