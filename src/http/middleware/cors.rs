@@ -4,9 +4,10 @@
 //! errors included. Public documents may be read by every page. Any other origin gets no CORS headers; its requests are
 //! processed as if it had not been named, and the checks on the cookie are in [`crate::http::cookie`].
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use poem::{
@@ -16,7 +17,7 @@ use poem::{
 
 use crate::{
     config::Config,
-    domain::clock::Clock,
+    domain::clock::{Clock, Timestamp},
     http::cookie::{SEC_FETCH_SITE, origin_of},
 };
 
@@ -31,10 +32,10 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
 );
 const ANYONE: HeaderValue = HeaderValue::from_static("*");
 
-/// Maximum number of origins that are logged as not allowed. Anyone can invent more.
+/// Maximum number of origins that are remembered as logged. Anyone can invent more.
 const MAX_LOGGED_ORIGINS: usize = 32;
-/// The time between two such log lines, in seconds.
-const LOG_INTERVAL: u64 = 10;
+/// The time between two log lines about further origins.
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 /// Maximum number of characters of an origin that are logged.
 const LOGGED_CHARACTERS: usize = 128;
 
@@ -153,33 +154,65 @@ impl Sharing {
     }
 }
 
-/// Logs each origin that is not allowed once, a bounded number of them, and not too often.
+/// Logs each origin that is not allowed once. Of more than [`MAX_LOGGED_ORIGINS`] origins, logs one in each [`LOG_INTERVAL`].
 #[derive(Debug, Default)]
-struct RefusedOrigins {
-    logged: Mutex<Vec<HeaderValue>>,
-    /// Seconds since the Unix epoch.
-    last: AtomicU64,
+struct RefusedOrigins(Mutex<LoggedOrigins>);
+
+/// The origins that were logged, oldest first.
+#[derive(Debug, Default)]
+struct LoggedOrigins {
+    origins: VecDeque<HeaderValue>,
+    /// The time of the last log line.
+    last: Option<Timestamp>,
+}
+
+impl LoggedOrigins {
+    /// Whether to log this origin now. If so, remembers it.
+    fn is_due(&mut self, origin: &HeaderValue, now: Timestamp) -> bool {
+        if self.origins.contains(origin) {
+            return false;
+        }
+        if self.origins.len() >= MAX_LOGGED_ORIGINS {
+            if self.last.is_some_and(|last| now < last + LOG_INTERVAL) {
+                return false;
+            }
+            self.origins.pop_front();
+        }
+        self.origins.push_back(origin.clone());
+        self.last = Some(now);
+        true
+    }
 }
 
 impl RefusedOrigins {
     fn log(&self, origin: &HeaderValue, clock: &Clock) {
-        let now = u64::try_from(clock.now().as_secs()).unwrap_or_default();
-        let last = self.last.load(Ordering::Relaxed);
-        if last != 0 && now < last + LOG_INTERVAL {
+        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_due(origin, clock.now()) {
             return;
         }
-        let mut logged = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.len() >= MAX_LOGGED_ORIGINS || logged.contains(origin) {
-            return;
-        }
-        logged.push(origin.clone());
-        self.last.store(now, Ordering::Relaxed);
-        drop(logged);
         let text = String::from_utf8_lossy(origin.as_bytes());
         let shown: String = text.chars().take(LOGGED_CHARACTERS).flat_map(char::escape_default).collect();
         tracing::warn!(
             origin = shown,
             "origin is not in http.allowed_origins: browsers block the calls of its pages (CORS) and the cookie"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origin_is_logged_once_and_further_origins_once_a_minute() {
+        let (mut logged, start) = (LoggedOrigins::default(), Timestamp::from_millis(1_800_000_000_000));
+        let origin = |number: usize| HeaderValue::from_str(&format!("https://{number}.example")).unwrap();
+        for number in 0..MAX_LOGGED_ORIGINS {
+            assert!(logged.is_due(&origin(number), start), "{number}");
+            assert!(!logged.is_due(&origin(number), start), "{number}");
+        }
+        assert!(!logged.is_due(&origin(100), start));
+        assert!(logged.is_due(&origin(100), start + LOG_INTERVAL));
+        assert!(!logged.is_due(&origin(101), start + LOG_INTERVAL));
+        assert_eq!(logged.origins.len(), MAX_LOGGED_ORIGINS);
     }
 }
