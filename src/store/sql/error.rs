@@ -1,6 +1,9 @@
 //! Errors of the database, classified by whether a retry may succeed.
 
-use std::{fmt, io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
 /// A database error. Its texts contain neither addresses nor values of rows. PostgreSQL puts whole rows into the details of some errors,
 /// so `Debug` prints only what `Display` prints.
@@ -56,6 +59,16 @@ impl SqlError {
     /// Whether the same call may succeed later.
     pub fn is_unavailable(&self) -> bool {
         matches!(self, Self::Unavailable(_))
+    }
+
+    /// The error with the path of the file, if the file holds unreadable data.
+    pub(super) fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Corrupt(reason) => {
+                Self::Corrupt(format!("{}: {reason}; restore the file from a backup", path.display()))
+            }
+            other => other,
+        }
     }
 }
 

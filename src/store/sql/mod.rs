@@ -143,7 +143,9 @@ impl Sql {
         let label = dialect.label(&settings.url)?.into();
         let acquire_timeout = settings.acquire_timeout;
         if dialect == Dialect::Sqlite {
-            sqlite::create(&settings.url, &options, acquire_timeout).await?;
+            let path = sqlite::path(&settings.url)?;
+            let created = sqlite::create(&settings.url, &options, acquire_timeout).await;
+            created.map_err(|error| error.in_file(&path))?;
         }
         let pool = AnyPoolOptions::new()
             .max_connections(settings.max_connections)

@@ -68,12 +68,14 @@ async fn locked_sqlite_is_unavailable() {
 }
 
 #[tokio::test]
-async fn file_that_is_not_sqlite_is_corrupt() {
+async fn file_that_is_not_sqlite_is_corrupt_and_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("latchkey.db");
     std::fs::write(&file, "Dear diary, ".repeat(1000)).unwrap();
     let error = Sql::connect(&settings(&format!("sqlite://{}", file.display()))).await.unwrap_err();
     assert!(matches!(error, SqlError::Corrupt(_)), "{error}");
+    let named = format!("{}: file is not a database; restore the file from a backup", file.display());
+    assert!(error.to_string().ends_with(&named), "{error}");
 }
 
 #[tokio::test]
