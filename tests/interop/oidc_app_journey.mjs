@@ -109,11 +109,11 @@ console.log("opened: ok");
 
 // end the app's session there: the open page of the app shows at once that the user is signed out
 await account.goto(`${issuer}/account/devices`);
-assert.equal(await account.locator("button[aria-label='End The store']").count(), 1);
+assert.equal(await account.locator("button[aria-label='Sign out: The store']").count(), 1);
 await page.goto(app);
 await page.waitForSelector("#user");
 const signedOut = page.waitForSelector("text=You are not signed in.");
-await Promise.all([account.waitForNavigation(), account.click("button[aria-label='End The store']")]);
+await Promise.all([account.waitForNavigation(), account.click("button[aria-label='Sign out: The store']")]);
 await signedOut;
 await page.reload();
 await page.waitForSelector("text=You are not signed in.");

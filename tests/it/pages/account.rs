@@ -81,7 +81,13 @@ async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
     assert_eq!(page.text.matches("action=\"/account/devices/end\"").count(), 2, "{}", page.text);
     assert_eq!(page.text.matches("This device").count(), 1, "{}", page.text);
     let ended = ada.submit("/account/devices/end", &[("id", &phone.session)]).await.expect(303);
-    assert!(ada.follow(&ended).await.text.contains("The session has ended."));
+    assert_eq!(
+        page.text.matches(">Sign out</button>").count(),
+        3,
+        "the browser's own, and one for each session: {}",
+        page.text
+    );
+    assert!(ada.follow(&ended).await.text.contains(">Signed out.<"));
     assert_eq!(node.client.refresh(&phone.refresh).await.problem().0, 401);
     let mut listed = page.text.split("name=\"id\" value=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
     let own_session = listed.find(|id| *id != phone.session).unwrap().to_owned();
