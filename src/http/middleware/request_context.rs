@@ -75,7 +75,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             }
             cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
         };
-        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, uri.path(), &id));
+        let mut response = outcome.unwrap_or_else(|error| self.error_response(error, method == "GET", uri.path(), &id));
         let route =
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
@@ -141,14 +141,14 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         })
     }
 
-    fn error_response(&self, error: poem::Error, path: &str, id: &RequestId) -> Response {
+    fn error_response(&self, error: poem::Error, is_load: bool, path: &str, id: &RequestId) -> Response {
         let operation = error.data::<OperationId>().copied();
         let mut response = match error.downcast_ref::<OAuthError>() {
             Some(error) => error.clone().into_response(),
             None => {
                 let languages = error.data::<pages::VisitorLocale>().cloned();
                 let problem = problem(error, &self.paths, self.state.config.http.docs, path, id.as_str());
-                let page = pages::error_page(&self.state, path, languages.as_ref(), &problem, id.as_str());
+                let page = pages::error_page(&self.state, path, languages.as_ref(), is_load, &problem, id.as_str());
                 page.unwrap_or_else(|| problem.into_response(id.as_str()))
             }
         };

@@ -27,11 +27,13 @@ impl VisitorLocale {
     }
 }
 
-/// The page of an error. None if the path is not one of a page.
+/// The page of an error. None if the path is not one of a page. A page that was loaded (`is_load`) and not submitted can be loaded
+/// again after a temporary error.
 pub(in crate::http) fn error_page(
     state: &AppState,
     path: &str,
     languages: Option<&VisitorLocale>,
+    is_load: bool,
     problem: &ProblemError,
     request_id: &str,
 ) -> Option<Response> {
@@ -41,9 +43,11 @@ pub(in crate::http) fn error_page(
     let errors = form_errors(problem);
     let code = problem.code;
     let is_missing = matches!(code, Code::NotFound | Code::MethodNotAllowed);
+    let is_temporary = matches!(code, Code::Unavailable | Code::TooManyRequests);
     let view = Message {
         code: Some(code.as_str().to_owned()),
         request_id: (!is_missing).then(|| request_id.to_owned()),
+        can_retry: is_load && is_temporary,
         ..Message::new("error", "")
     };
     let path = super::respond::base_of(&state.config.issuer) + super::PREFIX;

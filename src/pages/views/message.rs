@@ -28,6 +28,8 @@ pub struct Message {
     pub client: Option<ClientLink>,
     /// The page of its action, below the path of pages: `sign-in`, or empty for the account. None: no action.
     pub action: Option<String>,
+    /// Whether the action is to load the same page again, in place of `action`.
+    pub can_retry: bool,
     /// A time that the message names, in milliseconds since the Unix epoch.
     pub at: Option<i64>,
 }
@@ -56,6 +58,7 @@ impl Message {
             detail: None,
             client: None,
             action: Some(text(action)),
+            can_retry: false,
             at: None,
         }
     }
@@ -77,6 +80,7 @@ impl Message {
             let error = Self::new("error", "");
             states.push(Self { code: Some(text(code)), request_id: Some(text("01J")), action: None, ..error });
         }
+        states.push(Self { code: Some(text("unavailable")), can_retry: true, ..Self::new("error", "") });
         states
     }
 }

@@ -86,6 +86,7 @@ async fn unavailable_redis_is_reported_on_a_page() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
+    let mut signed_in = super::signed_in(&node).await;
     let mut ada = Visitor::new(&node);
     ada.open("/account/sign-in").await.expect(200);
     cluster.redis.kill();
@@ -93,4 +94,8 @@ async fn unavailable_redis_is_reported_on_a_page() {
     let down = ada.submit("/account/sign-in", &[("identifier", "ada"), ("password", password)]).await.expect(503);
     assert!(down.text.contains("The service is busy. Nothing was changed."), "{}", down.text);
     assert!(down.text.contains("value=\"ada\""), "{}", down.text);
+    // the sessions are listed from Redis, without a cache
+    let outage = signed_in.open("/account/devices").await.expect(503);
+    assert!(outage.text.contains("href=\"\">Try again</a>"), "{}", outage.text);
+    assert!(!outage.text.contains(">Continue<"), "{}", outage.text);
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::harness::client::PASSWORD;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn registration_signs_in_and_the_link_of_its_mail_verifies_the_address() {
+async fn registration_signs_in_with_a_hint_until_the_link_of_its_mail_verifies_the_address() {
     let cluster = cluster();
     let node = cluster.node().await;
     let mut ada = Visitor::new(&node);
@@ -17,7 +17,9 @@ async fn registration_signs_in_and_the_link_of_its_mail_verifies_the_address() {
     let fields = [("email", ADA), ("username", "ada"), ("password", PASSWORD)];
     let registered = ada.submit("/account/register", &fields).await.expect(303);
     assert_eq!(registered.header("location"), "/account");
-    assert!(ada.follow(&registered).await.expect(200).text.contains(ADA));
+    let profile = ada.follow(&registered).await.expect(200);
+    assert!(profile.text.contains(&format!("{ADA} is not confirmed yet.")), "{}", profile.text);
+    assert!(profile.text.contains("action=\"/account/verify-address/send\""), "{}", profile.text);
     let mail = cluster.mail_to(ADA, "verify_address").await;
     assert!(mail.link().starts_with("https://auth.example.com/account/verify-address#token="), "{}", mail.link());
     let page = ada.open("/account/verify-address").await.expect(200);
@@ -26,6 +28,8 @@ async fn registration_signs_in_and_the_link_of_its_mail_verifies_the_address() {
         ada.submit("/account/verify-address", &[("token", mail.link()), ("proof", "none")]).await.expect(200);
     assert!(verified.text.contains("Address confirmed"), "{}", verified.text);
     assert!(ada.open("/account/address").await.text.contains(">Confirmed<"));
+    let profile = ada.open("/account").await.expect(200);
+    assert!(!profile.text.contains("/account/verify-address"), "{}", profile.text);
 }
 
 #[tokio::test(flavor = "multi_thread")]
