@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Global, block_on, bootstrap::open_existing_database, output::write_json_line, prompt};
 use crate::{
-    config::parse_duration,
+    config::{Origin, inspect, parse_duration},
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
     domain::{
         app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
@@ -243,6 +243,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
                 }
                 if !client.is_service() {
                     print_addresses(&config.issuer, &client);
+                    print_issuer_origin(&issuer_origin(global)?);
                 }
             }
             ClientCommand::List(args) if args.dynamic => dynamic::list(&clients::list_dynamic(&sql).await?, args.json)?,
@@ -326,6 +327,25 @@ fn print_addresses(issuer: &str, client: &Client) {
     if !client.app.without_pkce {
         eprintln!("Turn on PKCE (S256) in the app. docs/openid-connect.md has the settings of known programs.");
     }
+}
+
+/// The origin of the issuer in this command's configuration. It may differ from that of the running service, whose configuration this
+/// command does not know.
+fn issuer_origin(global: &Global) -> anyhow::Result<Origin> {
+    let (settings, _warnings) = inspect(&global.sources()?)?;
+    Ok(settings.into_iter().find(|setting| setting.key == "issuer").map_or(Origin::Default, |setting| setting.origin))
+}
+
+/// Prints where the issuer of the printed addresses comes from.
+fn print_issuer_origin(origin: &Origin) {
+    let origin = match origin {
+        Origin::Default => "not set, derived from listen".to_owned(),
+        origin => origin.to_string(),
+    };
+    eprintln!(
+        "The issuer is from the configuration of this command ({origin}). If the service runs with another one, use the issuer \
+         that its log names at the start."
+    );
 }
 
 /// Prints a secret, which is shown only once. Scripts parse these two lines.

@@ -42,6 +42,22 @@ async fn client_add_prints_the_settings_that_an_app_needs() {
     assert!(public.starts_with("client_id: spa\nissuer: ") && !public.contains("secret"), "{public}");
 }
 
+#[test]
+fn client_add_names_the_origin_of_the_issuer() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    let add = |name: &str, more: &[&str]| {
+        let app = ["client", "add", name, "--kind", "public", "--redirect-uri", "https://a.example/"];
+        let output = run(folder.path(), &[&app[..], more].concat());
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap())
+    };
+    let [printed, notes] = add("first", &["--set", "issuer=https://auth.example.com"]);
+    assert!(printed.contains("\nissuer: https://auth.example.com\n"), "{printed}");
+    assert!(notes.contains("The issuer is from the configuration of this command (--set)."), "{notes}");
+    let [_, notes] = add("second", &[]);
+    assert!(notes.contains("(not set, derived from listen)"), "{notes}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn client_add_refuses_settings_that_contradict_each_other() {
     let folder = tempfile::tempdir().unwrap();
