@@ -27,7 +27,10 @@ pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<
         Ok((redis, embedded_redis)) => {
             match redis_findings(&redis.health, clock).await {
                 Ok(found) => findings.extend(found),
-                Err(error) => findings.push(Finding::fail("redis", format!("{error}; {}", redis_remedy(config).await))),
+                Err(error) => {
+                    let remedy = redis_remedy(config).await;
+                    findings.push(Finding::fail("redis", format!("{error}; {remedy}")));
+                }
             }
             redis.close().await;
             if let Some(embedded_redis) = embedded_redis {
