@@ -128,8 +128,8 @@ impl Object {
             Some(Value::String(text)) => text.clone(),
             Some(_) => return Err(BadRecord::WrongType { field: name, expected: "a time" }),
         };
-        let as_utc = || time("created_at", &format!("{text}Z"));
-        time("created_at", &text).or_else(|_| as_utc()).map(Some)
+        let as_utc = || time(name, &format!("{text}Z"));
+        time(name, &text).or_else(|_| as_utc()).map(Some)
     }
 
     /// A time in milliseconds since 1970, as a number or a string.
@@ -139,7 +139,7 @@ impl Object {
             Some(Value::String(text)) => text.parse().ok(),
             Some(value) => value.as_i64(),
         };
-        millis("created_at", number.unwrap_or(-1)).map(Some)
+        number.and_then(|number| millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
     }
 }
 
@@ -215,7 +215,7 @@ fn keycloak_hash(credential: &Value) -> Result<String, BadHash> {
     let (Some(secret), Some(data)) = (secret, data) else { return Err(BadHash::Malformed) };
     let bytes = |name: &str| -> Result<Vec<u8>, BadHash> {
         use base64::{Engine, prelude::BASE64_STANDARD};
-        BASE64_STANDARD.decode(secret[name].as_str().unwrap_or_default()).map_err(|_| BadHash::Malformed)
+        BASE64_STANDARD.decode(secret[name].as_str().ok_or(BadHash::Malformed)?).map_err(|_| BadHash::Malformed)
     };
     let (hash, salt) = (bytes("value")?, bytes("salt")?);
     let iterations = data["hashIterations"].as_u64().and_then(|number| u32::try_from(number).ok());
@@ -251,8 +251,14 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
 fn auth0(user: &Object) -> Result<Record, BadRecord> {
     let email = user.text("email")?;
     let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
-    let custom = user.get("custom_password_hash").map(|custom| custom["hash"]["value"].as_str().unwrap_or_default());
-    let hash = user.text("passwordHash")?.or(user.text("password_hash")?).or(custom.map(str::to_owned));
+    let hash = match (user.text("passwordHash")?.or(user.text("password_hash")?), user.get("custom_password_hash")) {
+        (Some(hash), _) => Some(hash),
+        (None, Some(custom)) => {
+            let value = custom["hash"]["value"].as_str().filter(|value| !value.is_empty());
+            Some(value.ok_or(BadRecord::MissingField("custom_password_hash.hash.value"))?.to_owned())
+        }
+        (None, None) => None,
+    };
     Ok(Record {
         id: user.text("user_id")?.or(mongo_id).map(|id| account_id("auth0", &id)),
         username: username(user.text("username")?, email.as_ref()),
@@ -307,6 +313,56 @@ fn supabase(row: &Object, now: Timestamp) -> Result<Option<Record>, BadRecord> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn object(json: &str) -> Object {
+        Object(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn unreadable_time_is_reported_with_the_field_of_the_export_file() {
+        let now = Timestamp::from_millis(1_800_000_000_000);
+        let read_row = |field: &str| supabase(&object(&format!(r#"{{"{field}":"yesterday"}}"#)), now).err();
+        for (field, code) in [
+            ("created_at", "invalid_created_at"),
+            ("updated_at", "invalid_updated_at"),
+            ("banned_until", "invalid_time"),
+            ("email_confirmed_at", "invalid_time"),
+            ("confirmed_at", "invalid_time"),
+        ] {
+            let bad = read_row(field).unwrap();
+            assert_eq!(bad.code(), code);
+            assert!(bad.to_string().starts_with(&format!("{field} is not a time since 1970 in the form")), "{bad}");
+        }
+        let bad = django(&object(r#"{"fields":{"password":"!","date_joined":"yesterday"}}"#)).err().unwrap();
+        assert_eq!((&bad, bad.code()), (&BadRecord::Time("date_joined"), "invalid_created_at"));
+        for number in [r#""yesterday""#, "-1", "1.5", "253402300800000"] {
+            let bad = keycloak(&object(&format!(r#"{{"createdTimestamp":{number}}}"#))).err().unwrap();
+            assert_eq!((&bad, bad.code()), (&BadRecord::Millis("createdTimestamp"), "invalid_created_at"));
+        }
+    }
+
+    #[test]
+    fn record_whose_hash_object_has_no_value_is_refused() {
+        for custom in ["{}", r#"{"algorithm":"argon2","hash":{}}"#, r#"{"hash":{"value":""}}"#] {
+            let bad = auth0(&object(&format!(r#"{{"custom_password_hash":{custom}}}"#))).err();
+            assert_eq!(bad, Some(BadRecord::MissingField("custom_password_hash.hash.value")), "{custom}");
+        }
+        let read = auth0(&object(r#"{"passwordHash":"$2b$","custom_password_hash":{}}"#)).ok().unwrap();
+        assert_eq!(read.password_hash.as_deref(), Some("$2b$"));
+        let read = auth0(&object(r#"{"custom_password_hash":null}"#)).ok().unwrap();
+        assert_eq!(read.password_hash, None);
+
+        let password = |secret: Value| {
+            let data = r#"{"hashIterations":1,"algorithm":"pbkdf2-sha256"}"#;
+            let credential = serde_json::json!({
+                "type": "password", "secretData": secret.to_string(), "credentialData": data,
+            });
+            keycloak_hash(&credential)
+        };
+        assert!(password(serde_json::json!({ "value": "AAAA", "salt": "AAAA" })).is_ok());
+        assert_eq!(password(serde_json::json!({ "salt": "AAAA" })), Err(BadHash::Malformed));
+        assert_eq!(password(serde_json::json!({ "value": "AAAA" })), Err(BadHash::Malformed));
+    }
 
     #[test]
     fn id_that_is_not_a_uuid_becomes_a_version_5_uuid() {

@@ -110,6 +110,9 @@ pub enum BadRecord {
     /// The time is not in the form of RFC 3339, or not between 1970 and 9999. Carries the field.
     #[error("{0} is not a time since 1970 in the form 2026-01-31T12:00:00Z (RFC 3339)")]
     Time(&'static str),
+    /// The time is not in milliseconds since 1970, or after 9999. Carries the field.
+    #[error("{0} is not a time in milliseconds since 1970")]
+    Millis(&'static str),
     /// Another account, perhaps from an earlier record, has the e-mail address.
     #[error("an account with this e-mail address exists")]
     EmailTaken,
@@ -142,7 +145,9 @@ impl BadRecord {
             Self::PasswordHash(_) => "invalid_password_hash",
             Self::TotpSecret => "invalid_totp_secret",
             Self::Time("updated_at") => "invalid_updated_at",
-            Self::Time(_) => "invalid_created_at",
+            // These fields of export files become `created_at`.
+            Self::Time("created_at" | "date_joined") | Self::Millis(_) => "invalid_created_at",
+            Self::Time(_) => "invalid_time",
             Self::EmailTaken => "email_taken",
             Self::UsernameTaken => "username_taken",
             Self::IdTaken => "id_taken",
