@@ -151,6 +151,21 @@ pub async fn confirm(
     let (account, ip) = (caller.claims.sub, caller.origin.ip);
     let attempt = LoginAttempt::recognize(state, account, ip, device).await?;
     let factor_attempt = FactorAttempt::begin(state, account, FactorKind::Totp, &attempt, ip).await?;
+    let confirmed = check_and_confirm(state, caller, code).await;
+    match &confirmed {
+        Ok(_) => factor_attempt.succeed(state).await,
+        Err(ChangeFactorsError::WrongCode) => {}
+        Err(_) => factor_attempt.refund(state).await,
+    }
+    confirmed
+}
+
+/// Confirms the authenticator app of the caller's account. Does not count the attempt.
+async fn check_and_confirm(
+    state: &AppState,
+    caller: &Caller<'_>,
+    code: &SecretText,
+) -> Result<FactorsChanged, ChangeFactorsError> {
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
     // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
@@ -165,7 +180,6 @@ pub async fn confirm(
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Totp };
     let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
     let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
-    factor_attempt.succeed(state).await;
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 

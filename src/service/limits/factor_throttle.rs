@@ -68,7 +68,7 @@ impl FactorAttempt {
         self.release(state, FactorRefund::RightCode).await;
     }
 
-    /// Stops counting the attempt as a wrong code, because the code was not checked.
+    /// Stops counting the attempt as a wrong code, because the code was not checked or a store failed.
     pub(in crate::service) async fn refund(self, state: &AppState) {
         self.release(state, FactorRefund::NotChecked).await;
     }

@@ -102,17 +102,32 @@ pub async fn confirm_totp(
     let id = open.account.id;
     let attempt = LoginAttempt::recognize(state, id, input.origin.ip, input.device.as_ref()).await?;
     let factor_attempt = FactorAttempt::begin(state, id, FactorKind::Totp, &attempt, input.origin.ip).await?;
+    let confirmed = check_and_confirm(state, &open, code, origin).await;
+    match &confirmed {
+        Ok(_) => factor_attempt.succeed(state).await,
+        Err(SecondFactorError::WrongCode) => {}
+        Err(_) => factor_attempt.refund(state).await,
+    }
+    let (account, recovery_codes) = confirmed?;
+    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
+    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
+    Ok(Enrolled { signed_in, recovery_codes })
+}
+
+/// Confirms the authenticator app of a sign-in. Does not count the attempt. Returns the account and its recovery codes.
+async fn check_and_confirm(
+    state: &AppState,
+    open: &OpenChallenge,
+    code: &SecretText,
+    origin: &RequestOrigin,
+) -> Result<(Account, Vec<SecretText>), SecondFactorError> {
     let now = state.clock.now();
-    let mut change = lock(state, &open).await?;
+    let mut change = lock(state, open).await?;
     if !totp::confirm_pending(state, &mut change, code, now).await? {
         return Err(SecondFactorError::WrongCode);
     }
     change.set_factor_required(None).await?;
-    let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Totp, origin, now).await?;
-    factor_attempt.succeed(state).await;
-    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-    let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;
-    Ok(Enrolled { signed_in, recovery_codes })
+    commit(state, open, change, NoticeFactor::Totp, origin, now).await
 }
 
 /// The options of the registration of a passkey. Their challenge works for this sign-in only, and once.

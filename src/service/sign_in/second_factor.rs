@@ -180,9 +180,10 @@ async fn try_continue(
             return Err(error.into());
         }
     };
-    if !open.take(state).await? {
+    let is_taken = open.take(state).await;
+    if !matches!(is_taken, Ok(true)) {
         factor_attempt.refund(state).await;
-        return Err(SecondFactorError::InvalidChallenge);
+        return Err(is_taken.err().map_or(SecondFactorError::InvalidChallenge, Into::into));
     }
     match consume(state, account, &matched, &input.origin, now).await {
         Ok(true) => factor_attempt.succeed(state).await,
@@ -192,6 +193,7 @@ async fn try_continue(
         }
         Err(error) => {
             open.restore(state).await;
+            factor_attempt.refund(state).await;
             return Err(error.into());
         }
     }
@@ -303,10 +305,14 @@ pub(in crate::service) async fn verify(
             return Err(error.into());
         }
     };
-    if !consume(state, account, &matched, origin, now).await? {
-        return Err(wrong_code(state, account, factor, "code_used", origin, now));
+    match consume(state, account, &matched, origin, now).await {
+        Ok(true) => factor_attempt.succeed(state).await,
+        Ok(false) => return Err(wrong_code(state, account, factor, "code_used", origin, now)),
+        Err(error) => {
+            factor_attempt.refund(state).await;
+            return Err(error.into());
+        }
     }
-    factor_attempt.succeed(state).await;
     Ok(())
 }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use latchkey::domain::{account::Roles, factor::FactorPolicy};
 use reqwest::Method;
 use serde_json::json;
+use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
 use crate::{
     accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
+    degradation::assert_unavailable,
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -62,6 +64,26 @@ async fn account_that_must_have_a_factor_sets_it_up_at_sign_in() {
     cluster.advance(STEP);
     let next = super::challenge(&node, "ada").await;
     second_factor(&node, &next, "totp", &app.code(&cluster.clock)).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
+    let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
+    cluster.config.database.acquire_timeout = Duration::from_millis(200);
+    let node = cluster.node().await;
+    node.account("ada").await;
+    let challenge = enrolment_of(&node.try_login("ada", PASSWORD).await);
+    let app = App { secret: start(&node, &challenge).await.expect(200).text_of("secret") };
+    let code = app.code(&cluster.clock);
+    let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    // One more than the number of wrong codes that are answered without a wait.
+    for _ in 0..7 {
+        assert_unavailable(&confirm(&node, &challenge, &code).await);
+    }
+    other.execute("COMMIT").await.unwrap();
+    confirm(&node, &challenge, &code).await.expect(200);
+    node.stop().await;
 }
 
 #[tokio::test]

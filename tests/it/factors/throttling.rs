@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::{Connection, Executor, SqliteConnection};
 
-use super::{App, STEP, account, cluster, factor_body, wrong_code};
+use super::{App, STEP, account, cluster, confirm_totp, factor_body, second_factor, start_totp, wrong_code};
 use crate::{
-    accounts::{NEW_PASSWORD, problem, request_reset, reset, verify},
+    accounts::{NEW_PASSWORD, problem, request_reset, reset, signed_in, verify},
+    degradation::assert_unavailable,
     harness::{
         client::{Answer, Client, PASSWORD},
         test_cluster::TestCluster,
@@ -126,6 +128,37 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
     for _ in 0..6 {
         assert_eq!(present_code(&node, home, &second, "totp", &wrong).await.status, 401);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
+    let mut cluster = cluster();
+    cluster.config.database.acquire_timeout = Duration::from_millis(200);
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    let (sign_in, code) = (super::challenge(&node, "ada").await, ada.app.code(&cluster.clock));
+    node.account("bob").await;
+    let bob = node.login("bob").await;
+    let pending = start_totp(&node, &bob).await;
+    let step_up = |code: String| {
+        let body = json!({ "method": "totp", "code": code });
+        signed_in(&node, &ada.tokens, Method::POST, "/v1/me/reauthenticate", body)
+    };
+
+    let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    // One more than the number of wrong codes that are answered without a wait.
+    for _ in 0..7 {
+        assert_unavailable(&step_up(code.clone()).await);
+        assert_unavailable(&second_factor(&node, &sign_in, "totp", &code).await);
+        assert_unavailable(&confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await);
+    }
+    other.execute("COMMIT").await.unwrap();
+    second_factor(&node, &sign_in, "totp", &code).await.expect(200);
+    confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await.expect(200);
+    cluster.advance(STEP);
+    step_up(ada.app.code(&cluster.clock)).await.expect(200);
+    node.stop().await;
 }
 
 /// Attack: collect device tokens with the password before the owner adds a factor, to get attempts for each token.
