@@ -20,6 +20,7 @@ use crate::{
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, RECENT, codes},
+            sentence,
         },
         raw_json::RawJson,
         types::Secret,
@@ -242,12 +243,4 @@ pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields)
             Err(ProblemError::fields(Code::InvalidFields, errors))
         }
     }
-}
-
-/// `must be …` as a sentence.
-pub(in crate::http) fn sentence(error: &impl ToString) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
 }

@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, typ
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{Tag, account::sentence};
+use super::Tag;
 use crate::{
     domain::{ids::AccountId, profile::Metadata},
     http::{
@@ -18,6 +18,7 @@ use crate::{
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{JSON_BODY, PRIVILEGED, codes},
+            sentence,
         },
         types::JsonObject,
     },

@@ -7,7 +7,7 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, Object, OpenApi, param::Path, payload::Json, types::Example};
 use uuid::Uuid;
 
-use super::{Tag, account::sentence, login::TokensResponse};
+use super::{Tag, login::TokensResponse};
 use crate::{
     domain::{account::Email, clock::Timestamp, ids::EmailId, session::AcceptedTransport},
     http::{
@@ -15,6 +15,7 @@ use crate::{
         problem::{
             Code, Failed, FieldError, ProblemError, Problems,
             groups::{COOKIE, JSON_BODY, RECENT, SIGNED_IN, codes},
+            sentence,
         },
         raw_json::RawJson,
         types::Time,

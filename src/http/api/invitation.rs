@@ -6,7 +6,7 @@ use poem::web::Data;
 use poem_openapi::{ApiResponse, Enum, Object, OpenApi, payload::Json, types::Example};
 use uuid::Uuid;
 
-use super::{Tag, account::sentence};
+use super::Tag;
 use crate::{
     domain::{
         account::{Account, Email, Identifier, Roles, Username},
@@ -20,6 +20,7 @@ use crate::{
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{JSON_BODY, PRIVILEGED, codes},
+            sentence,
         },
         types::Time,
     },

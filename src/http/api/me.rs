@@ -7,7 +7,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, payload::Json, types::Example};
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{Tag, account::sentence};
+use super::Tag;
 use crate::{
     domain::{
         account::{Account, Username},
@@ -19,6 +19,7 @@ use crate::{
         problem::{
             Code, Failed, FieldCode, FieldError, ProblemError, Problems,
             groups::{JSON_BODY, RECENT, SIGNED_IN, codes},
+            sentence,
         },
         types::{JsonObject, Time},
     },

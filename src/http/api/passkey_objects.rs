@@ -4,14 +4,14 @@ use poem_openapi::{ApiResponse, Object, payload::Json, types::Example};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{account::sentence, login::TokensResponse};
+use super::login::TokensResponse;
 use crate::{
     domain::{
         clock::Timestamp,
         passkey::{Passkey, PasskeyName},
     },
     http::{
-        problem::{Code, FieldCode, FieldError, ProblemError},
+        problem::{Code, FieldCode, FieldError, ProblemError, sentence},
         types::{JsonObject, Time},
     },
     service::passkeys::PasskeyOptions,
@@ -197,7 +197,7 @@ pub(super) enum OptionsResponse {
 }
 
 /// Reads the name of a passkey.
-pub(super) fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
+pub(in crate::http) fn parse_name(text: &str) -> Result<PasskeyName, ProblemError> {
     PasskeyName::parse(text).map_err(|error| {
         let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
         ProblemError::fields(Code::InvalidFields, vec![field])

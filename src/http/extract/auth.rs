@@ -13,14 +13,16 @@ use crate::{
     domain::client::Client,
     http::{
         cookie,
-        extract::client_auth::{self, CLIENT_BASIC, register as register_client},
+        extract::{
+            client_auth::{self, CLIENT_BASIC, register as register_client},
+            state,
+        },
         problem::{Code, ProblemError},
     },
     service::{
         authenticate::{self, AuthenticateError},
         verify,
     },
-    state::AppState,
 };
 
 /// The access token's name in the OpenAPI document.
@@ -102,10 +104,6 @@ async fn signed_in(request: &Request) -> Result<Option<Arc<VerifiedToken>>, Prob
     let token = authenticate::authenticate(state, &token).await?;
     authenticate::check_account_scope(state, &token)?;
     Ok(Some(token))
-}
-
-fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
-    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))
 }
 
 impl From<AuthenticateError> for ProblemError {

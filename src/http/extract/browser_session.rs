@@ -1,7 +1,5 @@
 //! The browser of a request to one of Latchkey's own pages: its session, and the anti-forgery token of its forms.
 
-use std::sync::Arc;
-
 use poem::{Request, RequestBody, Result, http::header};
 
 use crate::{
@@ -9,8 +7,8 @@ use crate::{
     domain::session::SessionOrigin,
     http::{
         cookie,
-        extract::client_info,
-        problem::{Code, ProblemError},
+        extract::{client_info, state},
+        problem::ProblemError,
     },
     service::browser_session::{self, BrowserSession},
     state::AppState,
@@ -62,9 +60,7 @@ impl Browser {
 
 impl<'a> poem::FromRequest<'a> for Browser {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let state: &Arc<AppState> = request
-            .data()
-            .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
+        let state = state(request)?;
         let user_agent = request.headers().get(header::USER_AGENT);
         let origin = SessionOrigin {
             ip: client_info::address_of(request),

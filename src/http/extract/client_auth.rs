@@ -14,13 +14,12 @@ use poem_openapi::{
 };
 
 use crate::http::{
-    extract::client_info,
+    extract::{client_info, state},
     problem::{Code, ProblemError},
 };
 use crate::{
     domain::{client::Client, secret::SecretText},
     service::clients::{self, AuthenticateClientError, Credentials},
-    state::AppState,
 };
 
 /// The name of HTTP Basic in the OpenAPI document.
@@ -192,9 +191,7 @@ pub(in crate::http) async fn service_client(request: &Request) -> Result<Arc<Cli
         let detail = "Send the `client_id` and `client_secret` of a service client as `Authorization: Basic`.";
         return Err(ProblemError::new(Code::InvalidClient, detail));
     };
-    let state: &Arc<AppState> = request
-        .data()
-        .ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))?;
+    let state = state(request)?;
     let credentials = Credentials::Secret { client_id, secret, is_in_form: false };
     let client = clients::authenticate(state, credentials, client_info::address_of(request)).await;
     let client = client.map_err(ProblemError::from)?;

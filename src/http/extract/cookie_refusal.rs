@@ -1,17 +1,15 @@
 //! Whether the response to a request may set the refresh cookie.
 
-use std::sync::Arc;
-
 use poem::{Request, RequestBody, Result};
 
 use crate::{
     domain::session::{AcceptedTransport, Transport},
     http::{
         cookie,
+        extract::state,
         problem::{Code, ProblemError},
     },
     service::sign_in::second_factor::AcceptedTransports,
-    state::AppState,
 };
 
 /// The reason why the response must not set the refresh cookie, if there is one: a page of another site made the request, and would sign
@@ -49,8 +47,7 @@ impl CookieRefusal {
 
 impl<'a> poem::FromRequest<'a> for CookieRefusal {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
-        let unassembled = || ProblemError::new(Code::InternalError, "The service is not assembled correctly.");
-        let state: &Arc<AppState> = request.data().ok_or_else(unassembled)?;
+        let state = state(request)?;
         let cross_site = cookie::refuse_cross_site(state, request).err();
         Ok(Self(cross_site.or_else(|| cookie::refuse_unusable_cookie(state, request).err())))
     }

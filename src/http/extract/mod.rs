@@ -8,3 +8,15 @@ pub mod client_info;
 pub mod cookie_refusal;
 pub mod json;
 pub mod query;
+
+use std::sync::Arc;
+
+use poem::Request;
+
+use super::problem::{Code, ProblemError};
+use crate::state::AppState;
+
+/// The state of the node that answers a request.
+pub(super) fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
+    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))
+}

@@ -1,6 +1,6 @@
 //! Maps every error, the framework's own included, to a problem (RFC 9457).
 
-use std::{fmt::Display, time::Duration};
+use std::time::Duration;
 
 use poem::{
     error::{MethodNotAllowedError, NotFoundError, ResponseError},
@@ -11,11 +11,8 @@ use poem_openapi::error::ParsePathError;
 use super::{body::BodyError, timeout::TimedOut};
 use crate::http::{
     paths::Paths,
-    problem::{Code, ProblemError},
+    problem::{Code, ProblemError, sentence},
 };
-
-/// The detail of internal errors, whose causes are only logged.
-pub(super) const INTERNAL: &str = "The log has the cause under this request id.";
 
 /// The `Retry-After` of a request whose body was evicted.
 const RETRY_EVICTED: Duration = Duration::from_secs(1);
@@ -51,16 +48,9 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, docs: bool, path: &str,
         return ProblemError::new(code_of(status), sentence(&error));
     }
     tracing::error!(request_id = id, %error, "internal error");
-    ProblemError::new(Code::InternalError, INTERNAL)
+    ProblemError::internal()
 }
 
 fn code_of(status: StatusCode) -> Code {
     Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
-}
-
-fn sentence(error: &impl Display) -> String {
-    let text = error.to_string();
-    let mut letters = text.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    format!("{first}{}.", letters.as_str())
 }

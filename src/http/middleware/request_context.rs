@@ -11,11 +11,7 @@ use poem::{
 use poem_openapi::OperationId;
 use tracing::{Instrument, field};
 
-use super::{
-    cors::Cors,
-    problem_mapping::{INTERNAL, problem},
-    request_id::RequestId,
-};
+use super::{cors::Cors, problem_mapping::problem, request_id::RequestId};
 use crate::{
     http::{
         extract::{client_address, client_info},
@@ -135,9 +131,11 @@ fn log_failure(
 impl<E: Endpoint<Output = Response>> RequestContext<E> {
     /// Calls the next layer. A panic there is an internal error of this request only.
     async fn respond(&self, request: Request, id: &str) -> Result<Response> {
-        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(request_id = id, "a handler panicked");
-            Err(ProblemError::new(Code::InternalError, INTERNAL).into())
+        AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().copied();
+            let cause = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+            tracing::error!(request_id = id, cause, "a handler panicked");
+            Err(ProblemError::internal().into())
         })
     }
 

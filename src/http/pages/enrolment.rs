@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::factor::FactorKind,
-    http::problem::ProblemError,
+    http::{api::passkey_objects::parse_name, problem::ProblemError},
     pages::{
         qr_code,
         views::{Enrol, RecoveryCodes, Totp},
@@ -94,7 +94,7 @@ async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: F
     let typed = form.text("name");
     let registered = async {
         visit.check(&mut form)?;
-        let (name, credential) = (passkeys::name(&typed)?, passkeys::credential(&mut form)?);
+        let (name, credential) = (parse_name(&typed)?, passkeys::credential(&mut form)?);
         let input = pending.continuation(visit);
         Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)
     };

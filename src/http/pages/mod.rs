@@ -26,8 +26,6 @@ mod sign_in_code;
 mod verify_address;
 mod visit;
 
-use std::sync::Arc;
-
 use poem::{Endpoint, IntoResponse, Request, Response, Result, Route, get, post};
 
 pub(super) use self::{
@@ -35,7 +33,10 @@ pub(super) use self::{
     provider::{Failure, confirm_sign_out, failure, form_post, unconfirmed},
     visit::Visit,
 };
-use super::problem::{Code, Failed, ProblemError, Problems};
+use super::{
+    extract::state,
+    problem::{Code, Failed, ProblemError, Problems},
+};
 use crate::state::AppState;
 
 /// The path of all pages.
@@ -193,10 +194,4 @@ where
 /// Whether passkeys are enabled.
 const fn passkeys_are_on(state: &AppState) -> bool {
     state.passkeys.is_some()
-}
-
-/// The state of the node.
-fn state(request: &Request) -> Result<&Arc<AppState>> {
-    let missing = || ProblemError::new(Code::InternalError, "The service is not assembled.");
-    Ok(request.data().ok_or_else(missing)?)
 }

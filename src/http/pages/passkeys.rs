@@ -17,12 +17,11 @@ use super::{
 use crate::{
     domain::{
         ids::PasskeyId,
-        passkey::PasskeyName,
         session::{AcceptedTransport, Transport},
     },
     http::{
-        api::{account::sentence, passkeys::change_failed},
-        problem::{Code, FieldCode, FieldError, ProblemError},
+        api::{passkey_objects::parse_name, passkeys::change_failed},
+        problem::{Code, ProblemError},
     },
     pages::views::RecoveryCodes,
     service::{
@@ -108,7 +107,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let added = async {
         visit.check(&mut form)?;
-        let name = name(&form.text("name"))?;
+        let name = parse_name(&form.text("name"))?;
         let credential = credential(&mut form)?;
         let added = register::register(&visit.state, &caller(&visit, &owner), credential, name).await;
         added.map_err(problem_of)
@@ -132,7 +131,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/security");
     let renamed = async {
         visit.check(&mut form)?;
-        let (id, name) = (id(&form.text("id"))?, name(&form.text("name"))?);
+        let (id, name) = (id(&form.text("id"))?, parse_name(&form.text("name"))?);
         let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
         renamed.map_err(change_failed)
     };
@@ -169,11 +168,4 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 fn id(text: &str) -> Result<PasskeyId, ProblemError> {
     let unknown = |_| ProblemError::new(Code::UnknownPasskey, "The account has no such passkey.");
     Uuid::try_parse(text).map(PasskeyId).map_err(unknown)
-}
-
-pub(super) fn name(text: &str) -> Result<PasskeyName, ProblemError> {
-    PasskeyName::parse(text).map_err(|error| {
-        let field = FieldError::new("name", FieldCode::InvalidPasskeyName, sentence(&error));
-        ProblemError::fields(Code::InvalidFields, vec![field])
-    })
 }

@@ -7,7 +7,10 @@ use poem::{
 
 use super::visit::Visit;
 use crate::{
-    http::{cookie, problem::ProblemError},
+    http::{
+        cookie,
+        problem::{ProblemError, cause},
+    },
     pages::{FormErrors, Frame, Pages, PagesError, View},
     service::limits::DeviceToken,
 };
@@ -208,9 +211,9 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
     }
 }
 
-/// Logs that a page can't be rendered, and returns the problem. The check at start-up makes this unlikely.
+/// Records that a page can't be rendered, and returns the problem. The check at start-up makes this unlikely.
 fn log_render_error(error: &PagesError) -> ProblemError {
-    tracing::error!(%error, "a page can't be rendered");
+    cause::record(None, format!("a page can't be rendered: {error}"));
     ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
 }
 

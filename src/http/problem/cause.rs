@@ -26,7 +26,7 @@ pub async fn collect<F: Future>(request: F) -> (F::Output, Option<FailureCause>)
 }
 
 /// Records why the request of this task fails. Logs the cause at once if this task handles no request.
-pub(super) fn record(dependency: Option<&'static str>, error: String) {
+pub(in crate::http) fn record(dependency: Option<&'static str>, error: String) {
     let mut cause = Some(FailureCause { dependency, error });
     let recorded = CAUSE.try_with(|recorded| {
         let mut recorded = recorded.borrow_mut();

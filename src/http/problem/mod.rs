@@ -5,7 +5,7 @@ mod code;
 mod failed;
 pub mod groups;
 
-use std::time::Duration;
+use std::{fmt::Display, time::Duration};
 
 use poem::{
     Response,
@@ -64,6 +64,11 @@ impl ProblemError {
             challenge: None,
             clear_cookie: false,
         }
+    }
+
+    /// An internal error, whose cause is in the log under the id of the request.
+    pub fn internal() -> Self {
+        Self::new(Code::InternalError, "The log has the cause under this request id.")
     }
 
     /// A use case that did not accept the caller's cookie session.
@@ -143,6 +148,14 @@ impl ProblemError {
     }
 }
 
+/// The text of an error, such as `must be …`, as a sentence.
+pub(super) fn sentence(error: &impl Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
 /// Seconds, rounded up; at least one.
 fn whole_seconds(duration: Duration) -> u128 {
     duration.as_millis().div_ceil(1000).max(1)
@@ -215,7 +228,7 @@ impl From<ServiceError> for ProblemError {
             }
             ServiceError::Internal(error) => {
                 cause::record(None, format!("{error:#}"));
-                Self::new(Code::InternalError, "The log has the cause under this request id.")
+                Self::internal()
             }
         }
     }

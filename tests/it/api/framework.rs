@@ -2,6 +2,7 @@
 
 use reqwest::Method;
 use serde_json::json;
+use sqlx::{Connection, Executor, SqliteConnection};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -9,7 +10,10 @@ use tokio::{
 use uuid::Uuid;
 
 use super::problem;
-use crate::harness::test_cluster::TestCluster;
+use crate::{
+    factors,
+    harness::{log::Log, test_cluster::TestCluster},
+};
 
 #[tokio::test]
 async fn unknown_path_or_method_returns_problem() {
@@ -91,6 +95,29 @@ async fn response_has_request_id_and_keeps_valid_ones() {
     for hostile in ["short", "has a space", "quote\"quote", "<script>alert(1)", &"x".repeat(65)] {
         let answer = node.send(node.request(Method::GET, "/livez").header("x-request-id", hostile)).await;
         answer.header("x-request-id").parse::<Uuid>().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_has_the_cause_of_a_failed_request_under_its_id() {
+    let cluster = factors::cluster();
+    let node = cluster.node().await;
+    let ada = factors::account(&cluster, &node, "ada").await;
+    let sign_in = factors::challenge(&node, "ada").await;
+    let mut database = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
+    database.execute("UPDATE recovery_keys SET sealed = x'00'").await.unwrap();
+    let log = Log::start();
+    let broken = factors::second_factor(&node, &sign_in, "recovery_code", &ada.recovery_codes[0]).await;
+    assert_eq!(broken.problem(), problem(500, "internal_error"));
+    assert_eq!(broken.json()["detail"], "The log has the cause under this request id.");
+    cluster.redis.kill();
+    let unavailable = node.get("/v1/me", &ada.tokens.access).await;
+    assert_eq!(unavailable.problem(), problem(503, "unavailable"));
+    let log = String::from_utf8_lossy(&log.bytes()).into_owned();
+    for (answer, cause) in [(broken, "the recovery key of the account"), (unavailable, "dependency=\"redis\"")] {
+        let id = format!("request_id=\"{}\"", answer.header("x-request-id"));
+        let has_cause = |line: &str| line.contains(&id) && line.contains(cause);
+        assert!(log.lines().any(has_cause), "no line has {id} and {cause}");
     }
 }
 
