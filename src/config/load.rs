@@ -169,28 +169,24 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         }
     }
     if uses_data_dir || matches!(secret_location, SecretLocation::DataDir) {
-        let is_readable_by_others = secret_file::create_data_dir(&config.data_dir);
+        let is_open_to_others = secret_file::create_data_dir(&config.data_dir);
         let folder = config.data_dir.display();
-        if is_readable_by_others.map_err(|why| problem_of("data_dir", format!("{folder} {why}")))? {
-            config
-                .warnings
-                .push(format!("other users of this machine may read the files in {folder}; run `chmod 700 {folder}`"));
+        if is_open_to_others.map_err(|why| problem_of("data_dir", format!("{folder} {why}")))? {
+            config.warnings.push(format!("others have access to {folder}; run `chmod 700 {folder}`"));
         }
     }
     let secrets = match secret_location {
         SecretLocation::Settings(secret) => Secrets { current: secret, previous: Vec::new() },
         SecretLocation::File(path) => {
-            let (secrets, is_readable_by_others) =
+            let (secrets, is_open_to_others) =
                 secret_file::read(&path).map_err(|text| problem_of("secret_file", text))?;
-            if is_readable_by_others {
+            if is_open_to_others {
                 // Accepted: orchestrators mount secrets with such permissions, and operators can't change them.
-                config.warnings.push(format!("others may read the secret: run `chmod 600 {}`", path.display()));
+                config.warnings.push(format!("others have access to the secret: run `chmod 600 {}`", path.display()));
             }
             secrets
         }
         SecretLocation::DataDir => {
-            // without `entropy`, the file exists: this was checked above
-            let system = Entropy::system();
             let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));
             if database.exists() && !path.exists() {
                 let text = format!(
@@ -201,17 +197,21 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
                 );
                 return Err(problem_of("secret", text));
             }
-            secret_file::read_or_create(&path, entropy.unwrap_or(&system))
-                .map_err(|text| problem_of("secret", format!("none is configured, and {text}")))?
+            let secrets = match entropy {
+                Some(entropy) => secret_file::read_or_create(&path, entropy),
+                None => secret_file::read_generated(&path),
+            };
+            secrets.map_err(|text| problem_of("secret", format!("none is configured, and {text}")))?
         }
     };
     if let Some(path) = mail_password_file {
-        let is_readable_by_others =
+        let is_open_to_others =
             mail::read_password(&path, &mut config.mail).map_err(|text| problem_of("mail.password_file", text))?;
-        if is_readable_by_others {
-            config
-                .warnings
-                .push(format!("others may read the password of the SMTP server: run `chmod 600 {}`", path.display()));
+        if is_open_to_others {
+            config.warnings.push(format!(
+                "others have access to the password of the SMTP server: run `chmod 600 {}`",
+                path.display()
+            ));
         }
     }
     if secret_strength::is_weak(secrets.current.expose()) {

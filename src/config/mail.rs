@@ -8,7 +8,7 @@ use std::{
 
 use url::{Host, Url};
 
-use super::{check, read::Reader};
+use super::{check, read::Reader, secret_file::is_open_to_others};
 use crate::domain::{
     account::Email,
     locale::Locale,
@@ -272,11 +272,10 @@ fn smtp(
     (file.map(|path| working_dir.join(path.expose())), Some(settings))
 }
 
-/// Reads the password of the SMTP server from its file. Returns whether others can read the file.
+/// Reads the password of the SMTP server from its file. Returns whether others have access to the file.
 pub(super) fn read_password(path: &Path, settings: &mut MailSettings) -> Result<bool, String> {
-    use std::os::unix::fs::PermissionsExt;
     let unreadable = |error| format!("{} can't be read: {error}", path.display());
-    let is_readable_by_others = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o077 != 0;
+    let is_open_to_others = is_open_to_others(&fs::metadata(path).map_err(unreadable)?);
     let text = fs::read_to_string(path).map(zeroize::Zeroizing::new).map_err(unreadable)?;
     let password = text.lines().next().unwrap_or_default().trim();
     if password.is_empty() {
@@ -285,7 +284,7 @@ pub(super) fn read_password(path: &Path, settings: &mut MailSettings) -> Result<
     if let MailTransport::Smtp(SmtpSettings { credentials: Some(credentials), .. }) = &mut settings.transport {
         credentials.password = password.into();
     }
-    Ok(is_readable_by_others)
+    Ok(is_open_to_others)
 }
 
 /// The parts of `mail.url`.

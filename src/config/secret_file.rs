@@ -13,19 +13,18 @@ use zeroize::Zeroizing;
 use super::{Secrets, check};
 use crate::domain::{entropy::Entropy, secret::SecretText};
 
-/// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others can read it.
+/// Creates the data directory for its owner only. An existing one is left unchanged. Returns whether others have access to it.
 pub(super) fn create_data_dir(path: &Path) -> Result<bool, String> {
     let created = DirBuilder::new().recursive(true).mode(0o700).create(path);
     let metadata = created.and_then(|()| fs::metadata(path));
     let metadata = metadata.map_err(|error| format!("can't be created: {error}"))?;
-    Ok(is_readable_by_others(&metadata))
+    Ok(is_open_to_others(&metadata))
 }
 
-/// Reads a file of secrets. The second result is whether group or others can read it.
+/// Reads a file of secrets. The second result is whether others have access to it.
 pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
-    let is_readable_by_others = fs::metadata(path)
-        .map(|metadata| is_readable_by_others(&metadata))
-        .map_err(|error| cannot_read(path, &error))?;
+    let is_open_to_others =
+        fs::metadata(path).map(|metadata| is_open_to_others(&metadata)).map_err(|error| cannot_read(path, &error))?;
     let text = fs::read_to_string(path).map(Zeroizing::new).map_err(|error| cannot_read(path, &error))?;
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let current = lines.next().ok_or_else(|| format!("{} is empty", path.display()))?;
@@ -33,14 +32,19 @@ pub(super) fn read(path: &Path) -> Result<(Secrets, bool), String> {
     for secret in [&secrets.current].into_iter().chain(&secrets.previous) {
         check::secret(secret.expose()).map_err(|rule| format!("each line of {} {rule}", path.display()))?;
     }
-    Ok((secrets, is_readable_by_others))
+    Ok((secrets, is_open_to_others))
 }
 
-/// Reads the generated secret file, or creates it. Refuses a file that others can read.
+/// Reads the generated secret file, or creates it. Refuses a file to which others have access.
 pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, String> {
     if !path.try_exists().map_err(|error| cannot_read(path, &error))? {
         create(path, entropy).map_err(|error| format!("{} can't be created: {error}", path.display()))?;
     }
+    read_generated(path)
+}
+
+/// Reads the generated secret file. Refuses a file to which others have access.
+pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     // Another user who placed the file would know the secret.
     let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
     if file.is_symlink() || file.uid() != rustix::process::geteuid().as_raw() {
@@ -50,7 +54,7 @@ pub(super) fn read_or_create(path: &Path, entropy: &Entropy) -> Result<Secrets, 
         ));
     }
     match read(path)? {
-        (_, true) => Err(format!("others can read {0}; run `chmod 600 {0}`", path.display())),
+        (_, true) => Err(format!("others have access to {0}; run `chmod 600 {0}`", path.display())),
         (secrets, false) => Ok(secrets),
     }
 }
@@ -75,8 +79,8 @@ fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Whether the group or others have any permission.
-fn is_readable_by_others(metadata: &fs::Metadata) -> bool {
+/// Whether others than the owner, the group included, have any permission: to read, to write or to execute.
+pub(super) fn is_open_to_others(metadata: &fs::Metadata) -> bool {
     metadata.permissions().mode() & 0o077 != 0
 }
 
@@ -120,14 +124,23 @@ mod tests {
     }
 
     #[test]
-    fn secret_readable_by_others_is_refused() {
+    fn missing_secret_is_not_created_by_a_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let error = read_generated(&path).unwrap_err();
+        assert!(error.starts_with(&format!("{} can't be read: ", path.display())), "{error}");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn secret_open_to_others_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         read_or_create(&path, &Entropy::system()).unwrap();
         for open in [0o640, 0o604, 0o620] {
             fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
             let error = read_or_create(&path, &Entropy::system()).unwrap_err();
-            assert_eq!(error, format!("others can read {0}; run `chmod 600 {0}`", path.display()));
+            assert_eq!(error, format!("others have access to {0}; run `chmod 600 {0}`", path.display()));
         }
     }
 

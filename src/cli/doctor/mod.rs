@@ -115,7 +115,7 @@ pub fn run(args: &DoctorArgs, global: &Global) -> anyhow::Result<()> {
     if findings.iter().any(fails) { Err(ChecksFailed.into()) } else { Ok(()) }
 }
 
-/// The warnings of the configuration: clear text, weak hashing, files that others can read.
+/// The warnings of the configuration: clear text, weak hashing, files to which others have access.
 fn check_configuration(config: &Config) -> Vec<Finding> {
     if config.warnings.is_empty() {
         return vec![Finding::ok("configuration", format!("for {}", config.issuer))];

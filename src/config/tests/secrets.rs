@@ -51,7 +51,10 @@ fn generated_secret_is_stable_and_private() {
     let path = data.join("secret");
     assert_eq!(
         folder.load(&[]).unwrap_err().problems[0].to_string(),
-        format!("secret (default): none is configured, and others can read {0}; run `chmod 600 {0}`", path.display())
+        format!(
+            "secret (default): none is configured, and others have access to {0}; run `chmod 600 {0}`",
+            path.display()
+        )
     );
 }
 

@@ -44,10 +44,8 @@ fn insecure_settings_cause_warnings() {
     assert_eq!(
         folder.load(&[("LATCHKEY_SECRET_FILE", "s")]).unwrap().warnings,
         [
-            format!(
-                "other users of this machine may read the files in {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"
-            ),
-            format!("others may read the secret: run `chmod 600 {here}/s`"),
+            format!("others have access to {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"),
+            format!("others have access to the secret: run `chmod 600 {here}/s`"),
         ]
     );
 }

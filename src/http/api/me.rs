@@ -131,7 +131,8 @@ pub(in crate::http) struct UpdateAccountRequest {
     /// The language of mails: a language tag such as `pt-BR`.
     #[oai(validator(max_length = 35))]
     pub(in crate::http) locale: Option<String>,
-    /// The time zone of times in mails: an IANA name such as `Europe/Berlin`.
+    /// The time zone of times in mails: an IANA name such as `Europe/Berlin`. Only its form is checked; times are in UTC if the zone is
+    /// unknown.
     #[oai(validator(max_length = 64))]
     pub(in crate::http) time_zone: Option<String>,
     /// Metadata that the app writes: replaces the former object. At most 4096 bytes of JSON.

@@ -8,8 +8,8 @@ use crate::{
 /// Why the metadata or the keys of a client can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// The `client_id` is not a valid URL of a metadata document.
-    #[error("the client_id {0}")]
+    /// The `client_id` or the `jwks_uri` is not a valid URL of a document.
+    #[error("the URL of the document {0}")]
     Url(#[from] DocumentUrlError),
     /// The host is not among those that the operator allows.
     #[error("the host is not in dynamic_clients.allowed_hosts")]

@@ -177,9 +177,9 @@ impl DynamicClients {
         self.documents.get_or_fetch(client_id, fetch).await
     }
 
-    /// Checks the form of a URL, and that its host is one that the operator allows.
-    fn check_url(&self, client_id: &str) -> Result<Url, DocumentError> {
-        let url = check_document_url(client_id)?;
+    /// Checks the form of a URL, a `client_id` or a `jwks_uri`, and that its host is one that the operator allows.
+    fn check_url(&self, text: &str) -> Result<Url, DocumentError> {
+        let url = check_document_url(text)?;
         let is_allowed = url.host_str().is_some_and(|host| self.settings.allows_host(host));
         if is_allowed { Ok(url) } else { Err(DocumentError::Host) }
     }
