@@ -16,11 +16,11 @@ use crate::{
     password::{PasswordError, Verified, WeakPassword},
     service::{
         account_mail,
-        error::{ServiceError, from_store_errors},
+        error::{ServiceError, from_replace_sessions_error, from_store_errors},
         limits,
         recent_authentication::require_recent_besides_password,
         register::password_context,
-        replace_sessions::{ReplaceSessionsError, replace_sessions},
+        replace_sessions::replace_sessions,
         request_origin::RequestOrigin,
         token_issuer::Tokens,
     },
@@ -51,16 +51,7 @@ pub enum ChangePasswordError {
 }
 
 from_store_errors!(ChangePasswordError);
-
-impl From<ReplaceSessionsError> for ChangePasswordError {
-    fn from(error: ReplaceSessionsError) -> Self {
-        match error {
-            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
-            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
-            ReplaceSessionsError::Service(error) => error.into(),
-        }
-    }
-}
+from_replace_sessions_error!(ChangePasswordError);
 
 /// Changes the password of the caller's account, ends its sessions, and returns the tokens of the session that replaces the caller's. The
 /// new session counts as authenticated now, and has the caller's transport and details.

@@ -137,3 +137,21 @@ macro_rules! from_store_errors {
     };
 }
 pub(in crate::service) use from_store_errors;
+
+/// Implements the conversion of a [`ReplaceSessionsError`](super::replace_sessions::ReplaceSessionsError) into the variants with the same
+/// names of a use case's error.
+macro_rules! from_replace_sessions_error {
+    ($error:ty) => {
+        impl From<$crate::service::replace_sessions::ReplaceSessionsError> for $error {
+            fn from(error: $crate::service::replace_sessions::ReplaceSessionsError) -> Self {
+                use $crate::service::replace_sessions::ReplaceSessionsError;
+                match error {
+                    ReplaceSessionsError::SessionEnded => Self::SessionEnded,
+                    ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
+                    ReplaceSessionsError::Service(error) => Self::Service(error),
+                }
+            }
+        }
+    };
+}
+pub(in crate::service) use from_replace_sessions_error;

@@ -23,11 +23,10 @@ use crate::{
         account_mail,
         accounts::record_ended,
         additional_claims, background, change_email, emails,
-        error::{ServiceError, from_store_errors},
+        error::{ServiceError, from_replace_sessions_error, from_store_errors},
         limits,
         one_time_tokens::{self, Claim, PresentedToken},
         register::password_context,
-        replace_sessions::ReplaceSessionsError,
         request_origin::RequestOrigin,
         token_issuer::Tokens,
     },
@@ -68,16 +67,7 @@ pub enum VerifyEmailError {
 }
 
 from_store_errors!(VerifyEmailError);
-
-impl From<ReplaceSessionsError> for VerifyEmailError {
-    fn from(error: ReplaceSessionsError) -> Self {
-        match error {
-            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
-            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
-            ReplaceSessionsError::Service(error) => error.into(),
-        }
-    }
-}
+from_replace_sessions_error!(VerifyEmailError);
 
 /// The proof that the caller set up the account, or a new password in its place.
 #[derive(Debug)]

@@ -12,7 +12,10 @@ use crate::{
         clock::Timestamp,
         ids::EmailId,
     },
-    service::{authenticate::AuthenticateError, error::ServiceError, replace_sessions::ReplaceSessionsError},
+    service::{
+        authenticate::AuthenticateError,
+        error::{ServiceError, from_replace_sessions_error, from_store_errors},
+    },
     state::AppState,
     store::sql::{SecondaryEmail, SqlError, TakeAddressError},
 };
@@ -91,17 +94,8 @@ pub enum ChangeEmailsError {
     Service(#[from] ServiceError),
 }
 
-crate::service::error::from_store_errors!(ChangeEmailsError);
-
-impl From<ReplaceSessionsError> for ChangeEmailsError {
-    fn from(error: ReplaceSessionsError) -> Self {
-        match error {
-            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
-            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
-            ReplaceSessionsError::Service(error) => error.into(),
-        }
-    }
-}
+from_store_errors!(ChangeEmailsError);
+from_replace_sessions_error!(ChangeEmailsError);
 
 impl From<TakeAddressError> for ChangeEmailsError {
     fn from(error: TakeAddressError) -> Self {

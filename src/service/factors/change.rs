@@ -14,10 +14,10 @@ use crate::{
     },
     service::{
         account_mail,
-        error::{ServiceError, from_store_errors},
+        error::{ServiceError, from_replace_sessions_error, from_store_errors},
         limits,
         recent_authentication::{self, required_acr},
-        replace_sessions::{ReplaceSessionsError, replace_sessions_with},
+        replace_sessions::replace_sessions_with,
         request_origin::RequestOrigin,
         token_issuer::Tokens,
     },
@@ -79,16 +79,7 @@ pub enum ChangeFactorsError {
 }
 
 from_store_errors!(ChangeFactorsError);
-
-impl From<ReplaceSessionsError> for ChangeFactorsError {
-    fn from(error: ReplaceSessionsError) -> Self {
-        match error {
-            ReplaceSessionsError::SessionEnded => Self::SessionEnded,
-            ReplaceSessionsError::CookieNotAccepted => Self::CookieNotAccepted,
-            ReplaceSessionsError::Service(error) => error.into(),
-        }
-    }
-}
+from_replace_sessions_error!(ChangeFactorsError);
 
 /// A change, for the audit log and the notice.
 #[derive(Clone, Copy, Debug)]
