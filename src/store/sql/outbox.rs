@@ -182,6 +182,9 @@ impl Sql {
             .await?;
         tx.commit().await?;
         let claimed = |row: &AnyRow| {
+            // A waiting mail has data: only `finish_mail` and `wipe_expired_mails` delete it, from mails that do not wait, and
+            // `retry_mails` leaves mails without data as they are. If it were missing, only this mail would fail, because empty data
+            // can't be opened.
             let sealed: Option<Vec<u8>> = row.try_get("sealed")?;
             Ok(ClaimedMail { row: read(row)?, sealed: sealed.unwrap_or_default(), lease: claim })
         };

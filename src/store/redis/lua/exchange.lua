@@ -67,7 +67,9 @@ end
 local max_sessions = math.max(2, tonumber(ARGV[7]))
 
 local version = read_claims(found[4])
--- The epoch is the highest one, which no fence refuses: a change of the account ends the browser's session, which was checked above.
+-- The code has no epoch of its own. The highest epoch passes every fence, and no fence is needed here: a change that sets one with
+-- revoke_all.lua ends the browser's session, which was checked above, and one with set_claims.lua keeps sign-ins from writing the former
+-- claims, while this script passes the claims and the version that it has just read.
 local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), max_sessions, 4294967295, version) .. record
 parent_id = browser
 local created = create(key, new, found[3] or '', details[1], details[2], details[3], last_use)

@@ -13,7 +13,8 @@ if now >= forgotten_at then failures, not_before = 0, 0 end
 if now < not_before then return not_before - now end
 failures = failures + 1
 local above = failures - tonumber(ARGV[3])
--- The delay doubles with each failure. The exponent is capped, so that the power stays finite.
+-- The delay doubles with each failure. The cap of the exponent changes no delay: 2 ^ 30 first delays, of at least 1 s each, are 34 years,
+-- and the longest delay is at most a week (config/limits.rs). It keeps the power finite: 2 ^ 1024 is not.
 if above > 0 then not_before = now + math.min(tonumber(ARGV[5]), tonumber(ARGV[4]) * 2 ^ math.min(above - 1, 30)) end
 redis.call('HSET', KEYS[1], ARGV[2], string.format('%.0f %.0f %.0f', failures, not_before, now + lifetime))
 if redis.call('PTTL', KEYS[1]) < lifetime then redis.call('PEXPIRE', KEYS[1], ARGV[6]) end

@@ -37,7 +37,8 @@ if now < state.not_before then return { bucket, state.not_before - now } end
 state.failures = state.failures + 1
 local lifetime, above = tonumber(ARGV[7]), state.failures - failures_without_delay
 if above > 0 then
-  -- The delay doubles with each failure. The exponent is capped, so that the power stays finite.
+  -- The delay doubles with each failure. The cap of the exponent changes no delay: 2 ^ 30 first delays, of at least 0.1 s each, are three
+  -- years, and the longest delay is at most a day (config/limits.rs). It keeps the power finite: 2 ^ 1024 is not.
   state.not_before = now + math.min(tonumber(ARGV[6]), tonumber(ARGV[5]) * 2 ^ math.min(above - 1, 30))
   lifetime = tonumber(ARGV[8])
 end
