@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::{
     Arguments,
     host::{Host, Persistence, RedisServer},
-    target::{Common, Filler, Target},
+    target::{Common, Filler, HASH_MEMORY_KIB, Target},
     workload,
 };
 
@@ -112,9 +112,9 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     #[expect(clippy::cast_precision_loss, reason = "a million")]
     let filled_per_second = filled as f64 / start.elapsed().as_secs_f64();
     let cores = std::thread::available_parallelism()?.get();
-    // each hashing thread has a buffer of 19,456 KiB
+    // Each hashing thread has a buffer for one hash.
     #[expect(clippy::cast_precision_loss, reason = "few")]
-    let hashing_mib = cores as f64 * 19.0;
+    let hashing_mib = cores as f64 * f64::from(HASH_MEMORY_KIB) / 1024.0;
     Ok(Footprint {
         servers: servers.to_vec(),
         idle_mib,

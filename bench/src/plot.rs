@@ -53,12 +53,15 @@ pub fn rates(results: &Results) -> String {
     for line in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
         grid(&mut svg, y(line), &format!("{line}"));
     }
-    let group = (WIDTH - LEFT - 20.0) / 6.0;
+    // The width of a group, and of a bar with the space beside it.
+    let group = (WIDTH - LEFT - 20.0) / coordinate(scenarios.len());
     for (i, scenario) in (0_u8..).zip(scenarios) {
         let present: Vec<_> = names
             .into_iter()
             .filter_map(|name| Some((name, results.spread((scenario, 64, name), |sample| sample.per_second)?)))
             .collect();
+        let bar = ((group - 8.0) / coordinate(present.len().max(1))).min(36.0);
+        let (width, middle) = (bar - 8.0, (bar - 8.0) / 2.0);
         let left = LEFT + f64::from(i) * group;
         text(&mut svg, left + group / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
         let mut x = left + 8.0;
@@ -66,19 +69,24 @@ pub fn rates(results: &Results) -> String {
             let (top, bottom) = (y(spread.median), y(low));
             let _ = writeln!(
                 svg,
-                r#"<rect x="{x:.1}" y="{top:.1}" width="28" height="{:.1}" fill="{}"/><line x1="{m:.1}" x2="{m:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
+                r#"<rect x="{x:.1}" y="{top:.1}" width="{width:.1}" height="{:.1}" fill="{}"/><line x1="{m:.1}" x2="{m:.1}" y1="{:.1}" y2="{:.1}" stroke="black"/>"#,
                 bottom - top,
                 colour(name),
                 y(spread.max),
                 y(spread.min),
-                m = x + 14.0,
+                m = x + middle,
             );
-            text(&mut svg, x + 14.0, top - 5.0, 10, "middle", &short(spread.median));
-            text(&mut svg, x + 14.0, bottom + 13.0, 8, "middle", name.text().split(',').next().unwrap_or_default());
-            x += 36.0;
+            text(&mut svg, x + middle, top - 5.0, 10, "middle", &short(spread.median));
+            text(&mut svg, x + middle, bottom + 13.0, 8, "middle", name.text().split(',').next().unwrap_or_default());
+            x += bar;
         }
     }
     svg + "</svg>\n"
+}
+
+/// A small number of groups or bars as a coordinate.
+fn coordinate(count: usize) -> f64 {
+    f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
 
 /// Formats a rate in at most five characters.

@@ -34,8 +34,10 @@ const ACTIVE: f64 = 0.05;
 const REFRESH_EVERY_S: f64 = 300.0;
 /// Seconds between introspections of a session in use.
 const INTROSPECT_EVERY_S: f64 = 30.0;
-/// Lifetime of a session in seconds; half of the sessions end by a sign-out.
+/// Lifetime of a session in seconds.
 const SESSION_LIFETIME_S: f64 = 30.0 * 86_400.0;
+/// Share of sessions that end by a sign-out.
+const SIGNED_OUT: f64 = 0.5;
 /// Peak sign-ins as a multiple of the average.
 const PEAK: f64 = 10.0;
 /// Planned utilisation of a core.
@@ -60,10 +62,11 @@ pub fn table(measured: &Measured) -> String {
     let refreshes = |n: f64| n * ACTIVE / REFRESH_EVERY_S;
     let introspections = |n: f64| n * ACTIVE / INTROSPECT_EVERY_S;
     let logins = |n: f64| n / SESSION_LIFETIME_S * PEAK;
-    let logouts = |n: f64| logins(n) / 2.0;
-    row("refreshes/s", "N × in use / 300 s", &refreshes);
-    row("introspections/s", "N × in use / 30 s", &introspections);
-    row("sign-ins/s", "N / 30 d × 10", &logins);
+    let logouts = |n: f64| logins(n) * SIGNED_OUT;
+    let days = SESSION_LIFETIME_S / 86_400.0;
+    row("refreshes/s", &format!("N × in use / {REFRESH_EVERY_S:.0} s"), &refreshes);
+    row("introspections/s", &format!("N × in use / {INTROSPECT_EVERY_S:.0} s"), &introspections);
+    row("sign-ins/s", &format!("N / {days:.0} d × {PEAK:.0}"), &logins);
     row("Redis memory, GB", &format!("N × {bytes:.0} bytes"), &|n| n * bytes / 1e9);
     let redis = |n: f64| {
         (refreshes(n) * refresh.redis
@@ -76,7 +79,7 @@ pub fn table(measured: &Measured) -> String {
     row(
         "Redis cores (masters)",
         &format!(
-            "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create:.0} + sign-outs × {:.0} µs) / 0.6",
+            "(refreshes × {:.0} + introspections × {:.0} + sign-ins × {create:.0} + sign-outs × {:.0} µs) / {UTILISATION}",
             refresh.redis, introspect.redis, logout.redis
         ),
         &redis,
@@ -84,7 +87,7 @@ pub fn table(measured: &Measured) -> String {
     row(
         "node cores, without sign-ins",
         &format!(
-            "(refreshes × {:.0} + introspections × {:.0} + sign-outs × {:.0} µs) / 0.6",
+            "(refreshes × {:.0} + introspections × {:.0} + sign-outs × {:.0} µs) / {UTILISATION}",
             refresh.server, introspect.server, logout.server
         ),
         &|n| {
@@ -93,10 +96,10 @@ pub fn table(measured: &Measured) -> String {
                 / UTILISATION
         },
     );
-    row("node cores, for hashing", &format!("sign-ins × {:.1} ms / 0.6", hash / 1000.0), &|n| {
+    row("node cores, for hashing", &format!("sign-ins × {:.1} ms / {UTILISATION}", hash / 1000.0), &|n| {
         logins(n) * hash / 1e6 / UTILISATION
     });
-    row("revocations published/s", "sign-ins / 2", &logouts);
+    row("revocations published/s", &format!("sign-ins × {SIGNED_OUT}"), &logouts);
     text
 }
 

@@ -14,7 +14,7 @@ use anyhow::Context;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 pub use latchkey::{Filler, Settings};
-pub use others::{bare_argon2, make_database};
+pub use others::{HASH_MEMORY_KIB, bare_argon2, make_database};
 
 use crate::{
     code_flow::{AppClient, BrowserSignIn},

@@ -167,10 +167,13 @@ pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The memory of one password hash in KiB: OWASP's parameter, and the default of `password.memory_kib`.
+pub const HASH_MEMORY_KIB: u32 = 19_456;
+
 /// The password hash of all accounts, with OWASP's parameters, which every target uses.
 pub(super) fn password_hash() -> anyhow::Result<String> {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
-    let params = Params::new(19_456, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let params = Params::new(HASH_MEMORY_KIB, 2, 1, Some(32)).map_err(|error| anyhow::anyhow!("{error}"))?;
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let hash = argon2.hash_password_with_salt(PASSWORD.as_bytes(), b"a salt of 16 b..");
     Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
