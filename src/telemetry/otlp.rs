@@ -1,14 +1,12 @@
 //! Exports traces with OTLP over HTTP (protobuf).
 
-use std::collections::HashMap;
-
 use opentelemetry::{
     KeyValue,
     propagation::TextMapPropagator,
     trace::{TraceContextExt, TracerProvider},
 };
 use opentelemetry_http::HeaderExtractor;
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -44,7 +42,6 @@ impl Telemetry {
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
             .with_timeout(settings.timeout)
-            .with_headers(HashMap::new())
             .build()?;
         let resource = Resource::builder()
             .with_service_name(settings.service_name.clone())

@@ -63,6 +63,16 @@ assert.equal((await loaded).profile.sub, first.profile.sub);
 assert.equal(await page.textContent("#message"), "");
 console.log("renewal: ok");
 
+// a renewal that fails without a network is repeated once the browser is online again
+await context.setOffline(true);
+await page.click("#renew");
+await page.waitForFunction(() => document.getElementById("message").textContent !== "");
+const repeated = nextUser(page);
+await context.setOffline(false);
+assert.equal((await repeated).profile.sub, first.profile.sub);
+assert.equal(await page.textContent("#message"), "");
+console.log("renewal after an outage: ok");
+
 // the user stays signed in after a reload, and another tab signs in without a form
 await page.reload();
 await signedIn(page);

@@ -28,22 +28,48 @@ function show(user) {
   element("expires").textContent = user ? new Date(user.expires_at * 1000).toLocaleTimeString() : "";
 }
 
-/** Handles a failed renewal. If Latchkey refuses it, the session has ended. After any other error the user can try again. */
+let retry;
+
+function stopRetrying() {
+  clearTimeout(retry);
+  retry = undefined;
+}
+
+/** Renews the access token now. */
+function renew() {
+  stopRetrying();
+  return users.signinSilent().catch(renewalFailed);
+}
+
+/**
+ * Handles a failed renewal. If Latchkey refuses it, the session has ended. After any other error, such as a lost network, the app tries
+ * again once the browser is online, and otherwise every 30 seconds.
+ */
 async function renewalFailed(error) {
+  stopRetrying();
   if (error instanceof ErrorResponse && error.error === "invalid_grant") {
     await users.removeUser();
     element("message").textContent = "You were signed out.";
   } else {
     element("message").textContent = error.message;
+    retry = setTimeout(renew, 30_000);
   }
 }
 
-users.events.addUserLoaded(show);
-users.events.addUserUnloaded(() => show(null));
+users.events.addUserLoaded((user) => {
+  stopRetrying();
+  element("message").textContent = "";
+  show(user);
+});
+users.events.addUserUnloaded(() => {
+  stopRetrying();
+  show(null);
+});
 users.events.addSilentRenewError(renewalFailed);
 element("sign-in").addEventListener("click", () => users.signinRedirect());
 element("sign-out").addEventListener("click", () => users.signoutRedirect());
-element("renew").addEventListener("click", () => users.signinSilent().catch(renewalFailed));
+element("renew").addEventListener("click", renew);
+addEventListener("online", () => retry && renew());
 
 try {
   if (parameters.has("code") || parameters.has("error")) {

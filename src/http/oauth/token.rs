@@ -58,8 +58,8 @@ struct TokenForm {
     code_verifier: Option<Secret>,
     /// For `refresh_token`: the session's refresh token.
     refresh_token: Option<Secret>,
-    /// The requested scopes, separated by spaces. Default: all scopes of the session, or of the client for
-    /// `client_credentials`.
+    /// The requested scopes, separated by spaces. For `client_credentials`, the default is all scopes of the client. For `refresh_token`,
+    /// scopes that the client does not have are refused, and the token has all scopes of the session, as `scope` of the response says.
     scope: Option<String>,
     /// One of the resources that were granted: the access token is for no other (RFC 8707).
     resource: Option<String>,
@@ -305,7 +305,8 @@ impl TokenApi {
     }
 }
 
-/// Refuses scopes that a session can't have. Narrower ones are not supported, and wider ones not allowed (RFC 6749, section 6).
+/// Refuses scopes that a session can't have: a refresh must not ask for more than was granted (RFC 6749, section 6). A request for fewer
+/// scopes gets all scopes of the session, as `scope` of the response says (section 3.3).
 fn check_scope(requested: Option<&str>, granted: &str) -> Result<(), OAuthError> {
     let has = |word: &str| granted.split(' ').any(|own| own == word);
     if requested.is_some_and(|requested| !requested.split(' ').all(has)) {

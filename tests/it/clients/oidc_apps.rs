@@ -65,6 +65,14 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
     let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
     let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
-    let parts = ["sign-in", "userinfo", "renewal", "single sign-on", "opened from the account page", "sign-out"];
+    let parts = [
+        "sign-in",
+        "userinfo",
+        "renewal",
+        "renewal after an outage",
+        "single sign-on",
+        "opened from the account page",
+        "sign-out",
+    ];
     drive_at(vec![service.issuer(), format!("http://localhost:{port}")], "oidc_spa.mjs", &parts).await;
 }

@@ -166,6 +166,22 @@ async fn access_token_of_app_does_not_open_the_account() {
     node.stop().await;
 }
 
+#[tokio::test]
+async fn refresh_for_fewer_scopes_returns_all_scopes_of_the_session() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid email").await;
+    let form = |scope: &'static str| {
+        [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("scope", scope)]
+    };
+    assert_eq!(error_of(&token(&node, &shop, &form("openid admin")).await), (400, "invalid_scope".to_owned()));
+    let refreshed = token(&node, &shop, &form("openid")).await.expect(200).json();
+    assert_eq!((&refreshed["scope"], &tokens["scope"]), (&"openid email".into(), &"openid email".into()));
+    let [former, current] = [&tokens, &refreshed].map(|tokens| claims(text(tokens, "access_token"))["scope"].clone());
+    assert_eq!(current, former);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_requires_the_client_of_the_session() {
     let cluster = TestCluster::new();
