@@ -45,3 +45,14 @@ impl DocumentError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_url_is_described_alike_for_a_client_id_and_a_jwks_uri() {
+        let text = DocumentError::Url(DocumentUrlError::Host).to_string();
+        assert_eq!(text, "the URL of the document has an IP address in place of a host name");
+    }
+}
