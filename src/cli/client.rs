@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Global, block_on, bootstrap::open_existing_database, output::write_json_line, prompt};
 use crate::{
-    config::{Origin, inspect, parse_duration},
+    config::{SettingOrigin, inspect, parse_duration},
     crypto::{client_keys::to_jwks, client_secret::ClientSecret},
     domain::{
         app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
@@ -331,15 +331,18 @@ fn print_addresses(issuer: &str, client: &Client) {
 
 /// The origin of the issuer in this command's configuration. It may differ from that of the running service, whose configuration this
 /// command does not know.
-fn issuer_origin(global: &Global) -> anyhow::Result<Origin> {
+fn issuer_origin(global: &Global) -> anyhow::Result<SettingOrigin> {
     let (settings, _warnings) = inspect(&global.sources()?)?;
-    Ok(settings.into_iter().find(|setting| setting.key == "issuer").map_or(Origin::Default, |setting| setting.origin))
+    Ok(settings
+        .into_iter()
+        .find(|setting| setting.key == "issuer")
+        .map_or(SettingOrigin::Default, |setting| setting.origin))
 }
 
 /// Prints where the issuer of the printed addresses comes from.
-fn print_issuer_origin(origin: &Origin) {
+fn print_issuer_origin(origin: &SettingOrigin) {
     let origin = match origin {
-        Origin::Default => "not set, derived from listen".to_owned(),
+        SettingOrigin::Default => "not set, derived from listen".to_owned(),
         origin => origin.to_string(),
     };
     eprintln!(

@@ -16,17 +16,19 @@ use std::{
 use futures_util::Stream;
 use hyper::body::Bytes;
 use socket2::SockRef;
-use tokio::{net::TcpStream, sync::Notify, time::timeout};
+use tokio::{net::TcpStream, sync::Notify, task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     domain::{client::ClientId, feed::FeedEvent},
     service::feed::Subscription,
-    state::feed::{AttachedSubscriber, DetachedReceiver, EncodedEvent, SharedEvent},
+    state::feed::{AttachedSubscriber, DetachedReceiver, EncodedEvent, EventBatch},
 };
 
 /// The last chunk of a body and its empty trailers (RFC 9112, section 7.1).
 const LAST_CHUNK: Bytes = Bytes::from_static(b"0\r\n\r\n");
+/// How much a peer may send after its request, in bytes. What it sends is dropped.
+const MAX_DROPPED: usize = 64 * 1024;
 
 /// How a connection sends its events.
 pub(super) struct Settings<E> {
@@ -52,17 +54,22 @@ struct FeedConnection<E> {
 /// The task that may write to the socket.
 enum Writer {
     /// The task of the connection.
-    Task,
+    Connection,
     /// The task of the fan-out.
     FanOut,
-    /// The task of the connection, first the unsent rest of the last event.
-    TaskAfter(Bytes, Option<DetachedReceiver>),
+    /// The task of the connection, which must take over from the fan-out.
+    Detached {
+        /// The rest of the last batch.
+        unsent: Bytes,
+        /// The following messages. `None` until the fan-out has passed it.
+        receiver: Option<DetachedReceiver>,
+    },
 }
 
 /// The next step of the connection's task.
 enum Next {
     /// Write events.
-    Write(Vec<Arc<SharedEvent>>),
+    Write(EventBatch),
     /// Attach the subscriber to the fan-out: it has read everything.
     Attach,
     /// End the stream.
@@ -78,7 +85,7 @@ where
         stream,
         client,
         settings,
-        writer: Mutex::new(Writer::Task),
+        writer: Mutex::new(Writer::Connection),
         detached: Notify::new(),
     });
     let result = tokio::select! {
@@ -102,7 +109,7 @@ where
                 next = poll_fn(|cx| self.poll_next(&mut subscription, cx)) => next,
             };
             match next {
-                Next::Write(events) => self.write(self.chunks(&events)).await?,
+                Next::Write(events) => self.write(events.chunks(&self.settings.encode).clone()).await?,
                 Next::Attach => self.run_attached(&mut subscription).await?,
                 Next::End => return self.write(LAST_CHUNK).await,
             }
@@ -120,15 +127,7 @@ where
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
-        Poll::Ready(Next::Write(events))
-    }
-
-    fn chunks(&self, events: &[Arc<SharedEvent>]) -> Bytes {
-        let chunk = |event: &Arc<SharedEvent>| event.encoded(&self.settings.encode).chunk.clone();
-        match events {
-            [event] => chunk(event),
-            events => events.iter().map(chunk).collect::<Vec<_>>().concat().into(),
-        }
+        Poll::Ready(Next::Write(EventBatch::new(events)))
     }
 
     /// Attaches the subscriber until the fan-out detaches it or the stream must end.
@@ -136,15 +135,17 @@ where
         *self.writer() = Writer::FanOut;
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
-            *self.writer() = Writer::Task;
+            *self.writer() = Writer::Connection;
+            // If the fan-out is about to end, the receiver learns it soon.
+            yield_now().await;
             return Ok(());
         }
         tokio::select! {
             () = self.detached.notified() => {}
             () = self.settings.stop.cancelled() => {}
         }
-        let writer = std::mem::replace(&mut *self.writer(), Writer::Task);
-        if let Writer::TaskAfter(unsent, receiver) = writer {
+        let writer = std::mem::replace(&mut *self.writer(), Writer::Connection);
+        if let Writer::Detached { unsent, receiver } = writer {
             self.write(unsent).await?;
             if let Some(receiver) = receiver {
                 subscription.resume(receiver);
@@ -172,13 +173,13 @@ where
         })
     }
 
-    /// Completes when the peer has closed the connection. Drops what the peer sends: the request was its last.
+    /// Completes when the peer has closed the connection or has sent too much. The request was its last, so its bytes are dropped.
     async fn wait_for_peer_to_close(&self) {
-        let mut dropped = [0; 512];
-        while self.stream.readable().await.is_ok() {
-            match self.stream.try_read(&mut dropped) {
+        let (mut buffer, mut dropped) = ([0; 512], 0);
+        while dropped < MAX_DROPPED && self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut buffer) {
                 Ok(0) => return,
-                Ok(_) => {}
+                Ok(read) => dropped += read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return,
             }
@@ -200,29 +201,29 @@ where
         &self.client
     }
 
-    fn try_send(&self, event: &SharedEvent) -> bool {
+    fn try_send(&self, events: &EventBatch) -> bool {
         let mut writer = self.writer();
         if !matches!(*writer, Writer::FanOut) {
             return false;
         }
-        let chunk = &event.encoded(&self.settings.encode).chunk;
-        let written = match self.stream.try_write(chunk) {
-            Ok(written) if written == chunk.len() => return true,
+        let chunks = events.chunks(&self.settings.encode);
+        let written = match self.stream.try_write(chunks) {
+            Ok(written) if written == chunks.len() => return true,
             Ok(written) => written,
-            // The task sees the error again.
+            // If the connection is broken, the next write of its task fails too.
             Err(_) => 0,
         };
-        *writer = Writer::TaskAfter(chunk.slice(written..), None);
+        *writer = Writer::Detached { unsent: chunks.slice(written..), receiver: None };
         false
     }
 
     fn detach(&self, receiver: DetachedReceiver) {
         let mut writer = self.writer();
-        let unsent = match std::mem::replace(&mut *writer, Writer::Task) {
-            Writer::TaskAfter(unsent, _) => unsent,
-            Writer::Task | Writer::FanOut => Bytes::new(),
+        let unsent = match std::mem::replace(&mut *writer, Writer::Connection) {
+            Writer::Detached { unsent, .. } => unsent,
+            Writer::Connection | Writer::FanOut => Bytes::new(),
         };
-        *writer = Writer::TaskAfter(unsent, Some(receiver));
+        *writer = Writer::Detached { unsent, receiver: Some(receiver) };
         self.detached.notify_one();
     }
 }

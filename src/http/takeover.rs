@@ -28,9 +28,9 @@ pub struct Takeover(Arc<State>);
 #[derive(Default)]
 struct State {
     /// The head of the response is in hyper's buffer.
-    is_requested: AtomicBool,
+    head_is_buffered: AtomicBool,
     /// The head of the response is sent.
-    is_due: AtomicBool,
+    head_is_sent: AtomicBool,
     writer: Mutex<Option<BodyWriter>>,
 }
 
@@ -45,7 +45,7 @@ impl Takeover {
         Body::from_bytes_stream(stream::poll_fn(move |_| {
             if let Some(writer) = writer.take() {
                 *self.0.writer.lock().unwrap_or_else(PoisonError::into_inner) = Some(writer);
-                self.0.is_requested.store(true, Ordering::Release);
+                self.0.head_is_buffered.store(true, Ordering::Release);
             }
             Poll::<Option<io::Result<Bytes>>>::Pending
         }))
@@ -53,14 +53,14 @@ impl Takeover {
 
     /// Called when hyper has written all its data to the socket.
     pub fn on_flush(&self) {
-        if self.0.is_requested.load(Ordering::Acquire) {
-            self.0.is_due.store(true, Ordering::Release);
+        if self.0.head_is_buffered.load(Ordering::Acquire) {
+            self.0.head_is_sent.store(true, Ordering::Release);
         }
     }
 
-    /// Whether the server must now call [`Self::run`] in place of hyper.
-    pub fn is_due(&self) -> bool {
-        self.0.is_due.load(Ordering::Acquire)
+    /// Whether the head of the response is sent: the server must call [`Self::run`] in place of hyper.
+    pub fn head_is_sent(&self) -> bool {
+        self.0.head_is_sent.load(Ordering::Acquire)
     }
 
     /// Writes the body of the response to the connection's socket.

@@ -166,7 +166,7 @@ async fn serve_http1<E: Endpoint + 'static>(
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
-            Poll::Pending if takeover.is_due() => Poll::Ready(None),
+            Poll::Pending if takeover.head_is_sent() => Poll::Ready(None),
             ended => ended.map(Some),
         }) => ended,
         () = context.cut.watch() => return Ok(()),

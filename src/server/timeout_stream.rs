@@ -39,6 +39,7 @@ pub(super) struct TimeoutStream {
     prefix_read: usize,
     has_ended: bool,
     reading: Option<Reading>,
+    takeover: Option<Takeover>,
     writing: WriteStall,
     /// The unsent rest of a response that replaces one of hyper's.
     replacement: Vec<u8>,
@@ -64,15 +65,23 @@ impl TimeoutStream {
             header_timeout,
             idle_timeout,
             stop,
-            takeover,
         };
-        Self { reading: Some(reading), ..Self::http2(stream, prefix, write_timeout) }
+        Self { reading: Some(reading), takeover: Some(takeover), ..Self::http2(stream, prefix, write_timeout) }
     }
 
     /// HTTP/2, where frames may arrive at any time: only writes have a timeout.
     pub(super) fn http2(stream: TcpStream, prefix: Prefix, write_timeout: Duration) -> Self {
         let writing = WriteStall::new(write_timeout);
-        Self { stream, prefix, prefix_read: 0, has_ended: false, reading: None, writing, replacement: Vec::new() }
+        Self {
+            stream,
+            prefix,
+            prefix_read: 0,
+            has_ended: false,
+            reading: None,
+            takeover: None,
+            writing,
+            replacement: Vec::new(),
+        }
     }
 
     /// The stream, and whether its peer may still be sending.
@@ -201,12 +210,14 @@ impl AsyncWrite for TimeoutStream {
         ready!(this.poll_replacement(cx))?;
         ready!(Pin::new(&mut this.stream).poll_flush(cx))?;
         this.writing.done();
-        if let Some(reading) = &mut this.reading {
-            reading.takeover.on_flush();
-            // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
-            if reading.poll_timeout(cx).is_ready() {
-                cx.waker().wake_by_ref();
-            }
+        if let Some(takeover) = &this.takeover {
+            takeover.on_flush();
+        }
+        // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
+        if let Some(reading) = &mut this.reading
+            && reading.poll_timeout(cx).is_ready()
+        {
+            cx.waker().wake_by_ref();
         }
         Poll::Ready(Ok(()))
     }
@@ -224,7 +235,6 @@ struct Reading {
     header_timeout: Duration,
     idle_timeout: Duration,
     stop: Watch,
-    takeover: Takeover,
 }
 
 /// The bytes that an HTTP/1 connection waits for, with [`Activity::changes`] at the start of the phase. The phase has ended

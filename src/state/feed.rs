@@ -68,6 +68,28 @@ impl SharedEvent {
     }
 }
 
+/// Events that are written to a subscriber at once.
+#[derive(Debug)]
+pub struct EventBatch {
+    events: Vec<Arc<SharedEvent>>,
+    chunks: OnceLock<Bytes>,
+}
+
+impl EventBatch {
+    /// A batch of events, in their order.
+    pub fn new(events: Vec<Arc<SharedEvent>>) -> Self {
+        Self { events, chunks: OnceLock::new() }
+    }
+
+    /// The chunks of the events, for all subscribers. As for [`SharedEvent::encoded`], all callers must pass the same encoding.
+    pub fn chunks(&self, encode: impl Fn(&FeedEvent) -> EncodedEvent) -> &Bytes {
+        self.chunks.get_or_init(|| match &*self.events {
+            [event] => event.encoded(encode).chunk.clone(),
+            events => events.iter().flat_map(|event| event.encoded(&encode).chunk.clone()).collect(),
+        })
+    }
+}
+
 /// A message to the subscribers of one core.
 #[derive(Clone, Debug)]
 pub(crate) enum FanOutMessage {
@@ -85,9 +107,9 @@ pub(crate) trait AttachedSubscriber: Send + Sync {
     /// The client that subscribed.
     fn client(&self) -> &ClientId;
 
-    /// Sends an event without waiting. Returns false if the subscriber must be detached, because it reads too slowly at the
-    /// moment or has ended; it keeps the unsent rest of the event.
-    fn try_send(&self, event: &SharedEvent) -> bool;
+    /// Sends events without waiting. Returns false if the subscriber must be detached, because it reads too slowly at the
+    /// moment or has ended; it keeps the unsent rest of the events.
+    fn try_send(&self, events: &EventBatch) -> bool;
 
     /// Detaches the subscriber. The receiver gets the messages that follow the last one of the subscriber.
     fn detach(&self, receiver: DetachedReceiver);
@@ -108,13 +130,14 @@ pub(crate) type AttachedSubscribers = Vec<Weak<dyn AttachedSubscriber>>;
 pub(crate) struct FanOutChannel {
     /// Sends to the subscribers that are not attached.
     pub sender: Sender<FanOutMessage>,
-    /// The subscribers that have attached since the last message. A subscriber attaches only while no message is sent.
-    attaching: Mutex<AttachedSubscribers>,
+    /// The subscribers that have attached since the last message. `None` when the fan-out has ended.
+    attaching: Mutex<Option<AttachedSubscribers>>,
 }
 
 impl FanOutChannel {
-    /// The subscribers that have attached since the last message. None attaches until the result is dropped.
-    pub(crate) fn attaching(&self) -> MutexGuard<'_, AttachedSubscribers> {
+    /// The subscribers that have attached since the last message; `None` when the fan-out has ended. No subscriber attaches until
+    /// the result is dropped.
+    pub(crate) fn attaching(&self) -> MutexGuard<'_, Option<AttachedSubscribers>> {
         self.attaching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,14 +219,14 @@ impl FeedSubscribers {
             return channel.sender.subscribe();
         }
         let (sender, receiver) = broadcast::channel(FAN_OUT_BUFFER);
-        let channel = Arc::new(FanOutChannel { sender, attaching: Mutex::default() });
+        let channel = Arc::new(FanOutChannel { sender, attaching: Mutex::new(Some(Vec::new())) });
         channels.insert(core, Arc::downgrade(&channel));
         start(channel);
         receiver
     }
 
-    /// Attaches a subscriber to the fan-out of a core, in place of its receiver. Does nothing and returns false unless
-    /// `is_receiver_empty` returns true: no message can be sent during that call.
+    /// Attaches a subscriber to the fan-out of a core, in place of its receiver. Does nothing and returns false if the fan-out has
+    /// ended, or if `is_receiver_empty` returns false. No message is sent during that call.
     pub(crate) fn attach(
         &self,
         core: Option<usize>,
@@ -212,18 +235,19 @@ impl FeedSubscribers {
     ) -> bool {
         let Some(channel) = self.channels().get(&core).and_then(Weak::upgrade) else { return false };
         let mut attaching = channel.attaching();
-        let attaches = is_receiver_empty();
-        if attaches {
+        let Some(attaching) = &mut *attaching else { return false };
+        let is_attached = is_receiver_empty();
+        if is_attached {
             attaching.push(subscriber);
         }
-        attaches
+        is_attached
     }
 
     /// Removes the fan-out of a core if it has no subscribers. Returns whether it was removed: the caller must then drop the
     /// channel.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, channel: &FanOutChannel) -> bool {
         let mut channels = self.channels();
-        let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().is_empty();
+        let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().as_ref().is_none_or(Vec::is_empty);
         if is_unused {
             channels.remove(&core);
         }

@@ -34,7 +34,10 @@ use crate::{
         takeover::Takeover,
     },
     service::feed::{self, SubscribeError},
-    state::{AppState, feed::EncodedEvent},
+    state::{
+        AppState,
+        feed::{EncodedEvent, SharedEvent},
+    },
 };
 
 /// The largest number of waiting events that are written at once.
@@ -48,7 +51,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub struct RevocationsApi;
 
 /// A stream of server-sent events.
-struct Events(Body);
+struct Events {
+    body: Body,
+    /// Whether the connection closes after the stream.
+    closes_connection: bool,
+}
 
 impl Payload for Events {
     const CONTENT_TYPE: &'static str = "text/event-stream";
@@ -60,12 +67,16 @@ impl Payload for Events {
 
 impl IntoResponse for Events {
     fn into_response(self) -> Response {
-        Response::builder()
+        let mut response = Response::builder()
             .content_type(Self::CONTENT_TYPE)
             .header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
             // nginx would buffer events until it has a page of them
             .header("X-Accel-Buffering", "no")
-            .body(self.0)
+            .body(self.body);
+        if self.closes_connection {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }
 
@@ -156,13 +167,19 @@ impl RevocationsApi {
                 Settings { encode, max_batch: MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
             let client = client.id.clone();
             let write = move |stream| feed_connection::serve(stream, client, subscription, settings);
-            return Ok(RevocationsResponse::Ok(Events(takeover.clone().body(write))));
+            let body = takeover.clone().body(write);
+            return Ok(RevocationsResponse::Ok(Events { body, closes_connection: true }));
         }
         let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
-            let texts: Vec<_> = events.iter().map(|event| event.encoded(encode).text.clone()).collect();
-            Ok::<_, io::Error>(Bytes::from(texts.concat()))
+            let text = |event: &Arc<SharedEvent>| event.encoded(encode).text.clone();
+            // Usually one event waits, and all subscribers share its text.
+            Ok::<_, io::Error>(match &*events {
+                [event] => text(event),
+                events => events.iter().flat_map(text).collect(),
+            })
         });
-        Ok(RevocationsResponse::Ok(Events(Body::from_bytes_stream(texts))))
+        let body = Body::from_bytes_stream(texts);
+        Ok(RevocationsResponse::Ok(Events { body, closes_connection: false }))
     }
 }
 

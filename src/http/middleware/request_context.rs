@@ -19,7 +19,7 @@ use crate::{
         pages,
         paths::Paths,
         problem::{
-            Code, ProblemError,
+            ProblemError,
             cause::{self, FailureCause},
         },
     },

@@ -7,6 +7,7 @@
 //! can't take an event at once is detached and continues with a receiver of the following messages.
 
 use std::{
+    mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -28,12 +29,18 @@ use crate::{
     runtime::current_core,
     state::{
         AppState,
-        feed::{AttachedSubscriber, AttachedSubscribers, DetachedReceiver, FanOutChannel, FanOutMessage, SharedEvent},
+        feed::{
+            AttachedSubscriber, AttachedSubscribers, DetachedReceiver, EventBatch, FanOutChannel, FanOutMessage,
+            SharedEvent,
+        },
     },
 };
 
-/// Number of deliveries after which the other tasks of the core get a turn.
-const DELIVERIES_PER_TURN: usize = 32;
+/// Number of deliveries after which the other tasks of the core get a turn: about half a millisecond.
+const DELIVERIES_PER_TURN: usize = 64;
+
+/// The largest number of events that are written to a subscriber at once.
+const MAX_BATCH: usize = 256;
 
 /// Subscribes to the fan-out of the current core. Starts it for the first subscriber.
 pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
@@ -70,10 +77,7 @@ impl FanOut {
         loop {
             let result = tokio::select! {
                 message = self.messages.recv() => match message {
-                    Ok(message) => {
-                        self.forward(message).await;
-                        Ok(())
-                    }
+                    Ok(first) => self.forward(vec![first], MAX_BATCH).await,
                     Err(RecvError::Lagged(_) | RecvError::Closed) => Err(Ended),
                 },
                 _ = heartbeats.tick() => self.send_heartbeat().await,
@@ -83,18 +87,38 @@ impl FanOut {
             }
         }
         // The receivers of the detached subscribers end when the channel is dropped.
-        self.attached.append(&mut self.channel.attaching());
-        self.detach_unless(|_| false);
+        let attaching = self.channel.attaching().take();
+        self.attached.extend(attaching.unwrap_or_default());
+        self.detach_all();
     }
 
-    async fn forward(&mut self, message: FeedMessage) {
-        self.send(match message {
-            FeedMessage::Revoked(revocation) => {
-                FanOutMessage::Event(Arc::new(SharedEvent::new(FeedEvent::Revocation(revocation))))
+    /// Forwards messages and those that wait behind them, `limit` messages in all.
+    async fn forward(&mut self, mut messages: Vec<FeedMessage>, limit: usize) -> Result<(), Ended> {
+        let mut result = Ok(());
+        while messages.len() < limit {
+            match self.messages.try_recv() {
+                Ok(message) => messages.push(message),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => {
+                    result = Err(Ended);
+                    break;
+                }
             }
-            FeedMessage::Lost => FanOutMessage::Lost,
-        })
-        .await;
+        }
+        let mut events = Vec::new();
+        for message in messages {
+            match message {
+                FeedMessage::Revoked(revocation) => {
+                    events.push(Arc::new(SharedEvent::new(FeedEvent::Revocation(revocation))));
+                }
+                FeedMessage::Lost => {
+                    self.send_revocations(mem::take(&mut events)).await;
+                    self.broadcast([FanOutMessage::Lost], Self::detach_all);
+                }
+            }
+        }
+        self.send_revocations(events).await;
+        result
     }
 
     /// Sends a heartbeat, after the messages that were queued before its position was read.
@@ -105,58 +129,53 @@ impl FanOut {
             return Err(Ended);
         }
         let position = state.redis.revocation_log.synced_at();
-        loop {
-            match self.messages.try_recv() {
-                Ok(message) => self.forward(message).await,
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Lagged(_) | TryRecvError::Closed) => return Err(Ended),
-            }
+        // Messages that arrive from now on are sent after the heartbeat, however many there are.
+        let mut waiting = self.messages.len();
+        while waiting > 0 {
+            let limit = waiting.min(MAX_BATCH);
+            self.forward(Vec::new(), limit).await?;
+            waiting -= limit;
         }
-        self.send(match position {
-            Some(time) => FanOutMessage::Event(Arc::new(SharedEvent::new(FeedEvent::Heartbeat(FeedPosition(time))))),
-            None => FanOutMessage::NotSynced,
-        })
-        .await;
+        let Some(position) = position else {
+            self.broadcast([FanOutMessage::NotSynced], Self::detach_all);
+            return Ok(());
+        };
+        let heartbeat = Arc::new(SharedEvent::new(FeedEvent::Heartbeat(FeedPosition(position))));
+        // The subscription of a disabled client ends when it receives a heartbeat.
+        self.broadcast([FanOutMessage::Event(Arc::clone(&heartbeat))], |fan_out| {
+            fan_out.detach_unless(|subscriber| state.clients.is_enabled(subscriber.client().as_str()));
+        });
+        self.synced_at = Instant::now();
+        self.deliver(&EventBatch::new(vec![heartbeat])).await;
         Ok(())
     }
 
-    /// Sends a message to every subscriber.
-    async fn send(&mut self, message: FanOutMessage) {
-        let event = match &message {
-            FanOutMessage::Event(event) => Some(Arc::clone(event)),
-            FanOutMessage::NotSynced | FanOutMessage::Lost => None,
-        };
-        let is_heartbeat = event.as_ref().is_some_and(|event| matches!(event.event(), FeedEvent::Heartbeat(_)));
-        {
-            // Subscribers attach before or after the message, which reaches them in one way and not in two.
-            let channel = Arc::clone(&self.channel);
-            let mut attaching = channel.attaching();
-            self.attached.append(&mut attaching);
-            if is_heartbeat {
-                // A subscriber ends when it receives a heartbeat after its client was disabled.
-                let state = self.state.upgrade();
-                self.detach_unless(|subscriber| {
-                    state.as_ref().is_some_and(|state| state.clients.is_enabled(subscriber.client().as_str()))
-                });
-            } else if event.is_none() {
-                self.detach_unless(|_| false);
-            }
+    async fn send_revocations(&mut self, events: Vec<Arc<SharedEvent>>) {
+        if !events.is_empty() {
+            self.broadcast(events.iter().cloned().map(FanOutMessage::Event), |_| {});
+            self.deliver(&EventBatch::new(events)).await;
+        }
+    }
+
+    /// Sends messages to the subscribers that are not attached, after `detach` has detached those that must receive the messages
+    /// in this way. No subscriber attaches meanwhile, so each gets a message either here or by a delivery.
+    fn broadcast(&mut self, messages: impl IntoIterator<Item = FanOutMessage>, detach: impl FnOnce(&mut Self)) {
+        let channel = Arc::clone(&self.channel);
+        let mut attaching = channel.attaching();
+        self.attached.extend(attaching.iter_mut().flat_map(|attaching| attaching.drain(..)));
+        detach(self);
+        for message in messages {
             // Having no receivers at the moment is no error.
             let _ = channel.sender.send(message);
         }
-        let Some(event) = event else { return };
-        if is_heartbeat {
-            self.synced_at = Instant::now();
-        }
-        self.deliver(&event).await;
     }
 
-    /// Sends an event to the attached subscribers. Those that can't take it are detached.
-    async fn deliver(&mut self, event: &SharedEvent) {
+    /// Sends events to the attached subscribers. Those that can't take them at once are detached.
+    async fn deliver(&mut self, events: &EventBatch) {
         let (mut index, mut deliveries) = (0, 0);
         while let Some(subscriber) = self.attached.get(index) {
             match subscriber.upgrade() {
-                Some(subscriber) if subscriber.try_send(event) => index += 1,
+                Some(subscriber) if subscriber.try_send(events) => index += 1,
                 Some(subscriber) => {
                     subscriber.detach(self.receiver());
                     self.attached.swap_remove(index);
@@ -170,9 +189,13 @@ impl FanOut {
         }
     }
 
+    fn detach_all(&mut self) {
+        self.detach_unless(|_| false);
+    }
+
     /// Detaches the subscribers that do not meet a condition. They receive the next message through a receiver.
     fn detach_unless(&mut self, stays: impl Fn(&dyn AttachedSubscriber) -> bool) {
-        let attached = std::mem::take(&mut self.attached);
+        let attached = mem::take(&mut self.attached);
         self.attached = attached
             .into_iter()
             .filter(|subscriber| {

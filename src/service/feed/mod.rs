@@ -7,7 +7,8 @@
 mod fan_out;
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -22,6 +23,7 @@ use tokio::{
         },
         mpsc,
     },
+    task::coop::unconstrained,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::ReusableBoxFuture;
@@ -162,10 +164,12 @@ impl Subscription {
     pub(crate) fn attach(&mut self, subscriber: Weak<dyn AttachedSubscriber>) -> bool {
         let Phase::Live { next, received, .. } = &mut self.phase else { return false };
         let is_attached = self.state.feed_subscribers.attach(current_core(), subscriber, || {
-            if received.is_none()
-                && let Poll::Ready(message) = next.poll(&mut Context::from_waker(Waker::noop()))
-            {
-                *received = Some(message);
+            if received.is_none() {
+                // Without its cooperative budget, `recv` returns `Pending` only if no message waits.
+                let mut polling = pin!(unconstrained(poll_fn(|cx| next.poll(cx))));
+                if let Poll::Ready(message) = polling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    *received = Some(message);
+                }
             }
             received.is_none()
         });

@@ -57,7 +57,7 @@ async fn requests_fail_without_the_command_timeout_while_redis_refuses_connectio
     let mut cluster = cluster(&server);
     cluster.config.redis.command_timeout = Duration::from_secs(60);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let tokens = node.login("ada").await;
 
     server.kill();
@@ -78,7 +78,7 @@ async fn request_without_redis_is_logged_in_one_line_with_its_cause() {
     let server = Redis::stopped(DURABLE);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let log = Log::start();
     let answer = node.try_login("ada", PASSWORD).await;
     assert_unavailable(&answer);

@@ -71,7 +71,7 @@ async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::ZERO);
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let challenge = enrolment_of(&node.try_login("ada", PASSWORD).await);
     let app = App { secret: start(&node, &challenge).await.expect(200).text_of("secret") };
     let code = app.code(&cluster.clock);

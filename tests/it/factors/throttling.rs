@@ -137,7 +137,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     let (sign_in, code) = (super::challenge(&node, "ada").await, ada.app.code(&cluster.clock));
-    node.account("bob").await;
+    node.register("bob").await;
     let bob = node.login("bob").await;
     let pending = start_totp(&node, &bob).await;
     let step_up = |code: String| {

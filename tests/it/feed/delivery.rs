@@ -7,7 +7,10 @@ use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, client::conn::http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use latchkey::domain::{entropy::Entropy, event::Reason, ids::AccountId};
+use latchkey::{
+    domain::{entropy::Entropy, event::EndReason, ids::AccountId},
+    store::redis::AccountSessions,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -17,7 +20,7 @@ use tokio::{
 use super::logged_out_session;
 use crate::harness::{
     client::Client,
-    test_cluster::{ServiceClient, TestCluster},
+    test_cluster::{Node, ServiceClient, TestCluster},
 };
 
 /// The receive buffer of a subscriber, in bytes: the events of one test must not fit.
@@ -25,6 +28,11 @@ const RECEIVE_BUFFER: u32 = 4096;
 /// The number of revocations: more than fit into the buffers of a connection, and fewer than the fan-out buffers for a slow
 /// subscriber.
 const REVOCATIONS: usize = 3000;
+
+/// The number of revocations of a burst: more than the fan-out buffers.
+const BURST: usize = 6000;
+/// The subscribers that read a burst.
+const BURST_SUBSCRIBERS: usize = 50;
 
 fn address(client: &Client) -> SocketAddr {
     client.base.strip_prefix("http://").unwrap().parse().unwrap()
@@ -73,6 +81,21 @@ impl ChunkReader {
     }
 }
 
+/// Revokes the sessions of new accounts, 500 at the same time. The accounts have no sessions, which makes no difference to the
+/// events.
+async fn revoke(node: &Node, count: usize) -> Vec<AccountId> {
+    let (sessions, now) = (&node.state.redis.sessions, node.state.clock.now());
+    let accounts: Vec<_> = (0..count).map(|_| AccountId(Entropy::system().uuid())).collect();
+    for some in accounts.chunks(500) {
+        let revoking =
+            some.iter().map(|account| sessions.revoke_all(AccountSessions::all(*account), EndReason::Disabled, now));
+        for result in join_all(revoking).await {
+            result.unwrap();
+        }
+    }
+    accounts
+}
+
 /// The account ids of the revocations in server-sent events.
 fn accounts(events: &str) -> Vec<String> {
     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -87,19 +110,11 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
     cluster.config.http.write_timeout = Duration::from_hours(1);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
     subscriber.read_until("event: live").await;
 
-    let now = node.state.clock.now();
-    let revoked: Vec<_> = (0..REVOCATIONS).map(|_| AccountId(Entropy::system().uuid())).collect();
-    for some in revoked.chunks(500) {
-        let sessions = &node.state.redis.sessions;
-        let revoking = some.iter().map(|account| sessions.revoke_all(*account, None, None, Reason::Disabled, now));
-        for result in join_all(revoking).await {
-            result.unwrap();
-        }
-    }
+    let revoked = revoke(&node, REVOCATIONS).await;
 
     let mut deliveries = HashMap::new();
     while deliveries.len() < REVOCATIONS {
@@ -114,11 +129,65 @@ async fn subscriber_that_falls_behind_receives_every_revocation_once_and_then_li
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_that_reads() {
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_mins(1);
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
+    let mut subscribers = Vec::new();
+    for _ in 0..BURST_SUBSCRIBERS {
+        let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
+        subscriber.read_until("event: live").await;
+        subscribers.push(tokio::spawn(async move {
+            let mut received = 0;
+            while received < BURST {
+                received += subscriber.chunk().await.matches("event: revocation").count();
+            }
+        }));
+    }
+    revoke(&node, BURST).await;
+    for subscriber in subscribers {
+        subscriber.await.unwrap();
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause() {
+    let mut cluster = TestCluster::new();
+    cluster.config.redis.command_timeout = Duration::from_mins(1);
+    cluster.config.feed.heartbeat = Duration::from_millis(50);
+    let service = cluster.service_client("billing").await;
+    let node = cluster.node().await;
+    let mut subscribers = Vec::new();
+    for _ in 0..BURST_SUBSCRIBERS {
+        let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
+        subscriber.read_until("event: live").await;
+        subscribers.push(tokio::spawn(async move {
+            for _ in 0..20 {
+                subscriber.read_until("event: heartbeat").await;
+            }
+        }));
+    }
+    let all_received = join_all(subscribers);
+    let revoking = async {
+        loop {
+            revoke(&node, 500).await;
+        }
+    };
+    tokio::select! {
+        results = all_received => results.into_iter().for_each(Result::unwrap),
+        () = revoking => {}
+    }
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bytes_after_the_subscription_are_ignored_and_the_stream_continues() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let mut subscriber = ChunkReader::subscribe(&node, &service, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
     subscriber.read_until("event: live").await;
     subscriber.0.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
@@ -134,7 +203,7 @@ async fn subscriber_over_http2_receives_live_revocations_until_the_shutdown() {
     let cluster = TestCluster::new();
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    node.account("ada").await;
+    node.register("ada").await;
     let stream = TcpStream::connect(address(&node)).await.unwrap();
     let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     let connection = tokio::spawn(connection);
