@@ -166,6 +166,23 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     drive(&service.client().base, port, "factors_browser.mjs", &FACTOR_CHECKS[..4]).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn code_of_the_documents_runs_as_printed_in_chromium() {
+    let (client, port) = (build(), guard::free_port());
+    let service = ServiceProcess::start_with(&format!(
+        "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
+    ));
+    for name in ["ada", "bob", "carol"] {
+        service.client().account(name).await;
+    }
+    let output = binary::run(service.folder(), &["user", "roles", "bob@example.com", "--add", "admin"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let _page = PageServer::start(&client, port);
+    let repository = project("").display().to_string();
+    let arguments = vec![service.issuer(), format!("http://localhost:{port}"), repository];
+    drive_at(arguments, "documents_browser.mjs", &["quick start", "client", "passkeys"]).await;
+}
+
 /// The parts of `passkeys_browser.mjs`.
 pub const PASSKEY_CHECKS: [&str; 6] = ["dialog", "conditional", "two devices", "second step", "removed", "plain key"];
 

@@ -1,0 +1,149 @@
+// Runs the code that docs/quickstart-browser.md, docs/passkeys.md and clients/browser/README.md print, in Chromium with a virtual
+// authenticator, against a running node with the accounts ada, bob (an admin without the second factor that admins need) and carol.
+// Only the node's address differs. Exits with an error at the first failed assertion.
+// Usage: node documents_browser.mjs API PAGE REPOSITORY
+import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { chromium } from "playwright-core";
+
+const [api, pageUrl, repository] = process.argv.slice(2);
+const PASSWORD = "tidal engine verse marmalade";
+// Chromium runs as root in a container, and must not send requests of its own.
+const ARGS = "--no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run --disable-sync --disable-background-networking --disable-component-update";
+
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGS.split(" ") });
+const context = await browser.newContext();
+context.setDefaultTimeout(30_000);
+// the page of examples/browser, without its own code
+await context.route(`${pageUrl}/app.js`, (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+const page = await context.newPage();
+page.on("pageerror", (error) => assert.fail(`page: ${error}`));
+let answers = [];
+page.on("response", (response) => answers.push(`${response.request().method()} ${new URL(response.url()).pathname} ${response.status()}`));
+const cdp = await context.newCDPSession(page);
+await cdp.send("WebAuthn.enable", { enableUI: false });
+const authenticator = { protocol: "ctap2", transport: "internal", hasResidentKey: true, hasUserVerification: true, isUserVerified: true };
+await cdp.send("WebAuthn.addVirtualAuthenticator", { options: { ...authenticator, automaticPresenceSimulation: true } });
+
+/** The JavaScript blocks of a document, with the node's address. */
+function blocks(document) {
+  const text = readFileSync(join(repository, document), "utf8");
+  const found = text.split("```js\n").slice(1).map((rest) => rest.split("\n```")[0]);
+  return found.map((block) => block.replaceAll("https://auth.example.com", api).replaceAll("http://localhost:8080", api));
+}
+
+/** Opens the page with this code as its module. */
+async function open(code) {
+  answers = [];
+  await page.goto(pageUrl);
+  await page.addScriptTag({ type: "module", content: `${code}\nwindow.ready = true;` });
+  await page.waitForFunction(() => window.ready);
+}
+
+/** Calls a function that the page's code has assigned to `window.app`. */
+const call = (name, ...words) => page.evaluate(([name, words]) => window.app[name](...words), [name, words]);
+
+/** Calls the API from outside of the page. */
+async function post(path, body, access) {
+  const headers = { "Content-Type": "application/json", ...(access && { Authorization: `Bearer ${access}` }) };
+  return (await fetch(`${api}${path}`, { method: "POST", headers, body: JSON.stringify(body) })).json();
+}
+const login = (name) => post("/v1/login", { identifier: `${name}@example.com`, password: PASSWORD });
+const cookie = async () => (await context.cookies(api)).some(({ name }) => name === "__Host-latchkey");
+
+// docs/quickstart-browser.md: sign in, reload, refresh, sign out
+const [signIn, refresh, request, signOut] = blocks("docs/quickstart-browser.md");
+const quickstart = `${signIn}\n${refresh}\n${request}
+window.app = {
+  access: () => access,
+  signIn: async (...words) => { access = await signIn(...words); },
+  call: async (url) => (await call(url)).status,
+  callAfterExpiry: (url) => { access = "expired"; return Promise.all([call(url), call(url)].map(async (response) => (await response).status)); },
+  signOut: async () => { ${signOut}\n },
+};`;
+await open(quickstart);
+assert.equal(await call("access"), null);
+await assert.rejects(call("signIn", "ada@example.com", "wrong"));
+await call("signIn", "ada@example.com", PASSWORD);
+assert.equal(await call("call", `${api}/v1/me`), 200);
+await open(quickstart);
+assert.equal(await call("call", `${api}/v1/me`), 200);
+assert.deepEqual(await call("callAfterExpiry", `${api}/v1/me`), [200, 200]);
+await call("signOut");
+await open(quickstart);
+assert.equal(await call("access"), null);
+console.log("quick start: ok");
+
+// clients/browser/README.md: the program, the second step of a sign-in, and the step-up
+const [program, secondStep, stepUp] = blocks("clients/browser/README.md");
+await open(program);
+for (const answer of ["POST /v1/login 200", "GET /api/orders 404", "POST /v1/logout 204"]) assert.ok(answers.includes(answer), answers.join());
+const { access_token: access } = await login("carol");
+const { secret } = await post("/v1/me/factors/totp", { label: "Phone" }, access);
+/**
+ * The code of this time step, relative to the current one. Each code works once, and a node accepts those of the steps -1, 0 and 1.
+ * Waits for the end of a step that ends within two seconds, so that the step does not change before the node has received the code.
+ */
+async function code(step) {
+  while (Date.now() % 30_000 >= 28_000) await page.waitForTimeout(100);
+  const bits = [...secret].map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0")).join("");
+  const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const counter = Buffer.alloc(8);
+  counter.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000) + step));
+  const mac = createHmac("sha1", key).update(counter).digest();
+  return String((mac.readUInt32BE(mac[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
+await post("/v1/me/factors/totp/confirm", { code: await code(-1) }, access);
+await open(`import { LatchkeyClient } from "latchkey-browser";
+const auth = new LatchkeyClient({ baseUrl: "${api}" });
+window.app = {
+  signIn: async (identifier, password, code) => { ${secondStep}\n },
+  stepUp: async (code) => { ${stepUp}\n },
+  signOut: () => auth.signOut(),
+};`);
+await call("signIn", "carol@example.com", PASSWORD, await code(0));
+await call("stepUp", await code(1));
+await call("signOut");
+for (const answer of ["POST /v1/login/second-factor 200", "POST /v1/me/reauthenticate 200"]) assert.ok(answers.includes(answer), answers.join());
+console.log("client: ok");
+
+// docs/passkeys.md: registration, also as a required factor, sign-in, and the second step of the client
+const [registration, enrolment, passkeySignIn, passkeyStep] = blocks("docs/passkeys.md");
+const [helper, add] = registration.split("\n\n");
+const passkeys = `import { LatchkeyClient } from "latchkey-browser";
+let accessToken;
+${helper}
+window.app = {
+  add: async (access) => { accessToken = access; ${add}\n return { passkey, tokens }; },
+  enrol: async (identifier, password) => {
+    const { challenge } = await post("/v1/login", { identifier, password });
+    ${enrolment}
+    return tokens;
+  },
+  signIn: async () => { ${passkeySignIn}\n return tokens; },
+  signInWithPassword: async (identifier, password) => {
+    const auth = new LatchkeyClient({ baseUrl: "${api}" });
+    ${passkeyStep}
+    return auth.me();
+  },
+};`;
+await open(passkeys);
+const added = await call("add", (await login("ada")).access_token);
+assert.equal(added.passkey.name, "Ada's phone");
+assert.ok(added.tokens.access_token);
+await open(passkeys);
+assert.equal(await cookie(), false);
+assert.ok((await call("signIn")).access_token);
+assert.equal(await cookie(), true);
+await context.clearCookies();
+await open(passkeys);
+assert.equal((await call("signInWithPassword", "ada@example.com", PASSWORD)).email, "ada@example.com");
+await open(passkeys);
+const enrolled = await call("enrol", "bob@example.com", PASSWORD);
+assert.ok(enrolled.access_token && enrolled.recovery_codes.length === 10);
+console.log("passkeys: ok");
+
+await browser.close();
