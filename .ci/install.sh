@@ -2,7 +2,7 @@
 # Installs the programs that a make target needs in addition to the Rust toolchain, unless they are present:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, kubectl, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, kubectl, systemd-analyze, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
 #   install.sh site    mdbook, under target/tools, and Python
@@ -223,6 +223,15 @@ need_kubectl() {
     find_program kubectl >/dev/null || die "kubectl was installed, but it is not in PATH."
 }
 
+# systemd-analyze checks the unit files. Systems without systemd can test everything but packaging::systemd.
+need_systemd_analyze() {
+    find_program systemd-analyze >/dev/null && return
+    case $(package_manager || true) in
+    apt-get | dnf) system_install "systemd-analyze" systemd systemd "" "" ;;
+    *) say "systemd is missing: a test of packaging::systemd fails here" ;;
+    esac
+}
+
 find_chromium() {
     find_program chromium chromium-browser google-chrome google-chrome-stable && return
     mac="/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -381,6 +390,7 @@ test)
     need_slowhttptest
     need_promtool
     need_kubectl
+    need_systemd_analyze
     need_chromium
     need_python
     link_servers

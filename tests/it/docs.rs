@@ -1,4 +1,5 @@
-//! Checks the documents: the tests, files, links and settings that they name exist, and the ASVS summary counts its rows.
+//! Checks the documents: the tests, files, links and settings that they name exist, the ASVS summary counts its rows, and the commands of
+//! the first steps run as printed.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -9,7 +10,10 @@ use std::{
 use reqwest::Method;
 use serde_json::json;
 
-use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
+use crate::{
+    accounts::walk::{Walk, blocks},
+    harness::{client::PASSWORD, test_cluster::TestCluster},
+};
 
 /// The documents with tables of requirements and threats, whose rows name tests.
 const SECURITY_DOCUMENTS: [&str; 2] = ["docs/asvs.md", "docs/threat-model.md"];
@@ -267,6 +271,43 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
     }
     assert_eq!(printed.lines().count(), 3);
     node.stop().await;
+}
+
+/// Only the port differs.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
+    let mut walk = Walk::new();
+    walk.serve("latchkey serve");
+    let [session, end] = &blocks("README.md")[..] else { panic!("README.md has two blocks of commands") };
+    let base = walk.client().base.clone();
+    let run = |commands: &str| walk.run(&commands.replace("http://localhost:8080", &base));
+    let output = run(session);
+    for expected in ["\"email\":\"ada@example.com\"", "{\"sessions\":[{", "\"access_token\":\""] {
+        assert!(output.contains(expected), "no {expected} in {output}");
+    }
+    assert_eq!(run(end), "200\n204\n401\n401\n");
+    walk.end();
+}
+
+/// The port and the secret differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
+    let mut walk = Walk::new();
+    walk.serve("latchkey serve");
+    let guide = read("docs/protect-an-api.md");
+    let add = guide.lines().find_map(|line| line.strip_prefix("$ latchkey client add ")).unwrap();
+    let printed = walk.run(&format!("latchkey client add {add}"));
+    let secret = printed.lines().find_map(|line| line.strip_prefix("client_secret: ")).unwrap();
+    walk.client().account("ada").await;
+    let access = walk.client().login("ada").await.access;
+    walk.run(&format!("api={} access={access}\n", walk.client().base));
+    let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide has two blocks") };
+    assert!(introspect.contains("lk_cs_03a7Lzz6…"), "{introspect}");
+    let introspected = walk.run(&introspect.replace("lk_cs_03a7Lzz6…", secret));
+    assert!(introspected.starts_with("{\"active\":true,\"scope\":\"account\""), "{introspected}");
+    let obtained = walk.run(token);
+    assert!(obtained.contains("\"access_token\":") && obtained.contains("\"scope\":\"invoices:read\""), "{obtained}");
+    walk.end();
 }
 
 #[test]

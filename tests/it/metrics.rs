@@ -224,6 +224,20 @@ fn metric_names(text: &str) -> BTreeSet<String> {
     names.collect()
 }
 
+/// The configuration names the file of the alerts, which is beside it.
+#[test]
+fn printed_configuration_of_prometheus_is_valid() {
+    let document = read("docs/monitoring.md");
+    let printed = document.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("prometheus.yml");
+    fs::write(&file, printed).unwrap();
+    fs::copy(root("monitoring/alerts.yml"), folder.path().join("alerts.yml")).unwrap();
+    let checked = promtool().args(["check", "config"]).arg(&file).output().unwrap();
+    let output = [checked.stdout, checked.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(checked.status.success() && output.contains("1 rule files found"), "{output}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let cluster = TestCluster::new();

@@ -179,7 +179,8 @@ async fn code_of_the_documents_runs_as_printed_in_chromium() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let _page = PageServer::start(&client, port);
     let repository = project("").display().to_string();
-    let arguments = vec![service.issuer(), format!("http://localhost:{port}"), repository];
+    let api = service.client().base.replace("127.0.0.1", "localhost");
+    let arguments = vec![api, format!("http://localhost:{port}"), repository];
     drive_at(arguments, "documents_browser.mjs", &["quick start", "client", "passkeys"]).await;
 }
 

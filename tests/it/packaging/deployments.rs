@@ -143,6 +143,14 @@ fn compose_environment_is_accepted() {
     assert_eq!(code, Some(0), "{text}");
 }
 
+#[test]
+fn caddyfile_of_compose_is_valid() {
+    let home = tempfile::tempdir().unwrap();
+    let mut validate = Command::new(tool("caddy"));
+    validate.args(["validate", "--adapter", "caddyfile", "--config"]).arg(packaging().join("container/Caddyfile"));
+    succeed(validate.env("HOME", home.path()).env_remove("XDG_DATA_HOME").env_remove("XDG_CONFIG_HOME"));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn setup_file_of_compose_creates_the_admin_and_the_client() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The configuration and apply files that the documents print.
+//! The configuration and apply files, and the templates, that the documents print.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -48,6 +48,40 @@ fn printed_configurations_are_accepted() {
     for name in ["production.md", "mail.md", "redis.md", "pages.md"] {
         assert!(checked.contains(name), "no configuration in {name}: {checked:?}");
     }
+}
+
+/// The block of a document that begins with this line.
+fn block(document: &str, language: &str, first: &str) -> String {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(document)).unwrap();
+    let opening = format!("```{language}\n");
+    let mut blocks = text.split(&opening).skip(1).map(|rest| rest.split("```").next().unwrap());
+    let found = blocks.find(|block| block.lines().next() == Some(first));
+    found.unwrap_or_else(|| panic!("no {first} in {document}")).to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn printed_templates_of_mails_and_pages_are_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mails, pages) = (folder.path().join("mails"), folder.path().join("pages"));
+    fs::create_dir(&mails).unwrap();
+    fs::create_dir(&pages).unwrap();
+    fs::write(mails.join("de.toml"), block("docs/mail.md", "toml", "# de.toml")).unwrap();
+    fs::write(mails.join("new_device.html"), block("docs/mail.md", "html", "<!-- new_device.html -->")).unwrap();
+    fs::write(pages.join("en.toml"), block("docs/pages.md", "toml", "[sign_in]")).unwrap();
+    let settings = "mail.templates = \"mails\"\npages.templates = \"pages\"\n";
+    fs::write(folder.path().join("latchkey.toml"), settings).unwrap();
+    let preview = |arguments: &[&str]| {
+        let output = run(folder.path(), &[&["mail", "preview"][..], arguments].concat());
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let reset = preview(&["password_reset", "--locale", "de", "--text"]);
+    assert!(reset.starts_with("Subject: Neues Passwort für ") && reset.contains("\nEin zweiter Absatz.\n"), "{reset}");
+    assert!(preview(&["new_device"]).contains("Example Ltd., 1 Example Street"));
+    let service = Service::start(folder.path());
+    let request = service.client.request(reqwest::Method::GET, "/account/sign-in");
+    let page = service.client.send(request).await.expect(200).text;
+    assert!(page.contains("Welcome back"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,15 +1,23 @@
-//! The messages that a node sends to systemd, and the socket that systemd passes to it.
+//! The messages that a node sends to systemd, the socket that systemd passes to it, and the unit files.
 
 use std::{
+    fs,
     net::TcpListener,
     os::unix::net::UnixDatagram,
+    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use rustix::process::Signal;
 
-use crate::binary::{Service, command};
+use crate::{
+    binary::{Service, command},
+    harness::guard,
+};
+
+const INSTALL: &str = "this test needs systemd-analyze: `apt-get install systemd` (Debian, Ubuntu), `dnf install systemd` (Fedora); or \
+                       run `make test`, which installs it";
 
 /// Receives messages until one contains this line. Returns that message.
 fn receive(socket: &UnixDatagram, line: &str) -> String {
@@ -93,8 +101,49 @@ os.execv(sys.argv[2], sys.argv[2:])";
     serve.env("LATCHKEY_LISTEN", configured.local_addr().unwrap().to_string());
     serve.env("LATCHKEY_METRICS_LISTEN", "off");
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
-    let port = std::fs::read_to_string(port).unwrap();
+    let port = fs::read_to_string(port).unwrap();
     assert!(service.client.base.contains(&format!("127.0.0.1:{port}")), "{}", service.client.base);
     service.client.get("/livez", "").await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));
+}
+
+/// A text that the repository contains.
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The first block of systemd settings in a document.
+fn printed_unit(document: &str) -> String {
+    read(document).split("```ini\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+}
+
+/// Only the path of the binary differs, which a machine without the package does not have.
+#[test]
+fn unit_files_and_printed_units_have_no_mistakes() {
+    let programs = guard::find_programs(&["systemd-analyze"], []).expect(INSTALL);
+    let folder = tempfile::tempdir().unwrap();
+    let service = read("packaging/systemd/latchkey.service");
+    let units = [
+        ("packaged", service.clone(), read("packaging/systemd/latchkey.socket")),
+        ("drop-in", service + &printed_unit("docs/installation.md"), String::new()),
+        ("printed", printed_unit("docs/operations.md"), String::new()),
+    ];
+    for (name, service, socket) in units {
+        let folder = folder.path().join(name);
+        fs::create_dir(&folder).unwrap();
+        assert!(service.contains("\nExecStart=/usr/bin/latchkey "), "{service}");
+        let service = service.replace("/usr/bin/latchkey", env!("CARGO_BIN_EXE_latchkey"));
+        let mut verify = Command::new(programs.join("systemd-analyze"));
+        verify.args(["verify", "--man=no"]).current_dir(&folder);
+        for (file, text) in [("latchkey.service", service), ("latchkey.socket", socket)] {
+            if !text.is_empty() {
+                fs::write(folder.join(file), text).unwrap();
+                verify.arg(format!("./{file}"));
+            }
+        }
+        let output = verify.output().unwrap();
+        let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && messages.is_empty(), "{name}: {messages}");
+    }
 }

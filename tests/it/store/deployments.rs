@@ -314,6 +314,22 @@ async fn missing_acl_rights_are_findings() {
     }
 }
 
+/// A server with the settings that docs/redis.md prints has no findings.
+#[tokio::test(flavor = "multi_thread")]
+async fn printed_persistence_settings_are_without_findings() {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/redis.md")).unwrap();
+    let printed = document.split("```\n").find(|block| block.starts_with("appendonly ")).expect("the printed settings");
+    let settings: Vec<_> = printed.lines().filter_map(|line| line.split_once(' ')).collect();
+    assert_eq!(settings.len(), 3, "{printed}");
+    let words: Vec<_> = settings.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect();
+    let server = Redis::start_with(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    let store = server.store();
+    store.health.probe_subscription().await.unwrap();
+    let findings = store.health.inspect().await.unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+    store.close().await;
+}
+
 /// A running node notices that SUBSCRIBE is denied, and subscribes once it is allowed.
 #[tokio::test(flavor = "multi_thread")]
 async fn denied_subscription_is_a_finding_until_it_is_allowed() {
