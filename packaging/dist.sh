@@ -29,7 +29,7 @@ lay_out() {
     # every setting with its default, as a comment
     "$1" config --defaults | sed -E 's/^([a-z0-9_]+ = |    |\])/#\1/' >"$files/latchkey.toml"
     cp packaging/systemd/latchkey.service packaging/systemd/latchkey.socket LICENSE README.md CHANGELOG.md "$files"
-    # the libraries in the binary, and the texts of their licences
+    # the libraries in the binary, and the texts of their licences; `cargo tree` prints the packages of this repository with their paths
     cargo tree --locked --package latchkey --edges normal --prefix none --no-dedupe --format '{p}|{l}|{r}' |
         sed 's/ (proc-macro)//' | grep -v ' (/' | sort -u >"$files/licenses/LIBRARIES.txt"
     cut -d'|' -f1 "$files/licenses/LIBRARIES.txt" | while read -r library number; do

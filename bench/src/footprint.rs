@@ -52,7 +52,7 @@ pub struct Footprint {
     pub filled_per_second: f64,
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no more than a machine has")]
+#[expect(clippy::cast_precision_loss, reason = "the memory of a machine is far below 2^52 bytes")]
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -74,11 +74,12 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let host = host.subfolder("fresh")?;
     let mut target = Target::latchkey(&host, &common)?;
     let resident = |target: &Target| mib(target.process.usage().resident);
+    // Lets the background work of the start-up end.
     std::thread::sleep(Duration::from_secs(1));
     let idle_mib = resident(&target);
     target.sessions = target.seed(20_000)?.into();
-    let mut one = workload::Limited::new(workload::Login::new(256), 1);
-    crate::load::exhaust(target.address, 1, &mut one)?;
+    let mut one_login = workload::Limited::new(workload::Login::new(256), 1);
+    crate::load::exhaust(target.address, 1, &mut one_login)?;
     let one_login_mib = resident(&target);
     target.collect_access_tokens(1000)?;
     let timing = crate::measurement::Timing { warm_up: Duration::from_millis(500), measured: Duration::from_secs(4) };
@@ -94,6 +95,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
     let redis = RedisServer::start(&host, "fill", Persistence::Off)?;
     let filler = Filler::connect(&redis.url())?;
     let mut control = crate::resp::Resp::connect(redis.port)?;
+    // What Redis allocates once, such as scripts and buffers of connections, does not count as memory of sessions.
     filler.fill(1000, 1)?;
     control.call(&[b"FLUSHALL", b"SYNC"])?;
     let before = control.info("used_memory")?;
@@ -109,7 +111,7 @@ pub fn measure(host: &Host, servers: &[Memory]) -> anyhow::Result<Footprint> {
         redis_bytes_per_session.push((count, used as f64 / count as f64));
     }
     eprintln!();
-    #[expect(clippy::cast_precision_loss, reason = "a million")]
+    #[expect(clippy::cast_precision_loss, reason = "at most a million")]
     let filled_per_second = filled as f64 / start.elapsed().as_secs_f64();
     let cores = std::thread::available_parallelism()?.get();
     // Each hashing thread has a buffer for one hash.
@@ -145,7 +147,7 @@ impl Footprint {
         for (count, bytes) in &self.redis_bytes_per_session {
             let _ = writeln!(text, "| Redis, for each of {count} sessions | {bytes:.0} bytes |");
         }
-        text.push_str("\n| | idle MiB | after all of this MiB | started in ms |\n| --- | ---: | ---: | ---: |\n");
+        text.push_str("\n| | MiB idle | MiB after all measurements | started in ms |\n| --- | ---: | ---: | ---: |\n");
         for server in &self.servers {
             let Memory { target, idle_mib, after_mib, started_in_ms } = server;
             let _ = writeln!(text, "| {target} | {idle_mib:.0} | {after_mib:.0} | {started_in_ms:.0} |");
@@ -192,7 +194,8 @@ impl Machine {
         let Self { processor, cores, redis, persistence, rounds, seconds_each, took_seconds, .. } = self;
         format!(
             "{cores} cores of {processor}, everything on one machine, the load generator too; Redis {redis}, appendfsync {persistence}; \
-             {rounds} rounds of {seconds_each} s each, with 64 connections three times in each; {took_seconds} s altogether.\n"
+             {rounds} rounds, each of which measures 64 connections three times; {seconds_each} s per measurement; \
+             {took_seconds} s altogether.\n"
         )
     }
 }

@@ -1,4 +1,5 @@
-//! The goals and whether a run reaches them; most are ratios within one run.
+//! The goals and whether a run reaches them. Most goals are ratios of Latchkey to another target of the same run; [`Name`] describes the
+//! targets, such as the floor, hello and the baseline.
 
 use std::fmt::Write;
 

@@ -115,6 +115,7 @@ pub fn measure(
 ) -> anyhow::Result<Sample> {
     let label = format!("{}, {}, {connections} connections", target.name.text(), scenario.text());
     let seconds = (timing.warm_up + timing.measured).as_secs_f64();
+    // The refresh tokens of the sessions that the workload ends.
     let ending = match scenario {
         Scenario::Logout => {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tens of thousands")]
@@ -140,7 +141,9 @@ pub fn measure(
         warm_up: timing.warm_up,
         measured: timing.measured,
     };
+    // The usage of the server, and the processor time of Redis in microseconds.
     let usage = || (process.usage(), procfs::usage(stores).cpu_micros);
+    // The usage at the beginning and at the end of the measured time.
     let mut edges = Vec::with_capacity(2);
     let edge = || edges.push(usage());
     // for sign-outs: the usage before the first request and after the audit log of the last one has been written
@@ -191,9 +194,9 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // only class 0 counts: not the sign-in flood, the passkey options and the codes
-    let counts_class_0 = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
-    outcome.latencies.truncate(if counts_class_0 { 1 } else { usize::MAX });
+    // Of these scenarios only class 0 counts, not the sign-in flood, the passkey options and the codes.
+    let counts_class_0_only = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
+    outcome.latencies.truncate(if counts_class_0_only { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let count = outcome.count() as f64;
     let mut sorted: Vec<u32> = outcome.latencies.concat();
@@ -204,7 +207,7 @@ pub fn measure(
         (None, &[begin, end]) => per_request(begin, end, count),
         (None, _) => (0.0, 0.0),
     };
-    #[expect(clippy::cast_precision_loss, reason = "no more than the machine has")]
+    #[expect(clippy::cast_precision_loss, reason = "the memory of a machine is far below 2^52 bytes")]
     let resident_mib = edges.last().map_or(0, |(usage, _)| usage.resident) as f64 / f64::from(1 << 20);
     Ok(Sample {
         per_second: count / outcome.seconds,
@@ -218,7 +221,8 @@ pub fn measure(
     })
 }
 
-/// The processor time of the server and of Redis per request, in microseconds.
+/// The processor time of the server and of Redis per request, in microseconds. `before` and `after` are the usage of the server and the
+/// processor time of Redis.
 fn per_request(before: (Usage, f64), after: (Usage, f64), requests: f64) -> (f64, f64) {
     ((after.0.cpu_micros - before.0.cpu_micros) / requests, (after.1 - before.1) / requests)
 }

@@ -81,6 +81,7 @@ class FakeIssuer:
     unavailable: bool = False
     """Whether the issuer answers every request with 503."""
     requests: list[tuple[str, dict[str, str], str]] = field(default_factory=list)
+    """The path, the headers and the body of each request so far."""
     subscribers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     def count(self, path: str) -> int:
@@ -137,8 +138,8 @@ class FakeIssuer:
                 self.subscribers.append(writer)
                 return
         document = None if self.unavailable else self.document(path, body)
-        missing = self.feed_status if path == "/v1/revocations" else 503
-        status = f"{missing} Error" if document is None else "200 OK"
+        error_status = self.feed_status if path == "/v1/revocations" else 503
+        status = f"{error_status} Error" if document is None else "200 OK"
         text = json.dumps(document)
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n{text}".encode())
         writer.close()

@@ -1,5 +1,6 @@
--- Rotates a session in the cheapest possible way. Its record is a generation (u32), when it was last used (u48, ms) and when it
--- ends (u48, ms). Returns the record, or false if the session has ended or the generation is not the current one.
+-- Rotates a session in the cheapest possible way. A session's record has three fields: its generation (u32), the time of its last
+-- use (u48, ms) and the time of its end (u48, ms). Returns the record as it was before, or false if the session has ended or the
+-- presented generation is not the current one.
 -- KEYS 1 session  ARGV 1 generation presented  2 now (ms)  3 idle timeout (ms)
 local record = redis.call('GETEX', KEYS[1], 'PX', ARGV[3])
 if not record then return false end

@@ -1,4 +1,4 @@
-/** The key cache: refreshed when needed, kept while the issuer is unreachable, emptied of retired keys. And the options. */
+/** The key cache, which refreshes keys when needed, keeps them while the issuer is unreachable and drops retired ones; the options; closing. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -30,6 +30,7 @@ test("keys are kept while the issuer is unreachable", async (t) => {
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   issuer.unavailable = true;
   const requests = issuer.requests.length;
+  // The second of these requests begins after the first has failed.
   await until("a refresh has failed", () => issuer.requests.length > requests + 1);
   assert.equal(await outcomeOf(verifier, issuer.token()), "accepted");
   assert.equal(await outcomeOf(verifier, issuer.token({}, { kid: "another" })), "Unavailable");
@@ -52,6 +53,7 @@ test("retired key is refused though still published", async (t) => {
   issuer.send(revocation({ kind: "key", kid: "one", reason: "key_retired", at: "2026-11-23T04:08:30Z" }));
   await until("the token is refused", async () => (await outcomeOf(verifier, token)) === "InvalidToken");
   const requests = issuer.count("/keys");
+  // The second of these requests begins after the JWK Set of the first was read.
   await until("the stale JWK Set was fetched", () => issuer.count("/keys") > requests + 1);
   assert.equal(await outcomeOf(verifier, token), "InvalidToken");
   assert.ok(verifier.live);

@@ -15,6 +15,7 @@ test("chunk size and line ending do not change events", () => {
   const text = "\ufeffevent: live\nid: 7\ndata: {}\n\n: hello\n\nevent:x\ndata:é\ndata: b\nretry: 1\nother\n\nx: y\n\n";
   for (const end of ["\n", "\r\n", "\r"]) {
     for (const size of [1, 2, 3, 7, 1000]) {
+      // The parser reads a CR at the end only once it knows whether an LF follows.
       const events = parsed(text.replaceAll("\n", end) + (end === "\r" ? "\n" : ""), size);
       assert.deepEqual(events, [{ type: "live", data: "{}", id: "7" }, { type: "x", data: "é\nb" }]);
     }

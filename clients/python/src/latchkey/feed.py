@@ -32,9 +32,9 @@ class RevocationFeed:
         self._stage: Literal["connecting", "catching up", "live"] = "connecting"
         self._last_event_id: str | None = None
         self._synced_at: float | None = None
-        """When the revocations were last complete; None after a gap."""
+        """When the feed last confirmed, by ``live`` or a heartbeat, that it has sent all revocations; None after a gap."""
         self._complete_at = time.monotonic()
-        """When the revocations were last complete, whether or not a gap followed; before the first snapshot, the creation of the feed."""
+        """When memory last held all revocations. A gap does not reset it. Before the first snapshot, the creation of the feed."""
         self._backoff = Backoff()
         self._was_live = asyncio.Event()
         self.on_revocation: Callable[[Revocation], None] = lambda revocation: None

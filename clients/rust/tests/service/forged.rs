@@ -56,6 +56,7 @@ async fn forged_token_is_refused_with_its_reason() {
     let good = signed(&fixture.node, &header_text, &claims_text);
     assert!(verifier.verify(&good).await.is_ok());
 
+    // The name of a case, the token, and the expected reason; `None`: any reason.
     let mut cases: Vec<(String, String, Option<Invalid>)> = Vec::new();
     let mut add = |name: &str, token: String, why| cases.push((name.to_owned(), token, why));
 
@@ -89,8 +90,9 @@ async fn forged_token_is_refused_with_its_reason() {
     add("alg twice, escaped", signed(&fixture.node, &twice, &claims_text), Some(Invalid::Malformed));
 
     // an attacker's key in the header
-    let own = latchkey::crypto::signing_key::SigningKey::generate(latchkey::domain::key::Algorithm::Es256).unwrap();
-    let jwk: Value = serde_json::from_str(own.public_jwk()).unwrap();
+    let attacker_key =
+        latchkey::crypto::signing_key::SigningKey::generate(latchkey::domain::key::Algorithm::Es256).unwrap();
+    let jwk: Value = serde_json::from_str(attacker_key.public_jwk()).unwrap();
     for (name, value) in [
         ("jwk", jwk.clone()),
         ("jku", json!(format!("{}/x/jwks.json", fixture.proxy.http_url()))),
@@ -99,7 +101,7 @@ async fn forged_token_is_refused_with_its_reason() {
     ] {
         let header = changed(&header, name, Some(value));
         let message = format!("{}.{}", encode(&header), encode(&claims_text));
-        let signature = BASE64_URL_SAFE_NO_PAD.encode(own.sign(message.as_bytes()).unwrap());
+        let signature = BASE64_URL_SAFE_NO_PAD.encode(attacker_key.sign(message.as_bytes()).unwrap());
         add(name, format!("{message}.{signature}"), Some(Invalid::BadSignature));
     }
 
@@ -111,7 +113,7 @@ async fn forged_token_is_refused_with_its_reason() {
     let tag = BASE64_URL_SAFE_NO_PAD.encode(aws_lc_rs::hmac::sign(&hmac, message.as_bytes()));
     add("HMAC with the public key", format!("{message}.{tag}"), Some(Invalid::WrongAlgorithm));
 
-    // claims, signed with the right key
+    // Claims, signed with the right key. The clock stands still at `iat`, and the verifier tolerates a clock skew of 5 s.
     let (iat, exp) = (claims["iat"].as_i64().unwrap(), claims["exp"].as_i64().unwrap());
     for (name, value, why) in [
         ("iss", Some(json!("https://evil.example.com")), Invalid::WrongIssuer),
