@@ -68,6 +68,7 @@ pub fn markdown() -> String {
                     text += "| key, variable | default | description |\n| --- | --- | --- |\n";
                     has_table_head = true;
                 }
+                // The last line names the variable, which the table has in its first column.
                 comment.pop();
                 let description = comment.join(" ").replace('|', "\\|");
                 text += &format!("| `{full}`<br>`{}` | {} | {description} |\n", key.variable, shown_default(key));
@@ -163,7 +164,7 @@ fn unknown(kind: &str, near: Option<&str>) -> String {
     }
 }
 
-/// The most similar candidate, if at most one letter in four differs.
+/// The most similar candidate, if its edit distance is at most 1 plus a quarter of its length.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
     let (near, distance) = candidates.map(|key| (key, distance(key))).min_by_key(|(_, distance)| *distance)?;

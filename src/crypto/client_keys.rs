@@ -170,6 +170,7 @@ fn from_pem(text: &str) -> Result<Jwk, ClientKeysError> {
     let body: String = body.split_ascii_whitespace().collect();
     let der = BASE64_STANDARD.decode(body).map_err(|_| ClientKeysError::Unreadable)?;
     let encode = |bytes: &[u8]| Some(BASE64_URL_SAFE_NO_PAD.encode(bytes));
+    // The byte 4 marks an uncompressed point (SEC 1, section 2.3.3).
     if let Some([4, point @ ..]) = der.strip_prefix(&P256_INFO)
         && let Some((x, y)) = point.split_at_checked(32)
     {
@@ -194,6 +195,7 @@ fn extract_rsa_numbers(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (info, []) = split_element(der, SEQUENCE)? else { return None };
     let (algorithm, rest) = split_element(info, SEQUENCE)?;
     let (bits, []) = split_element(rest, BIT_STRING)? else { return None };
+    // The first byte of a bit string is the number of its unused bits.
     let (numbers, []) = split_element(bits.strip_prefix(&[0])?, SEQUENCE)? else { return None };
     let (n, rest) = split_element(numbers, INTEGER)?;
     let (e, []) = split_element(rest, INTEGER)? else { return None };
@@ -263,10 +265,12 @@ mod tests {
         let p256 = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE84rkm03SNtz+8SfQKfqlYCibjywb\nYmxhajaOnXrAjaRUfy74ndV/9McTmo8o8EGve6+En81o0CG5sP8bSdLnkQ==\n-----END PUBLIC KEY-----\n";
         let ed25519 = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAiUHyWIY6CCRoPeScyXNVKys2C1WI0VrehZutAlVe1Yw=\n-----END PUBLIC KEY-----\n";
         let rsa = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEArsU9nWmEzQINVHbEoi/1\nM0XUqvu8+9dCYZBDcpN9gtrWBXdMjf8HNWcYDQSdkeQfuDndi3GBymKNsY6Pr8gl\nzauvxTxXKz284rC6UN7K01DWhCNvwZ6vqh36gt6FyQ9nrGsWU8GGrpW1G07Sv53w\nR6gjUwV2gc0PxvU2svOLsH/vc2EwMsHsKOVbp8ducQx0JNmHSivXLY3NvyK5Z0Nj\nKmCxRnUlzIaTiOrGsWpbuKdC4fgkNj876+z0ixLCwW6vpk8lBkFYQiPFZQUI2oJx\nTnso42/VN7BnpJV7AHJrmyWt6lcusAPMTnnbjNF1RMcCsDSuOr4z4o+IutzZRTU5\npQIDAQAB\n-----END PUBLIC KEY-----\n";
+        // An RSA key serves both RSA algorithms.
         for (pem, count) in [(p256, 1), (ed25519, 1), (rsa, 2)] {
             let kept = to_jwks(pem).unwrap();
             assert_eq!(ClientKeys::parse(&kept).unwrap().0.len(), count, "{kept}");
         }
+        // Another first byte of the DER
         assert_eq!(
             to_jwks(&p256.replace("BEGIN PUBLIC KEY-----\nM", "BEGIN PUBLIC KEY-----\nN")),
             Err(ClientKeysError::Unusable)
@@ -276,9 +280,9 @@ mod tests {
     #[test]
     fn published_jwk_set_is_stored_without_keys_for_other_purposes() {
         let (own, other) = (jwk(Algorithm::Es256), jwk(Algorithm::EdDsa).replace("\"sig\"", "\"enc\""));
-        let large = r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#;
+        let unsupported = r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#;
         let set = |keys: &str| format!("{{\"keys\":[{keys}]}}");
-        let kept = usable_jwks(&set(&format!("{other},{large},{{}},{own}"))).unwrap();
+        let kept = usable_jwks(&set(&format!("{other},{unsupported},{{}},{own}"))).unwrap();
         assert_eq!(kept, to_jwks(&own).unwrap());
         let private = own.replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
         assert_eq!(usable_jwks(&set(&format!("{own},{private}"))), Err(ClientKeysError::Private));

@@ -23,7 +23,7 @@ pub enum NameError {
     /// The text is not of the form `local@domain`.
     #[error("is not an e-mail address (local@domain.example, at most 254 bytes, no spaces)")]
     Email,
-    /// The name contains control, format or other invisible characters.
+    /// The name contains format characters or other invisible ones. A control character makes the form invalid instead.
     #[error("contains invisible or direction-changing characters")]
     HiddenCharacters,
     /// The name is not 1 to 64 letters, digits, `.`, `_` or `-`.
@@ -51,9 +51,9 @@ impl Email {
             return Err(NameError::HiddenCharacters);
         }
         let is_domain = |domain: &str| {
-            let labels = domain.split('.').all(|label| !label.is_empty());
-            let literal = domain.starts_with('[') && domain.ends_with(']') && domain.len() > 2;
-            literal || domain.eq_ignore_ascii_case("localhost") || (labels && domain.contains('.'))
+            let has_no_empty_label = domain.split('.').all(|label| !label.is_empty());
+            let is_literal = domain.starts_with('[') && domain.ends_with(']') && domain.len() > 2;
+            is_literal || domain.eq_ignore_ascii_case("localhost") || (has_no_empty_label && domain.contains('.'))
         };
         let ok = text.len() <= 254
             && !text.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -407,6 +407,7 @@ mod tests {
 
     #[test]
     fn token_of_older_claims_is_outdated() {
+        // The claims have changed in second 7. A token without a version that was issued in this second may have the older claims.
         let stamp = ClaimsStamp { version: ClaimsVersion(2), changed_at: Some(Timestamp::from_millis(7_900)) };
         let outdated = [Some(1), Some(2), Some(3)].map(|version| stamp.outdates(version.map(ClaimsVersion), 100));
         assert_eq!(outdated, [true, false, false]);

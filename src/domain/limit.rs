@@ -249,6 +249,7 @@ mod tests {
             assert_eq!(decision.refused_for, None);
             full_at = Some(decision.full_at);
         }
+        // One request refills in ten seconds, of which four have passed.
         let decision = count_request(quota, full_at, at(4000));
         assert_eq!(decision, QuotaDecision { full_at: full_at.unwrap(), refused_for: Some(Duration::from_secs(6)) });
         assert_eq!(count_request(quota, full_at, at(10_000)).refused_for, None);

@@ -32,7 +32,7 @@ impl<T: Serialize> RawJson<T> {
         Self { body: written.ok().map(|()| body.into()), of: PhantomData }
     }
 
-    /// Wraps a value that its type has serialized itself.
+    /// Wraps the JSON of a value whose type has serialized it without serde.
     pub fn written(body: Vec<u8>) -> Self {
         Self { body: Some(body.into()), of: PhantomData }
     }

@@ -240,7 +240,7 @@ mod tests {
         };
         assert_eq!(retry_after(), Duration::from_secs(1), "no job was measured yet");
         pool.stats.job_micros.store(2_000_000, Ordering::Relaxed);
-        assert_eq!(retry_after(), Duration::from_secs(6));
+        assert_eq!(retry_after(), Duration::from_secs(6), "three jobs of two seconds");
         release.send(()).unwrap();
     }
 
@@ -290,7 +290,7 @@ mod tests {
         // How many jobs have started between the job of a result and its delivery. The job that blocked the thread was the first,
         // so `number + 2` jobs have started when job `number` ends.
         let delays: Vec<u64> = results.iter().map(|(number, started)| started - (number + 2)).collect();
-        assert_eq!(delays[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch, with 39 waiting");
+        assert_eq!(delays[..9], [8, 7, 6, 5, 4, 3, 2, 1, 0], "the first batch: nine results, when 31 jobs wait");
         assert!(delays[36..].iter().all(|delay| *delay == 0), "with fewer than {JOBS_PER_RESULT} waiting: {delays:?}");
     }
 

@@ -124,7 +124,7 @@ pub async fn reauthenticate(
     Ok(Reauthenticated { token, authentication })
 }
 
-/// Authenticates the user of the caller's session again.
+/// Authenticates the user of the caller's session again, without issuing a token: a browser's session has none.
 ///
 /// A second factor raises the level together with the session's own first factor. For an account that has a second factor, a password alone
 /// is not enough.
@@ -153,24 +153,26 @@ pub async fn reauthenticate_browser(
     let mut acr = Acr::Aal1;
     if let Some(factor) = &input.factor {
         second_factor::verify(state, &account, factor, &input.origin, input.device.as_ref()).await?;
-        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
+        let first_methods =
+            if shown.contains(AuthenticationMethod::Password) { shown } else { session_methods(caller) };
+        let all_shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
         let code = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-        (shown, acr) = policy::combine(&account, first.iter().fold(shown, AuthenticationMethods::with), code);
+        (shown, acr) = policy::combine(&account, all_shown, code);
     }
     if let Some(credential) = input.credential {
         let origin =
             RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
         let task = PasskeyTask::StepUp(caller.sub, caller.sid);
         // The session's own first factor counts, unless it was a passkey too.
-        let first = if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor(caller) };
-        let is_first = first != AuthenticationMethods::default();
-        let verified =
-            passkeys::verify::verify(state, task, credential, &origin, |verified| verified || is_first).await?;
+        let first_methods = if shown.contains(AuthenticationMethod::Password) { shown } else { first_factor(caller) };
+        let has_first_factor = first_methods != AuthenticationMethods::default();
+        let is_complete = |user_verified| user_verified || has_first_factor;
+        let verified = passkeys::verify::verify(state, task, credential, &origin, is_complete).await?;
         shown = verified.methods.iter().fold(shown, AuthenticationMethods::with);
-        if verified.user_verified || is_first {
+        if verified.user_verified || has_first_factor {
             acr = Acr::Aal2;
             if !verified.user_verified {
-                shown = first.iter().fold(shown, AuthenticationMethods::with);
+                shown = first_methods.iter().fold(shown, AuthenticationMethods::with);
             }
             shown = shown.with(AuthenticationMethod::MultipleFactors);
         } else if required_acr(&account) > Acr::Aal1 {

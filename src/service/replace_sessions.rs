@@ -58,7 +58,8 @@ pub(super) async fn replace_sessions(
     replace_sessions_with(state, change, caller, accepted, reason, ip, None).await
 }
 
-/// Like [`replace_sessions`], but the new session has this `authentication`. With `None`, it keeps that of the caller's session.
+/// Like [`replace_sessions`], but the new session has this `authentication`. With `None`, it keeps the authentication of the caller's
+/// session.
 ///
 /// If the account must have a second factor and the session lacks it, the new session ends with the grace period, like the replaced one
 /// (I14).

@@ -184,7 +184,7 @@ async fn accepts_new_password(state: &AppState, claim: &Claim) -> Result<bool, S
         TokenPurpose::ChangeEmail if account.email_verified || account.factors.has_any() => Ok(false),
         TokenPurpose::ChangeEmail => {
             let emails = state.sql.secondary_emails(account.id).await?;
-            Ok(emails.iter().all(|it| it.verified_at.is_none()))
+            Ok(emails.iter().all(|email| email.verified_at.is_none()))
         }
         TokenPurpose::AddEmail => Ok(false),
         _ => Ok(true),
@@ -234,7 +234,7 @@ async fn find(
 async fn unconfirmed(state: &AppState, id: AccountId, purpose: TokenPurpose) -> Result<Vec<Email>, VerifyEmailError> {
     if purpose == TokenPurpose::AddEmail {
         let emails = state.sql.secondary_emails(id).await?;
-        return Ok(emails.into_iter().filter(|it| it.verified_at.is_none()).map(|it| it.email).collect());
+        return Ok(emails.into_iter().filter(|email| email.verified_at.is_none()).map(|email| email.email).collect());
     }
     let pending = state.sql.pending_address(id, state.clock.now()).await?;
     Ok(pending.into_iter().map(|address| address.email).collect())

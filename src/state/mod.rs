@@ -127,7 +127,8 @@ impl AppState {
         sql: Sql,
         redis: RedisStores,
     ) -> Result<Self, StateError> {
-        let clock = redis.follow_clock(&clock, None).await;
+        let replaced_for_tests = None;
+        let clock = redis.follow_clock(&clock, replaced_for_tests).await;
         let mac_key = |secret| derive(secret, derive::REFRESH_TOKEN_MAC);
         let previous: Vec<_> = config.secrets.previous.iter().map(mac_key).collect();
         let refresh_tokens = RefreshTokens::new(&mac_key(&config.secrets.current), previous.iter().map(|key| &**key));

@@ -1,6 +1,6 @@
-//! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. It
-//! shares the readiness checks with the service. The doctor creates no data: if the data directory has none, it reports a
-//! problem of the configuration. While the service is not running, the doctor starts the embedded Redis and stops it again.
+//! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. The doctor shares the readiness
+//! checks with the service. The doctor creates no data: if the data directory has none, it reports a problem of the configuration.
+//! While the service is not running, the doctor starts the embedded Redis and stops it again.
 
 mod keys;
 mod machine;

@@ -100,7 +100,7 @@ async fn redis_findings(health: &RedisHealth, clock: &Clock) -> Result<Vec<Findi
 
 async fn check_database(config: &Config, clock: &Clock) -> Result<Vec<Finding>, SqlError> {
     const CHECK: &str = "database";
-    // Connecting would create the file.
+    // Connecting would create a missing SQLite file.
     match missing_sqlite_file(config) {
         Ok(None) => {}
         Ok(Some(path)) => {

@@ -36,12 +36,12 @@ impl Reloader {
         let log = config::load_log_settings(&sources)?;
         let found = inspect(&self.global)?;
         let changed = changed_keys(self.running.as_deref().unwrap_or_default(), &found);
-        let applied = changed.contains(&RELOADABLE);
-        if applied {
+        let filter_changed = changed.contains(&RELOADABLE);
+        if filter_changed {
             self.log_filter.replace(&log)?;
         }
         let needs_restart: Vec<_> = changed.iter().copied().filter(|key| *key != RELOADABLE).collect();
-        let (applied, needs_restart) = (if applied { RELOADABLE } else { "nothing" }, needs_restart.join(", "));
+        let (applied, needs_restart) = (if filter_changed { RELOADABLE } else { "nothing" }, needs_restart.join(", "));
         if needs_restart.is_empty() {
             tracing::info!(applied, "SIGHUP: configuration reloaded");
         } else {
@@ -64,7 +64,7 @@ fn inspect(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
     Ok(config::inspect(&sources)?.0)
 }
 
-/// The keys whose values differ. Secrets are masked, so a changed secret is not detected.
+/// The keys whose values differ. Both lists have all settings in the same order. Secrets are masked, so a changed secret is not detected.
 fn changed_keys<'a>(old: &'a [EffectiveSetting], new: &'a [EffectiveSetting]) -> Vec<&'a str> {
     let differs = |(old, new): &(&EffectiveSetting, &EffectiveSetting)| old.value != new.value;
     old.iter().zip(new).filter(differs).map(|(old, _)| old.key.as_str()).collect()

@@ -24,7 +24,7 @@ fn sources_override_each_other_in_order() {
 }
 
 #[test]
-fn named_configuration_file_must_exist() {
+fn configuration_file_is_named_by_flag_before_variable_and_must_exist() {
     let folder = Folder::with_file("session.max_per_account = 1");
     folder.write("b.toml", "session.max_per_account = 2");
     folder.write("c.toml", "session.max_per_account = 3");

@@ -39,12 +39,12 @@ impl ClientMetadata {
         let jwks = self.jwks.clone();
         let dynamic = DynamicClient { client_id, source, metadata: self };
         let metadata = &dynamic.metadata;
-        let by_host = || dynamic.host().or_else(|| host_of(metadata.redirect_uris.first()?));
+        let host_as_name = || dynamic.host().or_else(|| host_of(metadata.redirect_uris.first()?));
         Client {
             id: reference,
             kind: kind_of(method),
             app: AppSettings {
-                name: metadata.name.clone().or_else(by_host),
+                name: metadata.name.clone().or_else(host_as_name),
                 redirect_uris: metadata.redirect_uris.clone(),
                 post_logout_redirect_uris: metadata.post_logout_redirect_uris.clone(),
                 grant_types: metadata.grant_types(),

@@ -52,7 +52,7 @@ impl Example for AppMetadata {
 
 #[derive(ApiResponse)]
 enum AppMetadataResponse {
-    /// The metadata is stored. Where access tokens contain a member that has changed, older ones are refused.
+    /// The metadata is stored. If access tokens contain a changed member, the account's older tokens are refused.
     #[oai(status = 200)]
     Ok(Json<AppMetadata>),
 }

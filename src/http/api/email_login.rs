@@ -49,9 +49,9 @@ impl Example for LoginCodeRequest {
 #[derive(Object)]
 #[oai(example)]
 struct LoginCodeResponse {
-    /// Send it with the code or the link. Keep it in the browser or app that asked.
+    /// Send this secret with the code or the link. Keep it in the browser or app that requested the mail.
     request: String,
-    /// How many seconds the code and the link work.
+    /// The number of seconds for which the code and the link work.
     expires_in: u64,
 }
 
@@ -67,7 +67,7 @@ impl Example for LoginCodeResponse {
 struct VerifyLoginCodeRequest {
     /// The `request` of the response to `POST /v1/login/code`.
     request: Secret,
-    /// The token of the link. Or `email` and `code`.
+    /// The token of the link. Without `token`, `email` and `code` are required.
     token: Option<Secret>,
     /// The address that the code was sent to.
     #[oai(validator(min_length = 1, max_length = 320))]
@@ -150,7 +150,7 @@ impl EmailLoginApi {
     /// Send a sign-in mail
     ///
     /// Sends a code and a link that sign in, if `login.email_code` is on. They work once, and only with the `request` of this
-    /// response: in the browser or app that asked. The response does not reveal whether there is such an account.
+    /// response: in the browser or app that requested the mail. The response does not reveal whether there is such an account.
     #[oai(path = "/v1/login/code", method = "post", operation_id = "send_login_code")]
     async fn send(
         &self,
@@ -181,10 +181,10 @@ impl EmailLoginApi {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
         refused.check(transport)?;
         let presented = presented(request.token, "email", request.email, request.code)?;
-        let (request_secret, known) = (request.request.0.into(), client.device_token.clone());
+        let (request_secret, known_device) = (request.request.0.into(), client.device_token.clone());
         let origin = client.into_origin(request.device.map(printable));
         let (tokens, device) =
-            email_login::verify(state, &presented, &request_secret, transport, origin, known.as_ref()).await?;
+            email_login::verify(state, &presented, &request_secret, transport, origin, known_device.as_ref()).await?;
         Ok(SignedInResponse::new(tokens, Some(device)))
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     state::AppState,
 };
 
-/// The second factor that an account must have and has not.
+/// Sets up the second factor that an account must have and lacks.
 pub struct EnrolmentApi;
 
 /// A challenge for setting up an authenticator app.

@@ -53,11 +53,11 @@ struct FactorResponse {
     id: Uuid,
     /// The kind.
     kind: FactorKindName,
-    /// The name that the owner gave it.
+    /// The name that the owner gave to the factor.
     label: String,
-    /// When it was set up.
+    /// When the factor was set up.
     created_at: Time,
-    /// When it was last used.
+    /// When the factor was last used.
     last_used_at: Option<Time>,
 }
 
@@ -194,8 +194,8 @@ impl From<ChangeFactorsError> for ProblemError {
 }
 
 /// The response to a change.
-pub(super) fn changed(confirmed: FactorsChanged) -> ChangedResponse {
-    let (body, cookie) = FactorTokensResponse::with_cookie(confirmed.tokens, confirmed.recovery_codes);
+pub(super) fn changed(change: FactorsChanged) -> ChangedResponse {
+    let (body, cookie) = FactorTokensResponse::with_cookie(change.tokens, change.recovery_codes);
     ChangedResponse::Ok(body, cookie)
 }
 
@@ -227,13 +227,13 @@ impl FactorsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
-        let confirmed = email_code::enable(state, &caller).await;
-        Ok(changed(confirmed.map_err(|error| refused.explain(error))?))
+        let change = email_code::enable(state, &caller).await;
+        Ok(changed(change.map_err(|error| refused.explain(error))?))
     }
 
     /// Switch codes by mail off
     ///
-    /// With the last second factor the recovery codes go too. All other sessions of the account end. Needs a session that was
+    /// If the account has no other second factor, its recovery codes are removed, too. All other sessions of the account end. Needs a session that was
     /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/factors/email-code", method = "delete", operation_id = "disable_email_code")]
     async fn disable_email_code(
@@ -263,7 +263,7 @@ impl FactorsApi {
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
         let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
-        let confirmed = recovery_codes::renew(state, &caller).await;
-        Ok(changed(confirmed.map_err(|error| refused.explain(error))?))
+        let change = recovery_codes::renew(state, &caller).await;
+        Ok(changed(change.map_err(|error| refused.explain(error))?))
     }
 }

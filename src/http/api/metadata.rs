@@ -82,7 +82,7 @@ struct MetadataResponse {
     grant_types_supported: Vec<String>,
     /// `public`: an account has the same `sub` for every client.
     subject_types_supported: Vec<String>,
-    /// The authentication methods of the token endpoint; `none` for the `refresh_token` grant only.
+    /// The authentication methods of the token endpoint; `none` for public clients, which can't use the grant `client_credentials`.
     token_endpoint_auth_methods_supported: Vec<String>,
     /// The JWS algorithms of `private_key_jwt` at the token endpoint.
     token_endpoint_auth_signing_alg_values_supported: Vec<String>,
@@ -126,12 +126,12 @@ const CLAIMS: [&str; 18] = [
 
 /// The scopes of OpenID Connect, the scopes of first-party sessions, and the scopes of apps that no operator has registered.
 fn scopes(state: &AppState) -> Vec<String> {
-    let own = state.config.token.scope.split(' ');
+    let first_party = state.config.token.scope.split(' ');
     let dynamic = &state.config.dynamic_clients;
     let is_used = dynamic.metadata_documents || dynamic.registration;
     let dynamic_scopes = dynamic.scopes.items().iter().filter(|_| is_used).map(String::as_str);
     let mut scopes: Vec<String> = Vec::new();
-    for scope in SIGN_IN_SCOPES.into_iter().chain(own).chain(dynamic_scopes) {
+    for scope in SIGN_IN_SCOPES.into_iter().chain(first_party).chain(dynamic_scopes) {
         if !scopes.iter().any(|known| known == scope) {
             scopes.push(scope.to_owned());
         }
@@ -139,10 +139,10 @@ fn scopes(state: &AppState) -> Vec<String> {
     scopes
 }
 
-/// The algorithms of the signing key and of the next one.
+/// The algorithm of the current signing key, and the configured algorithm, which the next key will have.
 fn id_token_algorithms(state: &AppState) -> Vec<String> {
     let signs = state.keys.current().signer(state.clock.now()).map(SigningKey::algorithm).ok();
-    let mut algorithms: Vec<String> = signs.into_iter().map(|it| it.as_str().to_owned()).collect();
+    let mut algorithms: Vec<String> = signs.into_iter().map(|algorithm| algorithm.as_str().to_owned()).collect();
     let configured = state.config.keys.algorithm.as_str();
     if !algorithms.iter().any(|known| known == configured) {
         algorithms.push(configured.to_owned());

@@ -150,7 +150,8 @@ impl PasskeyLoginApi {
     /// Sign in with a passkey
     ///
     /// Starts a session for the account of the passkey. If the authenticator has verified its user, by a PIN or biometrics, `acr`
-    /// is `aal2`; if not, which is refused unless `passkeys.user_verification` is `preferred`, it is `aal1`.
+    /// is `aal2`. Without this verification `acr` is `aal1`, and the sign-in is refused unless `passkeys.user_verification` is
+    /// `preferred`.
     #[oai(path = "/v1/login/passkey", method = "post", operation_id = "passkey_login", tag = "Tag::SignIn")]
     async fn login(
         &self,
@@ -198,7 +199,7 @@ fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed
         }
         SignInStep::SecondFactorRequired(challenge) => Err(ProblemError::second_factor_required(*challenge).into()),
         SignInStep::EnrolmentRequired(challenge) => Err(ProblemError::enrolment_required(*challenge).into()),
-        // after a mail only
+        // Unreachable: a password is required after a sign-in by mail only, and `sign_in` fails if the account keeps changing.
         SignInStep::PasswordRequired | SignInStep::AccountChanged => Err(invalid_passkey().into()),
     }
 }

@@ -57,8 +57,8 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device shall skip the second factor from now on. Has an effect only after a password whose response had
-    /// `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
+    /// Whether the device shall skip the second factor from now on. Has an effect only if the first step was the password and its
+    /// response had `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
     remember_device: Option<bool>,
 }
 
@@ -74,7 +74,7 @@ impl Example for SecondFactorRequest {
     }
 }
 
-/// A challenge that a passkey is to answer.
+/// A challenge that a passkey will answer.
 #[derive(Object)]
 #[oai(example)]
 struct SecondFactorOptionsRequest {
@@ -88,7 +88,7 @@ impl Example for SecondFactorOptionsRequest {
     }
 }
 
-/// A challenge that a code by mail is to answer.
+/// A challenge that a code by mail will answer.
 #[derive(Object)]
 #[oai(example)]
 struct SendCodeRequest {
@@ -106,7 +106,7 @@ impl Example for SendCodeRequest {
 #[derive(Object)]
 #[oai(example)]
 struct CodeSentBody {
-    /// How many seconds the code works.
+    /// The number of seconds for which the code works.
     expires_in: u64,
 }
 
@@ -171,6 +171,7 @@ impl From<SecondFactorError> for ProblemError {
     }
 }
 
+/// The client that continues a sign-in. `replaces` is the refresh token of the session that the new one replaces.
 pub(super) fn continuation(
     client: ClientInfo,
     challenge: Secret,
@@ -211,8 +212,8 @@ impl SecondFactorApi {
     /// Show a second factor
     ///
     /// Continues a sign-in that was answered with `403 second_factor_required`. The challenge works once, for the same device
-    /// (`X-Device-Token` or its cookie), and with the transport of the first step. A wrong code leaves it as it is; many wrong codes
-    /// make the next one wait. A code works once.
+    /// (`X-Device-Token` or its cookie), and with the transport of the first step. A wrong code does not consume the
+    /// challenge; after many wrong codes, further ones are delayed. A code works once.
     #[oai(path = "/v1/login/second-factor", method = "post", operation_id = "second_factor")]
     async fn second_factor(
         &self,

@@ -186,7 +186,7 @@ impl TotpApi {
 
     /// Remove an authenticator app
     ///
-    /// With the last second factor the recovery codes go too. All sessions of the account end, and a new one takes the place of the
+    /// If the account has no other second factor, its recovery codes are removed, too. All sessions of the account end, and a new one takes the place of the
     /// calling session. The last factor of an account that must have one can't be removed. Needs a session that was authenticated
     /// within the last {session.recent}.
     #[oai(path = "/v1/me/factors/totp/:id", method = "delete", operation_id = "remove_totp")]

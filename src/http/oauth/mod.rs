@@ -28,6 +28,6 @@ pub use revoke::RevokeApi;
 pub use token::TokenApi;
 pub use userinfo::UserInfoApi;
 
-/// The paths whose GET requests take the parameters of a form, and its schema.
+/// The paths whose GET requests have the parameters of a form in their query, each with the name of the form's schema.
 pub(super) const QUERY_FORMS: [(&str, &str); 2] =
     [(authorize::PATH, "AuthorizationForm"), (end_session::PATH, "EndSessionForm")];

@@ -1,7 +1,7 @@
 //! `/account/sign-in/second-factor`: continues a sign-in that needs a second factor.
 //!
-//! The challenge is in a cookie that scripts can't read, with the names of the account's factors behind it, and `remember` if the
-//! device can be remembered.
+//! A cookie that scripts can't read has the challenge, the names of the account's factors, and `remember` if the device can be
+//! remembered, separated by dots.
 
 use poem::{Response, Result, handler};
 use serde_json::Value;
@@ -171,6 +171,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     let (method, remember) = (form.text("method"), form.is_checked("remember"));
+    // `None`: the challenge does not work any more.
     let shown = async {
         visit.check(&mut form)?;
         let factor = factor(&mut form, &method)?;

@@ -15,6 +15,7 @@ const BATCH: u32 = 200;
 pub async fn reseal(state: &AppState) -> Result<u64, ServiceError> {
     let mut resealed = 0;
     loop {
+        // The query returns the secrets that can't be opened again and again. The loop ends when it returns no others.
         let mut progressed = false;
         for old in state.sql.outdated_factor_secrets(&state.sealer.current_header(), BATCH).await? {
             let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));

@@ -168,7 +168,8 @@ async fn try_continue(
     let now = state.clock.now();
     let found = match factor {
         SecondFactor::EmailCode(code) => {
-            email_code::find(state, &open, code).await.map(|it| it.map(|claim| Matched::EmailCode(Box::new(claim))))
+            let claim = email_code::find(state, &open, code).await;
+            claim.map(|claim| claim.map(|claim| Matched::EmailCode(Box::new(claim))))
         }
         factor => find(state, account, factor, now).await,
     };

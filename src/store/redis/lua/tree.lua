@@ -18,6 +18,7 @@ local function with_children(fields, id, is_browser_session)
   local ids = { id }
   if is_browser_session then
     for i = 1, #fields, 2 do
+      -- The field of a session's last use is its id and the byte 4 (record.rs).
       if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == id then
         ids[#ids + 1] = string.sub(fields[i], 1, 16)
       end

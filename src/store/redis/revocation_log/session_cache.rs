@@ -49,7 +49,7 @@ struct Bucket {
     sessions: BoundedMap<SessionId, (AccountId, Liveness), UniformHasher>,
 }
 
-/// The lease of a node: until when it counts as synchronized, and up to which time.
+/// The lease of a node: until when the node counts as synchronized, and up to which watermark.
 #[derive(Clone, Copy, Default)]
 struct Lease {
     /// The end of the period in which the node counts as synchronized, and the watermark: the time by Redis' clock up to which all

@@ -77,7 +77,8 @@ fn i3_holds_on_random_walks_of_two_and_three_nodes() {
         (scenario(&[Warm, Caching, Caching], &requests, 12, 3, EVERYTHING), 600),
         (scenario(&[Cold, Caching, Cold], &requests, 12, 2, EVERYTHING), 600),
     ] {
-        let report = walk(&scenario, 1, walks, 120);
+        let (seed, steps) = (1, 120);
+        let report = walk(&scenario, seed, walks, steps);
         assert_eq!(report.violation.map(|actions| format!("{actions:?}")), None, "{scenario:?}");
     }
 }
@@ -105,7 +106,8 @@ fn violation_is_found_with_each_rule_switched_off() {
             Rule::OnlyPublishedHeartbeatsExtend | Rule::LeasesHaveAMargin => continue,
         };
         let scenario = Scenario { switched_off: Some(rule), ..scenario };
-        assert!(walk(&scenario, 1, 20_000, 60).violation.is_some(), "no violation without {rule:?}");
+        let (seed, walks, steps) = (1, 20_000, 60);
+        assert!(walk(&scenario, seed, walks, steps).violation.is_some(), "no violation without {rule:?}");
     }
 }
 
@@ -130,6 +132,7 @@ fn heartbeat_that_was_not_published_extends_no_cache() {
         Deliver, RequestAnswer, RequestReceive, RequestRun, RequestSend, SyncApply, SyncAsk, SyncExtend,
         SyncPublishFails, Tick,
     };
+    // The heartbeat of node 1 fails. Without the rule, node 1 extends its lease nevertheless.
     let failing = [Tick, Tick, SyncAsk(1), SyncApply(1), SyncPublishFails(1), SyncExtend(1)];
     let ending = [RequestSend(0), RequestRun(0), RequestReceive(0)];
     // The origin has received everything, and knows the lease of the heartbeat before the failed one.
