@@ -44,6 +44,7 @@ async fn report_removes_the_factors_that_were_added_within_its_validity() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     drop(tokens);
     crate::factors::enrol(&cluster, &node, "ada").await;
+    // The sign-in now asks for the factor.
     crate::factors::challenge(&node, "ada").await;
     let token = cluster.mail_to(&email("ada"), "factor_changed").await.token().to_owned();
     // the link of a notice works for 72 hours

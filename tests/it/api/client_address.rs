@@ -57,6 +57,7 @@ async fn forwarded_header_setting_selects_the_header() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarded_header_of_untrusted_local_peer_is_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();
+    // Nothing listens on port 1. A node without Redis starts, too, and serves `/livez`.
     let settings = ["redis.url=redis://127.0.0.1:1"];
     let mut arguments = vec!["serve"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));

@@ -74,7 +74,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     let challenged = login(&node, "ada", PASSWORD, None).await;
-    assert_eq!(challenged.json()["remember_device_for"], 2_592_000);
+    assert_eq!(challenged.json()["remember_device_for"], MONTH.as_secs());
     let device = remember(&cluster, &node, "ada", &ada).await;
 
     let answer = login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
@@ -311,6 +311,7 @@ async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     let listed = node.send(request.header("x-device-token", &first)).await.expect(200).json();
     let listed = listed["devices"].as_array().unwrap();
     assert_eq!(listed.len(), 2, "{listed:?}");
+    // The newest device is listed first.
     for (device, is_first) in listed.iter().zip([false, true]) {
         assert_eq!(device["name"], "Ada's laptop");
         assert_eq!((&device["current"], device["last_used_at"].is_string()), (&json!(is_first), is_first), "{device}");

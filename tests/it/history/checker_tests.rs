@@ -9,7 +9,7 @@ use super::{
 use Answer::{Done, Gone, Live, Reused, Unknown};
 use Call::{Check, End, Login, Refresh};
 
-/// Rules with the default grace window of ten seconds, and without a retry window.
+/// Rules with the default grace window of ten seconds, no retry window, an idle timeout of one hour and a lifetime of two hours.
 fn rules() -> Rules {
     Rules::new(Duration::from_secs(10), Duration::ZERO, Duration::from_hours(1), Duration::from_hours(2))
 }
@@ -101,6 +101,7 @@ fn checker_enforces_the_grace_window_from_both_sides() {
 
 #[test]
 fn checker_enforces_the_retry_window_from_both_sides() {
+    // a minute in microseconds
     let rules = Rules { retry: 60_000_000, ..rules() };
     let found = |ops: &[Op]| violation(ops, &rules).is_some();
     let then = |from, call, answer| vec![op(from, from + 1, call, answer)];
@@ -156,7 +157,8 @@ fn checker_expects_a_session_with_two_holders_to_end_at_the_fourth_counted_repea
 #[test]
 fn checker_accepts_both_outcomes_of_an_unanswered_counted_repeat() {
     let mut ops = shadowed(4);
-    // the third repeat may have been counted, or not
+    // The history is the login, and then two calls in each round: call 6 is the repeat of the third round, call 8 that of the fourth.
+    // The third repeat may have been counted, or not.
     ops[6].answer = Unknown;
     assert_accepted(&ops);
     ops[8].answer = Reused;
@@ -208,15 +210,16 @@ fn checker_accepts_either_order_of_login_and_end_of_all() {
 
 #[test]
 fn checker_enforces_idle_and_absolute_timeouts() {
-    let hour = 3_600_000;
+    let hour = 3_600_000; // milliseconds
     let used = [LOGIN(), op(hour - 5000, hour - 4999, Refresh(0), token(1))];
     assert_accepted(&[&used[..], &[op(hour + 5000, hour + 5001, Refresh(1), token(2))]].concat());
     assert_accepted(&[LOGIN(), op(hour + 5000, hour + 5001, Refresh(0), Gone)]);
     violation_in(&[LOGIN(), op(hour + 5000, hour + 5001, Refresh(0), token(1))]);
     violation_in(&[LOGIN(), op(hour + 5000, hour + 5001, Check, Live)]);
     violation_in(&[&used[..], &[op(hour + 5000, hour + 5001, Refresh(1), Gone)]].concat());
-    let long = (1..5).map(|i| op(i * hour / 2, i * hour / 2 + 1, Refresh(i as u32 - 1), token(i as u32)));
-    let mut long: Vec<Op> = [LOGIN()].into_iter().chain(long.take(3)).collect();
+    // A refresh each half hour prevents the idle timeout. It does not extend the lifetime.
+    let refreshes = (1..4).map(|i| op(i * hour / 2, i * hour / 2 + 1, Refresh(i as u32 - 1), token(i as u32)));
+    let mut long: Vec<Op> = [LOGIN()].into_iter().chain(refreshes).collect();
     long.push(op(2 * hour + 5000, 2 * hour + 5001, Refresh(3), token(4)));
     violation_in(&long);
 }

@@ -13,24 +13,38 @@ use crate::harness::fault_proxy::Mode;
 /// A fault of Redis.
 #[derive(Clone, Copy, Debug)]
 enum RedisFault {
+    /// Killed, and restarted on its data.
     Killed,
+    /// The process is stopped by a signal.
     Hung,
+    /// `CLIENT PAUSE` of all commands.
     Paused,
+    /// `CLIENT PAUSE` of commands that write.
     WritesPaused,
+    /// The memory limit is reached.
     Full,
+    /// A replica of a server that does not exist.
     ReadOnly,
+    /// Runs an endless script.
     Busy,
+    /// `SCRIPT FLUSH`
     ForgetsScripts,
+    /// `CLIENT KILL` of all connections of clients.
     CutsConnections,
 }
 
 /// A fault of a node or of its connection to Redis.
 #[derive(Clone, Copy, Debug)]
 enum NodeFault {
+    /// Killed, and restarted.
     Killed,
+    /// The process is stopped by a signal.
     Hung,
+    /// The connections to Redis are reset ([`Mode::Cut`]).
     Cut,
+    /// The connections to Redis transfer nothing ([`Mode::Frozen`]).
     Frozen,
+    /// The connections to Redis are slow ([`Mode::Slow`]).
     Slow,
 }
 

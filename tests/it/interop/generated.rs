@@ -67,6 +67,7 @@ async fn hey_api_openapi_ts_generates_a_working_client() {
     let generate = |folder: &Path| {
         let arguments = ["-i", "./openapi.json", "-o", "./latchkey-api", "-c", "@hey-api/client-fetch"];
         run_node("@hey-api/openapi-ts/bin/run.js", &arguments, folder);
+        // "." stands for the folder: `run_node` replaces `./` only.
         let compile =
             ["--module", "commonjs", "--moduleResolution", "node10", "--outDir", ".", "./generated_hey_api.ts"];
         let out_dir = folder.display().to_string();

@@ -77,6 +77,7 @@ async fn concurrent_workers_claim_each_mail_once() {
                     let mut ids = Vec::new();
                     loop {
                         let claimed = sql.claim_mails(3, NOW, LEASE).await.unwrap();
+                        // A claim skips mails whose rows other workers have locked, so the second empty one decides.
                         if claimed.is_empty() && sql.claim_mails(1, NOW, LEASE).await.unwrap().is_empty() {
                             return ids;
                         }

@@ -17,6 +17,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
             let tokens = node.login("ada").await;
             let account = node.verified(&tokens.access).sub;
             let token = if by_access { &tokens.access } else { &tokens.refresh };
+            // The second revocation is answered alike, and appends no event.
             for _ in 0..2 {
                 let answer = post(&node, "/oauth2/revoke", caller, &[("token", token)]).await.expect(200);
                 assert_eq!(answer.text, "");

@@ -208,6 +208,7 @@ impl Caller<'_> {
         assert_eq!(values(&received, "x-auth-client"), ["latchkey"], "{received}");
         assert_eq!(values(&received, "x-auth-scope"), ["account"], "{received}");
         assert_eq!(values(&received, "x-auth-roles"), [""; 0], "{received}");
+        // The manual clock stands at 1800000000, and an access token is valid for 300 s.
         assert_eq!(values(&received, "x-auth-expires"), ["1800000300"], "{received}");
         assert_eq!(values(&received, "cookie"), [COOKIE], "{received}");
         assert_eq!(values(&received, "authorization"), [""; 0], "the app gets the token: {received}");

@@ -184,6 +184,7 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         let sql = backend.node().await;
         let rows: Vec<_> =
             ["ann@example.com", "ben@example.com", "cy@example.com", "dee@example.com"].map(new_account).into();
+        // The index of the account's record, and the address.
         let emails = [
             (0, secondary(&rows[0], "ann@work.example", true)),
             (0, secondary(&rows[0], "unverified@example.com", false)),

@@ -27,7 +27,7 @@ pub enum Honest {
     /// network.
     Phone(f64, Moves),
     /// This number of tabs, which share a token without a lock. All refresh within 2 s, every 5 minutes. One in a hundred of their requests
-    /// and responses takes 1 to 8 s. The tabs keep the token that arrives last.
+    /// and responses takes 1 to 8 s, and one in a hundred responses is lost. The tabs keep the token that arrives last.
     Tabs(u64, Moves),
     /// A script that runs every hour, loses one response in twenty and retries three times.
     Script,
@@ -154,6 +154,7 @@ impl Holder {
                 }
                 Event::Arrive { token, from } => {
                     let answer = self.session.present(token, from, at);
+                    // A tab whose response is lost sends the request again.
                     let next = if self.random.chance(0.01) {
                         (at + SECOND + self.random.below(5 * SECOND), Event::Send)
                     } else {
