@@ -6,9 +6,9 @@ import { ProtocolError } from "./errors.js";
  * @typedef {{ kind: "session", session: string }
  *   | { kind: "account", account: string, before: number, except: string | undefined }
  *   | { kind: "key", kid: string }
- *   | { kind: "claims", account: string, version: number, at: number }} Revocation Ends one session; or the sessions of an account
- *   that began before a second, except perhaps one; or retires a signing key; or invalidates the tokens of an account whose
- *   version of the claims is older, or which have no version and were issued in this second or before.
+ *   | { kind: "claims", account: string, version: number, at: number }} Revocation The kind session ends one session. The kind account ends
+ *   the account's sessions that began before a second, except perhaps one. The kind key retires a signing key. The kind claims
+ *   invalidates the account's tokens with an older version of the claims, and those without a version from this second or before.
  */
 
 /** @typedef {Extract<Revocation, { kind: "account" }>} AccountRevocation */

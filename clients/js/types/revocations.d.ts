@@ -75,9 +75,9 @@ export class RevocationSet {
     #private;
 }
 /**
- * Ends one session; or the sessions of an account
- *   that began before a second, except perhaps one; or retires a signing key; or invalidates the tokens of an account whose
- *   version of the claims is older, or which have no version and were issued in this second or before.
+ * The kind session ends one session. The kind account ends
+ *   the account's sessions that began before a second, except perhaps one. The kind key retires a signing key. The kind claims
+ *   invalidates the account's tokens with an older version of the claims, and those without a version from this second or before.
  */
 export type Revocation = {
     kind: "session";
