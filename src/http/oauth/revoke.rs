@@ -66,10 +66,11 @@ impl OAuthErrors for RevokeErrors {
 impl RevokeApi {
     /// Revoke a token
     ///
-    /// Ends the session of a refresh token or an access token, which revokes both. Public clients revoke their own tokens
-    /// without authentication, as with `/v1/logout` (reason `logout`). Service clients may revoke tokens for one of their
-    /// audiences (reason `revoked`). The response is 200 for every token, so that it does not reveal whether the token is genuine:
-    /// invalid tokens, and tokens for other audiences, have no effect.
+    /// Ends the session of a refresh token or an access token, which revokes both. The holder of a token from the REST API revokes it
+    /// without authentication, as with `/v1/logout` (reason `logout`). Apps revoke the tokens that were issued to them (reason
+    /// `logout`). Service clients with the audience `token.audience` revoke tokens from the REST API (reason `revoked`). The response
+    /// is 200 for every token, so that it does not reveal whether the token is genuine: invalid tokens, and tokens of other clients or
+    /// for other audiences, have no effect.
     #[oai(path = "/oauth2/revoke", method = "post", operation_id = "revoke")]
     async fn revoke(
         &self,
