@@ -82,7 +82,7 @@ impl Walk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_of_the_walk_through_an_accounts_life_succeed_as_printed() {
+async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     let mut walk = Walk::new();
     // `api` prints errors of the service and succeeds; here they fail the walk.
     walk.program("curl", "exec curl --fail-with-body \"$@\"");
