@@ -273,7 +273,7 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
     node.stop().await;
 }
 
-/// Only the port differs.
+/// The test changes only the port of the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     let mut walk = Walk::new();
@@ -289,7 +289,7 @@ async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
     walk.end();
 }
 
-/// The port and the secret differ.
+/// The test changes only the port and the client secret of the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let mut walk = Walk::new();
@@ -300,6 +300,7 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let secret = printed.lines().find_map(|line| line.strip_prefix("client_secret: ")).unwrap();
     walk.client().account("ada").await;
     let access = walk.client().login("ada").await.access;
+    // the variables that the guide's commands use
     walk.run(&format!("api={} access={access}\n", walk.client().base));
     let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide has two blocks") };
     assert!(introspect.contains("lk_cs_03a7Lzz6…"), "{introspect}");
