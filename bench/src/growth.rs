@@ -52,7 +52,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
     let out = host.root.join(&arguments.out);
     fs::create_dir_all(&out)?;
-    let sizing = measured(&points, &host)?.map(|measured| sizing::table(&measured)).unwrap_or_default();
+    let sizing = capacity_costs(&points, &host)?.map(|measured| sizing::table(&measured)).unwrap_or_default();
     let text = format!("{}\n{sizing}", table(&points));
     fs::write(out.join("growth.md"), &text)?;
     fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
@@ -74,9 +74,9 @@ fn sessions(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Resu
         let bytes = (used_memory(&target)? - before) / as_f64(count - live);
         live = count;
         target.sessions.extend(more);
-        // the measured sessions are spread over all of them
-        let keep = target.sessions.len().saturating_sub(100_000);
-        target.sessions.drain(..keep);
+        // the scenarios use the 100,000 newest sessions
+        let excess = target.sessions.len().saturating_sub(100_000);
+        target.sessions.drain(..excess);
         points.extend(all_scenarios(&mut target, &count.to_string(), bytes, arguments)?);
     }
     Ok(points)
@@ -99,6 +99,7 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
         points.push(Point {
             what: each.to_string(),
             scenario: "create",
+            // the sessions are created directly in Redis, without requests to the server
             per_second: 0.0,
             p99: 0.0,
             server_micros: 0.0,
@@ -125,9 +126,9 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
                 let node = nodes[0].another_node(&format!("node-{count}"), WITHOUT_CACHES_AND_GRACE)?;
                 nodes.push(node);
             }
-            let each = sessions.len() / nodes.len();
+            let share = sessions.len() / nodes.len();
             for node in &mut nodes {
-                node.sessions = sessions.split_off(sessions.len() - each).into();
+                node.sessions = sessions.split_off(sessions.len() - share).into();
                 node.collect_access_tokens(ACCESS_TOKENS)?;
             }
             for scenario in [Scenario::Refresh, Scenario::IntrospectCold] {
@@ -161,7 +162,12 @@ fn timing(arguments: &Arguments) -> Timing {
     Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(arguments.seconds) }
 }
 
-fn all_scenarios(target: &mut Target, what: &str, bytes: f64, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
+fn all_scenarios(
+    target: &mut Target,
+    what: &str,
+    bytes_per_session: f64,
+    arguments: &Arguments,
+) -> anyhow::Result<Vec<Point>> {
     target.collect_access_tokens(ACCESS_TOKENS)?;
     let mut points = Vec::new();
     for scenario in SCENARIOS {
@@ -169,7 +175,7 @@ fn all_scenarios(target: &mut Target, what: &str, bytes: f64, arguments: &Argume
         for _ in 0..arguments.rounds {
             rounds.push(measure(target, scenario, CONNECTIONS, ACCOUNTS, timing(arguments))?);
         }
-        points.push(point(what.to_owned(), scenario, &rounds, Some(bytes)));
+        points.push(point(what.to_owned(), scenario, &rounds, Some(bytes_per_session)));
     }
     Ok(points)
 }
@@ -184,7 +190,7 @@ fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> an
             .collect();
         running
             .into_iter()
-            .map(|one| one.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic while measuring"))))
+            .map(|measurement| measurement.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a panic while measuring"))))
             .collect::<anyhow::Result<Vec<_>>>()
     })?;
     let per_second: f64 = samples.iter().map(|sample| sample.per_second).sum();
@@ -203,7 +209,7 @@ fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> an
     })
 }
 
-fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>) -> Point {
+fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes_per_session: Option<f64>) -> Point {
     let median = |figure: fn(&Sample) -> f64| Spread::of(rounds.iter().map(figure)).map_or(0.0, |spread| spread.median);
     let point = Point {
         what,
@@ -212,7 +218,7 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
         p99: median(|sample| sample.p99),
         server_micros: median(|sample| sample.server_micros),
         redis_micros: median(|sample| sample.redis_micros),
-        redis_bytes_per_session: bytes,
+        redis_bytes_per_session: bytes_per_session,
         errors: rounds.iter().map(|sample| sample.errors).sum(),
     };
     // keeps the results so far in case a later measurement fails
@@ -220,14 +226,15 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes: Option<f64>
     point
 }
 
-/// Costs for capacity planning: the figures at a million sessions, one per account.
-fn measured(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
+/// Costs for capacity planning: the figures at a million sessions, one per account. `None` if a figure was not measured.
+fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
     let at_a_million =
         |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
     let cost =
         |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
     let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
-    let hashes = bare_argon2(host, 1, 2)?;
+    // with one thread, for two seconds
+    let hashes_per_second = bare_argon2(host, 1, 2)?;
     Ok((|| {
         Some(Measured {
             bytes: at_a_million(Scenario::Refresh)?.redis_bytes_per_session?,
@@ -235,7 +242,7 @@ fn measured(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
             introspect: cost(Scenario::IntrospectCold)?,
             logout: cost(Scenario::Logout)?,
             create: create?,
-            hash: 1e6 / hashes,
+            hash: 1e6 / hashes_per_second,
         })
     })())
 }

@@ -12,7 +12,7 @@ use crate::{
 /// The scenario, number of connections and target of a measurement.
 pub type Key = (Scenario, usize, Name);
 
-/// Every measurement, in the order in which they were made.
+/// All measurements by key; those of one key are in the order of the rounds.
 #[derive(Default)]
 pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,

@@ -127,7 +127,7 @@ impl Global {
         })
     }
 
-    /// The configuration sources of the process; an error is a problem of the configuration.
+    /// Like [`Global::sources`], with the error as a problem of the configuration, for which the exit code is 2.
     ///
     /// # Errors
     /// If the working directory no longer exists.
@@ -209,6 +209,7 @@ pub fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // the findings of the checks are printed already
         Err(error) if error.is::<doctor::ChecksFailed>() => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("latchkey: {}", explain(&error));

@@ -53,6 +53,7 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
         "" => Ok(None),
         text => domain(text).map(Some),
     });
+    // Browsers accept the host of the page or a domain above it. The pages of a loopback issuer are opened as localhost.
     let fits = match (&rp_id, &host) {
         (Some(id), Some(Host::Domain(host))) => host == id || host.ends_with(&format!(".{id}")),
         (Some(id), Some(host)) => id == "localhost" && check::is_loopback_host(&without_brackets(host)),
@@ -85,7 +86,7 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
     }
 }
 
-/// The host without brackets.
+/// The host as text, an IPv6 address without its brackets.
 fn without_brackets(host: &Host<String>) -> String {
     match host {
         Host::Domain(name) => name.clone(),
@@ -94,8 +95,8 @@ fn without_brackets(host: &Host<String>) -> String {
     }
 }
 
-/// The host of the issuer. Browsers accept no IP addresses, so a loopback address becomes `localhost`, which leads to the same
-/// service.
+/// The domain that passkeys belong to by default: the host of the issuer. Browsers accept no IP addresses, so a loopback address
+/// becomes `localhost`, which leads to the same service, and any other address has no default.
 fn default_id(host: &Host<String>) -> Option<String> {
     match host {
         Host::Domain(name) => Some(name.clone()),

@@ -41,7 +41,7 @@ pub fn inspect(sources: &Sources) -> Result<(Vec<EffectiveSetting>, Vec<String>)
     let effective = |key: &schema::Key| {
         let setting = settings.get(&key.name);
         let value = match key.name.as_str() {
-            // keys with a value that is empty, 0 or relative, in place of which another is in effect
+            // these keys may be configured as empty, 0 or a relative path; the value that is in effect is shown
             "issuer" => quote(&config.issuer),
             "data_dir" => quote(&config.data_dir.display().to_string()),
             "database.url" => quote(&mask(config.database.url.expose())),

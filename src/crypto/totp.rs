@@ -128,6 +128,7 @@ impl TotpSecret {
             .with_digits(DIGITS)
             .with_step_duration(STEP_SECONDS)
             .with_secret(self.0.to_vec())
+            // imported secrets may be shorter than `build` accepts
             .build_noncompliant()
     }
 }
@@ -143,8 +144,9 @@ impl fmt::Debug for TotpSecret {
 pub struct TotpCode(SecretText);
 
 impl TotpCode {
-    /// Reads a code, with or without spaces. None if it has another form.
+    /// Reads a code. Spaces, no-break spaces and hyphens are ignored. None if the rest is not six digits.
     pub fn parse(text: &str) -> Option<Self> {
+        // leaves room for separators, of which a no-break space has two bytes
         if text.len() > 4 * usize::from(DIGITS) {
             return None;
         }

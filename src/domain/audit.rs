@@ -243,9 +243,10 @@ pub struct EventFacts {
     pub session: Option<SessionId>,
     /// The client that is the subject.
     pub client: Option<ClientId>,
-    /// The id of a key, the name of a limit, a list of roles, a kind of event, or the session that replaced this one.
+    /// The `detail` that [`AuditEvent`] describes for the event, such as the id of a key or the name of a limit. For the end of a
+    /// session that was replaced, the id of the new session.
     pub detail: Option<String>,
-    /// The actor; none for the actor of the database handle (`Sql::acting_as`).
+    /// The actor. Without one, the entry gets the actor of the database handle that writes it (`Sql::acting_as`).
     pub actor: Option<Actor>,
     /// The client's address.
     pub address: Option<IpAddr>,

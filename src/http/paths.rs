@@ -27,6 +27,7 @@ impl Paths {
         if let Some((_, methods)) = self.0.iter().find(|(template, _)| matches(template, path)) {
             return methods.join(", ");
         }
+        // every other path, such as the documentation, has GET only
         let page = pages::PATHS.iter().find(|(template, _)| matches(template, path));
         page.map_or("GET", |(_, methods)| methods).to_owned()
     }

@@ -2,8 +2,8 @@
 //! the session, which has no tokens. The sessions of apps that the browser signs in to are beneath it: they end with it in one atomic step,
 //! unless `offline_access` was granted.
 //!
-//! A page reads it with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in` proceed with
-//! [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session from the outcome, and
+//! A page reads the browser's session with the extractor `http::extract::browser_session::Browser`. To start one, the page lets `sign_in`
+//! proceed with [`Transport::Browser`](crate::domain::session::Transport), takes the account and the session from the outcome, and
 //!
 //! 1. calls [`renew`] if the browser had a session before. The app sessions beneath it move to the new session if the account is the
 //!    same, and end otherwise.
@@ -90,6 +90,7 @@ pub async fn load(
     let browser = BrowserSession { session, roles, claims_version };
     let session = &browser.session;
     let (acr, settings) = (session.authentication.acr, &state.config.factors);
+    // the policy or the roles may require a factor that this session has not shown
     if policy::lacks_factor(settings, acr, &browser.roles, session.created_at, now) {
         end_with_reason(state, &browser, EndReason::FactorRequired, Actor::Service, origin.ip).await?;
         return Ok(None);

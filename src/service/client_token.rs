@@ -36,6 +36,7 @@ pub struct ClientToken {
 /// # Errors
 /// [`ClientTokenError`]
 pub fn issue(state: &AppState, client: &Client, scope: Option<&str>) -> Result<ClientToken, ClientTokenError> {
+    // a client's requests for tokens and its introspections share a rate limit
     limits::check_introspection(state, client.id.as_str())?;
     let scope = match scope {
         None => client.scopes.clone(),

@@ -95,7 +95,7 @@ export class RevocationFeed {
   /**
    * Connects and reconnects.
    *
-   * @param {AbortSignal} closing ends it
+   * @param {AbortSignal} closing ends the loop and the open connection
    */
   async run(closing) {
     while (!closing.aborted) {
@@ -168,12 +168,13 @@ export class RevocationFeed {
     } else if (type === "heartbeat" && this.#stage === "live") {
       this.#sync(now, id);
     } else if (type === "resumed" || type === "live") {
-      throw new ProtocolError("it is out of order");
+      throw new ProtocolError("the event is out of order");
     } else if (type === "gap") {
       this.#settings.log("the revocation feed has a gap; waiting for a snapshot");
       this.#stage = "connecting";
       this.#invalidate();
     }
+    // Unknown events, and heartbeats before the feed is live, are ignored.
   }
 
   #complete() {

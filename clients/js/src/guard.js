@@ -23,7 +23,7 @@ const AUTHENTICATION_REQUIRED = {
   title: "Sign in first",
   code: "authentication_required",
   detail: "Send an access token.",
-  challenge: "",
+  challenge: "", // a challenge without `error` (RFC 6750, section 3.1)
 };
 /** @type {Problem} */
 const INVALID_TOKEN = {
@@ -168,7 +168,8 @@ export function claimsOf(request) {
 }
 
 /**
- * The bearer token of each Authorization header. Node's `headers` has the first header only.
+ * The bearer token of each Authorization header; undefined for another scheme. If there are several headers, their values are
+ * returned as they are, since the caller refuses them whatever their scheme. Node's `headers` has the first header only.
  *
  * @param {import("node:http").IncomingMessage} request
  */

@@ -77,13 +77,21 @@ export function outdates({ version, at }, { claimsVersion, iat }) {
   return claimsVersion === undefined ? iat <= at : claimsVersion < version;
 }
 
-/** @param {unknown} value */
+/**
+ * A non-empty string member.
+ *
+ * @param {unknown} value
+ */
 function string(value) {
   if (typeof value !== "string" || value === "") throw new ProtocolError("the event is malformed");
   return value;
 }
 
-/** @param {string} value */
+/**
+ * The second of a time (RFC 3339), since the epoch.
+ *
+ * @param {string} value
+ */
 function second(value) {
   const time = TIME.test(value) ? Date.parse(value) : Number.NaN;
   if (Number.isNaN(time)) throw new ProtocolError("the event is malformed");
@@ -193,7 +201,11 @@ export class RevocationSet {
   }
 }
 
-/** @param {Revocation} revocation */
+/**
+ * The key of a revocation in the set. A later revocation with the same key replaces it.
+ *
+ * @param {Revocation} revocation
+ */
 function idOf(revocation) {
   switch (revocation.kind) {
     case "session":

@@ -32,7 +32,7 @@ class User:
         self.service.ok(await self.service.http.post("/v1/logout", json={"refresh_token": tokens["refresh_token"]}))
 
     async def change_password(self, tokens: dict[str, Any], new: str) -> dict[str, Any]:
-        """Changes the password, which ends all sessions; returns the tokens of the new one."""
+        """Changes the password, which ends all sessions; returns the tokens of the new session."""
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         body = {"current_password": PASSWORD, "new_password": new}
         response = await self.service.http.post("/v1/me/password", json=body, headers=headers)

@@ -22,8 +22,8 @@ pub(crate) struct Cache {
     shards: Vec<Mutex<Shard>>,
 }
 
-/// Two generations. Insertions and hits go to the young one. When it is full it becomes the old one, and the previous old one
-/// is evicted.
+/// Two generations of tokens. Insertions and hits go to the young generation. When the young generation is full, it becomes the
+/// old one, and the tokens of the previous old generation are evicted.
 struct Shard {
     young: HashMap<Hash, Arc<Signed>>,
     old: HashMap<Hash, Arc<Signed>>,
@@ -70,6 +70,7 @@ impl Shard {
         }
         if self.young.len() >= self.generation_capacity {
             let full = mem::take(&mut self.young);
+            // the evicted generation's map is reused as the new young one, to keep its allocation
             self.young = mem::replace(&mut self.old, full);
             self.young.clear();
         }

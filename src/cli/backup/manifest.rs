@@ -85,7 +85,7 @@ impl Manifest {
         Ok(fs::File::open(dir)?.sync_all()?)
     }
 
-    /// Reads the manifest of a backup and compares its files with it.
+    /// Reads the manifest of a backup, and checks the size and the checksum of each file that it lists.
     pub(super) fn read(dir: &Path) -> anyhow::Result<Self> {
         let path = dir.join(NAME);
         let text = fs::read(&path)

@@ -49,7 +49,8 @@ fn not_compared(why: &str) -> Finding {
     Finding::ok(CHECK, format!("not compared with what proxies send: {why}"))
 }
 
-/// The requests of a node since its start, by the header that named their client.
+/// The requests that a node has received since its start, by the use of the forwarding header. The names are those of
+/// [`forwarded`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     read: u64,
@@ -88,7 +89,7 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
     }
     if other_header > 0 {
         let detail = format!(
-            "{other_header} requests of trusted proxies have the other header than http.forwarded_header = \"{header}\": \
+            "{other_header} requests of trusted proxies have another header than http.forwarded_header = \"{header}\": \
              their clients share the proxy's address and rate limits. Set http.forwarded_header to the header that the \
              proxy writes"
         );
@@ -142,18 +143,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let settings = [("LATCHKEY_HTTP_TRUSTED_PROXIES", "10.0.0.1")];
         let config = load(&Sources::from_environment(folder.path(), settings), &Entropy::system()).unwrap();
-        let found = |read, untrusted_peer, other_header, absent| {
-            let findings = compare(&Counts { read, untrusted_peer, other_header, absent }, &config);
-            findings.into_iter().map(|finding| (finding.status, finding.detail)).collect::<Vec<_>>()
-        };
-        for ((read, untrusted_peer, other_header, absent), status, text) in [
-            ((0, 0, 0, 0), Status::Ok, "no request came through a proxy yet"),
-            ((7, 0, 0, 3), Status::Ok, "7 requests of trusted proxies have the header x-forwarded-for"),
-            ((0, 0, 0, 3), Status::Warn, "none of 3 requests"),
-            ((7, 1, 0, 0), Status::Warn, "does not list"),
-            ((7, 0, 1, 0), Status::Warn, "http.forwarded_header = \"x-forwarded-for\""),
+        let none = Counts::default();
+        for (counts, status, text) in [
+            (none, Status::Ok, "no request came through a proxy yet"),
+            (
+                Counts { read: 7, absent: 3, ..none },
+                Status::Ok,
+                "7 requests of trusted proxies have the header x-forwarded-for",
+            ),
+            (Counts { absent: 3, ..none }, Status::Warn, "none of 3 requests"),
+            (Counts { read: 7, untrusted_peer: 1, ..none }, Status::Warn, "does not list"),
+            (Counts { read: 7, other_header: 1, ..none }, Status::Warn, "http.forwarded_header = \"x-forwarded-for\""),
         ] {
-            let found = found(read, untrusted_peer, other_header, absent);
+            let findings = compare(&counts, &config);
+            let found: Vec<_> = findings.into_iter().map(|finding| (finding.status, finding.detail)).collect();
             assert!(found.len() == 1 && found[0].0 == status && found[0].1.contains(text), "{found:?}");
         }
     }

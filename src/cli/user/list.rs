@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_account_shows_everything_but_the_hash() {
+    fn row_and_json_of_an_account_omit_the_password_hash() {
         assert_eq!(
             table_row(&account()),
             "07070707-0707-0707-0707-070707070707  active    2027-01-15  -                 Ann@example.com                   admin ops"

@@ -14,8 +14,9 @@ fn secret_with_too_little_entropy_causes_a_warning() {
 }
 
 #[test]
-fn secret_and_secret_file_exclude_each_other() {
+fn secret_file_has_current_and_previous_secrets_and_excludes_secret() {
     let folder = Folder::new();
+    // the first line is the current secret, the others are previous ones
     folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
     let previous = "1".repeat(32);
     let config = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();

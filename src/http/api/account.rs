@@ -113,6 +113,7 @@ impl Problems for RegisterProblems {
     ];
 }
 
+/// The refusal of a weak password that was sent as `field`.
 pub(in crate::http) fn weak(field: &str, weak: &WeakPassword) -> ProblemError {
     ProblemError::fields(Code::WeakPassword, vec![FieldError::new(field, weak.into(), weak.to_string())])
 }
@@ -236,6 +237,7 @@ pub(in crate::http) fn parse_register(state: &AppState, request: RegisterFields)
     }
     match (email, username, state.passwords.check_new(request.password)) {
         (Ok(email), Ok(username), Ok(password)) => Ok(Register { email, username, password, roles: Roles::default() }),
+        // a weak password that is the only problem has a code of its own
         (Ok(_), Ok(_), Err(reason)) => Err(weak("password", &reason)),
         (_, _, password) => {
             errors

@@ -90,9 +90,9 @@ struct ExportedDevice {
     name: Option<String>,
     /// The user agent with which it was remembered.
     user_agent: Option<String>,
-    /// When it showed a second factor.
+    /// When it showed a second factor and was remembered.
     created_at: Time,
-    /// When it has to show one again.
+    /// When it must show a second factor again.
     expires_at: Time,
     /// When it last skipped the second factor.
     last_used_at: Option<Time>,
@@ -103,11 +103,11 @@ struct ExportedDevice {
 struct ExportedConsent {
     /// The app.
     client_id: String,
-    /// The scopes that it may have, separated by spaces.
+    /// The scopes that the app may have, separated by spaces.
     scope: String,
-    /// When the first of them was allowed.
+    /// When the first scope was allowed.
     created_at: Time,
-    /// When the last of them was allowed.
+    /// When the last scope was allowed.
     updated_at: Time,
 }
 
@@ -162,16 +162,17 @@ impl From<AccountExport> for ExportResponse {
             created_at: created_at.into(),
             last_used_at: last_used_at.map(Time::from),
         };
-        let secondary = export.secondary_emails.into_iter().map(|it| ExportedEmail {
-            email: text(&it.email),
-            verified: it.verified_at.is_some(),
-            created_at: it.created_at.into(),
+        let secondary = export.secondary_emails.into_iter().map(|secondary| ExportedEmail {
+            email: text(&secondary.email),
+            verified: secondary.verified_at.is_some(),
+            created_at: secondary.created_at.into(),
         });
         let apps = export.totp_factors.into_iter();
-        let apps = apps.map(|it| factor(FactorKind::Totp, it.label, it.created_at, it.last_used_at));
-        let passkeys = export.passkeys.into_iter();
-        let passkeys =
-            passkeys.map(|it| factor(FactorKind::Passkey, it.name.as_str().to_owned(), it.created_at, it.last_used_at));
+        let apps = apps.map(|app| factor(FactorKind::Totp, app.label, app.created_at, app.last_used_at));
+        let passkeys = export.passkeys.into_iter().map(|passkey| {
+            let name = passkey.name.as_str().to_owned();
+            factor(FactorKind::Passkey, name, passkey.created_at, passkey.last_used_at)
+        });
         let devices = export.devices.into_iter().map(|DeviceEntry { device, .. }| ExportedDevice {
             id: device.id.0,
             name: device.name,
@@ -209,8 +210,8 @@ impl From<AccountExport> for ExportResponse {
         Self {
             account: AccountResponse::new(export.account, export.profile),
             secondary_emails: secondary.collect(),
-            pending_email: export.pending_address.map(|it| text(&it.email)),
-            former_emails: export.former_addresses.iter().map(|it| text(&it.email)).collect(),
+            pending_email: export.pending_address.map(|pending| text(&pending.email)),
+            former_emails: export.former_addresses.iter().map(|former| text(&former.email)).collect(),
             factors: apps.chain(passkeys).collect(),
             email_code,
             devices: devices.collect(),

@@ -55,14 +55,14 @@ pub enum Privileged {
     Client(Arc<Client>),
 }
 
-/// See [`Privileged`].
+/// Extracts a [`Privileged`] caller.
 pub struct AdminOrClient(pub Privileged);
 
 /// The access token and the cookie of a request, unchecked: for calls that accept either, or a refresh token in the body.
 pub struct PresentedCredentials {
-    /// The access token. An `Authorization` header that cannot be read counts as an invalid one.
+    /// The access token. An `Authorization` header that cannot be read counts as an empty token, which is invalid.
     pub bearer: Option<String>,
-    /// The refresh token in the cookie. The request does not come from a page of another site.
+    /// The refresh token in the cookie. The cookie is refused on requests of other sites' pages.
     pub cookie: Option<String>,
 }
 
@@ -70,7 +70,7 @@ pub struct PresentedCredentials {
 /// document: browsers send the cookie by themselves, and a page that offered to set it could not.
 pub struct RefreshCookie(pub Option<String>);
 
-/// The cookie of a session that a sign-in replaces. Not part of the OpenAPI document: no client has to send it.
+/// The refresh token in the cookie of the session that a sign-in replaces. Not part of the OpenAPI document: no client has to send it.
 pub struct ReplacedCookie(pub Option<String>);
 
 /// Why a request must not set a cookie: a page of another site made it, and would sign its visitor in to another account.

@@ -44,19 +44,19 @@ pub(in crate::http) struct AuthorizationForm {
     code_challenge_method: Option<String>,
     /// `query`, the default, or `form_post`.
     response_mode: Option<String>,
-    /// `none`, or of `login`, `consent`, `select_account`, `create`.
+    /// `none`, or any of `login`, `consent`, `select_account` and `create`, separated by spaces.
     prompt: Option<String>,
-    /// The user authenticates again if they did longer ago than this number of seconds.
+    /// The user authenticates again if the last authentication is older than this number of seconds.
     max_age: Option<String>,
     /// An e-mail address or a username, for the sign-in form.
     login_hint: Option<String>,
     /// An ID token of the user whom the client expects.
     id_token_hint: Option<String>,
-    /// The required level: `aal1` or `aal2`. The lowest counts.
+    /// The accepted levels, `aal1` or `aal2`, separated by spaces. The lowest one is required.
     acr_values: Option<String>,
     /// Languages for the pages (BCP 47), separated by spaces.
     ui_locales: Option<String>,
-    /// Accepted. The claims have one language.
+    /// Accepted, without effect: the claims have one language.
     claims_locales: Option<String>,
     /// A resource that the access tokens are for (RFC 8707); may be repeated.
     resource: Option<String>,

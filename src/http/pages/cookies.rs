@@ -14,7 +14,8 @@ pub(super) const TYPED: &str = "__Host-latchkey-typed";
 /// How long [`TYPED`] is kept.
 pub(super) const TYPED_TTL: Duration = Duration::from_mins(15);
 
-/// `Set-Cookie` for a cookie that also links from other sites send, such as those of a mail.
+/// `Set-Cookie` for a cookie that the browser also sends when the user follows a link from elsewhere, such as a mail
+/// (`SameSite=Lax`).
 pub(super) fn set(name: &str, value: &str, max_age: Option<Duration>) -> String {
     let max_age = max_age.map_or_else(String::new, |age| format!(" Max-Age={};", age.as_secs()));
     format!("{name}={value}; Path=/;{max_age} Secure; HttpOnly; SameSite=Lax")

@@ -42,16 +42,16 @@ fn methods(visit: &Visit, owner: &Owner) -> Vec<&'static str> {
     account.factors.kinds().filter(is_usable).map(FactorKind::as_str).collect()
 }
 
-/// The page with a method, or the sign-in for an account that has none.
+/// The page for the requested method, or else for the best one. An account that has no method gets the sign-in.
 async fn page(
     visit: &Visit,
     owner: &Owner,
     authorization: Option<&Authorization>,
-    wished: Option<&str>,
+    requested: Option<&str>,
     reply: Reply<'_>,
 ) -> Result<Response> {
     let mut methods = methods(visit, owner);
-    let at = methods.iter().position(|method| Some(*method) == wished).unwrap_or(0);
+    let at = methods.iter().position(|method| Some(*method) == requested).unwrap_or(0);
     if methods.is_empty() {
         return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     }
@@ -79,6 +79,7 @@ async fn page(
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let authorization = Authorization::of(&visit).await?;
+    // the user has taken the step already, or another step comes first
     if let Some(Authorization { pending, .. }) = &authorization
         && !matches!(pending.step, Some(AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_)))
     {
@@ -92,13 +93,13 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
 pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response> {
     let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let method = form.text("method");
-    let done = async {
+    let attempt = async {
         visit.check(&mut form)?;
         let input = presented(&visit, &mut form, &method)?;
-        let done = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, input).await;
-        done.map_err(reauthentication::problem)
+        let outcome = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, input).await;
+        outcome.map_err(reauthentication::problem)
     };
-    let problem = match done.await {
+    let problem = match attempt.await {
         Ok(_) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
         Err(problem) => problem,
     };

@@ -52,7 +52,7 @@ impl SignInCode {
 pub struct SecondFactor {
     /// The method of the form: `totp`, `passkey`, `recovery_code` or `email_code`.
     pub method: String,
-    /// The methods that the account has besides it.
+    /// The account's other methods.
     pub others: Vec<String>,
     /// With `passkey`: the options of the ceremony as JSON.
     pub passkey_options: Option<String>,
@@ -75,7 +75,7 @@ impl SecondFactor {
     }
 }
 
-/// The second factor that a sign-in waits for: the choice of one, or a form that creates a passkey.
+/// The set-up of a second factor that a sign-in requires: the choice of a factor, or the form that creates a passkey.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Enrol {
     /// The options of the registration of a passkey as JSON; none for the choice.

@@ -250,6 +250,7 @@ fn keycloak_argon2(parameters: &Value, passes: u32, salt: &[u8], hash: &[u8]) ->
 /// A user of a bulk export, of a bulk import file, or of the export of password hashes that Auth0's support provides.
 fn auth0(user: &Object) -> Result<Record, BadRecord> {
     let email = user.text("email")?;
+    // An export of password hashes has the id in MongoDB. The user id of the other exports is `auth0|` and that id.
     let mongo_id = user.get("_id").and_then(|id| id["$oid"].as_str().or(id.as_str()).map(|id| format!("auth0|{id}")));
     let hash = match (user.text("passwordHash")?.or(user.text("password_hash")?), user.get("custom_password_hash")) {
         (Some(hash), _) => Some(hash),

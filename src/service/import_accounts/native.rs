@@ -161,6 +161,7 @@ mod tests {
     const HASH: &str =
         "$argon2id$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$po0WFnpifCbP1nuZu91yGD2dGNwq5zdC4rYCO6zunGs";
 
+    /// Imports a line, in which the word HASH stands for the hash.
     fn import(line: &str) -> Result<NewAccount, BadRecord> {
         import_with(line, &settings())
     }
@@ -280,9 +281,11 @@ mod tests {
             let bad = import(line).unwrap_err();
             assert_eq!(bad.code(), code, "{line}: {bad}");
             let text = format!("{bad} {bad:?}");
+            // a message may name the scheme, but nothing after it
             assert!(!text.contains(&hash[8..]) && !text.contains("marmalade"), "{text}");
         }
         assert_eq!(read(b"{\"email\":\"\xff\"}").err().map(|bad| bad.code()), Some("not_json"));
+        // more memory than `settings` allows
         let costly = HASH.replace("256", "2048");
         let costly = import(&r#"{"email":"a@b.c","password_hash":"HASH"}"#.replace("HASH", &costly));
         assert_eq!(costly.unwrap_err(), BadRecord::PasswordHash(BadHash::TooCostly("memory")));

@@ -36,7 +36,7 @@ class VerifierFixture {
     this.registry.onRevocation(revocation);
   }
 
-  /** The claims of the token of a case, changed; throws if it is refused. */
+  /** Verifies the shared token with the changes applied; returns its claims, or throws an error with the `reason`. */
   verify(...changes) {
     const payload = Object.assign({ iss: RULES.issuer, aud: RULES.audience, jti: "j", ...CASES.token }, ...changes);
     const claims = validateClaims(payload, RULES, this.nowMs);
@@ -51,6 +51,7 @@ class VerifierFixture {
   }
 }
 
+/** The reason for which the token is refused after the events of the case; null if it is accepted. */
 function reasonOf(testCase) {
   const fixture = new VerifierFixture();
   for (const event of testCase.events) fixture.receive(...event);
@@ -62,6 +63,7 @@ function reasonOf(testCase) {
   }
 }
 
+/** The cause with which the session of the case ends after its steps; null if it does not end. */
 function causeOf(testCase) {
   const fixture = new VerifierFixture();
   const claims = fixture.verify(testCase.token);
@@ -73,6 +75,7 @@ function causeOf(testCase) {
     else if (step === "renew") registration.renew(fixture.verify(testCase.token, data));
     else if (step === "advance" || step === "silent") {
       fixture.advance(data);
+      // "silent" is the same without a heartbeat
       if (step === "advance") fixture.completeAtMs = fixture.elapsedMs;
       fixture.registry.endExpired();
     } else fixture.receive(step, data);

@@ -58,9 +58,9 @@ class Claims:
 
 
 def validate_claims(payload: dict[str, Any], settings: Settings, now: float, kid: str | None = None) -> Claims:
-    """Validates a payload at ``now``, in seconds since the epoch, that the key ``kid`` signed.
+    """Validates a payload that the key ``kid`` signed, at the time ``now`` in seconds since the epoch.
 
-    Raises ``InvalidToken`` if a claim is missing, has a wrong type or a wrong value. A claim that is null is missing.
+    Raises ``InvalidToken`` if a claim is missing, has a wrong type or a wrong value. A claim that is null counts as missing.
     """
     claims = {name: value for name, value in payload.items() if value is not None}
     _check_types(claims)

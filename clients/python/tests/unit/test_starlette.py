@@ -1,4 +1,4 @@
-"""Starlette apps without FastAPI. In a real server."""
+"""Starlette apps without FastAPI, in a real server."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 
 pytestmark = pytest.mark.anyio
+# The fake issuer sends no heartbeats by itself, so the feed must count as live without them.
 LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 
 
@@ -47,6 +48,7 @@ async def test_starlette_app_authenticates_requests_and_closes_websockets_with_t
         app.state.latchkey = latchkey
         assert await latchkey.wait_live(60)
         async with serving_app(app) as address, httpx.AsyncClient(base_url=f"http://{address}") as client:
+            # a service client's own token
             robot = issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None)
             for path, token, status, text in [
                 ("/orders", issuer.token(), 200, SUB),

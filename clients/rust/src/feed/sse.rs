@@ -27,9 +27,12 @@ pub(crate) struct Parser {
     after_cr: bool,
     /// Whether the first line has been parsed. A byte order mark may precede it.
     past_first_line: bool,
+    /// The type and the data of the incomplete event.
     event: String,
     data: String,
+    /// Whether the incomplete event has a `data` field. Without one, the event is dropped, even if `data` is empty.
     has_data: bool,
+    /// The last event id. Events without an `id` field do not change it.
     id: Option<String>,
 }
 
@@ -64,7 +67,7 @@ impl Parser {
         Ok(message)
     }
 
-    /// Parses a field. A comment has an empty name.
+    /// Parses a field. A comment has an empty name, and is ignored like `retry` and unknown fields.
     fn field(&mut self, line: &str) -> Result<(), InvalidStream> {
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);

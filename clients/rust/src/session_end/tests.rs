@@ -1,4 +1,7 @@
 //! Tests of session ends, driven by events of a feed and a manual clock.
+//!
+//! The fixture's token is valid for 290 seconds more. The leeway, the greatest staleness and the silence of the feed that ends
+//! sessions are 5 seconds each.
 
 mod fixture;
 
@@ -42,19 +45,19 @@ async fn shared_cases_sessions_end_with_their_cause() {
     for index in 0..count {
         let fixture = Fixture::new();
         let case = &fixture.cases.ends[index];
-        let (with, causes) = (json!(case.token), Causes::default());
-        let changed = |changes: &Value| {
+        let causes = Causes::default();
+        let token_with = |changes: &Value| {
             let mut changed = case.token.clone();
             changed.extend(changes.as_object().unwrap().clone());
             fixture.token(&json!(changed))
         };
-        let claims = fixture.claims(&with);
+        let claims = fixture.claims(&json!(case.token));
         fixture.receive(&case.before);
         let registration = fixture.verifier.on_end(&claims, causes.record());
         for (step, data) in &case.after {
             match step.as_str() {
-                "verify" => drop(fixture.verifier.verify(&changed(data)).await.unwrap()),
-                "renew" => drop(registration.renew(&changed(data)).await.unwrap()),
+                "verify" => drop(fixture.verifier.verify(&token_with(data)).await.unwrap()),
+                "renew" => drop(registration.renew(&token_with(data)).await.unwrap()),
                 "advance" | "silent" => {
                     fixture.clock.advance(data.as_i64().unwrap());
                     if step == "advance" {
@@ -93,6 +96,7 @@ fn claims_changed_is_answered_from_memory_while_the_feed_is_lost() {
     let fixture = Fixture::new();
     let time = "2026-11-23T04:08:30.325Z";
     fixture.receive_one("claims", json!({ "account_id": ACCOUNT, "claims_version": 4, "at": time }));
+    // the feed is lost after 5 seconds; the fixture's token has version 3 of the claims
     fixture.clock.advance(6);
     let verify = |changes| fixture.verifier.verify_locally(&fixture.token(&changes)).unwrap_err();
     assert_eq!(verify(json!({})), VerifyError::ClaimsChanged);
@@ -111,6 +115,7 @@ fn retired_and_unpublished_keys_end_the_sessions_that_they_signed() {
     let _second_registration = fixture.verifier.on_end(&claims[1], second.record());
     fixture.receive_one("revocation", json!({ "kind": "key", "kid": other.kid(), "at": "2026-11-23T04:08:30Z" }));
     assert_eq!((first.all(), second.all()), (vec![], vec![EndCause::KeyRetired]));
+    // the key set no longer has the key of the first session
     fixture.publish(&[&other]);
     fixture.sweep();
     assert_eq!(first.all(), [EndCause::KeyRetired]);
@@ -156,6 +161,7 @@ fn session_of_a_verifier_without_revocations_ends_with_its_token_only() {
     let fixture = Fixture::with_revocations(false);
     let causes = Causes::default();
     let _registration = fixture.verifier.on_end(&fixture.claims(&json!({})), causes.record());
+    // the token expires after 290 seconds, and the leeway is 5 seconds
     fixture.clock.advance(294);
     fixture.sweep();
     assert_eq!(causes.all(), []);
@@ -172,6 +178,7 @@ async fn registrations_of_a_service_client_are_independent_of_each_other() {
     let claims = fixture.claims(&client);
     let first_registration = fixture.verifier.on_end(&claims, first.record());
     let _other = fixture.verifier.on_end(&claims, second.record());
+    // outlives the clock's advance below, unlike the token of the second registration
     let mut newer = client.clone();
     newer["exp"] = json!(fixture.cases.now + 600);
     first_registration.renew(&fixture.token(&newer)).await.unwrap();
@@ -312,7 +319,7 @@ fn every_registration_that_races_with_its_revocation_is_called_once() {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(calls.load(Ordering::SeqCst), registrations.len());
-    assert!(registrations.iter().all(|one| one.ended() == Some(EndCause::SessionRevoked)));
+    assert!(registrations.iter().all(|registration| registration.ended() == Some(EndCause::SessionRevoked)));
     assert_eq!(fixture.entries(), 0);
 }
 

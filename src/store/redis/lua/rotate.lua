@@ -61,6 +61,7 @@ local function rotate(key, presentation)
 
   local session = read_record(found[1])
   local presented, now, grace, idle, accepted, retry_window, limit, rest = struct.unpack('>I4I6I6I6BI6B', presentation, 33)
+  -- `rest` is the position of the part of the presentation that is not read yet.
   -- Bit 0 of the flags: the tokens travel in a cookie.
   if accepted > 0 and session.flags % 2 == 1 then return { 'gone' } end
   -- `browser` is the id of the browser's session that an app's session belongs to, '' for none; `parent` is its record.
