@@ -1,4 +1,4 @@
-//! The same interface without the feature `otel`: nothing is exported.
+//! The interface of this module in a build without the feature `otel`: nothing is exported.
 
 use tracing::Span;
 use tracing_subscriber::layer::Identity;

@@ -272,10 +272,10 @@ impl Sql {
     pub async fn mails(&self, state: Option<OutboxState>, limit: u32) -> Result<Vec<OutboxRow>, SqlError> {
         let mut tx = self.begin_read().await?;
         let all = concat!("SELECT ", columns!(), " FROM mail_outbox ORDER BY id DESC LIMIT $1");
-        let some = concat!("SELECT ", columns!(), " FROM mail_outbox WHERE state = $2 ORDER BY id DESC LIMIT $1");
+        let in_state = concat!("SELECT ", columns!(), " FROM mail_outbox WHERE state = $2 ORDER BY id DESC LIMIT $1");
         let rows = match state {
             None => query(all).bind(i64::from(limit)).fetch_all(&mut *tx).await?,
-            Some(state) => query(some).bind(i64::from(limit)).bind(state.as_str()).fetch_all(&mut *tx).await?,
+            Some(state) => query(in_state).bind(i64::from(limit)).bind(state.as_str()).fetch_all(&mut *tx).await?,
         };
         tx.commit().await?;
         rows.iter().map(read).collect()

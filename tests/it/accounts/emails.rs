@@ -236,7 +236,8 @@ async fn mails_are_limited_per_address() {
     cluster.config.limits.recovery_per_address = None;
     let node = cluster.node().await;
     node.register("ada").await;
-    let (_, _) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
+    add_verified(&cluster, &node, &node.login("ada").await, "work").await;
+    // more than limits.mail_per_account allows
     for _ in 0..20 {
         node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
     }
@@ -365,11 +366,10 @@ async fn changes_of_addresses_need_a_recent_authentication() {
 #[tokio::test]
 async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
-    let (_, tokens) = add_verified(&cluster, &node, &tokens, "old").await;
+    add_verified(&cluster, &node, &tokens, "old").await;
     // more than the 72 hours in which a report removes an added address
     cluster.advance(Duration::from_hours(80));
     let thief = node.login("ada").await;
-    drop(tokens);
     let before = count(&cluster, "ada", "secondary_address_changed");
     let (_, thief) = add_verified(&cluster, &node, &thief, "thief").await;
     wait::until("the owner has a notice", || async { count(&cluster, "ada", "secondary_address_changed") > before })
@@ -396,13 +396,13 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
     let tokens = Tokens::of(&answer.expect(200));
     assert_eq!(list(&node, &tokens).await, ["work (primary)", "home"]);
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
-    let set = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
-    latchkey::service::accounts::set_email(&node.state, id, &set("home")).await.unwrap();
+    let address = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
+    latchkey::service::accounts::set_email(&node.state, id, &address("home")).await.unwrap();
     assert_eq!(list(&node, &tokens).await, ["home (primary)"], "the account had verified the address before");
     node.register("grace").await;
     let grace = node.login("grace").await;
-    let (_, _) = add_verified(&cluster, &node, &grace, "desk").await;
-    let taken = latchkey::service::accounts::set_email(&node.state, id, &set("desk")).await;
+    add_verified(&cluster, &node, &grace, "desk").await;
+    let taken = latchkey::service::accounts::set_email(&node.state, id, &address("desk")).await;
     assert!(matches!(taken, Err(latchkey::service::accounts::ChangeAccountError::EmailTaken)), "{taken:?}");
 }
 

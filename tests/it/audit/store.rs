@@ -107,6 +107,7 @@ async fn change_and_its_audit_row_are_committed_together() {
         let entry = AuditEntry::new(at(5), AuditEvent::AccountDeleted).account(account.id);
         change.delete().await.unwrap();
         change.record(&entry).await.unwrap();
+        // rolls back: neither the deletion nor its row is stored
         drop(change);
         let recorded: Vec<_> = rows(&sql).await.into_iter().map(|row| (row.event, row.account_id)).collect();
         assert_eq!(recorded, [("account_added".to_owned(), Some(account.id.to_string()))]);

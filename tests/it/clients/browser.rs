@@ -68,6 +68,7 @@ async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage(
         command.args(["-c", "cd \"$0\" && exec \"$1\" program.mjs"]).arg(folder.path()).arg(node);
         String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
     };
+    // the number is that of the account's sessions
     assert_eq!(run(), "signed in ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
@@ -163,6 +164,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
         let output = binary::run(service.folder(), &["user", "roles", &email, "--add", "admin"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
+    // all but `step-up`, since the clock of this service cannot be moved
     drive(&service.client().base, port, "factors_browser.mjs", &FACTOR_CHECKS[..4]).await;
 }
 

@@ -179,7 +179,7 @@ async fn doctor_compares_headers_of_proxies_with_settings() {
     service.client.send(request("x-forwarded-for")).await.expect(200);
     assert!(finds(&examine(&[]), "proxy", "ok", "1 requests of trusted proxies have the header x-forwarded-for"));
     service.client.send(request("forwarded")).await.expect(200);
-    assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have the other header"));
+    assert!(finds(&examine(&[]), "proxy", "warn", "1 requests of trusted proxies have another header"));
 }
 
 /// The private Redis of the running service hangs: its process is named, with the commands that end the outage.

@@ -16,6 +16,10 @@ use crate::{
     },
 };
 
+/// The number of wrong codes in a row that are checked without a wait: `limits.factor_backoff_after` (5), and the code that causes the
+/// first wait.
+const CODES_WITHOUT_WAIT: usize = 6;
+
 /// A cluster whose nodes trust `X-Forwarded-For`.
 fn behind_proxy() -> TestCluster {
     let mut cluster = cluster();
@@ -92,7 +96,7 @@ async fn stranger_who_knows_the_password_does_not_lock_the_owner_out() {
     sign_in_from(&cluster, &node, home, &ada.app).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let stranger = challenge(&node, "192.0.2.1").await;
-    for _ in 0..6 {
+    for _ in 0..CODES_WITHOUT_WAIT {
         assert_eq!(present_code(&node, "192.0.2.1", &stranger, "totp", &wrong).await.status, 401);
     }
     assert_eq!(
@@ -117,15 +121,16 @@ async fn recognized_network_is_throttled_by_itself_and_success_resets_its_failur
     sign_in_from(&cluster, &node, home, &ada.app).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let first = challenge(&node, home).await;
-    for _ in 0..6 {
+    for _ in 0..CODES_WITHOUT_WAIT {
         assert_eq!(present_code(&node, home, &first, "totp", &wrong).await.status, 401);
     }
     assert_eq!(present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.status, 429);
+    // the wait has passed
     cluster.advance(Duration::from_mins(5));
     present_code(&node, home, &first, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let second = challenge(&node, home).await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
-    for _ in 0..6 {
+    for _ in 0..CODES_WITHOUT_WAIT {
         assert_eq!(present_code(&node, home, &second, "totp", &wrong).await.status, 401);
     }
 }
@@ -147,8 +152,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
 
     let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
-    // One more than the number of wrong codes that are answered without a wait.
-    for _ in 0..7 {
+    for _ in 0..=CODES_WITHOUT_WAIT {
         assert_unavailable(&step_up(code.clone()).await);
         assert_unavailable(&second_factor(&node, &sign_in, "totp", &code).await);
         assert_unavailable(&confirm_totp(&node, &bob, &pending.code(&cluster.clock)).await);
@@ -179,7 +183,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
     for device in &devices {
         let challenged = with_device(&node, device, "/v1/login", login.clone()).await;
         let challenge = super::challenge_of(&challenged);
-        for _ in 0..7 {
+        for _ in 0..=CODES_WITHOUT_WAIT {
             let body = factor_body(&challenge, "totp", &wrong);
             let answer = with_device(&node, device, "/v1/login/second-factor", body).await;
             if answer.status == 429 {
@@ -189,7 +193,7 @@ async fn devices_of_sign_ins_before_the_first_factor_share_the_attempts_of_stran
             checked += 1;
         }
     }
-    assert_eq!(checked, 6);
+    assert_eq!(checked, CODES_WITHOUT_WAIT);
 }
 
 #[tokio::test]

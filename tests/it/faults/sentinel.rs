@@ -63,8 +63,8 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     feed.wait_for_new_id().await;
     let last = feed.last_id.clone();
     drop(feed);
-    let before = nodes[0].login("ada").await;
-    nodes[0].logout(&before.refresh).await.expect(204);
+    let ended_unseen = nodes[0].login("ada").await;
+    nodes[0].logout(&ended_unseen.refresh).await.expect(204);
     wait_until_replicated(&master, 1).await;
 
     master.signal(fault);
@@ -84,7 +84,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     // the promoted replica has the missed revocations and receives new ones
     let mut feed = Feed::open(&nodes[1], &service, last.as_deref()).await;
     let missed = feed.caught_up().await;
-    assert!(missed.iter().any(|revocation| revocation["session_id"] == before.session.as_str()), "{missed:?}");
+    assert!(missed.iter().any(|revocation| revocation["session_id"] == ended_unseen.session.as_str()), "{missed:?}");
     nodes[1].get("/v1/verify", &tokens.access).await.expect(200);
     retry_until("a logout succeeds", 204, || nodes[0].logout(&tokens.refresh)).await;
     while feed.revocation().await["session_id"] != tokens.session.as_str() {}

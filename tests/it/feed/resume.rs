@@ -20,6 +20,7 @@ async fn missed_revocations_are_replayed_by_any_node() {
     for node in [&node, &peer] {
         let mut feed = Feed::open(node, &service, Some(&last)).await;
         let first = feed.next().await.unwrap();
+        // 310 seconds: the lifetime of an access token (300), the leeway (5) and a margin for clocks (5)
         assert_eq!((first.name.as_str(), &first.data), ("resumed", &json!({ "retain_seconds": 310 })));
         assert_eq!(sessions(&feed.caught_up().await), missed);
     }
@@ -84,7 +85,7 @@ async fn unusable_last_event_id_causes_a_gap() {
     feed.caught_up().await;
     let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
     let hour = 3_600_000;
-    // older than the retention, in the future, or not an id of this service
+    // older than `redis.event_retention` (1 h), in the future, or not an id of this service
     for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
         let mut feed = Feed::open(&node, &service, Some(last)).await;
         let gap = feed.next().await.unwrap();

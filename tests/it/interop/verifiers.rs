@@ -22,6 +22,7 @@ async fn check(program: &'static str, algorithms: &[Algorithm]) {
         let client_token = client_token.text_of("access_token");
         let mut verifier =
             Verifier::start(program, &json!({ "issuer": cluster.config.issuer, "audience": "latchkey" }));
+        // the second time, the library has the keys
         for _ in 0..2 {
             assert_eq!(verifier.verify(&tokens.access).await, Ok(account.clone()), "{algorithm}");
             assert_eq!(verifier.verify(&client_token).await, Ok(service.id.clone()), "{algorithm}");

@@ -55,6 +55,7 @@ async fn i2_grace_window_is_exact_on_skewed_nodes() {
     for (node, peer) in [(0, 1), (1, 0)] {
         let first = nodes[node].login("ada").await;
         let next = refreshed(&nodes[node], &first.refresh).await;
+        // the grace window is 10 seconds
         cluster.advance(Duration::from_millis(9_999));
         assert_eq!(refreshed(&nodes[peer], &first.refresh).await.refresh, next.refresh);
         cluster.advance(Duration::from_millis(1));
@@ -69,6 +70,7 @@ async fn i4_sessions_expire_at_the_same_moment_on_skewed_nodes() {
     for (node, peer) in [(0, 1), (1, 0)] {
         let idle = nodes[node].login("ada").await;
         let used = nodes[node].login("ada").await;
+        // the idle timeout is 7 days
         cluster.advance(7 * DAY - Duration::from_millis(1));
         refreshed(&nodes[peer], &used.refresh).await;
         cluster.advance(Duration::from_millis(1));

@@ -282,6 +282,7 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     }
 }
 
+/// A session of a sign-in that was checked when the account had this epoch.
 fn new_session(node: &Node, account: AccountId, epoch: u32) -> NewSession {
     NewSession {
         id: node.state.entropy.session_id(),

@@ -95,6 +95,7 @@ async fn greylisted_mail_is_sent_by_a_later_attempt() {
     let row = wait_for_failed_attempt(&node).await;
     assert!(row.error.as_ref().unwrap().contains("greylisted"), "{row:?}");
     let delay = row.due_at.saturating_since(cluster.clock.now());
+    // `mail.retry_first` is 30 s, of which half is random
     assert!(delay >= Duration::from_secs(15) && delay <= Duration::from_secs(30), "{delay:?}");
     advance_to(&cluster, &row);
     server.wait_for(1).await;
@@ -229,6 +230,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     node.get("/readyz", "").await.expect(200);
 
     server.set_down(false);
+    // longer than `mail.retry_max`
     cluster.advance(Duration::from_mins(31));
     server.wait_for(50).await;
     wait_until_done(&node.state.sql).await;
@@ -261,6 +263,7 @@ async fn expired_mail_is_not_sent() {
     let mut node = cluster.node().await;
     node.stop_mail().await;
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
+    // the lifetime of the link in `verification_mail`
     cluster.advance(Duration::from_hours(1));
     let other = cluster.node().await;
     wait_until_done(&other.state.sql).await;

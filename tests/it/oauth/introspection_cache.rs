@@ -58,22 +58,22 @@ async fn cached_introspection_equals_the_uncached_response() {
         let form = [&[("token", tokens.access.as_str())], hint].concat();
         comparable(post(&node, "/oauth2/introspect", Some(&client), &form).await)
     };
+    // a request with other bytes than the cached one
     let uncached = introspect_again(&[("token_type_hint", "access_token")]).await;
     assert_eq!(uncached, repeat_until_cached(&node, || introspect_again(&[])).await);
-    let with_request_id = || async {
-        let with_request_id = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
-        let with_request_id =
-            with_request_id.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
-        node.send(with_request_id).await
+    let introspect_with_request_id = || async {
+        let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+        let request = request.basic_auth(&client.id, Some(&client.secret)).header("x-request-id", "of-the-caller");
+        node.send(request).await
     };
-    assert_eq!(repeat_until_cached(&node, with_request_id).await.header("x-request-id"), "of-the-caller");
+    assert_eq!(repeat_until_cached(&node, introspect_with_request_id).await.header("x-request-id"), "of-the-caller");
 }
 
 /// Repeats a request until the cache answers it. On a busy machine the session cache may be invalid for a moment.
-async fn repeat_until_cached<T>(node: &Node, introspect_again: impl AsyncFn() -> T) -> T {
+async fn repeat_until_cached<T>(node: &Node, send: impl AsyncFn() -> T) -> T {
     for _ in 0..100 {
         let before = hits(node);
-        let answer = introspect_again().await;
+        let answer = send().await;
         if hits(node) > before {
             return answer;
         }
@@ -86,27 +86,29 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     let cluster = TestCluster::new();
     let (node, client, tokens) = warmed_up(&cluster).await;
     let inactive = json!({ "active": false });
+    // the token is valid for 300 s, and the leeway is 5 s
     cluster.advance(Duration::from_secs(304));
     assert!(is_active(&node, &client, &tokens).await, "within the leeway");
     cluster.advance(Duration::from_secs(1));
     assert_eq!(introspect(&node, &client, &tokens.access).await, inactive, "expired");
 
-    let (ended, stolen) = (node.login("ada").await, node.login("ada").await);
+    let (ended, of_retired_key) = (node.login("ada").await, node.login("ada").await);
+    // repeated, so that both responses are cached
     for _ in 0..3 {
-        assert!(is_active(&node, &client, &ended).await && is_active(&node, &client, &stolen).await);
+        assert!(is_active(&node, &client, &ended).await && is_active(&node, &client, &of_retired_key).await);
     }
     node.logout(&ended.refresh).await.expect(204);
     assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
 
-    let kid = super::part(&stolen.access, 0)["kid"].as_str().unwrap().to_owned();
+    let kid = super::part(&of_retired_key.access, 0)["kid"].as_str().unwrap().to_owned();
     keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, SigningStart::Now)
         .await
         .unwrap();
     node.state.keys.reload().await.unwrap();
-    assert!(is_active(&node, &client, &stolen).await);
+    assert!(is_active(&node, &client, &of_retired_key).await);
     keys::retire(&cluster.clock, &node.state.sql, &node.state.redis.revocation_log, &kid).await.unwrap();
     node.state.keys.reload().await.unwrap();
-    assert_eq!(introspect(&node, &client, &stolen.access).await, inactive, "signed by a key that was retired");
+    assert_eq!(introspect(&node, &client, &of_retired_key.access).await, inactive, "signed by a key that was retired");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -144,6 +146,7 @@ async fn request_that_differs_is_not_answered_from_the_introspection_cache() {
     let (node, client, tokens) = warmed_up(&cluster).await;
     let before = hits(&node);
     let request = || node.request(Method::POST, "/oauth2/introspect").form(&[("token", &tokens.access)]);
+    // one character of the secret differs
     let mut wrong = client.clone();
     wrong.secret.replace_range(10..11, if &wrong.secret[10..11] == "A" { "B" } else { "A" });
     let requests = [
@@ -171,14 +174,14 @@ async fn cached_introspection_counts_towards_the_rate_limit() {
     let (node, client, tokens) = warmed_up(&cluster).await;
     let introspect_again =
         async || post(&node, "/oauth2/introspect", Some(&client), &[("token", tokens.access.as_str())]).await;
-    let mut left = 0;
+    let mut answered = 0;
     let refused = loop {
         let answer = introspect_again().await;
         if answer.status != 200 {
             break answer;
         }
-        left += 1;
-        assert!(left < 20);
+        answered += 1;
+        assert!(answered < 20, "`warmed_up` has used a part of the 20 requests");
     };
     assert_eq!(refused.status, 429);
     assert!(refused.header("ratelimit").starts_with("\"introspection-client\";r=0"), "{refused:?}");

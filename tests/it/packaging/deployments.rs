@@ -42,6 +42,7 @@ fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     let file = packaging().join("kubernetes/latchkey.toml");
     let mut variables = variables(&read("kubernetes/secret.env.example"), "=");
     assert_eq!(variables.len(), 3, "{variables:?}");
+    // the example leaves LATCHKEY_SECRET empty
     variables[0].1 = "a secret that was filled in, of 32 bytes".to_owned();
     // Kubernetes sets these variables for the services `latchkey` and `latchkey-redis` of the namespace if service links are enabled.
     for (name, value) in [

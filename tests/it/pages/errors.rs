@@ -96,6 +96,7 @@ async fn unavailable_redis_is_reported_on_a_page() {
     assert!(down.text.contains("value=\"ada\""), "{}", down.text);
     // the sessions are listed from Redis, without a cache
     let outage = signed_in.open("/account/devices").await.expect(503);
+    // the empty reference reloads the page
     assert!(outage.text.contains("href=\"\">Try again</a>"), "{}", outage.text);
     assert!(!outage.text.contains(">Continue<"), "{}", outage.text);
 }

@@ -33,7 +33,7 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     recipe
 }
 
-/// Starts Apache with the modules that every configuration needs, and with these.
+/// Starts Apache with `modules`, the modules that every configuration needs, and `settings`.
 pub(super) fn start(modules: &[&str], settings: &str) -> Result<Guard, String> {
     let program = guard::find_programs(&["apache2"], []).expect(INSTALL).join("apache2");
     let folder = guard::folder("latchkey-apache-");

@@ -105,6 +105,7 @@ impl Model {
         let near = |other: &&Timestamp| {
             superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at)) < grace + sixth
         };
+        // a record has room for seven times; of more, the script merges two
         let many = self.superseded.iter().filter(near).count() > 7;
         if age < grace {
             Expected::Repeated

@@ -49,6 +49,7 @@ impl Path {
     async fn rotate(&self, client: &Client, presentation: &[u8]) -> Value {
         let mut words: Vec<Value> = vec![self.script.as_str().into(), 3.into()];
         words.extend(self.keys.iter().map(|key| Value::from(*key)));
+        // retention in milliseconds, how streams are trimmed, and the channel of the events
         words.push("3600000 MAXLEN channel".into());
         words.push(Value::Bytes(presentation.to_vec().into()));
         raw_command(client, "EVAL", words).await
@@ -72,7 +73,7 @@ async fn rotate_fast_path_matches_full_script() {
     let fast = Path { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
     let full =
         Path { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
-    let (mut fast_answers, mut counted) = (0, 0);
+    let (mut rotations, mut counted_repeats) = (0, 0);
     for seed in 0..HISTORIES {
         let mut choices = Choices(seed);
         let (mut now, grace) = (NOW, Duration::from_millis(choices.below(20_000)));
@@ -134,15 +135,15 @@ async fn rotate_fast_path_matches_full_script() {
             let states = [fast.state(&client).await, full.state(&client).await];
             assert_eq!(states[0], states[1], "seed {seed}");
             let answer = outcome(&answers[0]);
-            counted += u32::from(answer[0].as_str().as_deref() == Some("counted"));
+            counted_repeats += u32::from(answer[0].as_str().as_deref() == Some("counted"));
             if answer[0].as_str().as_deref() == Some("rotated") {
                 generation = Record::decode(answer[1].as_bytes().unwrap()).unwrap().generation.0;
-                fast_answers += 1;
+                rotations += 1;
             }
         }
     }
-    assert!(fast_answers > 100, "the histories have rotations: {fast_answers}");
-    assert!(counted > 3, "the histories have counted repeats: {counted}");
+    assert!(rotations > 100, "the histories have rotations: {rotations}");
+    assert!(counted_repeats > 3, "the histories have counted repeats: {counted_repeats}");
 }
 
 /// The origin with this number: 0 and 1 are in one network, 2 is in another.

@@ -61,9 +61,10 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<bool, RedisError> {
         let pending = self.log.acks.open();
-        let from = pending.origin();
-        let mut argument = session_arg_prefix(account, session, from.len());
-        argument.extend_from_slice(from.as_bytes());
+        // the node and the number to acknowledge
+        let ack_origin = pending.origin();
+        let mut argument = session_arg_prefix(account, session, ack_origin.len());
+        argument.extend_from_slice(ack_origin.as_bytes());
         let event = session_ended(account, session, reason, now);
         let arguments = vec![Value::Bytes(argument.freeze()), event.into()];
         let answer = self.connection.run_batched(|scripts| &scripts.revoke, account, arguments).await;
@@ -172,14 +173,13 @@ impl SessionStore {
     ) -> Result<Value, RedisError> {
         let AccountSessions { account, except, epoch } = sessions;
         let pending = self.log.acks.open();
-        let from = pending.origin();
         let arguments = [
             except.map_or_else(|| "".into(), |id| bytes(id.as_bytes())),
             reason.as_str().into(),
             millis(now),
             epoch.map_or_else(|| "".into(), |epoch| Value::Integer(epoch.0.into())),
             millis(now + FENCE_DURATION),
-            from.into(),
+            pending.origin().into(),
         ];
         let arguments = arguments.into_iter().chain(replacement);
         let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
