@@ -12,7 +12,7 @@ use crate::{
 /// The scenario, number of connections and target of a measurement.
 pub type Key = (Scenario, usize, Name);
 
-/// All measurements by key; those of one key are in the order of the rounds.
+/// All measurements by key. The samples of a key are in the order of the rounds.
 #[derive(Default)]
 pub struct Results {
     samples: BTreeMap<Key, Vec<Sample>>,

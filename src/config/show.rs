@@ -77,7 +77,7 @@ fn show(value: &Value, is_secret: bool, default: &Value) -> String {
             let items: Vec<_> = items.iter().map(|item| quote(&mask(item.expose()))).collect();
             format!("[{}]", items.join(", "))
         }
-        // The text of a variable is a list if the default is one.
+        // An environment variable has one text, which is a list, separated by commas, if the key's default is a list.
         Value::One(text) if matches!(default, Value::Many(_)) => {
             let items = text.expose().split(',').map(str::trim).filter(|item| !item.is_empty());
             format!("[{}]", items.map(|item| quote(&mask(item))).collect::<Vec<_>>().join(", "))
@@ -102,7 +102,7 @@ fn mask(text: &str) -> String {
     }
     let Ok(mut url) = Url::parse(text) else { return MASK.into() };
     let has_user = !url.username().is_empty() || url.password().is_some();
-    // An unescaped /, ? or # may have cut the password; a later @ indicates that.
+    // An unescaped /, ? or # in a password ends what the parser reads as the password. A later @ shows that there is more of it.
     let has_stray_at = text.matches('@').count() > usize::from(has_user);
     if !text.contains("://") || has_stray_at || url.fragment().is_some() {
         return MASK.into();

@@ -63,7 +63,7 @@ named_enum! {
         EmailAdded = "email_added",
         /// A secondary e-mail address was removed; the reason is `unverified` if it had not been verified.
         EmailRemoved = "email_removed",
-        /// A change of the e-mail address was undone by the owner of the former one.
+        /// A change of the e-mail address was undone by the owner of the former address.
         EmailChangeUndone = "email_change_undone",
         /// The profile, the username or the metadata of an account was changed.
         ProfileChanged = "profile_changed",

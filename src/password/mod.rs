@@ -55,7 +55,7 @@ pub enum Verified {
     /// The password is wrong, or the account has none.
     Mismatch,
     /// The stored hash exceeds the limits on work or needs a scheme that this build lacks, so the account needs a new password.
-    /// Callers treat this as a mismatch, and it takes as long as one.
+    /// Callers treat this as a mismatch, and the verification takes as long as for a mismatch.
     Unusable(BadHash),
 }
 

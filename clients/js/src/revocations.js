@@ -123,7 +123,7 @@ export class RevocationSet {
   }
 
   /**
-   * Adds a revocation. If the set is full it is dropped, and {@link RevocationSet.isComplete} reports that.
+   * Adds a revocation. If the set is full, the revocation is dropped, and {@link RevocationSet.isComplete} reports that.
    *
    * @param {Revocation} revocation
    * @param {number} now

@@ -40,7 +40,7 @@ export class RevocationSet {
     /** The number of revocations. */
     get size(): number;
     /**
-     * Adds a revocation. If the set is full it is dropped, and {@link RevocationSet.isComplete} reports that.
+     * Adds a revocation. If the set is full, the revocation is dropped, and {@link RevocationSet.isComplete} reports that.
      *
      * @param {Revocation} revocation
      * @param {number} now

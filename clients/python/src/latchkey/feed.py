@@ -114,7 +114,7 @@ class RevocationFeed:
             case "heartbeat" if self._stage == "live":
                 self._sync(now, event.id)
             case "resumed" | "live":
-                raise ProtocolError("it is out of order")
+                raise ProtocolError("the event is out of order")
             case "gap":
                 self._stage = "connecting"
                 _LOG.warning("the revocation feed has a gap; waiting for a snapshot")
