@@ -44,7 +44,7 @@ pub fn rates(results: &Results) -> String {
         Name::Fastify,
         Name::OidcProvider,
     ];
-    let mut svg = begin("Requests per second at 64 connections (median; the lines: least and most)");
+    let mut svg = begin("Requests per second at 64 connections (bars: median; lines: minimum to maximum)");
     let (low, high) = (10_f64, 100_000_f64);
     let y = |value: f64| {
         let share = (value.max(low).log10() - low.log10()) / (high.log10() - low.log10());
@@ -53,17 +53,17 @@ pub fn rates(results: &Results) -> String {
     for line in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
         grid(&mut svg, y(line), &format!("{line}"));
     }
-    // The width of a group, and of a bar with the space beside it.
-    let group = (WIDTH - LEFT - 20.0) / coordinate(scenarios.len());
+    let group_width = (WIDTH - LEFT - 20.0) / coordinate(scenarios.len());
     for (i, scenario) in (0_u8..).zip(scenarios) {
         let present: Vec<_> = names
             .into_iter()
             .filter_map(|name| Some((name, results.spread((scenario, 64, name), |sample| sample.per_second)?)))
             .collect();
-        let bar = ((group - 8.0) / coordinate(present.len().max(1))).min(36.0);
-        let (width, middle) = (bar - 8.0, (bar - 8.0) / 2.0);
-        let left = LEFT + f64::from(i) * group;
-        text(&mut svg, left + group / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
+        // The width of a bar with the space beside it.
+        let bar_pitch = ((group_width - 8.0) / coordinate(present.len().max(1))).min(36.0);
+        let (width, middle) = (bar_pitch - 8.0, (bar_pitch - 8.0) / 2.0);
+        let left = LEFT + f64::from(i) * group_width;
+        text(&mut svg, left + group_width / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
         let mut x = left + 8.0;
         for (name, spread) in present {
             let (top, bottom) = (y(spread.median), y(low));
@@ -78,7 +78,7 @@ pub fn rates(results: &Results) -> String {
             );
             text(&mut svg, x + middle, top - 5.0, 10, "middle", &short(spread.median));
             text(&mut svg, x + middle, bottom + 13.0, 8, "middle", name.text().split(',').next().unwrap_or_default());
-            x += bar;
+            x += bar_pitch;
         }
     }
     svg + "</svg>\n"
@@ -89,7 +89,7 @@ fn coordinate(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
 
-/// Formats a rate in at most five characters.
+/// Formats a rate for the label of a bar: `950`, `1.2k`.
 fn short(value: f64) -> String {
     if value >= 1000.0 { format!("{:.1}k", value / 1000.0) } else { format!("{value:.0}") }
 }

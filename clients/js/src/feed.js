@@ -95,7 +95,7 @@ export class RevocationFeed {
   /**
    * Connects and reconnects.
    *
-   * @param {AbortSignal} closing ends the loop and the open connection
+   * @param {AbortSignal} closing ends the subscription
    */
   async run(closing) {
     while (!closing.aborted) {

@@ -36,7 +36,7 @@ export class RevocationFeed {
     /**
      * Connects and reconnects.
      *
-     * @param {AbortSignal} closing ends the loop and the open connection
+     * @param {AbortSignal} closing ends the subscription
      */
     run(closing: AbortSignal): Promise<void>;
     #private;

@@ -14,25 +14,26 @@ const LONG_STALENESS = { maxStalenessMs: 600_000, feedLost: "refuse" };
 
 const refused = (verifier, token) => until("the token is refused", async () => (await outcomeOf(verifier, token)) === "InvalidToken");
 
-/** A `fetch` that interrupts the feed while `cut` is set. */
+/** A `fetch` that interrupts the feed while `isCut` is set, and counts introspections. */
 class FeedFaults {
   introspections = 0;
-  cut = false;
+  isCut = false;
   connections = new Set();
 
   fetch = (url, request) => {
     const path = new URL(url).pathname;
     if (path === "/oauth2/introspect") this.introspections++;
     if (path !== "/v1/revocations") return fetch(url, request);
-    if (this.cut) return Promise.reject(new TypeError("cut"));
+    if (this.isCut) return Promise.reject(new TypeError("cut"));
     const connection = new AbortController();
     request.signal.addEventListener("abort", () => connection.abort());
     this.connections.add(connection);
     return fetch(url, { ...request, signal: connection.signal });
   };
 
-  close() {
-    this.cut = true;
+  /** Closes the open feeds, and refuses new ones. */
+  cut() {
+    this.isCut = true;
     for (const connection of this.connections) connection.abort();
   }
 }
@@ -136,13 +137,13 @@ test("lost feed falls back to introspection", async (t) => {
   const [ada, faults] = [await User.register(), new FeedFaults()];
   const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
   const tokens = await ada.signIn();
-  faults.close();
+  faults.cut();
   await until("the feed is lost", () => !verifier.live);
   await verifier.verify(tokens.access_token);
   assert.equal(faults.introspections, 1);
   await ada.signOut(tokens);
   assert.equal(await outcomeOf(verifier, tokens.access_token), "InvalidToken");
-  faults.cut = false;
+  faults.isCut = false;
   await until("the feed is back", () => verifier.live);
   assert.equal(await outcomeOf(verifier, tokens.access_token), "InvalidToken");
 });
@@ -151,10 +152,10 @@ test("lost feed refuses all tokens if configured", async (t) => {
   const [ada, faults] = [await User.register(), new FeedFaults()];
   const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
   const { access_token: token } = await ada.signIn();
-  faults.close();
+  faults.cut();
   await until("the feed is lost", () => !verifier.live);
   assert.equal(await outcomeOf(verifier, token), "Unavailable");
-  faults.cut = false;
+  faults.isCut = false;
   await until("the feed is back", () => verifier.live);
 });
 
@@ -187,7 +188,7 @@ test("service client token is accepted", async (t) => {
   assert.deepEqual([claims.sub, claims.clientId, claims.sid], [clientId, clientId, undefined]);
 });
 
-test("wrong client secret is unavailable and named in the error", async (t) => {
+test("wrong client secret makes tokens unverifiable, and the error names the client without its secret", async (t) => {
   const { access_token: token } = await (await User.register()).signIn();
   const clientSecret = "lk_cs_wrong";
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, clientSecret, introspectionTimeoutMs: 60_000 });

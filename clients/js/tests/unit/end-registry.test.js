@@ -10,6 +10,7 @@ import { RevocationSet } from "../../src/revocations.js";
 import { SID, SUB } from "../fake-issuer.js";
 
 const OTHER = "6a1d3c1f-8e2d-4b69-8b4c-3a2a7b2f1e53";
+// Times in claims are in seconds. The token is refused `leewayMs` (5 s) after `exp`: from 1,305,000 ms on.
 const CLAIMS = { sub: SUB, sid: SID, clientId: "latchkey", exp: 1300, iat: 1000, authTime: 900, sessionStart: 900, claimsVersion: 3 };
 const ROBOT = { sub: "robot", clientId: "robot", exp: 1300, iat: 1000 };
 
@@ -272,7 +273,7 @@ test("a million registrations leave nothing behind, closed or ended", () => {
   const round = (number) => {
     const open = [];
     for (let at = 0; at < 50_000; at++) {
-      const sid = `${number}-${at >> 1}`;
+      const sid = `${number}-${at >> 1}`; // two registrations for each session
       open.push(fixture.registry.register({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2000 + (at % 300) }, callback));
       if (at % 3 === 0) fixture.registry.onAccepted({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2400 });
     }

@@ -24,7 +24,7 @@ class Latchkey:
     """Verifies access tokens locally while it follows Latchkey's revocations. Use one per process and event loop.
 
     An asynchronous context manager: entering it connects in the background, leaving it disconnects. Entering does not wait
-    for Latchkey. Until the feed has caught up, tokens are treated as ``feed_lost`` says. :class:`Settings` lists the settings.
+    for Latchkey. Until the feed has caught up, tokens are treated as the setting ``feed_lost`` says. :class:`Settings` lists the settings.
     """
 
     def __init__(self, issuer: str, *, http: httpx.AsyncClient | None = None, **settings: Any) -> None:
@@ -107,9 +107,9 @@ class Latchkey:
         """Registers an open connection or a long job of the session to which these claims of :meth:`verify` belong.
 
         The callback is called once, with the cause, when the session ends, the claims of its account change, its last known
-        token expires, or the feed is lost for ``end_after_silence``. If one of these has already happened, it is called before
-        this method returns. It may be a coroutine function. An exception that it raises is logged. Any newer token of the session that
-        :meth:`verify` accepts keeps the registration alive.
+        token expires, or the feed is lost for ``end_after_silence``. If one of these has already happened, the callback is called
+        before this method returns. The callback may be a coroutine function. An exception that it raises is logged. Any newer token
+        of the session that :meth:`verify` accepts keeps the registration alive.
 
         Close the registration, which is a context manager, when the connection is closed or the job is done. Call this in
         the event loop of the verifier. Raises ``Unavailable`` if there are ``max_registrations`` already.

@@ -25,6 +25,7 @@ from latchkey.revocations import (
 
 pytestmark = pytest.mark.anyio
 OTHER = "6a1d3c1f-8e2d-4b69-8b4c-3a2a7b2f1e53"
+# The token is refused 5 s (the default leeway) after it expires: from the second 1305 on.
 CLAIMS = Claims(
     sub=SUB, client_id="latchkey", scope=("account",), roles=(), iss="i", aud=("latchkey",), jti="j", iat=1000, exp=1300,
     sid=SID, auth_time=900, session_start=900, claims_version=3, _kid="one",

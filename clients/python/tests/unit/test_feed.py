@@ -73,7 +73,8 @@ async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> Non
         token = issuer.token()
         await issuer.disconnect()
         await until("the missed revocation arrives", lambda: is_refused(latchkey, token))
-    assert last_event_ids(issuer) == [None, "event-2"] or last_event_ids(issuer) == [None, "event-1"]
+    # The connection may have ended before the heartbeat (event-2) was read; then the last event is `live` (event-1).
+    assert last_event_ids(issuer) in ([None, "event-2"], [None, "event-1"])
 
 
 async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> None:
@@ -116,7 +117,7 @@ async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssu
         claims_change(-1),
         LIVE,
         RESUMED,
-        SNAPSHOT.replace("310", "-1"),
+        SNAPSHOT.replace("310", "-1"),  # a negative retention
     ],
 )
 async def test_unexpected_event_is_treated_as_a_gap(issuer: FakeIssuer, event: str) -> None:
@@ -209,13 +210,12 @@ async def test_lost_feed_introspects_each_token(issuer: FakeIssuer) -> None:
         await until("the feed is lost", lambda: not latchkey.live)
         token = issuer.token()
         assert (await latchkey.verify(token)).sid == SID
-        path, headers, body = issuer.requests[-1] if issuer.requests[-1][0] == "/introspect" else issuer.requests[-2]
-        assert path == "/introspect"
+        _, headers, body = next(request for request in reversed(issuer.requests) if request[0] == "/introspect")
         assert f"token={token}" in body
         assert headers["authorization"].startswith("Basic ")
         issuer.active = False
         assert await is_refused(latchkey, token)
-        issuer.active = None
+        issuer.active = None  # introspection answers 503
         assert await is_unavailable(latchkey, token)
         introspections = issuer.count("/introspect")
         assert await is_refused(latchkey, issuer.token(aud="another"))

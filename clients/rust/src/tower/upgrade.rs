@@ -32,7 +32,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Replaces the upgrade of a request by that of a tunnel. Returns `None` for a request without an upgrade.
+    /// Replaces the [`OnUpgrade`] of a request with that of a new tunnel. Returns `None` for a request without an upgrade.
     pub(super) async fn open<B>(request: &mut Request<B>, session: &VerifiedSession) -> Option<Self> {
         let caller = request.extensions_mut().remove::<OnUpgrade>()?;
         let (mut near, far) = duplex(BUFFER_SIZE);

@@ -72,12 +72,17 @@ mod tests {
 
     #[test]
     fn tracker_finds_frame_boundaries_however_the_bytes_are_cut() {
+        // a text frame
         let mut stream = vec![0x81, 3, b'a', b'b', b'c'];
+        // a binary frame of 256 bytes, with a length of 16 bits
         stream.extend([0x82, 126, 1, 0]);
         stream.extend([7; 256]);
+        // a binary frame of 65,536 bytes, with a length of 64 bits
         stream.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         stream.extend([9; 65_536]);
+        // a text frame of 2 bytes, masked with 4
         stream.extend([0x81, 0x82, 1, 2, 3, 4, 5, 6]);
+        // a ping without a payload
         stream.extend([0x89, 0]);
         let boundaries = [0, 5, 265, 65_811, 65_819, 65_821];
         for step in [1, 2, 3, 7, 1000, stream.len()] {

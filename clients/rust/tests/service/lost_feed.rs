@@ -9,6 +9,9 @@ use crate::{
     harness::{fault_proxy::Mode, wait},
 };
 
+/// Longer than the default of `max_staleness`, 5 s.
+const PAST_MAX_STALENESS: Duration = Duration::from_millis(5001);
+
 async fn wait_until_live(verifier: &Verifier) {
     wait::until("the verifier is live", async || verifier.status().live).await;
 }
@@ -25,7 +28,7 @@ async fn lost_feed_falls_back_to_introspection() {
     // local revocations still count as up to date
     assert!(verifier.verify(&first.access).await.is_ok());
     assert_eq!(fixture.proxy.count("introspect"), 0);
-    fixture.clock.advance(Duration::from_millis(5001));
+    fixture.clock.advance(PAST_MAX_STALENESS);
     assert!(!verifier.status().live);
     assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
     assert!(verifier.verify(&second.access).await.is_ok());
@@ -54,7 +57,7 @@ async fn lost_feed_refuses_all_tokens_if_configured() {
     wait_until_revoked(&verifier, &first.access).await;
     fixture.proxy.set(Mode::Frozen);
     assert!(verifier.verify(&second.access).await.is_ok());
-    fixture.clock.advance(Duration::from_millis(5001));
+    fixture.clock.advance(PAST_MAX_STALENESS);
     assert!(verifier.verify(&second.access).await.unwrap_err().is_unavailable());
     // a token that is known to be revoked is still refused as such
     assert_eq!(verifier.verify(&first.access).await, Err(VerifyError::Revoked));
@@ -120,6 +123,7 @@ async fn more_revocations_than_the_limit_make_the_feed_lost() {
         fixture.node.logout(&tokens.refresh).await.expect(204);
     }
     wait::until("both feeds are lost", async || !refusing.status().live && !introspecting.status().live).await;
+    // One of the two revocations is stored and the other one did not fit, so one token is revoked and the other one unverifiable.
     for tokens in &tokens[..2] {
         assert!(refusing.verify(&tokens.access).await.is_err());
         assert_eq!(introspecting.verify(&tokens.access).await, Err(VerifyError::Revoked));

@@ -87,9 +87,10 @@ async fn refreshed_token_keeps_a_registered_session_alive() {
     let verifier = fixture.verifier_with(|builder| builder.end_after_silence(Duration::from_hours(1))).await;
     let watch = async |tokens: &Tokens| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut active_watch, mut idle_watch) = (watch(&active).await, watch(&idle).await);
+    // Access tokens are valid for 300 s, and the leeway is 5 s.
     fixture.cluster.advance(Duration::from_secs(200));
     let refreshed = Tokens::of(&fixture.node.refresh(&active.refresh).await.expect(200));
-    // seen with any request of the session
+    // Any request of the session shows the newer token to the verifier.
     verifier.verify(&refreshed.access).await.unwrap();
     fixture.cluster.advance(Duration::from_secs(200));
     assert_eq!(idle_watch.ended().await, EndCause::TokenExpired);
@@ -112,6 +113,7 @@ async fn lost_feed_ends_registered_sessions() {
     let watch = async |verifier: &Verifier| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut strict_watch, patient_watch) = (watch(&strict).await, watch(&patient).await);
     fixture.proxy.set(Mode::Frozen);
+    // longer than the defaults of `max_staleness` and `end_after_silence`, 5 s
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(strict_watch.ended().await, EndCause::FeedLost);
     // a heartbeat that was already on its way may have arrived after the clock moved
@@ -174,6 +176,8 @@ async fn body_of_unknown_length_ends_with_its_session() {
     fixture.node.register("ada").await;
     let verifier = fixture.verifier().await;
     let expected = SessionEnded(EndCause::SessionRevoked).to_string();
+    // An event stream ends normally, since its client reconnects. Another body ends with an error, so that its client does not take
+    // the part for the whole.
     for (kind, is_cut_off) in [("text/event-stream", false), ("application/octet-stream", true)] {
         let expected = is_cut_off.then(|| expected.clone());
         let (mut writer, reader) = duplex(64);

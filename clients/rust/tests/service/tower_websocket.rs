@@ -108,6 +108,7 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     assert_eq!(ends.recv().await, Some("echo"));
     assert_eq!(second.ask("still here").await, "still here");
     fixture.proxy.set(Mode::Frozen);
+    // longer than the default of `end_after_silence`, 5 s
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
     assert_eq!(ends.recv().await, Some("echo"));
