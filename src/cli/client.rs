@@ -1,4 +1,4 @@
-//! `latchkey client`: manages clients: services, and apps that sign users in.
+//! `latchkey client`: manages clients, which are services, and apps that sign users in.
 
 mod dynamic;
 

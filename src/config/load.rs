@@ -47,8 +47,8 @@ impl Sources {
     /// Merges the sources by precedence.
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();
-        let named = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
-        let named = self.config_file.clone().or_else(|| named.map(|(_, value)| value.into()));
+        let variable = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
+        let named = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
         let path = named.clone().unwrap_or_else(|| "latchkey.toml".into());
         match fs::read_to_string(self.working_dir.join(&path)) {
             Ok(text) => settings.read_file(&text, &path, problems),

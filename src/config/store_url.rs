@@ -141,20 +141,20 @@ pub(crate) fn check_database(text: &str) -> Result<(), String> {
 }
 
 fn check_postgres(text: &str) -> Result<(), String> {
-    const ONE_HOST: &str = "names several hosts, which is not supported: name one address that follows the primary, such \
+    const SEVERAL_HOSTS: &str = "names several hosts, which is not supported: name one address that follows the primary, such \
                             as that of PgBouncer, HAProxy or the hosting provider";
     let text = with_host(text);
     let authority =
         text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
     if authority.rsplit('@').next().is_some_and(|hosts| hosts.contains(',')) {
-        return Err(ONE_HOST.into());
+        return Err(SEVERAL_HOSTS.into());
     }
     let url = Url::parse(&text).map_err(|error| format!("must be a URL: {error}"))?;
     if url.fragment().is_some() {
         return Err("must not have a fragment: write a # in the password as %23".into());
     }
     if url.query_pairs().any(|(name, value)| matches!(&*name, "host" | "hostaddr" | "port") && value.contains(',')) {
-        return Err(ONE_HOST.into());
+        return Err(SEVERAL_HOSTS.into());
     }
     let is_supported = |name: &str| {
         POSTGRES_PARAMETERS.contains(&name)

@@ -42,7 +42,7 @@ pub enum ClientAuthMethod {
     SecretBasic,
     /// A secret in the form.
     SecretPost,
-    /// A JWT signed with its key (RFC 7523).
+    /// A JWT signed with the client's key (RFC 7523).
     PrivateKeyJwt,
 }
 

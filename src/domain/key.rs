@@ -17,7 +17,7 @@ pub struct StoredKey {
     pub public_jwk: String,
     /// When the key was created and published.
     pub created_at: Timestamp,
-    /// The start of the period in which the key signs. Of several such keys, the one with the latest `signs_from` signs.
+    /// The start of the period in which the key signs. If the periods of several keys have started, the key with the latest start signs.
     pub signs_from: Timestamp,
     /// The end of the period in which tokens signed by the key are accepted and the key is published. Set once the key is
     /// superseded or retired.

@@ -16,7 +16,7 @@ pub fn comparison_key(text: &str) -> String {
 }
 
 /// Ranges of code points that render as nothing, reorder the text around them or have no agreed meaning: Unicode's format
-/// characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use and noncharacters of the first plane.
+/// characters (Cf), `Default_Ignorable_Code_Point`, blank fillers, private use, and noncharacters of the first three planes.
 const DECEPTIVE: [(u32, u32); 34] = [
     (0x00AD, 0x00AD),
     (0x034F, 0x034F),

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 
 use crate::domain::{clock::Timestamp, locale::Locale};
 
-/// Keys of `common` that are no texts of their own.
+/// Keys of `common` whose values are parts of dates and not texts.
 const DATE: &str = "common.date";
 const MONTHS: &str = "common.months";
 
@@ -71,7 +71,7 @@ impl Text {
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
     texts: BTreeMap<String, Text>,
-    /// The pattern of times: `{day}`, `{month}`, `{year}` and `{time}`.
+    /// The pattern of times: `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
     date: String,
     months: Vec<String>,
 }

@@ -162,7 +162,8 @@ async fn serve_http1<E: Endpoint + 'static>(
         .max_buf_size(max_header_bytes.saturating_add(HTTP1_BUFFER))
         .serve_connection(TokioIo::new(io), service);
 
-    // after the stop signal the stream ends when it is idle, and a request that has begun to arrive is answered
+    // After the stop signal the stream ends when it is idle, and a request that has begun to arrive is answered. `None` means that a
+    // handler takes the connection over.
     let ended = tokio::select! {
         biased;
         ended = poll_fn(|cx| match connection.poll_without_shutdown(cx) {

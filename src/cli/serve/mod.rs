@@ -37,8 +37,8 @@ pub struct ServeArgs {}
 /// Number of file descriptors beside those of client connections: Redis, the database, files.
 const OTHER_FILES: u64 = 200;
 
-/// How long attempts to send a mail may continue when the service stops.
-const MAIL_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long background work may continue when the service stops: first the tasks of answered requests, then attempts to send a mail.
+const BACKGROUND_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The default of `metrics.listen`.
 const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
@@ -59,7 +59,7 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 
 async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let mut stop = StopSignals::listen()?;
-    // early: SIGHUP ends a process that has no handler for it
+    // Before all else: SIGHUP ends a process that has no handler for it
     let mut hangup = signal(SignalKind::hangup())?;
     raise_file_limit(config.http.max_connections);
     let cores = Cores::start()?;
@@ -141,9 +141,9 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     };
     let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
-    state.finish_background(MAIL_STOP_TIMEOUT).await;
+    state.finish_background(BACKGROUND_STOP_TIMEOUT).await;
     drop(stop_mail);
-    if tokio::time::timeout(MAIL_STOP_TIMEOUT, mail).await.is_err() {
+    if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
         tracing::warn!("mail: delivery attempts abandoned at shutdown; a node repeats them when their lease ends");
     }
     drop(stop_metrics);

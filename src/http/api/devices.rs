@@ -36,7 +36,7 @@ struct DeviceResponse {
     user_agent: Option<String>,
     /// When the device showed a second factor.
     created_at: Time,
-    /// When the device has to show one again.
+    /// When the device has to show a second factor again.
     expires_at: Time,
     /// When the device last skipped the second factor. Absent before the first time.
     last_used_at: Option<Time>,

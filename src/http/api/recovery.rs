@@ -53,7 +53,7 @@ impl Example for VerificationRequest {
 #[derive(Object)]
 #[oai(example)]
 struct VerifyEmailRequest {
-    /// The token of the link. Or `email` and `code`.
+    /// The token of the link. Without it, `email` and `code` are required.
     token: Option<Secret>,
     /// The address that the code was sent to.
     #[oai(validator(min_length = 1, max_length = 320))]
@@ -97,7 +97,7 @@ impl Example for ForgotPasswordRequest {
 #[derive(Object)]
 #[oai(example)]
 struct ResetPasswordRequest {
-    /// The token of the link. Or `identifier` and `code`.
+    /// The token of the link. Without it, `identifier` and `code` are required.
     token: Option<Secret>,
     /// The account's e-mail address or username.
     #[oai(validator(min_length = 1, max_length = 320))]
@@ -262,10 +262,10 @@ pub(in crate::http) fn invalid_code() -> ProblemError {
     ProblemError::new(Code::InvalidCode, detail)
 }
 
-/// The token of a link, or a code with the account that it was sent to.
+/// The token of a link, or a code with the account that it was sent to. `identifier_name` is the field that names the account.
 pub(in crate::http) fn presented(
     token: Option<Secret>,
-    name: &str,
+    identifier_name: &str,
     identifier: Option<String>,
     code: Option<Secret>,
 ) -> Result<PresentedToken, ProblemError> {
@@ -275,7 +275,7 @@ pub(in crate::http) fn presented(
             Ok(PresentedToken::Code { identifier: Identifier::parse(&identifier), code: code.0 })
         }
         _ => {
-            let detail = format!("Send the token of the link, or {name} and code.");
+            let detail = format!("Send the token of the link, or {identifier_name} and code.");
             Err(ProblemError::fields(
                 Code::InvalidFields,
                 vec![FieldError::new("token", FieldCode::TokenOrCode, detail)],

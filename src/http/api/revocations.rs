@@ -42,8 +42,8 @@ use crate::{
 
 /// The largest number of waiting events that are written at once.
 const MAX_BATCH: usize = 64;
-/// The largest size of an event, except those with long key ids.
-const TYPICAL_BYTES: usize = 320;
+/// The initial capacity for the text of an event, in bytes. Only events with long key ids are larger.
+const EVENT_CAPACITY: usize = 320;
 /// The `Retry-After` if this node is full or behind.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -131,7 +131,7 @@ impl RevocationsApi {
     /// - `session`, with `account_id` and `session_id`: those whose `sid` is the session's id.
     /// - `account`, with `account_id`, `before` and perhaps `except_session_id`: those whose `sub` is the account's id and
     ///   whose `session_start` (`auth_time` in tokens without it) is before `before`, in whole seconds, except those whose `sid`
-    ///   is the session's to be excepted.
+    ///   is `except_session_id`.
     /// - `key`, with `kid`: those whose header names the key.
     ///
     /// After `claims`, refuse the access tokens whose `sub` is the account's id and whose claim `claims_version` is below the
@@ -162,6 +162,7 @@ impl RevocationsApi {
         let last = last.as_deref().filter(|last| !last.is_empty());
         let subscription = feed::subscribe(Arc::clone(state), &client.id, last).await.map_err(ProblemError::from)?;
         let encode = move |event: &FeedEvent| encode(event, retain);
+        // Over HTTP/1.1, the handler takes the connection over from hyper and writes to its socket.
         if let Some(takeover) = request.data::<Takeover>() {
             let settings =
                 Settings { encode, max_batch: MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
@@ -197,14 +198,14 @@ enum EventData<'a> {
 #[derive(Serialize)]
 struct RevocationData<'a> {
     #[serde(flatten)]
-    scope: ScopeData<'a>,
+    target: TargetData<'a>,
     reason: &'static str,
     at: Rfc3339,
 }
 
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-enum ScopeData<'a> {
+enum TargetData<'a> {
     Session {
         account_id: AccountId,
         session_id: SessionId,
@@ -233,19 +234,19 @@ impl<'a> EventData<'a> {
     /// The name and the data of the event of a revocation.
     fn of(revocation: &'a Revocation) -> (&'static str, Self) {
         let at = Rfc3339(revocation.at);
-        let scope = match &revocation.target {
+        let target = match &revocation.target {
             RevocationTarget::Claims { account, version } => {
                 return ("claims", Self::Claims { account_id: *account, claims_version: *version, at });
             }
             RevocationTarget::Session { account, session } => {
-                ScopeData::Session { account_id: *account, session_id: *session }
+                TargetData::Session { account_id: *account, session_id: *session }
             }
             RevocationTarget::Account { account, before, except } => {
-                ScopeData::Account { account_id: *account, before: Rfc3339(*before), except_session_id: *except }
+                TargetData::Account { account_id: *account, before: Rfc3339(*before), except_session_id: *except }
             }
-            RevocationTarget::Key { kid } => ScopeData::Key { kid },
+            RevocationTarget::Key { kid } => TargetData::Key { kid },
         };
-        ("revocation", Self::Revocation(RevocationData { scope, reason: revocation.reason.as_str(), at }))
+        ("revocation", Self::Revocation(RevocationData { target, reason: revocation.reason.as_str(), at }))
     }
 }
 
@@ -259,7 +260,7 @@ fn encode(event: &FeedEvent, retain: Duration) -> EncodedEvent {
 
 /// An event in the format of server-sent events.
 fn encode_text(event: &FeedEvent, retain: Duration) -> Vec<u8> {
-    let mut text = Vec::with_capacity(TYPICAL_BYTES);
+    let mut text = Vec::with_capacity(EVENT_CAPACITY);
     let (name, position, data) = match event {
         FeedEvent::Snapshot => ("snapshot", None, EventData::Retain { retain_seconds: retain.as_secs() }),
         FeedEvent::Resumed => ("resumed", None, EventData::Retain { retain_seconds: retain.as_secs() }),

@@ -218,7 +218,8 @@ mod tests {
 
     use super::*;
 
-    fn of(value: &str) -> Option<(String, String)> {
+    /// The client id and the secret in an `Authorization` header.
+    fn credentials_in(value: &str) -> Option<(String, String)> {
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
         match Authorization::of(&headers) {
@@ -230,16 +231,16 @@ mod tests {
     #[test]
     fn basic_credentials_are_form_decoded() {
         let pair = |id: &str, secret: &str| Some((id.to_owned(), secret.to_owned()));
-        let basic = |text: &str| of(&format!("Basic {}", BASE64_STANDARD.encode(text)));
+        let basic = |text: &str| credentials_in(&format!("Basic {}", BASE64_STANDARD.encode(text)));
         assert_eq!(basic("billing:lk_cs_a-b"), pair("billing", "lk_cs_a-b"));
         assert_eq!(basic("b%69lling:lk%5Fcs%5fa%2Db"), pair("billing", "lk_cs_a-b"));
         assert_eq!(basic("a+b:c%3Ad:e"), pair("a b", "c:d:e"));
-        assert_eq!(of(&format!("bAsIc {}", BASE64_STANDARD.encode("a:b"))), pair("a", "b"));
+        assert_eq!(credentials_in(&format!("bAsIc {}", BASE64_STANDARD.encode("a:b"))), pair("a", "b"));
         for text in ["a", "a%:b", "a%4:b", "a%+1:b", "a%zz:b", "a%ff:b"] {
             assert_eq!(basic(text), None, "{text}");
         }
         for value in ["Basic", "Basic ", "Basic ?", "Bearer abc", "YTpi"] {
-            assert_eq!(of(value), None, "{value}");
+            assert_eq!(credentials_in(value), None, "{value}");
         }
     }
 }

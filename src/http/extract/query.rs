@@ -14,7 +14,7 @@ pub(in crate::http) fn at_most_once(request: &Request, name: &str) -> Result<(),
     Err(ProblemError::new(Code::MalformedRequest, format!("Send the query parameter `{name}` at most once.")))
 }
 
-/// Refuses a query with any other parameter, or with this one twice.
+/// Refuses a query that has `name` more than once, or any other parameter.
 pub(in crate::http) fn only(request: &Request, name: &str) -> Result<(), ProblemError> {
     let query = request.uri().query().unwrap_or_default();
     let names: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name).collect();

@@ -52,7 +52,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
         let id = RequestId::of(&request, &self.state.entropy);
         let method = logged_method(request.method());
         let uri = request.uri().clone();
-        let sharing = self.cors.evaluate(&request, &self.state.clock);
+        let cors = self.cors.evaluate(&request, &self.state.clock);
         let span = tracing::trace_span!(
             target: telemetry::TARGET,
             "request",
@@ -62,8 +62,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             http.response.status_code = field::Empty,
             otel.status_code = field::Empty,
         );
-        let (outcome, cause) = if sharing.is_preflight(&request) {
-            (Ok(sharing.preflight(&self.paths.methods(uri.path()))), None)
+        let (outcome, cause) = if cors.is_preflight(&request) {
+            (Ok(cors.preflight(&self.paths.methods(uri.path()))), None)
         } else {
             client_address::observe_forwarding(&request, &self.state.config.http, &self.state.metrics.forwarded);
             if client_info::is_from_trusted_proxy(&request, &self.state.config.http) {
@@ -76,7 +76,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, id.0.clone());
-        sharing.apply(headers);
+        cors.apply(headers);
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // other sites must not show /docs in a frame; pages have set their own value
         headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("frame-ancestors 'none'"));

@@ -75,6 +75,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
 }
 
 async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
+    // The hidden field `state` keeps the URI of the secret, so that the page can be shown again.
     let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
     let confirmed = async {
         visit.check(&mut form)?;

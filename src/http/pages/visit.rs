@@ -19,6 +19,8 @@ use crate::{
 
 /// The longest value of a parameter that links keep.
 const MAX_KEPT: usize = 200;
+/// The number of parameters of a query that are read.
+const MAX_PARAMETERS: usize = 16;
 
 /// A request for a page.
 #[derive(Clone)]
@@ -32,7 +34,7 @@ pub(in crate::http) struct Visit {
     pub(in crate::http) client: ClientInfo,
     /// The client, as mails state it.
     pub(super) origin: RequestOrigin,
-    /// The opaque name of the authorization request that the sign-in belongs to.
+    /// The handle of the authorization request that the sign-in belongs to.
     pub(super) request: Option<String>,
     /// The query that links and forms keep.
     pub(super) query: String,
@@ -40,9 +42,9 @@ pub(in crate::http) struct Visit {
     cookies: Vec<(&'static str, String)>,
     /// The browser, and its session.
     pub(in crate::http) browser: Browser,
-    /// The token of this browser's forms.
+    /// The anti-forgery token of this browser's forms.
     pub(super) csrf: String,
-    /// The cookie that the forms' token is bound to, if the browser has none yet.
+    /// The cookie that the anti-forgery token is bound to, if the browser has none yet.
     pub(super) visitor_cookie: Option<String>,
     /// The name of the signed-in account.
     pub(super) account: Option<String>,
@@ -116,7 +118,7 @@ impl<'a> FromRequest<'a> for Visit {
         let origin = RequestOrigin::from_request(request, body).await?;
         let query = request.uri().query().unwrap_or_default();
         let parameters: Vec<(String, String)> = url::form_urlencoded::parse(query.as_bytes())
-            .take(16)
+            .take(MAX_PARAMETERS)
             .map(|(name, value)| (name.into(), value.into()))
             .collect();
         let kept: Vec<&(String, String)> = parameters
@@ -151,10 +153,11 @@ impl<'a> FromRequest<'a> for Visit {
     }
 }
 
-/// The languages of a request, for pages that report errors.
+/// The languages of a request, for pages that report errors: the parameter `ui_locales` and the header `Accept-Language`.
 pub(super) fn languages(request: &Request) -> (Option<String>, Option<String>) {
     let query = request.uri().query().unwrap_or_default();
-    let wished = url::form_urlencoded::parse(query.as_bytes()).take(16).find(|(name, _)| name == "ui_locales");
+    let wished =
+        url::form_urlencoded::parse(query.as_bytes()).take(MAX_PARAMETERS).find(|(name, _)| name == "ui_locales");
     let accepted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
     (wished.map(|(_, value)| value.into_owned()), accepted.map(str::to_owned))
 }

@@ -37,6 +37,7 @@ pub const fn count(groups: &[&[Code]]) -> usize {
 
 /// The codes of all groups in the order of [`Code`]. A code in two groups is an error of compilation.
 pub const fn join<const N: usize>(groups: &[&[Code]]) -> [Code; N] {
+    // An insertion sort: a `const` function cannot call `sort`.
     let mut joined = [Code::InternalError; N];
     let (mut filled, mut group) = (0, 0);
     while group < groups.len() {

@@ -301,6 +301,8 @@ async fn find_missing_step(
     if prompt.create && !is_fresh {
         return Ok(Some(AuthorizeStep::CreateAccount));
     }
+    // Another user than the app expects (`id_token_hint`) has signed in. With `prompt=none` the error is `login_required` (OpenID Connect
+    // Core 1.0, section 3.1.2.2).
     if request.subject.is_some_and(|subject| subject != session.account) {
         return Ok(Some(if prompt.none { AuthorizeStep::SignIn } else { AuthorizeStep::SelectAccount }));
     }

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(pending.add(anonymous_refusal(0, AuditEvent::SignIn, 1)), 0);
         assert_eq!(pending.add(AuditEntry::new(at(0), AuditEvent::SignIn)), 0);
         let taken = pending.take(100, at(1));
-        assert_eq!((taken.len(), taken[4].count), (5, 3));
+        assert_eq!((taken.len(), taken[4].count), (5, 3), "2 of 5 refusals, 2 sign-ins, and a row for 3 lost refusals");
         assert_eq!(pending.add(anonymous_refusal(61, AuditEvent::ClientAuthentication, 9)), 0, "a minute later");
     }
 

@@ -172,6 +172,7 @@ impl Record {
             has_step_up: bytes[FLAGS] & STEP_UP != 0,
             generation: Generation(u32::from_be_bytes([0, 1, 2, 3].map(|i| bytes[GENERATION + i]))),
             transport: match bytes[FLAGS] & (COOKIE | BROWSER) {
+                // `BROWSER` has a meaning only together with `COOKIE`.
                 0 | BROWSER => Transport::Bearer,
                 COOKIE => Transport::Cookie,
                 _ => Transport::Browser,

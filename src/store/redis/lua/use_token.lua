@@ -7,8 +7,8 @@
 -- changed since it was issued.
 
 local key, now, group, by_code = KEYS[1], tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'code'
--- The first bytes of the fields of a value: issued at (6 bytes), expires at (6), binding (16), digest of the link (32), digest of the
--- code (32), remaining attempts (1).
+-- A value is: issued at (6 bytes), expires at (6), binding (16), digest of the link (32), digest of the code (32), remaining
+-- attempts (1). The constants are the positions of the first bytes, counted from 1.
 local BINDING, LINK, CODE, ATTEMPTS = 13, 29, 61, 93
 local fields, others = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do

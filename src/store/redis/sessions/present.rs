@@ -83,6 +83,7 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Rotation, RedisError> {
         let Presentation { account, session, generation, accepted, origin } = *presentation;
+        // Generation (4 bytes), three times (18), accepted sessions (1), retry window (6), limit (1), and an origin of at most 25.
         let mut argument = session_arg_prefix(account, session, 55 + client.map_or(0, |client| 1 + client.len()));
         argument.put_u32(generation.0);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(rule.grace), whole_millis(idle_timeout)] {

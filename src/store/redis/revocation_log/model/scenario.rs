@@ -78,6 +78,7 @@ impl Model for Scenario {
             if !is_warm(*start) {
                 return node;
             }
+            // The channel was established long ago, and its last ping returns now.
             node.acks.on_ping(now - LONG_AGO, now - LONG_AGO);
             node.acks.on_ping(now, now);
             node.cursor.reconcile(None, Position::default());
