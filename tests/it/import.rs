@@ -220,7 +220,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
     assert_eq!(source.to_string(), "disk removed");
     assert_eq!(refused_records(&reported), [(100, "not_json")]);
     let Some(Progress::Stored { record: 900, .. }) = reported.last() else { panic!("{reported:?}") };
-    assert_eq!(count_accounts(&sql).await, 899);
+    assert_eq!(count_accounts(&sql).await, 899, "900 records, of which one was refused");
 
     // Another source starts at its first line.
     let (done, reported) = run(&cluster, &sql, 100, line(2).as_bytes()).await;
@@ -246,9 +246,13 @@ async fn interrupted_import_resumes_after_the_stored_records() {
 
 /// A source that generates lines on demand and counts their bytes.
 struct Generated {
+    /// The number of the next line.
     next: usize,
+    /// The number of the last line.
     last: usize,
+    /// The unread bytes of the line before `next`.
     rest: Vec<u8>,
+    /// The number of bytes that were read.
     read: Arc<AtomicU64>,
 }
 
@@ -356,7 +360,8 @@ async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error()
 }
 
 /// The export files in `tests/fixtures/import` hold accounts whose password is [`PASSWORD`], others whose state forbids a
-/// sign-in, and records that are not accounts.
+/// sign-in, and records that are not accounts. The addresses tell the state: `no-` begins those that can't sign in, and those with
+/// `verified` or `barred` are verified or disabled.
 #[tokio::test]
 async fn export_files_of_other_systems_are_imported() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/import");

@@ -45,8 +45,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A bucket's name in the model: `s` (all unrecognized devices and addresses), or `d` (device) or `a` (address) and a number.
+/// A bucket's name in the model and in Redis: [`UNRECOGNIZED`], or `d` (device) or `a` (address) and a number.
 type Name = String;
+
+/// The name of the bucket that all unrecognized devices and addresses share.
+const UNRECOGNIZED: &str = "s";
 
 fn bucket(name: &str) -> ThrottleBucket {
     match name.split_at(1) {
@@ -74,9 +77,9 @@ impl Model {
             .into_iter()
             .chain([address])
             .filter(|name| self.0.get(*name).is_some_and(|state| now < state.trusted_until));
-        let (name, without_delay) = trusted
-            .next()
-            .map_or(("s", BACKOFF.failures_without_delay), |name| (name, BACKOFF.failures_without_delay_if_trusted()));
+        let (name, without_delay) = trusted.next().map_or((UNRECOGNIZED, BACKOFF.failures_without_delay), |name| {
+            (name, BACKOFF.failures_without_delay_if_trusted())
+        });
         let mut state = self.0.get(name).copied().unwrap_or_default();
         if now >= state.forgotten_at {
             (state.failures, state.not_before) = (0, 0);
@@ -85,10 +88,11 @@ impl Model {
             return Err(Duration::from_millis((state.not_before - now).unsigned_abs()));
         }
         state.failures += 1;
-        let above = state.failures - i64::from(without_delay);
+        let delayed = state.failures - i64::from(without_delay);
+        // Failures without a delay are forgotten after an hour, others after a day.
         state.forgotten_at = now + HOUR;
-        if above > 0 {
-            let wait = BACKOFF.first_delay * 2_u32.pow(u32::try_from(above - 1).unwrap().min(20));
+        if delayed > 0 {
+            let wait = BACKOFF.first_delay * 2_u32.pow(u32::try_from(delayed - 1).unwrap().min(20));
             state.not_before = now + i64::try_from(wait.min(BACKOFF.max_delay).as_millis()).unwrap();
             state.forgotten_at = now + 24 * HOUR;
         }
@@ -97,15 +101,15 @@ impl Model {
     }
 
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
-        let unrecognized = self.0.get("s").copied();
+        let unrecognized = self.0.get(UNRECOGNIZED).copied();
         let before = [device, address].map(|name| self.0.get(name).copied().filter(|_| used != Some(name)));
         for (name, before) in [device, address].into_iter().zip(before) {
             let trusted_until = now + i64::try_from(BACKOFF.trust_ttl.as_millis()).unwrap();
             self.0.insert(name.to_owned(), State { trusted_until, ..before.unwrap_or_default() });
         }
-        if let (Some("s"), Some(state)) = (used, unrecognized) {
+        if let (Some(UNRECOGNIZED), Some(state)) = (used, unrecognized) {
             self.0.insert(
-                "s".to_owned(),
+                UNRECOGNIZED.to_owned(),
                 State { failures: (state.failures - 1).max(0), not_before: 0, trusted_until: 0, ..state },
             );
         }
@@ -114,7 +118,7 @@ impl Model {
             let mut trusted: Vec<_> = self
                 .0
                 .iter()
-                .filter(|(name, _)| *name != "s")
+                .filter(|(name, _)| *name != UNRECOGNIZED)
                 .map(|(name, state)| (state.trusted_until, name.clone()))
                 .collect();
             trusted.sort();
@@ -152,7 +156,7 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                         let ThrottleDecision::Admitted(admitted_bucket) = decided else {
                             return Err(TestCaseError::fail(format!("{decided:?}, not {name}")));
                         };
-                        if name == "s" {
+                        if name == UNRECOGNIZED {
                             prop_assert!(admitted_bucket.is_unrecognized());
                         } else {
                             prop_assert_eq!(&admitted_bucket, &bucket(&name));

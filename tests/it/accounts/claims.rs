@@ -51,6 +51,7 @@ async fn i16_verified_address_is_in_tokens_and_introspection_of_every_node_at_on
     let before = nodes[0].login("ada").await;
     for node in &nodes {
         assert_eq!(node.verified(&before.access).email_verified, Some(false));
+        // The second response may come from the cache.
         for _ in 0..2 {
             assert_eq!(introspect(node, &client, &before.access).await["email_verified"], false);
         }

@@ -63,7 +63,7 @@ async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
         assert!(!answer.text.contains(weak) || weak == "latchkey", "the response quotes the password");
     }
     let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
-    for (name, password) in [("most", longest.as_str()), ("unicode", unicode)] {
+    for (name, password) in [("longest", longest.as_str()), ("unicode", unicode)] {
         register(name, password).await.expect(201);
         let identifier = format!("{name}@example.com");
         node.try_login(&identifier, password).await.expect(200);
@@ -78,9 +78,12 @@ async fn registration_lists_all_invalid_fields() {
     let node = cluster.node().await;
     let answer = node.post("/v1/users", json!({ "email": 1, "username": true, "nickname": "x" })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    let expected = [("password", "required"), ("email", "wrong_type"), ("nickname", "unknown_field")];
-    let mut expected: Vec<_> = expected.into_iter().map(|(field, code)| field_error(field, code)).collect();
-    expected.push(field_error("username", "wrong_type"));
+    let expected = [
+        field_error("password", "required"),
+        field_error("email", "wrong_type"),
+        field_error("nickname", "unknown_field"),
+        field_error("username", "wrong_type"),
+    ];
     assert_eq!(field_errors(&answer), expected);
     let answer = node.post("/v1/users", json!({ "email": "ada", "username": "a b", "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));

@@ -18,6 +18,7 @@ async fn valid_token_returns_identity() {
     assert_eq!(answer.text, "");
     let identity = ["subject", "session", "client", "scope", "roles", "expires"];
     let identity = identity.map(|name| answer.header(&format!("x-auth-{name}")).to_owned());
+    // The test clock starts at the second 1,800,000,000, and access tokens are valid for 300 s.
     assert_eq!(identity, [&account, &tokens.session, "latchkey", "account", "", "1800000300"]);
     assert_eq!(answer.header("cache-control"), "no-store");
 }

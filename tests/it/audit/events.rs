@@ -167,7 +167,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
     let guesses: i64 = of_account.iter().filter(|row| row.event == "sign_in").map(|row| row.count).sum();
     assert_eq!(guesses, 5, "{of_account:?}");
 
-    // Each kind of event has a budget of its own. A row `lost` counts the events above the budget.
+    // Each kind of event has a budget of its own: 20 of the 30 refusals. A row `lost` counts the events above the budget.
     let all = rows(&node.state.sql).await;
     let lost = |event: &str| {
         let of_event = all.iter().filter(|row| row.event == "lost" && row.detail.as_deref() == Some(event));

@@ -43,6 +43,7 @@ async fn node_at_a_redis_replica_is_not_ready() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
+    // the replica of a master that does not exist
     server.command(&["REPLICAOF", "127.0.0.1", "1"]);
     assert_unavailable(&node.refresh(&tokens.refresh).await);
     assert_unavailable(&node.logout(&tokens.refresh).await);
@@ -75,6 +76,7 @@ async fn redis_busy_with_script_returns_503() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_cannot_save_returns_503() {
+    // Redis refuses writes after a failed snapshot only if it is configured to make snapshots; none starts by itself during the test.
     let server = Redis::start_with(&["--save", "3600 1000000"]);
     let cluster = cluster(&server);
     let node = cluster.node().await;

@@ -87,7 +87,8 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         assert_eq!(claims(text(&tokens, "access_token"))["client_id"], app.id.as_str());
         assert_eq!(claims(text(&tokens, "id_token"))["aud"], app.id.as_str());
         // By another method or with another secret, the client is refused.
-        let form = [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token"))];
+        let refresh_token = text(&tokens, "refresh_token");
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh_token)];
         let wrong = ServiceClient { secret: "lk_cs_wrong".to_owned(), ..app.clone() };
         assert_eq!(
             error_of(&token_by_post(&node, &wrong, &form).await),
@@ -97,8 +98,11 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         if method == "client_secret_basic" {
             assert_eq!(error_of(&token_by_post(&node, &app, &form).await), (401, "invalid_client".to_owned()));
             let without_secret = ServiceClient { secret: String::new(), ..app.clone() };
-            assert_eq!(error_of(&refresh(&node, &without_secret, form[1].1).await), (401, "invalid_client".to_owned()));
-            refresh(&node, &app, form[1].1).await.expect(200);
+            assert_eq!(
+                error_of(&refresh(&node, &without_secret, refresh_token).await),
+                (401, "invalid_client".to_owned())
+            );
+            refresh(&node, &app, refresh_token).await.expect(200);
         } else {
             token_by_post(&node, &app, &form).await.expect(200);
         }

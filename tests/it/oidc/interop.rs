@@ -1,6 +1,6 @@
 //! Unmodified client libraries sign a user in: discovery, PKCE, ID token, userinfo, refresh.
 
-use latchkey::domain::{app_client::AppSettings, clock::Clock};
+use latchkey::domain::clock::Clock;
 use openidconnect::{
     AccessTokenHash, AsyncHttpClient, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse,
     IssuerUrl, Nonce, OAuth2TokenResponse, PkceCodeChallenge, RedirectUrl, Scope, TokenResponse,
@@ -22,11 +22,9 @@ async fn provider() -> (TestCluster, Node, ServiceClient, Browser) {
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     node.register("ada").await;
-    let app =
-        |app: AppSettings| AppSettings { redirect_uris: vec!["https://app.example.com/callback".to_owned()], ..app };
-    let shop = web("shop");
-    let shop =
-        cluster.service_client_with(latchkey::service::clients::NewClient { app: app(shop.app), ..web("shop") }).await;
+    let mut shop = web("shop");
+    shop.app.redirect_uris = vec!["https://app.example.com/callback".to_owned()];
+    let shop = cluster.service_client_with(shop).await;
     cluster.service_client_with(public("spa")).await;
     let browser = Browser::signed_in(&node, "ada").await;
     (cluster, node, shop, browser)

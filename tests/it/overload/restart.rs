@@ -175,7 +175,8 @@ impl Deployment {
     }
 }
 
-/// Returns a free port outside the ephemeral range, so that it is still free after a restart.
+/// Returns a free port from 12,000 to 29,999. Linux gives no port of this range to outgoing connections, so the port is still free after
+/// a restart.
 fn stable_port() -> u16 {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     loop {

@@ -14,7 +14,8 @@ use crate::{
     openapi_external::{succeed, tool},
 };
 
-/// Runs the commands in `$1`. On SIGTERM it ends the whole process group: the proxy and the app.
+/// Runs the commands in `$1`. On SIGTERM it ends the whole process group: the proxy and the app. The trapped signal interrupts the first
+/// `wait`, and the second one waits for the processes to end.
 const RUN_GROUP: &str = r#"
 echo starting
 sh -e -c "$1" &

@@ -54,6 +54,7 @@ async fn large_response_that_is_read_arrives_completely() {
     loop {
         let (kind, flags, stream, payload) = client.frame_with_flags().await;
         match (kind, stream) {
+            // `:status: 200`, entry 8 of the static table (RFC 7541, appendix A)
             (HEADERS, 1) => assert_eq!(payload[0], 0x88),
             (DATA, 1) => {
                 if !payload.is_empty() {
@@ -79,6 +80,7 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
     let mut client = http2(&server, 0).await;
     get(&mut client, 1, b"/endless").await;
     get(&mut client, 3, b"/hello").await;
+    // the length of `hello`
     client.send_frame(WINDOW_UPDATE, 0, 3, &5_u32.to_be_bytes()).await;
     let mut received = BTreeMap::new();
     while !received.contains_key(&(RST_STREAM, 1)) || !received.contains_key(&(DATA, 3)) {

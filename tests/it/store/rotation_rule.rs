@@ -51,19 +51,20 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
         };
         let (mut id, mut current, mut began, mut now) = (session(0), None::<Session>, 0, 0);
         let mut holders = [Holder { token: 0, network: 0 }; 3];
-        let (mut rotations, mut last) = (Vec::new(), (0, LastUseOrigin::default()));
+        // the times of the rotations within the grace window, and the time and the origin of the last rotation
+        let (mut rotations, mut last_rotation) = (Vec::new(), (0, LastUseOrigin::default()));
         for step in 0..STEPS {
             let jumps = [0, 0, 1, grace / 8, grace / 3, grace, grace + 1, HOUR, settings.retry_window, 8 * HOUR + 1];
             now += choices.one_of(&jumps);
             let holder_index = usize::try_from(choices.below(3)).unwrap();
-            let back = choices.one_of(&[0, 0, 0, 0, 0, 0, 1, 2, 5]);
+            let generations_back = choices.one_of(&[0, 0, 0, 0, 0, 0, 1, 2, 5]);
             if now - began > LIFE {
                 current = None;
             }
             if current.is_none() {
                 sessions += 1;
                 (id, began, rotations) = (session(sessions), now, Vec::new());
-                (holders, last) = ([Holder { token: 0, network: 0 }; 3], (now, LastUseOrigin::default()));
+                (holders, last_rotation) = ([Holder { token: 0, network: 0 }; 3], (now, LastUseOrigin::default()));
                 create(&store, ada, id, NOW + Duration::from_millis(now)).await;
             }
             let reference = current.get_or_insert_with(|| Session::begin(0, 0, now));
@@ -73,7 +74,8 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
             }
             // a token that is newer than the record, as after a loss of writes in Redis
             let is_ahead = choices.below(30) == 0;
-            let presented = if is_ahead { reference.generation + 2 } else { holder.token.saturating_sub(back) };
+            let presented =
+                if is_ahead { reference.generation + 2 } else { holder.token.saturating_sub(generations_back) };
             // waits instead of rotating more often than a record keeps exactly
             rotations.retain(|at| now - at < grace);
             if presented >= reference.generation && rotations.len() >= EXACT {
@@ -95,9 +97,9 @@ async fn scripts_decide_as_the_reference_rule_in_random_histories() {
             let (outcome, decision) = match &rotation {
                 Rotation::Rotated(_) => {
                     // the fast path: the last rotation is longer ago than grace, and had the same origin
-                    let is_fast = now - last.0 >= grace && last.1 == presentation.origin && !is_ahead;
+                    let is_fast = now - last_rotation.0 >= grace && last_rotation.1 == presentation.origin && !is_ahead;
                     rotations.push(now);
-                    last = (now, presentation.origin);
+                    last_rotation = (now, presentation.origin);
                     (usize::from(!is_fast), Decision::Rotated)
                 }
                 Rotation::Repeated(_) => (2, Decision::Repeated { counted: false }),
