@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::{clock::Timestamp, secret::SecretText};
 
+/// Implements [`Type`] for a type whose JSON form is a string with this `format` of OpenAPI.
 macro_rules! string_type {
     ($name:ident, $format:literal) => {
         impl Type for $name {

@@ -1,6 +1,7 @@
 -- Rotates a refresh token, for the FastAPI and the Fastify reference. A token that was superseded within the grace window is
 -- rotated, too; any other token that is not the current one ends the session.
 -- KEYS 1 session  ARGV 1 hash presented  2 hash of the next token  3 now  4 grace window  5 idle timeout (times in ms)
+-- 1 user  2 hash of the current token  3 hash of the previous token  4 last rotation  5 creation  6 end of the lifetime
 local session = redis.call('HMGET', KEYS[1], 'user', 'current', 'previous', 'used', 'created', 'ends')
 if not session[1] then return { 'gone' } end
 local now = tonumber(ARGV[3])

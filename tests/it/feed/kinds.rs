@@ -84,6 +84,7 @@ async fn revocation_for_a_changed_password_is_sent() {
         fixture.node.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
+    // The test clock starts at 08:00:00. `before` is in whole seconds.
     assert_eq!(
         (&received["before"], &received["at"]),
         (&"2027-01-15T08:00:01.000Z".into(), &"2027-01-15T08:00:01.500Z".into())

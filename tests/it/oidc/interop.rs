@@ -76,6 +76,7 @@ async fn send(request: HttpRequest) -> Result<HttpResponse, reqwest::Error> {
 async fn openidconnect_crate_signs_in() {
     let (cluster, node, shop, browser) = provider().await;
     let http = &send;
+    // Fails to compile if `send` is no HTTP client for the crate.
     fn assert_client<'a>(_: &impl AsyncHttpClient<'a>) {}
     assert_client(http);
     let issuer = IssuerUrl::new(cluster.config.issuer.clone()).unwrap();

@@ -45,6 +45,7 @@ async fn bytes_per_session(origin: SessionOrigin) -> u64 {
     let copy = async |raw: &Client, from: u64, count: u64| {
         let mut words: Vec<Value> = vec![COPY.into(), Value::Integer(i64::try_from(count).unwrap())];
         words.extend((0..count).map(|_| keys.sessions(account()).into()));
+        // the TTL that the store sets for a new session
         words.push(Value::Integer(i64::try_from((IDLE + IDLE / 16).as_millis()).unwrap()));
         words.extend((from..from + count).map(|number| Value::Bytes(session(number).as_bytes().to_vec().into())));
         for (name, value) in &fields {

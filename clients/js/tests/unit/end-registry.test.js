@@ -21,7 +21,7 @@ class RegistryFixture {
   completeAtMs = 0;
   log = [];
   ends = [];
-  revocations = new RevocationSet(100, 1e9);
+  revocations = new RevocationSet(100, 1e9); // at most 100, for longer than any test takes
   registry;
 
   constructor(options = {}) {

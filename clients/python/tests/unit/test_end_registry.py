@@ -40,7 +40,7 @@ class RegistryFixture:
         """Starts at the second 1000."""
         self.now, self.elapsed, self.complete_at = 1000.0, 0.0, 0.0
         self.ends: list[str] = []
-        self.revocations = RevocationSet(100, 1e9)
+        self.revocations = RevocationSet(max_entries=100, retain=1e9)
         arguments = {"audience": "a", "client_id": "b", "client_secret": "c", "max_registrations": 1_000_000, **settings}
         self.registry = EndRegistry(
             Settings(issuer="https://a.example", **arguments),

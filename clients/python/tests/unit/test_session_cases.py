@@ -26,7 +26,7 @@ class VerifierFixture:
     def __init__(self) -> None:
         """Starts at the time of the cases."""
         self.now, self.elapsed, self.complete_at = float(CASES["now"]), 0.0, 0.0
-        self.revocations = RevocationSet(100, 1e9)
+        self.revocations = RevocationSet(max_entries=100, retain=1e9)
         self.registry = EndRegistry(
             SETTINGS,
             self.revocations.cause_of,
