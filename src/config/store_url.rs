@@ -141,8 +141,8 @@ pub(crate) fn check_database(text: &str) -> Result<(), String> {
 }
 
 fn check_postgres(text: &str) -> Result<(), String> {
-    const SEVERAL_HOSTS: &str = "names several hosts, which is not supported: name one address that follows the primary, such \
-                            as that of PgBouncer, HAProxy or the hosting provider";
+    const SEVERAL_HOSTS: &str = "names several hosts, which is not supported: name one address that follows the \
+                                 primary, such as that of PgBouncer, HAProxy or the hosting provider";
     let text = with_host(text);
     let authority =
         text.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
