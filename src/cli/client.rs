@@ -329,8 +329,8 @@ fn print_addresses(issuer: &str, client: &Client) {
     }
 }
 
-/// The origin of the issuer in this command's configuration. It may differ from that of the running service, whose configuration this
-/// command does not know.
+/// Where the issuer in this command's configuration is set. The running service may have another issuer: this command does not know its
+/// configuration.
 fn issuer_origin(global: &Global) -> anyhow::Result<SettingOrigin> {
     let (settings, _warnings) = inspect(&global.sources()?)?;
     Ok(settings

@@ -45,8 +45,8 @@ pub enum ProfileError {
 /// [`ProfileError::DisplayName`]
 pub fn parse_display_name(text: &str) -> Result<String, ProfileError> {
     let text = text.trim();
-    let ok = (1..=100).contains(&text.chars().count()) && !text.contains(is_deceptive);
-    if ok { Ok(text.to_owned()) } else { Err(ProfileError::DisplayName) }
+    let is_valid = (1..=100).contains(&text.chars().count()) && !text.contains(is_deceptive);
+    if is_valid { Ok(text.to_owned()) } else { Err(ProfileError::DisplayName) }
 }
 
 /// A language tag (RFC 5646, section 2.1): subtags of ASCII letters and digits, at most 35 bytes.

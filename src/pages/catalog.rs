@@ -87,7 +87,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Replaces texts by those of a file. It can only have texts that exist.
+    /// Replaces texts with the texts of a file, which can only have keys that exist.
     pub(super) fn merge(&mut self, source: &str) -> Result<(), String> {
         let known = self.texts.clone();
         self.read(source, |key| known.contains_key(key))

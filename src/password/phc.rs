@@ -46,10 +46,10 @@ impl<'a> Phc<'a> {
     /// Refuses unknown parameters, which could change the hash, and repeated ones.
     pub(super) fn allow_only(&self, names: &[&str]) -> Result<(), BadHash> {
         let mut given = self.params.iter().map(|(name, _)| name).enumerate();
-        let ok = given.all(|(index, name)| {
+        let are_allowed = given.all(|(index, name)| {
             names.contains(name) && !self.params[..index].iter().any(|(earlier, _)| earlier == name)
         });
-        if ok { Ok(()) } else { Err(BadHash::Malformed) }
+        if are_allowed { Ok(()) } else { Err(BadHash::Malformed) }
     }
 
     /// Whether the string has the parameter.

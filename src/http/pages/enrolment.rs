@@ -82,7 +82,7 @@ async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form)
         Ok(enrolment::confirm_totp(&visit.state, &pending.continuation(visit), &code, &visit.origin).await)
     };
     let problem = match confirmed.await {
-        Ok(Ok(enrolled)) => return done(visit, enrolled).await,
+        Ok(Ok(enrolled)) => return show_recovery_codes(visit, enrolled).await,
         Ok(Err(SecondFactorError::WrongCode)) => wrong_code(),
         Ok(Err(SecondFactorError::Service(error))) => error.into(),
         Ok(Err(error)) => return refuse(visit, error).await,
@@ -100,7 +100,7 @@ async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: F
         Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)
     };
     let problem = match registered.await {
-        Ok(Ok(enrolled)) => return done(visit, enrolled).await,
+        Ok(Ok(enrolled)) => return show_recovery_codes(visit, enrolled).await,
         Ok(Err(EnrolPasskeyError::SignIn(error))) => return refuse(visit, error).await,
         Ok(Err(EnrolPasskeyError::Passkey(error))) => problem_of(error),
         Ok(Err(EnrolPasskeyError::Service(error))) => error.into(),
@@ -109,8 +109,8 @@ async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: F
     show_passkey(visit, visit.reply().error(&problem), pending, typed).await
 }
 
-/// The recovery codes, with the cookie of the session that has started.
-async fn done(visit: &Visit, enrolled: Enrolled) -> Result<Response> {
+/// The page with the recovery codes. Its response sets the cookie of the session that has started.
+async fn show_recovery_codes(visit: &Visit, enrolled: Enrolled) -> Result<Response> {
     let Enrolled { signed_in, recovery_codes } = enrolled;
     let codes = recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
     let reply = sign_in::finish_reply(visit, signed_in.grant.account, signed_in.grant.session, Some(&signed_in.device));

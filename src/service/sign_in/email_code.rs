@@ -85,8 +85,8 @@ pub(super) async fn resume(
     let resumed = async {
         let change = state.sql.change_account(account.id).await?;
         // The password must still be the one that was shown.
-        let same = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
-        if let Some(mut change) = same {
+        let unchanged = change.filter(|change| change.account.password_changed_at == account.password_changed_at);
+        if let Some(mut change) = unchanged {
             change.resume_email_code().await?;
             change.commit().await?;
         }

@@ -156,12 +156,12 @@ pub async fn register_passkey(
     let open = second_factor::open(state, input, ChallengePurpose::Enrolment).await?;
     register::admit(state, input.origin.ip).await?;
     let sender = Sender { session: None, ip: input.origin.ip };
-    let made = register::check(state, &binding(&open), credential, sender).await?;
+    let new_credential = register::check(state, &binding(&open), credential, sender).await?;
     let attempt = LoginAttempt::recognize(state, open.account.id, input.origin.ip, input.device.as_ref()).await?;
     let now = state.clock.now();
-    let user_verified = made.user_verified;
+    let user_verified = new_credential.user_verified;
     let mut change = lock(state, &open).await?;
-    let passkey = register::store(state, &mut change, made, name, now).await?;
+    let passkey = register::store(state, &mut change, new_credential, name, now).await?;
     let (account, recovery_codes) = commit(state, &open, change, NoticeFactor::Passkey, origin, now).await?;
     let shown = passkey.methods(user_verified);
     let signed_in = second_factor::finish(state, &open, account, input, &attempt, shown).await?;

@@ -156,12 +156,12 @@ impl Sql {
         entry: &AuditEntry,
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
-        let done = statement.execute(&mut *tx).await?;
-        if done.rows_affected() > 0 {
+        let exists = statement.execute(&mut *tx).await?.rows_affected() > 0;
+        if exists {
             self.record(&mut tx, entry).await?;
         }
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(exists)
     }
 
     /// Deletes the enabled clients that no account consents to, and that no account has consented to since `before`. Returns their number.
@@ -173,9 +173,9 @@ impl Sql {
         // A concurrent consent sets `allowed_at`. The database compares it again after it has waited for the row.
         let sql = "DELETE FROM dynamic_clients WHERE allowed_at < $1 AND disabled_at IS NULL \
                    AND NOT EXISTS (SELECT 1 FROM consents WHERE consents.client_id = dynamic_clients.id)";
-        let done = query(sql).bind(before.as_millis()).execute(&mut *tx).await?;
+        let deleted = query(sql).bind(before.as_millis()).execute(&mut *tx).await?.rows_affected();
         tx.commit().await?;
-        Ok(done.rows_affected())
+        Ok(deleted)
     }
 }
 

@@ -78,12 +78,13 @@ impl Sql {
     ) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id = $2";
-        let done = query(sql).bind(account.to_string()).bind(id.to_string()).execute(&mut *tx).await?;
-        if done.rows_affected() > 0 {
+        let result = query(sql).bind(account.to_string()).bind(id.to_string()).execute(&mut *tx).await?;
+        let existed = result.rows_affected() > 0;
+        if existed {
             self.record(&mut tx, entry).await?;
         }
         tx.commit().await?;
-        Ok(done.rows_affected() > 0)
+        Ok(existed)
     }
 
     /// Forgets all devices of an account, and returns their number. If there were any, writes `entry` to the audit log with that number.
