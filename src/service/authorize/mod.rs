@@ -302,7 +302,7 @@ async fn find_missing_step(
         return Ok(Some(AuthorizeStep::CreateAccount));
     }
     // Another user than the app expects (`id_token_hint`) has signed in. With `prompt=none` the error is `login_required` (OpenID Connect
-    // Core 1.0, section 3.1.2.2).
+    // Core 1.0, section 3.1.2.1).
     if request.subject.is_some_and(|subject| subject != session.account) {
         return Ok(Some(if prompt.none { AuthorizeStep::SignIn } else { AuthorizeStep::SelectAccount }));
     }
