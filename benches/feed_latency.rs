@@ -1,6 +1,9 @@
-//! Measures the revocation feed: the delay from a sign-out on one node to its event at a subscriber of another, and to the close
-//! of a WebSocket at a service that follows it; the delay from a change of roles on one node to the refusal of an older token by
-//! another; and the processor time of a delivery.
+//! Measures the revocation feed:
+//!
+//! - the delay from a sign-out on one node to the event at a subscriber of another node, and to the close of a WebSocket at a
+//!   service that follows the feed
+//! - the delay from a change of roles on one node to the refusal of an older token by another node
+//! - the processor time of a delivery
 //!
 //! Two node processes share one Redis (`appendfsync always`) and one SQLite database. A third node, in this process, changes the
 //! roles. All of them and the callers run on this machine. `make bench-feed` runs the benchmark.
@@ -39,15 +42,15 @@ use node_process::{NodeProcess, service_client};
 
 /// Sequential sign-outs: each starts after the previous event has arrived.
 const SEQUENTIAL_SIGN_OUTS: usize = 1000;
-/// Open-loop sign-outs per second, and for how many seconds.
+/// Open-loop loads: sign-outs per second, and the duration in seconds.
 const RATES: [(usize, usize); 2] = [(100, 10), (500, 4)];
 /// Open WebSockets, each of a session that is signed out.
 const SOCKETS: usize = 500;
-/// The session cap per account.
-const PER_ACCOUNT: usize = 40;
+/// Sessions of each account, fewer than the session cap (`session.max_per_account`).
+const SESSIONS_PER_ACCOUNT: usize = 40;
 
 /// The number of the next account.
-static ACCOUNTS: AtomicUsize = AtomicUsize::new(0);
+static NEXT_ACCOUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// The times of a request, of its answer, and of its effect: an event, the close of a WebSocket, or a refused token.
 #[derive(Clone, Copy)]
@@ -161,9 +164,9 @@ fn print(times: &[Times], effect: &str) {
     ] {
         let mut sorted: Vec<Duration> = times.iter().map(|times| delay(*times)).collect();
         sorted.sort();
-        let millis = |share: f64| {
+        let millis = |quantile: f64| {
             #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let rank = ((sorted.len() - 1) as f64 * share).round() as usize;
+            let rank = ((sorted.len() - 1) as f64 * quantile).round() as usize;
             sorted[rank].as_secs_f64() * 1000.0
         };
         let (median, p99, max) = (millis(0.5), millis(0.99), millis(1.0));
@@ -175,9 +178,9 @@ fn print(times: &[Times], effect: &str) {
 async fn sign_in(client: &Client, count: usize) -> Vec<Tokens> {
     let mut sessions = Vec::new();
     while sessions.len() < count {
-        let name = format!("user{}", ACCOUNTS.fetch_add(1, Ordering::Relaxed));
+        let name = format!("user{}", NEXT_ACCOUNT.fetch_add(1, Ordering::Relaxed));
         client.register(&name).await;
-        for _ in 0..PER_ACCOUNT {
+        for _ in 0..SESSIONS_PER_ACCOUNT {
             sessions.push(client.login(&name).await);
         }
     }
@@ -211,7 +214,8 @@ impl Arrivals {
     /// Waits for the event of this session's end. Returns the time of its arrival.
     async fn wait_for(&self, session: &str) -> Instant {
         let find = || self.0.lock().unwrap().remove(session);
-        // most events have arrived already; the polling below finds the others up to 20 ms later, which changes no measured time
+        // Most events have arrived already. The polling below finds the others up to 20 ms later. That changes no measurement,
+        // because the time of arrival is recorded with the event.
         for _ in 0..100 {
             if let Some(arrival) = find() {
                 return arrival;

@@ -44,7 +44,7 @@ impl Services {
     /// # Errors
     /// If a setting can't work, the embedded Redis can't start, or another service uses the data directory.
     pub async fn open(config: Config, cores: &Cores) -> anyhow::Result<Self> {
-        // First: the hasher allocates its memory with huge pages enabled, which must not apply to memory of other parts.
+        // The hasher starts first: while it allocates its memory, huge pages are enabled, and no other part should get them.
         let passwords = PasswordHasher::start(&config.password, Entropy::system())?;
         let sql = open_database(&config).await?;
         let (redis_url, embedded_redis) = redis_url(&config, Sharing::Refuse).await?;

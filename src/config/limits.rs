@@ -186,7 +186,7 @@ fn quota(text: &str) -> Result<Option<Quota>, String> {
     let count = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
     let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
     let quota = Quota { count, window };
-    // The interval between refills is a whole number of microseconds.
+    // The interval between refills is a whole number of microseconds, so it is at least one.
     if u128::from(count) > window.as_micros() { Err(rule()) } else { Ok(Some(quota)) }
 }
 

@@ -118,15 +118,17 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
     }
 }
 
-/// An accent that is readable as text on a card.
-fn accent(text: &str, card: Colour, name: &str) -> Result<Option<Colour>, String> {
+/// Parses an accent, and refuses a colour that is hard to read as text on a card. `background` names the card's colour in the error.
+fn accent(text: &str, card: Colour, background: &str) -> Result<Option<Colour>, String> {
     if text.is_empty() {
         return Ok(None);
     }
     let colour = Colour::parse(text).ok_or("must be a colour in the form #rrggbb, such as #2b57c7")?;
     let contrast = colour.contrast(card);
     if contrast < MIN_CONTRAST {
-        return Err(format!("has a contrast of {contrast:.1} with the {name} background; links need at least 4.5"));
+        return Err(format!(
+            "has a contrast of {contrast:.1} with the {background} background; links need at least 4.5"
+        ));
     }
     Ok(Some(colour))
 }

@@ -33,7 +33,7 @@ impl ChallengeToken {
         Self { purpose, account, secret: Zeroizing::new(entropy.bytes()) }
     }
 
-    /// Reads a challenge; none if the text has another form.
+    /// Parses the text of a challenge; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_BYTES / 3 * 4)?;
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);

@@ -55,7 +55,9 @@ pub struct BadSignature;
 /// A parsed private key with its public key.
 pub struct SigningKey {
     pair: Arc<KeyPair>,
+    /// Encodes access tokens.
     encoder: JwtEncoder,
+    /// Encodes ID tokens.
     id_encoder: JwtEncoder,
     public: PublicKey,
 }
@@ -105,7 +107,7 @@ impl SigningKey {
     }
 
     fn new(pair: KeyPair) -> Result<Self, SigningKeyError> {
-        // This comes first: computing the thumbprint needs a provider, and would install the one of the crate.
+        // The provider is installed first: computing the thumbprint needs one, and would install the crate's own.
         if !install_provider() {
             return Err(SigningKeyError::ForeignProvider);
         }

@@ -58,8 +58,8 @@ pub struct OriginTag(pub [u8; 8]);
 pub struct RepeatRule {
     /// How long a token is answered with the current one after it was superseded.
     pub grace: Duration,
-    /// How long after the issue of the current token a superseded token is answered with it, if the superseded token was then
-    /// within [`Self::grace`]. Its holder may have lost the response with the current token.
+    /// How long a superseded token is answered with the current one, counted from the issue of the current token. Applies only to a
+    /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
     pub retry_window: Duration,
     /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
     pub counted_repeats_limit: u8,
@@ -90,9 +90,9 @@ pub struct Session {
     pub last_used_ip: Option<IpAddr>,
     /// Of the last eight refresh tokens, the number that a client other than the one that had used them presented again (I2).
     pub counted_repeats: u8,
-    /// The authentication of its sign-in.
+    /// The authentication of the session's sign-in.
     pub authentication: Authentication,
-    /// The last authentication of its user after the sign-in, if any.
+    /// The user's last authentication after the sign-in, if any.
     pub step_up: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<Box<ClientGrant>>,
@@ -135,9 +135,9 @@ pub struct Grant {
     pub generation: Generation,
     /// When the session began: the claim `session_start`.
     pub created_at: Timestamp,
-    /// The authentication of its sign-in.
+    /// The authentication of the session's sign-in.
     pub authentication: Authentication,
-    /// The last authentication of its user after the sign-in, if any.
+    /// The user's last authentication after the sign-in, if any.
     pub step_up: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<Box<ClientGrant>>,
@@ -173,8 +173,8 @@ pub enum Rotation {
     Counted(Grant),
     /// The superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// A client other than that of the last rotation repeated the superseded token, as in the generations before
-    /// ([`RepeatRule::counted_repeats_limit`]). The session has two holders and was revoked.
+    /// A client other than that of the last rotation repeated the superseded token, in [`RepeatRule::counted_repeats_limit`]
+    /// consecutive generations. The session has two holders and was revoked.
     SecondHolder,
     /// The session has expired.
     Expired,

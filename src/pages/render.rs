@@ -1,4 +1,4 @@
-//! Renders pages. One minijinja environment for each language, so that templates need no argument for it.
+//! Renders pages. Each language has a minijinja environment of its own, so that templates need not pass the language.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -59,7 +59,7 @@ const TEMPLATES: &[(&str, &str)] = &[
 const STYLE: &str = include_str!("templates/style.css");
 const SCRIPT: &str = include_str!("templates/script.js");
 
-/// The largest file of the folder, and of a logo.
+/// The maximum size of a file in `pages.templates`, and of the logo, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
 
 /// Pages can't be served as configured.
@@ -140,7 +140,7 @@ pub struct Pages {
     assets: Assets,
     /// The values that are the same on all pages.
     globals: Value,
-    /// Values of placeholders in texts.
+    /// Values of placeholders in texts, unless a template passes others.
     defaults: BTreeMap<&'static str, String>,
     default_locale: Locale,
 }
@@ -205,8 +205,9 @@ impl Pages {
         for locale in Locale::ALL {
             let path = "/account/sign-in".to_owned();
             let frame = Frame { locale, path, account: Some("ann@example.com".to_owned()), ..Frame::default() };
-            views::render_samples(self, &frame, false)?;
-            views::render_samples(self, &frame, true)?;
+            for with_errors in [false, true] {
+                views::render_samples(self, &frame, with_errors)?;
+            }
         }
         Ok(())
     }
@@ -258,6 +259,7 @@ impl Pages {
 
     /// The text of an error; a general text if the error has no text of its own.
     fn error_text(&self, catalog: &Catalog, code: &str, retry_after: Option<Duration>) -> String {
+        // the text `errors.KEY`, with `value` in place of the placeholder `name`
         let filled = |key: &str, name: &str, value: &str| {
             let value = |wanted: &str| {
                 if wanted == name { Some(value.to_owned()) } else { self.defaults.get(wanted).cloned() }
@@ -294,7 +296,7 @@ impl std::fmt::Debug for Pages {
     }
 }
 
-/// A time to wait, in a unit of which there are several, so that texts need no singular.
+/// A time to wait, in a unit that makes the number at least two: so texts need no singular.
 fn wait(time: Duration) -> (&'static str, u64) {
     match time.as_secs() + u64::from(time.subsec_nanos() > 0) {
         seconds @ 0..120 => ("seconds", seconds.max(2)),
@@ -323,6 +325,7 @@ fn build_environment(
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    // minijinja's own escaping would also encode `/`
     environment.set_formatter(|out, state, value| {
         if value.is_safe() {
             return escape_formatter(out, state, value);
@@ -452,15 +455,15 @@ fn read_folder(
     Ok(())
 }
 
-/// Renders the samples of one page.
+/// Renders the samples of one page. With `with_errors`, the form and each of its fields report an error.
 pub(super) fn render_view<V: View>(
     pages: &Pages,
     frame: &Frame,
-    is_failed: bool,
+    with_errors: bool,
     rendered: &mut Vec<(String, String)>,
 ) -> Result<(), PagesError> {
     let mut frame = frame.clone();
-    if is_failed {
+    if with_errors {
         let field = |field: &&str| ((*field).to_owned(), "required".to_owned());
         frame.errors = FormErrors { fields: V::FIELDS.iter().map(field).collect(), ..FormErrors::general("other") };
         frame.notice = Some("notice.saved");

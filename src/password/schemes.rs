@@ -21,7 +21,7 @@ pub enum BadHash {
     /// The format is recognized, but not supported.
     #[error("its format, {0}, is not supported")]
     UnknownScheme(&'static str),
-    /// Verifying the hash takes more memory or time than the limits allow.
+    /// Verifying the hash takes more memory or time than the limits allow. Contains the kind of work, such as `memory` or `passes`.
     #[error(
         "verifying it takes more work ({0}) than password.max_import_work and password.max_import_memory_kib allow"
     )]
@@ -93,8 +93,8 @@ impl Limits {
         if kib > u64::from(self.memory_kib) { Err(BadHash::TooCostly("memory")) } else { Ok(()) }
     }
 
-    /// Checks an amount of work. An amount of `per_unit` takes as long as [`ARGON2_UNIT`]. `limit_name` names the kind of work in the
-    /// error.
+    /// Checks an amount of work, such as rounds. `per_unit` is the amount that takes as long as one [`ARGON2_UNIT`]. `limit_name` names
+    /// the kind of work in the error.
     ///
     /// # Errors
     /// [`BadHash::TooCostly`]
@@ -128,6 +128,7 @@ impl StoredHash {
         match text.split('$').nth(1) {
             Some("argon2id") => parse_argon2(text, Algorithm::Argon2id, limits),
             Some("argon2i") => parse_argon2(text, Algorithm::Argon2i, limits),
+            // Every format has the name of a scheme between the first two `$`, except Django's `bcrypt_sha256$$2b$…`.
             None | Some("") if !text.starts_with("bcrypt_sha256$") => Err(BadHash::Malformed),
             #[cfg(feature = "legacy-hashes")]
             _ => LegacyHash::parse(text, limits).map(Self::Legacy),

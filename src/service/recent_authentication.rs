@@ -25,7 +25,7 @@ pub struct InsufficientAuthentication {
 /// # Errors
 /// [`ServiceError::InsufficientAuthentication`], [`ServiceError`]
 pub async fn require_recent(state: &AppState, caller: &AccessClaims) -> Result<(), ServiceError> {
-    // A deleted account has nothing to protect: the change itself refuses it.
+    // For a deleted account the lowest level is enough here, because the change itself then fails.
     let account = state.sql.account(caller.sub).await?;
     let acr = account.as_ref().map_or(Acr::default(), required_acr);
     Ok(check(state, caller, Some(acr), Some(state.config.session.recent))?)

@@ -31,10 +31,11 @@ for (const [id, method] of [
   assert.deepEqual([user.email, user.preferred_username], ['ada@example.com', 'ada'])
   const refreshed = await client.refreshTokenGrant(app, tokens.refresh_token)
   assert.equal(refreshed.claims().sub, config.subject)
+  // a second use of the code is refused and ends the session
   await assert.rejects(client.authorizationCodeGrant(app, callback, checks), { error: 'invalid_grant' })
   await assert.rejects(client.refreshTokenGrant(app, refreshed.refresh_token), { error: 'invalid_grant' })
 
-  // The library accepts an error response, too.
+  // The library understands the response to a request with a contradictory `prompt`.
   const failed = await browse(client.buildAuthorizationUrl(app, {
     redirect_uri: config.redirect_uri,
     scope: 'openid',

@@ -23,6 +23,7 @@ pub(crate) struct Service {
     child: Child,
     pub(crate) client: Client,
     log: Arc<Mutex<String>>,
+    /// The thread that reads the log from the node's standard error.
     reader: Option<JoinHandle<()>>,
 }
 
@@ -83,6 +84,7 @@ impl Service {
             }
         });
         let Ok(address) = address.recv() else {
+            // the log ended before the line with the address
             let _ = child.kill();
             let _ = child.wait();
             let _ = reader.join();

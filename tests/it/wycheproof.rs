@@ -39,5 +39,5 @@ fn only_valid_signatures_of_supported_algorithms_are_accepted() {
     }
     assert_eq!(seen, vectors["numberOfTests"].as_u64().unwrap());
     assert_eq!(accepted, expected);
-    assert_eq!(expected.len(), 16);
+    assert_eq!(expected.len(), 16, "valid vectors of supported algorithms");
 }

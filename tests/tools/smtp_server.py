@@ -98,6 +98,7 @@ async def main():
 
     def authenticate(server, session, envelope, mechanism, data):
         credentials = f"{data.login.decode()}:{data.password.decode()}"
+        # not handled: aiosmtpd sends the response
         return AuthResult(success=credentials == arguments.user, handled=False)
 
     def protocol():

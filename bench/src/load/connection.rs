@@ -21,13 +21,13 @@ pub(super) struct Connection {
     out: Vec<u8>,
     /// Bytes of `out` that the socket has taken.
     written: usize,
-    /// A buffer for the response.
+    /// The buffer for the response; grows as needed.
     input: Vec<u8>,
     /// Bytes of `input` that have been read.
     filled: usize,
     /// The response in `input`, once it is complete.
     frame: Option<Frame>,
-    /// The class of the request.
+    /// The class of the request, by which the workload records latencies ([`Workload::request`]).
     class: usize,
     /// When the request was sent.
     sent_at: Instant,
@@ -37,7 +37,7 @@ pub(super) struct Connection {
 
 /// The state of a connection after reading.
 pub(super) enum Progress {
-    /// The response is incomplete, or there was no request.
+    /// The response is incomplete, or the connection has no request in flight.
     Waiting,
     /// The response is complete.
     Answered,

@@ -75,6 +75,8 @@ function refuse(reply, { status, headers, body }) {
 }
 
 /**
+ * Ends the response when the session ends. For the handshake of a WebSocket, closes the WebSocket instead.
+ *
  * @param {Verifier} verifier
  * @param {Claims} claims
  * @param {FastifyRequest} request
@@ -93,6 +95,8 @@ function watch(verifier, claims, { raw, server }, reply) {
 }
 
 /**
+ * Watches the session of a WebSocket that `@fastify/websocket` has accepted.
+ *
  * @param {import("./connections.js").WebSocketLike} socket
  * @param {IncomingMessage} request
  */

@@ -1,5 +1,6 @@
 /** Unambiguous JSON: duplicate members are refused (RFC 8725, section 3.10). */
 
+/** The parts of JSON text that matter here: brackets and commas (group 1), and strings (group 2). */
 const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -32,7 +33,12 @@ export function parseObject(source) {
 
 /** @param {string} text valid JSON */
 function rejectDuplicates(text) {
-  /** @type {({ names: Set<string>, isName: boolean } | null)[]} */
+  /**
+   * The objects and arrays around the current position, outermost first. An array is null; an object has the names of its members, and
+   * whether the next string is a name.
+   *
+   * @type {({ names: Set<string>, isName: boolean } | null)[]}
+   */
   const open = [];
   for (const [, mark, string] of text.matchAll(TOKEN)) {
     const inner = open.at(-1);

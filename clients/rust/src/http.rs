@@ -20,6 +20,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Http {
     client: Client,
+    /// Whether URLs without TLS are allowed for hosts other than this machine.
     plain_http: bool,
     timeout: Duration,
 }
@@ -33,7 +34,8 @@ pub(crate) struct Document {
 }
 
 impl Http {
-    /// Creates a client. `timeout` limits one whole request. `certificates` are trusted in addition to the system's.
+    /// Creates a client. `plain_http` allows URLs without TLS for other hosts than this machine, `timeout` limits one whole
+    /// request, and the PEM `certificates` are trusted in addition to the system's.
     pub(crate) fn new(plain_http: bool, timeout: Duration, certificates: &[Vec<u8>]) -> Result<Self, BuildError> {
         let certificates = certificates.iter().map(|pem| reqwest::Certificate::from_pem(pem));
         let certificates: Vec<_> = certificates

@@ -35,48 +35,48 @@ pub struct RestoreArgs {
 /// # Errors
 /// If the backup is incomplete or damaged, does not match the configuration, or there is data already.
 pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
-    let (config, secret) = load_data_locations(&global.config_sources()?)?;
+    let (config, secret_file) = load_data_locations(&global.config_sources()?)?;
     let manifest = Manifest::read(&args.dir)?;
-    let database = sqlite_path(&config.database)?;
-    let redis = config.redis.url.is_none().then(|| config.data_dir.join("redis"));
+    let database_file = sqlite_path(&config.database)?;
+    let redis_dir = config.redis.url.is_none().then(|| config.data_dir.join("redis"));
     let keeps_sessions = args.keep_sessions && manifest.has(SESSIONS);
 
-    if database.is_some() && !manifest.has(DATABASE) {
+    if database_file.is_some() && !manifest.has(DATABASE) {
         bail!(
             "the backup has no database: it was made with PostgreSQL. Set database.url, and restore the dump with pg_restore"
         );
     }
-    if database.is_none() && manifest.has(DATABASE) {
+    if database_file.is_none() && manifest.has(DATABASE) {
         bail!("the backup has a SQLite database, and database.url names PostgreSQL: restore it without database.url");
     }
     if args.keep_sessions && !manifest.has(SESSIONS) {
         bail!("the backup has no sessions: restore it without --keep-sessions");
     }
-    if args.keep_sessions && redis.is_none() {
+    if args.keep_sessions && redis_dir.is_none() {
         bail!(
             "the backup has sessions of an embedded Redis, and redis.url names another Redis: restore it without --keep-sessions"
         );
     }
-    for path in database.iter().chain(secret.iter().filter(|_| manifest.has(SECRET))) {
+    for path in database_file.iter().chain(secret_file.iter().filter(|_| manifest.has(SECRET))) {
         if path.exists() {
             bail!("{} exists: restore into an empty data directory, or move it away first", path.display());
         }
     }
-    if let Some(redis) = redis.as_ref().filter(|redis| !embedded::is_unused(redis)) {
-        bail!("{} has sessions: restore into an empty data directory, or move it away first", redis.display());
+    if let Some(redis_dir) = redis_dir.as_ref().filter(|dir| !embedded::is_unused(dir)) {
+        bail!("{} has sessions: restore into an empty data directory, or move it away first", redis_dir.display());
     }
 
     let owner = create_data_dir(&config.data_dir)?;
-    if keeps_sessions && let Some(redis) = &redis {
-        embedded::restore(&args.dir.join(SESSIONS), redis).with_context(|| redis.display().to_string())?;
-        owner.adopt(redis)?;
-        owner.adopt(&redis.join("appendonly.aof"))?;
+    if keeps_sessions && let Some(redis_dir) = &redis_dir {
+        embedded::restore(&args.dir.join(SESSIONS), redis_dir).with_context(|| redis_dir.display().to_string())?;
+        owner.adopt(redis_dir)?;
+        owner.adopt(&redis_dir.join("appendonly.aof"))?;
     }
-    if let Some(secret) = secret.as_ref().filter(|_| manifest.has(SECRET)) {
-        copy_file(&args.dir.join(SECRET), secret, &owner)?;
+    if let Some(secret_file) = secret_file.as_ref().filter(|_| manifest.has(SECRET)) {
+        copy_file(&args.dir.join(SECRET), secret_file, &owner)?;
     }
-    if let Some(database) = &database {
-        copy_file(&args.dir.join(DATABASE), database, &owner)?;
+    if let Some(database_file) = &database_file {
+        copy_file(&args.dir.join(DATABASE), database_file, &owner)?;
     }
 
     println!("Restored the backup of {} (latchkey {}).", manifest.created_at, manifest.version);
@@ -96,7 +96,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
     } else {
         println!("No sessions were restored: everyone signs in again.");
     }
-    if secret.is_none() {
+    if secret_file.is_none() {
         println!("The secret is the configured one; it must be the one of the service that was backed up.");
     }
     println!("Passwords, roles and factors are those of the backup. Run `latchkey doctor`, then start the service.");

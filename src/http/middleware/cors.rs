@@ -1,8 +1,8 @@
 //! CORS (the Fetch standard): which pages of other origins may call which endpoints and read the responses.
 //!
 //! Pages of the issuer's origin and of `http.allowed_origins` may call the user endpoints and read all responses,
-//! errors included. Public documents may be read by every page. Any other origin gets no CORS headers; its requests are
-//! processed as if it had not been named, and the checks on the cookie are in [`crate::http::cookie`].
+//! errors included. Public documents may be read by every page. A page of any other origin gets no CORS headers, so its browser
+//! hides the response from it. The request is processed nevertheless; [`crate::http::cookie`] decides whether the cookie counts.
 
 use std::{
     collections::VecDeque,
@@ -119,7 +119,7 @@ fn is_same_origin(request: &Request) -> bool {
 }
 
 impl Sharing {
-    /// Whether the request is a preflight of a page that may call.
+    /// Whether the request is a preflight of a page that may call this path.
     pub fn is_preflight(&self, request: &Request) -> bool {
         let headers = request.headers();
         self.origin.is_some()

@@ -28,10 +28,10 @@ impl ResponseError for TimedOut {
     }
 }
 
-/// Middleware that abandons a request after a time, with [`TimedOut`]. Commands that were already sent to Redis or the database
+/// Middleware that abandons a request with [`TimedOut`] after the configured time. Commands that were already sent to Redis or the database
 /// may still take effect.
 ///
-/// The time ends with the headers of the response, so an event stream may last for any time.
+/// The timeout covers the time until the headers of the response, so an event stream may last for any time.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimeout(Duration);
 

@@ -26,8 +26,8 @@ pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
 /// How long caches may use a page without revalidating it. It changes with the release and the configuration.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-/// The routes of the documentation. It is rendered on the first request for it, since that is the largest allocation of
-/// a starting node.
+/// The routes of the documentation. The first request for one of the documents renders all of them. Rendering at start-up would be the
+/// largest allocation of a starting node.
 pub fn routes(limits: Limits) -> Route {
     let pages = Arc::new(Pages { limits, rendered: OnceLock::new() });
     Route::new()
@@ -131,7 +131,8 @@ pub(super) fn links() -> String {
         .to_owned()
 }
 
-/// The page of `/docs`: Swagger UI with the completed document, a doctype, a title, a viewport and an empty icon.
+/// The page of `/docs`: Swagger UI with the completed document, a doctype, a title, a viewport and an empty icon. `swagger_ui` is the page
+/// that poem-openapi makes, which contains its own document, `derived`; the result contains `document` instead.
 #[cfg(feature = "swagger-ui")]
 pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
     let head = "<title>Latchkey API</title>\n    \

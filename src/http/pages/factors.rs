@@ -50,6 +50,7 @@ fn problem(error: ChangeFactorsError) -> ProblemError {
     ProblemError::new(code, error.to_string())
 }
 
+/// The response to a refused change: the step-up page if the change needs an authentication, else the list of factors with the problem.
 async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/security") {
         Ok(response) => Ok(response),
@@ -57,7 +58,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
     }
 }
 
-/// The page with new recovery codes, which are shown once; without any, the list of factors.
+/// The response to a change: the page with new recovery codes, which are shown once, or the list of factors if there are no codes.
 fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = signed_in(visit, tokens.account, tokens.session);
     if codes.is_empty() {

@@ -45,14 +45,15 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         let input = parse_register(&visit.state, fields)?;
         let registered = register::register_for_client(&visit.state, input, None, visit.origin.clone()).await;
         registered.map_err(ProblemError::from)?;
-        // with a required verification, the answer is the same for an address that has an account
+        // Without the password the caller is not signed in. If verification is required, the answer must be the same for an address
+        // that has an account already.
         let must_verify = visit.state.config.registration.verification == Verification::Required;
         Ok::<_, ProblemError>((!must_verify).then_some(password))
     };
     match registered.await {
         Ok(Some(password)) => match sign_in::with_password(&visit, &view.email, password).await {
             Ok(response) => Ok(response),
-            // the account exists: its owner signs in
+            // the account was created, but the sign-in failed: the user tries again
             Err(_) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/sign-in")),
         },
         Ok(None) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/verify-address?sent=1")),

@@ -28,7 +28,7 @@ pub trait View: Serialize + Sized {
     /// The fields of its forms, whose errors are shown beside them.
     const FIELDS: &'static [&'static str] = &[];
 
-    /// The states of the page.
+    /// Sample content for each state of the page.
     fn samples() -> Vec<Self>;
 }
 
@@ -44,14 +44,18 @@ macro_rules! views {
             }
         })*
 
-        /// Renders the samples of all pages: the name of each, such as `sign_in-2`, and its HTML. With `is_failed`, each form
-        /// reports errors.
+        /// Renders the samples of all pages: the name of each, such as `sign_in-2`, and its HTML. With `with_errors`, each
+        /// form reports errors.
         ///
         /// # Errors
         /// [`PagesError`]
-        pub fn render_samples(pages: &Pages, frame: &Frame, is_failed: bool) -> Result<Vec<(String, String)>, PagesError> {
+        pub fn render_samples(
+            pages: &Pages,
+            frame: &Frame,
+            with_errors: bool,
+        ) -> Result<Vec<(String, String)>, PagesError> {
             let mut rendered = Vec::new();
-            $(render_view::<$name>(pages, frame, is_failed, &mut rendered)?;)*
+            $(render_view::<$name>(pages, frame, with_errors, &mut rendered)?;)*
             Ok(rendered)
         }
 
@@ -86,6 +90,7 @@ views! {
     SignOut = "sign_out.html" [];
 }
 
+/// Shorthand for the samples.
 fn text(text: &str) -> String {
     text.to_owned()
 }

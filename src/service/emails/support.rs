@@ -56,17 +56,17 @@ pub async fn remove(
     if change.account.email.key() == email.key() {
         return Err(RemoveEmailError::IsPrimary);
     }
-    let found = change.secondary_emails().await?.into_iter().find(|it| it.email.key() == email.key());
-    let email = found.ok_or(RemoveEmailError::Unknown)?;
-    change.remove_secondary_email(email.id, now).await?;
-    change.remove_former_address(&email.email).await?;
+    let found = change.secondary_emails().await?.into_iter().find(|secondary| secondary.email.key() == email.key());
+    let removed = found.ok_or(RemoveEmailError::Unknown)?;
+    change.remove_secondary_email(removed.id, now).await?;
+    change.remove_former_address(&removed.email).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::EmailRemoved).account(account).address(ip);
     entry.facts.actor = initiator.actor();
-    let entry = if email.verified_at.is_some() { entry } else { entry.because("unverified") };
+    let entry = if removed.verified_at.is_some() { entry } else { entry.because("unverified") };
     change.record(&entry).await?;
     let mut ended = 0;
-    if email.verified_at.is_some() {
-        super::change::notify(state, &mut change, AddressChange::Removed, &email.email, Some(&email.email), None)
+    if removed.verified_at.is_some() {
+        super::change::notify(state, &mut change, AddressChange::Removed, &removed.email, Some(&removed.email), None)
             .await?;
         ended = end_sessions(state, &mut change).await?;
     }

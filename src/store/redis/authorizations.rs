@@ -1,7 +1,7 @@
 //! Authorization requests that wait for their user, and authorization codes.
 //!
-//! A request is stored as a string, whose key has the SHA-256 of the request's handle. A code is stored as a string, whose key is in the
-//! bucket of the account, so that one atomic step exchanges the code for a session (`lua/exchange.lua`). All numbers are big-endian:
+//! A request is stored as a string; its key contains the SHA-256 of the request's handle. A code is stored as a string, too. Its key is in
+//! the bucket of the account, so that one atomic step exchanges the code for a session (`lua/exchange.lua`). All numbers are big-endian:
 //!
 //! | bytes of a code | field |
 //! | --- | --- |
@@ -10,7 +10,7 @@
 //! | 16 | the browser's session in which the user has authorized the client |
 //! | 1 | 1 if the code's session outlives the browser's session (`offline_access`), or 0 |
 //! | 6 | expires at, in milliseconds since the Unix epoch |
-//! | 3 times 1, and 0 to 64 | the parts of the session's details, each after its length (record.rs) |
+//! | 3 times 1 to 65 | the three parts of the session's details (record.rs): a byte with the length, 0 to 64, and the part |
 //! | the rest | the payload: the data that the service needs to answer the token request, as JSON |
 //!
 //! A used code is `U`, the binding, and the session that the code was exchanged for. Its key is kept for [`USED_CODE_RETENTION`].
@@ -129,7 +129,7 @@ impl Authorizations {
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 
-    /// Reads a request; none if there is no such request or it has expired.
+    /// Reads a request; `None` if there is no such request or it has expired.
     ///
     /// # Errors
     /// [`RedisError`]

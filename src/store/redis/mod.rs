@@ -111,10 +111,10 @@ impl RedisStores {
     /// Measures the clock of Redis and returns a clock that follows it, so that all nodes that share a Redis have the same time.
     /// `own` is the clock of this node. While Redis can't be reached, or denies `TIME`, the returned clock shows the time of `own`.
     ///
-    /// For tests: a manual clock `own` follows the clock `instead` in place of the Redis server's. Without `instead` it is returned
-    /// unchanged.
-    pub async fn follow_clock(&self, own: &Clock, instead: Option<Clock>) -> Clock {
-        let clock = self.connection.clock.follow(own, instead);
+    /// For tests: `replacement` takes the place of the Redis server's clock. A manual clock `own` is returned unchanged if there is
+    /// no replacement.
+    pub async fn follow_clock(&self, own: &Clock, replacement: Option<Clock>) -> Clock {
+        let clock = self.connection.clock.follow(own, replacement);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {
             tracing::debug!(%error, "measuring the clock of Redis failed");
         }

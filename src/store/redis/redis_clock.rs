@@ -23,13 +23,13 @@ pub(super) struct RedisClock {
 impl RedisClock {
     /// Returns a clock that shows `own` plus the measured offset to the clock of Redis. Later measurements correct the offset.
     ///
-    /// For tests: a manual clock `own` follows the clock `instead` in place of the Redis server's. Without `instead` it is returned
-    /// unchanged.
-    pub(super) fn follow(&self, own: &Clock, instead: Option<Clock>) -> Clock {
-        if !own.is_system() && instead.is_none() {
+    /// For tests: `replacement` takes the place of the Redis server's clock. A manual clock `own` is returned unchanged if there is
+    /// no replacement.
+    pub(super) fn follow(&self, own: &Clock, replacement: Option<Clock>) -> Clock {
+        if !own.is_system() && replacement.is_none() {
             return own.clone();
         }
-        let (own, _) = self.clocks.get_or_init(|| (own.clone(), instead));
+        let (own, _) = self.clocks.get_or_init(|| (own.clone(), replacement));
         own.with_offset(self.offset.clone())
     }
 
@@ -38,8 +38,8 @@ impl RedisClock {
         let clocks = self.clocks.get();
         let before = clocks.map(|(own, _)| own.now());
         let time = server_time(client).await?;
-        if let (Some((own, instead)), Some(before)) = (clocks, before) {
-            let redis_time = instead.as_ref().map_or(time, Clock::now);
+        if let (Some((own, replacement)), Some(before)) = (clocks, before) {
+            let redis_time = replacement.as_ref().map_or(time, Clock::now);
             self.offset.measure(before, redis_time, own.now());
         }
         Ok(time)

@@ -69,7 +69,7 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Disables a client. Returns whether the client exists. A client that is disabled already keeps the time.
+    /// Disables a client. Returns whether the client exists. A client that is disabled already keeps the time at which it was disabled.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -200,7 +200,7 @@ impl Sql {
 fn read(row: &AnyRow) -> Result<Client, SqlError> {
     let id: String = row.try_get("id")?;
     let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the client {id:?}"));
-    let words = |column: &str| -> Result<SpaceSeparated, SqlError> {
+    let item_set = |column: &str| -> Result<SpaceSeparated, SqlError> {
         let text: String = row.try_get(column)?;
         SpaceSeparated::from_spaced(&text).map_err(|InvalidItem(_)| corrupt(column))
     };
@@ -217,12 +217,12 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
         }
         _ => None,
     };
-    let uris = |column: &str| -> Result<Vec<String>, SqlError> {
+    let items = |column: &str| -> Result<Vec<String>, SqlError> {
         let text: String = row.try_get(column)?;
-        Ok(text.split(' ').filter(|uri| !uri.is_empty()).map(str::to_owned).collect())
+        Ok(text.split(' ').filter(|item| !item.is_empty()).map(str::to_owned).collect())
     };
     let kind: String = row.try_get("kind")?;
-    let grant_types = uris("grant_types")?;
+    let grant_types = items("grant_types")?;
     let grant_types = grant_types.iter().map(|grant| GrantType::parse(grant).ok_or_else(|| corrupt("grant_types")));
     let auth_method: Option<String> = row.try_get("auth_method")?;
     let auth_method = auth_method.map(|text| ClientAuthMethod::parse(&text).ok_or_else(|| corrupt("auth_method")));
@@ -230,8 +230,8 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
         kind: ClientKind::parse(&kind).ok_or_else(|| corrupt("kind"))?,
         app: AppSettings {
             name: row.try_get("name")?,
-            redirect_uris: uris("redirect_uris")?,
-            post_logout_redirect_uris: uris("post_logout_redirect_uris")?,
+            redirect_uris: items("redirect_uris")?,
+            post_logout_redirect_uris: items("post_logout_redirect_uris")?,
             grant_types: grant_types.collect::<Result<_, _>>()?,
             auth_method: auth_method.transpose()?,
             asks_consent: row.try_get::<i64, _>("asks_consent")? != 0,
@@ -242,8 +242,8 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
             tos_uri: row.try_get("tos_uri")?,
             initiate_login_uri: row.try_get("initiate_login_uri")?,
         },
-        scopes: words("scopes")?,
-        audiences: words("audiences")?,
+        scopes: item_set("scopes")?,
+        audiences: item_set("audiences")?,
         jwks: row.try_get("jwks")?,
         secret: hash("secret_hash", row.try_get("secret_hash")?)?,
         former_secret,

@@ -18,7 +18,7 @@ struct Migration {
     per_dialect: Option<[&'static str; 2]>,
 }
 
-/// Every file in `migrations/`. A released migration never changes. A later migration amends it.
+/// Every file in `migrations/`. A released migration never changes; a later migration amends its schema. There is no migration 13.
 const MIGRATIONS: &[Migration] = &[
     Migration {
         number: 1,
@@ -226,7 +226,7 @@ impl Sql {
 async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item = i64>) -> Result<(), SqlError> {
     let known = MIGRATIONS.last().map_or(0, |migration| migration.number);
     let Some(found) = applied.max().filter(|found| *found > known) else { return Ok(()) };
-    // A database with a newer migration has the column `requires`, which the last migration of 0.2 added.
+    // A database with a newer migration has the column `requires`, which migration 14 added.
     let sql = "SELECT number FROM migrations WHERE number > $1 AND COALESCE(requires, number) > $1";
     if query(sql).bind(known).fetch_optional(&mut **tx).await?.is_some() {
         return Err(SqlError::Newer { found, known });

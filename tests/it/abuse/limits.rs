@@ -15,7 +15,7 @@ use crate::{
     store::server::{DURABLE, Redis},
 };
 
-/// A limit of `count` requests in `secs` seconds.
+/// A limit of `count` requests in `secs` seconds. A caller who has used it up may send another request after `secs / count` seconds.
 #[expect(clippy::unnecessary_wraps, reason = "the settings are optional")]
 fn quota(count: u32, secs: u64) -> Option<Quota> {
     Some(Quota { count, window: Duration::from_secs(secs) })

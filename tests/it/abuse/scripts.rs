@@ -31,14 +31,15 @@ fn rate_limit_script_and_model_decide_alike() {
     let store = runtime.block_on(async { server.store() });
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     let subject = Cell::new(0);
-    let steps = (1..20_u32, 600..10_000_u64, prop::collection::vec(0..400_000_i64, 1..60));
+    // the quota's count and window (s), and the pauses between the requests (ms)
+    let inputs = (1..20_u32, 600..10_000_u64, prop::collection::vec(0..400_000_i64, 1..60));
     runner
-        .run(&steps, |(count, secs, steps)| {
+        .run(&inputs, |(count, secs, pauses)| {
             subject.set(subject.get() + 1);
             let quota = Quota { count, window: Duration::from_secs(secs) };
             let (mut full_at, mut now) = (None, NOW);
-            for step in steps {
-                now = now + Duration::from_millis(step.unsigned_abs());
+            for pause in pauses {
+                now = now + Duration::from_millis(pause.unsigned_abs());
                 let model = count_request(quota, full_at, now);
                 let decided =
                     runtime.block_on(store.rate_limits.count_request(&subject.get().to_string(), quota, now)).unwrap();
@@ -57,10 +58,12 @@ async fn rate_limit_keys_expire() {
     let store = server.store();
     let quota = Quota { count: 10, window: Duration::from_secs(1000) };
     store.rate_limits.count_request("x", quota, NOW).await.unwrap();
+    // the key of the rate limit of the subject `x`
     let ttl: i64 = server.command(&["PTTL", "lk:lx"]).trim().parse().unwrap();
     // one of ten requests is regained in 100 s; the script adds a second
     assert!((1..=101_000).contains(&ttl), "{ttl}");
     store.rate_limits.admit("x", None, &ThrottleBucket::address("a"), BACKOFF, NOW).await.unwrap();
+    // the key of the login throttle of the account `x`
     let ttl: i64 = server.command(&["PTTL", "lk:gx"]).trim().parse().unwrap();
     // failures without a delay are forgotten after an hour
     assert!((1..=3_600_000).contains(&ttl), "{ttl}");
@@ -104,6 +107,8 @@ async fn login_throttle_delays_unrecognized_callers_but_not_recognized_devices()
     for _ in 0..3 {
         assert!(attempt(&store, None, "afar", now).await.unwrap().is_unrecognized());
     }
+    // Each further attempt of an unrecognized caller doubles the delay of all unrecognized callers. The device and the network that have
+    // signed in are admitted; `refund` says that their attempt did not fail.
     for wait in [1, 2, 4, 8, 16, 32, 60, 60] {
         let wait = Duration::from_secs(wait);
         assert!(attempt(&store, None, "afar", now).await.is_ok());
@@ -131,6 +136,7 @@ async fn forgotten_device_is_throttled_with_unrecognized_callers() {
     let server = Redis::start_with(&[]);
     let store = server.store();
     let (device, home) = (ThrottleBucket::device("d"), ThrottleBucket::address("home"));
+    // has no effect without devices
     store.rate_limits.forget_devices("x").await.unwrap();
     store.rate_limits.trust_device("x", &device, &home, None, BACKOFF, NOW).await.unwrap();
     for _ in 0..=BACKOFF.failures_without_delay {
@@ -155,7 +161,7 @@ async fn login_throttle_evicts_least_recently_seen_device() {
             .await
             .unwrap();
         let held: u32 = server.command(&["HLEN", "lk:gx"]).trim().parse().unwrap();
-        assert!(held <= 5, "{held}");
+        assert!(held <= 5, "the bucket of unrecognized callers and `BACKOFF.max_trusted` others: {held}");
     }
     let now = NOW + Duration::from_secs(20);
     assert_eq!(attempt(&store, Some(&ThrottleBucket::device("19")), "1", now).await, Ok(ThrottleBucket::device("19")));

@@ -14,6 +14,7 @@ async fn me_returns_registered_account() {
     let made = node.register("ada").await.json();
     let tokens = node.login("ada").await;
     let answer = node.get("/v1/me", &tokens.access).await.expect(200);
+    // `has_password` is the only member that the answer to a registration lacks
     let mut shown = answer.json();
     assert_eq!(shown.as_object_mut().unwrap().remove("has_password"), Some(true.into()));
     assert_eq!(shown, made);

@@ -30,7 +30,7 @@ struct Cluster {
 impl Cluster {
     async fn start() -> Self {
         let server = |_| {
-            // the port of a node's cluster bus is 10,000 higher
+            // the cluster bus of a node listens on the node's port plus 10,000, which must be a valid port
             let port = std::iter::repeat_with(guard::free_port).find(|port| *port < 55_000).unwrap();
             let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
             Redis::launch("redis-server", port, &settings)
@@ -151,6 +151,7 @@ async fn sessions_survive_the_migration_of_their_slots() {
         }
     };
     let moving = async {
+        // each slot moves twice
         for user in users.iter().chain(&users) {
             let (redis, key) = (Arc::clone(&redis), user.key.clone());
             tokio::task::spawn_blocking(move || move_slot(&redis, &key)).await.unwrap();

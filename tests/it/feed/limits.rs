@@ -42,7 +42,7 @@ async fn revoke_thousands(node: &Node, thousands: u64) {
     }
 }
 
-/// Opens a subscription, reads up to the text `until`, and then reads nothing more.
+/// Opens a subscription, reads up to the text `until`, and then reads nothing more. Events pile up until the socket's buffers are full.
 async fn stalled_subscriber(client: &Client, service: &ServiceClient, until: &str) -> TcpStream {
     let mut stream = TcpStream::connect(client.base.strip_prefix("http://").unwrap()).await.unwrap();
     let credentials = BASE64_STANDARD.encode(format!("{}:{}", service.id, service.secret));
@@ -61,6 +61,7 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     cluster.config.redis.command_timeout = Duration::from_secs(10);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
+    // The subscribers are at the peer, to which the settings below apply.
     cluster.config.feed.max_subscribers = 2;
     cluster.config.http.write_timeout = Duration::from_secs(1);
     let peer = cluster.node().await;
@@ -75,6 +76,8 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     });
     assert_eq!(Feed::try_open(&peer, &service, None).await.status(), 503);
 
+    // A third subscription succeeds once the peer has dropped the slow subscriber. Each round waits until the quick subscriber has
+    // received everything, so that only the slow one falls behind.
     let mut revoked = 0;
     while Feed::try_open(&peer, &service, None).await.status() == 503 {
         assert!(revoked < 100_000, "the slow subscriber was not dropped");
@@ -100,6 +103,7 @@ async fn slow_subscriber_is_dropped_during_its_snapshot() {
     let node = cluster.node().await;
     revoke_thousands(&node, 40).await;
     let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
+    // With one subscriber allowed, this succeeds once the slow subscriber is dropped.
     let mut quick = Feed::open(&node, &service, None).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
     drop((slow, quick));
@@ -201,13 +205,15 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     assert_eq!(feed.caught_up().await.len(), 1000);
     drop(feed);
 
-    // copies of all events for these 30 subscribers would take over 200 MB
+    // Copies of all events for the 30 subscribers below would take over 200 MB.
+    // These 15 have received a snapshot of 1000 events, and do not read the 40,000 events that follow it.
     let mut live = Vec::new();
     for _ in 0..15 {
         live.push(stalled_subscriber(&node, &service, "event: snapshot").await);
     }
     revoke_thousands(&node, 30).await;
     let before = resident_memory();
+    // These 15 do not read their snapshot of 31,000 events.
     let mut waiting = Vec::new();
     for _ in 0..15 {
         waiting.push(stalled_subscriber(&node, &service, "event: snapshot").await);

@@ -43,6 +43,7 @@ impl Ending {
         }
     }
 
+    /// The sessions that the event names, and its cause.
     fn event(self, session: &str) -> (String, String) {
         match self {
             Self::Logout | Self::LogoutByAccessToken => (session.to_owned(), "logout".to_owned()),
@@ -78,7 +79,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
             }
         }));
         let end = async {
-            // Let the clients refresh for a while, for a different time in each round.
+            // The clients refresh for a while, which is different in each round.
             for _ in 0..round % 7 {
                 nodes[0].get("/v1/me", &tokens.access).await.expect(200);
             }
@@ -132,12 +133,13 @@ async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
     cluster.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
-    assert_eq!(answer.json()["revoked"], 1);
+    assert_eq!(answer.json()["revoked"], 1, "the third session; the first had ended");
     assert_eq!(node.refresh(&three.refresh).await.problem(), (401, "invalid_refresh_token".to_owned()));
     node.refresh(&two.refresh).await.expect(200);
     node.refresh(&stranger.refresh).await.expect(200);
     let account = node.verified(&two.access).sub;
     let events = events::sessions_and_causes(&cluster.redis, account);
+    // after the event of the logout
     assert_eq!(events[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
 
@@ -183,6 +185,7 @@ async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let tokens = node.login("ada").await;
     let account = node.verified(&tokens.access).sub;
     node.refresh(&tokens.refresh).await.expect(200);
+    // the grace window has passed
     cluster.advance(Duration::from_secs(10));
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(node.refresh(&tokens.refresh).await.problem(), (401, "refresh_token_reused".to_owned()));

@@ -12,6 +12,7 @@ async fn session_beyond_the_cap_ends_the_oldest_on_every_node() {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let mut sessions = Vec::new();
+    // the default of `session.max_per_account`
     for i in 0..50 {
         sessions.push(nodes[i % 2].login("ada").await);
         cluster.advance(Duration::from_secs(1));
@@ -47,7 +48,7 @@ async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
         let live = nodes[0].state.redis.sessions.list(account, cluster.clock.now()).await.unwrap();
         assert_eq!(live.len(), 3);
         let events = events::sessions_and_causes(&cluster.redis, account);
-        assert_eq!(events.len(), 16 * round - 3);
+        assert_eq!(events.len(), 16 * round - 3, "all sessions so far have ended, except the three that are live");
         let ended: HashSet<_> = events.iter().map(|(session, _)| session.clone()).collect();
         assert_eq!(ended.len(), events.len(), "one event for each ended session");
         assert!(events.iter().all(|(_, reason)| reason == "limit"));

@@ -95,6 +95,7 @@ async fn basic_with_an_empty_secret_is_a_public_client() {
         node.send(node.request(Method::POST, path).form(form).header("authorization", basic(name).unwrap())).await
     };
     let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
+    // `latchkey` is the public client of sessions that were started by the REST API
     let next = send("/oauth2/token", "latchkey:", &refresh).await.expect(200).text_of("refresh_token");
     send("/oauth2/token", "latchkey:", &[&refresh[..], &[("client_id", "latchkey")]].concat()).await.expect(200);
     for name in [format!("{id}:"), "other:".to_owned(), ":".to_owned()] {
@@ -141,7 +142,7 @@ async fn request_with_two_kinds_of_client_credentials_is_refused() {
     assert_eq!(error(&node.send(request).await), refused(400, "invalid_request"));
 }
 
-/// Signs an assertion of the client `billing`.
+/// Signs an assertion of the client `billing`, which expires in a minute: the clock of a test cluster starts at 1,800,000,000.
 fn assertion(key: &SigningKey, changes: &Value) -> String {
     let mut claims = json!({
         "iss": "billing", "sub": "billing", "aud": "https://auth.example.com", "exp": 1_800_000_060, "iat": 1_800_000_000,
@@ -176,7 +177,7 @@ async fn client_assertion_authenticates_once() {
         }
     }
     let commands: Vec<_> = monitor.commands(&cluster.redis).into_iter().map(|words| words[0].clone()).collect();
-    assert_eq!(commands, ["SET"; 12], "one round trip for each of the 12 assertions");
+    assert_eq!(commands, ["SET"; 12], "one round trip each time that one of the four assertions is presented");
 
     for aud in [
         json!("https://auth.example.com/oauth2/token"),

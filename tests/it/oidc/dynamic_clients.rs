@@ -199,7 +199,8 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
-    // For an app with its own host, one consent is enough. Any program could pose as an app on the device, so it asks at each sign-in.
+    // An app that returns to its own host asks for consent once. A program on the user's device can pose as any app that returns to a
+    // loopback address, so such an app asks at each sign-in.
     let again = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(callback_parameters(&server, &again).contains_key("code"));
     let on_device = request(&server, &client_id).with("redirect_uri", "http://127.0.0.1:4711/callback");
@@ -215,11 +216,12 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
         authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
     }
     cluster.advance(Duration::from_hours(25));
-    assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "still allowed");
+    assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "an account still allows the app");
     let login_tokens = node.login("ada").await;
     let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
     node.delete(&format!("/v1/me/consents/{encoded}"), &login_tokens.access).await.expect(204);
     assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 1);
+    // no account has allowed the app within the last 24 hours
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);
     node.stop().await;
@@ -294,6 +296,7 @@ async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         assert!(refusal(&answer).contains("its address is not allowed"), "{client_id} {answer:?}");
     }
+    // Without `https://` at its start, the text is not taken for the URL of a document.
     for client_id in [format!("http://localhost:{port}{PATH}"), format!("HTTPS://localhost:{port}{PATH}")] {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         assert!(refusal(&answer).contains("names no client"), "{client_id} {answer:?}");
@@ -314,6 +317,7 @@ async fn operator_disables_an_app_by_its_url() {
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
     let sql = cluster.sql().await;
     latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
+    // longer than a node uses the stored row of an app without reading it again
     cluster.advance(Duration::from_secs(6));
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));
     refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
@@ -334,6 +338,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
         let client_id = server.app(&format!("/app{number}"), &[]);
         sign_in(&node, &browser, &server, &client_id).await;
     }
+    // the third document that is fetched, and one app more than the account may allow
     let third = server.app("/app2", &[]);
     let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &third)).await);
     let mut visitor = Visitor::new(&node);
@@ -356,6 +361,7 @@ async fn number_of_fetches_and_of_apps_is_limited() {
 async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     let (mut cluster, server) = cluster().await;
     let client_id = server.app(PATH, &[]);
+    // documents are on, and the host of the document is not allowed
     cluster.config.dynamic_clients.allowed_hosts = vec![".example.com".to_owned()];
     let (node, browser) = node_with_browser(&cluster).await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
@@ -363,6 +369,7 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     let metadata = node.get("/.well-known/openid-configuration", "").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     node.stop().await;
+    // the default settings
     cluster.config.dynamic_clients = TestCluster::new().config.dynamic_clients;
     let node = cluster.node().await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
@@ -385,15 +392,15 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let access = claims(text(&tokens, "access_token"));
     assert_eq!((&access["aud"], &access["scope"]), (&json!(RESOURCE), &json!("mcp:tools")));
     // Without a resource, the token is for this service only, not for all resources that such apps may request.
-    let none = narrow.without("resource");
-    let answer = browser.authorize(&node, &none).await;
+    let without_resource = narrow.without("resource");
+    let answer = browser.authorize(&node, &without_resource).await;
     let code = callback_parameters(&server, &answer).remove("code").unwrap();
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!(cluster.config.issuer));
     for (name, value, error) in
         [("resource", "https://other.example/mcp", "invalid_target"), ("scope", "admin", "invalid_scope")]
     {
-        let answer = browser.authorize(&node, &none.with(name, value)).await;
+        let answer = browser.authorize(&node, &without_resource.with(name, value)).await;
         assert_eq!(callback_parameters(&server, &answer)["error"], error);
     }
     node.stop().await;
@@ -408,12 +415,13 @@ async fn code_and_refresh_token_of_one_app_are_refused_for_another() {
     let tokens = sign_in(&node, &browser, &server, &honest).await;
     let answer = browser.authorize(&node, &request(&server, &honest)).await;
     let response = callback_parameters(&server, &answer);
-    // The issuer shows an app that uses several providers where the code comes from (RFC 9207).
+    // `iss` shows an app that uses several providers which of them has issued the code (RFC 9207).
     assert_eq!(response["iss"], cluster.config.issuer);
     let stolen = exchange(&node, &server, &attacker, &response["code"]).await;
     assert_eq!(error_of(&stolen), (400, "invalid_grant".to_owned()));
     assert_eq!(error_of(&refresh(&node, &attacker, &tokens).await), (400, "invalid_grant".to_owned()));
     refresh(&node, &honest, &tokens).await.expect(200);
+    // An app can require a new consent, although the user has consented before.
     let step = {
         let (_, handle) = page_and_handle(
             &node,

@@ -56,6 +56,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
             serde_json::from_slice(&base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, header).unwrap())
                 .unwrap();
         assert_eq!((&header["typ"], &header["alg"]), (&json!("JWT"), &json!(algorithm.as_str())));
+        // half of a hash in base64url: SHA-512 for EdDSA, SHA-256 for the others
         let hash = text(&id, "at_hash");
         assert_eq!(hash.len(), if algorithm == Algorithm::EdDsa { 43 } else { 22 });
         let metadata = node.get("/.well-known/openid-configuration", "").await.json();
@@ -161,7 +162,7 @@ async fn access_token_of_app_does_not_open_the_account() {
     assert_eq!(claims(access)["aud"], json!(["latchkey", "https://auth.example.com"]));
     assert_eq!(node.get("/v1/me", access).await.problem(), (403, "insufficient_scope".to_owned()));
     node.get("/oauth2/userinfo", access).await.expect(200);
-    // Its refresh token is not one of the first-party app.
+    // The first-party API does not accept the refresh token of an app.
     node.refresh(text(&tokens, "refresh_token")).await.expect(401);
     node.stop().await;
 }
@@ -188,6 +189,7 @@ async fn refresh_requires_the_client_of_the_session() {
     let (node, shop) = shop(&cluster).await;
     let other = cluster.service_client_with(web("other")).await;
     let mut spa = cluster.service_client_with(public("spa")).await;
+    // a public client authenticates without a secret
     spa.secret.clear();
     let service = cluster.service_client("api").await;
     let browser = Browser::signed_in(&node, "ada").await;
@@ -228,7 +230,7 @@ async fn resource_indicators_limit_the_audience() {
         cluster.service_client_with(NewClient { name: "orders".to_owned(), audiences, ..NewClient::default() }).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let request = Request::for_client("desk").with("scope", "read");
-    let audience = async |request: &Request, resource: Option<&str>| {
+    let sign_in_for = async |request: &Request, resource: Option<&str>| {
         let code = browser.code(&node, request).await;
         let mut form = vec![
             ("grant_type", "authorization_code"),
@@ -241,12 +243,12 @@ async fn resource_indicators_limit_the_audience() {
     };
     let aud =
         |answer: crate::harness::client::Answer| claims(&answer.expect(200).text_of("access_token"))["aud"].clone();
-    assert_eq!(aud(audience(&request, None).await), json!([orders, stock]));
-    assert_eq!(aud(audience(&request.with_another("resource", orders), None).await), json!(orders));
-    assert_eq!(aud(audience(&request, Some(stock)).await), json!(stock));
+    assert_eq!(aud(sign_in_for(&request, None).await), json!([orders, stock]));
+    assert_eq!(aud(sign_in_for(&request.with_another("resource", orders), None).await), json!(orders));
+    assert_eq!(aud(sign_in_for(&request, Some(stock)).await), json!(stock));
     let both = request.with_another("resource", orders).with_another("resource", stock).with("scope", "openid read");
-    assert_eq!(aud(audience(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
-    let refused = audience(&request.with_another("resource", orders), Some(stock)).await;
+    assert_eq!(aud(sign_in_for(&both, Some(orders)).await), json!([orders, "https://auth.example.com"]));
+    let refused = sign_in_for(&request.with_another("resource", orders), Some(stock)).await;
     assert_eq!(error_of(&refused), (400, "invalid_target".to_owned()));
     // A resource introspects the tokens for itself, and no others.
     let code = browser.code(&node, &request.with_another("resource", orders)).await;

@@ -53,6 +53,7 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     let cluster = cluster_requiring_factors();
     let node = cluster.node().await;
     node.register("ada").await;
+    // two sign-ins that wait for an enrolment
     let (first, other) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     let mut phone = Authenticator::new();
     let creation = creation_options(&node, &first).await;
@@ -66,8 +67,9 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     node.refresh(&tokens.refresh).await.expect(200);
     let passkeys = list(&node, &tokens).await;
     assert_eq!((passkeys.len(), &passkeys[0]["name"]), (1, &json!("Ada's phone")));
-    for used in [&first, &other] {
-        assert_eq!(options(&node, used).await.problem(), problem(401, "invalid_challenge"));
+    // The first challenge is used up; the other was issued while the account had no factor.
+    for invalid in [&first, &other] {
+        assert_eq!(options(&node, invalid).await.problem(), problem(401, "invalid_challenge"));
     }
     let again = node.try_login("ada", PASSWORD).await;
     assert_eq!(again.problem(), problem(403, "second_factor_required"));
@@ -124,12 +126,14 @@ async fn refused_passkey_does_not_end_the_enrolment() {
         assert_eq!(answer.problem(), refusal);
         assert_no_credentials(&answer);
     }
+    // a name with a right-to-left override, which could deceive a reader
     let body = json!({ "challenge": waiting, "name": "a\u{202e}b", "credential": {} });
     let answer = node.post("/v1/login/enrolment/passkey", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     let refused = audit(&node).await.into_iter().filter(|(event, ..)| event == "passkey_refused");
     let mut reasons: Vec<_> = refused.filter_map(|(_, _, reason)| reason).collect();
     reasons.sort();
+    // `passkey_exists` is not recorded as a refused passkey
     assert_eq!(reasons, ["model_not_allowed", "wrong_origin"]);
     let credential = Authenticator::new().create(&creation_options(&node, &waiting).await);
     complete(&node, &waiting, credential).await.expect(200);
@@ -141,14 +145,14 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (first, second) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
-    // the options of another sign-in
+    // a credential for the options of another sign-in's enrolment
     let credential = Authenticator::new().create(&creation_options(&node, &first).await);
     assert_eq!(complete(&node, &second, credential).await.problem(), problem(422, "passkey_rejected"));
-    // the challenge of a sign-in by passkey
-    let mut alone = super::login_options(&node).await;
+    // A credential for the options of a sign-in by passkey. The authenticator needs a user and a relying party to create one.
+    let mut login_options = super::login_options(&node).await;
     let creation = creation_options(&node, &first).await;
-    (alone["user"], alone["rp"]) = (creation["user"].clone(), creation["rp"].clone());
-    let credential = Authenticator::new().create(&alone);
+    (login_options["user"], login_options["rp"]) = (creation["user"].clone(), creation["rp"].clone());
+    let credential = Authenticator::new().create(&login_options);
     assert_eq!(complete(&node, &first, credential).await.problem(), problem(422, "passkey_rejected"));
     // The challenge of the sign-in is refused by the endpoints for a second factor.
     for (path, body) in [

@@ -90,7 +90,8 @@ async fn response_for_another_purpose_is_refused() {
     // a response of the other kind
     let options = login_options(&node).await;
     let mut created = Authenticator::new().create(&registration);
-    created["response"]["authenticatorData"] = json!(text([0; 37]));
+    // zeros in the size of the members that only a sign-in has: a digest, the flags and the counter; and an ECDSA signature
+    created["response"]["authenticatorData"] = json!(text([0; 32 + 1 + 4]));
     created["response"]["signature"] = json!(text([0; 70]));
     login(&node, created).await.expect(401);
     let assertion = phone.get(&options);
@@ -169,14 +170,14 @@ async fn truncated_and_damaged_responses_are_refused() {
 async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
     phone.flags = flags::USER_PRESENT;
-    // user verification that was not signed
+    // user verification that was not signed: byte 32 has the flags
     let mut response = phone.get(&login_options(&node).await);
     let mut data = bytes(&response["response"]["authenticatorData"]);
     data[32] |= flags::USER_VERIFIED;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
     assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
-    // a counter that was not signed
+    // a counter that was not signed: bytes 33 to 36
     phone.flags |= flags::USER_VERIFIED;
     let mut response = phone.get(&login_options(&node).await);
     let mut data = bytes(&response["response"]["authenticatorData"]);

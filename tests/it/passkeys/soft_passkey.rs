@@ -14,9 +14,10 @@ use crate::harness::client::Tokens;
 async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     let (_cluster, node, tokens) = signed_in().await;
     let origin = || Url::parse("https://auth.example.com").unwrap();
-    let mut authenticator = SoftPasskey::new(true);
+    let falsifies_user_verification = true;
+    let mut authenticator = SoftPasskey::new(falsifies_user_verification);
     let mut options = registration_options(&node, &tokens).await;
-    // This authenticator verifies its user only if the options require it.
+    // This authenticator claims to have verified its user only if the options require that.
     options["authenticatorSelection"]["userVerification"] = json!("required");
     let user_handle = options["user"]["id"].clone();
     let challenge: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();

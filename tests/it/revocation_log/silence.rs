@@ -46,7 +46,7 @@ async fn i3_node_that_receives_no_messages_does_not_report_an_ended_session_as_a
         assert_not_active(&proxied, ada, session(number)).await;
         next_revocation(&mut feed).await;
     }
-    // The node stays synchronized by polling.
+    // The node that receives no messages stays synchronized by polling.
     wait_until_synced(&proxied).await;
     assert!(is_live(&proxied, ada, session(3)).await);
     proxy.set(Mode::Open);
@@ -139,10 +139,10 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
         create(&first, ada, session(number), NOW).await;
         assert!(is_live(&second, ada, session(number)).await);
     }
-    // The node announces its shutdown.
+    // The third node announces its shutdown.
     third.close().await;
     wait_for_peers(&[&first, &second]).await;
-    // The node dies without an announcement.
+    // The second node dies without an announcement.
     drop(second);
     first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&first]).await;

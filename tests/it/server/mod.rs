@@ -103,6 +103,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
         .at(
             "/panic",
             get(make(|_| async {
+                // without the condition, the block would have the type `!`, which is no response
                 if true {
                     panic!("on purpose")
                 }
@@ -214,6 +215,7 @@ impl Client {
         within(self.stream.write_all(bytes.as_bytes())).await.unwrap();
     }
 
+    /// Sends an HTTP/2 frame (RFC 9113, section 4.1): a length of 24 bits, the type, the flags, the stream and the payload.
     pub(crate) async fn send_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);

@@ -106,11 +106,13 @@ async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let second = Duration::from_secs(1);
     let tokens = later(&cluster, &node, &tokens, second).await;
     rename(&tokens, "byron").await.expect(200);
+    // one second before the step-up expires
     let tokens = later(&cluster, &node, &tokens, ttl - 2 * second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", stepped_up_at));
     verify(&tokens).await.expect(200);
 
+    // the step-up expires
     let tokens = later(&cluster, &node, &tokens, second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", stepped_up_at));

@@ -1,4 +1,4 @@
-/** Which tokens a revocation affects, and how long and how many are kept. */
+/** Tests of `RevocationSet`: which tokens a revocation affects, when it expires, and what happens when the set is full. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,6 +12,7 @@ const key = (kid) => ({ kind: "key", kid });
 const claims = (id, version, at) => ({ kind: "claims", account: id, version, at });
 const account = (id, before, except) => ({ kind: "account", account: id, before, except });
 
+/** A set of at most 10 revocations, each of which is kept for 310 ms. Adds the given ones at time 0. */
 function setOf(...revocations) {
   const set = new RevocationSet(10, 310);
   for (const revocation of revocations) set.add(revocation, 0);
@@ -40,9 +41,10 @@ test("revocation affects its target only", () => {
 
 test("service client token is affected by key revocations only", () => {
   const set = setOf(account(SUB, 5000), session(SID), claims(SUB, 9, 5000));
-  assert.equal(set.causeOf("one", { sub: SUB, iat: 0 }), undefined);
+  const serviceClient = { sub: SUB, iat: 0 }; // its own token names no session
+  assert.equal(set.causeOf("one", serviceClient), undefined);
   set.add(key("one"), 0);
-  assert.equal(set.causeOf("one", { sub: SUB, iat: 0 }), "key_retired");
+  assert.equal(set.causeOf("one", serviceClient), "key_retired");
 });
 
 test("account-wide revocation compares session_start if the token has it", () => {
@@ -75,6 +77,7 @@ test("changes of claims are one entry for an account, in any order of receipt", 
   const set = setOf(claims(SUB, 7, 1100), claims(SUB, 5, 1200), claims(SUB, 6, 1000));
   assert.equal(set.size, 1);
   assert.equal(set.causeOf("one", { ...CLAIMS, claimsVersion: 6 }), "claims_changed");
+  // a token without a version is compared with the time of the latest change
   assert.equal(set.causeOf("one", { ...CLAIMS, iat: 1200 }), "claims_changed");
   assert.equal(set.causeOf("one", { ...CLAIMS, iat: 1201 }), undefined);
 });

@@ -115,7 +115,7 @@ class _Connection:
 
 
 class _WebSocket(_Connection):
-    """A WebSocket. After its end the app receives its disconnection and can send nothing."""
+    """A WebSocket. After the end of the session the app receives a disconnect message and can send nothing."""
 
     _accepted = False
     _closed = False
@@ -177,7 +177,7 @@ class _Response(_Connection):
 
     async def send(self, message: Message) -> None:
         if self._cut:
-            # Lets a cancellation through to an app that sends without ever waiting.
+            # An app that sends in a loop without ever waiting is cancelled here.
             await asyncio.sleep(0)
             return
         if message["type"] == "http.response.start":
@@ -198,7 +198,8 @@ class _Response(_Connection):
         self._cut = True
         if self._is_event_stream:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        # The app may be waiting for something to send. Servers close a connection whose response is not complete.
+        # The app may be waiting for its next chunk, so its task is cancelled. The server then closes the connection of an
+        # incomplete response.
         if self._task is not None:
             self._task.cancel()
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The registrations of open connections and long jobs, which are called when their session ends."""
+"""The registrations of open connections and long jobs, whose callbacks run when their session ends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .settings import Settings
 _LOG = logging.getLogger("latchkey")
 
 _MAX_TIMER = 1.0
-"""The timer is never set further ahead, so that a step of the wall clock delays the end of a registration by no more than this."""
+"""The longest delay of the timer, in seconds. So a step of the wall clock delays the end of a registration by at most this time."""
 
 Callback = Callable[[EndCause], Any]
 """A callback of ``on_end``, which receives the cause. It may be a coroutine function."""
@@ -50,6 +50,7 @@ class Registration:
         """Registrations are made by ``on_end``."""
         self._registry, self._session, self._claims, self._callback = registry, session, claims, callback
         self._since = now
+        """The monotonic time of the registration or of its last renewal."""
         self._ended: EndCause | None = None
         self._closed = False
 
@@ -142,9 +143,10 @@ class EndRegistry:
         now: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``cause_of`` returns why a token of a key is refused now, ``silence`` the seconds since the revocations were complete.
+        """``cause_of`` returns why a token of a key is refused now, or None.
 
-        ``now`` is the wall clock, ``elapsed`` a monotonic clock.
+        ``silence`` returns the seconds since this verifier last knew all revocations. ``now`` is the wall clock, ``elapsed`` a
+        monotonic clock.
         """
         self._settings, self._cause_of, self._silence = settings, cause_of, silence
         self._now, self._elapsed = now, elapsed
@@ -224,7 +226,10 @@ class EndRegistry:
                 self._end_all(self._by_kid.of(kid), "key_retired")
 
     def end_expired(self) -> None:
-        """Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it."""
+        """Ends the registrations whose session's last known token has expired, and those that have had no feed for too long.
+
+        The timer calls it.
+        """
         for exp in self._by_expiry.keys():  # noqa: SIM118 - it is not a dict
             if self._remaining(exp) <= 0:
                 self._end_all(self._by_expiry.of(exp), "token_expired")
@@ -244,6 +249,7 @@ class EndRegistry:
         self._stop_timer()
 
     def _renewed(self, registration: Registration, session: _Session, claims: Claims) -> None:
+        # moves the registration to the end of the order
         del self._registrations[registration]
         self._registrations[registration] = None
         self._adopt(session, claims)
@@ -306,6 +312,7 @@ class EndRegistry:
 
     def _of_account(self, account: str) -> Iterator[Registration]:
         for session in self._by_account.of(account):
+            # a token without a session is a service client's own, which no event of an account concerns
             if session.sid is not None:
                 yield from list(session.registrations)
 
@@ -329,9 +336,10 @@ class EndRegistry:
         return exp + self._settings.leeway - self._now()
 
     def _remaining_silence(self) -> float:
-        """The seconds until the oldest registration has outlived the feed, if no event arrives."""
+        """The seconds until the feed is lost for the oldest registration, if no event arrives."""
         oldest = next(iter(self._registrations), None)
         age = 0.0 if oldest is None else self._elapsed() - oldest._since
+        # a millisecond more, because `end_expired` requires that the time has been exceeded
         return self._end_after_silence - min(self._silence(), age) + 0.001
 
     def _schedule(self, delay: float) -> None:

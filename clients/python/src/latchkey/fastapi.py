@@ -19,7 +19,8 @@ are closed when their session ends.
 Each worker process runs its own lifespan, and so follows the feed on its own.
 """
 
-# Annotations stay objects: FastAPI cannot resolve the local names in the dependencies below from strings.
+# No `from __future__ import annotations` here: it turns annotations into strings, and FastAPI cannot resolve the local names in
+# those of the dependencies below.
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -141,7 +142,7 @@ def require_max_age(seconds: int) -> Callable[..., Awaitable[Claims]]:
 def require_authentication(
     *, acr: str | tuple[str, ...] | None = None, max_age: int | None = None
 ) -> Callable[..., Awaitable[Claims]]:
-    """Returns :func:`require_acr` and :func:`require_max_age` in one dependency, so that the challenge names both.
+    """Combines :func:`require_acr` and :func:`require_max_age` in one dependency, so that the challenge names both.
 
     Raises ``ValueError`` for impossible values.
     """

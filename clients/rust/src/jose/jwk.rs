@@ -162,6 +162,7 @@ impl Jwk {
             (Algorithm::EdDsa, "OKP", Some("Ed25519")) => sized(self.x.as_deref()?, 32)?,
             (Algorithm::Rs256 | Algorithm::Ps256, "RSA", None) => {
                 let (n, e) = (number(self.n.as_deref()?)?, number(self.e.as_deref()?)?);
+                // 2048 to 8192 bits, in bytes
                 if !(256..=1024).contains(&n.len()) || e.is_empty() || e.len() > 8 {
                     return None;
                 }

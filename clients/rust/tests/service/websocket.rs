@@ -124,6 +124,7 @@ async fn idle_handler_of_a_closed_websocket_is_dropped() {
     let socket = Socket::open(serve(&verifier).await, "/idle", &tokens.access).await;
     assert_eq!(verifier.status().registrations, 1);
     fixture.node.logout(&tokens.refresh).await.expect(204);
+    // the handler does not poll the socket, so no close frame is sent
     assert_eq!(socket.closed().await, None);
     drop(verifier);
     fixture.stop().await;

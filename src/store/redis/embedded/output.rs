@@ -1,4 +1,4 @@
-//! The output of the server: copied to the log, with the last lines kept for error messages.
+//! The output of the embedded Redis server: copied to the log, with the last lines kept for error messages.
 
 use std::{
     collections::VecDeque,

@@ -17,12 +17,12 @@ impl User<'_> {
         let session = &self.sessions[index];
         let (id, access) = (session.id.clone(), session.access.clone());
         let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
-        let finish =
+        let with_token =
             |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
-        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/logout"), None).await;
+        let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), None).await;
         let answer = match reply {
             Reply::Answered(204, _) => Answer::Done,
-            // an access token expires with its session
+            // the session has ended; a logout by refresh token is answered with 204 in this case, too
             Reply::Answered(401, _) if by_access => Answer::Gone,
             Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
@@ -34,27 +34,28 @@ impl User<'_> {
         self.note(&id, Call::End, answer, span);
     }
 
+    /// Presents a refresh token for a refresh and for a logout at the same time.
     pub(super) async fn logout_during_refresh(&mut self, index: usize, last: usize) {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
-        let ((reply, span), (ended, ending)) = tokio::join!(
+        let ((refresh_reply, refresh_span), (logout_reply, logout_span)) = tokio::join!(
             self.present(nodes[0], &text, self.network, None),
             self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
         );
-        self.note_refresh(index, (generation, self.network), reply, span, Delivery::Arrives);
-        match ended {
+        self.note_refresh(index, (generation, self.network), refresh_reply, refresh_span, Delivery::Arrives);
+        match logout_reply {
             Reply::Answered(204, _) => {
                 self.mark_ended(index);
-                self.note(&id, Call::End, Answer::Done, ending);
+                self.note(&id, Call::End, Answer::Done, logout_span);
             }
             Reply::Answered(status, body) => self.record_violation("a logout", status, &body),
-            Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, ending),
+            Reply::Unknown => self.note(&id, Call::End, Answer::Unknown, logout_span),
             Reply::Never => {}
         }
     }
 
-    /// Ends one session with the credentials of another.
+    /// Ends a random session of the account with the credentials of the session `caller`, which may be the same session.
     pub(super) async fn end_another(&mut self, caller: usize) {
         let ended = self.random.below(self.sessions.len());
         let (node, id) = (self.any_node(), self.sessions[ended].id.clone());
@@ -118,15 +119,16 @@ impl User<'_> {
     }
 
     pub(super) async fn change_password(&mut self, caller: usize) {
+        // After an unanswered change the current password is uncertain: a login finds out.
         let [current] = &self.passwords[..] else { return self.login().await };
         let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
         self.changes += 1;
-        // products of primes, so that every password is new and passes the password policy
+        // every user and every change gets a new password, long enough for the password policy
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
-        let finish = |request: RequestBuilder| request.bearer_auth(access).json(&body);
-        let (reply, span) = self.send(node, finish, (Method::POST, "/v1/me/password"), None).await;
+        let with_body = |request: RequestBuilder| request.bearer_auth(access).json(&body);
+        let (reply, span) = self.send(node, with_body, (Method::POST, "/v1/me/password"), None).await;
         match reply {
             Reply::Answered(200, body) => {
                 let text = |field: &str| body[field].as_str().unwrap().to_owned();

@@ -1,4 +1,4 @@
-//! The rules of the protocol, each of which I3 needs.
+//! The rules of the protocol. Each is necessary for I3: without it, the model finds a violation.
 
 /// A rule that the model can switch off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
