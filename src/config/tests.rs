@@ -344,6 +344,7 @@ fn every_key_can_be_set_by_its_variable() {
     assert_eq!(tested, known);
 
     let config = folder.load(&variables).unwrap();
+    // The output of `Debug` has every field, so a key that is read into no field, or into a wrong one, fails the test.
     assert_eq!(
         format!("{config:?}"),
         format!(

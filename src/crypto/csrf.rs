@@ -23,7 +23,7 @@ impl VisitorToken {
         Self(format!("{VISITOR_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<16>())))
     }
 
-    /// Reads a cookie; none if the text has another form.
+    /// Parses the value of the cookie; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let encoded = text.strip_prefix(VISITOR_PREFIX).filter(|encoded| encoded.len() == 22)?;
         BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(|_| Self(text.to_owned()))

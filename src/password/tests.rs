@@ -46,6 +46,7 @@ async fn hash_matches_its_own_password_only() {
         let right = hasher.verify(good.as_str().into(), Some(hash.clone())).await.unwrap();
         assert_eq!(right, Verified::Match { upgraded: None });
         for other in [format!("{good}x"), good.to_uppercase(), good.chars().skip(1).collect(), String::new()] {
+            // scripts without capital letters
             if other == good {
                 continue;
             }

@@ -54,7 +54,7 @@ impl Acknowledged {
 
 /// The state of an outage of the mail server.
 struct Outage {
-    /// The number of failed probes; 0 while the server is reachable.
+    /// The number of consecutive failed probes; 0 while the server is reachable.
     failures: u32,
     /// No mail is claimed before this time.
     until: Timestamp,
@@ -79,6 +79,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // whether the last access to the database failed, so that only the first failure is logged
     let mut failing = false;
     loop {
         tokio::select! {

@@ -1,4 +1,4 @@
-/** The registrations of open connections and long jobs, which are called when their session ends. */
+/** The registrations of open connections and long jobs, whose callbacks run when their session ends. */
 
 import { describeError, RenewError, Unavailable } from "./errors.js";
 import { endsSession, outdates } from "./revocations.js";
@@ -27,7 +27,7 @@ import { endsSession, outdates } from "./revocations.js";
  * @property {() => number} elapsed a monotonic clock, in milliseconds
  */
 
-/** The timer is never set further ahead, so that a step of the wall clock delays the end of a registration by no more than this. */
+/** The longest delay of the timer. So a step of the wall clock delays the end of a registration by at most this time. */
 const MAX_TIMER_MS = 1_000;
 
 /** A session with at least one registration. */
@@ -224,6 +224,7 @@ export class EndRegistry {
    */
   renew(registration, session, claims) {
     const kid = this.#environment.kidOf(claims);
+    // moves the registration to the end of the order
     this.#registrations.delete(registration);
     this.#registrations.add(registration);
     this.#adopt(session, claims, kid);
@@ -285,7 +286,7 @@ export class EndRegistry {
     for (const kid of [...this.#byKid.keys()]) if (!isPublished(kid)) this.#endAllOf(this.#byKid.get(kid) ?? [], "key_retired");
   }
 
-  /** Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it. */
+  /** Ends the registrations whose session's last known token has expired, and those that have had no feed for too long. The timer calls it. */
   endExpired() {
     for (const exp of [...this.#byExpiry.keys()]) {
       if (this.#hasExpired(exp)) this.#endAllOf(this.#byExpiry.get(exp) ?? [], "token_expired");
@@ -350,6 +351,7 @@ export class EndRegistry {
   /** @param {string} account */
   *#ofAccount(account) {
     for (const session of [...(this.#byAccount.get(account) ?? [])]) {
+      // a token without a session is a service client's own, which no event of an account concerns
       if (session.sid !== undefined) yield* [...session.registrations];
     }
   }
@@ -376,10 +378,11 @@ export class EndRegistry {
     return exp * 1000 + this.#settings.leewayMs - this.#environment.now();
   }
 
-  /** The milliseconds until the oldest registration has outlived the feed, if no event arrives. */
+  /** The milliseconds until the feed is lost for the oldest registration, if no event arrives. */
   #remainingSilenceMs() {
     const [oldest] = this.#registrations;
     const age = oldest === undefined ? 0 : this.#environment.elapsed() - oldest.since;
+    // a millisecond more, because `endExpired` requires that the time has been exceeded
     return this.#settings.endAfterSilenceMs - Math.min(this.#environment.silentMs(), age) + 1;
   }
 

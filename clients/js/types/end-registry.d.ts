@@ -84,7 +84,7 @@ export class EndRegistry {
      * @param {(kid: string) => boolean} isPublished
      */
     onKeysReplaced(isPublished: (kid: string) => boolean): void;
-    /** Ends the registrations whose last known token has expired, and those that outlived the feed. The timer calls it. */
+    /** Ends the registrations whose session's last known token has expired, and those that have had no feed for too long. The timer calls it. */
     endExpired(): void;
     /** Ends all registrations: the verifier is closed. */
     close(): void;

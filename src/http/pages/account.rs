@@ -65,7 +65,7 @@ macro_rules! require_owner {
 }
 pub(super) use require_owner;
 
-/// Loads the signed-in account into the visit. Returns its e-mail address.
+/// Loads the signed-in account into the visit. Returns the account's e-mail address; empty if the browser must sign in.
 ///
 /// # Errors
 /// [`ProblemError`]
@@ -268,6 +268,7 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
     let deleted = async {
         visit.check(&mut form)?;
         if !form.is_checked("confirm") {
+            // an empty text always fails: the box is required
             super::recovery::required("confirm", "")?;
         }
         let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;

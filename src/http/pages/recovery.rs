@@ -112,6 +112,7 @@ pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
     finish_link(&visit, "not_me", "secured", link.as_ref(), secured.await)
 }
 
+/// The response to the use of a link: the message `done`, or the page of links of this `kind` with the problem.
 fn finish_link(
     visit: &Visit,
     kind: &str,

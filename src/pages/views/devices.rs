@@ -4,18 +4,18 @@ use serde::Serialize;
 
 use super::text;
 
-/// A session or a remembered device.
+/// A session of a device or of an app.
 #[derive(Clone, Debug, Serialize)]
 pub struct SessionView {
     /// The id.
     pub id: String,
-    /// The name: the device's own, or browser and system.
+    /// The device's name, or its browser and operating system.
     pub name: Option<String>,
     /// The client, if an app signed in.
     pub client: Option<String>,
-    /// When it began, in milliseconds since the Unix epoch.
+    /// When the session began, in milliseconds since the Unix epoch.
     pub created_at: i64,
-    /// When it was last used, to the minute.
+    /// When the session was last used, to the minute, in milliseconds since the Unix epoch.
     pub last_used_at: i64,
     /// The address of the last use.
     pub ip: Option<String>,
@@ -32,7 +32,7 @@ pub struct Devices {
     pub devices: Vec<SessionView>,
     /// Apps that the user signed in to with this account.
     pub apps: Vec<SessionView>,
-    /// Consents that are kept: the id and the name of the client.
+    /// The consents that are stored.
     pub consents: Vec<ClientConsent>,
 }
 
@@ -72,7 +72,7 @@ impl Devices {
     }
 }
 
-/// A consent that is kept.
+/// A stored consent.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientConsent {
     /// The id of the client.
@@ -81,8 +81,8 @@ pub struct ClientConsent {
     pub name: String,
     /// The permitted scopes.
     pub scopes: Vec<String>,
-    /// When it was given, in milliseconds since the Unix epoch.
+    /// When the consent was given, in milliseconds since the Unix epoch.
     pub granted_at: i64,
-    /// The address that opens the app, if it has one and no session of it is listed.
+    /// The address that opens the app, if the app has one and none of its sessions is listed.
     pub open_url: Option<String>,
 }

@@ -72,6 +72,7 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
     assert!(roles.contains(": ops.") && !roles.contains("admin"), "{roles}");
 
+    // `--stdin` is an alias of `--password-stdin`
     let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");
     assert_eq!(weak.status.code(), Some(1), "{}", text(&weak.stderr));
     let set = run_with_input(path, &["user", "set-password", "ada", "--password-stdin"], NEW_PASSWORD);
@@ -175,7 +176,7 @@ async fn operator_lists_and_revokes_sessions() {
     let listed = json_lines(&printed(path, &["session", "list", "ada", "--json"]));
     assert_eq!(listed.len(), 3);
     assert_eq!(listed[0]["address"], "127.0.0.1");
-    assert_eq!(printed(path, &["session", "list", "ada"]).lines().count(), 4);
+    assert_eq!(printed(path, &["session", "list", "ada"]).lines().count(), 4, "a heading and the three sessions");
 
     printed(path, &["session", "revoke", "ada", &tokens[0].session]);
     service.client.refresh(&tokens[0].refresh).await.expect(401);
@@ -238,6 +239,7 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     assert_eq!(taken.status.code(), Some(1), "{}", text(&taken.stderr));
 
     let reset = printed(path, &["user", "reset", "ada", "--print"]);
+    // the former password works until the user sets a new one
     service.client.login("ada").await;
     let code = value_of(&reset, "code");
     let body = serde_json::json!({ "identifier": "ada", "code": code, "new_password": NEW_PASSWORD });

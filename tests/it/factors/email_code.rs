@@ -95,6 +95,7 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
     verify(&cluster, &node, "ada", &tokens).await;
+    // without a password, and then with the same password again
     let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
     let hash = change.account.password_hash.clone().unwrap();
     change.remove_password(cluster.clock.now()).await.unwrap();
@@ -119,6 +120,7 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
     let (owner, stranger) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     let code = code(&cluster, &node, "ada", &owner).await;
     assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+    // Five wrong codes invalidate the code of their challenge. The code of the other challenge stays valid.
     self::code(&cluster, &node, "ada", &stranger).await;
     for _ in 0..10 {
         assert_eq!(second_factor(&node, &stranger, "email_code", WRONG_CODE).await.status, 401);
@@ -160,6 +162,7 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     assert_eq!(send(&node, &first).await.problem(), problem(401, "invalid_challenge"));
 
     cluster.config.factors.challenge_ttl = Duration::from_mins(2);
+    // a code does not outlive its challenge
     let short = cluster.node().await;
     let challenge = challenge(&short, "ada").await;
     assert_eq!(send(&short, &challenge).await.expect(202).json(), json!({ "expires_in": 120 }));
@@ -174,6 +177,7 @@ async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let off = cluster.node().await;
     let tokens = off.login("ada").await;
     assert_eq!(claims(&tokens.access)["amr"], json!(["pwd"]));
+    // the node with the former settings still requires the code
     challenge_of(&node.try_login("ada", PASSWORD).await);
 }
 

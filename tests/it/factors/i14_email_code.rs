@@ -19,7 +19,7 @@ use crate::{
     harness::client::{PASSWORD, Tokens},
 };
 
-/// The reader of the mailbox has set the password, and would also read the code.
+/// A reset proves access to the mailbox only, and so does a code by mail: together they would sign in a thief of the mailbox.
 #[tokio::test]
 async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
     let cluster = cluster();

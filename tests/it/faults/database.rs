@@ -61,6 +61,7 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
     wait::until("the node is not ready", || async { node.get("/readyz", "").await.status == 503 }).await;
     let checks = readiness::check(&node.state).await;
+    // the checks of Redis and of the database
     assert_eq!((checks[0].status, checks[1].status), (Status::Ok, Status::Failed), "{checks:?}");
     let problem = &checks[1].problems[0].text;
     assert!(problem.contains("database.url, ") && !problem.contains(" at line "), "{problem}");

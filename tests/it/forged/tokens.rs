@@ -166,16 +166,16 @@ impl Forge<'_> {
         let (header, claims) = (self.header(), self.claims().to_string());
         let mut made = Vec::new();
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
-            let own = SigningKey::generate(algorithm).unwrap();
+            let foreign_key = SigningKey::generate(algorithm).unwrap();
             let header = with_member(&header, "alg", json!(algorithm.as_str()));
-            let foreign = with_member(&header, "kid", json!(own.kid())).to_string();
-            made.push((format!("foreign {algorithm} key"), signed(&own, foreign, &claims)));
+            let with_its_kid = with_member(&header, "kid", json!(foreign_key.kid())).to_string();
+            made.push((format!("foreign {algorithm} key"), signed(&foreign_key, with_its_kid, &claims)));
             made.push((
                 format!("foreign {algorithm} key under the service's kid"),
-                signed(&own, header.to_string(), &claims),
+                signed(&foreign_key, header.to_string(), &claims),
             ));
             let es256 = with_member(&header, "alg", json!("ES256")).to_string();
-            made.push((format!("foreign {algorithm} key with alg ES256"), signed(&own, es256, &claims)));
+            made.push((format!("foreign {algorithm} key with alg ES256"), signed(&foreign_key, es256, &claims)));
         }
         let kid = header["kid"].as_str().unwrap();
         let invalid = [
@@ -204,8 +204,8 @@ impl Forge<'_> {
 
     /// Headers that carry or locate keys (RFC 8725, section 3.10).
     fn keys_in_the_header(&self) -> Vec<(String, String)> {
-        let own = SigningKey::generate(Algorithm::Es256).unwrap();
-        let jwk: Value = serde_json::from_str(own.public_jwk()).unwrap();
+        let foreign_key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let jwk: Value = serde_json::from_str(foreign_key.public_jwk()).unwrap();
         let plain: Map<_, _> = jwk.as_object().unwrap().clone().into_iter().filter(|(name, _)| name != "kid").collect();
         let url = |path: &str| json!(format!("http://{}/{path}", self.trap));
         let mut made = Vec::new();
@@ -215,23 +215,26 @@ impl Forge<'_> {
             ("jku", url("jwks.json")),
             ("x5u", url("chain.pem")),
             ("x5c", json!(["MIIB"])),
-            ("x5t", json!(own.kid())),
-            ("x5t#S256", json!(own.kid())),
+            ("x5t", json!(foreign_key.kid())),
+            ("x5t#S256", json!(foreign_key.kid())),
             ("iss", url("")),
         ] {
             let header = with_member(&self.header(), name, value);
             for (kid, header) in [
                 ("the service's kid", header.clone()),
-                ("its own kid", with_member(&header, "kid", json!(own.kid()))),
+                ("the foreign key's kid", with_member(&header, "kid", json!(foreign_key.kid()))),
                 ("a URL as kid", with_member(&header, "kid", url("key"))),
                 ("no kid", with_member(&header, "kid", Value::Null)),
             ] {
-                made.push((format!("{name} with {kid}"), signed(&own, header.to_string(), self.claims().to_string())));
+                made.push((
+                    format!("{name} with {kid}"),
+                    signed(&foreign_key, header.to_string(), self.claims().to_string()),
+                ));
             }
         }
         let claims = with_member(&self.claims(), "iss", url(""));
-        let header = with_member(&self.header(), "kid", json!(own.kid())).to_string();
-        made.push(("a foreign issuer".to_owned(), signed(&own, header, claims.to_string())));
+        let header = with_member(&self.header(), "kid", json!(foreign_key.kid())).to_string();
+        made.push(("a foreign issuer".to_owned(), signed(&foreign_key, header, claims.to_string())));
         made
     }
 

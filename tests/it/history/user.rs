@@ -19,16 +19,17 @@ use super::{
     record::{Affected, Record},
 };
 
-/// The addresses of the user's networks, and of a thief's.
+/// The addresses of the user's two networks (0 and 1), between which the user moves, and of the thief's.
 const NETWORKS: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
 const THIEF: Network = 2;
 
 /// The outcome of a request.
 enum Reply {
+    /// The status and the JSON body of the response.
     Answered(u16, Value),
     /// The request may or may not have been executed.
     Unknown,
-    /// The request was certainly not executed.
+    /// The request was certainly not executed: the node was unreachable, or refused the request by a rate limit.
     Never,
 }
 
@@ -45,7 +46,7 @@ struct Session {
     access: String,
     /// Refresh tokens with their generations, oldest first. A correct client presents the last one.
     refresh: Vec<(u32, String)>,
-    /// Remaining tries once the session is known to have ended.
+    /// How often the user may still present the session's credentials, once the session is known to have ended.
     tries: Option<usize>,
 }
 
@@ -61,6 +62,7 @@ pub struct User<'a> {
     sessions: Vec<Session>,
     /// The possible passwords: two if a change was never answered.
     passwords: Vec<String>,
+    /// The number of password changes that were sent.
     changes: usize,
 }
 
@@ -120,6 +122,7 @@ impl<'a> User<'a> {
             *tries -= 1;
         }
         let last = self.sessions[index].refresh.len() - 1;
+        // now and then the user moves to the other network
         if self.random.percent(5) {
             self.network = 1 - self.network;
         }

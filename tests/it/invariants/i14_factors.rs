@@ -86,6 +86,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
+    // from then on the factor counts as older than the change that follows
     cluster.advance(std::time::Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -95,6 +96,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     assert_no_credentials(&node.post("/v1/account/secure", body).await.expect(204));
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
+    // the app's code was used, so another one is needed
     cluster.advance(std::time::Duration::from_secs(60));
     let challenge = challenge_of(&node.try_login("ada", "gravel lantern ostrich ten").await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -287,6 +289,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
+    // from then on the factor counts as older than the change that follows
     cluster.advance(std::time::Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);

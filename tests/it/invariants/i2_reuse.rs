@@ -89,6 +89,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
     let account = nodes[0].verified(&stolen.access).sub;
     let newest = Tokens::of(&nodes[0].refresh(&stolen.refresh).await.expect(200));
 
+    // the last millisecond of the grace window, which is 10 s
     cluster.advance(Duration::from_millis(9_999));
     assert_eq!(Tokens::of(&nodes[1].refresh(&stolen.refresh).await.expect(200)).refresh, newest.refresh);
     assert_eq!(events::of_account(&cluster.redis, account), []);
@@ -150,6 +151,7 @@ async fn i2_token_thirty_generations_behind_revokes_session() {
         current = Tokens::of(&node.refresh(&current).await.expect(200)).refresh;
         cluster.advance(Duration::from_millis(700));
     }
+    // superseded 21 s ago, beyond the grace window, and not the predecessor of the current token
     assert_eq!(node.refresh(&first.refresh).await.problem(), reuse());
     assert_eq!(node.refresh(&current).await.problem(), (401, "invalid_refresh_token".to_owned()));
 }

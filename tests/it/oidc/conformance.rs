@@ -65,6 +65,7 @@ async fn login_hint_and_languages_reach_the_page() {
     let request = Request::for_client(&shop.id).with("login_hint", "ada@example.com").with("ui_locales", "pt-BR en");
     let sent = Browser::default().authorize(&node, &request).await;
     let (_, handle) = page_and_handle(&node, &sent);
+    // the other parameters of the page's address follow the handle
     let (handle, locales) = handle.split_once('&').unwrap();
     assert_eq!(locales, "ui_locales=pt-BR+en");
     let page = Browser::default().get(&node, &format!("/account/sign-in?request={handle}&{locales}")).await;

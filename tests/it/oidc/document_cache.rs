@@ -22,6 +22,7 @@ async fn changed_document_takes_effect_during_a_sign_in_once_it_is_fetched_again
     // Between the request and the consent: the document loses the redirect URI.
     let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request(&server, &client_id)).await);
     server.app(PATH, &[("redirect_uris", json!([server.url("/other")]))]);
+    // The node still uses the cached document. Without a `Cache-Control`, it does so for an hour.
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(303);
     cluster.advance(Duration::from_mins(61));
     let (_, handle) = {
@@ -65,6 +66,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
     assert!(statuses.iter().all(|status| *status == 303), "{statuses:?}");
     assert_eq!(server.requests(PATH), 1);
     // The response says how long it may be cached. The service limits that to between a minute and a day.
+    // `after` is the first second at which the document has expired.
     for (header, after) in [("max-age=1", 61), ("max-age=600", 601), ("no-store", 61), ("max-age=99999999", 86_401)] {
         let document = json!({ "client_id": client_id, "redirect_uris": [server.url("/callback")] }).to_string();
         let header = format!("Cache-Control: {header}");
@@ -72,6 +74,7 @@ async fn document_is_fetched_once_for_concurrent_requests_and_again_after_it_exp
         cluster.advance(Duration::from_hours(25));
         let browser = Browser::signed_in(&node, "ada").await;
         let before = server.requests(PATH);
+        // seconds to advance, and the fetches so far
         for (seconds, fetched) in [(0, 1), (after - 2, 1), (2, 2)] {
             cluster.advance(Duration::from_secs(seconds));
             browser.authorize(&node, &request(&server, &client_id)).await.expect(303);
@@ -112,11 +115,13 @@ async fn sessions_survive_a_host_that_does_not_answer_and_end_with_its_document(
     let client_id = server.app(PATH, &[]);
     let tokens = sign_in(&node, &browser, &server, &client_id).await;
     server.set(PATH, Reply::with("503 Service Unavailable", &[], b""));
+    // longer than the document may be used without being fetched again
     cluster.advance(Duration::from_hours(2));
     let tokens = refresh(&node, &client_id, &tokens).await.expect(200).json();
     assert_eq!(server.requests(PATH), 2);
     // A new sign-in needs the document.
     refusal(&browser.authorize(&node, &request(&server, &client_id)).await);
+    // Unlike a 503, a 410 says that there is no document any more. The failure before was cached for ten seconds.
     server.set(PATH, Reply::with("410 Gone", &[], b""));
     cluster.advance(Duration::from_secs(11));
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await), (401, "invalid_client".to_owned()));

@@ -24,7 +24,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
-    // Caddy stores certificates in its home folder, even if there are none.
+    // Caddy creates its folder for certificates in its home folder, even if it serves none.
     let home = format!("HOME={}", folder.display());
     let environment = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
     let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];

@@ -146,6 +146,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     create(&store, ada, id, NOW).await;
     let (key, fields) = server.only_hash().await;
     let raw = server.raw().await;
+    // the version is the first byte of a record
     let mut newer = fields[0].1.clone();
     newer[0] = 3;
     raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
@@ -165,7 +166,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     assert!(matches!(created, CreateOutcome::Created { .. }), "{created:?}");
     let listed: Vec<_> = store.sessions.list(ada, NOW).await.unwrap().into_iter().map(|session| session.id).collect();
     assert_eq!(listed, [session(2)]);
-    // A revocation deletes records of any version.
+    // A revocation deletes records of any version, such as this one of a third session.
     let other = session(3);
     let (key, _) = server.only_hash().await;
     let field = Value::Bytes(other.as_bytes().to_vec().into());
@@ -178,7 +179,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     store.close().await;
 }
 
-/// The scripts of release 0.1 (0401ae3), without their comments.
+/// The scripts of release 0.1 (commit 0401ae3), without their comments.
 const ROTATE_0_1: &str = include_str!("../../fixtures/release_0_1/rotate.txt");
 const REVOKE_0_1: &str = include_str!("../../fixtures/release_0_1/revoke.txt");
 
@@ -201,6 +202,7 @@ async fn present_0_1(raw: &Client, account: AccountId, id: SessionId, generation
     for time in [now.as_millis().unsigned_abs(), millis(GRACE), millis(IDLE)] {
         bytes.extend(&time.to_be_bytes()[2..]);
     }
+    // 0: the endpoint accepts tokens from the cookie, too
     bytes.push(0);
     let answer = run_0_1(raw, ROTATE_0_1, account, vec![bytes]).await.remove(0).into_array();
     answer.iter().filter_map(Value::as_str).take(2).filter(|text| text.is_ascii()).collect::<Vec<_>>().join(" ")

@@ -85,6 +85,7 @@ async fn logout_with_a_forged_expired_access_token_ends_nothing() {
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap()).unwrap()
     };
     let mut forged = claims(&owner.access);
+    // long before the time of the test's clock
     forged["exp"] = 1_700_000_000.into();
     let payload = BASE64_URL_SAFE_NO_PAD.encode(forged.to_string());
     let [header, signature] = [parts[0], parts[2]];

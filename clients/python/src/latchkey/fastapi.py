@@ -19,8 +19,8 @@ are closed when their session ends.
 Each worker process runs its own lifespan, and so follows the feed on its own.
 """
 
-# No `from __future__ import annotations` here: it turns annotations into strings, and FastAPI cannot resolve the local names in
-# those of the dependencies below.
+# No `from __future__ import annotations` here: it turns annotations into strings, in which FastAPI cannot resolve the local names
+# of the dependencies below.
 import re
 import time
 from collections.abc import Awaitable, Callable

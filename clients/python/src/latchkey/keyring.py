@@ -80,6 +80,7 @@ class KeyRing:
                     await self._refresh_requested.wait()
             except TimeoutError:
                 continue
+            # The pause keeps repeated requests from causing a refresh each.
             await asyncio.sleep(backoff.next_delay())
 
     async def close(self) -> None:

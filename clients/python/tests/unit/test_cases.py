@@ -95,6 +95,7 @@ async def apps(issuer: FakeIssuer) -> AsyncIterator[tuple[httpx.AsyncClient, htt
 
         live = await stack.enter_async_context(issuer.latchkey())
         assert await live.wait_live(60)
+        # from here on, the issuer serves no feed
         issuer.feed = None
         lost = await stack.enter_async_context(issuer.latchkey(feed_lost="refuse"))
         yield await client(live), await client(lost)

@@ -1,4 +1,4 @@
-"""Which published keys are used."""
+"""JWK Sets: keys of every algorithm are parsed, and unsuitable keys are left out."""
 
 from typing import Any
 

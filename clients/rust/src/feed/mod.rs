@@ -33,6 +33,9 @@ pub(crate) use event::Target;
 use freshness::Freshness;
 use sse::{Message, Parser};
 
+/// The media type of the feed.
+const EVENT_STREAM: &[u8] = b"text/event-stream";
+
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The interval of evictions, in milliseconds.
@@ -72,12 +75,12 @@ pub(crate) struct Feed {
     last_error: Mutex<Option<String>>,
 }
 
-/// Why a stream has ended.
+/// Why a stream has ended: the reason for the log, and the shortest delay before the next connection.
 #[derive(Debug)]
 enum Disconnect {
-    /// The stream can be resumed.
+    /// The stream can be resumed, without a shortest delay.
     Resumable(String),
-    /// The issuer refused the request, perhaps with a `Retry-After`.
+    /// The issuer refused the request. The delay is that of `Retry-After`, or zero.
     Refused(String, Duration),
     /// The stream cannot be parsed or its revocations exceed the limit. The next connection starts with a snapshot.
     Invalid(String, Duration),
@@ -186,7 +189,7 @@ impl Feed {
             request = request.header(LAST_EVENT_ID, id);
         }
         let resuming = state.last_event_id.is_some();
-        // A node whose own feed is out of sync answers after a few seconds.
+        // At least 5 s: a node whose own feed is out of sync answers after a few seconds only.
         let max_silence = self.max_staleness.max(Duration::from_secs(5));
         let mut response = match tokio::time::timeout(max_silence, request.send()).await {
             Ok(Ok(response)) => response,
@@ -198,7 +201,7 @@ impl Feed {
             return Disconnect::Refused(self.describe_refusal(status), retry_after(&response).unwrap_or_default());
         }
         let is_feed = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes().get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"))
+            kind.as_bytes().get(..EVENT_STREAM.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(EVENT_STREAM))
         });
         if !is_feed {
             return Disconnect::Resumable("the response is not an event stream".to_owned());

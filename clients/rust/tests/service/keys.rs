@@ -42,6 +42,7 @@ async fn token_of_every_algorithm_is_accepted() {
         let tokens = fixture.node.login("ada").await;
         let verifier = fixture.verifier().await;
         assert!(verifier.verify(&tokens.access).await.is_ok(), "{algorithm}");
+        // changes one character of the signature
         let mut forged = tokens.access.clone();
         forged.replace_range(
             forged.len() - 9..forged.len() - 8,
@@ -119,7 +120,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     retire(&fixture.node, &old).await;
     // without the feed the verifier learns of the retirement when it next fetches the keys
     assert!(verifier.verify(&before.access).await.is_ok());
-    // the issuer is unreachable when the keys expire
+    // the issuer is unreachable when the keys are due for a refresh, after 300 s
     fixture.proxy.set(Mode::Cut);
     fixture.clock.advance(Duration::from_secs(301));
     for _ in 0..5 {
@@ -134,6 +135,7 @@ async fn unlisted_key_is_refused_after_the_next_refresh_and_keys_survive_an_outa
     .await;
     let after = fixture.node.login("ada").await;
     assert!(verifier.verify(&after.access).await.is_ok());
+    // without the feed the verifier knows of no revocation
     assert_ne!(verifier.verify(&before.access).await, Err(VerifyError::Revoked));
     drop(verifier);
     fixture.stop().await;

@@ -26,30 +26,46 @@ struct Cases {
     requests: Vec<RequestCase>,
 }
 
+/// A token, by the changes to a user's genuine token.
 #[derive(Deserialize)]
 #[serde(default)]
 #[derive(Default)]
 struct TokenCase {
     name: String,
+    /// The whole token, which needs no other field.
     token: Option<String>,
+    /// Members to set in the header.
     header: Map<String, Value>,
+    /// Claims to set.
     claims: Map<String, Value>,
+    /// Claims to set to times, in seconds from the genuine token's `iat`.
     times: Map<String, Value>,
+    /// Members to remove from the header.
     remove_header: Vec<String>,
+    /// Claims to remove.
     remove: Vec<String>,
+    /// A text to sign in place of the claims.
     payload: Option<String>,
+    /// The JSON text of a member to insert at the start of the header, which may be a duplicate.
     header_member: Option<String>,
+    /// The JSON text of a member to insert at the start of the payload, which may be a duplicate.
     payload_member: Option<String>,
+    /// A text in place of the signature.
     signature: Option<String>,
+    /// A text to append to the token.
     suffix: String,
+    /// The reason for which the verifier refuses the token.
     reason: String,
 }
 
+/// A request to an app behind the middleware, and the expected response.
 #[derive(Deserialize)]
 struct RequestCase {
     name: String,
+    /// The path, which selects what the middleware requires. At `/lost` the feed is lost.
     #[serde(default)]
     path: Option<String>,
+    /// The values of `Authorization`. `{NAME}` stands for a token of [`User::tokens`].
     authorization: Vec<String>,
     status: u16,
     www_authenticate: Option<String>,
@@ -209,6 +225,7 @@ async fn shared_cases_requests_get_their_status_and_challenge() {
     let user = User::new().await;
     let tokens = user.tokens();
     let verifier = user.fixture.verifier_with(|builder| builder.on_feed_lost(OnFeedLost::Refuse)).await;
+    // The cases with a lost feed come last, since the feed is not restored.
     let (lost, live): (Vec<_>, Vec<_>) =
         cases().requests.into_iter().partition(|case| case.path.as_deref() == Some("/lost"));
     for case in live.iter().chain(&lost) {
@@ -226,6 +243,7 @@ async fn shared_cases_requests_get_their_status_and_challenge() {
     user.fixture.stop().await;
 }
 
+/// Replaces the names of tokens in braces with the tokens.
 fn fill(value: &str, tokens: &[(&str, String)]) -> String {
     tokens.iter().fold(value.to_owned(), |value, (name, token)| value.replace(&format!("{{{name}}}"), token))
 }

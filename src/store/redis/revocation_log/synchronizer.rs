@@ -102,6 +102,7 @@ impl Synchronizer {
 
         let mut lost = false;
         for (bucket, (before, redis_position)) in before.iter().zip(&redis_positions).enumerate() {
+            // Redis no longer has entries that were applied. It has lost them, unless they are old enough to have expired.
             if self.cache.reconcile(bucket, *before, *redis_position) {
                 lost |= !before.is_some_and(|before| self.has_expired(before, *redis_position, watermark));
             }
@@ -173,7 +174,7 @@ impl Synchronizer {
     /// Applies the missing entries of a bucket. Returns false if the stream lacks some of them.
     async fn apply_missing(&self, client: &Client, bucket: usize) -> Result<bool, RedisError> {
         let Some(before) = self.cache.position(bucket) else { return Ok(false) };
-        // Complete if the stream still has the entry that was applied last, or if none was.
+        // Complete if the stream still has the entry that was applied last, or if no entry was applied yet.
         let mut complete = before.is_none();
         let mut from = before.to_string();
         loop {
