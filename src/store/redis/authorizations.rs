@@ -197,6 +197,7 @@ impl Authorizations {
         ];
         let (record, ttl) = new_record(Transport::Bearer, exchange.idle_timeout, exchange.absolute_timeout, now);
         let record = Record { has_grant: true, has_last_use: true, ..record };
+        // a tag (8 bytes), the length of the address (1) and the address (up to 16)
         let mut origin = Vec::with_capacity(25);
         exchange.origin.encode(&mut origin);
         let bytes = |bytes: &[u8]| Value::Bytes(Bytes::copy_from_slice(bytes));

@@ -52,7 +52,8 @@ async fn challenge_works_for_its_account_only() {
     assert_eq!(answer.problem(), problem(401, "invalid_code"), "the app of another account");
     let answer = second_factor(&node, &challenge, "recovery_code", &eve.recovery_codes[0]).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"), "another account's recovery code");
-    // a challenge begins with its account: the account's part of one challenge and the rest of another form none
+    // The first 30 characters are the prefix, the version, the purpose and the account; the secret follows. The first part of one challenge
+    // and the secret of another form no challenge.
     let other = super::challenge(&node, "eve").await;
     let mixed = format!("{}{}", &challenge[..30], &other[30..]);
     let answer = second_factor(&node, &mixed, "totp", &ada.app.code(&cluster.clock)).await;

@@ -221,6 +221,7 @@ async fn damaged_refresh_tokens_are_refused_everywhere() {
     }
     // none of them counted as reuse, which would end the session
     let tokens = assert_unchanged(node, tokens).await;
+    // nor does the session end later, when its access tokens have expired
     cluster.advance(Duration::from_secs(301));
     node.refresh(&tokens.refresh).await.expect(200);
 }

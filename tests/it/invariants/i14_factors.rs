@@ -86,7 +86,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
-    // from then on the factor counts as older than the change that follows
+    // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
     cluster.advance(std::time::Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
@@ -289,7 +289,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = verified(&cluster, &node).await;
-    // from then on the factor counts as older than the change that follows
+    // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
     cluster.advance(std::time::Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);

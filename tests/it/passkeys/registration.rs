@@ -7,8 +7,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    Authenticator, add, audit, authenticator as flags, call, list, register, registration_options, sign_in, signed_in,
-    stepped_up, tokens_of, with_passkey,
+    Authenticator, add, audit,
+    authenticator::{self as flags, text},
+    call, list, register, registration_options, sign_in, signed_in, stepped_up, tokens_of, with_passkey,
 };
 use crate::{
     accounts::{email, problem, verify, without_limits},
@@ -41,7 +42,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     // The options of the next registration exclude this passkey.
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     let options = registration_options(&node, &tokens).await;
-    assert_eq!(options["excludeCredentials"][0]["id"], flags::text(&phone.credential));
+    assert_eq!(options["excludeCredentials"][0]["id"], text(&phone.credential));
 
     let path = format!("/v1/me/passkeys/{}", passkey["id"].as_str().unwrap());
     let renamed = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": " Old phone " })).await.expect(200);
@@ -125,6 +126,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
         let mut copy = Authenticator::new();
         copy.credential.clone_from(&phone.credential);
         let answer = add(&node, tokens, copy.create(&options)).await;
+        // 409 if the database has the credential, 422 if the response is refused before that
         assert!(matches!(answer.status.as_u16(), 409 | 422), "{answer:?}");
     }
     let options = registration_options(&node, &tokens).await;

@@ -205,6 +205,7 @@ async fn present_0_1(raw: &Client, account: AccountId, id: SessionId, generation
     // 0: the endpoint accepts tokens from the cookie, too
     bytes.push(0);
     let answer = run_0_1(raw, ROTATE_0_1, account, vec![bytes]).await.remove(0).into_array();
+    // the outcome, and the reason if it is an error; records are binary
     answer.iter().filter_map(Value::as_str).take(2).filter(|text| text.is_ascii()).collect::<Vec<_>>().join(" ")
 }
 

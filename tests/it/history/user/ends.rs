@@ -22,7 +22,7 @@ impl User<'_> {
         let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), None).await;
         let answer = match reply {
             Reply::Answered(204, _) => Answer::Done,
-            // the session has ended; a logout by refresh token is answered with 204 in this case, too
+            // the access token is no longer accepted, because its session has ended
             Reply::Answered(401, _) if by_access => Answer::Gone,
             Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
