@@ -37,9 +37,9 @@ pub enum Name {
     BaselineCold,
     /// A handler with constant JSON.
     Hello,
-    /// One script and one signature, or one verification and one `GET`.
+    /// A minimal server: a refresh is one Redis script and one signature, an introspection one verification and one Redis `GET`.
     Floor,
-    /// Threads that only hash.
+    /// Threads that only compute argon2 hashes, without HTTP.
     Argon2,
     /// FastAPI.
     FastApi,
@@ -147,7 +147,8 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Target {
-    /// Creates sessions directly in Redis and returns their refresh tokens. Targets without sessions return none.
+    /// Creates sessions directly in Redis and returns their refresh tokens. Targets without sessions return none, and so does
+    /// node-oidc-provider, whose sessions [`Self::browsers`] creates.
     pub fn seed(&mut self, count: usize) -> anyhow::Result<Vec<String>> {
         let Some(redis) = self.redis.first() else { return Ok(Vec::new()) };
         match &self.seeding {
@@ -159,7 +160,7 @@ impl Target {
         }
     }
 
-    /// Browsers that have signed in, as the header lines of their requests.
+    /// Signs `count` browsers in, and returns the header lines that their requests send.
     pub fn browsers(&self, count: usize) -> anyhow::Result<VecDeque<String>> {
         match (&self.seeding, &self.app) {
             (Seeding::Latchkey(filler), _) => filler.browsers(count),

@@ -164,6 +164,7 @@ fn passlib_pbkdf2(text: &str) -> Option<String> {
     let [empty, scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else { return None };
     let digest = Pbkdf2Digest::parse(if scheme == "pbkdf2" { "sha1" } else { scheme.strip_prefix("pbkdf2-")? })?;
     let decode = |text: &str| BASE64.decode(text.replace('.', "+")).ok();
+    // `parse` alone would accept a plus sign.
     let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
     let rounds = rounds.parse().ok().filter(|_| empty.is_empty() && is_number)?;
     Some(pbkdf2(digest, rounds, &decode(salt)?, &decode(hash)?))
@@ -217,6 +218,7 @@ fn name_unsupported(text: &str) -> Option<&'static str> {
         ("md5$", "a single-round hash"),
         ("*", "MySQL's PASSWORD()"),
         ("0x0200", "SQL Server's PWDENCRYPT"),
+        // "scrypt" in base64
         ("c2NyeXB0", "the scrypt file format (scrypt-kdf)"),
     ];
     let prefix = PREFIXES.iter().find(|(prefix, _)| text.starts_with(prefix)).map(|(_, name)| *name);

@@ -14,7 +14,8 @@ use crate::{
     http::{extract::client_address::ClientAddressResolver, middleware::pending_bodies::client_network},
 };
 
-/// Counts the open connections of each network. Trusted proxies are not counted: they carry many clients.
+/// Counts the open connections of each client network: an IPv4 address, or the /64 of an IPv6 address. Trusted proxies are not
+/// counted: they carry many clients.
 #[derive(Debug)]
 pub(super) struct PerAddress {
     limit: usize,
@@ -44,7 +45,7 @@ impl PerAddress {
         let count = open.entry(network).or_default();
         if *count >= self.limit {
             drop(open);
-            self.log(address);
+            self.log_refusal(address);
             return None;
         }
         *count += 1;
@@ -52,7 +53,7 @@ impl PerAddress {
     }
 
     /// Logs the first refusal at WARN and the others at DEBUG, since there may be thousands a second.
-    fn log(&self, address: IpAddr) {
+    fn log_refusal(&self, address: IpAddr) {
         let limit = self.limit;
         if self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::debug!(%address, limit, "connection closed: http.max_connections_per_address is reached");

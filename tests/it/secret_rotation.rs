@@ -68,6 +68,8 @@ async fn refresh_token_with_invalid_mac_is_refused_by_node_that_has_all_secrets(
     // a malformed token is refused: no secret can have issued it
     assert_eq!(old.refresh(&tokens.refresh[..90]).await.problem(), (401, "invalid_refresh_token".to_owned()));
 
+    // A new node with both secrets, as the old node is after its restart. Two seconds later it may reload the keys again, to find
+    // out whether it lacks a secret: it lacks none, so it refuses the token.
     let restarted = cluster.node().await;
     cluster.advance(Duration::from_secs(2));
     assert_eq!(restarted.refresh(&forged).await.problem(), (401, "invalid_refresh_token".to_owned()));

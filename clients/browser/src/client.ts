@@ -90,12 +90,12 @@ export interface RecoveryCodes {
   recoveryCodes: readonly string[];
 }
 
-/** A passkey that was registered; with the first factor of the account, recovery codes. */
+/** A passkey that was registered. If it is the first factor of the account, recovery codes come with it. */
 export interface AddedPasskey extends RecoveryCodes {
   passkey: Passkey;
 }
 
-/** The proof of a step-up: the password, a code of `totp` or `recovery_code`, or without either a passkey. */
+/** The proof of a step-up: the password, or a code of `totp` or `recovery_code`. Without either, the browser asks for a passkey. */
 export type StepUp = { password: string } | { method: string; code: string } | { signal?: AbortSignal };
 
 export interface PasskeySignIn extends SecondStep {
@@ -127,10 +127,10 @@ const ENDS_SESSION = new Set(["authentication_required", "invalid_refresh_token"
 const STALE = new Set(["invalid_token", "claims_changed"]);
 
 /** An access token is replaced this many seconds before it expires. */
-const MARGIN = 10;
+const EXPIRY_MARGIN = 10;
 
 /** The longest `Retry-After`, in seconds, for which a refresh waits and retries by itself. */
-const PATIENCE = 5;
+const MAX_RETRY_AFTER = 5;
 
 /** Signs users in, keeps them signed in, and signs them out, in all tabs. */
 export class LatchkeyClient {
@@ -145,7 +145,7 @@ export class LatchkeyClient {
   readonly #listeners = new Set<Listener>();
   #access: Access | null = null;
   #refreshing: Promise<Access> | null = null;
-  /** Changes with every sign-in and sign-out, so that the result of a refresh that began before it is dropped. */
+  /** Incremented by every sign-in and sign-out. The result of a refresh that began under an earlier value is dropped. */
   #epoch = 0;
   /** The session that ended last: late messages of other tabs about it are ignored. */
   #ended: string | undefined;
@@ -383,15 +383,15 @@ export class LatchkeyClient {
    * Authenticates the user of this session again (step-up), for a call that was refused with `insufficient_user_authentication`:
    * repeat that call afterwards. The session continues, in all tabs.
    */
-  async reauthenticate(shown: StepUp): Promise<void> {
+  async reauthenticate(proof: StepUp): Promise<void> {
     const path = "/v1/me/reauthenticate";
-    let body: unknown = shown;
-    if (!("password" in shown) && !("code" in shown)) {
+    let body: unknown = proof;
+    if (!("password" in proof) && !("code" in proof)) {
       const options = await this.#json<PasskeyOptions>("POST", `${path}/passkey/options`);
-      body = { credential: await getPasskey(options.public_key, false, shown.signal) };
+      body = { credential: await getPasskey(options.public_key, false, proof.signal) };
     }
-    const show = async (access: Access) => this.#keep(await (await this.#call("POST", path, body, access.token)).json());
-    await this.#withAccess(show);
+    const present = async (access: Access) => this.#keep(await (await this.#call("POST", path, body, access.token)).json());
+    await this.#withAccess(present);
   }
 
   /** Stops listening to other tabs. */
@@ -548,7 +548,7 @@ export class LatchkeyClient {
       } catch (error) {
         const busy = error instanceof LatchkeyProblem && (error.status === 429 || error.status === 503);
         const wait = busy ? (error.retryAfter ?? 1) : error instanceof LatchkeyUnreachable ? 0 : Infinity;
-        if (attempt > 0 || wait > PATIENCE) throw error;
+        if (attempt > 0 || wait > MAX_RETRY_AFTER) throw error;
         await new Promise((resume) => setTimeout(resume, wait * 1000));
       }
     }
@@ -565,22 +565,22 @@ export class LatchkeyClient {
 
   /** Starts to use an access token. Its lifetime counts from the moment of receipt by the local clock, whatever the server's clock says. */
   #accept(token: string, expiresIn: number, receivedAt: number, sessionId: string): Access {
-    const margin = Math.min(MARGIN, expiresIn / 2);
+    const margin = Math.min(EXPIRY_MARGIN, expiresIn / 2);
     const changed = this.#access?.sessionId !== sessionId;
     this.#access = { token, sessionId, staleAt: receivedAt + (expiresIn - margin) * 1000 };
     if (changed) this.#notify();
     return this.#access;
   }
 
-  /** Drops the tokens. `tell` is whether the other tabs sign out, too. */
-  async #forget(tell: boolean): Promise<void> {
+  /** Drops the tokens, in the other tabs too if `inOtherTabs` is true. */
+  async #forget(inOtherTabs: boolean): Promise<void> {
     this.#epoch++;
     this.#refreshing = null;
     const previous = this.#access;
     this.#access = null;
     this.#ended = previous?.sessionId;
     if (!this.#cookie) await this.#storage.remove();
-    if (tell) this.#tabs.send({ type: "signed_out", sessionId: previous?.sessionId });
+    if (inOtherTabs) this.#tabs.send({ type: "signed_out", sessionId: previous?.sessionId });
     if (previous) this.#notify();
   }
 

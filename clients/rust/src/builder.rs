@@ -185,6 +185,7 @@ impl Builder {
         if self.audiences.is_empty() {
             return Err(BuildError::NoAudience);
         }
+        // Exactly one of the two must be set: a missing client must not turn revocations off.
         if self.client.is_some() == self.without_revocations {
             return Err(BuildError::Client);
         }

@@ -44,11 +44,12 @@ pub(super) struct ClientFields {
 
 /// The caller of an OAuth endpoint.
 pub(super) enum Caller {
-    /// An authenticated service client.
+    /// An authenticated client: a service client, or a web app with a secret.
     Client(Arc<Client>),
     /// A registered app without a secret.
     App(Arc<Client>),
-    /// The first-party client: no credentials, perhaps a `client_id`.
+    /// No credentials, with the `client_id`, if any: the first-party client if the id is `token.client_id` or absent, otherwise an unknown
+    /// client or one that must authenticate.
     Public(Option<String>),
 }
 
@@ -131,7 +132,7 @@ pub(super) async fn authenticate<E: OAuthErrors>(
 }
 
 impl Caller {
-    /// The service client, where a public client is not accepted.
+    /// The authenticated client, for endpoints that accept no public client.
     pub(super) fn client(self) -> Result<Arc<Client>, OAuthError> {
         match self {
             Self::Client(client) => Ok(client),

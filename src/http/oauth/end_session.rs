@@ -38,7 +38,7 @@ pub(in crate::http) struct EndSessionForm {
     post_logout_redirect_uri: Option<String>,
     /// Returned to the client.
     state: Option<String>,
-    /// Accepted.
+    /// Accepted and ignored.
     logout_hint: Option<String>,
     /// Languages for the page (BCP 47).
     ui_locales: Option<String>,
@@ -120,12 +120,12 @@ impl EndSessionApi {
         body: Body<EndSessionForm>,
     ) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
         let Ok(parameters) = body.parameters else { return malformed(&visit) };
-        let has = |name: &str| parameters.iter().find(|(it, value)| it == name && !value.is_empty());
-        let is_confirmed =
-            cross_site.is_none() && has(CSRF).is_some_and(|(_, token)| visit.browser.accepts_csrf(&visit.state, token));
+        let parameter = |name: &str| parameters.iter().find(|(it, value)| it == name && !value.is_empty());
+        let is_confirmed = cross_site.is_none()
+            && parameter(CSRF).is_some_and(|(_, token)| visit.browser.accepts_csrf(&visit.state, token));
         // A form of another site comes without cookies: the browser sends them with the GET request that follows. A request with a hint
         // needs no cookie, and the ID token must not get into a URL.
-        if visit.browser.session.is_none() && has("id_token_hint").is_none() {
+        if visit.browser.session.is_none() && parameter("id_token_hint").is_none() {
             let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(&parameters).finish();
             return Ok(BrowserAnswer::redirect(&format!("{}{PATH}?{query}", visit.state.config.issuer)));
         }

@@ -29,11 +29,11 @@ fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
 
+/// The contents of the page, with empty fields.
 async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
     let pending = change_email::pending(&visit.state, &owner.caller).await?;
     let emails = emails::list(&visit.state, &owner.caller).await?;
-    let most = visit.state.config.account.max_emails;
-    let can_add = emails.len() < most;
+    let can_add = emails.len() < visit.state.config.account.max_emails;
     let secondary = emails.into_iter().filter(|it| !it.is_primary).map(|it| SecondaryAddress {
         id: it.id.to_string(),
         email: it.email.as_str().to_owned(),
@@ -50,6 +50,7 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Address, ProblemError> {
     })
 }
 
+/// Answers a form whose change was refused: redirects to the step-up if it is required, or shows the page with the error.
 async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/address") {
         Ok(response) => Ok(response),
@@ -62,6 +63,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let view = view(&visit, &owner).await?;
+    // After a step-up, the form shows the address again that the user typed before, unless the page lists that address already.
     let typed = visit.typed();
     let is_listed = typed == view.current
         || Some(&typed) == view.pending.as_ref()

@@ -1,4 +1,4 @@
-//! Errors of requests for pages, as pages.
+//! Renders the errors of requests for pages as HTML pages.
 
 use poem::{Request, Response, http::header};
 
@@ -27,8 +27,8 @@ impl VisitorLocale {
     }
 }
 
-/// The page of an error. None if the path is not one of a page. A page that was loaded (`is_load`) and not submitted can be loaded
-/// again after a temporary error.
+/// The page of an error. `None` if no page has this path. After a temporary error of a request that loads a page (`is_load`) instead of
+/// submitting a form, the user can load the page again.
 pub(in crate::http) fn error_page(
     state: &AppState,
     path: &str,

@@ -9,7 +9,8 @@ use crate::domain::{
     secret::{PasswordHash, SecretText},
 };
 
-/// A password and its hashes, made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib.
+/// A password and its hashes, made by argon2-cffi 25.1, bcrypt 4.0, passlib 1.7 and Python's hashlib. The last two leave out the version
+/// of argon2 and the length of PBKDF2's output.
 const ASCII: (&str, &[&str]) = (
     "tidal engine verse marmalade",
     &[
@@ -120,7 +121,7 @@ fn check(text: &str, settings: &PasswordSettings) -> Result<(), BadHash> {
 
 #[test]
 fn hashes_above_the_limits_are_refused() {
-    // The tests' settings allow 64 MiB and the work of 32 default hashes.
+    // The tests' settings allow 64 MiB, and the work of 32 default hashes of 19 MiB and 2 passes: 19 passes over 64 MiB.
     for (head, why) in [
         ("$argon2id$v=19$m=65537,t=1,p=1", "memory"),
         ("$argon2id$v=19$m=4294967295,t=1,p=1", "memory"),

@@ -51,8 +51,9 @@ impl Parameters {
         self.0.iter().filter(move |(it, value)| it == name && !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
-    /// The handle of a stored request, which a page of Latchkey sends in the parameter `request`. A request object in the same parameter
-    /// (OpenID Connect Core 1.0, section 6.1) comes with other parameters, such as `client_id`.
+    /// The handle of a stored request. A page of Latchkey sends it in the parameter `request`, beside which it may send only `ui_locales`.
+    /// If there are other parameters, such as `client_id`, then `request` is not a handle but a request object (OpenID Connect Core 1.0,
+    /// section 6.1).
     pub(super) fn handle(&self) -> Result<Option<RequestHandle>, UntrustedRequest> {
         let mut others = self.0.iter().filter(|(name, _)| name != "ui_locales");
         match (others.next(), others.next()) {
@@ -97,7 +98,7 @@ pub(super) async fn validate(
 }
 
 impl From<Repeated> for AuthorizationError {
-    fn from(Repeated: Repeated) -> Self {
+    fn from(_: Repeated) -> Self {
         Self::InvalidRequest("A parameter is repeated.")
     }
 }
@@ -150,6 +151,7 @@ fn parse_request(
         Some(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => Some(text.parse().unwrap_or(u64::MAX)),
         Some(_) => return Err(Error::InvalidRequest("max_age must be a number of seconds.")),
     };
+    // The values are alternatives, so the lowest level that they name is enough.
     let acr = match single("acr_values")? {
         None => 0,
         Some(text) => text.split(' ').filter_map(Acr::parse).map(Acr::level).min().unwrap_or(0),

@@ -79,6 +79,7 @@ async fn begin(
     require_recent(state, caller.claims).await?;
     limits::check_password_change(state, caller.claims.sid, caller.origin.ip).await?;
     let mut change = lock(state, caller.claims).await?;
+    // The primary address has the id of the account.
     if id.0 == change.account.id.0 {
         return Ok((change, None));
     }

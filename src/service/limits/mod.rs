@@ -158,7 +158,7 @@ pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), 
     count_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
 }
 
-/// Checks whether a client may show or set up the second factor of a sign-in.
+/// Checks whether a client may present or set up the second factor of a sign-in.
 ///
 /// # Errors
 /// [`ServiceError`]

@@ -33,7 +33,8 @@ use crate::{
 /// Interval at which queued events are written, so that events of one second share a transaction.
 const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The number of rows that are written in one transaction. Each page of an index is then written once per batch.
+/// The maximum number of rows in one transaction. It is large, because a page of an index is written once per transaction, however
+/// many of its rows are new.
 const BATCH: usize = 4096;
 
 /// Number of expired rows deleted in one transaction.

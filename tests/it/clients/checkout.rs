@@ -40,7 +40,7 @@ impl Checkout {
         }
         let run = format!("cd '{}' && exec '{}' \"$@\"", service.folder().display(), env!("CARGO_BIN_EXE_latchkey"));
         write_program(&bin.join("latchkey"), &run);
-        // `cargo run … -- WORDS`: the binary is built already
+        // `cargo run … -- ARGUMENTS` skips everything up to `--`, since the binary is built already.
         write_program(&bin.join("cargo"), &format!("until [ \"$1\" = -- ]; do shift; done; shift\n{run}"));
         let path = env::join_paths([bin].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap()))).unwrap();
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));

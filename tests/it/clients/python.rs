@@ -66,6 +66,7 @@ async fn fastapi_example_refuses_revoked_tokens_on_every_worker() {
     let service = ServiceProcess::start();
     let app = serve(&service, &tool("python"), &project("examples/fastapi"), 2).await;
     let workers: HashSet<_> = app.check(&service).await.iter().map(|answer| answer["worker"].to_string()).collect();
+    // The kernel distributes the connections, so one of the two workers may have answered all requests.
     assert!((1..=2).contains(&workers.len()), "{workers:?}");
     app.check_step_up(&service).await;
 }

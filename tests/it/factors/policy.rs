@@ -236,6 +236,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
         assert!(expires_in <= left, "{path}: {expires_in} s, and {left} s are left");
         tokens = Tokens::of(&answer);
     }
+    // The changes took 45 of the 48 hours. Two minutes of the grace period are left after this step.
     cluster.advance(Duration::from_mins(3 * 60 - 2));
     let answer = node.refresh(&tokens.refresh).await.expect(200);
     assert!(answer.json()["expires_in"].as_u64().unwrap() <= 120, "{answer:?}");

@@ -73,6 +73,7 @@ impl Times {
         for op in ops {
             match (op.call, op.answer) {
                 (Call::Login, _) => times.created = op.span,
+                // adds the times of this generation, and of all before it
                 (Call::Refresh(presented), _) => times.superseded(presented).0 = u64::MAX,
                 _ => {}
             }
@@ -82,7 +83,8 @@ impl Times {
             let first = &mut times.superseded[presented as usize].0;
             *first = op.span.0.min(*first);
         }
-        // the latest possible time: first from unanswered calls, then from returned tokens
+        // The latest possible time: first from unanswered calls. The returned tokens below replace it, since a generation was superseded
+        // before a token of any later generation was returned.
         for op in ops.iter().filter(|op| op.answer == Answer::Unknown) {
             let Call::Refresh(presented) = op.call else { continue };
             let last = &mut times.superseded[presented as usize].1;
@@ -90,8 +92,9 @@ impl Times {
         }
         let mut earliest = u64::MAX;
         for generation in (0..times.superseded.len()).rev() {
-            let given = |op: &&Op| matches!(op.answer, Answer::Token(given, _) if given as usize == generation + 1);
-            let first = ops.iter().filter(given).map(|op| op.span.1).min();
+            let returns_successor =
+                |op: &&Op| matches!(op.answer, Answer::Token(returned, _) if returned as usize == generation + 1);
+            let first = ops.iter().filter(returns_successor).map(|op| op.span.1).min();
             earliest = earliest.min(first.unwrap_or(u64::MAX));
             let last = &mut times.superseded[generation].1;
             *last = if earliest < u64::MAX { earliest } else { *last };
@@ -181,10 +184,8 @@ impl Rules {
             counted_repeats_limit: 4,
             idle: micros(idle),
             absolute: micros(absolute),
-            // 50 ms
-            tolerance: 50_000,
-            // 30 s
-            lateness: 30_000_000,
+            tolerance: micros(Duration::from_millis(50)),
+            lateness: micros(Duration::from_secs(30)),
         }
     }
 }
@@ -225,8 +226,9 @@ impl Live {
         (counted & run != run).then_some(Self { counted, ..self })
     }
 
-    /// The states after a repeat that was answered with the current token: that of a repeat which is not counted, and that of a
-    /// counted one. None where the repeat can't be of that kind, or reveals a second holder.
+    /// The states after a repeat that was answered with the current token: first the state if the repeat was not counted, then the
+    /// state if it was counted. The first is `None` if the repeat must be counted. The second is `None` if the repeat must not be
+    /// counted, or if counting it reveals a second holder.
     fn repeated(self, presented: u32, network: Network, rules: &Rules) -> [Option<Self>; 2] {
         let uncounted = (self.network == network || self.network == UNKNOWN_NETWORK).then_some(self);
         let counted = if self.network == network { None } else { self.counted(presented, rules) };

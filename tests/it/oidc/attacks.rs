@@ -25,6 +25,7 @@ async fn every_response_names_its_issuer() {
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
     for request in [valid.clone(), valid.with("scope", "unknown"), valid.with("prompt", "none").with("max_age", "0")] {
+        // so that `max_age=0` requires a new authentication
         cluster.advance(Duration::from_secs(1));
         let response = response_of(&browser.authorize(&node, &request).await);
         assert_eq!(response["iss"], "https://auth.example.com");
@@ -90,6 +91,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let token = planted.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let former = browser_session::load(&node.state, token, &Default::default()).await.unwrap().unwrap();
     let (account, session) = victim.session.unwrap();
+    // The page of a sign-in does the same: the new session of the browser replaces its former one.
     browser_session::renew(&node.state, &former, account, session, None).await.unwrap();
     let back = format!("/oauth2/authorize?request={handle}");
     assert_eq!(page_and_handle(&node, &planted.get(&node, &back).await).0, "/account/sign-in");
@@ -305,8 +307,8 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let browser = Browser::signed_in(&node, "ada").await;
     let old = text(&tokens, "id_token").to_owned();
     let refresh_token = [("token", text(&tokens, "refresh_token"))];
-    let revoked = node.request(reqwest::Method::POST, "/oauth2/revoke").form(&refresh_token);
-    node.send(revoked.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
+    let revocation = node.request(reqwest::Method::POST, "/oauth2/revoke").form(&refresh_token);
+    node.send(revocation.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
     let current = sign_in(&node, &browser, &shop, "openid").await;
     let path = format!("/oauth2/logout?id_token_hint={old}");
     let confirmation = browser.get(&node, &path).await.expect(200);

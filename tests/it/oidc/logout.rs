@@ -29,6 +29,7 @@ async fn logout_with_hint_ends_browsers_session_and_returns_to_client() {
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&other, "refresh_token")).await.expect(400);
     refresh(&node, &forum, text(&offline, "refresh_token")).await.expect(200);
+    // The browser is signed out: an authorization request leads to a page instead of a code.
     page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     // A repeated sign-out succeeds.
     browser.get(&node, &path).await.expect(303);
@@ -43,6 +44,7 @@ async fn logout_without_hint_asks_the_user_first() {
     let path = query(&[("client_id", "shop"), ("post_logout_redirect_uri", BYE), ("state", "s")]);
     let page = browser.get(&node, &path).await.expect(200);
     assert!(page.text.contains("<h1>Sign out?</h1>"), "{}", page.text);
+    // The browser is still signed in: an authorization request gets a code.
     browser.code(&node, &Request::for_client(&shop.id)).await;
     let csrf = page.text.split("name=\"csrf\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
     let post = async |browser: &Browser, csrf: &str, site: &str| {

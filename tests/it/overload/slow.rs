@@ -30,12 +30,13 @@ async fn slow_headers_do_not_affect_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_bodies_do_not_affect_others() {
+    // announces a body of 8192 bytes, and sends a few bytes every second
     attack("/v1/login", &["-B", "-i", "1", "-s", "8192", "-t", "POST", "-f", "application/json"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_readers_do_not_affect_others() {
-    // reads the longest response, at five bytes a second
+    // reads the longest response: five bytes every second, with a TCP window of 10 to 20 bytes
     attack("/docs", &["-X", "-n", "1", "-z", "5", "-w", "10", "-y", "20"]).await;
 }
 
@@ -89,6 +90,7 @@ impl SlowHttpTest {
     fn start(url: &str, options: &[&str]) -> Self {
         let program = guard::find_programs(&["slowhttptest"], []).expect(INSTALL).join("slowhttptest");
         let mut command = Command::new(program);
+        // opens up to 1000 connections a second, and stops after 120 s
         command.args(["-c", &CONNECTIONS.to_string(), "-r", "1000", "-l", "120", "-v", "0", "-u", url]).args(options);
         let program = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { program, since: Instant::now() }

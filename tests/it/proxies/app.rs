@@ -72,7 +72,8 @@ async fn echo(request: &Request, body: String, requests: Data<&Arc<AtomicUsize>>
     .into_response()
 }
 
-/// Accepts the handshake, sends the account as the first line, and echoes bytes. It uses no WebSocket frames, which proxies do not parse.
+/// Accepts the handshake, sends the account as the first line, and echoes bytes. It sends no WebSocket frames, since the proxies do not
+/// parse what follows the handshake.
 fn accept_websocket(request: &Request) -> Response {
     let upgrade = request.take_upgrade().unwrap();
     let account = request.header("x-auth-subject").unwrap_or("nobody").to_owned();

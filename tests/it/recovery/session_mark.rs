@@ -17,6 +17,10 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_mins(1);
 
+/// The Redis key of the mark: the time that nodes write to Redis and to the database once a minute.
+const MARK_KEY: &str = "lk:m";
+
+/// Whether the session's refresh token is accepted.
 async fn is_live(client: &Client, tokens: &Tokens) -> bool {
     match client.refresh(&tokens.refresh).await {
         answer if answer.status == 200 => true,
@@ -33,24 +37,26 @@ async fn i3_sessions_of_a_redis_older_than_the_database_end_on_all_nodes() {
     let nodes = [cluster.node().await, cluster.node().await];
     cluster.wait_for_peers().await;
     nodes[0].register("ada").await;
+    // The last mark that each node knows.
     let mut known = [None, None];
     check(&nodes[0].state, &mut known[0]).await.unwrap();
-    let old_mark = cluster.redis.command(&["GET", "lk:m"]);
+    let old_mark = cluster.redis.command(&["GET", MARK_KEY]);
     let session = nodes[0].login("ada").await;
 
-    // A failover may lose the last mark. No session ends then.
+    // A failover may lose the last mark, which is simulated by the mark before it. No session ends then.
     cluster.advance(MINUTE);
     check(&nodes[0].state, &mut known[0]).await.unwrap();
     check(&nodes[1].state, &mut known[1]).await.unwrap();
-    assert_ne!(cluster.redis.command(&["GET", "lk:m"]), old_mark);
-    cluster.redis.command(&["SET", "lk:m", &old_mark]);
+    assert_ne!(cluster.redis.command(&["GET", MARK_KEY]), old_mark);
+    cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
     check(&nodes[0].state, &mut known[0]).await.unwrap();
     let session = Tokens::of(&nodes[1].refresh(&session.refresh).await.expect(200));
 
+    // A mark that is older than the tolerance shows that Redis was restored.
     cluster.advance(TOLERANCE);
     check(&nodes[0].state, &mut known[0]).await.unwrap();
     assert!(is_live(&nodes[0].client, &session).await);
-    cluster.redis.command(&["SET", "lk:m", &old_mark]);
+    cluster.redis.command(&["SET", MARK_KEY, &old_mark]);
     check(&nodes[1].state, &mut known[1]).await.unwrap();
     for node in &nodes {
         assert!(!is_live(&node.client, &session).await);
@@ -74,7 +80,7 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     check(&node.state, &mut None).await.unwrap();
     assert!(is_live(&node.client, &session).await);
     let session = node.login("ada").await;
-    cluster.redis.command(&["DEL", "lk:m"]);
+    cluster.redis.command(&["DEL", MARK_KEY]);
     check(&node.state, &mut None).await.unwrap();
     assert!(!is_live(&node.client, &session).await);
 }
@@ -117,6 +123,7 @@ fn database_url(data: &Path) -> String {
     format!("sqlite://{}/latchkey.db", data.display())
 }
 
+/// The mark in the database, in milliseconds since the Unix epoch.
 async fn marked_at(data: &Path) -> Option<i64> {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(&database_url(data)).await.unwrap();

@@ -140,7 +140,8 @@ async fn cache_is_bounded_by_its_capacity_and_empty_when_disabled() {
             assert!(is_live(store, ada, session(number)).await);
         }
     };
-    // The capacity of 1024 sessions is four for each of the 256 buckets, and all sessions of an account are in one bucket.
+    // The capacity of 1024 sessions is four for each of the 256 buckets, and all sessions of an account are in one bucket. So the cache
+    // holds at most 4 of the account's 50 sessions, and at least 46 lookups miss.
     let small = connect(Duration::from_secs(10), 1024);
     small.revocation_log.start_replication();
     wait::until("the node is synced", || async { small.revocation_log.synced_at().is_some() }).await;

@@ -20,7 +20,7 @@ const SECOND: u64 = 1000;
 const HOUR: u64 = 3_600_000;
 const UNCOUNTED: Decision = Decision::Repeated { counted: false };
 const COUNTED: Decision = Decision::Repeated { counted: true };
-/// The tags of a phone at home and in another network, and of a thief.
+/// Tags, which stand for a network with a user agent: the owner at home, the owner in another network, and a thief.
 const HOME: u64 = 1;
 const OTHER_NETWORK: u64 = 2;
 const THIEF: u64 = 3;
@@ -134,39 +134,50 @@ fn thieves_that_strict_rotation_detects_are_detected_within_four_refreshes_of_th
 
 /// A session that its owner shares with a thief, for [`longest_theft`].
 #[derive(Clone)]
-struct Shared {
+struct SharedSession {
     session: Session,
     /// The generation of the owner's newest token.
-    owner: u32,
+    owner_generation: u32,
     /// The generation of the thief's newest token.
-    thief: u32,
+    thief_generation: u32,
     now: u64,
 }
 
-impl Shared {
-    /// Presents the holder's newest token `times` times. Returns false when the session has ended.
-    fn present(&mut self, by_thief: bool, times: u32) -> bool {
+impl SharedSession {
+    /// The owner presents its newest token. Returns whether the session is still live.
+    fn owner_presents(&mut self) -> bool {
+        let decision = self.session.present(self.owner_generation, HOME, self.now, &DEFAULTS);
+        self.owner_generation = self.session.generation;
+        !matches!(decision, Reused | SecondHolder)
+    }
+
+    /// The thief presents its newest token `times` times. Returns whether the session is still live.
+    fn thief_presents(&mut self, times: u32) -> bool {
         (0..times).all(|_| {
-            let (token, tag) = if by_thief { (self.thief, THIEF) } else { (self.owner, HOME) };
-            let decision = self.session.present(token, tag, self.now, &DEFAULTS);
-            let alive = !matches!(decision, Reused | SecondHolder);
-            *if by_thief { &mut self.thief } else { &mut self.owner } = self.session.generation;
-            alive
+            let decision = self.session.present(self.thief_generation, THIEF, self.now, &DEFAULTS);
+            self.thief_generation = self.session.generation;
+            !matches!(decision, Reused | SecondHolder)
         })
     }
 }
 
 /// Searches for the thief that keeps access longest: the largest number of the owner's refreshes between the first and the last answer to
 /// the thief. Before and after each refresh, a thief presents its newest token zero to three times. At each refresh, the owner rotates
-/// `owner_rotates` times within the grace window. `first` is the refresh before which the thief got its first answer, if any. The search ends
-/// after `max_refreshes`.
-fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refresh: u32, max_refreshes: u32) -> u32 {
+/// `owner_rotates` times within the grace window. `refresh` counts the owner's refreshes so far, and the search ends after `max_refreshes`.
+/// `first` is the value of `refresh` when the thief got its first answer, if it has had one.
+fn longest_theft(
+    shared: &SharedSession,
+    owner_rotates: u32,
+    first: Option<u32>,
+    refresh: u32,
+    max_refreshes: u32,
+) -> u32 {
     let mut longest = 0;
     for (before, after) in (0..4).flat_map(|before| (0..4).map(move |after| (before, after))) {
         let mut next = shared.clone();
         let mut first = first.or((before > 0).then_some(refresh));
         next.now += 5 * 60 * SECOND;
-        if !next.present(true, before) {
+        if !next.thief_presents(before) {
             continue;
         }
         if before > 0 {
@@ -175,10 +186,10 @@ fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refres
         next.now += SECOND;
         let owner_continues = (0..owner_rotates).all(|_| {
             next.now += SECOND;
-            next.present(false, 1)
+            next.owner_presents()
         });
         next.now += SECOND;
-        if !owner_continues || !next.present(true, after) {
+        if !owner_continues || !next.thief_presents(after) {
             continue;
         }
         first = first.or((after > 0).then_some(refresh + 1));
@@ -196,8 +207,9 @@ fn longest_theft(shared: &Shared, owner_rotates: u32, first: Option<u32>, refres
 fn every_thief_in_another_network_loses_access_before_the_fourth_refresh_of_the_owner() {
     for owner_rotates in 1..=3 {
         let session = Session::begin(0, HOME, 0);
-        let shared = Shared { session, owner: 0, thief: 0, now: 0 };
+        let shared = SharedSession { session, owner_generation: 0, thief_generation: 0, now: 0 };
         let longest = longest_theft(&shared, owner_rotates, None, 0, 6);
+        // At least 1: the search does find thieves that keep access for a while.
         assert!((1..4).contains(&longest), "{longest} refreshes, {owner_rotates} rotations each");
     }
 }

@@ -109,7 +109,7 @@ fn revocation(data: &Revocation) -> Option<Event> {
                 Some(session) => Some(Id::parse(session)?),
                 None => None,
             };
-            // whole seconds, like the times in tokens
+            // Rounded down to whole seconds, like the times in tokens.
             let before = unix_millis(data.before.as_deref()?)?.div_euclid(1000);
             Target::Account { account: id(&data.account_id)?, before, except }
         }
@@ -135,8 +135,8 @@ mod tests {
 
     use super::*;
 
-    const ONE: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
-    const OTHER: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
+    const ACCOUNT: &str = "01a20697-5375-7a3f-a5d0-8181bd56c321";
+    const SESSION: &str = "26f7a44c-4962-415a-8593-3e92483050f8";
 
     fn parsed(event: &str, data: &str) -> Result<Event, InvalidEvent> {
         parse(&Message { event: event.to_owned(), data: data.to_owned(), id: None })
@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn every_event_is_parsed() {
-        let [one, other] = [ONE, OTHER].map(|id| Id::parse(id).unwrap());
+        let [account, session] = [ACCOUNT, SESSION].map(|id| Id::parse(id).unwrap());
+        // 2026-11-23T04:08:30.325Z
         let at = 1_795_406_910_325;
         let retain = Duration::from_secs(310);
         assert_eq!(parsed("snapshot", r#"{"retain_seconds":310,"more":[]}"#), Ok(Event::Snapshot { retain }));
@@ -156,24 +157,25 @@ mod tests {
         assert_eq!(parsed("news", "x"), Ok(Event::Other));
         let time = r#""at":"2026-11-23T04:08:30.325Z""#;
         let revocation = |target| Ok(Event::Revocation { target, at });
-        let data =
-            format!(r#"{{"kind":"session","account_id":"{ONE}","session_id":"{OTHER}","reason":"logout",{time}}}"#);
-        assert_eq!(parsed("revocation", &data), revocation(Target::Session(other)));
+        let data = format!(
+            r#"{{"kind":"session","account_id":"{ACCOUNT}","session_id":"{SESSION}","reason":"logout",{time}}}"#
+        );
+        assert_eq!(parsed("revocation", &data), revocation(Target::Session(session)));
         let before = r#""before":"2026-11-23T04:08:30Z""#;
-        let (account, before_secs) = (one, 1_795_406_910);
-        let data = format!(r#"{{"kind":"account","account_id":"{ONE}",{before},{time}}}"#);
+        let before_secs = 1_795_406_910;
+        let data = format!(r#"{{"kind":"account","account_id":"{ACCOUNT}",{before},{time}}}"#);
         assert_eq!(
             parsed("revocation", &data),
             revocation(Target::Account { account, before: before_secs, except: None })
         );
         let data =
-            format!(r#"{{"kind":"account","account_id":"{ONE}",{before},"except_session_id":"{OTHER}",{time}}}"#);
-        let except = Some(other);
+            format!(r#"{{"kind":"account","account_id":"{ACCOUNT}",{before},"except_session_id":"{SESSION}",{time}}}"#);
+        let except = Some(session);
         assert_eq!(parsed("revocation", &data), revocation(Target::Account { account, before: before_secs, except }));
         let data = format!(r#"{{"kind":"key","kid":"k","reason":"key_retired",{time}}}"#);
         assert_eq!(parsed("revocation", &data), revocation(Target::Key("k".to_owned())));
-        let data = format!(r#"{{"account_id":"{ONE}","claims_version":7,"more":1,{time}}}"#);
-        assert_eq!(parsed("claims", &data), revocation(Target::Claims { account: one, version: 7 }));
+        let data = format!(r#"{{"account_id":"{ACCOUNT}","claims_version":7,"more":1,{time}}}"#);
+        assert_eq!(parsed("claims", &data), revocation(Target::Claims { account, version: 7 }));
     }
 
     #[test]
@@ -185,11 +187,11 @@ mod tests {
             format!(r#"{{"kind":"world",{time}}}"#),
             format!(r#"{{"kind":"session",{time}}}"#),
             format!(r#"{{"kind":"session","session_id":"x",{time}}}"#),
-            format!(r#"{{"kind":"session","session_id":"{ONE}"}}"#),
-            format!(r#"{{"kind":"session","session_id":"{ONE}","at":"now"}}"#),
-            format!(r#"{{"kind":"account","account_id":"{ONE}",{time}}}"#),
+            format!(r#"{{"kind":"session","session_id":"{SESSION}"}}"#),
+            format!(r#"{{"kind":"session","session_id":"{SESSION}","at":"now"}}"#),
+            format!(r#"{{"kind":"account","account_id":"{ACCOUNT}",{time}}}"#),
             format!(
-                r#"{{"kind":"account","account_id":"{ONE}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#
+                r#"{{"kind":"account","account_id":"{ACCOUNT}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#
             ),
             format!(r#"{{"kind":"key","kid":"{}",{time}}}"#, "k".repeat(300)),
         ] {
@@ -198,11 +200,11 @@ mod tests {
         for data in [
             String::new(),
             format!(r#"{{"account_id":"x","claims_version":7,{time}}}"#),
-            format!(r#"{{"account_id":"{ONE}","claims_version":-1,{time}}}"#),
-            format!(r#"{{"account_id":"{ONE}","claims_version":1.5,{time}}}"#),
-            format!(r#"{{"account_id":"{ONE}","claims_version":true,{time}}}"#),
-            format!(r#"{{"account_id":"{ONE}",{time}}}"#),
-            format!(r#"{{"account_id":"{ONE}","claims_version":7}}"#),
+            format!(r#"{{"account_id":"{ACCOUNT}","claims_version":-1,{time}}}"#),
+            format!(r#"{{"account_id":"{ACCOUNT}","claims_version":1.5,{time}}}"#),
+            format!(r#"{{"account_id":"{ACCOUNT}","claims_version":true,{time}}}"#),
+            format!(r#"{{"account_id":"{ACCOUNT}",{time}}}"#),
+            format!(r#"{{"account_id":"{ACCOUNT}","claims_version":7}}"#),
         ] {
             assert_eq!(parsed("claims", &data), Err(InvalidEvent), "{data}");
         }

@@ -71,6 +71,7 @@ async fn expiry_is_checked_on_every_cache_hit() {
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     assert!(verifier.verify(&tokens.access).await.is_ok());
+    // The token is valid for 300 s, and the leeway is 5 s.
     fixture.cluster.advance(Duration::from_secs(304));
     // the wall clock has moved, so the next heartbeat must arrive first
     wait::until("the verifier is live", async || verifier.status().live).await;
@@ -90,14 +91,14 @@ async fn every_one_of_many_logouts_revokes_its_token() {
         all.push(fixture.node.login("ada").await);
     }
     let verifier = fixture.verifier().await;
-    let (out, stay) = all.split_at(25);
-    for tokens in out {
+    let (ended, live) = all.split_at(25);
+    for tokens in ended {
         fixture.node.logout(&tokens.refresh).await.expect(204);
     }
-    for tokens in out {
+    for tokens in ended {
         wait_until_revoked(&verifier, &tokens.access).await;
     }
-    for tokens in stay {
+    for tokens in live {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
     drop(verifier);

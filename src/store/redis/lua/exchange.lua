@@ -1,7 +1,7 @@
 -- Exchanges an authorization code for a session (RFC 6749, section 4.1.3). A second use of the code ends the session that the first
 -- use created (section 4.1.2). create_session.lua precedes this script.
--- KEYS  1 the account's session hash  2 the code (authorizations.rs)  3, 4 the bucket's event stream and its position
--- ARGV  3 binding (32 bytes)  4 id of the new session  5 now, ms  6 ttl of the key, ms  7 maximum number of sessions
+-- KEYS  1 the account's session hash  2 the code, whose value authorizations.rs describes  3, 4 the bucket's event stream and its position
+-- ARGV  1, 2 lib.lua  3 binding (32 bytes)  4 id of the new session  5 now, ms  6 ttl of the key, ms  7 maximum number of sessions
 --       8 the record  9 the origin of the request (last_use.rs)  10 how long the used code is kept, ms
 -- Returns {'created', answer of create, payload, roles or false, version of the claims or false, last use, details, record},
 -- {'reused', id of the ended session, id of the event}, or without any change {'reused'} (the session had ended) or {'invalid'}.
@@ -67,10 +67,11 @@ end
 local max_sessions = math.max(2, tonumber(ARGV[7]))
 
 local version = read_claims(found[4])
--- The code has no epoch of its own. The highest epoch passes every fence, and no fence is needed here: a change that sets one with
--- revoke_all.lua ends the browser's session, which was checked above, and one with set_claims.lua keeps sign-ins from writing the former
--- claims, while this script passes the claims and the version that it has just read.
+-- The code has no epoch of its own, so the highest epoch is passed, which passes every fence. No fence is needed here. A fence of
+-- revoke_all.lua comes with the end of the browser's session, which was checked above. A fence of set_claims.lua keeps sign-ins from
+-- storing former claims, and this script stores the claims and the version that it has just read.
 local new = ACCOUNT .. id .. struct.pack('>I6I6I4I4I4', now, tonumber(ARGV[6]), max_sessions, 4294967295, version) .. record
+-- `create` (create_session.lua) keeps the parent when it ends surplus sessions.
 parent_id = browser
 local created = create(key, new, found[3] or '', details[1], details[2], details[3], last_use)
 redis.call('SET', code, 'U' .. binding .. id, 'PX', ARGV[10])

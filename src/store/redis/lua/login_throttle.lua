@@ -4,8 +4,8 @@
 -- bucket holds 'failures, not before, forgotten at, trusted until' (times in ms).
 -- KEYS  1 the account's throttle
 -- ARGV  1 now  2 bucket of the device, or '-'  3 bucket of the address  4 failures without delay  5 first delay
---       6 longest delay  7 lifetime of few failures  8 lifetime of many failures (times in ms)  9 failures without delay in
---       a recognized bucket
+--       6 longest delay  7 lifetime of failures without delay  8 lifetime of failures with a delay (times in ms)
+--       9 failures without delay in a recognized bucket
 -- Returns {bucket, delay in ms}. If the delay is not 0, the check is not admitted and nothing changes.
 
 local now, failures_without_delay = tonumber(ARGV[1]), tonumber(ARGV[4])
