@@ -172,7 +172,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
     }
 
     if !multi_node {
-        // no other node can serve new connections meanwhile
+        // The delay lets load balancers send new connections to other nodes. A single node has none.
         http.drain_delay = Duration::ZERO;
     }
 

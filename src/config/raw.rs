@@ -51,6 +51,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Entry>, Problem> {
     Ok(entries)
 }
 
+/// Adds the keys of a table and of the tables in it to `entries`. `section` is the full name of the table, and `text` the document.
 fn flatten(text: &str, section: &str, table: &DeTable<'_>, entries: &mut Vec<Entry>) {
     for (name, value) in table {
         let key = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
@@ -87,6 +88,7 @@ fn scalar(value: &DeValue<'_>) -> Option<SecretText> {
     Some(text.into())
 }
 
+/// The line of a byte offset, counted from 1.
 fn line_of(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }

@@ -23,6 +23,7 @@ pub struct RecoveryCode(SecretText);
 impl RecoveryCode {
     /// A new code.
     pub fn generate(entropy: &Entropy) -> Self {
+        // 256 is a multiple of 32, so all characters are equally likely.
         let bytes = Zeroizing::new(entropy.bytes::<CHARS>());
         Self(bytes.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect::<String>().into())
     }
@@ -32,6 +33,7 @@ impl RecoveryCode {
         if text.len() > 4 * CHARS {
             return None;
         }
+        // Word processors write U+2011, a hyphen, and U+00A0, a space, at which no line breaks.
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
         let valid = code.len() == CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));

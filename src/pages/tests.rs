@@ -52,17 +52,19 @@ fn every_text_of_the_built_in_languages_is_used() {
         .map(|path| std::fs::read_to_string(path).unwrap())
         .collect();
     let pages = Pages::load(&config(None)).unwrap();
-    let by_name = |key: &str| {
+    // The keys that templates or code build from parts, so that no template contains them.
+    let is_built = |key: &str| {
         let (section, name) = key.split_once('.').unwrap();
         section == "errors"
             || section == "notice"
-            || (Message::KINDS.contains(&section) || ["undo_address", "not_me"].contains(&section))
+            || Message::KINDS.contains(&section)
+            || ["undo_address", "not_me"].contains(&section)
             || name == "nav"
             || (section == "second_factor" && (name.starts_with("use_") || name.ends_with("_lead")))
             || (section == "consent" && name.starts_with("scope_"))
     };
     let unused: Vec<_> =
-        pages.keys(Locale::En).into_iter().filter(|key| !by_name(key) && !templates.contains(key.as_str())).collect();
+        pages.keys(Locale::En).into_iter().filter(|key| !is_built(key) && !templates.contains(key.as_str())).collect();
     assert!(unused.is_empty(), "{unused:?}");
 }
 
@@ -109,10 +111,10 @@ fn every_form_posts_with_a_token() {
     let pages = Pages::load(&config(None)).unwrap();
     let frame = Frame { csrf: "TOKEN".to_owned(), ..Frame::default() };
     for (name, html) in render_samples(&pages, &frame, false).unwrap() {
-        // The form for an app has what the app asked for, and nothing of ours.
-        let is_ours = !name.starts_with("form_post");
-        assert!(is_ours || !html.contains("TOKEN"), "{name}: {html}");
-        for form in html.split("<form").skip(1).filter(|_| is_ours) {
+        // The page `form_post` submits an authorization response to an app, which must not get the anti-forgery token.
+        let posts_to_latchkey = !name.starts_with("form_post");
+        assert!(posts_to_latchkey || !html.contains("TOKEN"), "{name}: {html}");
+        for form in html.split("<form").skip(1).filter(|_| posts_to_latchkey) {
             let form = form.split("</form>").next().unwrap();
             assert!(form.starts_with(" method=\"post\""), "{name}: {form}");
             assert!(form.contains("<input type=\"hidden\" name=\"csrf\" value=\"TOKEN\">"), "{name}: {form}");

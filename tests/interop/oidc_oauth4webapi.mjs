@@ -28,7 +28,7 @@ for (const [id, authentication] of [
     url.searchParams.set(name, value)
   }
   const callback = await browse(url)
-  // this refuses a response without `iss`, since the metadata say that responses have it
+  // this refuses a response without `iss`, since the metadata says that responses have it
   const parameters = oauth.validateAuthResponse(server, app, callback, state)
   const response = await oauth.authorizationCodeGrantRequest(server, app, authentication, parameters, config.redirect_uri, verifier, http)
   const tokens = await oauth.processAuthorizationCodeResponse(server, app, response, { expectedNonce: nonce, requireIdToken: true })

@@ -109,7 +109,7 @@ pub(super) enum FirstPassword {
 }
 
 impl FirstPassword {
-    /// Reads the password, without one trailing line end.
+    /// Reads the password, without the line end at the file's end, if there is one.
     pub(super) fn read(path: &Path) -> anyhow::Result<SecretText> {
         Ok(read_without_line_end(path)?.as_str().into())
     }
@@ -268,7 +268,7 @@ fn hash_secret_file(path: &Path) -> anyhow::Result<ClientSecretHash> {
     Ok(client_secret::hash(&secret))
 }
 
-/// The content of a file without one trailing line end.
+/// The content of a file, without the line end at its end, if there is one.
 fn read_without_line_end(path: &Path) -> anyhow::Result<zeroize::Zeroizing<String>> {
     let text = zeroize::Zeroizing::new(fs::read_to_string(path).with_context(|| path.display().to_string())?);
     let text = text.strip_suffix('\n').unwrap_or(&text);

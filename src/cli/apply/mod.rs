@@ -201,6 +201,7 @@ async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Res
             let password = state.passwords.check_new(FirstPassword::read(path)?).context(shown.clone())?;
             register(state, Register { email, username, password, roles }).await.context(shown)?;
         }
+        // `check_password` has refused a new account without a password or an invitation.
         FirstPassword::Invitation | FirstPassword::None => {
             let new = Invite { email, username, roles };
             let origin = RequestOrigin::default();

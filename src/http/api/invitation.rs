@@ -135,7 +135,7 @@ impl From<InviteError> for Failed<InviteProblems> {
             ProblemError::fields(code, vec![FieldError::new(name, FieldCode::Taken, error.to_string())]).into()
         };
         match error {
-            // only a concurrent deletion
+            // `NotFound` occurs only if the account with this address is deleted during the request.
             InviteError::EmailTaken | InviteError::NotFound => field(Code::EmailTaken, "email", &error),
             InviteError::UsernameTaken => field(Code::UsernameTaken, "username", &error),
             InviteError::Service(error) => error.into(),

@@ -148,9 +148,9 @@ impl TotpApi {
 
     /// Confirm an authenticator app
     ///
-    /// The app becomes a second factor. With the first one, the response has ten recovery codes, which are never shown again. All
-    /// sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner gets a
-    /// mail.
+    /// The app becomes a second factor. With the account's first factor, the response has ten recovery codes, which are never shown
+    /// again. All sessions of the account end, and a new one of the level `aal2` takes the place of the calling session. The owner gets
+    /// a mail.
     #[oai(path = "/v1/me/factors/totp/confirm", method = "post", operation_id = "confirm_totp")]
     async fn confirm_totp(
         &self,

@@ -88,6 +88,7 @@ enum VerifyResponse {
 impl From<&IssuedToken> for VerifyResponse {
     fn from(verified: &IssuedToken) -> Self {
         match verified {
+            // `service::verify` has refused tokens of the variant `App`.
             IssuedToken::Session(claims) | IssuedToken::App(claims) => Self::Ok(
                 claims.sub.to_string(),
                 Some(claims.sid.to_string()),

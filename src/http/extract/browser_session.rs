@@ -18,7 +18,7 @@ use crate::{
 ///
 /// The session, if there is one, was read from Redis for this request. A page with a form
 ///
-/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sends the cookie that it may return;
+/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sets the cookie, if there is one;
 /// 2. refuses the submission unless [`Browser::accepts_csrf`] is true of the field, and checks
 ///    [`CsrfCheck`](super::auth::CsrfCheck) as well.
 #[derive(Clone, Debug)]

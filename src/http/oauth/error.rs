@@ -45,7 +45,7 @@ pub(in crate::http) enum OAuthCode {
     UnsupportedTokenType,
     /// The redirect URIs of an app that registers itself are refused (RFC 7591, section 3.2.2).
     InvalidRedirectUri,
-    /// The metadata of an app that registers itself are refused (RFC 7591, section 3.2.2).
+    /// The metadata of an app that registers itself is refused (RFC 7591, section 3.2.2).
     InvalidClientMetadata,
 }
 
@@ -97,7 +97,7 @@ impl OAuthCode {
             Self::InvalidTarget => "The resource is malformed or was not granted",
             Self::UnsupportedTokenType => "Tokens of this type can't be revoked",
             Self::InvalidRedirectUri => "A redirect URI is refused",
-            Self::InvalidClientMetadata => "The metadata are refused",
+            Self::InvalidClientMetadata => "The metadata is refused",
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 /// The registration endpoint.
 pub struct RegisterApi;
 
-/// The metadata of an app (RFC 7591, section 2). Others are ignored.
+/// The metadata of an app (RFC 7591, section 2). Other members are ignored.
 #[derive(Object)]
 #[oai(skip_serializing_if_is_none, example)]
 struct ClientMetadataForm {
@@ -52,8 +52,8 @@ struct ClientMetadataForm {
     jwks: Option<Value>,
     /// Where the app's public keys are, instead of `jwks`. Only if `dynamic_clients.metadata_documents` is on.
     jwks_uri: Option<String>,
-    /// Where the app starts a sign-in that the account page asks it for (OpenID Connect Core 1.0, section 4): an https URL with the origin
-    /// of a redirect URI.
+    /// The app's URL that starts a sign-in, to which the account page links (OpenID Connect Core 1.0, section 4): an https URL with the
+    /// origin of a redirect URI.
     initiate_login_uri: Option<String>,
 }
 
@@ -75,7 +75,7 @@ impl Example for ClientMetadataForm {
     }
 }
 
-/// The metadata, with the errors of RFC 7591 (section 3.2.2).
+/// Reads the metadata from the body. Refuses a malformed body with an error of RFC 7591 (section 3.2.2), not with a problem.
 struct Metadata(Map<String, Value>);
 
 const NOT_JSON: OAuthError = OAuthError::new(
@@ -150,7 +150,7 @@ struct RegistrationBody {
     /// Where the app's public keys are.
     #[serde(skip_serializing_if = "Option::is_none")]
     jwks_uri: Option<String>,
-    /// Where the app starts a sign-in that the account page asks it for.
+    /// The app's URL that starts a sign-in, to which the account page links.
     #[serde(skip_serializing_if = "Option::is_none")]
     initiate_login_uri: Option<String>,
 }

@@ -36,7 +36,7 @@ enum Targets {
     Any,
 }
 
-/// A form whose submission ends at a client.
+/// Marks a page whose form's submission may end with a redirect to a client.
 pub(super) struct ClientTarget;
 
 /// The content security policy of a page.
@@ -192,11 +192,12 @@ fn append_cookies(response: &mut Response, cookies: Vec<String>) {
     }
 }
 
-/// The path of the issuer, which a proxy may strip.
+/// The path of the issuer. URLs in pages start with it, although a proxy may strip it from requests.
 pub(super) fn base(visit: &Visit) -> String {
     base_of(&visit.state.config.issuer)
 }
 
+/// The path of an issuer's URL, without a slash at the end. Empty if the issuer is an origin.
 pub(super) fn base_of(issuer: &str) -> String {
     url::Url::parse(issuer).map(|url| url.path().trim_end_matches('/').to_owned()).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Profile, address, password and data of the signed-in account.
+//! Profile, address, password and data of the signed-in account. The functions `states` return the states of each page that the check
+//! of the templates renders.
 
 use serde::Serialize;
 
@@ -64,7 +65,7 @@ pub struct Address {
     pub pending: Option<String>,
     /// The secondary addresses.
     pub addresses: Vec<SecondaryAddress>,
-    /// Whether the account may have another one.
+    /// Whether the account may have another address.
     pub can_add: bool,
     /// The typed secondary address.
     pub secondary: String,

@@ -29,24 +29,27 @@ pub async fn reset(
 ) -> Result<bool, ServiceError> {
     let now = state.clock.now();
     let Some(mut change) = state.sql.change_account(account.id).await? else { return Ok(false) };
-    let had = change.account.factors;
+    let former_factors = change.account.factors;
     change.clear_factors(now).await?;
     // The grace period counts from this time. It began in 1970, so it has expired.
     change.set_factor_required(Some(Timestamp::from_millis(0))).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::FactorsReset).account(account.id);
     entry.facts.actor = initiator.actor();
     change.record(&entry.address(origin.ip)).await?;
-    if had != Factors::NONE && account_mail::should_notify(state, &change.account, Template::FactorChanged) {
-        let origin = RequestOrigin::default();
+    if former_factors != Factors::NONE && account_mail::should_notify(state, &change.account, Template::FactorChanged) {
         let notice = account_mail::operator_notice(now);
-        let factor = match had {
-            had if had.contains(FactorKind::Totp) => NoticeFactor::Totp,
-            had if had.contains(FactorKind::Passkey) => NoticeFactor::Passkey,
-            _ => NoticeFactor::EmailCode,
+        // The notice names one of the removed factors.
+        let factor = if former_factors.contains(FactorKind::Totp) {
+            NoticeFactor::Totp
+        } else if former_factors.contains(FactorKind::Passkey) {
+            NoticeFactor::Passkey
+        } else {
+            NoticeFactor::EmailCode
         };
         let data = MailData::FactorChanged { change: FactorChange::Removed, factor, notice };
         let to = change.account.email.clone();
-        account_mail::enqueue(state, &mut change, &to, &origin, data).await?;
+        // `origin` is the initiator's, and must not choose the language of the owner's mail.
+        account_mail::enqueue(state, &mut change, &to, &RequestOrigin::default(), data).await?;
     }
     let epoch = change.bump_epoch().await?;
     let ended = state

@@ -88,6 +88,7 @@ impl RedisHealth {
             }],
         };
         if findings.iter().any(|finding| finding.code == "role") {
+            // After a failover the connections lead to the former master, and the address may already lead to the new one.
             self.connection.reconnect();
         }
         findings.extend(self.inspect_rights().await?);

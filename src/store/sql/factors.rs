@@ -123,18 +123,14 @@ impl Sql {
     pub async fn outdated_factor_secrets(&self, prefix: &[u8], limit: u32) -> Result<Vec<SealedFactor>, SqlError> {
         let mut tx = self.begin_read().await?;
         let mut found = Vec::new();
-        let length = i64::try_from(prefix.len()).unwrap_or(i64::MAX);
+        // `substr` of PostgreSQL takes a 32-bit integer.
+        let length = i32::try_from(prefix.len()).unwrap_or(i32::MAX);
         let totp =
             "SELECT id, account_id, sealed FROM totp_factors WHERE substr(sealed, 1, $1) <> $2 ORDER BY id LIMIT $3";
         let keys = "SELECT CAST(NULL AS TEXT) AS id, account_id, sealed FROM recovery_keys WHERE substr(sealed, 1, $1) <> $2 \
                     ORDER BY account_id LIMIT $3";
         for sql in [totp, keys] {
-            let rows = query(sql)
-                .bind(i32::try_from(length).unwrap_or(i32::MAX))
-                .bind(prefix.to_vec())
-                .bind(i64::from(limit))
-                .fetch_all(&mut *tx)
-                .await?;
+            let rows = query(sql).bind(length).bind(prefix.to_vec()).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
             for row in rows {
                 let id: Option<String> = row.try_get("id")?;
                 let account: String = row.try_get("account_id")?;

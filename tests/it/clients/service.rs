@@ -48,8 +48,8 @@ impl ServiceProcess {
         let start = || {
             let port = guard::free_port();
             let (listen, arguments) = (format!("listen=127.0.0.1:{port}"), arguments(port));
-            let words = ["serve", "--set", &listen].into_iter().chain(arguments.iter().map(String::as_str));
-            Service::try_start_with(folder.path(), &words.collect::<Vec<_>>())
+            let arguments = ["serve", "--set", &listen].into_iter().chain(arguments.iter().map(String::as_str));
+            Service::try_start_with(folder.path(), &arguments.collect::<Vec<_>>())
         };
         // another process may take the port: five attempts, and the log of the last if all fail
         let service =

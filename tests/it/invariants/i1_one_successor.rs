@@ -56,6 +56,7 @@ async fn i1_sixteen_concurrent_refreshes_on_two_nodes_get_one_successor() {
         let next = answers.into_iter().next().unwrap();
         assert_ne!(next, current);
         current = next;
+        // past the grace window of 10 s
         cluster.advance(Duration::from_secs(11));
     }
     // One generation for each round.
@@ -203,6 +204,7 @@ async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation()
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     let mut cluster = TestCluster::new();
+    // The clock of the second node is three seconds ahead of the clock of the first.
     let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
     let node = cluster.node().await;
     let clock = std::mem::replace(&mut cluster.clock, ahead);
@@ -229,6 +231,7 @@ async fn i1_refresh_after_redis_lost_rotations_continues_from_the_presented_gene
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // Redis has generation 0, and the client a token of generation 5, as after a loss of five rotations.
     let mut claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
     claims.generation = Generation(5);
     let ahead = node.state.refresh_tokens.encode(&claims);

@@ -92,6 +92,7 @@ async fn error_of_request_goes_to_client() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
+    // One character less than a SHA-256 in base64url.
     let short = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-c";
     for (request, error) in [
         (valid.without("response_type"), "invalid_request"),
@@ -244,8 +245,8 @@ async fn acr_values_require_a_session_of_that_level() {
     // An account without a second factor can't reach the level: the client receives an error, so that the browser does not loop.
     cluster.advance(Duration::from_secs(1));
     let again = Browser::signed_in(&node, "ada").await;
-    let (_, other) = page_and_handle(&node, &browser.authorize(&node, &request).await);
-    let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={other}")).await);
+    let (_, second_handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
+    let response = response_of(&again.get(&node, &format!("/oauth2/authorize?request={second_handle}")).await);
     assert_eq!(response["error"], "unmet_authentication_requirements");
     let strong = Browser::signed_in_at_aal2(&node, "ada").await;
     let code = response_of(&strong.get(&node, &format!("/oauth2/authorize?request={handle}")).await);

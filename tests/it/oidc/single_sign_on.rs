@@ -38,6 +38,7 @@ async fn i3_end_of_browsers_session_ends_its_apps_on_every_node() {
     // The offline session continues, and so does the session of the other browser's app.
     refresh(&peer, &shop, text(&offline, "refresh_token")).await.expect(200);
     refresh(&peer, &shop, text(&others, "refresh_token")).await.expect(200);
+    // The browser is signed out: an authorization request leads to a page instead of a code.
     super::page_and_handle(&peer, &browser.authorize(&peer, &Request::for_client(&shop.id)).await);
     node.stop().await;
     peer.stop().await;
@@ -149,6 +150,7 @@ async fn browsers_session_is_extended_by_use_and_has_no_tokens() {
     let sessions = node.get("/v1/sessions", &login_tokens.access).await.json();
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 2);
     assert_eq!(sessions["sessions"][0]["browser"], true);
+    // Longer than the idle timeout: an authorization request leads to the sign-in page instead of a code.
     cluster.advance(Duration::from_mins(61));
     super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     node.stop().await;
@@ -224,6 +226,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // The absolute timeout is 30 days. The browser is used every 5 days, since the idle timeout is 7 days.
     let day = Duration::from_hours(24);
     for _ in 0..5 {
         cluster.advance(5 * day);
@@ -234,6 +237,7 @@ async fn i4_grant_ends_no_later_than_the_browsers_session_unless_it_is_offline()
     cluster.advance(4 * day);
     let grant = refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(200).json();
     let offline = refresh(&node, &shop, text(&offline, "refresh_token")).await.expect(200).json();
+    // 31 days after the browser's sign-in
     cluster.advance(2 * day);
     super::page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     refresh(&node, &shop, text(&grant, "refresh_token")).await.expect(400);
@@ -352,6 +356,7 @@ async fn i14_offline_grant_ends_with_the_grace_period_of_the_required_factor() {
     let tokens = exchange(&node, &shop, &super::response_of(&sent)["code"]).await.expect(200).json();
     cluster.advance(Duration::from_hours(7));
     let tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    // The grace period of 48 hours has passed.
     cluster.advance(Duration::from_hours(1));
     refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(400);
     node.stop().await;

@@ -104,8 +104,9 @@ async fn cookie_transport_sets_the_cookie_and_pages_of_other_sites_cannot_use_it
 }
 
 #[tokio::test]
-async fn removed_disabled_and_unknown_passkeys_get_identical_responses() {
+async fn unknown_passkey_and_passkey_of_disabled_account_get_identical_responses() {
     let (_cluster, node, _, mut phone) = with_passkey().await;
+    // An unknown passkey that names the user of the registered one.
     let mut unknown = Authenticator::new();
     unknown.user_handle.clone_from(&phone.user_handle);
     let with_unknown = sign_in(&node, &mut unknown).await;

@@ -34,6 +34,7 @@ async fn keys_are_read_back_unchanged_oldest_first() {
         sql.rotate_keys(&new, &[]).await.unwrap();
         sql.rotate_keys(&old, &[]).await.unwrap();
         assert_eq!(sql.keys().await.unwrap(), [old.clone(), new]);
+        // A second key with the same id is an error, and not an outage.
         assert!(!sql.rotate_keys(&old, &[]).await.unwrap_err().is_unavailable());
     })
     .await;
@@ -62,6 +63,7 @@ async fn key_changes_affect_one_key() {
         assert!(!sql.set_key_verifies_until("x", Some(at(30))).await.unwrap());
         assert!(sql.reseal_key("b", b"resealed").await.unwrap());
         assert!(!sql.reseal_key("x", b"resealed").await.unwrap());
+        // "a" verifies until minute 20, "b" until minute 30, and "c" without an end.
         assert_eq!(sql.delete_keys_before(at(20)).await.unwrap(), 0);
         assert_eq!(sql.delete_keys_before(at(30)).await.unwrap(), 1);
         let b = StoredKey { sealed_private: b"resealed".into(), verifies_until: Some(at(30)), ..key("b", 2) };

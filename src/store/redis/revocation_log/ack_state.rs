@@ -310,6 +310,7 @@ mod tests {
         let numbers = [node.state.open(node.now), node.state.open(node.now)];
         assert_eq!(numbers, [Some(0), Some(1)]);
         node.state.on_ack(&"two".into(), 0);
+        // An acknowledgement of an unknown number has no effect.
         node.state.on_ack(&"three".into(), 77);
         assert_eq!(node.wait(Some(0), node.now), LEASE);
         node.state.on_ack(&"three".into(), 0);

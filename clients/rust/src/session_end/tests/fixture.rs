@@ -34,24 +34,30 @@ pub(super) struct Fixture {
     pub(super) cases: Cases,
 }
 
+/// The cases in `tests/fixtures/verifier_session_cases.json`, whose member `about` describes them.
 #[derive(Deserialize)]
 pub(super) struct Cases {
+    /// The current time, in seconds since the Unix epoch.
     pub(super) now: i64,
+    /// The claims of every token, which a case changes.
     pub(super) token: Map<String, Value>,
     pub(super) claims: Vec<ClaimsCase>,
     pub(super) ends: Vec<EndCase>,
     pub(super) guards: Vec<GuardCase>,
 }
 
+/// A token that is verified after events of the feed.
 #[derive(Deserialize)]
 pub(super) struct ClaimsCase {
     pub(super) name: String,
     #[serde(default)]
     pub(super) token: Map<String, Value>,
     pub(super) events: Vec<(String, Value)>,
+    /// The code with which the token is refused; `None` if it is accepted.
     pub(super) reason: Option<String>,
 }
 
+/// A session that is registered between the events `before` and the steps `after`.
 #[derive(Deserialize)]
 pub(super) struct EndCase {
     pub(super) name: String,
@@ -60,9 +66,11 @@ pub(super) struct EndCase {
     #[serde(default)]
     pub(super) before: Vec<(String, Value)>,
     pub(super) after: Vec<(String, Value)>,
+    /// The code that the callback receives; `None` if it is not called.
     pub(super) cause: Option<String>,
 }
 
+/// A token at a guard that requires a level or a recent authentication.
 #[derive(Deserialize)]
 pub(super) struct GuardCase {
     pub(super) name: String,
@@ -70,6 +78,7 @@ pub(super) struct GuardCase {
     pub(super) token: Map<String, Value>,
     pub(super) acr: Option<Vec<String>>,
     pub(super) max_age: Option<u64>,
+    /// `WWW-Authenticate` of the 401; `None` if the request passes.
     pub(super) challenge: Option<String>,
 }
 
@@ -153,6 +162,7 @@ impl Fixture {
         }
     }
 
+    /// Shows that the feed is live, without a revocation.
     pub(super) fn heartbeat(&self) {
         self.receive(&[]);
     }
@@ -170,6 +180,7 @@ impl Fixture {
         self.verifier.shared().sweep();
     }
 
+    /// A token with the claims of all cases and these changes. `null` removes a claim.
     pub(super) fn token(&self, changes: &Value) -> String {
         self.token_by(&self.signing, changes)
     }
