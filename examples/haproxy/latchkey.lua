@@ -31,7 +31,7 @@ core.register_action("latchkey_verify", { "http-req" }, function(txn)
   local url = latchkey .. "/v1/verify" .. (txn:get_var("txn.latchkey_query") or "")
   local response = core.httpclient():get{ url = url, headers = headers, timeout = timeout_ms }
 
-  -- 0 if Latchkey did not answer; haproxy.cfg then refuses the request.
+  -- 0 if Latchkey did not answer; haproxy.cfg then answers 503.
   local status = response and response.status or 0
   txn:set_var("txn.latchkey_status", status)
   if status == 200 then
