@@ -45,9 +45,9 @@ impl Authenticator {
     /// Registers a passkey for each account in the database of a node.
     pub fn register(folder: &Path, accounts: usize) -> anyhow::Result<Self> {
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new());
-        let pkcs8 = pkcs8.ok().context("a key pair")?;
+        let pkcs8 = pkcs8.ok().context("generating a key pair")?;
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8.as_ref());
-        let key = key.ok().context("the key pair")?;
+        let key = key.ok().context("reading the generated key pair")?;
         let accounts = tokio::runtime::Runtime::new()?.block_on(insert(folder, accounts, &cose(&key)))?;
         Ok(Self { key, accounts })
     }
@@ -61,7 +61,7 @@ impl Authenticator {
         let mut data = digest(&SHA256, RP_ID.as_bytes()).as_ref().to_vec();
         data.extend([FLAGS, 0, 0, 0, 0]);
         let signed = [&data, digest(&SHA256, client_data.as_bytes()).as_ref()].concat();
-        let signature = self.key.sign(&SystemRandom::new(), &signed).ok().context("a signature")?;
+        let signature = self.key.sign(&SystemRandom::new(), &signed).ok().context("signing")?;
         let id = text(self.accounts[number].as_bytes());
         Ok(format!(
             "{{\"id\":\"{id}\",\"rawId\":\"{id}\",\"type\":\"public-key\",\"clientExtensionResults\":{{}},\"response\":\
@@ -97,12 +97,12 @@ async fn insert(folder: &Path, accounts: usize, public_key: &[u8]) -> anyhow::Re
     .await?;
     let mut ids = Vec::with_capacity(accounts);
     for number in 0..accounts {
-        let account = sql.find_account(&Identifier::Email(email(number))).await?.context("an account")?;
-        let mut change = sql.change_account(account.id).await?.context("an account")?;
+        let account = sql.find_account(&Identifier::Email(email(number))).await?.context("the account is missing")?;
+        let mut change = sql.change_account(account.id).await?.context("the account is missing")?;
         let passkey = Passkey {
             id: PasskeyId(uuid::Uuid::new_v4()),
             account: account.id,
-            credential: CredentialId::new(account.id.as_bytes().to_vec()).context("a credential id")?,
+            credential: CredentialId::new(account.id.as_bytes().to_vec()).context("an invalid credential id")?,
             public_key: public_key.to_vec(),
             name: PasskeyName::parse("bench")?,
             aaguid: Aaguid(uuid::Uuid::nil()),

@@ -1,4 +1,7 @@
 //! Workloads: the requests that a real caller would send, and the checks of the responses.
+//!
+//! [`Workload::request`] returns the class of a request, for which latencies are recorded separately. The workloads here use class 0,
+//! except for [`Mix`] and [`DuringFlood`].
 
 use std::{collections::VecDeque, io::Write, sync::LazyLock};
 
@@ -31,7 +34,7 @@ fn with_refresh_token(out: &mut Vec<u8>, path: &str, token: &str) {
     request(out, path, "application/json", None, &["{\"refresh_token\":\"", token, "\"}"]);
 }
 
-/// The tokens in the response to a sign-in or refresh.
+/// The access token and the refresh token in the response to a sign-in or refresh. `what` names the request in errors.
 pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str), String> {
     let access = answer.member("access_token").filter(|token| token.bytes().filter(|byte| *byte == b'.').count() == 2);
     let refresh = answer.member("refresh_token");
@@ -48,7 +51,7 @@ pub struct Refresh<'a> {
     sessions: &'a mut VecDeque<String>,
     /// The refresh token that each connection has sent.
     presented: Vec<String>,
-    /// A number of access tokens to collect before stopping, and those collected with their session ids.
+    /// The number of access tokens to collect before the workload stops, and the collected ones, each with its session id.
     pub collect: Option<(usize, Vec<(String, String)>)>,
     started: usize,
 }
@@ -278,6 +281,15 @@ impl Workload for Hello {
     }
 }
 
+/// The classes of the requests of [`Mix`]. [`Introspect`] itself returns class 0.
+const INTROSPECTION: usize = 0;
+const REFRESH: usize = 1;
+const LOGIN: usize = 2;
+const LOGOUT: usize = 3;
+
+/// The class of the sign-ins of [`DuringFlood`].
+const FLOOD: usize = 1;
+
 /// 90 % introspections, 8 % refreshes, 1 % sign-ins and 1 % sign-outs, in random order.
 pub struct Mix<'a> {
     introspect: Introspect<'a>,
@@ -306,12 +318,12 @@ impl Workload for Mix<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         match self.percent() {
             0..90 => self.introspect.request(connection, out),
-            90..98 => self.refresh.request(connection, out).map(|_| 1),
-            98 => self.login.request(connection, out).map(|_| 2),
+            90..98 => self.refresh.request(connection, out).map(|_| REFRESH),
+            98 => self.login.request(connection, out).map(|_| LOGIN),
             _ => match self.logout.pop() {
                 Some(token) => {
                     with_refresh_token(out, "/v1/logout", &token);
-                    Some(3)
+                    Some(LOGOUT)
                 }
                 None => self.introspect.request(connection, out),
             },
@@ -320,9 +332,9 @@ impl Workload for Mix<'_> {
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
         match class {
-            0 => self.introspect.answer(connection, class, answer),
-            1 => self.refresh.answer(connection, class, answer),
-            2 => {
+            INTROSPECTION => self.introspect.answer(connection, class, answer),
+            REFRESH => self.refresh.answer(connection, class, answer),
+            LOGIN => {
                 self.logout.push(tokens(answer, "login")?.1.to_owned());
                 Ok(())
             }
@@ -332,7 +344,7 @@ impl Workload for Mix<'_> {
     }
 }
 
-/// A workload during a flood of sign-ins, which have their own connections and class.
+/// A workload of class 0 during a flood of sign-ins, which have their own connections and class.
 pub struct DuringFlood<'a> {
     /// The measured workload, on the first connections.
     pub inner: &'a mut dyn Workload,
@@ -347,12 +359,12 @@ impl Workload for DuringFlood<'_> {
         if connection < self.connections {
             self.inner.request(connection, out)
         } else {
-            self.login.request(connection, out).map(|_| 1)
+            self.login.request(connection, out).map(|_| FLOOD)
         }
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if class == 0 {
+        if class != FLOOD {
             self.inner.answer(connection, class, answer)
         } else {
             self.login.answer(connection, class, answer)

@@ -81,7 +81,7 @@ class Session {
     this.#registration = this.#store.verifier.onEnd(claims, (cause) => this.#onVerifierEnd(cause));
   }
 
-  /** Whether the tokens must be refreshed. */
+  /** Whether the tokens must be refreshed: the verifier has reported an end, or the access token is about to expire. */
   isStale() {
     return this.#registration?.ended !== undefined || this.#claims.exp - REFRESH_BEFORE_S < Date.now() / 1000;
   }

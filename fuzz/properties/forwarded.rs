@@ -13,7 +13,7 @@ pub fn forwarded(bytes: &[u8]) {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
     let (proxy, stranger) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 7]));
     let x_forwarded_for = header::HeaderName::from_static("x-forwarded-for");
-    let (setting, name, other): (_, _, _) = match bytes.first() {
+    let (setting, name, other) = match bytes.first() {
         Some(b'F') => (ForwardedHeader::Forwarded, header::FORWARDED, x_forwarded_for),
         _ => (ForwardedHeader::XForwardedFor, x_forwarded_for, header::FORWARDED),
     };
@@ -21,10 +21,10 @@ pub fn forwarded(bytes: &[u8]) {
     let (mut headers, mut with_forged) = (HeaderMap::new(), HeaderMap::new());
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
-        let with_forged_start = if number == 0 { [forged, line].concat() } else { line.to_vec() };
-        let Ok(with_forged_start) = HeaderValue::from_bytes(&with_forged_start) else { return };
+        let forged_line = if number == 0 { [forged, line].concat() } else { line.to_vec() };
+        let Ok(forged_line) = HeaderValue::from_bytes(&forged_line) else { return };
         headers.append(name.clone(), value);
-        with_forged.append(name.clone(), with_forged_start);
+        with_forged.append(name.clone(), forged_line);
     }
     assert_eq!(client_address(stranger, &headers, &trusted, setting), stranger);
     let found = client_address(proxy, &headers, &trusted, setting);

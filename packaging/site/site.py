@@ -34,6 +34,7 @@ def outside_code(text, change):
 
 
 def stage(target):
+    """Writes the documents and the configuration of mdBook to the folder `target`."""
     shutil.rmtree(target, ignore_errors=True)
     source = target / "source"
     ignore = shutil.ignore_patterns(*LEFT_OUT)
@@ -129,6 +130,7 @@ def api_reference(document):
 
 
 def type_of(schema):
+    """The type of a schema, with its limits, as Markdown."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})"
@@ -144,6 +146,7 @@ def type_of(schema):
 
 
 def fields(schema, schemas):
+    """The fields of an object as a table."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rsplit("/", 1)[1]]
     rows = [["field", "type", "description"]]
@@ -166,7 +169,7 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.anchors, self.links, self.loaded = {""}, [], []
+        self.anchors, self.links, self.loaded = {""}, [], []  # a link without a fragment leads to the top of the page
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -182,10 +185,11 @@ class Page(html.parser.HTMLParser):
 
 
 def check(site):
+    """Fails if a page or a stylesheet of the built site has a broken link or loads a resource of another host."""
     pages = {path: Page(path.read_text()) for path in site.rglob("*.html")}
     problems = [] if pages else [f"{site} has no pages"]
     for path, page in pages.items():
-        if path.name in ("toc.html", "print.html", "404.html"):
+        if path.name in ("toc.html", "print.html", "404.html"):  # mdBook adds these pages to the documents
             continue
         shown = path.relative_to(site)
         problems += [f"{shown} loads {url}" for url in page.loaded if re.match(r"(https?:)?//", url)]

@@ -56,7 +56,7 @@ const SESSION_AGE: Duration = Duration::from_mins(1);
 /// Number of sessions created concurrently.
 const CONCURRENT_CREATES: usize = 512;
 
-/// Rate limits of every version, to turn off.
+/// Rate limits that every version has. The benchmark turns them off.
 const LIMITS: [&str; 7] = [
     "LOGIN_PER_ADDRESS",
     "LOGIN_SERVICE",
@@ -66,14 +66,15 @@ const LIMITS: [&str; 7] = [
     "REFRESH_PER_ACCOUNT",
     "INTROSPECTION_PER_CLIENT",
 ];
-/// Rate limits that the baseline may lack: a version refuses unknown settings.
+/// Further rate limits to turn off, not set for the baseline: an earlier version refuses settings that it does not know.
 const NEWER_LIMITS: [&str; 4] =
     ["PASSKEY_PER_ADDRESS", "PASSKEY_SERVICE", "AUTHORIZATION_PER_ADDRESS", "AUTHORIZATION_SERVICE"];
 
-/// The command of a node: everything but its arguments.
+/// The program of a node with its environment. The caller adds the arguments.
 fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16) -> Command {
     let mut command = Command::new(program);
     command.current_dir(folder).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    // The environment of the benchmark may set Latchkey's settings. LATCHKEY_PROGRAM is the benchmark's own variable.
     for (name, value) in
         std::env::vars().filter(|(name, _)| name.starts_with("LATCHKEY_") && name != "LATCHKEY_PROGRAM")
     {
@@ -141,13 +142,18 @@ impl Target {
         run(&["migrate"])?;
         run(&["user", "import", &common.accounts.to_string_lossy()])?;
         let client = run(&["client", "add", "bench"])?;
-        let value = |name: &str| client.lines().find_map(|line| line.strip_prefix(name)).context("a service client");
+        let value = |name: &str| {
+            client.lines().find_map(|line| line.strip_prefix(name)).context("`client add` printed no credentials")
+        };
         let authorization = basic(&format!("{}:{}", value("client_id: ")?, value("client_secret: ")?));
         let (app, authenticator) = if name == Name::Baseline {
             (None, None)
         } else {
             let added = run(&["client", "add", "bench-app", "--kind", "web", "--redirect-uri", CALLBACK])?;
-            let secret = added.lines().find_map(|line| line.strip_prefix("client_secret: ")).context("an app")?;
+            let secret = added
+                .lines()
+                .find_map(|line| line.strip_prefix("client_secret: "))
+                .context("`client add` printed no secret")?;
             let authorization = basic(&format!("bench-app:{secret}"));
             let app = AppClient { id: "bench-app".to_owned(), authorization };
             (Some(app), Some(Authenticator::register(&folder, common.count)?))
@@ -206,6 +212,7 @@ impl Target {
     }
 }
 
+/// Starts a node on a free port, and waits until it answers. `log` is the name of its log file.
 fn serve(
     program: &Path,
     name: Name,
@@ -350,6 +357,6 @@ impl Filler {
 
 fn random() -> anyhow::Result<[u8; 16]> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).context("randomness")?;
+    rand::fill(&mut bytes).context("the system has no randomness")?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! The references: hello and the floor, built from the same libraries, and FastAPI, Fastify and node-oidc-provider.
+//! The references: hello and the floor, built from the same libraries as Latchkey, and FastAPI, Fastify and node-oidc-provider.
 
 use std::{
     collections::VecDeque,
@@ -107,6 +107,7 @@ fn set_environment(command: &mut Command, common: &Common, redis: &RedisServer) 
     command.env("KID", "bench").env("CLIENT", CLIENT);
 }
 
+/// Starts a reference, and waits until it has this number of processes.
 fn start(
     host: &Host,
     name: Name,
@@ -127,6 +128,7 @@ fn start(
         }
         thread::sleep(Duration::from_millis(10));
     }
+    // the last worker still loads its modules
     thread::sleep(Duration::from_millis(500));
     process.count_workers();
     Ok(Target {
@@ -149,7 +151,7 @@ fn start(
     })
 }
 
-/// Measures hashes per second with this many threads.
+/// Measures how many password hashes per second this many threads compute, without any service.
 pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<f64> {
     let output = Command::new(host.programs.join("latchkey-bench-reference"))
         .args(["argon2", &threads.to_string(), &seconds.to_string()])
@@ -179,9 +181,10 @@ pub(super) fn password_hash() -> anyhow::Result<String> {
     Ok(hash.map_err(|error| anyhow::anyhow!("{error}"))?.to_string())
 }
 
+/// Generates the signing key of the references, and writes it as PEM.
 pub(super) fn write_key(path: &Path) -> anyhow::Result<()> {
-    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("a key")?;
-    let document = key.to_pkcs8v1().context("a key")?;
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).context("generating a key")?;
+    let document = key.to_pkcs8v1().context("encoding the generated key")?;
     let base64 = BASE64_STANDARD.encode(document.as_ref());
     fs::write(path, format!("-----BEGIN PRIVATE KEY-----\n{base64}\n-----END PRIVATE KEY-----\n"))?;
     Ok(())
@@ -204,6 +207,7 @@ pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     for _ in 0..count {
         let sid = Uuid::new_v4().to_string();
         redis.pipe(&[b"SET", sid.as_bytes(), &record, b"PX", idle.as_bytes()])?;
+        // session and generation
         tokens.push(format!("{sid}.0"));
     }
     redis.finish()?;
@@ -218,6 +222,7 @@ pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Ve
     let (now, ends) = (now.to_string(), (now + ABSOLUTE_MS).to_string());
     for _ in 0..count {
         let (sid, user) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+        // 43 characters, as many as 32 bytes have in base64url
         let secret = format!("{}{}", Uuid::new_v4().simple(), &Uuid::new_v4().simple().to_string()[..11]);
         let hash: String =
             digest(&SHA256, secret.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();

@@ -26,9 +26,11 @@ const ROOTS = [
 
 const wanted = new Map();
 
+/** Adds a schema, and the schemas that it refers to, to `wanted`. */
 function collect(name) {
   if (wanted.has(name) || !schemas[name]) return;
   wanted.set(name, schemas[name]);
+  // JSON.stringify calls the function for every nested member.
   JSON.stringify(schemas[name], (key, value) => {
     if (key === "$ref") collect(value.split("/").pop());
     return value;

@@ -1,6 +1,6 @@
 /** A scriptable issuer: produces the errors and silences that the real service cannot be made to produce. */
 
-import { generateKeyPairSync, sign } from "node:crypto";
+import { constants, generateKeyPairSync, sign } from "node:crypto";
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -30,6 +30,7 @@ const MAKE = {
   ES256: () => generateKeyPairSync("ec", { namedCurve: "P-256" }),
   EdDSA: () => generateKeyPairSync("ed25519"),
 };
+// One RSA key pair for all tests, since its generation is slow.
 const RSA = generateKeyPairSync("rsa", { modulusLength: 2048 });
 
 /** A key pair with its algorithm. */
@@ -45,7 +46,7 @@ export class SigningKey {
   /** Signs a header and a payload. Strings are signed as they are. */
   sign(header, payload) {
     const signed = `${b64(header)}.${b64(payload)}`;
-    const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: 6, saltLength: 32 } }[this.alg] ?? {};
+    const options = { ES256: { dsaEncoding: "ieee-p1363" }, PS256: { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 } }[this.alg] ?? {};
     return `${signed}.${b64(sign(this.alg === "EdDSA" ? null : "sha256", Buffer.from(signed), { key: this.privateKey, ...options }))}`;
   }
 }

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 @asynccontextmanager
 async def serving_app(app: Any) -> AsyncIterator[str]:
-    """An ASGI app in a server; its address."""
+    """Serves an ASGI app, and yields the address of the server."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
     task = asyncio.create_task(server.serve())
     await until("the server has started", lambda: server.started)
@@ -27,7 +27,7 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
 
 
 def bearer(token: str | None) -> dict[str, str]:
-    """The Authorization header of a token."""
+    """The Authorization header with a token; no header without one."""
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 

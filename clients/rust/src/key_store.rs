@@ -288,7 +288,9 @@ mod tests {
     fn retired_keys_are_bounded() {
         let store = store();
         assert!((0..MAX_RETIRED).all(|number| store.retire(&number.to_string(), 0)));
+        // A later retirement of key 0 renews its time.
         assert!(store.retire("0", 1));
+        // At RETIRED_TTL, the store may forget the keys that were retired at 0.
         assert!(!store.retire("one more", RETIRED_TTL - 1));
         assert!(store.retire("one more", RETIRED_TTL));
         assert!(matches!(store.look_up("0"), Lookup::Retired) && matches!(store.look_up("1"), Lookup::Unknown));

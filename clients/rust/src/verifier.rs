@@ -50,7 +50,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<Registry>,
 }
 
-/// The feed, and the policy and the endpoint for the time while it is lost. Absent in a verifier without revocations.
+/// The feed, and what to do while the feed is lost: the policy and the introspection endpoint. Absent in a verifier without revocations.
 #[derive(Debug)]
 pub(crate) struct RevocationCheck {
     pub(crate) feed: Feed,
@@ -314,12 +314,13 @@ impl Shared {
         matches!(self.keys.look_up(kid), Lookup::Found(_))
     }
 
-    /// Ends registrations that no event of the feed ends; never returns.
+    /// Calls [`Shared::sweep`] repeatedly; never returns.
     async fn run_sweeper(&self) {
         self.registry.run_sweeper(|| self.sweep()).await;
     }
 
-    /// Ends registrations that no event of the feed ends. Returns the time until the next sweep.
+    /// Ends the registrations whose end no event of the feed reports: the token has expired, its key is no longer trusted, or the feed has
+    /// been silent for too long. Returns the time until the next sweep.
     pub(crate) fn sweep(&self) -> Duration {
         let feed = self.revocation_check.as_ref().map(|check| &check.feed);
         let silence = feed.map(|feed| feed.since_synced(self.clock.elapsed(), self.clock.unix_millis()));

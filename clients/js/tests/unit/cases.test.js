@@ -15,6 +15,7 @@ const withMember = (json, member) => (member === undefined ? json : `{${member},
 function tokenOf(issuer, testCase) {
   if (testCase.token !== undefined) return testCase.token;
   const now = Math.floor(Date.now() / 1000);
+  // "__6000__" in a case stands for a text of 6000 characters.
   const claims = JSON.parse(JSON.stringify(testCase.claims ?? {}).replace("__6000__", "x".repeat(6000)));
   const times = Object.fromEntries(Object.entries(testCase.times ?? {}).map(([name, offset]) => [name, now + offset]));
   const header = without({ ...issuer.header(), ...testCase.header }, testCase.remove_header);

@@ -1,4 +1,4 @@
-"""WebSockets and streaming responses are closed when their session ends. In a real server."""
+"""WebSockets and streaming responses are closed when their session ends. The apps run in a real server."""
 
 from __future__ import annotations
 
@@ -149,6 +149,7 @@ async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(iss
     async with (
         serving(issuer) as (_, _, address),
         dial(address, "/chat", issuer.token(claims_version=6)) as old,
+        # another session: any UUID other than SID
         dial(address, "/chat", issuer.token(claims_version=7, sid=SUB)) as current,
     ):
         await current.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
@@ -233,9 +234,11 @@ async def test_response_that_is_sent_at_once_after_the_end_is_let_through_and_a_
         app.go.set()
         whole, stream = await asyncio.gather(*paths)
         assert whole.text == "whole"
+        # the stream is empty, or was cut within a repetition of "some"
         assert set(stream.text) <= set("some")
 
 
+# "auth_time" is the age of the authentication in seconds here. The leeway is 5 seconds.
 @pytest.mark.parametrize(
     ("guard", "claims", "challenge"),
     [

@@ -80,6 +80,7 @@ async def test_retired_key_is_refused_though_still_published(issuer: FakeIssuer)
 
         await until("the token is refused", refused_now)
         requests = issuer.count("/keys")
+        # the first of two fetches may have begun before the key was retired
         await until("the stale JWK Set was fetched", lambda: issuer.count("/keys") > requests + 1)
         await refused(latchkey, token)
         assert latchkey.live
@@ -130,5 +131,3 @@ def test_invalid_setting_is_refused_by_name(settings: dict[str, Any]) -> None:
         Latchkey(**arguments)
     assert next(iter(settings)) in str(error.value)
     assert "lk_cs" not in str(error.value)
-
-
