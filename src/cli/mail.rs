@@ -236,7 +236,7 @@ fn preview(args: &PreviewArgs, global: &Global) -> anyhow::Result<()> {
     }
 }
 
-/// The file of a sent mail, if mails are files on this machine and it still exists.
+/// The file of a sent mail, if mails are delivered to files and the file still exists.
 fn file(row: &OutboxRow, config: &Config) -> Option<String> {
     let MailTransport::Files(folder) = &config.mail.transport else { return None };
     let path = MailFiles::path(folder, row.id, row.template);

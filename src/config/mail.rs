@@ -166,13 +166,14 @@ impl LinkTemplate {
     }
 }
 
-/// The interpreted settings and the file of the password.
+/// The parsed settings, and the file of the password.
 pub(super) struct ParsedMail {
     pub(super) settings: MailSettings,
-    /// The file that holds the password, read by [`read_password`].
+    /// The file that holds the password of the SMTP server. [`read_password`] reads it.
     pub(super) password_file: Option<PathBuf>,
 }
 
+/// Reads the settings of mail. `issuer` gives the defaults of links and names.
 pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, issuer: &str) -> ParsedMail {
     let host = Url::parse(issuer).ok().and_then(|url| url.host().map(|host| host.to_owned()));
     let issuer_name = match &host {
@@ -185,7 +186,7 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
         }
         text => Ok(text.to_owned()),
     });
-    let url = read.optional("mail.url", |text| server(text).map(drop));
+    let url = read.optional("mail.url", |text| parse_smtp_url(text).map(drop));
     let from = read.one("mail.from", optional_sender);
     let has_from = url.is_none() || read.is_given("mail.from");
     read.rule(&["mail.from", "mail.url"], has_from, |read| {
@@ -220,7 +221,8 @@ pub(super) fn mail(read: &mut Reader<'_>, working_dir: &Path, data_dir: &Path, i
     ParsedMail { settings, password_file }
 }
 
-/// The SMTP server of `mail.url`, and the file of the password. The password of a file is read later.
+/// Reads the settings of the SMTP server. Returns the file of its password, which [`read_password`] reads later, and the server of
+/// `mail.url`.
 fn smtp(
     read: &mut Reader<'_>,
     working_dir: &Path,
@@ -242,7 +244,7 @@ fn smtp(
     read.rule(&["mail.password", "mail.password_file"], password.is_none() || file.is_none(), |read| {
         format!("must not be set together with {}", read.mention("mail.password_file"))
     });
-    let parsed = url.and_then(|url| server(url.expose()).ok());
+    let parsed = url.and_then(|url| parse_smtp_url(url.expose()).ok());
     let has_user_in_url = parsed.as_ref().is_some_and(|server| server.credentials.is_some());
     read.rule(&["mail.username", "mail.url"], !has_user_in_url || username.is_empty(), |_| {
         "must not be set together with a user in mail.url".to_owned()
@@ -296,7 +298,7 @@ struct Server {
 }
 
 /// Parses `smtps://[user:password@]host[:465]` or `smtp://[user:password@]host[:587][?tls=none]`.
-fn server(text: &str) -> Result<Server, String> {
+fn parse_smtp_url(text: &str) -> Result<Server, String> {
     let rule = || {
         "must be smtps://[user:password@]host[:port] for TLS, smtp://… for STARTTLS, or smtp://…?tls=none for clear text"
             .to_owned()
@@ -370,6 +372,7 @@ fn fallback_sender(product_name: &str, issuer_name: &str) -> Sender {
     Sender { name: Some(product_name.to_owned()), address }
 }
 
+/// Parses the name of a notice, for `mail.notices_off`.
 fn notice(text: &str) -> Result<Template, String> {
     let notices = || Template::ALL.iter().filter(|template| template.is_notice()).map(|template| template.as_str());
     let found = text.parse().ok().filter(|template: &Template| template.is_notice());
@@ -419,13 +422,13 @@ mod tests {
 
     #[test]
     fn smtp_url_sets_server_security_and_user() {
-        let parsed = server("smtps://ann%40x:p%3Aw@mail.example.com").unwrap();
+        let parsed = parse_smtp_url("smtps://ann%40x:p%3Aw@mail.example.com").unwrap();
         assert_eq!((&*parsed.host, parsed.port, parsed.security), ("mail.example.com", 465, SmtpSecurity::Tls));
         let user = parsed.credentials.unwrap();
         assert_eq!((&*user.username, user.password.expose()), ("ann@x", "p:w"));
-        let parsed = server("smtp://mail.example.com").unwrap();
+        let parsed = parse_smtp_url("smtp://mail.example.com").unwrap();
         assert_eq!((parsed.port, parsed.security), (587, SmtpSecurity::StartTls));
-        let parsed = server("smtp://[::1]:25?tls=none").unwrap();
+        let parsed = parse_smtp_url("smtp://[::1]:25?tls=none").unwrap();
         assert_eq!((&*parsed.host, parsed.port, parsed.security), ("::1", 25, SmtpSecurity::None));
     }
 
@@ -442,7 +445,7 @@ mod tests {
             "smtp://user@host",
             "smtp://host?x=1",
         ] {
-            assert!(server(bad).is_err(), "{bad}");
+            assert!(parse_smtp_url(bad).is_err(), "{bad}");
         }
     }
 

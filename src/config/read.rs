@@ -27,14 +27,16 @@ impl<'a> Reader<'a> {
 
     /// Reads a single value.
     pub(super) fn one<T>(&mut self, key: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
-        let text = match &self.settings.get(key).value {
+        let parsed = match &self.settings.get(key).value {
             Value::One(text) => parse(text.expose()),
             _ => Err("must be a single value, not a list or a section".into()),
         };
-        text.unwrap_or_else(|text| {
-            self.refuse(key, text);
+        parsed.unwrap_or_else(|problem| {
+            self.refuse(key, problem);
             match schema::find(key).map(|key| &key.default) {
-                Some(Value::One(default)) => parse(default.expose()).unwrap_or_else(|text| invalid_default(key, &text)),
+                Some(Value::One(default)) => {
+                    parse(default.expose()).unwrap_or_else(|problem| invalid_default(key, &problem))
+                }
                 _ => invalid_default(key, "is not a single value"),
             }
         })
@@ -49,8 +51,8 @@ impl<'a> Reader<'a> {
             }
             Value::Nested | Value::Section => Err("must be a list of plain values".into()),
         };
-        items.unwrap_or_else(|text| {
-            self.refuse(key, text);
+        items.unwrap_or_else(|problem| {
+            self.refuse(key, problem);
             Vec::new()
         })
     }
@@ -166,6 +168,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn invalid_default(key: &str, text: &str) -> ! {
-    unreachable!("the default of {key} {text}; a test reads every default")
+fn invalid_default(key: &str, problem: &str) -> ! {
+    unreachable!("the default of {key} {problem}; a test reads every default")
 }

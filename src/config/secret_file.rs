@@ -49,7 +49,7 @@ pub(super) fn read_generated(path: &Path) -> Result<Secrets, String> {
     let file = fs::symlink_metadata(path).map_err(|error| cannot_read(path, &error))?;
     if file.is_symlink() || file.uid() != rustix::process::geteuid().as_raw() {
         return Err(format!(
-            "{} is a link or belongs to another user; name it as secret_file if that is right",
+            "{} is a link or belongs to another user; if that is intended, set secret_file to this path",
             path.display()
         ));
     }
@@ -71,6 +71,7 @@ fn create(path: &Path, entropy: &Entropy) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&temporary, path),
         _ => Ok(()),
     });
+    // After a rename, the temporary file no longer exists.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => placed?,
@@ -105,7 +106,10 @@ mod tests {
         read_or_create(&file, &Entropy::system()).unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         let refused = read_or_create(&link, &Entropy::system()).unwrap_err();
-        assert!(refused.ends_with("is a link or belongs to another user; name it as secret_file if that is right"));
+        assert!(
+            refused
+                .ends_with("is a link or belongs to another user; if that is intended, set secret_file to this path")
+        );
     }
 
     #[test]

@@ -228,6 +228,7 @@ mod tests {
     #[test]
     fn invalid_assertion_is_refused() {
         use AssertionError as E;
+        // The current time is 1_800_000_000, and the leeway is 5 seconds.
         for (changes, error) in [
             (json!({ "iss": null }), E::MissingClaim("iss")),
             (json!({ "sub": null }), E::MissingClaim("sub")),

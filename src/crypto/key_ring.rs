@@ -77,7 +77,7 @@ impl KeyRing {
     /// [`KeyRingError`] about the first key that can't be used.
     pub fn open(stored: Vec<StoredKey>, sealer: &Sealer, now: Timestamp) -> Result<Self, KeyRingError> {
         let mut trusted: Vec<_> = stored.iter().filter(|key| is_trusted(key.verifies_until, now)).collect();
-        // The last of several keys with the same start signs: the one without an end, so the latest one.
+        // Of several keys with the same start, the last one in this order signs: one without an end if there is one, and the newest of these.
         trusted.sort_by_key(|key| (key.signs_from, key.verifies_until.is_none(), key.created_at, key.kid.clone()));
         let (mut entries, mut outdated) = (Vec::new(), Vec::new());
         for stored in trusted {

@@ -8,12 +8,12 @@ use super::{
     ids::{AccountId, SessionId},
 };
 
-/// Why sessions were ended before they expired.
+/// Why sessions or access tokens ended before they expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndReason {
     /// The owner logged out.
     Logout,
-    /// The owner, a service client or an operator ended them.
+    /// The owner, a service client or an operator ended the sessions.
     Revoked,
     /// A superseded refresh token was presented (RFC 9700, section 4.14.2).
     Reuse,
@@ -68,7 +68,8 @@ impl EndReason {
         }
     }
 
-    /// The reasons that release 0.1 can't read, in the order in which they were added.
+    /// The stored reasons that release 0.1 can't read, in the order in which they were added. [`Self::ClaimsChanged`] is not stored: Redis
+    /// holds a change of claims in a form that 0.1 reads (`set_claims.lua`).
     pub const AFTER_0_1: [Self; 2] = [Self::FactorsChanged, Self::FactorRequired];
 
     /// Parses the text of [`EndReason::as_str`].
@@ -80,7 +81,7 @@ impl EndReason {
 /// The event of a revocation, appended in the same atomic step as the revocation (I3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// The sessions that ended.
+    /// The sessions or access tokens that ended.
     pub target: RevocationTarget,
     /// The reason.
     pub reason: EndReason,

@@ -4,11 +4,12 @@ use std::time::{Duration, SystemTime};
 
 use hyper::header::{self, HeaderMap};
 
-/// The remaining freshness of a response: the freshness lifetime that it states, less its age. `None` if it states no
-/// lifetime. Zero if it must not be stored, or not be used without validation.
+/// The remaining freshness of a response: its freshness lifetime less its age. `None` if the headers state no lifetime. Zero if the response
+/// must not be stored, or must not be used without validation.
 pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
     let mut lifetime = None;
-    let mut is_shared = false;
+    // s-maxage takes precedence over max-age, whatever their order.
+    let mut has_s_maxage = false;
     for value in headers.get_all(header::CACHE_CONTROL) {
         for directive in value.to_str().unwrap_or("no-store").split(',') {
             let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
@@ -17,9 +18,9 @@ pub(super) fn freshness(headers: &HeaderMap) -> Option<Duration> {
                 "no-store" | "no-cache" | "private" => return Some(Duration::ZERO),
                 "s-maxage" => {
                     lifetime = Some(seconds.unwrap_or_default());
-                    is_shared = true;
+                    has_s_maxage = true;
                 }
-                "max-age" if !is_shared => lifetime = Some(seconds.unwrap_or_default()),
+                "max-age" if !has_s_maxage => lifetime = Some(seconds.unwrap_or_default()),
                 _ => {}
             }
         }

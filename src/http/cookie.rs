@@ -45,8 +45,7 @@ pub fn clear() -> String {
     format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
 }
 
-/// The refresh token in the request's cookie. Other cookies may hold any bytes; only HTTP's white space around names is
-/// trimmed, so that no other name is mistaken for this one.
+/// The refresh token in the request's cookie.
 pub fn token(request: &Request) -> Option<String> {
     named(request, NAME)
 }
@@ -81,6 +80,8 @@ pub fn device_token(request: &Request) -> Option<String> {
     named(request, DEVICE)
 }
 
+/// The first value of the cookie `name` that is not empty. Other cookies may hold any bytes. Only HTTP's white space around names is
+/// trimmed, so that no other name is mistaken for this one.
 pub(super) fn named(request: &Request, name: &str) -> Option<String> {
     let pairs =
         request.headers().get_all(header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b';'));

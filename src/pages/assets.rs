@@ -16,7 +16,7 @@ pub struct Asset {
     pub content_type: &'static str,
     /// The content.
     pub plain: Bytes,
-    /// The content, compressed; none if that is of no use.
+    /// The compressed content; none if compression does not make it smaller.
     pub gzip: Option<Bytes>,
 }
 

@@ -229,8 +229,9 @@ pub(super) async fn store_claims(
 
 /// Resynchronizes Redis with the database after a change that is in Redis only, because its transaction failed to commit.
 ///
-/// Raises the epoch, because the account could otherwise not log in until the change expires in Redis. Also writes the database's roles to
-/// Redis. `stale` is the epoch at which Redis refused a login. Does nothing if the account has another epoch by now.
+/// Redis refuses sign-ins with the epoch of the database until the fence of that change expires, so this function raises the epoch of the
+/// database. If Redis has a newer version of the claims, it also writes the roles and claims of the database to Redis. `stale` is the epoch
+/// at which Redis refused a sign-in. Does nothing if the account has another epoch by now.
 pub(super) async fn resync(state: &AppState, account: AccountId, stale: Epoch) -> Result<(), ServiceError> {
     let change = state.sql.change_account(account).await?;
     let Some(mut change) = change.filter(|change| change.account.epoch == stale) else { return Ok(()) };
@@ -252,6 +253,7 @@ async fn end_sessions(
     change: &mut AccountChange,
     reason: EndReason,
 ) -> Result<u64, ChangeAccountError> {
+    // The caller has changed the account: `updated_at` is the time of that change.
     let (id, now) = (change.account.id, change.account.updated_at);
     let epoch = change.bump_epoch().await?;
     let ended = state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), reason, now).await?;

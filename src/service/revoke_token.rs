@@ -13,7 +13,8 @@ use crate::{
     state::AppState,
 };
 
-/// Ends the session of a refresh token or an access token, for the token's holder or for a service client.
+/// Ends the session of a refresh token or an access token. `caller` is the client of the request; `None` is the first-party client,
+/// for which possession of the token suffices.
 ///
 /// Does nothing for an invalid token and for a token whose session has ended (RFC 7009, section 2.2). Does nothing for the token of a
 /// service client, nor for a token that is for none of the calling client's audiences. The result is the same in all cases, so it does not

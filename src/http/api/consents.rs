@@ -33,7 +33,7 @@ struct AppResponse {
     name: String,
     /// The scopes that the owner has allowed. Absent for an app that does not ask.
     scope: Option<String>,
-    /// When the owner allowed the first of them.
+    /// When the owner first allowed the app scopes.
     allowed_at: Option<Time>,
     /// When the app was last used.
     last_used_at: Option<Time>,
@@ -92,7 +92,7 @@ enum ListAnswer {
 
 #[derive(ApiResponse)]
 enum WithdrawAnswer {
-    /// The app's sessions have ended on every node, and it has to ask again.
+    /// The app's sessions have ended on every node, and the app has to ask for consent again.
     #[oai(status = 204)]
     Done,
 }

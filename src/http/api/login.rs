@@ -236,7 +236,7 @@ impl From<LoginError> for ProblemError {
     }
 }
 
-/// The problem of a sign-in, for pages as well.
+/// The problem of a failed sign-in. The sign-in page shows it too.
 pub(in crate::http) fn problem(error: LoginError) -> ProblemError {
     error.into()
 }

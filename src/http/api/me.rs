@@ -41,7 +41,7 @@ pub struct MeApi;
 pub(super) struct AccountResponse {
     /// The account's id: the `sub` claim of its access tokens. Ids are never reused.
     id: Uuid,
-    /// The e-mail address, as it was entered. Empty after another person has verified an address that this account had not.
+    /// The e-mail address, as it was entered. Empty after another account has verified the address, which this account had not verified.
     email: String,
     /// Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was
     /// imported from a system that had verified it.
@@ -293,7 +293,7 @@ pub(in crate::http) fn parse_update(request: UpdateAccountRequest) -> Result<Acc
     if errors.is_empty() { Ok(update) } else { Err(ProblemError::fields(Code::InvalidFields, errors)) }
 }
 
-/// Reads an optional text. An empty one removes the value.
+/// Reads an optional text. `None`: the field is absent, and the value stays. `Some(None)`: the text is empty, which removes the value.
 fn optional<T>(
     text: Option<String>,
     parse: impl FnOnce(&str) -> Result<T, FieldError>,

@@ -253,6 +253,7 @@ mod tests {
         for port in 0..100 {
             let _body = bodies.admit(sender(port, "192.0.2.1"));
         }
+        // The third of these bodies evicts the first, whose drop must then free no slot.
         let evicted = bodies.admit(sender(1, "192.0.2.1"));
         drop((bodies.admit(sender(1, "192.0.2.1")), bodies.admit(sender(1, "192.0.2.1")), evicted));
         let slots = bodies.slots();

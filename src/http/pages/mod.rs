@@ -176,7 +176,7 @@ impl Endpoint for Pages {
     }
 }
 
-/// The errors of pages, which no document lists.
+/// The errors of pages. Any code may occur, since the OpenAPI document does not describe pages.
 struct PageProblems;
 
 impl Problems for PageProblems {

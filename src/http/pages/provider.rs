@@ -10,7 +10,7 @@ use crate::{
     service::error::ServiceError,
 };
 
-/// The code of the text of [`unconfirmed`].
+/// The code that selects the text of [`unconfirmed`].
 const UNCONFIRMED: &str = "unconfirmed_app";
 
 /// A failed request whose error is shown to the user, because the client can't be trusted.
@@ -24,7 +24,7 @@ pub(in crate::http) enum Failure {
 
 impl Failure {
     const ALL: [Self; 2] = [Self::SignIn, Self::SignOut];
-    /// The codes of the texts.
+    /// The codes for which the page has a text.
     const CODES: [&'static str; 8] = [
         "unknown_client",
         "client_document",

@@ -88,7 +88,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let kind = if view.is_change { "address_changed" } else { "address_verified" };
     let action = if caller.is_some() { "" } else { "sign-in" };
     let reply = match tokens {
-        // a changed address ends the account's sessions, and a new one takes the place of the browser's
+        // a changed address ends the account's sessions, and a new session takes the place of the browser's session
         Some(tokens) => signed_in(&visit, tokens.account, tokens.session),
         None => visit.reply(),
     };

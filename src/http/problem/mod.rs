@@ -71,7 +71,7 @@ impl ProblemError {
         Self::new(Code::InternalError, "The log has the cause under this request id.")
     }
 
-    /// A use case that did not accept the caller's cookie session.
+    /// A call by a page of another site whose response would replace the cookie of a session.
     pub fn cookie_not_accepted() -> Self {
         Self::new(Code::CrossSiteRequest, "A page of another site must not replace the cookie of the session.")
     }

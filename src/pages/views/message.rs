@@ -26,9 +26,9 @@ pub struct Message {
     pub detail: Option<String>,
     /// The client to which the user may continue.
     pub client: Option<ClientLink>,
-    /// The page of its action, below the path of pages: `sign-in`, or empty for the account. None: no action.
+    /// The page to which the action leads, below `/account`: `sign-in`, or empty for the account. None: no action.
     pub action: Option<String>,
-    /// Whether the action is to load the same page again, in place of `action`.
+    /// Whether the action loads the same page again, in place of `action`.
     pub can_retry: bool,
     /// A time that the message names, in milliseconds since the Unix epoch.
     pub at: Option<i64>,
@@ -63,6 +63,7 @@ impl Message {
         }
     }
 
+    /// The samples of [`View::samples`](super::View::samples): every kind, with and without the optional parts.
     pub(super) fn states() -> Vec<Self> {
         let mut states: Vec<_> = Self::KINDS.iter().map(|kind| Self::new(kind, "sign-in")).collect();
         for state in &mut states {

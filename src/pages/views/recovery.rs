@@ -68,7 +68,7 @@ impl ResetPassword {
     }
 }
 
-/// The link of a notice, which a button uses.
+/// The page of a link from a notice. A button submits the link.
 #[derive(Clone, Debug, Serialize)]
 pub struct Link {
     /// The page: `undo_address` or `not_me`.

@@ -123,10 +123,11 @@ pub async fn register(
     let mut change = change::begin(state, caller).await?;
     // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
     let factors = change.account.factors;
-    let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
+    let keeps_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     let user_verified = made.user_verified;
     let passkey = store(state, &mut change, made, name, now).await?;
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let recovery_codes =
+        if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Passkey };
     let shown = passkey.methods(user_verified);

@@ -62,6 +62,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
     let origin =
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     let credential = input.credential.clone();
+    // A passkey without user verification is one factor: the sign-in may continue with another one.
     let verified = verify::verify(state, PasskeyTask::SignIn, credential, &origin, |user_verified| user_verified);
     let verified = verified.await?;
     let (now, passkey) = (state.clock.now(), verified.passkey);
@@ -90,6 +91,7 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
                 account = same.ok_or(PasskeyError::Refused)?;
             }
             step => {
+                // `verify` has stored the time of use only if the passkey verified its user.
                 if !verified.user_verified && matches!(step, SignInStep::SignedIn(_)) {
                     state.sql.set_passkey_used_at(passkey, now).await?;
                 }

@@ -9,7 +9,7 @@
 //! | 8 | tag of the network and user agent of the last rotation, or of the sign-in |
 //! | 1, and 0, 4 or 16 | address of the last rotation, or of the sign-in: the length and the bytes |
 //! | 4, optional | generation G of the counted repeats |
-//! | 1, with G | counted repeats: bit n is set if the holder of a counted repeat lacked the n-th generation before G |
+//! | 1, with G | counted repeats: bit n is set if a counted repeat presented a token older than generation G - n |
 //! | 9, optional | authentication of the sign-in: methods (u16), level (u8), time (u48, ms); if absent, the password at the start of the session |
 //! | 16, optional | parent: the session that this one belongs to |
 //! | 9, optional | step-up: the last authentication after the sign-in, in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
@@ -72,7 +72,7 @@ fn take_authentication(bytes: &[u8]) -> Option<(Authentication, &[u8])> {
 pub struct LastUse {
     /// The generation that bit 0 of `counted` stands for.
     pub counted_at: Generation,
-    /// The counted repeats: bit n is set if the holder of a counted repeat lacked the n-th generation before `counted_at`.
+    /// The counted repeats: bit n is set if a counted repeat presented a token older than generation `counted_at - n`.
     pub counted: u8,
     /// The origin of the last rotation, or of the sign-in.
     pub origin: LastUseOrigin,
@@ -144,7 +144,7 @@ impl LastUse {
         Some(last_use)
     }
 
-    /// How many of the eight generations up to `current` the holders of counted repeats lacked.
+    /// How many of the eight generations up to `current` have a bit in `counted`.
     pub fn counted_repeats(&self, current: Generation) -> u8 {
         let advanced = current.0.checked_sub(self.counted_at.0);
         let counted = advanced.and_then(|by| self.counted.checked_shl(by)).unwrap_or(0);

@@ -27,18 +27,18 @@ pub enum ImportOutcome {
 }
 
 impl Sql {
-    /// Inserts a batch of accounts, and stores `upto_record` as the progress of `source`, in one transaction. Returns the outcome of each row,
-    /// in order. `rows` may be empty.
+    /// Inserts a batch of accounts, and stores the number of the batch's last record as the progress of `source`, in one transaction. Returns
+    /// the outcome of each row, in order. `rows` may be empty.
     ///
-    /// Skips each row whose id, name or one of whose addresses another account has. `factors` are the authenticator apps of the accounts,
-    /// `emails` their secondary addresses, each with the index of its account in `rows`.
+    /// Skips each row whose id, username or e-mail address (primary or secondary) belongs to another account. `factors` are the authenticator
+    /// apps of the accounts, `emails` their secondary addresses, each with the index of its account in `rows`.
     ///
     /// # Errors
     /// [`SqlError`]. Then nothing of the batch was stored, so the caller can retry.
     pub async fn import_accounts(
         &self,
         source: &str,
-        upto_record: u64,
+        last_record: u64,
         rows: &[NewAccount],
         factors: &[TotpFactor],
         emails: &[(usize, SecondaryEmail)],
@@ -73,7 +73,7 @@ impl Sql {
                    ON CONFLICT (source) DO UPDATE SET line = excluded.line, updated_at = excluded.updated_at";
         query(sql)
             .bind(source.to_owned())
-            .bind(i64::try_from(upto_record).unwrap_or(i64::MAX))
+            .bind(i64::try_from(last_record).unwrap_or(i64::MAX))
             .bind(now.as_millis())
             .execute(&mut *tx)
             .await?;
@@ -85,7 +85,7 @@ impl Sql {
         Ok(outcomes)
     }
 
-    /// The last line of `source` that was imported; none if there is no unfinished import of `source`.
+    /// The number of the last record of `source` that was processed; none if there is no unfinished import of `source`.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -1,5 +1,5 @@
 -- Replaces the roles and other claims of an account, and their version, and appends the event (I16). The next refresh of each session
--- returns them.
+-- returns them. lib.lua describes KEYS and ARGV 1 and 2.
 -- ARGV  3 the roles, separated by spaces, and the other claims (record.rs), or ''  4 now, ms  5 the account's new epoch
 --       6 end of the fence: until then sign-ins that were checked against an older epoch are refused, ms
 --       7 the new version of the claims  8 the node that waits for acknowledgements, or ''

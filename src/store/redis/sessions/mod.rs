@@ -62,7 +62,7 @@ impl SessionStore {
         Self { look_ups: connection.metrics.timed("look_up"), connection, log }
     }
 
-    /// Waits until no other node can call the sessions active that a script has ended. `position` is the id of the script's last event.
+    /// Waits until no other node treats the sessions that a script has ended as active. `position` is the id of the script's last event.
     /// `script` names the script in errors.
     async fn confirm_ended(
         &self,
@@ -80,7 +80,7 @@ impl SessionStore {
     }
 
     /// Runs a script on an account's sessions in one round trip, with the keys and arguments of every session script
-    /// (`lua/lib.lua`). `own` are the further arguments, ARGV 3 and following.
+    /// (`lua/lib.lua`). `own` has the arguments that only this script takes: ARGV 3 and following.
     async fn run(
         &self,
         script: &Script,
