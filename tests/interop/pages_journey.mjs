@@ -72,6 +72,7 @@ assert.equal(await heading(), "Profile", "the registration has signed in");
 await page.goto(await link("verify_address"));
 assert.equal(page.url(), `${base}/account/verify-address`);
 assert.ok(!(await page.isVisible("#token")) && !(await page.isVisible("#code")));
+// the open page also takes the token of a link that changes only the fragment of its address
 await page.goto(await link("verify_address"));
 await submit();
 assert.equal(await heading(), "Address confirmed");

@@ -71,7 +71,7 @@ async function signIn(action) {
 // The page's conditional request may get the passkey before the click. The button is hidden then, and the user is signed in as well.
 const usePasskey = () => page.click("#use-passkey", { timeout: 5000 }).catch(() => undefined);
 
-// registered after a sign-in by password, and used in the browser's dialog
+// a passkey is registered after a sign-in by password, and used in the browser's dialog
 const phone = await plugIn({});
 await open();
 await shown("sign-in");
@@ -113,7 +113,7 @@ await phone.touch();
 await signIn(usePasskey);
 console.log("two devices: ok");
 
-// the second factor of a sign-in by password
+// the passkey is the second factor of a sign-in by password
 await phone.touch(false);
 await signOut();
 await submitPassword();

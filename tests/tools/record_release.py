@@ -193,7 +193,7 @@ def record_postgres(binary, folder):
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
         recorded = record(binary, folder, url)
         dump = subprocess.run(["pg_dump", "--no-owner", "--no-acl", "--inserts", url], check=True, capture_output=True, text=True)
-        # The lines without comments and the commands of psql, which other programs can't run.
+        # Leaves out comments, and the commands of psql, which other programs can't run.
         lines = [line for line in dump.stdout.splitlines() if not line.startswith(("\\", "--"))]
         return recorded, "\n".join(line for line in lines if line) + "\n"
     finally:

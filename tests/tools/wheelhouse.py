@@ -40,6 +40,7 @@ def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
     with zipfile.ZipFile(folder / f"{name}-{distribution.version}-{tag}.whl", "w") as wheel:
         for file in files:
             wheel.write(file.locate(), str(file))
+        # pip accepts a RECORD without hashes and sizes
         wheel.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in files) + f"{info}/RECORD,,\n")
 
 

@@ -35,6 +35,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
+    // A reset by mail verifies the address.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let (other, pending) = (request(&node, "nobody").await, request(&node, "ada").await);
@@ -47,7 +48,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let tokens = Tokens::of(&verify(&pending, &code).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(200);
     assert_eq!(verify(&pending, &code).await.problem(), problem(401, "invalid_code"), "a code works once");
-    // the password and other sessions stay: the address was verified before
+    // The password and other sessions stay, since the address was verified before.
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 
     let pending = request(&node, "ada").await;

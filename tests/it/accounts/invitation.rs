@@ -40,6 +40,7 @@ async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
     let answer = signed_in(&node, &user, Method::POST, "/v1/users/invite", body).await.expect(202);
     assert_eq!(answer.json().as_object().unwrap().len(), 1, "no link and no code: {}", answer.text);
     let (token, _) = next_mail(&cluster, "grace", 0, "invitation").await;
+    // The invited account has no password yet.
     node.try_login("grace", "").await.expect(401);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let grace = node.login_with("grace", NEW_PASSWORD).await;

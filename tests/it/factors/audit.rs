@@ -31,6 +31,6 @@ async fn every_step_of_a_second_factor_is_recorded_and_counted() {
     };
     assert!(has("factor_added", "success", "totp"));
     assert!(has("second_factor", "refused", "totp"));
-    assert!(has("recovery_code_used", "success", "9"));
+    assert!(has("recovery_code_used", "success", "9"), "the detail is the number of codes that are left");
     assert!(has("recovery_codes_made", "success", "recovery_codes"));
 }

@@ -131,7 +131,7 @@ impl DocumentServer {
         self.paths.lock().unwrap().replies.insert(path.to_owned(), reply);
     }
 
-    /// Serves the metadata of an app at a path, and returns its `client_id`. Members that are null are left out.
+    /// Serves the metadata of an app at a path, and returns its `client_id`. `change` adds and replaces members; null removes a member.
     pub fn app(&self, path: &str, change: &[(&str, Value)]) -> String {
         let client_id = self.url(path);
         let mut members = json!({

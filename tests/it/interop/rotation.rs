@@ -24,6 +24,7 @@ const PUBLISHED: Duration = Duration::from_secs(3);
 /// The tolerance of comparisons: tokens have times in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
 
+/// An access token, and the times before and after its issue.
 struct Token {
     text: String,
     issued_from: Timestamp,
@@ -47,6 +48,7 @@ fn verifiers(issuer: &str) -> Vec<Verifier> {
     programs.map(|program| Verifier::start(program, &settings)).into()
 }
 
+/// A node with a signed-in account, and the verifiers.
 struct Fixture {
     cluster: TestCluster,
     node: Node,
@@ -73,6 +75,7 @@ impl Fixture {
         Self { cluster, node, account, tokens, verifiers }
     }
 
+    /// Refreshes the session, and returns its new access token.
     async fn new_token(&mut self) -> Token {
         let issued_from = self.cluster.clock.now();
         self.tokens = Tokens::of(&self.node.refresh(&self.tokens.refresh).await.expect(200));
@@ -104,11 +107,13 @@ impl Fixture {
         all_refuse && answer.status == 401
     }
 
+    /// The ids of the keys that the node publishes.
     async fn published(&self) -> Vec<String> {
         let body = self.node.get("/.well-known/jwks.json", "").await.json();
         body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Rotates the signing key. Returns the id of the new key.
     async fn rotate(&self, start: SigningStart) -> String {
         let app = &self.node.state;
         let created = keys::rotate(&app.config, &app.clock, &app.entropy, &app.sql, start).await.unwrap();

@@ -80,6 +80,7 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
         owners.push((tokens, token));
     }
     let race = (0..16).map(|racer| {
+        // racer / 2, so that each account has racers on both nodes
         let (tokens, token) = &owners[racer / 2 % 2];
         let body = json!({ "token": token });
         signed_in(&nodes[racer % 2], tokens, reqwest::Method::POST, "/v1/email/verify", body)
@@ -88,6 +89,7 @@ async fn i11_secondary_address_is_verified_for_one_account_among_sixteen_racers_
     let won: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
     for answer in answers.iter().filter(|answer| answer.status != 200) {
+        // The verification ends the sessions of its account (`invalid_token`), and the address is then taken for the other account.
         let refused = [problem(401, "invalid_code"), problem(401, "invalid_token"), problem(409, "email_taken")];
         assert!(refused.contains(&answer.problem()), "{answer:?}");
     }

@@ -18,6 +18,7 @@ async fn refresh(node: &Node, token: &str) -> Answer {
 #[tokio::test]
 async fn refresh_grant_returns_the_next_tokens() {
     let mut cluster = TestCluster::new();
+    // A superseded token is reuse once the grace window of ten seconds has passed.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -54,6 +55,7 @@ async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
     for token in ["x", &ended.refresh, &ended.access, &format!("{}A", expired.refresh)] {
         assert_eq!(error(&refresh(&node, token).await), refused(400, "invalid_grant"), "{token}");
     }
+    // longer than the idle timeout of seven days
     cluster.advance(Duration::from_secs(8 * 86_400));
     assert_eq!(error(&refresh(&node, &expired.refresh).await), refused(400, "invalid_grant"));
 }
@@ -61,6 +63,7 @@ async fn refresh_grant_with_an_invalid_token_is_an_invalid_grant() {
 #[tokio::test]
 async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_effect() {
     let mut cluster = TestCluster::new();
+    // A superseded token is reuse once the grace window of ten seconds has passed.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -78,6 +81,7 @@ async fn refresh_grant_with_the_token_of_a_cookie_session_is_refused_and_has_no_
 #[tokio::test]
 async fn refresh_grant_by_a_service_client_is_refused() {
     let mut cluster = TestCluster::new();
+    // A superseded token is reuse once the grace window of ten seconds has passed.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -92,7 +96,7 @@ async fn refresh_grant_by_a_service_client_is_refused() {
     assert_eq!(error(&post(&node, "/oauth2/token", None, &form("nobody")).await), refused(401, "invalid_client"));
     let scope = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh), ("scope", "account admin")];
     assert_eq!(error(&post(&node, "/oauth2/token", None, &scope).await), refused(400, "invalid_scope"));
-    // The session was not affected.
+    // The refused requests did not rotate the token: otherwise this refresh would be reuse.
     cluster.advance(Duration::from_secs(11));
     post(&node, "/oauth2/token", None, &form("latchkey")).await.expect(200);
 }
@@ -161,6 +165,7 @@ async fn client_token_is_valid_for_its_audiences_and_no_account() {
     assert_eq!(introspect(&node, &other, &other_token).await["active"], true);
     assert_eq!(introspect(&node, &other, &own_token).await, json!({ "active": false }));
     assert_eq!(introspect(&node, &service, &other_token).await, json!({ "active": false }));
+    // the lifetime of five minutes, the leeway of five seconds, and one more
     cluster.advance(Duration::from_secs(306));
     assert_eq!(introspect(&node, &service, &own_token).await, json!({ "active": false }));
 }

@@ -24,6 +24,7 @@ use crate::harness::{
     wait,
 };
 
+/// The path of the key set that a `jwks_uri` names.
 const KEYS: &str = "/apps/keys.json";
 
 /// The error of a client that does not authenticate.
@@ -177,6 +178,7 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
     let client_id = app_with_jwks_uri(&server);
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &app_key).await;
     server.set(KEYS, Reply::with("503 Service Unavailable", &[], b""));
+    // Keys without a stated lifetime are fetched again after an hour.
     cluster.advance(Duration::from_mins(61));
     refresh_with(&node, &cluster, &client_id, &app_key, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 2);
@@ -196,6 +198,7 @@ async fn client_authenticates_while_jwks_uri_is_unavailable_and_is_refused_once_
         ("too large", Reply::json(&json!({ "keys": [public_jwk(&app_key)], "more": "x".repeat(64 << 10) }))),
     ] {
         server.set(KEYS, reply);
+        // A failed fetch is repeated after ten seconds at the earliest.
         cluster.advance(Duration::from_secs(11));
         let refused = refresh_with(&node, &cluster, &client_id, &app_key, &token).await;
         assert_eq!(error_of(&refused), unauthenticated(), "{problem}");

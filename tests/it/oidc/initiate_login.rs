@@ -116,9 +116,11 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
     let sql = cluster.sql().await;
     latchkey::service::clients::disable(&cluster.clock, &sql, &client_id).await.unwrap();
     sql.close().await;
+    // a node reads again after five seconds whether an app without registration is disabled
     cluster.advance(std::time::Duration::from_secs(6));
     assert_eq!(apps().await[0]["open_url"], Value::Null);
-    // An address elsewhere is refused, as is one without https (`oidcc-3rd_party-init-login-nohttps`).
+    // An address on another host is refused, as is one without https (the module `oidcc-3rd_party-init-login-nohttps` of the OpenID
+    // conformance suite).
     for (number, uri) in
         ["https://evil.example/start", "http://localhost/start", "javascript:alert(1)"].iter().enumerate()
     {
@@ -135,8 +137,8 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
     node.stop().await;
 }
 
-/// `oidcc-3rd_party-init-login`, `oidcc-3rd_party-init-login-nohttps`, by the command line: the address is registered and shown again, and
-/// refused if it is not https.
+/// As the modules `oidcc-3rd_party-init-login` and `oidcc-3rd_party-init-login-nohttps` of the OpenID conformance suite require, by the
+/// command line: an https address is registered and shown again, and any other address is refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
     let folder = tempfile::tempdir().unwrap();

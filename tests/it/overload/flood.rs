@@ -80,6 +80,7 @@ async fn login_flood_is_refused_at_once_and_stays_within_memory_budget() {
         })
     );
     let (hashed, refused) = (hashed.load(Ordering::SeqCst), refused.load(Ordering::SeqCst));
+    // At any time, at most THREADS sign-ins are hashed and QUEUE wait. The node refuses the others at once.
     assert!(hashed < THREADS + QUEUE, "{hashed} passwords were hashed before the last sign-in was refused");
     assert!(refused >= FLOOD - 2 * (THREADS + QUEUE), "{refused} refused");
     let peak = process.peak_memory();

@@ -50,10 +50,10 @@ async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     proxy.set(Mode::Cut);
     direct.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap();
     direct.sessions.revoke(ada, session(3), EndReason::Logout, NOW).await.unwrap();
-    // as if the entry had expired
+    // Only the newest event, the one of session 3, is left, as if the older ones had expired.
     server.command(&["XTRIM", &Keys::new("lk:").events_of_bucket(bucket(ada)), "MAXLEN", "1"]);
     proxy.set(Mode::Open);
-    // The feed receives the remaining event, and then the message of the loss.
+    // The feed receives the event of session 3, and then the message that events were lost.
     next_revocation(&mut feed).await;
     let next = tokio::time::timeout(Duration::from_secs(60), feed.recv()).await.unwrap().unwrap();
     assert!(matches!(next, FeedMessage::Lost), "{next:?}");
@@ -87,6 +87,6 @@ async fn unreadable_entry_is_skipped_and_the_feed_reports_it() {
     wait_until_synced(&store).await;
     assert!(!is_live(&store, ada, session(1)).await && is_live(&store, ada, session(2)).await);
     let (read, is_complete) = store.revocation_log.revocations_since(bucket, Timestamp::from_millis(0)).await.unwrap();
-    assert_eq!((read.len(), is_complete), (1, false));
+    assert_eq!((read.len(), is_complete), (1, false), "the logout is read, and the unreadable entry is missing");
     store.close().await;
 }

@@ -46,6 +46,7 @@ async fn assert_all_operations_work(store: &RedisStores, accounts: usize) {
         let reused = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW + GRACE).await.unwrap();
         assert_eq!(reused, Rotation::Reused);
         assert!(store.sessions.revoke(ada, session(2), EndReason::Logout, NOW).await.unwrap());
+        // The reuse has ended session 1 and the logout session 2, so sessions 3 and 4 are live.
         assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 2);
         assert_eq!(
             store

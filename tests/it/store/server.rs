@@ -83,6 +83,7 @@ impl Redis {
         for stream in streams.lines() {
             let text = self.command(&["XRANGE", stream, "-", "+"]);
             let lines: Vec<&str> = text.lines().collect();
+            // redis-cli prints an entry as its id, the name of its field, and the lines of the field's value
             for entry in lines.chunks(6) {
                 assert_eq!(entry[1], "e");
                 events.push([entry[2], entry[3], entry[4], entry[5]].map(str::to_owned));
@@ -186,6 +187,7 @@ pub async fn create(store: &RedisStores, account: AccountId, id: SessionId, now:
 pub(crate) async fn wait_until_connected(store: &RedisStores) {
     let reach_all = || async {
         let mut all = true;
+        // Each look-up is for another account, so that together they use every connection and every master.
         for _ in 0..48 {
             all &= store.sessions.is_live(account(), session(1), NOW).await.is_ok();
         }

@@ -45,7 +45,7 @@ pub struct Session {
     issued: u64,
     /// The tag of the sign-in or rotation that issued the current token.
     tag: Tag,
-    /// Bit `n` is set if a counted repeat's holder lacked the `n`-th generation before the current one.
+    /// Bit `n` is set if a counted repeat presented a token older than the `n`-th generation before the current one.
     counted: u8,
     /// The superseded generations that were within grace when the current token was issued, newest first, each with the time at which it was
     /// superseded.
@@ -76,8 +76,8 @@ impl Session {
         if tag == self.tag {
             return Decision::Repeated { counted: false };
         }
-        // The holder lacked every generation after the presented one. A single repeat never ends the session, since the
-        // presented generation must have been counted before.
+        // The holder lacked every generation after the presented one: their bits are set. The session ends only if the bit of the
+        // presented generation is set too, which an earlier repeat must have set. So a single repeat never ends the session.
         let lacked = self.generation - generation;
         self.counted |= low_bits(lacked);
         let consecutive = low_bits(settings.counted_repeats_limit.max(lacked + 1));

@@ -127,6 +127,7 @@ impl Theft {
             }
             Thief::Overtakes => {
                 self.now += self.random.below(7 * SECOND);
+                // Two to six requests. The first one receives the current token, unless the thief holds it already.
                 for _ in 0..=1 + self.random.below(5) {
                     self.present_as_thief(thief)?;
                 }
@@ -137,6 +138,7 @@ impl Theft {
     }
 
     fn present_as_thief(&mut self, thief: Thief) -> Option<()> {
+        // The owner's networks are numbered from 0. The thief has three others.
         let from = if thief == Thief::SameNetwork { self.network } else { 1_000_000 + self.random.below(3) };
         self.thief = self.session.present(self.thief, from, self.now)?;
         self.session.use_access_token(self.thief);
