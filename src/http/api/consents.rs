@@ -33,7 +33,7 @@ struct AppResponse {
     name: String,
     /// The scopes that the owner has allowed. Absent for an app that does not ask.
     scope: Option<String>,
-    /// When the owner first allowed the app scopes.
+    /// When the owner first consented to the app.
     allowed_at: Option<Time>,
     /// When the app was last used.
     last_used_at: Option<Time>,

@@ -44,13 +44,14 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, docs: bool, path: &str,
     }
     let status = error.status();
     if status.is_client_error() {
-        // the framework's own errors are about parameters, which hold no secrets
+        // the text may be shown: the framework's own errors are about parameters, which hold no secrets
         return ProblemError::new(code_of(status), sentence(&error));
     }
     tracing::error!(request_id = id, %error, "internal error");
     ProblemError::internal()
 }
 
+/// The first code with this status.
 fn code_of(status: StatusCode) -> Code {
     Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
 }

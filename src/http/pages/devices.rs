@@ -24,6 +24,7 @@ async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     {
         view.devices.push(describe(session, session.id == owner.caller.sid));
     }
+    // The current device first, then the others by their last use, newest first.
     view.devices.sort_by_key(|session| (!session.is_current, -session.last_used_at));
     for app in consents::apps(&visit.state, &owner.caller).await? {
         for session in &app.sessions {

@@ -76,6 +76,7 @@ pub(in crate::service) async fn remove_unless_needed(
     if change.account.factors.has_any() {
         return Ok(());
     }
+    // Without digests, the account has no codes afterwards.
     change.set_recovery_codes(&[], &[], now).await?;
     Ok(change.set_factor(FactorKind::RecoveryCode, false, now).await?)
 }

@@ -112,6 +112,7 @@ impl Sql {
     /// [`SqlError`]
     #[tracing::instrument(level = "trace", target = "latchkey::span", name = "sql find_account", skip_all, fields(otel.kind = "client", db.system.name = "sql", db.operation.name = "find_account"))]
     pub async fn find_account(&self, identifier: &Identifier) -> Result<Option<Account>, SqlError> {
+        // Ranks: 0, verified as the primary address; 1, verified as a secondary address; 2, an unverified primary address.
         let sql = match identifier {
             Identifier::Email(_) => select!(
                 "WHERE email_key = $1 OR id = \

@@ -39,6 +39,7 @@ async fn refresh_whose_connection_is_reset_has_one_successor() {
     assert!(request_length > 100 && response_length > 20, "{request_length} and {response_length} bytes");
 
     let cut_requests = points(request_length).into_iter().map(Mode::CutRequest);
+    // The first refresh has advanced the session to generation 1.
     let (mut generation, mut unanswered) = (1, 0);
     for mode in cut_requests.chain(points(response_length).into_iter().map(Mode::CutResponse)) {
         proxy.set(mode);

@@ -92,7 +92,7 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     logged_out_session(&node, "ada").await;
     let mut feed = Feed::open(&node, &service, None).await;
     assert_eq!(feed.caught_up().await.len(), 1);
-    // the node can only miss a revocation that it has read from Redis; after two new ids it has read this one
+    // The node notices only the loss of a revocation that it has read from Redis. After two heartbeats with new ids it has read this one.
     for _ in 0..2 {
         feed.wait_for_new_id().await;
     }

@@ -40,6 +40,7 @@ pub struct ProcessCluster {
 
 /// One node.
 pub struct Node {
+    /// The proxy between the node and Redis.
     pub proxy: FaultProxy,
     command: Vec<String>,
     guard: Mutex<Option<Guard>>,
@@ -51,6 +52,7 @@ pub struct Node {
 impl ProcessCluster {
     /// Starts this number of nodes, and waits until they are ready.
     pub async fn start(nodes: usize) -> Self {
+        // During a slow script, Redis answers BUSY after 50 ms.
         let durable = ["--appendonly", "yes", "--appendfsync", "always", "--lua-time-limit", "50"];
         let server = Redis::start_with(&durable);
         let folder = std::sync::Arc::new(tempfile::tempdir().unwrap());
@@ -111,6 +113,7 @@ impl Node {
         *self.client.write().unwrap() = client;
     }
 
+    /// Sends a signal to the node's process, if it runs.
     pub fn signal(&self, signal: Signal) {
         if let Some(guard) = &*self.guard.lock().unwrap() {
             guard.signal(signal);
@@ -122,6 +125,7 @@ impl Node {
         self.guard.lock().unwrap().as_ref().map_or_else(String::new, Guard::log)
     }
 
+    /// Ends the fault between the node and Redis.
     pub fn remove_fault(&self) {
         self.proxy.set(Mode::Open);
     }

@@ -20,6 +20,7 @@ use crate::{
     server::{HELLO, SHORT, Server, within},
 };
 
+/// A request after whose answer the server closes the connection.
 const LAST_HELLO: &str = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]

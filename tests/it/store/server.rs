@@ -148,6 +148,7 @@ pub async fn raw_command(client: &Client, name: &'static str, words: Vec<Value>)
 pub fn account() -> AccountId {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    // The multiplication with an odd number keeps the ids distinct and spreads them over the buckets.
     AccountId(Uuid::from_u64_pair(0x0192_f0c1_2345_7abc, next.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 

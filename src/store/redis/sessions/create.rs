@@ -63,7 +63,7 @@ pub struct SessionBasis {
     pub authentication: Option<Authentication>,
     /// The client, the scopes and the audiences; none for the first-party defaults.
     pub client: Option<ClientGrant>,
-    /// The session that it belongs to, such as a browser's; none for a session of its own.
+    /// The parent: the session, such as a browser's, with which the new session ends. None for a session without a parent.
     pub parent: Option<SessionId>,
 }
 
@@ -95,6 +95,7 @@ impl SessionStore {
         let (record, ttl) = new_record(new.transport, new.idle_timeout, new.absolute_timeout, now);
         let record = Record { has_grant: grant.is_some(), has_last_use: true, ..record };
         let last_use = LastUse::new(LastUseOrigin { tag: new.tag, ip: new.origin.ip }, authentication, parent);
+        // create.lua describes the arguments.
         let mut argument = session_arg_prefix(new.account, new.id, 60);
         for time in [now.as_millis().max(0).unsigned_abs(), whole_millis(ttl)] {
             argument.put_uint(time.min(MAX_U48), 6);
