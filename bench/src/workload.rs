@@ -364,10 +364,10 @@ impl Workload for DuringFlood<'_> {
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if class != FLOOD {
-            self.inner.answer(connection, class, answer)
-        } else {
+        if class == FLOOD {
             self.login.answer(connection, class, answer)
+        } else {
+            self.inner.answer(connection, class, answer)
         }
     }
 }
