@@ -16,8 +16,8 @@ use crate::{
 pub struct OriginTagger(SipHasher24);
 
 impl OriginTagger {
-    /// Uses the lexicographically smallest of the keys that the configured secrets derive. So nodes that have the same secrets in a
-    /// different order, as during a rotation of the secret, compute the same tags.
+    /// Derives a key from each configured secret, and uses the lexicographically smallest one. So nodes that have the same secrets
+    /// in a different order, as during a rotation of the secret, compute the same tags.
     pub fn new(secrets: &Secrets) -> Self {
         let all = std::iter::once(&secrets.current).chain(&secrets.previous);
         let keys = all.map(|secret| derive(secret, derive::ORIGIN_TAGS));
@@ -76,7 +76,7 @@ mod tests {
         }
         assert_eq!(tag("2001:db8:1:2::1", None), tag("2001:db8:1:f::1", None), "the same /48");
         assert_ne!(tag("2001:db8:1::1", None), tag("2001:db8:2::1", None));
-        assert_ne!(tagger.tag(None, None), tag("0.0.0.0", None));
+        assert_ne!(tagger.tag(None, None), tag("0.0.0.0", None), "an unknown address has a tag of its own");
     }
 
     #[test]

@@ -160,7 +160,8 @@ pub struct FormerSecret {
 /// A client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client {
-    /// The `client_id`. For a client that no operator has registered, a reference to the `client_id`: see [`Client::client_id`].
+    /// The `client_id`. For a client that no operator has registered, an id with a digest of the `client_id`, which may be a long URL:
+    /// see [`Client::client_id`].
     pub id: ClientId,
     /// The kind.
     pub kind: ClientKind,
@@ -248,15 +249,15 @@ mod tests {
 
     #[test]
     fn space_separated_accepts_the_characters_of_rfc_6749_only() {
-        let words = SpaceSeparated::parse(["read", "https://api.example.com/", "read"]).unwrap();
-        assert_eq!(words.to_string(), "read https://api.example.com/");
-        assert_eq!(SpaceSeparated::from_spaced("read https://api.example.com/"), Ok(words.clone()));
+        let list = SpaceSeparated::parse(["read", "https://api.example.com/", "read"]).unwrap();
+        assert_eq!(list.to_string(), "read https://api.example.com/");
+        assert_eq!(SpaceSeparated::from_spaced("read https://api.example.com/"), Ok(list.clone()));
         assert_eq!(SpaceSeparated::from_spaced(""), Ok(SpaceSeparated::default()));
         for text in [" ", "a  b", " a", "a ", "a\"b", "a\\b", "a\nb", "ä"] {
             assert!(SpaceSeparated::from_spaced(text).is_err(), "{text:?}");
         }
-        assert!(words.contains_all(&SpaceSeparated::parse(["read"]).unwrap()));
-        assert!(!words.contains_all(&SpaceSeparated::parse(["read", "write"]).unwrap()));
+        assert!(list.contains_all(&SpaceSeparated::parse(["read"]).unwrap()));
+        assert!(!list.contains_all(&SpaceSeparated::parse(["read", "write"]).unwrap()));
     }
 
     #[test]
@@ -280,6 +281,6 @@ mod tests {
         assert!(!client.has_secret(&ClientSecretHash::new([3; 32]), now));
         let later = now + Duration::from_secs(60);
         assert!(client.has_secret(&new, later) && !client.has_secret(&old, later));
-        assert!(!format!("{client:?}").contains("1, 1"));
+        assert!(!format!("{client:?}").contains("1, 1"), "the bytes of a hash are not printed");
     }
 }

@@ -90,7 +90,7 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     let routes = Routes { documentation, pages, frequent, api: service.into_endpoint() }
         .data(Arc::clone(&state))
         .with(timeout::RequestTimeout::new(http.request_timeout))
-        // after the body: an unfinished body must not take the place of a request
+        // Applies after `read_body`, so that a request whose body has not arrived does not count.
         .with(concurrency_limit::ConcurrencyLimit::new(http.max_requests))
         .with(read_body.clone())
         .map_to_response();
@@ -106,7 +106,7 @@ struct Routes<A> {
     documentation: Option<Route>,
     /// None if `pages.enabled` is off.
     pages: Option<BoxEndpoint<'static>>,
-    /// Calls without parameters in their path or query.
+    /// The most frequent calls, by path and method. They have no parameters in their path or query.
     frequent: HashMap<String, HashMap<Method, BoxEndpoint<'static>>>,
     api: A,
 }
@@ -125,6 +125,7 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
             return pages.call(request).await;
         }
+        // The documented routes have one exact path each. Proxies and clients call some of them at other paths as well.
         api::verify::normalize(&mut request);
         api::metadata::normalize(&mut request);
         Ok(client_info::move_device_token_to_cookie(self.api.call(request).await?.into_response()))
@@ -137,7 +138,7 @@ pub fn document(limits: &Limits) -> Document {
 }
 
 fn service() -> OpenApiService<impl OpenApi, ()> {
-    // tuples have at most sixteen members
+    // Nested tuples, because poem-openapi combines at most sixteen APIs in one tuple.
     let sign_in = (LoginApi, EmailLoginApi, PasskeyLoginApi, SecondFactorApi, EnrolmentApi);
     let account = (
         AccountApi,

@@ -22,9 +22,12 @@ use crate::http::{
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
     pub(super) context: Arc<Context<E>>,
+    /// The connection's requests in flight.
     pub(super) activity: Arc<Activity>,
+    /// With it, a handler can take the connection over from hyper.
     pub(super) takeover: Takeover,
     pub(super) local: SocketAddr,
+    /// The peer's address, before any `forwarded_header` is read.
     pub(super) remote: SocketAddr,
 }
 
@@ -36,29 +39,31 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let in_flight = self.activity.begin();
         let context = Arc::clone(&self.context);
+        // Only responses to GET and HEAD depend on a shutdown: readiness checks and event streams.
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             let (draining, stopping) =
                 (Draining(context.drain.token().clone()), Stopping(context.stop.token().clone()));
             request.extensions_mut().insert(ShutdownSignals { draining, stopping });
         }
         let version = request.version();
+        // Only event streams take the connection over. Over HTTP/2, a connection carries other streams as well.
         if *request.method() == Method::GET && version == Version::HTTP_11 {
             request.extensions_mut().insert(self.takeover.clone());
         }
         let (local, remote) = (LocalAddr(self.local.into()), RemoteAddr(self.remote.into()));
         Box::pin(async move {
-            let answer = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
+            let response = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
             // If a handler panics, hyper alone would close the connection without a response.
-            let answer = AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+            let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!("a handler panicked");
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
-            let mut answer: Response<_> = answer.into();
-            let is_last = leaves_a_body_unread(answer.status()) || context.drain.is_triggered();
+            let mut response: Response<_> = response.into();
+            let is_last = leaves_a_body_unread(response.status()) || context.drain.is_triggered();
             if version < Version::HTTP_2 && is_last {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok(answer.map(|body| TrackedBody::new(body, in_flight)))
+            Ok(response.map(|body| TrackedBody::new(body, in_flight)))
         })
     }
 }

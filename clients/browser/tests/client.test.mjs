@@ -15,7 +15,10 @@ import {
 
 const BASE = "https://auth.example.com";
 
-/** A fake service: `answer(path, request)` returns a Response, or throws for a lost connection. */
+/**
+ * A fake service: `answer(path, request, count)` returns a Response, or throws for a lost connection. `count` is the number of calls of
+ * the path so far, this one included.
+ */
 function service(answer) {
   const calls = [];
   const fetch = async (input, init) => {
@@ -104,8 +107,9 @@ test("a_lost_refresh_response_is_retried_with_the_same_token", async () => {
     return tokens(1);
   });
   const auth = await signedIn(fake);
-  const spare = client(fake, { storage: { get: () => "lk_rt_0", set: () => {}, remove: () => {} } });
-  assert.deepEqual(await spare.resume(), { id: "s1" });
+  // a client that has the refresh token only
+  const resumed = client(fake, { storage: { get: () => "lk_rt_0", set: () => {}, remove: () => {} } });
+  assert.deepEqual(await resumed.resume(), { id: "s1" });
   assert.deepEqual(presented, ["lk_rt_0", "lk_rt_0"]);
   auth.close();
 });
@@ -302,7 +306,7 @@ test("a_call_without_a_response_fails_after_the_timeout", async () => {
   await assert.rejects(auth.signIn({ identifier: "ada", password: "x" }), LatchkeyUnreachable);
 });
 
-const required = () =>
+const secondFactorRequired = () =>
   json(403, {
     type: "about:blank",
     title: "t",
@@ -319,7 +323,7 @@ test("sign_in_with_a_second_factor_signs_nobody_in_until_its_second_step", async
   const bodies = [];
   const fake = service(async (path, request, count) => {
     bodies.push([path, await request.json()]);
-    if (path === "/v1/login") return required();
+    if (path === "/v1/login") return secondFactorRequired();
     return count === 1 ? problem(401, "invalid_code") : tokens(1);
   });
   const auth = client(fake);
@@ -348,7 +352,7 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
       return new Response((await tokens(1)).body, { headers: { "x-device-token": "lk_dt_new" } });
     }
     if (device(request)) return tokens(2);
-    const step = { ...(await required().json()), methods: ["email_code"], remember_device_for: 2592000 };
+    const step = { ...(await secondFactorRequired().json()), methods: ["email_code"], remember_device_for: 2592000 };
     return json(403, step);
   });
   const deviceStorage = memoryTokenStorage();
@@ -373,7 +377,7 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
   ]);
 });
 
-/** Replaces the browser's passkeys while `work` runs. */
+/** Installs a fake of the browser's API for passkeys while `work` runs. `work` receives the list of the fake's calls. */
 async function withPasskeys(work) {
   const requests = [];
   const respond = (kind) => async (request) => {
@@ -486,6 +490,7 @@ test("step_up_replaces_the_access_token_of_the_session_and_sends_a_wrong_code_on
     seen.push([path, request.headers.get("authorization"), request.body ? await request.json() : undefined]);
     if (path === "/v1/me/recovery-codes") return json(200, { ...(await tokens(3, 300, "s2").json()), recovery_codes: ["c"] });
     if (count === 1) return problem(401, "invalid_code");
+    // the client refreshes the access token and repeats the call
     if (count === 2) return problem(401, "invalid_token");
     return json(200, { access_token: "access-2", token_type: "Bearer", expires_in: 300, session_id: "s1", acr: "aal2", auth_time: 1 });
   });

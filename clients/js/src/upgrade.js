@@ -40,8 +40,8 @@ export function webSocketUpgrade(verifier, webSocketServer, options = {}) {
     if (!(await webSocketServer.shouldHandle(request))) return { refusal: { status: 404, headers: {}, body: "" } };
     const outcome = await authenticate(verifier, request, options);
     if ("refusal" in outcome) return outcome;
-    for (const each of decisions) {
-      const refusal = each(outcome.claims);
+    for (const refusalOf of decisions) {
+      const refusal = refusalOf(outcome.claims);
       if (refusal) return { refusal };
     }
     return outcome;

@@ -85,14 +85,14 @@ impl Example for ReauthenticatedResponse {
 }
 
 impl From<Reauthenticated> for ReauthenticatedResponse {
-    fn from(it: Reauthenticated) -> Self {
+    fn from(Reauthenticated { token, authentication }: Reauthenticated) -> Self {
         Self {
-            access_token: it.token.access_token.into_exposed(),
+            access_token: token.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
-            expires_in: it.token.expires_in.as_secs(),
-            session_id: it.token.session.0,
-            acr: it.authentication.acr.as_str().to_owned(),
-            auth_time: it.authentication.at.as_secs(),
+            expires_in: token.expires_in.as_secs(),
+            session_id: token.session.0,
+            acr: authentication.acr.as_str().to_owned(),
+            auth_time: authentication.at.as_secs(),
         }
     }
 }
@@ -181,9 +181,9 @@ impl ReauthenticationApi {
         Body(request): Body<ReauthenticateRequest>,
     ) -> Result<ReauthenticateResponse, Failed<ReauthenticateProblems>> {
         let factor = match request.method {
-            // a passkey has its own challenge, of this session
+            // the passkey is in `credential`
             Some(MethodName::Passkey) => None,
-            // a code by mail raises no level
+            // a code by mail does not raise the level of a session
             Some(MethodName::EmailCode) => {
                 let detail = "A code by mail does not authenticate again. Send the password or another factor.";
                 let field = FieldError::new("method", FieldCode::UnknownValue, detail);

@@ -23,7 +23,7 @@ pub(super) trait FormBody: Type + Sized {
     fn read(parameters: &mut Parameters) -> Result<Self, OAuthError>;
 }
 
-/// The handler argument.
+/// A handler's argument: the form of the request's body.
 pub(super) struct Form<T>(pub(super) T);
 
 /// The parameters of a form. A parameter without a value counts as absent (RFC 6749, section 3.2).
@@ -32,7 +32,7 @@ pub(in crate::http) struct Parameters(Vec<(String, zeroize::Zeroizing<String>)>)
 const MALFORMED: OAuthError = OAuthError::invalid_request("The parameters are not form-encoded.");
 const TOO_MANY: OAuthError = OAuthError::invalid_request("A parameter is repeated, or there are too many of them.");
 
-/// Decodes form-encoded parameters, of a body or a query, in order. Names may be repeated.
+/// Decodes the form-encoded parameters of a body or a query, in order. Names may be repeated.
 pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
     let mut pairs = Vec::new();
     // `pair.is_empty()` would be the method of poem-openapi's `Type`
@@ -48,6 +48,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, OAuthError> {
 }
 
 /// The parameters of a form, in order. Names may be repeated.
+///
+/// # Errors
+/// The outer error if the body can't be read, the inner one if the body is not a form.
 pub(super) async fn body_pairs(
     request: &Request,
     body: &mut RequestBody,
@@ -56,7 +59,7 @@ pub(super) async fn body_pairs(
     Ok(read.and_then(|bytes| pairs(std::str::from_utf8(&bytes).map_err(|_| MALFORMED)?)))
 }
 
-/// The body of a form.
+/// The body of a form, with the errors of [`body_pairs`].
 async fn read(request: &Request, body: &mut RequestBody) -> Result<Result<Vec<u8>, OAuthError>> {
     let bytes = body.take()?.into_vec().await?;
     let essence = request.content_type().and_then(|text| text.split(';').next()).map(str::trim);

@@ -34,7 +34,7 @@ pub(super) const PATH: &str = "/oauth2/introspect";
 /// The operation id in the API document.
 pub(super) const OPERATION_ID: &str = "introspect";
 
-/// The media type of its responses.
+/// The media type of the endpoint's responses.
 pub(super) const CONTENT_TYPE: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// Token introspection for service clients.
@@ -185,7 +185,8 @@ impl IntrospectApi {
         let secret = authorization.authorization.secret().filter(|_| slot.is_available()).cloned();
         let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
-        // A step-up changes the response later, so a response with one is not cached.
+        // Caches only responses about tokens for this service, which `CachedDecision` covers. A response with the authentication of a
+        // step-up is not cached, since it changes when the step-up expires.
         let Introspection::Session(token, None) = &found else {
             return Ok(IntrospectResponse::Ok(RawJson::of(&describe(state, &found))));
         };
@@ -205,27 +206,25 @@ fn one_or_several(audiences: &[String]) -> Any<serde_json::Value> {
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),
-        Introspection::Session(token, authentication) | Introspection::App(token, authentication) => {
-            IntrospectionResponse {
-                active: true,
-                scope: Some(token.scope.clone()),
-                client_id: Some(token.client_id.clone()),
-                token_type: Some("Bearer".to_owned()),
-                exp: Some(token.exp),
-                iat: Some(token.iat),
-                sub: Some(token.sub.to_string()),
-                aud: Some(one_or_several(&token.aud)),
-                iss: Some(token.iss.clone()),
-                jti: Some(token.jti.clone()),
-                sid: Some(token.sid.0),
-                auth_time: Some(authentication.map_or(token.auth_time, |it| it.at.as_secs())),
-                acr: Some(authentication.map_or_else(|| token.acr.clone(), |it| it.acr.as_str().to_owned())),
-                amr: Some(authentication.map_or_else(|| token.amr.clone(), |it| it.methods.amr())),
-                roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
-                email_verified: token.email_verified,
-                app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),
-            }
-        }
+        Introspection::Session(token, current) | Introspection::App(token, current) => IntrospectionResponse {
+            active: true,
+            scope: Some(token.scope.clone()),
+            client_id: Some(token.client_id.clone()),
+            token_type: Some("Bearer".to_owned()),
+            exp: Some(token.exp),
+            iat: Some(token.iat),
+            sub: Some(token.sub.to_string()),
+            aud: Some(one_or_several(&token.aud)),
+            iss: Some(token.iss.clone()),
+            jti: Some(token.jti.clone()),
+            sid: Some(token.sid.0),
+            auth_time: Some(current.map_or(token.auth_time, |current| current.at.as_secs())),
+            acr: Some(current.map_or_else(|| token.acr.clone(), |current| current.acr.as_str().to_owned())),
+            amr: Some(current.map_or_else(|| token.amr.clone(), |current| current.methods.amr())),
+            roles: Some(token.roles.clone()).filter(|roles| !roles.is_empty()),
+            email_verified: token.email_verified,
+            app_metadata: token.app_metadata.as_deref().cloned().map(JsonObject),
+        },
         Introspection::Client(token) => IntrospectionResponse {
             active: true,
             scope: Some(token.scope.clone()).filter(|scope| !scope.is_empty()),

@@ -1,4 +1,4 @@
-//! Completes the derived document: errors, examples, limits, and details that code generators need.
+//! Completes the document that poem-openapi derives: errors, examples, limits, and details that code generators need.
 
 use std::collections::BTreeMap;
 
@@ -39,7 +39,7 @@ pub(super) fn complete(document: &mut Value, limits: &Limits) {
     }
 }
 
-/// Lists the parameters of a GET request that takes the form's parameters in its query.
+/// Lists the query parameters of GET operations that take the parameters of a form in their query.
 fn describe_queries(document: &mut Value, schemas: &Value) {
     for (path, form) in oauth::QUERY_FORMS {
         let properties = schemas[form]["properties"].as_object();
@@ -204,19 +204,19 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         operation["security"] = json!([]);
     }
     // every handler can fail for lack of Redis or the database, and those with a body because of the body
-    let health = operation["tags"] == json!(["Health"]);
-    let mut codes: Vec<Code> = if health { Vec::new() } else { ALWAYS.to_vec() };
+    let is_health_check = operation["tags"] == json!(["Health"]);
+    let mut codes: Vec<Code> = if is_health_check { Vec::new() } else { ALWAYS.to_vec() };
     if !operation["requestBody"].is_null() {
         codes.extend([Code::RequestTimeout, Code::PayloadTooLarge]);
     }
-    // `problem/failed.rs` and `oauth/error.rs` left the codes in the descriptions
+    // `problem/failed.rs` and `oauth/error.rs` write the codes of an operation into the descriptions of its responses
     for response in values(&mut operation["responses"]) {
-        describe_oauth(response);
+        describe_oauth_errors(response);
     }
     if let Some(responses) = operation["responses"].as_object() {
         let problems = responses.values().filter(|response| response["content"][problem::CONTENT_TYPE].is_object());
         let texts = problems.filter_map(|response| response["description"].as_str());
-        codes.extend(texts.flat_map(|text| text.split(' ')).filter_map(code));
+        codes.extend(texts.flat_map(|text| text.split(' ')).filter_map(parse_code));
     }
     let request = schema_name(&operation["requestBody"], json_body::CONTENT_TYPE).map(|name| &schemas[name]);
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
@@ -224,7 +224,7 @@ fn complete_operation(operation: &mut Value, schemas: &Value) {
         by_status.entry(code.status().as_u16()).or_default().push(*code);
     }
     for (status, codes) in by_status {
-        operation["responses"][status.to_string()] = describe(&codes, request);
+        operation["responses"][status.to_string()] = problem_response(&codes, request);
     }
     for response in values(&mut operation["responses"]) {
         response["headers"]["X-Request-Id"] = header("The id of the request, as in the service's log.", "string");
@@ -265,7 +265,7 @@ fn capitalized(name: &str) -> String {
 }
 
 /// Replaces the codes of an OAuth error response with sentences and examples.
-fn describe_oauth(response: &mut Value) {
+fn describe_oauth_errors(response: &mut Value) {
     let schema = format!("#/components/schemas/{}", oauth::SCHEMA);
     if response["content"]["application/json"]["schema"]["$ref"] != schema {
         return;
@@ -287,12 +287,12 @@ fn describe_oauth(response: &mut Value) {
     }
 }
 
-fn code(text: &str) -> Option<Code> {
+fn parse_code(text: &str) -> Option<Code> {
     Code::ALL.iter().copied().find(|code| code.as_str() == text)
 }
 
 /// The response of one status, shared by one or several errors.
-fn describe(codes: &[Code], request: Option<&Value>) -> Value {
+fn problem_response(codes: &[Code], request: Option<&Value>) -> Value {
     let status = codes.first().map(|code| code.status().as_u16()).unwrap_or_default();
     let texts: Vec<String> = codes.iter().map(|code| format!("{} (`{}`).", code.title(), code.as_str())).collect();
     let examples: Map<String, Value> =

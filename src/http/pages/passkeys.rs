@@ -1,5 +1,5 @@
-//! Passkeys on pages: sign-in with a passkey, and the account's passkeys. The script of the pages talks to the authenticator and submits what it
-//! returns as a field of a form.
+//! Passkeys on pages: sign-in with a passkey, and the account's passkeys. The script of the pages calls the authenticator, and submits the
+//! authenticator's response in the form field `credential`.
 
 use poem::{Response, Result, handler};
 use serde_json::{Map, Value};
@@ -34,7 +34,7 @@ use crate::{
     },
 };
 
-/// Takes the response of the authenticator.
+/// Takes the response of the authenticator from a form.
 ///
 /// # Errors
 /// [`Code::InvalidPasskey`]
@@ -131,7 +131,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/security");
     let renamed = async {
         visit.check(&mut form)?;
-        let (id, name) = (id(&form.text("id"))?, parse_name(&form.text("name"))?);
+        let (id, name) = (parse_id(&form.text("id"))?, parse_name(&form.text("name"))?);
         let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
         renamed.map_err(change_failed)
     };
@@ -147,7 +147,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/security");
     let removed = async {
         visit.check(&mut form)?;
-        let removed = manage::remove(&visit.state, &caller(&visit, &owner), id(&form.text("id"))?).await;
+        let removed = manage::remove(&visit.state, &caller(&visit, &owner), parse_id(&form.text("id"))?).await;
         removed.map_err(change_failed)
     };
     match removed.await {
@@ -158,6 +158,7 @@ pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response>
     }
 }
 
+/// The response to a change that failed: a redirect to the step-up if the change needs one, otherwise the page with the problem.
 async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/security") {
         Ok(response) => Ok(response),
@@ -165,7 +166,8 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
     }
 }
 
-fn id(text: &str) -> Result<PasskeyId, ProblemError> {
+/// Parses the id of a passkey. A malformed id counts as unknown.
+fn parse_id(text: &str) -> Result<PasskeyId, ProblemError> {
     let unknown = |_| ProblemError::new(Code::UnknownPasskey, "The account has no such passkey.");
     Uuid::try_parse(text).map(PasskeyId).map_err(unknown)
 }

@@ -50,15 +50,17 @@ pub(super) fn page(reply: Reply<'_>, authorization: Option<&Authorization>, view
     reply.target(authorization.and_then(Authorization::target)).page(view)
 }
 
+/// `GET /account/sign-in`: the page, or a redirect if the browser needs no sign-in. With the parameter `again`, always the page: other
+/// pages redirect here with it for a new sign-in of a signed-in browser.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     let authorization = Authorization::of(&visit).await?;
-    let is_again = visit.parameter("again").is_some();
+    let is_forced = visit.parameter("again").is_some();
     match &authorization {
-        None if visit.browser.session.is_some() && !is_again => {
+        None if visit.browser.session.is_some() && !is_forced => {
             return Ok(visit.reply().redirect_to(&continuation(&visit)));
         }
-        Some(Authorization { pending, .. }) if !is_again => match pending.step {
+        Some(Authorization { pending, .. }) if !is_forced => match pending.step {
             None | Some(AuthorizeStep::Redirect(_)) => return Ok(visit.reply().redirect_to(&continuation(&visit))),
             Some(AuthorizeStep::Consent) => return Ok(visit.reply().redirect_to_page("/consent")),
             Some(AuthorizeStep::SelectAccount) => return Ok(visit.reply().redirect_to_page("/select-account")),
@@ -69,11 +71,12 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
         },
         _ => {}
     }
-    let hint = authorization.as_ref().and_then(|it| it.pending.request.login_hint.clone());
+    let hint = authorization.as_ref().and_then(|authorization| authorization.pending.request.login_hint.clone());
     let view = view(&visit, authorization.as_ref(), hint.unwrap_or_else(|| visit.typed()));
     page(visit.reply(), authorization.as_ref(), &view)
 }
 
+/// `POST /account/sign-in`
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let identifier = form.text("identifier");
@@ -92,7 +95,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
-/// Signs in with a password, and continues.
+/// Signs in with a password, and continues with the next page or the authorization request.
 ///
 /// # Errors
 /// The problem, for the form.
@@ -154,7 +157,7 @@ fn problem(error: LoginError) -> ProblemError {
     crate::http::api::login::problem(error)
 }
 
-/// Continues after an authentication.
+/// Continues a sign-in after a successful authentication, by the step that is still required.
 ///
 /// # Errors
 /// The problem, for the form.

@@ -9,7 +9,7 @@ use super::text;
 pub struct ClientView {
     /// The name of the client.
     pub name: String,
-    /// The host of its redirect URI, which tells clients of one name apart.
+    /// The host of the client's redirect URI, which tells clients with the same name apart.
     pub host: String,
 }
 
@@ -24,12 +24,12 @@ impl ClientView {
 pub struct ScopeView {
     /// The scope.
     pub name: String,
-    /// Whether the texts explain it; else its name is shown.
+    /// Whether the texts of pages explain the scope. If not, the page shows the scope's name.
     pub is_known: bool,
 }
 
 impl ScopeView {
-    /// The scopes that texts explain.
+    /// The scopes that the texts of pages explain.
     pub const KNOWN: [&'static str; 4] = ["openid", "profile", "email", "offline_access"];
 
     /// A scope by its name.

@@ -43,8 +43,9 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     }
     let emails = change.secondary_emails().await?;
     let secondary = match emails.iter().find(|it| it.email.key() == email.key()) {
-        Some(known) if known.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
-        Some(known) => known.clone(),
+        Some(existing) if existing.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
+        Some(existing) => existing.clone(),
+        // The primary address counts as well.
         None if emails.len() + 1 >= state.config.account.max_emails => return Err(ChangeEmailsError::TooMany),
         None => {
             let (id, account) = (state.entropy.email_id(now), change.account.id);
@@ -66,7 +67,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     Ok(secondary.into())
 }
 
-/// Sends the mail again, if `text` is an unverified secondary address of the caller's account. Returns whether it is one.
+/// Sends the mail again, if `text` is an unverified secondary address of the caller's account. Returns whether it is such an address.
 ///
 /// # Errors
 /// [`ChangeEmailsError`]

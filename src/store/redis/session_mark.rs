@@ -50,6 +50,7 @@ impl SessionStore {
         let mut keys = self.scan(&self.connection.keys.sessions_prefix(), ScanType::Hash);
         while let Some(key) = keys.next().await {
             let key = key?.into_string().unwrap_or_default();
+            // The id follows the hash tag: `lk:s{…}ID`.
             let id = key.rsplit('}').next().and_then(|id| BASE64_URL_SAFE_NO_PAD.decode(id).ok());
             accounts.extend(id.and_then(|id| <[u8; 16]>::try_from(id).ok()).map(AccountId::from_bytes));
         }
@@ -72,7 +73,7 @@ impl SessionStore {
     fn scan(&self, prefix: &str, kind: ScanType) -> BoxStream<'static, Result<Key, RedisError>> {
         let mut pattern = String::new();
         for character in prefix.chars() {
-            // The special characters of Redis' glob patterns.
+            // Escapes the special characters of Redis' glob patterns.
             if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
                 pattern.push('\\');
             }

@@ -37,7 +37,7 @@ const MAX_MISSES: u32 = 2;
 const REFUSED_MISSES: u32 = 3;
 /// How often a lasting outage is logged.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
-/// How often it is logged while its reason changes.
+/// How often an outage is logged while its reason changes.
 const CHANGED_REASON_LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of an outage of the connections.
@@ -136,6 +136,7 @@ pub(super) fn watch(client: Client, mut log: Option<OutageLog>) -> AbortHandle {
             match client.with_options(&options).ping::<()>(None).await {
                 Ok(()) => {
                     misses = 0;
+                    // Discards the errors from before the answer.
                     latest(&mut errors);
                     if let Some(log) = &mut log {
                         log.on_answer();

@@ -56,7 +56,7 @@ async function onFastifyHook(t, verifier, options = {}) {
   return (await app.listen({ port: 0, host: "127.0.0.1" })).replace("http", "ws");
 }
 
-/** A WebSocket; resolves to it when it is open, and to the status if the handshake is refused. */
+/** Opens a WebSocket. Resolves to the open WebSocket, or to the status, challenge and type of the response that refuses the handshake. */
 function dial(url, token) {
   const socket = new WebSocket(url, { headers: token ? { Authorization: `Bearer ${token}` } : {} });
   return new Promise((resolve, reject) => {
@@ -148,7 +148,7 @@ test("webSocketUpgrade answers 404 for paths that the WebSocket server does not 
   assert.equal((await dial(`${url}/other`, issuer.token())).status, 404);
 });
 
-test("webSocketUpgrade refuses guards of another origin at once", async (t) => {
+test("webSocketUpgrade throws for a guard that is not of this package", async (t) => {
   const issuer = await FakeIssuer.start(t);
   assert.throws(() => webSocketUpgrade(issuer.verifier(), new WebSocketServer({ noServer: true }), { guards: [() => {}] }), { name: "LatchkeyError" });
 });
@@ -171,7 +171,8 @@ test("closeOnEnd: messages after the end are not delivered, and a silent peer is
   const peer = connect(sockets.address().port, "127.0.0.1");
   peer.write("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
   await accepted;
-  const message = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]); // "hi"
+  // a text frame with "hi", masked with zeros (RFC 6455, section 5.2)
+  const message = Buffer.from([0x81, 0x82, 0, 0, 0, 0, 0x68, 0x69]);
   peer.write(message);
   await until("the message is delivered", () => delivered.length === 1);
   const received = [];
@@ -185,18 +186,22 @@ test("closeOnEnd: messages after the end are not delivered, and a silent peer is
   assert.match(String(Buffer.concat(received)), /session_revoked/);
 });
 
-/** Serves streams of each kind with both frameworks. */
+/** The responses that the apps of both frameworks start and do not end, by their path. */
 const STREAMS = {
+  /** An event stream with the header passed to `writeHead`, which may not store it for `getHeader`. */
   events(response) {
     response.writeHead(200, { "Content-Type": "text/event-stream" }).write("data: 1\n\n");
   },
+  /** An event stream with the header set by `setHeader`. */
   events_set(response) {
     response.setHeader("Content-Type", "text/event-stream; charset=utf-8");
     response.write("data: 1\n\n");
   },
+  /** A body of unknown length. */
   bytes(response) {
     response.write("some");
   },
+  /** A body of known length. */
   known(response) {
     response.writeHead(200, { "Content-Length": "8" }).write("some");
   },
@@ -213,6 +218,7 @@ function start(url, token, options = {}) {
   });
 }
 
+/** An app of each framework, which adds its responses to `open`. At `/late` it sends nothing until the test does. */
 const frameworks = {
   async Express(t, verifier, open, options) {
     const app = express();

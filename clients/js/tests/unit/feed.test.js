@@ -32,6 +32,7 @@ test("feed request authenticates, and the secret is not printed", async (t) => {
   const log = [];
   const verifier = await issuer.live({ clientId: "a:b c", log: (message) => log.push(message) });
   const { headers } = issuer.requests.find(({ path }) => path === "/v1/revocations");
+  // the client id is form-encoded (RFC 6749, section 2.3.1)
   assert.equal(Buffer.from(headers.authorization.slice(6), "base64").toString(), `a%3Ab+c:${SECRET}`);
   const printed = `${inspect(verifier, { depth: 9, showHidden: true })} ${JSON.stringify(verifier)} ${verifier} ${log}`;
   assert.ok(!printed.includes("lk_cs"), printed);
@@ -188,7 +189,7 @@ test("feedLost applies before the first snapshot", async (t) => {
   assert.equal(await outcomeOf(issuer.verifier(LONG_STALENESS), issuer.token()), "Unavailable");
 });
 
-test("silent feed is lost and reconnected, comments or not", async (t) => {
+test("feed that sends comments only is lost and reconnected", async (t) => {
   const issuer = await FakeIssuer.start(t);
   await issuer.live(SHORT_STALENESS);
   await until("the verifier has reconnected", () => {

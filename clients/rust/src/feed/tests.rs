@@ -73,7 +73,8 @@ impl Fixture {
         self.feed.process(&message, resuming, &mut self.stream, &mut self.state, &self.keys, &self.clock)
     }
 
-    /// Receives events by their names; a session id stands for the revocation of that session.
+    /// Receives a list of events, separated by spaces: the names of events, and session ids. A session id stands for the revocation of
+    /// that session.
     fn receive(&mut self, events: &str) {
         for event in events.split_whitespace() {
             let (event, data, id) = match event {
@@ -212,6 +213,7 @@ fn unknown_event_is_ignored() {
 fn revocation_is_evicted_after_retain_and_leeway() {
     let mut fixture = Fixture::new(10);
     fixture.receive(&format!("snapshot {ONE} live"));
+    // The snapshot's `retain_seconds` (310) and the leeway of 5 s.
     fixture.clock.advance(315);
     fixture.receive("heartbeat");
     assert!(fixture.is_revoked(ONE));

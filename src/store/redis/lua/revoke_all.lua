@@ -42,6 +42,7 @@ end
 local record, last_use, details
 if ARGV[9] then
   if not replaced then return 'gone' end
+  -- Bit 0 of the flags: the session's refresh token travels in a cookie.
   if ARGV[13] == '1' and replaced.flags % 2 == 1 then return 'cookie' end
   record = read_record(ARGV[10])
   record.version, record.flags = replaced.version, replaced.flags
@@ -88,7 +89,7 @@ if record then
   extend_ttl(key, tonumber(ARGV[11]))
 end
 
--- A fence that is in effect is extended, never shortened: neither by a call without a fence nor by a late call.
+-- A fence that is in effect is never shortened: neither by a call without a fence nor by one that arrives late.
 local epoch, fence_until = tonumber(ARGV[6]) or 0, ARGV[6] == '' and 0 or tonumber(ARGV[7])
 if fence then
   local former_epoch, former_until = struct.unpack('>I4I6', fence)

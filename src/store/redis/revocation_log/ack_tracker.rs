@@ -41,7 +41,7 @@ pub(in crate::store::redis) struct AckTracker {
 #[derive(Default)]
 struct Shared {
     state: AckState,
-    /// Wakes the task that waits for the acknowledgements of a number.
+    /// By the number of a revocation: wakes the task that waits for its acknowledgements.
     waiters: HashMap<u64, Arc<Notify>>,
 }
 
@@ -252,7 +252,7 @@ impl Drop for PendingAck<'_> {
     }
 }
 
-/// Sends queued acknowledgements until the task is aborted. All that wait for the same node go into one message.
+/// Sends queued acknowledgements until the task is aborted. The queued acknowledgements for a node go into one message.
 pub(super) async fn send_acks(tracker: Arc<AckTracker>, pool: Pool, channel: String) {
     let outgoing = tracker.outgoing.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(mut outgoing) = outgoing else { return };

@@ -50,7 +50,9 @@ impl SessionStore {
         let id = session.as_bytes().as_slice();
         // Parts 1 to 3 are the details, part 4 is the last use.
         let numbers = 1..=4;
-        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), Bytes::from_static(b"v")];
+        // The record, the account's roles and claims (`r`), the version of the claims, and the parts (record.rs).
+        let claims_field = Bytes::from_static(record::CLAIMS_FIELD.as_bytes());
+        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_field];
         fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
         let answer =
             Box::pin(self.connection.client_for_request()?.hmget(self.connection.keys.sessions(account), fields));

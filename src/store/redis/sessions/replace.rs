@@ -32,7 +32,7 @@ pub struct Replacement {
     pub account: AccountId,
     /// The session that it replaces.
     pub replaces: SessionId,
-    /// The sessions that may be replaced.
+    /// Which sessions may be replaced, by the transport of their refresh token.
     pub accepted: AcceptedTransport,
     /// The account's roles.
     pub roles: Roles,
@@ -93,6 +93,7 @@ impl SessionStore {
             absolute_timeout,
         } = replacement;
         let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
+        // ARGV 9 and those after it, as revoke_all.lua describes them.
         let extra = [
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
