@@ -1,4 +1,5 @@
-"""The data of the features since 0.2 that record_release.py records: second factors, passkeys, apps and profiles."""
+"""Uses the features since 0.2 of a running release, and returns the data that record_release.py records: second factors, passkeys, apps
+and profiles."""
 
 import base64
 import hashlib
@@ -168,7 +169,7 @@ class Features:
             "nonce": "a nonce", "code_challenge": challenge, "code_challenge_method": "S256",
         })
         browser = Browser(self.base)
-        # A running node finds the new client within seconds.
+        # A running node loads the new client within seconds. Until then, the request is refused.
         for _ in range(100):
             try:
                 browser.open(f"/oauth2/authorize?{query}")

@@ -70,9 +70,9 @@ impl App {
         self.client.base.trim_start_matches("http://").to_owned()
     }
 
-    /// Waits for the first response; false if the app logs an error, for instance because the port is taken.
+    /// Waits for the first response. Returns false if the app logs an error, for instance because the port is taken.
     async fn answers(&self) -> bool {
-        // `error` or `Error`
+        // Matches `error` and `Error`.
         let failed = || self.guard.log().contains("rror");
         wait::until("the app answers or fails", || async { self.orders("").send().await.is_ok() || failed() }).await;
         !failed()
@@ -96,9 +96,11 @@ impl App {
     /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change.
     pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
         let client = service.client();
+        // The port makes the name unique: several apps use the same service.
         let name = format!("u{}", self.client.base.rsplit(':').next().unwrap());
         let account = client.register(&name).await.text_of("id");
-        assert!(self.refuses("").await);
+        assert!(self.refuses("").await, "no token");
+        // A text in the form of a refresh token.
         assert!(self.refuses("lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4").await);
 
         let tokens = client.login(&name).await;

@@ -87,7 +87,7 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     let active = async |token: &str| introspect(&node, &client, token).await["active"] == true;
     assert!(!active(&first.refresh).await, "superseded ten seconds ago");
     assert!(active(&second.refresh).await && active(&third.refresh).await);
-    // Introspection has no effect: it consumes no token, and a superseded token does not end the session.
+    // The introspections above had no effect: they consumed no token, and the superseded token did not end the session.
     assert!(active(&third.refresh).await);
     node.refresh(&third.refresh).await.expect(200);
     cluster.advance(Duration::from_secs(7 * 86_400));
@@ -135,6 +135,7 @@ async fn introspection_of_an_invalid_token_returns_only_active_false() {
     let (tokens, ended) = (node.login("ada").await, node.login("ada").await);
     node.logout(&ended.refresh).await.expect(204);
     let mut tampered = tokens.access.clone();
+    // a character of the signature
     let position = tampered.len() - 20;
     let other = if &tampered[position..=position] == "A" { "B" } else { "A" };
     tampered.replace_range(position..=position, other);
@@ -143,6 +144,7 @@ async fn introspection_of_an_invalid_token_returns_only_active_false() {
         let answer = post(&node, "/oauth2/introspect", Some(&client), &[("token", token)]).await.expect(200);
         assert_eq!(answer.text, "{\"active\":false}", "{token}");
     }
+    // The lifetime of 300 s and the leeway of 5 s have passed.
     cluster.advance(Duration::from_secs(306));
     assert_eq!(introspect(&node, &client, &tokens.access).await, json!({ "active": false }), "expired");
     assert_eq!(introspect(&node, &client, &tokens.refresh).await["active"], true);

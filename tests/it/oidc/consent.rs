@@ -149,25 +149,27 @@ async fn withdrawn_consent_ends_sessions_of_the_app_and_its_codes() {
     let (_, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
     let code = consent(&node, &browser, &handle).await;
     let tokens = exchange(&node, &forum, &code).await.expect(200).json();
-    let unused = browser.code(&node, &request).await;
-    let kept = sign_in(&node, &browser, &shop, "openid").await;
+    let unused_code = browser.code(&node, &request).await;
+    let shop_tokens = sign_in(&node, &browser, &shop, "openid").await;
     let login_tokens = node.login("ada").await;
     let apps = node.get("/v1/me/consents", &login_tokens.access).await.expect(200).json();
+    // The operator registered the shop without consent, so it has no scope that the user has allowed.
     let (first, second) = (&apps["apps"][0], &apps["apps"][1]);
     assert_eq!((text(first, "client_id"), text(first, "name")), ("forum", "The Forum"));
     assert_eq!((text(first, "scope"), &first["sessions"]), ("openid offline_access", &1.into()));
     assert_eq!((text(second, "client_id"), &second["scope"]), ("shop", &serde_json::Value::Null));
     node.delete("/v1/me/consents/forum", &login_tokens.access).await.expect(204);
     refresh(&node, &forum, text(&tokens, "refresh_token")).await.expect(400);
-    exchange(&node, &forum, &unused).await.expect(400);
-    refresh(&node, &shop, text(&kept, "refresh_token")).await.expect(200);
+    exchange(&node, &forum, &unused_code).await.expect(400);
+    refresh(&node, &shop, text(&shop_tokens, "refresh_token")).await.expect(200);
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &request).await).0, "/account/consent");
     let missing = node.delete("/v1/me/consents/forum", &login_tokens.access).await;
     assert_eq!(missing.problem(), (404, "unknown_app".to_owned()));
     node.stop().await;
 }
 
-/// Unexpired consent (I13): an attacker registers the victim's address and consents to an own app, which would then never ask the victim.
+/// An attacker registers the victim's address and consents to an app of their own. If the consent survived, the app would never ask the
+/// victim (I13).
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() {
     let cluster = TestCluster::new();
@@ -189,7 +191,7 @@ async fn i13_consent_of_a_squatter_does_not_survive_the_reset_of_the_password() 
     node.stop().await;
 }
 
-/// The consent's request reads the session before the victim's reset ends it, and stores the consent afterwards.
+/// The attacker's request reads the session before the victim's reset ends it, and stores the consent afterwards (I13).
 #[tokio::test(flavor = "multi_thread")]
 async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     let cluster = TestCluster::new();
@@ -197,11 +199,11 @@ async fn i13_consent_of_a_session_that_ended_meanwhile_is_withdrawn() {
     cluster.service_client_with(app_with_consent("trojan")).await;
     let squatter = Browser::signed_in(&node, "ada").await;
     let (_, handle) = page_and_handle(&node, &squatter.authorize(&node, &Request::for_client("trojan")).await);
-    let read = session(&node, &squatter).await;
+    let read_before = session(&node, &squatter).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &read).await.unwrap();
-    assert!(node.state.sql.consents(read.session.account).await.unwrap().is_empty());
+    authorize::consent(&node.state, &RequestHandle::parse(&handle).unwrap(), &read_before).await.unwrap();
+    assert!(node.state.sql.consents(read_before.session.account).await.unwrap().is_empty());
     node.stop().await;
 }
 
@@ -211,6 +213,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     let (node, _) = shop(&cluster).await;
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
+    // At the report the consents are 81 hours and one hour old. It withdraws those of the last 72 hours (`account.undo_window`).
     for (app, hours) in [("forum", 80), ("trojan", 1)] {
         cluster.service_client_with(app_with_consent(app)).await;
         let browser = Browser::signed_in(&node, "ada").await;

@@ -20,7 +20,7 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
-/// RFC 9113, section 7.
+/// An error code (RFC 9113, section 7), as the next.
 const CANCEL: u32 = 0x8;
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
@@ -128,7 +128,7 @@ async fn header_and_body_limits_equal_those_of_http1() {
     assert_eq!(status(&mut stream, 1).await, "431");
 
     let mut stream = connect(&client).await;
-    // POST: static table entry 3 (RFC 7541, appendix A)
+    // A POST request, as in `get`: entry 3 of the static table is `:method: POST`.
     let mut large = vec![0x83, 0x86, 0x04, 9];
     large.extend(b"/v1/login\x01\x01x");
     large.extend(literal(b"content-type", b"application/json"));
@@ -170,8 +170,8 @@ pub(super) fn frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload:
     to.extend(payload);
 }
 
-/// GET of `http://x` and a path: static table entries 2 and 6, then literals named by entries 4 and 1 (RFC 7541,
-/// appendix A).
+/// The HPACK block of a GET request for a path of `http://x`. By their numbers in the static table (RFC 7541, appendix A): 2 is
+/// `:method: GET`, 6 is `:scheme: http`; `:path` (4) and `:authority` (1) have literal values.
 fn get(path: &[u8]) -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);

@@ -34,6 +34,7 @@ const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debia
 const MAX_REQUESTS: usize = 50;
 /// The number of unfinished bodies: more than the requests that the node handles at once.
 const SLOW: usize = MAX_REQUESTS + 100;
+/// The bounds on unfinished bodies of one client address and of one connection.
 const PER_ADDRESS: usize = 20;
 const PER_CONNECTION: usize = 8;
 /// The address of the slow client. Other clients have another address.
@@ -206,11 +207,12 @@ async fn unfinished_http2_bodies_above_max_requests_do_not_affect_others() {
     node.stop().await;
 }
 
-/// Opens streams without a body on an HTTP/2 connection.
+/// Opens streams on an HTTP/2 connection, each with the headers of a sign-in whose body does not arrive.
 async fn unfinished_http2_bodies(mut connection: TcpStream, count: u32) -> TcpStream {
     let mut frames = Vec::new();
     for number in 0..count {
-        // POST: static table entry 3 (RFC 7541, appendix A)
+        // POST http://x/v1/login in HPACK. By their numbers in the static table (RFC 7541, appendix A): 3 is `:method: POST`, 6 is
+        // `:scheme: http`; `:path` (4, of nine bytes) and `:authority` (1) have literal values.
         let mut block = vec![0x83, 0x86, 0x04, 9];
         block.extend(b"/v1/login\x01\x01x");
         block.extend(literal(b"content-type", b"application/json"));
@@ -221,6 +223,7 @@ async fn unfinished_http2_bodies(mut connection: TcpStream, count: u32) -> TcpSt
     connection
 }
 
+/// Waits until this many streams of a connection have a response: the node has evicted their bodies.
 async fn wait_for_responses(connection: &mut TcpStream, count: usize) {
     let mut responses = 0;
     while responses < count {
@@ -255,7 +258,7 @@ async fn unfinished_bodies_through_streaming_proxy_do_not_affect_others() {
     node.stop().await;
 }
 
-/// HAProxy with its default buffering, listening for HTTP/1.1 and for HTTP/2.
+/// Starts HAProxy with its default buffering. Returns its addresses for HTTP/1.1 and for HTTP/2.
 fn haproxy(node: SocketAddr) -> (Guard, SocketAddr, SocketAddr) {
     let program = guard::find_programs(&["haproxy"], []).expect(INSTALL).join("haproxy");
     let folder = guard::folder("latchkey-haproxy-");
@@ -269,6 +272,7 @@ fn haproxy(node: SocketAddr) -> (Guard, SocketAddr, SocketAddr) {
     );
     std::fs::write(&settings, text).unwrap();
     let command = [program.to_str().unwrap(), "-db", "-f", settings.to_str().unwrap()];
+    // HAProxy prints nothing when it is ready: the caller waits for it. The guard prints `guarded`.
     let spec = Spec { command: &command, stop: "TERM", folder: Some(&folder), ready: "guarded ", unprivileged: false };
     (Guard::start(&spec).unwrap_or_else(|error| panic!("{error}")), http1, http2)
 }

@@ -13,6 +13,7 @@ pub const USER_PRESENT: u8 = 0x01;
 pub const USER_VERIFIED: u8 = 0x04;
 pub const BACKUP_ELIGIBLE: u8 = 0x08;
 pub const BACKED_UP: u8 = 0x10;
+/// The response contains the credential's id and public key.
 const ATTESTED: u8 = 0x40;
 
 /// Encodes bytes in base64url.
@@ -36,6 +37,7 @@ pub struct Authenticator {
     pub flags: u8,
     /// The signature counter of the next response. Each response increments it by `step`.
     pub counter: u32,
+    /// A step of 0 makes a counter that never changes, as of a synced passkey.
     pub step: u32,
     /// The page's origin.
     pub origin: String,
@@ -115,6 +117,7 @@ impl Authenticator {
             "response": {
                 "clientDataJSON": text(self.client_data("webauthn.create", options)),
                 "attestationObject": text(serde_cbor_2::to_vec(&object).unwrap()),
+                // The last one is unknown.
                 "transports": ["internal", "hybrid", "carrier-pigeon"],
             },
         })

@@ -46,7 +46,8 @@ async fn http2_with_prior_knowledge_is_served_and_closed_when_idle() {
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     client.send_frame(SETTINGS, 0, 0, &[]).await;
-    // GET http://x/hello: static table entries 2 and 6, then literals named by entries 4 and 1 (RFC 7541, appendix A).
+    // GET http://x/hello in HPACK. By their numbers in the static table (RFC 7541, appendix A): 2 is `:method: GET`, 6 is
+    // `:scheme: http`; `:path` (4) and `:authority` (1) have literal values.
     const END_STREAM_AND_HEADERS: u8 = 0x5;
     client.send_frame(HEADERS, END_STREAM_AND_HEADERS, 1, b"\x82\x86\x04\x06/hello\x01\x01x").await;
     let mut body = Vec::new();

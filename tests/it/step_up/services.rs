@@ -54,11 +54,13 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
     nodes[0].register("ada").await;
     let tokens = nodes[0].login("ada").await;
     let begin = cluster.clock.now().as_secs();
+    // The node answers the second request from its introspection cache.
     for _ in 0..2 {
         assert_eq!(introspect(&nodes[0], &client, &tokens.access).await["auth_time"], begin);
     }
     cluster.advance(Duration::from_secs(60));
     let access = reauthenticate(&nodes[0], &tokens.access, PASSWORD).await;
+    // Responses with a step-up are not cached, so both requests return the same.
     for _ in 0..2 {
         for (node, token) in [(&nodes[0], &tokens.access), (&nodes[0], &access), (&nodes[1], &access)] {
             let found = introspect(node, &client, token).await;
@@ -66,7 +68,7 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
             assert_eq!((&found["acr"], &found["amr"][0]), (&"aal1".into(), &"pwd".into()));
         }
     }
-    // The session of another sign-in has the time of its own authentication.
+    // The session of another sign-in, without a step-up, has the time of its sign-in.
     let plain = nodes[0].login("ada").await;
     assert_eq!(introspect(&nodes[0], &client, &plain.access).await["auth_time"], begin + 60);
 }

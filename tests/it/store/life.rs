@@ -68,6 +68,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
     };
     assert_has_all(&grant);
     let mut now = NOW;
+    // The origin's tag changes once.
     for (generation, tag) in [(0, 0), (1, 1), (2, 1)] {
         now = now + Duration::from_secs(60);
         let presentation = Presentation {
@@ -127,11 +128,7 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     let store = server.store();
     let (ada, id) = (account(), session(1));
     let roles = Roles::parse(["admin", "clerk"]).unwrap();
-    let new = latchkey::store::redis::NewSession {
-        roles: roles.clone(),
-        transport: Transport::Cookie,
-        ..new_session(ada, id)
-    };
+    let new = NewSession { roles: roles.clone(), transport: Transport::Cookie, ..new_session(ada, id) };
     let CreateOutcome::Created { grant, .. } = store.sessions.create(new, NOW).await.unwrap() else { panic!() };
     assert_eq!((grant.account, grant.session, grant.generation), (ada, id, Generation(0)));
     assert_eq!((grant.created_at, grant.idle_ends_at, grant.ends_at), (NOW, NOW + IDLE, NOW + ABSOLUTE));
@@ -145,9 +142,9 @@ async fn session_is_created_rotated_and_revoked(server: Redis) {
     assert_eq!((grant.generation, grant.created_at), (Generation(1), NOW));
     assert_eq!((grant.idle_ends_at, grant.ends_at), (later + IDLE, NOW + ABSOLUTE));
     assert_eq!((grant.roles.clone(), grant.transport), (roles, Transport::Cookie));
-    let again =
-        store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, later + Duration::from_secs(9)).await.unwrap();
-    assert_eq!(again, Rotation::Repeated(grant));
+    let within_grace = later + Duration::from_secs(9);
+    let repeated = store.sessions.rotate(ada, id, Generation(0), GRACE, IDLE, within_grace).await.unwrap();
+    assert_eq!(repeated, Rotation::Repeated(grant));
 
     let listed = store.sessions.list(ada, later).await.unwrap();
     assert_eq!(listed.len(), 1);
@@ -202,7 +199,8 @@ async fn revoke_all_with_and_without_exception_ends_sessions(server: Redis) {
     store.close().await;
 }
 
-/// Sessions created within the second of the revocation cannot be distinguished from later ones by `session_start`.
+/// `session_start` has whole seconds. It does not distinguish a session that began in the second of the revocation from one that begins
+/// after it. So each session of that second gets an event of its own.
 async fn revoke_all_sessions_of_current_second_get_own_events(server: Redis) {
     let store = server.store();
     let ada = account();
@@ -252,21 +250,19 @@ async fn details_round_trip(server: Redis) {
         device: device.map(str::to_owned),
     };
     let long = "x".repeat(2000);
+    // The given origin, and the stored one if it differs.
     let cases = [
         (origin(None, None, None), None),
         (origin(Some("203.0.113.7"), Some(CHROME), Some("Ada's laptop")), None),
         (origin(Some("2001:db8::1"), Some("curl/8.5.0"), None), None),
         (origin(Some("0.0.0.0"), None, Some("\u{1F4F1} Čeština")), None),
-        // Details have at most 192 bytes: beside an IPv4 address, and without a device, 186 are left for the user agent.
+        // Details have at most 192 bytes, of which 186 are left for the user agent beside an IPv4 address and without a device.
         (origin(Some("203.0.113.7"), Some(&long), None), Some(origin(Some("203.0.113.7"), Some(&long[..186]), None))),
         (origin(None, Some("a\u{0}\u{e9}\u{7f}b"), None), Some(origin(None, Some("a???b"), None))),
         (origin(None, None, Some(&long)), Some(origin(None, None, Some(&long[..160])))),
     ];
     for (number, (given, _)) in cases.iter().enumerate() {
-        let new = latchkey::store::redis::NewSession {
-            origin: given.clone(),
-            ..new_session(ada, session(number as u64 + 1))
-        };
+        let new = NewSession { origin: given.clone(), ..new_session(ada, session(number as u64 + 1)) };
         store.sessions.create(new, NOW + Duration::from_millis(number as u64)).await.unwrap();
     }
     let listed = store.sessions.list(ada, NOW).await.unwrap();
@@ -316,6 +312,7 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!((grant.roles, grant.claims_version), (Roles::default(), ClaimsVersion(2)));
     let at = now.as_millis().to_string();
+    // A UUID with the number of the version stands for it (set_claims.lua).
     let event = |version: u32| {
         [ada.to_string(), format!("00000000-0000-0000-0000-{version:012x}"), "revoked".to_owned(), at.clone()]
     };
@@ -336,9 +333,8 @@ async fn i5_create_with_older_epoch_is_stale(server: Redis) {
         .await
         .unwrap();
     assert_eq!(store.sessions.create(new_session(ada, session(2)), NOW).await.unwrap(), CreateOutcome::Stale);
-    let mut checked_again = new_session(ada, session(2));
-    checked_again.epoch = Epoch(1);
-    assert!(matches!(store.sessions.create(checked_again, NOW).await.unwrap(), CreateOutcome::Created { .. }));
+    let with_current_epoch = NewSession { epoch: Epoch(1), ..new_session(ada, session(2)) };
+    assert!(matches!(store.sessions.create(with_current_epoch, NOW).await.unwrap(), CreateOutcome::Created { .. }));
     assert_eq!(store.sessions.list(ada, NOW).await.unwrap().len(), 1);
     store.close().await;
 }
@@ -377,6 +373,7 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     create(&store, ada, id, NOW).await;
     let key = server.command(&["--scan", "--pattern", "lk:s*"]);
     let ttl = |key: &str| Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap());
+    // A TTL may be a sixteenth longer than needed, so that few calls have to extend it.
     assert!((IDLE - Duration::from_mins(1)..=IDLE + IDLE / 16).contains(&ttl(&key)));
     // uses the session until day 24; its absolute end is on day 30
     let mut now = NOW;
@@ -387,12 +384,13 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     assert!(ttl(&key) > Duration::from_hours(5 * 24), "kept until the absolute end");
     assert!(ttl(&key) <= IDLE + IDLE / 16);
     store.sessions.revoke(ada, id, EndReason::Logout, NOW).await.unwrap();
-    let kept = Duration::from_hours(1);
+    // `redis.event_retention` of the test's stores
+    let retention = Duration::from_hours(1);
     let [stream, position] = ["lk:e*", "lk:n*"].map(|keys| server.command(&["--scan", "--pattern", keys]));
     let first = [ttl(&stream), ttl(&position)];
-    assert!(first.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{first:?}");
+    assert!(first.iter().all(|ttl| (retention..=retention + retention / 16).contains(ttl)), "{first:?}");
     // only the first event of every ten seconds extends the TTL
-    let shorter = kept - Duration::from_mins(1);
+    let shorter = retention - Duration::from_mins(1);
     for key in [&stream, &position] {
         server.command(&["PEXPIRE", key, &shorter.as_millis().to_string()]);
     }
@@ -408,9 +406,10 @@ async fn i4_keys_expire_by_ttl(server: Redis) {
     if before[..9] == last_event_id()[..9] {
         assert!(ttls.iter().all(|ttl| *ttl <= shorter), "{ttls:?}");
     }
+    // With a last event of an earlier interval, the next event extends the TTLs.
     let earlier = before[..13].parse::<u64>().unwrap() - 10_000;
     server.command(&["SET", &position, &format!("{earlier}-0"), "KEEPTTL"]);
     let ttls = sign_out().await;
-    assert!(ttls.iter().all(|ttl| (kept..=kept + kept / 16).contains(ttl)), "{ttls:?}");
+    assert!(ttls.iter().all(|ttl| (retention..=retention + retention / 16).contains(ttl)), "{ttls:?}");
     store.close().await;
 }
