@@ -28,7 +28,7 @@ pub trait Workload {
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String>;
 }
 
-/// Number of connections and duration.
+/// The number of connections and the duration of a load run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// Concurrent connections.
@@ -60,7 +60,7 @@ impl Outcome {
         self.latencies.iter().map(Vec::len).sum()
     }
 
-    fn failed(&mut self, error: String) {
+    fn record_error(&mut self, error: String) {
         self.errors += 1;
         self.first_error.get_or_insert(error);
     }
@@ -109,7 +109,7 @@ pub fn drive(
             ended = Some(now);
         }
         if now > to + DRAIN {
-            outcome.failed(format!("{in_flight} requests without an answer"));
+            outcome.record_error(format!("{in_flight} requests without an answer"));
             break;
         }
         poll.poll(&mut events, Some(Duration::from_millis(5)))?;
@@ -121,7 +121,7 @@ pub fn drive(
                 Ok(Progress::Answered) => {}
                 Err(error) => {
                     in_flight -= 1;
-                    outcome.failed(format!("connection: {error:#}"));
+                    outcome.record_error(format!("connection: {error:#}"));
                     *connection = Connection::open(address, number, &poll)?;
                     if ended.is_none() && connection.send_next(workload, number)? {
                         in_flight += 1;
@@ -131,13 +131,13 @@ pub fn drive(
             }
             in_flight -= 1;
             let (class, answer, micros) = connection.answer();
-            let verdict = workload.answer(number, class, &answer);
-            let is_right = verdict.is_ok();
-            if let Err(error) = verdict {
-                outcome.failed(error);
+            let checked = workload.answer(number, class, &answer);
+            let is_correct = checked.is_ok();
+            if let Err(error) = checked {
+                outcome.record_error(error);
             }
-            outcome.answered += u64::from(is_right);
-            if is_right && started.is_some() && ended.is_none() {
+            outcome.answered += u64::from(is_correct);
+            if is_correct && started.is_some() && ended.is_none() {
                 if outcome.latencies.len() <= class {
                     outcome.latencies.resize(class + 1, Vec::new());
                 }

@@ -32,7 +32,7 @@ const WARM_UP: Duration = Duration::from_millis(300);
 /// Latchkey and the services that it is compared with.
 const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 
-/// The scenarios of a round and their targets in measuring order. Every second round reverses the order of the targets,
+/// The scenarios of a round, each with its number of connections and its targets in measuring order. Every second round reverses the order of the targets,
 /// because the pending disk writes of one measurement may slow the next.
 fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
     if baseline {
@@ -105,9 +105,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut results = Results::default();
     for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
         eprint!("\r\x1b[K{}/{}: {} {connections} {}", i + 1, plan.len(), scenario.text(), name.text());
-        // a server hashes only about a hundred passwords per second
-        let longer = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
-        let seconds = longer * arguments.seconds;
+        // A server hashes only about a hundred passwords per second: three times the time gives enough samples.
+        let factor = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
+        let seconds = factor * arguments.seconds;
         let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(seconds) };
         let sample = if name == Name::Argon2 {
             let per_second = bare_argon2(&host, cores, seconds.ceil() as u64)?;

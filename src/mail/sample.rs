@@ -84,6 +84,7 @@ fn data(template: Template, detail: Detail) -> MailData {
             notice: notice(),
         },
         Template::RecoveryCodeUsed => {
+            // The texts have a singular and a plural.
             MailData::RecoveryCodeUsed { remaining: if is_full { 9 } else { 1 }, notice: notice() }
         }
         Template::PasskeyCopied => MailData::PasskeyCopied { notice: notice() },

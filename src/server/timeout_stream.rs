@@ -24,10 +24,11 @@ use crate::{config::HttpSettings, http::takeover::Takeover};
 /// The size up to which the parts of a response are joined for one write, in bytes: most responses with tokens have less.
 const JOINED_WRITE_BYTES: usize = 2048;
 
-/// The bytes that were read to detect the HTTP version. hyper reads them first.
+/// The bytes that were read to detect the HTTP version: at most the 24 of the HTTP/2 preface. hyper reads them first.
 #[derive(Debug)]
 pub(super) struct Prefix {
     pub(super) bytes: [u8; 24],
+    /// How many of the bytes were read.
     pub(super) len: usize,
 }
 
@@ -35,9 +36,11 @@ pub(super) struct Prefix {
 pub(super) struct TimeoutStream {
     stream: TcpStream,
     prefix: Prefix,
-    /// How many bytes of the prefix have been read.
+    /// How many bytes of the prefix hyper has read.
     prefix_read: usize,
+    /// Whether the peer has closed its side, or reading has failed.
     has_ended: bool,
+    /// The read timeouts of an HTTP/1 connection; none for HTTP/2.
     reading: Option<Reading>,
     takeover: Option<Takeover>,
     writing: WriteStall,
@@ -86,8 +89,8 @@ impl TimeoutStream {
 
     /// The stream, and whether its peer may still be sending.
     pub(super) fn into_parts(self) -> (TcpStream, bool) {
-        let idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
-        (self.stream, !self.has_ended && !idle)
+        let is_idle = self.reading.as_ref().is_some_and(|reading| matches!(reading.phase, Phase::Idle(_)));
+        (self.stream, !self.has_ended && !is_idle)
     }
 
     /// Reads the rest of the prefix first, and then the stream.
@@ -126,6 +129,7 @@ impl TimeoutStream {
         written
     }
 
+    /// Writes the rest of the replacement.
     fn poll_replacement(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.replacement.is_empty() {
             let written = Pin::new(&mut self.stream).poll_write(cx, &self.replacement);

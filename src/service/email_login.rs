@@ -189,6 +189,7 @@ pub async fn verify(
         return Err(EmailLoginError::InvalidToken);
     };
     let outcome = finish(state, change, &claim, transport, &origin, device).await;
+    // With these outcomes the sign-in has used the code or the link, which stays consumed.
     let is_used = matches!(
         outcome,
         Ok(_)
@@ -211,6 +212,7 @@ async fn finish(
     origin: &SessionOrigin,
     device: Option<&DeviceToken>,
 ) -> Result<(Tokens, DeviceToken), EmailLoginError> {
+    // Without `about`, the mail went to the primary address.
     if claim.about.is_none() && !change.account.email_verified {
         claim_account(state, &mut change, origin.ip).await?;
     }

@@ -156,13 +156,13 @@ pub(super) async fn find(
             let digests = PresentedDigests::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
             let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
-            let goes_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
-            if found.is_some() || address.is_some() || !goes_to_secondary {
+            let may_go_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
+            if found.is_some() || address.is_some() || !may_go_to_secondary {
                 return Ok(found);
             }
-            for email in state.sql.secondary_emails(account.id).await?.into_iter().filter(|it| it.verified_at.is_some())
-            {
-                let about = Some(email.email);
+            let secondary = state.sql.secondary_emails(account.id).await?;
+            for verified in secondary.into_iter().filter(|email| email.verified_at.is_some()) {
+                let about = Some(verified.email);
                 if let Some(claim) = check(state, account.clone(), group, digests.clone(), about).await? {
                     return Ok(Some(claim));
                 }

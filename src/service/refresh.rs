@@ -109,8 +109,7 @@ struct RotatedGrant {
 fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) -> Result<RotatedGrant, RefreshError> {
     let label = match &outcome {
         Ok(rotated) => rotated.label,
-        Err(RefreshError::InvalidTarget) => "invalid",
-        Err(RefreshError::InvalidToken) => "invalid",
+        Err(RefreshError::InvalidToken | RefreshError::InvalidTarget) => "invalid",
         Err(RefreshError::Reused) => "reused",
         Err(RefreshError::Expired) => "expired",
         Err(RefreshError::Service(error)) => error.label(),

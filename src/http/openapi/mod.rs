@@ -1,7 +1,7 @@
 //! The OpenAPI document and the page that shows it.
 //!
-//! poem-openapi derives the document from the handlers; `complete` adds what it leaves out and what depends on the
-//! configuration; [`pages`] serves the result.
+//! poem-openapi derives the document from the handlers. `complete` adds the details that poem-openapi leaves out and those that depend
+//! on the configuration. [`pages`] serves the result.
 
 mod complete;
 pub mod pages;
@@ -36,7 +36,7 @@ which scripts cannot read and browsers send by themselves; it needs a page of th
 **Fields.** JSON requests with undocumented fields are refused; undocumented form fields are ignored. `null` counts as an \
 absent field. Responses may gain fields; ignore unknown ones.";
 
-/// The configured values that appear in the document.
+/// The configured values that appear in the document, as texts. Durations have a unit: `10 s`.
 #[derive(Clone, Debug)]
 pub struct Limits {
     password_min: String,
@@ -87,7 +87,7 @@ impl Limits {
             deletion_grace: duration("account.deletion_grace"),
             undo_window: duration("account.undo_window"),
             emails: text("account.max_emails"),
-            grace: config::parse_duration(&text("session.grace")).map(seconds).unwrap_or_default(),
+            grace: duration("session.grace"),
             retry_window: config::parse_duration(&text("session.retry_window")).map(hours).unwrap_or_default(),
             counted_repeats: text("session.counted_repeats_limit"),
             passkey_timeout: duration("passkeys.timeout"),

@@ -45,7 +45,7 @@ impl Authorization {
         ClientView { name: client.display_name().to_owned(), host: host(&self.pending.request.redirect_uri) }
     }
 
-    /// Where the forms of the request's pages lead.
+    /// The target of the forms of the request's pages: a submission may end at the client.
     pub(super) const fn target(&self) -> Option<ClientTarget> {
         Some(ClientTarget)
     }
@@ -96,6 +96,7 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     if authorization.pending.step != Some(AuthorizeStep::Consent) {
         return Ok(visit.reply().redirect_to(&continuation(&visit)));
     }
+    // Loads the account, which the page shows.
     let mut visit = visit;
     super::account::name(&mut visit).await?;
     visit.reply().target(authorization.target()).page(&consent_view(&authorization))
@@ -126,6 +127,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
         return match consented {
             Ok(()) => Ok(visit.reply().redirect_to(&continuation(&visit))),
             Err(problem) if problem.code == Code::TooManyApps => {
+                // Loads the account, which the page shows.
                 let mut visit = visit;
                 super::account::name(&mut visit).await?;
                 let view = consent_view(&authorization);

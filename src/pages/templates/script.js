@@ -9,7 +9,9 @@
   const response = document.querySelector("form[data-submit]");
   if (response) response.submit();
 
-  // The token of a mail's link is in the fragment, which browsers do not send: it moves into the form, and out of the history.
+  // The token of a mail's link is in the fragment, which browsers do not send: it moves into the form, and out of the history. Then the
+  // field for the link is hidden, and so are the fields in [data-instead], which take the mail's code. Without a token, [data-instead]
+  // is shown in place of the field for the link.
   const field = document.querySelector("[data-token] input");
   const fillIn = () => {
     const given = new URLSearchParams(location.hash.slice(1)).get("token");
@@ -33,7 +35,7 @@
     addEventListener("hashchange", fillIn);
   }
 
-  // A form that repeats the value of a field of another form.
+  // When a form is sent, a field with data-copy gets the value of the field with that id, in another form.
   for (const copy of document.querySelectorAll("[data-copy]")) {
     const from = document.getElementById(copy.dataset.copy);
     if (from) copy.form.addEventListener("submit", () => { copy.value = from.value || copy.value; });
@@ -74,16 +76,18 @@
   }
   addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 
-  // Passkeys (WebAuthn). JSON has binary values as base64url.
+  // Passkeys (WebAuthn). Options and credentials travel as JSON, with binary values in base64url.
   const decode = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
   const encode = (buffer) =>
     btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  // A value with all its ArrayBuffers encoded.
   const plain = (value) => {
     if (value instanceof ArrayBuffer) return encode(value);
     if (Array.isArray(value)) return value.map(plain);
     if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, plain(v)]));
     return value;
   };
+  // The options with binary values decoded, for navigator.credentials.
   const bytes = (options) => {
     const key = { ...options, challenge: decode(options.challenge) };
     const list = (items) => items && items.map((item) => ({ ...item, id: decode(item.id) }));
@@ -92,6 +96,7 @@
     if (key.excludeCredentials) key.excludeCredentials = list(key.excludeCredentials);
     return key;
   };
+  // The credential as an object for JSON.
   const json = (credential) => {
     const { response } = credential;
     const result = { id: credential.id, rawId: encode(credential.rawId), type: credential.type, response: {} };
@@ -103,6 +108,7 @@
     if (response.getTransports) result.response.transports = response.getTransports();
     return result;
   };
+  // Asks the authenticator, and sends the button's form with the response. Cancels an earlier call: only one can wait at a time.
   let waiting = null;
   const ask = async (button, autofill) => {
     if (waiting) waiting.abort();

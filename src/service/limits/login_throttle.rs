@@ -39,8 +39,8 @@ impl DeviceToken {
     pub fn parse(text: &str) -> Option<Self> {
         let bits = text.strip_prefix(PREFIX)?;
         // 32 bytes are 43 characters of base64url.
-        let valid = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        valid.then(|| Self(text.into()))
+        let is_valid = bits.len() == 43 && bits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+        is_valid.then(|| Self(text.into()))
     }
 
     fn generate(entropy: &Entropy) -> Self {
@@ -148,7 +148,8 @@ impl LoginAttempt {
             Some(found) => (found, AccountLookup::Deferred),
             None => {
                 let account = state.sql.find_account(identifier).await?;
-                let found = account.as_ref().map_or(LoginSubject::Identifier, |it| LoginSubject::Account(it.id));
+                let found =
+                    account.as_ref().map_or(LoginSubject::Identifier, |account| LoginSubject::Account(account.id));
                 state.login_subjects.insert(&digest, found, now);
                 (found, AccountLookup::Done(account.map(Box::new)))
             }

@@ -70,7 +70,7 @@ impl RedisConnection {
     ) -> Result<Value, RedisError> {
         let batcher = select(&self.scripts);
         let (answer, answered) = oneshot::channel();
-        // In a cluster, the operations are split into batches when they are sent.
+        // In a cluster, `send` splits the operations by bucket: the number of waiting ones does not make a full batch.
         let per_slot = self.per_slot.load(Ordering::Relaxed);
         let (first, full) = {
             let mut waiting = batcher.waiting();
@@ -96,7 +96,7 @@ impl RedisConnection {
         script::watch(&batcher.script, answered).await
     }
 
-    /// Sends operations in batches, and again those that may not share a call.
+    /// Sends operations in batches. Sends those again that Redis refused because they may not share a call.
     async fn send(self: &Arc<Self>, select: BatcherSelector, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
             let calls = split(waiting, self.per_slot.load(Ordering::Relaxed));

@@ -35,6 +35,9 @@ wait "$server"
 [ -z "$folder" ] || rm -rf "$folder"
 "#;
 
+/// The number of lines of a server's output that are kept.
+const MAX_LINES: usize = 500;
+
 /// A server to be started.
 pub struct Spec<'a> {
     /// The program and its arguments; the program must stay in the foreground.
@@ -51,8 +54,11 @@ pub struct Spec<'a> {
 
 /// A running server. Stopped when dropped, or when the process ends.
 pub struct Guard {
+    /// The guardian.
     shell: Child,
+    /// The process id of the server.
     pid: i32,
+    /// The last lines of the server's output.
     log: Arc<Mutex<VecDeque<String>>>,
 }
 
@@ -85,7 +91,7 @@ impl Guard {
                 guard.pid = pid.parse().expect("a shell's $$ is a number");
             }
             let ready = line.contains(spec.ready);
-            remember(&log, line);
+            append_line(&log, line);
             if ready {
                 std::thread::spawn(move || drain(lines, &log));
                 return Ok(guard);
@@ -127,15 +133,17 @@ impl Drop for Guard {
     }
 }
 
+/// Reads the output until the server ends, so that the server never blocks on a full pipe.
 fn drain(lines: std::io::Lines<BufReader<ChildStdout>>, log: &Mutex<VecDeque<String>>) {
     for line in lines.map_while(Result::ok) {
-        remember(log, line);
+        append_line(log, line);
     }
 }
 
-fn remember(log: &Mutex<VecDeque<String>>, line: String) {
+/// Appends a line, and drops the oldest of more than [`MAX_LINES`].
+fn append_line(log: &Mutex<VecDeque<String>>, line: String) {
     let mut log = log.lock().unwrap();
-    if log.len() == 500 {
+    if log.len() == MAX_LINES {
         log.pop_front();
     }
     log.push_back(line);

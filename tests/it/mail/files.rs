@@ -118,7 +118,7 @@ async fn line_break_in_sender_name_adds_no_header() {
     enqueue(&node.state, &verification_mail("ann@example.com", cluster.clock.now())).await;
     let found = cluster.mail_to("ann@example.com", "verify_address").await;
     assert!(!found.has_header("Bcc"), "{:?}", found.headers);
-    assert_eq!(found.headers.len(), found.headers.iter().filter(|(name, _)| !name.contains(' ')).count());
+    assert!(found.headers.iter().all(|(name, _)| !name.contains(' ')), "no header is malformed: {:?}", found.headers);
     node.stop().await;
 }
 

@@ -41,11 +41,12 @@ async fn second_use_of_code_ends_session_of_first_use() {
     let tokens = exchange(&node, &shop, &code).await.expect(200).json();
     let userinfo = async || node.get("/oauth2/userinfo", text(&tokens, "access_token")).await.status.as_u16();
     assert_eq!(userinfo().await, 200);
-    // A caller without the verifier or the client's secret can't end it.
+    // A caller without the verifier or the client's secret can't end the session.
     let stranger = cluster.service_client_with(web("stranger")).await;
     exchange(&node, &stranger, &code).await.expect(400);
     exchange_with(&node, &shop, &code, CALLBACK, &VERIFIER.to_lowercase()).await.expect(400);
     assert_eq!(userinfo().await, 200);
+    // The code has expired long ago. Its second use still ends the session.
     cluster.advance(Duration::from_secs(300));
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
     assert_eq!(userinfo().await, 401);
@@ -66,8 +67,9 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&exchange(&node, &other, &code).await), invalid);
     let uri = "https://app.example.com/other";
     assert_eq!(error_of(&exchange_with(&node, &shop, &code, uri, VERIFIER).await), invalid);
-    let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl";
-    assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, verifier).await), invalid);
+    // `VERIFIER` with another last character
+    let other_verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXl";
+    assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, other_verifier).await), invalid);
     assert_eq!(error_of(&exchange_with(&node, &shop, &code, CALLBACK, "short").await), invalid);
     assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
     let without_verifier = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];

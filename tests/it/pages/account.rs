@@ -71,7 +71,7 @@ async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_are_listed_and_ended_and_the_own_one_signs_out() {
+async fn sessions_are_listed_and_ended_and_the_end_of_the_own_session_signs_out() {
     let cluster = cluster();
     let node = cluster.node().await;
     node.client.register("ada").await;
@@ -165,6 +165,7 @@ async fn end_of_another_session_needs_a_recent_authentication() {
     node.register("ada").await;
     let phone = node.login("ada").await;
     let mut ada = signed_in(&node).await;
+    // longer than `session.recent`
     cluster.advance(Duration::from_mins(11));
     ada.open("/account/devices").await.expect(200);
     for (form, fields) in

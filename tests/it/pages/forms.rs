@@ -46,10 +46,11 @@ async fn assert_refuses_forged_forms(visitor: &mut Visitor, other: &str, page: &
     let forms = actions(&opened);
     assert!(!forms.is_empty(), "{page}");
     for action in forms {
+        // The last token has the right form.
         for token in ["", other, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
             let before = visitor.cookies.clone();
             let refused = visitor.submit_with(&action, &FIELDS, token).await.expect(403);
-            assert_eq!(visitor.cookies, before, "{page} {action}: nothing is set");
+            assert_eq!(visitor.cookies, before, "{page} {action}: no cookie is set");
             let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
             assert!(text.contains("open for too long"), "{page} {action}: {text}");
         }
@@ -106,6 +107,7 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
     let mut ada = signed_in(&node).await;
     ada.open("/account").await.expect(200);
     for browser in [&mut visitor, &mut ada] {
+        // Some forms need the challenge of a sign-in.
         browser.cookies.insert("__Host-latchkey-challenge".to_owned(), "lk_ch_unknown.totp".to_owned());
         let (cookies, own) = (browser.cookies.clone(), browser.csrf.clone());
         let is_signed_in = cookies.contains_key("__Host-latchkey-browser");
@@ -117,7 +119,7 @@ async fn every_form_is_refused_without_its_token_or_from_another_site() {
                 let refused = browser.submit_with(path, &FIELDS, token).await;
                 let asks_to_sign_in = refused.header("location").starts_with("/account/sign-in");
                 assert!(refused.status == 403 || !is_signed_in && asks_to_sign_in, "{path}: {refused:?}");
-                assert_eq!(browser.cookies, cookies, "{path}: nothing is set or removed");
+                assert_eq!(browser.cookies, cookies, "{path}: no cookie is set or removed");
             }
             forms += 1;
         }

@@ -21,7 +21,8 @@ use crate::{
 
 const COOKIE: &str = "__Host-latchkey-browser";
 
-/// Sets an authenticator app up, and lets its code expire. Returns the app's secret and the recovery codes.
+/// Sets an authenticator app up, and advances the clock until the app shows another code. Returns the app's secret and the recovery
+/// codes.
 async fn set_up_totp(cluster: &crate::harness::test_cluster::TestCluster, ada: &mut Visitor) -> (String, Vec<String>) {
     ada.open("/account/security").await.expect(200);
     let (secret, state) = enrolment(&ada.submit("/account/security/totp", &[]).await.expect(200));
@@ -53,7 +54,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     let session = ada.cookies[COOKIE].clone();
     cluster.advance(Duration::from_mins(11));
     ada.open("/account/devices").await.expect(200);
-    let (form, earlier) = ("/account/devices/end-others", ada.csrf.clone());
+    let (form, earlier_csrf) = ("/account/devices/end-others", ada.csrf.clone());
     let to_reauthenticate = ada.submit(form, &[]).await.expect(303);
     assert_eq!(to_reauthenticate.header("location"), "/account/reauthenticate?next=/devices");
     let page = ada.follow(&to_reauthenticate).await.expect(200);
@@ -66,7 +67,7 @@ async fn step_up_by_password_keeps_the_session_and_returns_to_the_page() {
     assert_eq!(done.header("location"), "/account/devices");
     assert_eq!((done.header("set-cookie"), &ada.cookies[COOKIE]), ("", &session));
     // The form of the page that was opened before still works.
-    ada.submit_with(form, &[], &earlier).await.expect(303);
+    ada.submit_with(form, &[], &earlier_csrf).await.expect(303);
     node.client.refresh(&phone.refresh).await.expect(401);
     for hostile in ["//evil.example", "https://evil.example"] {
         let path = format!("/account/reauthenticate?next={hostile}");
@@ -84,9 +85,10 @@ async fn i14_account_with_a_second_factor_shows_it_and_not_the_password() {
     let (secret, codes) = set_up_totp(&cluster, &mut ada).await;
     let session = ada.cookies[COOKIE].clone();
     let path = "/account/reauthenticate?next=/data";
-    for (method, value) in [("totp", code(&secret, &cluster.clock)), ("recovery_code", codes[0].clone())] {
+    for method in ["totp", "recovery_code"] {
+        // longer than `session.recent`
         cluster.advance(Duration::from_mins(11));
-        let value = if method == "totp" { code(&secret, &cluster.clock) } else { value };
+        let value = if method == "totp" { code(&secret, &cluster.clock) } else { codes[0].clone() };
         ada.open("/account/data").await.expect(200);
         let to_reauthenticate = ada.submit("/account/data/export", &[]).await.expect(303);
         assert_eq!(to_reauthenticate.header("location"), path);

@@ -14,14 +14,17 @@ use latchkey::{
 
 use super::{LATER, NOW, new_id, on_every_backend};
 
+/// The id of the client with this number.
 fn id(number: u8) -> ClientId {
     DynamicClient::reference(DynamicSource::Document, &format!("{number:032}"))
 }
 
+/// Stores the account's consent to the client with this number at [`NOW`]. Returns false if the account has allowed `max` others.
 async fn allow(sql: &Sql, account: AccountId, number: u8, max: u32) -> bool {
     allow_at(sql, account, number, max, NOW).await
 }
 
+/// As [`allow`], at `now`.
 async fn allow_at(sql: &Sql, account: AccountId, number: u8, max: u32, now: Timestamp) -> bool {
     let (id, client_id) = (id(number), format!("https://app{number}.example/client.json"));
     let client = AllowedClient { id: &id, client_id: &client_id, metadata: "{}", source: DynamicSource::Document };
@@ -54,7 +57,8 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
 async fn consent_adds_its_scopes_and_resources_to_an_earlier_consent() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
-        let (ada, items) = (new_id(), |text: &str| SpaceSeparated::from_spaced(text).unwrap());
+        let ada = new_id();
+        let items = |text: &str| SpaceSeparated::from_spaced(text).unwrap();
         let orders = "https://orders.example https://stock.example";
         for (scope, resources) in [("openid", ""), ("email", orders), ("openid", "https://orders.example")] {
             let (scope, resources) = (items(scope), items(resources));

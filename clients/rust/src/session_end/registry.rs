@@ -54,7 +54,7 @@ pub(crate) enum Holder {
     Token(u64),
 }
 
-/// Names a registration.
+/// Identifies a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     pub(crate) holder: Holder,
@@ -78,6 +78,7 @@ pub(crate) struct RegistrationState {
 pub(crate) enum NotRenewed {
     /// The registration has ended.
     Gone,
+    /// The token is of another session, or of another service client.
     OtherSession,
 }
 
@@ -162,13 +163,13 @@ impl Registry {
         let session = Session::of(claims);
         let mut index = self.write();
         let registrations = index.holders.get_mut(&key.holder).ok_or(NotRenewed::Gone)?;
-        let same = match (session, key.holder) {
+        let is_same_holder = match (session, key.holder) {
             (Some(session), Holder::Session(id)) => session.id == id && registrations.account == Some(session.account),
             (None, Holder::Token(_)) => registrations.client_id == claims.client_id,
             _ => false,
         };
         let entry = registrations.entries.get_mut(&key.number).ok_or(NotRenewed::Gone)?;
-        if !same {
+        if !is_same_holder {
             return Err(NotRenewed::OtherSession);
         }
         (entry.session, entry.since) = (session, millis(clock.elapsed()));
@@ -286,7 +287,7 @@ impl Registry {
 
     /// Sweeps whenever a registration may have ended; never returns. One task serves all registrations.
     ///
-    /// `sweep` returns the time until the next one.
+    /// `sweep` returns the time until the next sweep.
     pub(crate) async fn run_sweeper(&self, sweep: impl Fn() -> Duration) {
         loop {
             let changed = self.changed.notified();

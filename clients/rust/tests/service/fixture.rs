@@ -34,6 +34,7 @@ impl Clock for TestClock {
 }
 
 impl TestClock {
+    /// Advances the monotonic clock.
     pub fn advance(&self, time: Duration) {
         self.elapsed.fetch_add(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
@@ -42,8 +43,10 @@ impl TestClock {
 pub struct Fixture {
     pub cluster: TestCluster,
     pub node: Node,
+    /// The proxy that verifiers reach the node through: its URL is the issuer.
     pub proxy: FaultProxy,
     pub clock: TestClock,
+    /// The service client of the verifiers.
     pub client: ServiceClient,
 }
 
@@ -80,6 +83,7 @@ impl Fixture {
         verifier
     }
 
+    /// Cuts the verifiers off, and shuts the node down.
     pub async fn stop(self) {
         self.proxy.set(crate::harness::fault_proxy::Mode::Cut);
         self.node.stop().await;

@@ -30,13 +30,15 @@ impl Suite {
         self.userinfo(&tokens).await
     }
 
-    /// Sends a request that requires a new authentication, signs the user in again, and returns the tokens.
+    /// Sends a request that requires a new authentication. Asserts that `browser` can't continue without it. Signs the user in again, in
+    /// another browser for simplicity, continues there, and returns the tokens.
     async fn after_authentication(&self, browser: &Browser, request: &Request) -> Value {
         let (page, handle) = page_and_handle(&self.node, &browser.authorize(&self.node, request).await);
         assert!(page.starts_with("/account/"), "{page}");
         let back = format!("/oauth2/authorize?request={handle}");
         assert_eq!(page_and_handle(&self.node, &browser.get(&self.node, &back).await).0, page);
-        let answer = self.browser().await.get(&self.node, &back).await;
+        let signed_in_again = self.browser().await;
+        let answer = signed_in_again.get(&self.node, &back).await;
         self.tokens_of(&self.received(&answer)).await
     }
 }
