@@ -40,5 +40,5 @@ awk -F '\t' -v allowed="$allowed" '
         print line "\n    -> " $NF; bad++
     }
     END {
-        if (bad) { print bad " lines to reword (.ci/words.txt; exceptions: .ci/words-allowed.txt)" > "/dev/stderr"; exit 1 }
+        if (bad) { print "lines to reword: " bad " (.ci/words.txt; exceptions: .ci/words-allowed.txt)" > "/dev/stderr"; exit 1 }
     }' "$found"

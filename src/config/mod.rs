@@ -156,7 +156,7 @@ pub struct FactorSettings {
     pub challenge_ttl: Duration,
     /// Whether account owners can switch on codes by mail as a second factor.
     pub email_code: bool,
-    /// Time during which a device that has passed a second factor may skip it; `None` if every sign-in needs a second factor.
+    /// Time during which a device that has passed a second factor may skip the next ones; `None` if every sign-in needs a second factor.
     pub remember_device: Option<Duration>,
     /// Maximum number of remembered devices of an account.
     pub max_remembered_devices: u32,

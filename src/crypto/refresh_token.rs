@@ -37,7 +37,7 @@ const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
 /// The characters of a token after its prefix.
 const ENCODED_BYTES: usize = TOKEN_BYTES / 3 * 4;
 
-/// An encoded refresh token. `Debug` omits it: it is all that a refresh needs.
+/// An encoded refresh token. Any client that has the text can refresh the session, so `Debug` does not print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RefreshToken(Zeroizing<String>);
 

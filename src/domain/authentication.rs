@@ -141,7 +141,7 @@ impl Acr {
         self as u8
     }
 
-    /// Reads the byte of a session record. An unknown level counts as the lowest: it must not be overstated.
+    /// Reads the byte of a session record. An unknown level counts as the lowest, because a level must not be overstated.
     pub fn from_level(level: u8) -> Self {
         Self::ALL.into_iter().find(|acr| acr.level() == level).unwrap_or_default()
     }

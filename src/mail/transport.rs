@@ -43,7 +43,7 @@ impl Transport {
         })
     }
 
-    /// Delivers a message. On success, the server has accepted it or the file is on disk.
+    /// Delivers a message. On success, the server has accepted the message, or its file is on disk.
     ///
     /// # Errors
     /// [`DeliveryError`]
@@ -61,7 +61,7 @@ impl Transport {
         }
     }
 
-    /// Connects to the server, or creates the folder. Returns a sentence about it for the operator.
+    /// Connects to the server, or creates the folder. Returns a sentence for the operator about where mails go.
     ///
     /// # Errors
     /// [`DeliveryError`]

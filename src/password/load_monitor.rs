@@ -1,6 +1,6 @@
 //! Measures the request load of the runtime's cores, so that password hashing can yield.
 //!
-//! A hashing thread has idle priority and gives up its processor at once. But while it runs, the scheduler considers the processor
+//! A hashing thread has idle priority and gives up its processor at once. But while the thread runs, the scheduler considers the processor
 //! busy and moves no waiting thread there. Therefore fewer hashing threads run under request load.
 
 use std::{

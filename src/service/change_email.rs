@@ -173,7 +173,7 @@ pub(super) async fn notify_former(
         return Ok(());
     }
     let (purpose, now) = (TokenPurpose::UndoEmailChange, state.clock.now());
-    if change.former_addresses(now).await?.iter().any(|it| it.email.key() != before.email.key()) {
+    if change.former_addresses(now).await?.iter().any(|former| former.email.key() != before.email.key()) {
         return notify_without_link(state, change, before, new, origin).await;
     }
     change.add_former_address(&before.email, now, now + state.config.account.undo_window).await?;
@@ -216,7 +216,7 @@ pub(super) async fn notify_without_link(
 pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;
-    if let Some(restored) = former.iter().find(|it| it.email.key() == primary) {
+    if let Some(restored) = former.iter().find(|former| former.email.key() == primary) {
         change.clear_former_addresses(Some(restored.created_at)).await?;
     }
     Ok(())
@@ -237,14 +237,14 @@ pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) 
     let link = LinkToken::parse(token.expose()).filter(|link| link.purpose == purpose).ok_or_else(refused)?;
     let account = state.sql.account(link.account).await?.ok_or_else(refused)?;
     let former = state.sql.former_addresses(account.id, state.clock.now()).await?;
-    let addresses = former.iter().map(|it| it.email.clone()).collect();
+    let addresses = former.iter().map(|former| former.email.clone()).collect();
     let claim = one_time_tokens::find_link_about(state, account, &link, addresses).await?.ok_or_else(refused)?;
     let address = claim.about.clone().ok_or_else(refused)?;
     let change = state.sql.change_account(claim.account.id).await?.ok_or_else(refused)?;
     let Some(taken) = one_time_tokens::take(state, &claim, &change.account).await? else {
         return Err(UndoError::InvalidToken);
     };
-    let replaced_at = former.iter().find(|it| it.email == address).map(|it| it.created_at);
+    let replaced_at = former.iter().find(|former| former.email == address).map(|former| former.created_at);
     let outcome = apply_undo(state, change, &address, replaced_at, origin).await;
     if outcome.is_err() {
         one_time_tokens::restore(state, &claim, &taken).await;
@@ -272,7 +272,7 @@ async fn apply_undo(
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
     secure_account::secure(state, &mut change, ResetLink::Send, origin).await?;
     change.commit().await?;
-    tracing::info!(account = %id, "change of e-mail address undone by the owner of the former one");
+    tracing::info!(account = %id, "change of e-mail address undone by the owner of the former address");
     Ok(())
 }
 

@@ -23,7 +23,7 @@ use crate::{
 /// Maximum number of security events in an export. Older events are left out.
 const MAX_EVENTS: u32 = 10_000;
 
-/// Everything that is stored about an account. The response leaves out the secrets in it: the password's hash and sealed keys.
+/// Everything that is stored about an account. The response to the caller leaves out the secrets: the password's hash and sealed keys.
 #[derive(Clone, Debug)]
 pub struct AccountExport {
     /// The account.

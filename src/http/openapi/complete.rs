@@ -324,7 +324,7 @@ fn header(description: &str, kind: &str) -> Value {
     json!({ "description": description, "schema": { "type": kind } })
 }
 
-/// An example of a problem; its fields are those of the operation's request.
+/// An example of a problem. Its `errors` name fields of `request`, the schema of the operation's request.
 fn example(code: Code, request: Option<&Value>) -> Value {
     let mut example = json!({
         "type": format!("urn:latchkey:problem:{}", code.as_str()),

@@ -106,7 +106,7 @@ fn consent_view(authorization: &Authorization) -> Consent {
     let PendingAuthorization { client, request, resources, .. } = &authorization.pending;
     Consent {
         client: authorization.client(),
-        scopes: request.scope.split(' ').filter(|it| !it.is_empty()).map(ScopeView::new).collect(),
+        scopes: request.scope.split(' ').filter(|scope| !scope.is_empty()).map(ScopeView::new).collect(),
         is_registered: client.dynamic.is_none(),
         publisher: client.dynamic.as_ref().and_then(|dynamic| dynamic.host()),
         is_on_device: !is_owned_by_a_server(&request.redirect_uri),

@@ -137,7 +137,7 @@ async fn wanted_acr(visit: &Visit) -> Acr {
         return Acr::Aal2;
     }
     let authorization = Authorization::of(visit).await.ok().flatten();
-    authorization.map_or_else(Acr::default, |it| Acr::from_level(it.pending.request.acr))
+    authorization.map_or_else(Acr::default, |authorization| Acr::from_level(authorization.pending.request.acr))
 }
 
 /// Continues with the page of the second factor.

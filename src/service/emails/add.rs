@@ -42,7 +42,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
         return Err(ChangeEmailsError::Exists);
     }
     let emails = change.secondary_emails().await?;
-    let secondary = match emails.iter().find(|it| it.email.key() == email.key()) {
+    let secondary = match emails.iter().find(|secondary| secondary.email.key() == email.key()) {
         Some(existing) if existing.verified_at.is_some() => return Err(ChangeEmailsError::Exists),
         Some(existing) => existing.clone(),
         // The primary address counts as well.
@@ -74,15 +74,17 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
 pub async fn request_again(state: &AppState, caller: &Caller<'_>, text: &str) -> Result<bool, ChangeEmailsError> {
     let Ok(email) = Email::parse(text) else { return Ok(false) };
     let emails = state.sql.secondary_emails(caller.claims.sub).await?;
-    if !emails.iter().any(|it| it.verified_at.is_none() && it.email.key() == email.key()) {
+    let is_this_and_unverified =
+        |secondary: &SecondaryEmail| secondary.verified_at.is_none() && secondary.email.key() == email.key();
+    if !emails.iter().any(is_this_and_unverified) {
         return Ok(false);
     }
     request(state, caller, &email).await?;
     Ok(true)
 }
 
-/// Verifies an address whose link or code was used: from now on the account can be found by it. All sessions end. A new session replaces
-/// the session of a caller who is signed in, and its tokens are returned (I5).
+/// Verifies an address whose link or code was used: from now on the account can be found by the address. All sessions end. A new session
+/// replaces the session of a caller who is signed in, and its tokens are returned (I5).
 pub(in crate::service) async fn apply(
     state: &AppState,
     mut change: AccountChange,
@@ -93,8 +95,9 @@ pub(in crate::service) async fn apply(
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (id, now) = (change.account.id, state.clock.now());
     let emails = change.secondary_emails().await?;
-    let unverified = emails.into_iter().find(|it| it.verified_at.is_none() && it.email.key() == address.key());
-    let email = unverified.ok_or(VerifyEmailError::InvalidToken)?;
+    let mut unverified = emails.into_iter().filter(|secondary| secondary.verified_at.is_none());
+    let email = unverified.find(|secondary| secondary.email.key() == address.key());
+    let email = email.ok_or(VerifyEmailError::InvalidToken)?;
     change.verify_secondary_email(&email, now).await.map_err(|error| match error {
         TakeAddressError::Taken => VerifyEmailError::EmailTaken,
         TakeAddressError::Sql(error) => error.into(),

@@ -29,7 +29,7 @@ use crate::{
 /// Prefix of every device token.
 const PREFIX: &str = "lk_dt_";
 
-/// Identifies a device to an account whose owner logged in there, so that failures of other callers don't delay its logins. It
+/// Identifies a device to an account whose owner logged in there, so that failures of other callers don't delay its logins. The token
 /// authenticates no user. 256 random bits; `Debug` does not print them.
 #[derive(Clone)]
 pub struct DeviceToken(SecretText);
@@ -252,7 +252,7 @@ impl LoginAttempt {
         let is_new = match trusted {
             Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
-                tracing::warn!(%error, "marking a device as recognized failed: its next login counts as one of an unrecognized device");
+                tracing::warn!(%error, "marking a device as recognized failed: its next login counts as a login from an unrecognized device");
                 false
             }
         };

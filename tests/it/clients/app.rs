@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// A shell script that runs a command. On SIGTERM it ends the whole process group, since npm and uvicorn start further processes.
+/// A shell script that runs a command. On SIGTERM the script ends the whole process group, since npm and uvicorn start further processes.
 /// The signal ends the first `wait`; the second waits until the command has ended.
 pub(super) const RUN_GROUP: &str = r#"
 echo starting
@@ -148,8 +148,8 @@ impl App {
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
     }
 
-    /// Checks that `DELETE /orders` needs two factors: a user who has signed in with one gets the challenge of RFC
-    /// 9470, and passes after a step-up.
+    /// Checks that `DELETE /orders` needs two factors: a user who has signed in with one factor gets the challenge of RFC 9470,
+    /// and passes after a step-up.
     pub(super) async fn check_step_up(&self, service: &ServiceProcess) {
         let client = service.client();
         let name = format!("s{}", self.client.base.rsplit(':').next().unwrap());

@@ -79,7 +79,7 @@ async fn session_keeps_its_authentication_client_and_parent(server: Redis) {
             origin: LastUseOrigin { tag: OriginTag([tag; 8]), ip: Some("198.51.100.1".parse().unwrap()) },
         };
         let rule = RepeatRule { grace: GRACE, retry_window: Duration::ZERO, counted_repeats_limit: 4 };
-        // For another client the session does not exist, and its request changes nothing.
+        // For another client the session does not exist. Its request changes nothing.
         for other in [None, Some("shop2"), Some("sho"), Some("")] {
             let rotation = store.sessions.present_for(&presentation, other, &rule, IDLE, now).await.unwrap();
             assert_eq!(rotation, Rotation::Gone, "{other:?}");
@@ -312,12 +312,12 @@ async fn i16_set_claims_replaces_roles_and_version_of_every_session(server: Redi
     let Rotation::Rotated(grant) = rotation else { panic!("{rotation:?}") };
     assert_eq!((grant.roles, grant.claims_version), (Roles::default(), ClaimsVersion(2)));
     let at = now.as_millis().to_string();
-    // A UUID with the number of the version stands for it (set_claims.lua).
+    // In an event, a UUID with the version's number stands for a version of claims (set_claims.lua).
     let event = |version: u32| {
         [ada.to_string(), format!("00000000-0000-0000-0000-{version:012x}"), "revoked".to_owned(), at.clone()]
     };
     assert_eq!(server.events(), [event(1), event(2)]);
-    // The fence keeps the key after the last session has ended, and with it the version.
+    // The fence keeps the key after the last session has ended, and the key has the version of the claims.
     store.sessions.revoke_all(AccountSessions::all(ada).with_epoch(Epoch(2)), EndReason::Disabled, now).await.unwrap();
     assert_eq!(store.sessions.claims_version(ada).await.unwrap(), Some(ClaimsVersion(2)));
     store.close().await;

@@ -30,7 +30,7 @@ pub(super) struct Launcher {
     binary: PathBuf,
     dir: PathBuf,
     socket: PathBuf,
-    /// The lock of the server, which it inherits as its standard input (see `stop_leftover`).
+    /// The server's lock file, which the server inherits as its standard input (see `stop_leftover`).
     lock: File,
 }
 

@@ -47,15 +47,16 @@ struct Shared {
 
 /// An acknowledgement that this node sends.
 struct OutgoingAck {
-    /// The node that waits for it.
+    /// The node that waits for the acknowledgement.
     origin: NodeName,
     /// The number that the origin gave the revocation.
     number: u64,
 }
 
-/// A revocation that other nodes may not have applied yet. Dropping it ends the wait.
+/// A revocation that other nodes may not have applied yet. Dropping this value ends the wait.
 pub(in crate::store::redis) struct PendingAck<'a> {
-    /// The number under which peers acknowledge the revocation; none if there were no peers to wait for when it was sent.
+    /// The number under which peers acknowledge the revocation; none if there were no peers to wait for when the number was
+    /// allocated.
     number: Option<u64>,
     tracker: &'a AckTracker,
 }
@@ -153,7 +154,7 @@ impl AckTracker {
         self.shared().state.on_channel_lost();
     }
 
-    /// Handles the answer of Redis that it has published this node's heartbeat, which was sent at `sent`.
+    /// Handles the answer of Redis to the publication of this node's heartbeat. The heartbeat was sent at `sent` and announced `lease`.
     pub(super) fn on_heartbeat_published(&self, lease: Duration, sent: Instant) {
         self.shared().state.on_heartbeat_published(lease, sent, Instant::now());
     }
@@ -171,7 +172,7 @@ impl AckTracker {
         }
     }
 
-    /// Handles a peer's request for a confirmation: sends it at once if the bucket has reached the position. `reached` returns the
+    /// Handles a peer's request for a confirmation: sends the confirmation at once if the bucket has reached the position. `reached` returns the
     /// position of a bucket. Returns whether this node has to synchronize first.
     pub(super) fn on_confirm(&self, confirmation: Confirmation, reached: impl Fn(usize) -> Option<Position>) -> bool {
         if confirmation.origin == self.node {

@@ -1,5 +1,5 @@
 //! The modules of the OpenID Foundation's conformance suite, version of August 2026. Each module of the profiles Basic, Form Post, Config,
-//! RP-Initiated Logout and 3rd Party-Init OP has a test of its name; docs/conformance.md lists them. Basic and Form Post have the same
+//! RP-Initiated Logout and 3rd Party-Init OP has a test with its name; docs/conformance.md lists them. Basic and Form Post have the same
 //! modules with different response modes, so the steps of these modules are in `walk.rs`.
 
 mod basic;
@@ -102,7 +102,7 @@ fn unescape(text: &str) -> String {
     pairs.iter().fold(text.to_owned(), |text, (escape, character)| text.replace(escape, character))
 }
 
-/// The modules of each profile, by the name of its file.
+/// The modules of each profile, by the name of the file with their tests.
 const PROFILES: [(&str, &[&str]); 4] = [
     (
         "basic",
@@ -167,7 +167,7 @@ const PROFILES: [(&str, &[&str]); 4] = [
     ("third_party_login", &["oidcc-3rd_party-init-login", "oidcc-3rd_party-init-login-nohttps"]),
 ];
 
-/// docs/conformance.md lists exactly these modules, and each has a test of its name that is not ignored.
+/// docs/conformance.md lists exactly these modules. Each module has a test with its name, which is not ignored.
 #[test]
 fn checklist_has_a_test_of_its_own_for_each_module() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
