@@ -1,6 +1,6 @@
 //! Sign-in by a code or a link from a mail (`login.email_code`).
 //!
-//! The app that requests the mail gets a secret. The code and the link work only together with it. So a code that another person
+//! The app that requests the mail gets a secret. The code and the link work only together with this secret. So a code that another person
 //! requested, or read over the user's shoulder, can't be used in another app.
 
 use std::{fmt, sync::Arc, time::Duration};

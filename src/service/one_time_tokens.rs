@@ -1,6 +1,6 @@
 //! Issues, finds and consumes one-time tokens: the links and codes of mails (I11).
 //!
-//! A use case first *finds* a token. So a request that fails because of a weak password or a full queue does not consume it. The use case
+//! A use case first *finds* a token. So a request that fails because of a weak password or a full queue consumes no token. The use case
 //! consumes the token while it holds the lock on the account's row, and stores it again if the change then fails.
 
 use std::{net::IpAddr, time::Duration};

@@ -95,7 +95,7 @@ pub async fn run_reporter(state: &AppState) {
     }
 }
 
-/// Logs each problem when it appears. While it lasts, logs a failure again once a minute and a warning once an hour.
+/// Logs each problem when it appears. While a problem lasts, logs a failure again once a minute and a warning once an hour.
 #[derive(Default)]
 struct ProblemLog {
     /// When each problem was last logged, by the names of the check and the problem.

@@ -52,7 +52,7 @@ pub async fn refresh(state: &AppState, token: &str, origin: &SessionOrigin) -> R
     exchange(state, token, origin, AcceptedTransport::Any).await
 }
 
-/// Exchanges a refresh token at an endpoint that takes it in the body. The token of a cookie session is invalid there. Its session is not
+/// Exchanges a refresh token at an endpoint that takes the token in the body. The token of a cookie session is invalid there. Its session is not
 /// affected.
 ///
 /// # Errors

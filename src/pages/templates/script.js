@@ -1,4 +1,5 @@
-// The only script of the pages: passkeys, links of mails, and small comforts. Every page but those of passkeys works without it.
+// The only script of the pages: passkeys, links of mails, and conveniences such as showing a password. Every page but those of passkeys
+// works without the script.
 "use strict";
 (() => {
   const root = document.documentElement;

@@ -76,7 +76,7 @@ pub struct RememberedDeviceView {
     pub last_used_at: i64,
     /// When the device stops skipping the second factor.
     pub expires_at: i64,
-    /// Whether it is this device.
+    /// Whether the page is open on this device.
     pub is_current: bool,
 }
 

@@ -25,7 +25,7 @@ pub struct FactorEntry {
     pub id: FactorId,
     /// The kind: an authenticator app or a passkey.
     pub kind: FactorKind,
-    /// The name that the owner gave it.
+    /// The name that the owner gave the factor.
     pub label: String,
     /// When it was set up.
     pub created_at: Timestamp,

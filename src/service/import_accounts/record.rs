@@ -162,8 +162,8 @@ impl Record {
         secret.map(|secret| TotpSecret::from_base32(secret).ok_or(BadRecord::TotpSecret)).transpose()
     }
 
-    /// Validates the secondary addresses: each must differ from the primary one and occur once. Returns each with whether it is verified.
-    /// `max` is the highest number of addresses of an account, the primary one included.
+    /// Validates the secondary addresses: each must differ from the primary one and occur once. Returns each address, and
+    /// whether the address is verified. `max` is the highest number of addresses of an account, the primary one included.
     pub(super) fn secondary_emails(&self, max: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
         // A record without secondary addresses is within any limit.
         if self.secondary_emails.len() >= max.max(1) && !self.secondary_emails.is_empty() {

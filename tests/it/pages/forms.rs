@@ -31,7 +31,7 @@ const SIGNED_IN: [&str; 7] = [
     "/account/reauthenticate",
 ];
 
-/// Fields of which each form needs some: with a valid token, forms would accept them.
+/// The fields that the tests send to every form. Each form reads some of them, and would accept them with a valid token.
 const FIELDS: [(&str, &str); 5] = [
     ("identifier", "ada"),
     ("password", PASSWORD),

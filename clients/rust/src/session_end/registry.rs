@@ -180,9 +180,9 @@ impl Registry {
         Ok(state)
     }
 
-    /// Removes a registration without calling it.
+    /// Removes a registration without calling its callback.
     pub(crate) fn remove(&self, key: Key) {
-        // The callback is dropped after the lock was released: it may own other registrations, which then deregister.
+        // Drops the callback only after the lock is released: a callback may own other registrations, which then deregister.
         let removed = self.write().take(key.holder, |number, _| number == key.number);
         self.count.fetch_sub(removed.len(), Ordering::AcqRel);
     }
@@ -199,7 +199,8 @@ impl Registry {
         self.finish(ended, cause);
     }
 
-    /// Records that a token was accepted: it is the last known token of its session if no other expires later.
+    /// Records that a token of a session was accepted. The token becomes the session's last known token if it expires later than the
+    /// former one.
     pub(crate) fn observe(&self, session: &Session, claims: &Claims) {
         if self.len() == 0 {
             return;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{EndCause, Registration, SessionWatch};
 use crate::{Claims, Verifier};
 
-/// The claims of a request's token, with the verifier that accepted it. The middlewares add it to the request's extensions.
+/// The claims of a request's token, with the verifier that accepted the token. The middlewares add a `VerifiedSession` to the request's
+/// extensions.
 #[derive(Clone, Debug)]
 pub struct VerifiedSession {
     verifier: Verifier,

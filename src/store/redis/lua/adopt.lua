@@ -1,4 +1,4 @@
--- Moves the sessions beneath a browser session to the session that replaces it after the user has authenticated again, and ends the
+-- After a browser's user has signed in again: moves the sessions beneath the browser's former session to its new session, and ends the
 -- former session.
 -- ARGV  3 id of the former session  4 id of the new session  5 reason  6 now, ms  7 the node that waits for acknowledgements, or ''
 -- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended. If the new session is not live, ends

@@ -30,7 +30,7 @@ impl Suite {
         self.userinfo(&tokens).await
     }
 
-    /// Sends a request that requires a new authentication. Asserts that `browser` can't continue without it. Signs the user in again, in
+    /// Sends a request that requires a new authentication. Asserts that `browser` can't continue before. Signs the user in again, in
     /// another browser for simplicity, continues there, and returns the tokens.
     async fn after_authentication(&self, browser: &Browser, request: &Request) -> Value {
         let (page, handle) = page_and_handle(&self.node, &browser.authorize(&self.node, request).await);
