@@ -298,7 +298,7 @@ async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
     let add = guide.lines().find_map(|line| line.strip_prefix("$ latchkey client add ")).unwrap();
     let printed = walk.run(&format!("latchkey client add {add}"));
     let secret = printed.lines().find_map(|line| line.strip_prefix("client_secret: ")).unwrap();
-    walk.client().account("ada").await;
+    walk.client().register("ada").await;
     let access = walk.client().login("ada").await.access;
     // the variables that the guide's commands use
     walk.run(&format!("api={} access={access}\n", walk.client().base));

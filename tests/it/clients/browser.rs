@@ -175,7 +175,7 @@ async fn code_of_the_documents_runs_as_printed_in_chromium() {
         "http.allowed_origins = [\"http://localhost:{port}\"]\nfactors.required = \"admin\"\nfactors.grace = \"0s\"\n"
     ));
     for name in ["ada", "bob", "carol"] {
-        service.client().account(name).await;
+        service.client().register(name).await;
     }
     let output = binary::run(service.folder(), &["user", "roles", "bob@example.com", "--add", "admin"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
