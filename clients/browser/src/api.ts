@@ -8,7 +8,7 @@ export interface AccountResponse {
   created_at: string;
   /** The name to display, if any. */
   display_name?: string;
-  /** The e-mail address, as it was entered. Empty after another person has verified an address that this account had not. */
+  /** The e-mail address, as it was entered. Empty after another account has verified the address, which this account had not verified. */
   email: string;
   /** Whether the e-mail address is verified: its owner used a link or a code that was sent there, or the account was imported from a system that had verified it. */
   email_verified: boolean;
@@ -41,15 +41,15 @@ export type FactorKind = "totp" | "passkey";
 
 /** A second factor. */
 export interface FactorResponse {
-  /** When it was set up. */
+  /** When the factor was set up. */
   created_at: string;
   /** The id. */
   id: string;
   /** The kind. */
   kind: FactorKind;
-  /** The name that the owner gave it. */
+  /** The name that the owner gave to the factor. */
   label: string;
-  /** When it was last used. */
+  /** When the factor was last used. */
   last_used_at?: string;
 }
 
@@ -207,7 +207,7 @@ export interface RememberedDevice {
   created_at: string;
   /** Whether this is the calling device, by its `X-Device-Token` or cookie. */
   current: boolean;
-  /** When the device has to show one again. */
+  /** When the device has to show a second factor again. */
   expires_at: string;
   /** The device's id. */
   id: string;
