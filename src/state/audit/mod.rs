@@ -186,6 +186,7 @@ impl Shared {
             }
             self.sql.append_audit(&batch).await?;
             batch.clear();
+            self.pending().mark_written();
         }
     }
 
@@ -202,7 +203,9 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::{io, path::Path};
+
+    use tracing::subscriber::DefaultGuard;
 
     use super::*;
     use crate::{config::DatabaseSettings, domain::audit::AddressPrecision};
@@ -222,16 +225,24 @@ mod tests {
         }
     }
 
-    /// Simulates a command that closes the database while the writer starts to delete expired rows.
-    #[tokio::test]
-    async fn writer_reports_no_error_after_close_when_the_database_is_closed() {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        let _guard = tracing::subscriber::set_default(subscriber);
-        let folder = tempfile::tempdir().unwrap();
+    impl Lines {
+        /// Collects the log lines of the current thread until the guard is dropped.
+        fn collect() -> (Self, DefaultGuard) {
+            let lines = Self::default();
+            let writer = lines.clone();
+            let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+            (lines, tracing::subscriber::set_default(subscriber))
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    /// An audit log and its database, which is in `folder`.
+    async fn start_log(folder: &Path) -> (AuditLog, Sql) {
         let database = DatabaseSettings {
-            url: format!("sqlite://{}/a.db", folder.path().display()).as_str().into(),
+            url: format!("sqlite://{}/a.db", folder.display()).as_str().into(),
             migrate_url: None,
             max_connections: 1,
             acquire_timeout: Duration::from_secs(60),
@@ -245,13 +256,38 @@ mod tests {
         };
         let sql = Sql::connect(&database).await.unwrap();
         sql.migrate().await.unwrap();
-        let log = AuditLog::start(&settings, Clock::System, Entropy::system(), &sql);
+        (AuditLog::start(&settings, Clock::System, Entropy::system(), &sql), sql)
+    }
+
+    /// Simulates a command that closes the database while the writer starts to delete expired rows.
+    #[tokio::test]
+    async fn writer_reports_no_error_after_close_when_the_database_is_closed() {
+        let (lines, _guard) = Lines::collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (log, sql) = start_log(folder.path()).await;
         log.close().await;
         sql.close().await;
         let late = log.shared.prune().await;
         assert!(late.is_err(), "the database is closed");
         log.shared.report(late, &mut false);
-        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let text = lines.text();
         assert!(!text.contains("ERROR"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn close_when_the_batch_cannot_be_written_logs_the_number_of_its_events() {
+        let (lines, _guard) = Lines::collect();
+        let folder = tempfile::tempdir().unwrap();
+        let (log, sql) = start_log(folder.path()).await;
+        sql.close().await;
+        for _ in 0..3 {
+            log.record(AuditEntry::new(Clock::System.now(), AuditEvent::SignIn));
+        }
+        // Takes the events out of the queue, as the writer does.
+        assert!(log.flush().await.is_err(), "the database is closed");
+        log.close().await;
+        let text = lines.text();
+        let lost = text.lines().find(|line| line.contains("could not be written and are lost"));
+        assert!(lost.is_some_and(|line| line.contains("count=3")), "{text}");
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Pending {
     refusals: HashMap<EventFacts, u64>,
     /// The number of entries taken so far.
     taken: u64,
+    /// The number of events that were taken and are not written yet.
+    unwritten: u64,
     bounds: Bounds,
     budgets: Budgets,
     /// Events that were dropped and not reported yet.
@@ -61,6 +63,7 @@ impl Pending {
             entries: VecDeque::new(),
             refusals: HashMap::new(),
             taken: 0,
+            unwritten: 0,
             bounds,
             budgets: Budgets::default(),
             lost: HashMap::new(),
@@ -105,12 +108,19 @@ impl Pending {
                 lost.map(|(event, count)| AuditEntry::new(now, AuditEvent::Lost).detail(event.as_str()).count(count)),
             );
         }
+        self.unwritten += taken.iter().map(|entry| entry.count).sum::<u64>();
         taken
     }
 
-    /// The number of events that wait, or were lost and not reported yet.
+    /// Records that all taken entries are written.
+    pub(super) const fn mark_written(&mut self) {
+        self.unwritten = 0;
+    }
+
+    /// The number of events that wait, that were taken and are not written, or that were lost and not reported yet.
     pub(super) fn events(&self) -> u64 {
-        self.entries.iter().map(|entry| entry.count).sum::<u64>() + self.lost.values().sum::<u64>()
+        let waiting: u64 = self.entries.iter().map(|entry| entry.count).sum();
+        self.unwritten + waiting + self.lost.values().sum::<u64>()
     }
 
     /// The waiting refusal with the same facts.
@@ -201,6 +211,23 @@ mod tests {
         assert_eq!(counts, [3, 1]);
         pending.add(refusal(1, 1));
         assert_eq!(pending.take(10, at(1))[0].count, 1);
+    }
+
+    #[test]
+    fn events_of_a_taken_batch_count_until_it_is_written() {
+        let mut pending = Pending::new(Bounds { queue: 2, ..BOUNDS });
+        for _ in 0..3 {
+            pending.add(AuditEntry::new(at(0), AuditEvent::SignIn));
+        }
+        assert_eq!(pending.events(), 3, "2 that wait and 1 that was lost");
+        assert_eq!(pending.take(1, at(1)).len(), 1);
+        assert_eq!(pending.events(), 3);
+        pending.mark_written();
+        assert_eq!(pending.events(), 2);
+        pending.take(10, at(1));
+        assert_eq!(pending.events(), 2);
+        pending.mark_written();
+        assert_eq!(pending.events(), 0);
     }
 
     #[test]
