@@ -24,8 +24,11 @@ use crate::{
     store::redis::AccountSessions,
 };
 
-/// Maximum number of accounts that are deleted in one run.
+/// Number of accounts per read.
 const BATCH: u32 = 100;
+
+/// Number of accounts after which a run ends if a store did not answer for them: each of them may have waited for a timeout.
+const MAX_UNAVAILABLE: u32 = 10;
 
 /// The interval of [`run_deletions`].
 const INTERVAL: Duration = Duration::from_mins(1);
@@ -92,37 +95,56 @@ pub(super) async fn cancel(state: &AppState, id: AccountId) -> Result<Option<Acc
     Ok(Some(account))
 }
 
-/// Deletes accounts whose grace period has passed. Returns their number.
+/// Deletes accounts whose grace period has passed. Returns their number. Logs each account that can't be deleted, and continues with the
+/// next one.
 ///
 /// # Errors
-/// [`ServiceError`]. Accounts that were not deleted yet are deleted by the next run.
+/// [`ServiceError`], if the due accounts can't be read. Accounts that were not deleted yet are deleted by the next run.
 pub async fn delete_due(state: &AppState) -> Result<u64, ServiceError> {
-    let mut deleted = 0;
-    for id in state.sql.accounts_due_for_deletion(state.clock.now(), BATCH).await? {
-        let now = state.clock.now();
-        let Some(mut change) = state.sql.change_account(id).await? else { continue };
-        // A sign-in may have cancelled the deletion.
-        if change.account.deletion_at.is_none_or(|at| at > now) {
-            continue;
+    let now = state.clock.now();
+    let (mut deleted, mut failed, mut unavailable) = (0, 0, 0);
+    loop {
+        // The accounts that could not be deleted are still due, and are skipped.
+        let due = state.sql.accounts_due_for_deletion(now, failed, BATCH).await?;
+        if due.is_empty() {
+            return Ok(deleted);
         }
-        let epoch = change.account.epoch.next();
-        change.delete().await?;
-        let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
-        change.record(&entry.actor(Actor::Service)).await?;
-        let ended = state
-            .redis
-            .sessions
-            .revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::Deleted, now)
-            .await?;
-        record_ended(&mut change, EndReason::Deleted, ended, now).await?;
-        change.commit().await?;
-        if let Err(error) = state.redis.one_time_tokens.clear(id).await {
-            tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");
+        for id in due {
+            match delete_if_due(state, id).await {
+                Ok(is_deleted) => deleted += u64::from(is_deleted),
+                Err(error) => {
+                    tracing::warn!(%error, account = %id, "an account whose grace period has passed could not be deleted; retrying in a minute");
+                    failed += 1;
+                    unavailable += u32::from(matches!(error, ServiceError::Unavailable { .. }));
+                    if unavailable == MAX_UNAVAILABLE {
+                        return Ok(deleted);
+                    }
+                }
+            }
         }
-        tracing::info!(account = %id, "account deleted at its owner's request");
-        deleted += 1;
     }
-    Ok(deleted)
+}
+
+/// Deletes an account. Returns false if a sign-in has cancelled the deletion, or the account was deleted in the meantime.
+async fn delete_if_due(state: &AppState, id: AccountId) -> Result<bool, ServiceError> {
+    let now = state.clock.now();
+    let Some(mut change) = state.sql.change_account(id).await? else { return Ok(false) };
+    if change.account.deletion_at.is_none_or(|at| at > now) {
+        return Ok(false);
+    }
+    let epoch = change.account.epoch.next();
+    change.delete().await?;
+    let entry = AuditEntry::new(now, AuditEvent::AccountDeleted).account(id).because("requested_by_owner");
+    change.record(&entry.actor(Actor::Service)).await?;
+    let account = AccountSessions::all(id).with_epoch(epoch);
+    let ended = state.redis.sessions.revoke_all(account, EndReason::Deleted, now).await?;
+    record_ended(&mut change, EndReason::Deleted, ended, now).await?;
+    change.commit().await?;
+    if let Err(error) = state.redis.one_time_tokens.clear(id).await {
+        tracing::debug!(%error, account = %id, "deleting the one-time tokens of an account failed; they expire by themselves");
+    }
+    tracing::info!(account = %id, "account deleted at its owner's request");
+    Ok(true)
 }
 
 /// Deletes accounts whose grace period has passed, for as long as the node runs.

@@ -3,39 +3,54 @@
 use zeroize::Zeroizing;
 
 use super::{recovery_codes, totp};
-use crate::{service::error::ServiceError, state::AppState};
+use crate::{service::error::ServiceError, state::AppState, store::sql::SealedFactor};
 
 /// Number of secrets per read.
 const BATCH: u32 = 200;
 
-/// Reseals the secrets that are sealed under a previous secret of the service. Returns their number.
+/// Reseals the secrets that are sealed under a previous secret of the service. Returns their number. Logs each secret that can't be opened,
+/// and continues with the next one.
 ///
 /// # Errors
 /// [`ServiceError`]
 pub async fn reseal(state: &AppState) -> Result<u64, ServiceError> {
+    let header = state.sealer.current_header();
     let mut resealed = 0;
+    let mut after = None;
     loop {
-        // The query returns the secrets that can't be opened again and again. The loop ends when it returns no others.
-        let mut progressed = false;
-        for old in state.sql.outdated_factor_secrets(&state.sealer.current_header(), BATCH).await? {
-            let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
-            match state.sealer.open(&old.sealed, &aad) {
-                Ok(opened) => {
-                    let bytes = Zeroizing::new(opened.bytes.to_vec());
-                    let sealed = state.sealer.seal(&bytes, &aad, &state.entropy);
-                    state.sql.reseal_factor_secret(&old, &sealed).await?;
-                    progressed = true;
-                    resealed += 1;
-                }
-                Err(error) => {
-                    tracing::error!(account = %old.account, %error, "the secret of a second factor can't be opened: reset the account's factors, or configure the former secret");
-                }
+        let apps = state.sql.outdated_totp_secrets(&header, after, BATCH).await?;
+        let Some(last) = apps.last() else { break };
+        after = last.factor;
+        resealed += reseal_all(state, &apps).await?;
+    }
+    let mut after = None;
+    loop {
+        let keys = state.sql.outdated_recovery_keys(&header, after, BATCH).await?;
+        let Some(last) = keys.last() else { break };
+        after = Some(last.account);
+        resealed += reseal_all(state, &keys).await?;
+    }
+    Ok(resealed)
+}
+
+/// Reseals the secrets that can be opened. Returns their number.
+async fn reseal_all(state: &AppState, secrets: &[SealedFactor]) -> Result<u64, ServiceError> {
+    let mut resealed = 0;
+    for old in secrets {
+        let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
+        match state.sealer.open(&old.sealed, &aad) {
+            Ok(opened) => {
+                let bytes = Zeroizing::new(opened.bytes.to_vec());
+                let sealed = state.sealer.seal(&bytes, &aad, &state.entropy);
+                state.sql.reseal_factor_secret(old, &sealed).await?;
+                resealed += 1;
+            }
+            Err(error) => {
+                tracing::error!(account = %old.account, %error, "the secret of a second factor can't be opened: reset the account's factors, or configure the former secret");
             }
         }
-        if !progressed {
-            return Ok(resealed);
-        }
     }
+    Ok(resealed)
 }
 
 /// Reseals once, in the background, when a node starts.

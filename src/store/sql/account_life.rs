@@ -48,15 +48,21 @@ const PENDING: &str = "pending";
 const FORMER: &str = "former";
 
 impl Sql {
-    /// The ids of at most `limit` accounts whose deletion is due.
+    /// The ids of at most `limit` accounts whose deletion is due, those due longest first, without the first `offset` ones.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn accounts_due_for_deletion(&self, now: Timestamp, limit: u32) -> Result<Vec<AccountId>, SqlError> {
+    pub async fn accounts_due_for_deletion(
+        &self,
+        now: Timestamp,
+        offset: u32,
+        limit: u32,
+    ) -> Result<Vec<AccountId>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let rows = query("SELECT id FROM accounts WHERE deletion_at <= $1 ORDER BY deletion_at LIMIT $2")
+        let rows = query("SELECT id FROM accounts WHERE deletion_at <= $1 ORDER BY deletion_at, id LIMIT $2 OFFSET $3")
             .bind(now.as_millis())
             .bind(i64::from(limit))
+            .bind(i64::from(offset))
             .fetch_all(&mut *tx)
             .await?;
         tx.commit().await?;

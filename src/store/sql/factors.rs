@@ -115,34 +115,66 @@ impl Sql {
         Ok((used.rows_affected() == 1).then_some(remaining))
     }
 
-    /// The values that are sealed under another secret than the current one. A value that is sealed under the current secret begins with
-    /// `prefix`. Returns at most `limit` authenticator apps, and at most `limit` keys of recovery codes.
+    /// At most `limit` secrets of authenticator apps that are sealed under another secret than the current one, by id, those after the
+    /// app `after`. A value that is sealed under the current secret begins with `prefix`.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn outdated_factor_secrets(&self, prefix: &[u8], limit: u32) -> Result<Vec<SealedFactor>, SqlError> {
+    pub async fn outdated_totp_secrets(
+        &self,
+        prefix: &[u8],
+        after: Option<FactorId>,
+        limit: u32,
+    ) -> Result<Vec<SealedFactor>, SqlError> {
+        let sql = "SELECT id, account_id, sealed FROM totp_factors WHERE substr(sealed, 1, $1) <> $2 AND id > $3 \
+                   ORDER BY id LIMIT $4";
+        self.outdated(sql, prefix, after.map(|id| id.to_string()), limit).await
+    }
+
+    /// At most `limit` keys of recovery codes that are sealed under another secret than the current one, by account, those after the
+    /// account `after`. A value that is sealed under the current secret begins with `prefix`.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn outdated_recovery_keys(
+        &self,
+        prefix: &[u8],
+        after: Option<AccountId>,
+        limit: u32,
+    ) -> Result<Vec<SealedFactor>, SqlError> {
+        let sql = "SELECT CAST(NULL AS TEXT) AS id, account_id, sealed FROM recovery_keys \
+                   WHERE substr(sealed, 1, $1) <> $2 AND account_id > $3 ORDER BY account_id LIMIT $4";
+        self.outdated(sql, prefix, after.map(|id| id.to_string()), limit).await
+    }
+
+    async fn outdated(
+        &self,
+        sql: &'static str,
+        prefix: &[u8],
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<SealedFactor>, SqlError> {
         let mut tx = self.begin_read().await?;
-        let mut found = Vec::new();
         // `substr` of PostgreSQL takes a 32-bit integer.
         let length = i32::try_from(prefix.len()).unwrap_or(i32::MAX);
-        let totp =
-            "SELECT id, account_id, sealed FROM totp_factors WHERE substr(sealed, 1, $1) <> $2 ORDER BY id LIMIT $3";
-        let keys = "SELECT CAST(NULL AS TEXT) AS id, account_id, sealed FROM recovery_keys WHERE substr(sealed, 1, $1) <> $2 \
-                    ORDER BY account_id LIMIT $3";
-        for sql in [totp, keys] {
-            let rows = query(sql).bind(length).bind(prefix.to_vec()).bind(i64::from(limit)).fetch_all(&mut *tx).await?;
-            for row in rows {
-                let id: Option<String> = row.try_get("id")?;
-                let account: String = row.try_get("account_id")?;
-                found.push(SealedFactor {
-                    factor: id.map(|id| parse(&id)).transpose()?,
-                    account: parse(&account)?,
-                    sealed: row.try_get("sealed")?,
-                });
-            }
-        }
+        let rows = query(sql)
+            .bind(length)
+            .bind(prefix.to_vec())
+            .bind(after.unwrap_or_default())
+            .bind(i64::from(limit))
+            .fetch_all(&mut *tx)
+            .await?;
         tx.commit().await?;
-        Ok(found)
+        let read = |row: &AnyRow| -> Result<SealedFactor, SqlError> {
+            let id: Option<String> = row.try_get("id")?;
+            let account: String = row.try_get("account_id")?;
+            Ok(SealedFactor {
+                factor: id.map(|id| parse(&id)).transpose()?,
+                account: parse(&account)?,
+                sealed: row.try_get("sealed")?,
+            })
+        };
+        rows.iter().map(read).collect()
     }
 
     /// Replaces a sealed value, if it is still `old.sealed`.

@@ -30,6 +30,27 @@ async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_
 }
 
 #[tokio::test]
+async fn account_that_cannot_be_deleted_does_not_keep_later_accounts_from_deletion() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    for name in ["ada", "ben"] {
+        node.register(name).await;
+        let tokens = node.login(name).await;
+        signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+        cluster.advance(Duration::from_secs(1));
+    }
+    let refuse = "CREATE TRIGGER refuse BEFORE DELETE ON accounts WHEN OLD.email_key = 'ada@example.com' \
+                  BEGIN SELECT RAISE(ABORT, 'refused'); END";
+    cluster.execute_sql(refuse).await;
+    cluster.advance(Duration::from_hours(14 * 24));
+    assert_eq!(delete_due(&node.state).await.unwrap(), 1, "the account of ben");
+    node.register("ben").await;
+    assert_eq!(delete_due(&node.state).await.unwrap(), 0);
+    cluster.execute_sql("DROP TRIGGER refuse").await;
+    assert_eq!(delete_due(&node.state).await.unwrap(), 1, "the account of ada");
+}
+
+#[tokio::test]
 async fn sign_in_during_the_grace_period_cancels_the_deletion() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;

@@ -243,6 +243,16 @@ async fn rotated_secret_of_the_service_reseals_factors() {
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     node.stop().await;
+    // More secrets that can't be opened than one read returns, before those of the account.
+    let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250), \
+               ids(id) AS (SELECT printf('00000000-0000-7000-8000-%012x', i) FROM n)";
+    cluster
+        .execute_sql(&format!(
+            "INSERT INTO totp_factors (id, account_id, label, sealed, created_at, last_step) \
+             {ids} SELECT id, id, 'x', X'00', 0, 0 FROM ids; \
+             INSERT INTO recovery_keys (account_id, sealed, created_at) {ids} SELECT id, X'00', 0 FROM ids"
+        ))
+        .await;
     let former =
         std::mem::replace(&mut cluster.config.secrets.current, "another secret that is long enough for it".into());
     cluster.config.secrets.previous = vec![former];

@@ -235,7 +235,7 @@ async fn filled_database_of_release_0_1_is_migrated_without_a_loss() {
         change.commit().await.unwrap();
         assert_eq!(sql.profile(ids[0]).await.unwrap(), profile);
         assert!(sql.pending_address(ids[0], NOW).await.unwrap().is_some());
-        assert!(sql.accounts_due_for_deletion(LATER, 9).await.unwrap().is_empty());
+        assert!(sql.accounts_due_for_deletion(LATER, 0, 9).await.unwrap().is_empty());
     })
     .await;
 }
