@@ -7,6 +7,7 @@ mod cache;
 mod database;
 pub mod forwarded;
 mod mail;
+mod outcome;
 mod redis;
 
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub use self::{
     database::DatabaseMetrics,
     forwarded::{FORWARDED_REQUESTS, ForwardedMetrics},
     mail::MailMetrics,
+    outcome::{LoginOutcome, RotationOutcome, SecondFactorMethod, SecondFactorOutcome},
     redis::{RedisMetrics, Timed},
 };
 
@@ -36,11 +38,11 @@ pub struct Metrics {
     /// Requests by route, method and status, and the time until the response began.
     requests: HistogramVec,
     /// Logins by outcome.
-    pub logins: IntCounterVec,
+    logins: IntCounterVec,
     /// Second factors of sign-ins by method and outcome.
-    pub second_factors: IntCounterVec,
+    second_factors: IntCounterVec,
     /// Refreshes by outcome.
-    pub rotations: IntCounterVec,
+    rotations: IntCounterVec,
     /// Requests refused by a rate limit, by limit.
     pub rate_limited: IntCounterVec,
     /// Requests through proxies, by how they named their client.
@@ -68,26 +70,14 @@ impl Metrics {
             rate_limited: counters("latchkey_rate_limited_total", "Requests refused by a rate limit.", &["policy"]),
             forwarded,
         };
-        for outcome in [
-            "success",
-            "invalid_credentials",
-            "second_factor_required",
-            "enrolment_required",
-            "limited",
-            "unavailable",
-            "failed",
-        ] {
-            metrics.logins.with_label_values(&[outcome]);
+        for outcome in LoginOutcome::ALL {
+            metrics.logins.with_label_values(&[outcome.as_str()]);
         }
-        for outcome in
-            ["rotated", "repeated", "counted", "reused", "expired", "invalid", "limited", "unavailable", "failed"]
-        {
-            metrics.rotations.with_label_values(&[outcome]);
+        for outcome in RotationOutcome::ALL {
+            metrics.rotations.with_label_values(&[outcome.as_str()]);
         }
-        for method in ["totp", "recovery_code"] {
-            for outcome in ["success", "wrong_code", "invalid_challenge", "limited", "unavailable", "failed"] {
-                metrics.second_factors.with_label_values(&[method, outcome]);
-            }
+        for (method, outcome) in SecondFactorMethod::with_outcomes() {
+            metrics.second_factors.with_label_values(&[method.as_str(), outcome.as_str()]);
         }
         for policy in LimitPolicy::ALL {
             metrics.rate_limited.with_label_values(&[policy.as_str()]);
@@ -116,6 +106,21 @@ impl Metrics {
         if let Err(error) = self.registry.register(collector) {
             tracing::error!(%error, "failed to register a metric; /metrics does not have it");
         }
+    }
+
+    /// Counts a login.
+    pub fn count_login(&self, outcome: LoginOutcome) {
+        self.logins.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Counts a second factor of a sign-in.
+    pub fn count_second_factor(&self, method: SecondFactorMethod, outcome: SecondFactorOutcome) {
+        self.second_factors.with_label_values(&[method.as_str(), outcome.as_str()]).inc();
+    }
+
+    /// Counts a refresh.
+    pub fn count_rotation(&self, outcome: RotationOutcome) {
+        self.rotations.with_label_values(&[outcome.as_str()]).inc();
     }
 
     /// Counts a request and the time until its response began.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::{
     crypto::{access_token::EncodeError, key_ring::KeyRingError},
     domain::limit::LimitExceeded,
+    metrics::{LoginOutcome, RotationOutcome, SecondFactorOutcome},
     password::PasswordError,
     service::recent_authentication::InsufficientAuthentication,
     state::{error::StateError, mailer::PrepareError},
@@ -41,17 +42,23 @@ pub enum ServiceError {
     Internal(anyhow::Error),
 }
 
-impl ServiceError {
-    /// The value of the label `outcome` in metrics.
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Unavailable { .. } | Self::Busy { .. } => "unavailable",
-            Self::Limited(_) => "limited",
-            Self::InsufficientAuthentication(_) => "insufficient_authentication",
-            Self::Internal(_) => "failed",
-        }
-    }
+/// Converts a [`ServiceError`] into the outcome that metrics count. [`ServiceError::InsufficientAuthentication`] occurs in no sign-in and no
+/// refresh: they need no earlier authentication.
+macro_rules! outcome_from_service_error {
+    ($($outcome:ident),*) => {
+        $(impl From<&ServiceError> for $outcome {
+            fn from(error: &ServiceError) -> Self {
+                match error {
+                    ServiceError::Unavailable { .. } | ServiceError::Busy { .. } => Self::Unavailable,
+                    ServiceError::Limited(_) => Self::Limited,
+                    ServiceError::InsufficientAuthentication(_) | ServiceError::Internal(_) => Self::Failed,
+                }
+            }
+        })*
+    };
 }
+
+outcome_from_service_error!(LoginOutcome, RotationOutcome, SecondFactorOutcome);
 
 /// How long a client waits for Redis or the database before a retry.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

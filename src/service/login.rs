@@ -10,6 +10,7 @@ use crate::{
         secret::SecretText,
         session::{SessionOrigin, Transport},
     },
+    metrics::LoginOutcome,
     password::Verified,
     service::{
         error::{ServiceError, from_store_errors},
@@ -67,15 +68,14 @@ from_store_errors!(LoginError);
 /// [`LoginError`]
 pub async fn login(state: &AppState, input: Login) -> Result<(Tokens, DeviceToken), LoginError> {
     let outcome = try_login(state, input).await;
-    let label = match &outcome {
-        Ok(_) => "success",
-        Err(LoginError::InvalidCredentials) => "invalid_credentials",
-        Err(LoginError::EmailNotVerified) => "email_not_verified",
-        Err(LoginError::SecondFactorRequired(_)) => "second_factor_required",
-        Err(LoginError::EnrolmentRequired(_)) => "enrolment_required",
-        Err(LoginError::Service(error)) => error.label(),
-    };
-    state.metrics.logins.with_label_values(&[label]).inc();
+    state.metrics.count_login(match &outcome {
+        Ok(_) => LoginOutcome::Success,
+        Err(LoginError::InvalidCredentials) => LoginOutcome::InvalidCredentials,
+        Err(LoginError::EmailNotVerified) => LoginOutcome::EmailNotVerified,
+        Err(LoginError::SecondFactorRequired(_)) => LoginOutcome::SecondFactorRequired,
+        Err(LoginError::EnrolmentRequired(_)) => LoginOutcome::EnrolmentRequired,
+        Err(LoginError::Service(error)) => error.into(),
+    });
     outcome
 }
 

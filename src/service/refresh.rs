@@ -9,6 +9,7 @@ use crate::{
         event::EndReason,
         session::{AcceptedTransport, Grant, Rotation, SessionOrigin},
     },
+    metrics::RotationOutcome,
     service::{
         decode_refresh_token::decode_refresh_token,
         error::{ServiceError, from_store_errors},
@@ -65,6 +66,9 @@ pub async fn refresh_in_body(state: &AppState, token: &str, origin: &SessionOrig
 /// 2.2). Also returns an ID token, if `openid` was granted. The token of another client's session is invalid. That session is not
 /// affected.
 ///
+/// A refused `resource` has rotated the session: the granted audiences are part of the rotation's answer, and reading them before would
+/// cost another round trip (I8). A repeat of the token is answered with the session's current one.
+///
 /// # Errors
 /// [`RefreshError`]
 pub async fn refresh_for_client(
@@ -101,20 +105,19 @@ struct RotatedGrant {
     grant: Grant,
     /// The time of the rotation.
     now: Timestamp,
-    /// The value of the label `outcome` in metrics.
-    label: &'static str,
+    /// The outcome that metrics count.
+    outcome: RotationOutcome,
 }
 
 /// Counts the outcome of a rotation in the metrics, and returns it.
 fn count_outcome(state: &AppState, outcome: Result<RotatedGrant, RefreshError>) -> Result<RotatedGrant, RefreshError> {
-    let label = match &outcome {
-        Ok(rotated) => rotated.label,
-        Err(RefreshError::InvalidToken | RefreshError::InvalidTarget) => "invalid",
-        Err(RefreshError::Reused) => "reused",
-        Err(RefreshError::Expired) => "expired",
-        Err(RefreshError::Service(error)) => error.label(),
-    };
-    state.metrics.rotations.with_label_values(&[label]).inc();
+    state.metrics.count_rotation(match &outcome {
+        Ok(rotated) => rotated.outcome,
+        Err(RefreshError::InvalidToken | RefreshError::InvalidTarget) => RotationOutcome::Invalid,
+        Err(RefreshError::Reused) => RotationOutcome::Reused,
+        Err(RefreshError::Expired) => RotationOutcome::Expired,
+        Err(RefreshError::Service(error)) => error.into(),
+    });
     outcome
 }
 
@@ -157,11 +160,11 @@ async fn rotate(
         return end_without_factor(state, grant, origin, now).await;
     }
     match rotation {
-        Rotation::Rotated(grant) => Ok(RotatedGrant { grant, now, label: "rotated" }),
-        Rotation::Repeated(grant) => Ok(RotatedGrant { grant, now, label: "repeated" }),
+        Rotation::Rotated(grant) => Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Rotated }),
+        Rotation::Repeated(grant) => Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Repeated }),
         Rotation::Counted(grant) => {
             record(AuditEntry::new(now, AuditEvent::RefreshRepeat));
-            Ok(RotatedGrant { grant, now, label: "counted" })
+            Ok(RotatedGrant { grant, now, outcome: RotationOutcome::Counted })
         }
         Rotation::Reused => {
             notices::session_reuse(state, claims.account, origin.ip).await;

@@ -18,6 +18,7 @@ use crate::{
         remembered_device::RememberedDevice,
         session::SessionOrigin,
     },
+    metrics::{SecondFactorMethod, SecondFactorOutcome},
     service::{
         error::ServiceError,
         limits::DeviceToken,
@@ -45,7 +46,7 @@ pub(super) async fn skips_factor(state: &AppState, input: &Authenticated<'_>) ->
     let Some(live) = live_devices(state, &input.account) else { return Ok(false) };
     let found = state.sql.use_remembered_device(live, &digest(input.account.id, device)).await?;
     if found.is_some() {
-        state.metrics.second_factors.with_label_values(&["remembered_device", "success"]).inc();
+        state.metrics.count_second_factor(SecondFactorMethod::RememberedDevice, SecondFactorOutcome::Success);
     }
     Ok(found.is_some())
 }

@@ -97,6 +97,42 @@ fn value(text: &str, series: &str) -> f64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let text = scrape(&node).await;
+    node.stop().await;
+    let document = read("docs/monitoring.md");
+    let documents = |metric: &str, label: &str| {
+        let row = document.lines().find(|line| line.starts_with(&format!("| `{metric}` |"))).unwrap();
+        row.contains(&format!("`{label}`"))
+    };
+    let logins = [
+        "success",
+        "invalid_credentials",
+        "email_not_verified",
+        "second_factor_required",
+        "enrolment_required",
+        "password_required",
+        "limited",
+        "unavailable",
+        "failed",
+    ];
+    for outcome in logins {
+        assert_eq!(value(&text, &format!("latchkey_logins_total{{outcome=\"{outcome}\"}}")), 0.0);
+        assert!(documents("latchkey_logins_total", outcome), "{outcome}");
+    }
+    let metric = "latchkey_second_factors_total";
+    let outcomes = ["success", "wrong_code", "invalid_challenge", "refused", "limited", "unavailable", "failed"];
+    let shown = ["totp", "passkey", "recovery_code", "email_code"];
+    let shown = shown.into_iter().flat_map(|method| outcomes.map(|outcome| (method, outcome)));
+    for (method, outcome) in shown.chain([("remembered_device", "success")]) {
+        assert_eq!(value(&text, &format!("{metric}{{method=\"{method}\",outcome=\"{outcome}\"}}")), 0.0);
+        assert!(documents(metric, method) && documents(metric, outcome), "{method} {outcome}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
     cluster.config.session.retry_window = std::time::Duration::ZERO;

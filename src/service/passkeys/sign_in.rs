@@ -13,6 +13,7 @@ use crate::{
         authentication::{Acr, Authentication},
         session::{SessionOrigin, Transport},
     },
+    metrics::LoginOutcome,
     service::{
         error::ServiceError,
         limits::{DeviceToken, LoginAttempt},
@@ -44,17 +45,16 @@ pub struct PasskeySignIn {
 /// [`PasskeyError`]
 pub async fn sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInStep, PasskeyError> {
     let outcome = try_sign_in(state, input).await;
-    let label = match &outcome {
-        Ok(SignInStep::SignedIn(_)) => "success",
-        Ok(SignInStep::EmailVerificationRequired) => "email_not_verified",
-        Ok(SignInStep::SecondFactorRequired(_)) => "second_factor_required",
-        Ok(SignInStep::EnrolmentRequired(_)) => "enrolment_required",
-        Ok(SignInStep::PasswordRequired) => "password_required",
-        Ok(SignInStep::AccountChanged) => "unavailable",
-        Err(PasskeyError::Off | PasskeyError::Refused) => "invalid_credentials",
-        Err(PasskeyError::Service(error)) => error.label(),
-    };
-    state.metrics.logins.with_label_values(&[label]).inc();
+    state.metrics.count_login(match &outcome {
+        Ok(SignInStep::SignedIn(_)) => LoginOutcome::Success,
+        Ok(SignInStep::EmailVerificationRequired) => LoginOutcome::EmailNotVerified,
+        Ok(SignInStep::SecondFactorRequired(_)) => LoginOutcome::SecondFactorRequired,
+        Ok(SignInStep::EnrolmentRequired(_)) => LoginOutcome::EnrolmentRequired,
+        Ok(SignInStep::PasswordRequired) => LoginOutcome::PasswordRequired,
+        Ok(SignInStep::AccountChanged) => LoginOutcome::Unavailable,
+        Err(PasskeyError::Off | PasskeyError::Refused) => LoginOutcome::InvalidCredentials,
+        Err(PasskeyError::Service(error)) => error.into(),
+    });
     outcome
 }
 

@@ -18,6 +18,7 @@ use crate::{
         secret::SecretText,
         session::{SessionOrigin, Transport},
     },
+    metrics::{SecondFactorMethod, SecondFactorOutcome},
     service::{
         error::{ServiceError, from_store_errors},
         factors::{recovery_codes, totp},
@@ -137,18 +138,18 @@ pub async fn continue_with(
     remember_device: bool,
 ) -> Result<Box<SignedIn>, SecondFactorError> {
     let outcome = try_continue(state, input, factor, remember_device).await;
-    let label = match &outcome {
-        Ok(_) | Err(SecondFactorError::EnrolmentRequired(_)) => "success",
-        Err(SecondFactorError::InvalidChallenge) => "invalid_challenge",
-        Err(SecondFactorError::WrongCode | SecondFactorError::WrongPasskey) => "wrong_code",
+    let counted = match &outcome {
+        Ok(_) | Err(SecondFactorError::EnrolmentRequired(_)) => SecondFactorOutcome::Success,
+        Err(SecondFactorError::InvalidChallenge) => SecondFactorOutcome::InvalidChallenge,
+        Err(SecondFactorError::WrongCode | SecondFactorError::WrongPasskey) => SecondFactorOutcome::WrongCode,
         Err(
             SecondFactorError::CookieNotAccepted
             | SecondFactorError::PasskeysOff
             | SecondFactorError::EmailCodeNotOffered,
-        ) => "refused",
-        Err(SecondFactorError::Service(error)) => error.label(),
+        ) => SecondFactorOutcome::Refused,
+        Err(SecondFactorError::Service(error)) => error.into(),
     };
-    state.metrics.second_factors.with_label_values(&[factor.kind().as_str(), label]).inc();
+    state.metrics.count_second_factor(SecondFactorMethod::Factor(factor.kind()), counted);
     outcome
 }
 
