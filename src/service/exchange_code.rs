@@ -58,6 +58,8 @@ from_store_errors!(ExchangeCodeError);
 
 /// Exchanges a code, once (I11). A second exchange ends the session of the first one (RFC 6749, section 4.1.2).
 ///
+/// A refused `resource` uses the code up: the granted audiences are stored with the code, and the exchange returns them.
+///
 /// # Errors
 /// [`ExchangeCodeError`]
 pub async fn exchange_code(

@@ -6,8 +6,10 @@ use crate::{
     crypto::access_token::IssuedToken,
     domain::{
         audit::{Actor, AuditEntry, AuditEvent},
-        client::Client,
+        client::{Client, ClientId},
+        clock::Timestamp,
         event::EndReason,
+        ids::{AccountId, SessionId},
     },
     service::{authenticate::verify_issued_token, decode_refresh_token::decode_refresh_token, error::ServiceError},
     state::AppState,
@@ -17,8 +19,8 @@ use crate::{
 /// for which possession of the token suffices.
 ///
 /// Does nothing for an invalid token and for a token whose session has ended (RFC 7009, section 2.2). Does nothing for the token of a
-/// service client, nor for a token that is for none of the calling client's audiences. The result is the same in all cases, so it does not
-/// reveal whether a token is genuine.
+/// service client, nor for a token that is for none of the calling client's audiences. If the caller is a client, does nothing for a token
+/// that was issued to another app (section 2.1). The result is the same in all cases, so it does not reveal whether a token is genuine.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -36,14 +38,20 @@ pub async fn revoke_token(
         }
         Some(_) => return Ok(()),
     };
+    let now = state.clock.now();
     let (account, session) = match decode_refresh_token(state, token).await? {
-        Some(claims) => (claims.account, claims.session),
+        Some(claims) => {
+            // Unlike an access token, a refresh token does not say whether its session is an app's.
+            if caller.is_some() && is_issued_to_another(state, claims.account, claims.session, None, now).await? {
+                return Ok(());
+            }
+            (claims.account, claims.session)
+        }
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
             Ok(IssuedToken::App(_) | IssuedToken::Client(_)) | Err(_) => return Ok(()),
         },
     };
-    let now = state.clock.now();
     if state.redis.sessions.revoke(account, session, reason, now).await? {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(reason.as_str());
         state.audit.record(entry.account(account).session(session).actor(actor).address(ip));
@@ -61,13 +69,29 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
         },
     };
     let now = state.clock.now();
-    let found = state.redis.sessions.find(account, session, now).await?;
-    let is_own =
-        found.is_some_and(|found| found.session.client.is_some_and(|grant| grant.client_id == client.id.as_str()));
-    if is_own && state.redis.sessions.revoke(account, session, EndReason::Logout, now).await? {
+    if is_issued_to_another(state, account, session, Some(&client.id), now).await? {
+        return Ok(());
+    }
+    if state.redis.sessions.revoke(account, session, EndReason::Logout, now).await? {
         let entry = AuditEntry::new(now, AuditEvent::SessionEnded).because(EndReason::Logout.as_str());
         let entry = entry.account(account).session(session).client(client.id.clone());
         state.audit.record(entry.actor(Actor::Account).address(ip));
     }
     Ok(())
+}
+
+/// Whether a live session was issued to another client than `app`. `None` is the first-party client. False for a session that has ended:
+/// to revoke such a session changes nothing, but waits until no node accepts the session (I3).
+async fn is_issued_to_another(
+    state: &AppState,
+    account: AccountId,
+    session: SessionId,
+    app: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<bool, ServiceError> {
+    let found = state.redis.sessions.find(account, session, now).await?;
+    Ok(found.is_some_and(|found| {
+        let owner = found.session.client.as_deref().map(|grant| grant.client_id.as_str());
+        owner != app.map(ClientId::as_str)
+    }))
 }

@@ -251,8 +251,9 @@ impl TokenApi {
     /// `authorization_code` exchanges the code that an app got from `/oauth2/authorize` for the tokens of a new session.
     ///
     /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
-    /// libraries. Apps are public clients: they send no secret or, by HTTP Basic, an empty one, and their `client_id`, if any, is the
-    /// value of `token.client_id`. A refresh token of a cookie session is not valid here.
+    /// libraries. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. Clients
+    /// with a refresh token from the REST API do the same; their `client_id`, if any, is the value of `token.client_id`. A refresh token
+    /// of a cookie session is not valid here.
     ///
     /// `client_credentials` issues an access token of the service client itself: its `sub` is the client, its `aud` is the
     /// client's audiences, and it has no session.

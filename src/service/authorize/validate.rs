@@ -257,9 +257,9 @@ fn is_origin(text: &str) -> bool {
 pub(super) fn grant_of(state: &AppState, client: &Client, request: &AuthorizationRequest) -> ClientGrant {
     let uses_all = request.resources.is_empty() && client.dynamic.is_none();
     let mut audiences = if uses_all { client.audiences.items().to_vec() } else { request.resources.clone() };
-    if audiences.is_empty() || request.has_scope("openid") {
-        audiences.push(state.config.issuer.clone());
+    let issuer = &state.config.issuer;
+    if (audiences.is_empty() || request.has_scope("openid")) && !audiences.contains(issuer) {
+        audiences.push(issuer.clone());
     }
-    audiences.dedup();
     ClientGrant { client_id: client.id.to_string(), scope: request.scope.clone(), audiences }
 }

@@ -265,6 +265,9 @@ async fn resource_indicators_limit_the_audience() {
     let form =
         [("grant_type", "refresh_token"), ("refresh_token", text(&tokens, "refresh_token")), ("resource", stock)];
     assert_eq!(error_of(&token(&node, &client, &form).await).1, "invalid_target");
+    // The refused request has rotated the session. A repeat of its token is answered with the successor.
+    let repeated = refresh(&node, &client, text(&tokens, "refresh_token")).await.expect(200).json();
+    refresh(&node, &client, text(&repeated, "refresh_token")).await.expect(200);
     let code = browser.code(&node, &request.with_another("resource", stock)).await;
     let tokens = exchange(&node, &client, &code).await.expect(200).json();
     assert_eq!(introspect(text(&tokens, "access_token")).await, json!({ "active": false }));
@@ -296,6 +299,45 @@ async fn app_revokes_its_own_tokens_only_and_introspects_none() {
     assert_eq!(node.send(feed).await.problem(), (401, "invalid_client".to_owned()));
     let form = [("grant_type", "client_credentials")];
     assert_eq!(error_of(&token(&node, &shop, &form).await), (400, "unauthorized_client".to_owned()));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn issuer_among_the_audiences_of_a_client_is_named_once_in_aud() {
+    let cluster = TestCluster::new();
+    let (node, _) = shop(&cluster).await;
+    let (issuer, orders) = ("https://auth.example.com", "https://orders.example.com");
+    let audiences = vec![issuer.to_owned(), orders.to_owned()];
+    let scopes = ["openid", "read"].map(str::to_owned).to_vec();
+    let client = cluster.service_client_with(NewClient { audiences, scopes, ..web("desk") }).await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    for scope in ["openid read", "read"] {
+        let tokens = sign_in(&node, &browser, &client, scope).await;
+        assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!([issuer, orders]), "{scope}");
+    }
+    node.stop().await;
+}
+
+/// RFC 7009, section 2.1: a client revokes only the tokens that were issued to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn revoke_of_an_apps_token_by_a_service_client_does_nothing() {
+    let cluster = TestCluster::new();
+    let (node, shop) = shop(&cluster).await;
+    let service = cluster.service_client("billing").await;
+    let browser = Browser::signed_in(&node, "ada").await;
+    let mut tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let revoke = async |token: &str| {
+        let call = node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)]);
+        node.send(call.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
+    };
+    for field in ["access_token", "refresh_token"] {
+        assert_eq!(revoke(text(&tokens, field)).await.text, "");
+        tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
+    }
+    // The service client revokes tokens of the REST API.
+    let login = node.login("ada").await;
+    revoke(&login.refresh).await;
+    node.refresh(&login.refresh).await.expect(401);
     node.stop().await;
 }
 
