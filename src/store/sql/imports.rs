@@ -1,8 +1,11 @@
 //! Bulk inserts of imported accounts, and the progress of each import.
 
-use std::collections::HashSet;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    slice,
+};
 
-use sqlx::Row;
+use sqlx::{Any, Row, Transaction};
 
 use super::{SecondaryEmail, Sql, SqlError, TotpFactor, accounts, query, secondary_emails};
 use crate::domain::{
@@ -30,8 +33,12 @@ impl Sql {
     /// Inserts a batch of accounts, and stores the number of the batch's last record as the progress of `source`, in one transaction. Returns
     /// the outcome of each row, in order. `rows` may be empty.
     ///
-    /// Skips each row whose id, username or e-mail address (primary or secondary) belongs to another account. `factors` are the authenticator
-    /// apps of the accounts, `emails` their secondary addresses, each with the index of its account in `rows`.
+    /// Skips each row whose id, username or e-mail address (primary or secondary) belongs to another account, which may be that of
+    /// another row: the first row with an id, username or primary address is inserted, and a primary address wins over a secondary one.
+    /// A skipped row takes nothing from the others.
+    ///
+    /// `factors` are the authenticator apps of the accounts, `emails` their secondary addresses, each with the index of its account in
+    /// `rows`.
     ///
     /// # Errors
     /// [`SqlError`]. Then nothing of the batch was stored, so the caller can retry.
@@ -45,19 +52,7 @@ impl Sql {
         now: Timestamp,
     ) -> Result<Vec<ImportOutcome>, SqlError> {
         let mut tx = self.begin_write().await?;
-        let mut outcomes = accounts::insert(&mut tx, rows).await?;
-        for (index, email) in emails {
-            let Some(outcome) = outcomes.get_mut(*index).filter(|outcome| **outcome == ImportOutcome::Inserted) else {
-                continue;
-            };
-            if !secondary_emails::insert_imported(&mut tx, email).await? {
-                *outcome = ImportOutcome::EmailTaken;
-                for sql in ["DELETE FROM secondary_emails WHERE account_id = $1", "DELETE FROM accounts WHERE id = $1"]
-                {
-                    query(sql).bind(email.account.to_string()).execute(&mut *tx).await?;
-                }
-            }
-        }
+        let outcomes = insert_with_emails(&mut tx, rows, emails).await?;
         let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
         let inserted: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
         let kinds = Factors::NONE.set(FactorKind::Totp, true);
@@ -109,4 +104,68 @@ impl Sql {
         query("DELETE FROM imports WHERE source = $1").bind(source.to_owned()).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Inserts accounts and their secondary addresses, without committing. Returns the outcome of each row, in order.
+async fn insert_with_emails(
+    tx: &mut Transaction<'_, Any>,
+    rows: &[NewAccount],
+    emails: &[(usize, SecondaryEmail)],
+) -> Result<Vec<ImportOutcome>, SqlError> {
+    let mut emails_by_row: BTreeMap<usize, Vec<&SecondaryEmail>> = BTreeMap::new();
+    for (index, email) in emails {
+        emails_by_row.entry(*index).or_default().push(email);
+    }
+    let mut outcomes = accounts::insert(tx, rows).await?;
+    let mut tried: Vec<usize> = (0..rows.len()).collect();
+    // The rows with a secondary address that is taken.
+    let mut refused = BTreeSet::new();
+    loop {
+        let refused_before = refused.len();
+        for index in tried {
+            let emails = emails_by_row.get(&index).filter(|_| outcomes[index] == ImportOutcome::Inserted);
+            if let Some(emails) = emails
+                && !insert_emails(tx, rows[index].id, emails).await?
+            {
+                outcomes[index] = ImportOutcome::EmailTaken;
+                refused.insert(index);
+            }
+        }
+        if refused.len() == refused_before {
+            break;
+        }
+        // The values of the refused rows are free for the rows that were skipped because of them.
+        let is_skipped = |index: &usize| outcomes[*index] != ImportOutcome::Inserted && !refused.contains(index);
+        tried = (0..rows.len()).filter(is_skipped).collect();
+        let skipped: Vec<NewAccount> = tried.iter().map(|index| rows[*index].clone()).collect();
+        for (index, outcome) in tried.iter().zip(accounts::insert(tx, &skipped).await?) {
+            outcomes[*index] = outcome;
+        }
+    }
+    // A secondary address may have been the primary one of a row that was refused later.
+    for index in refused {
+        let inserted = accounts::insert(tx, slice::from_ref(&rows[index])).await?;
+        let emails = emails_by_row.get(&index).map(Vec::as_slice).unwrap_or_default();
+        if inserted == [ImportOutcome::Inserted] && insert_emails(tx, rows[index].id, emails).await? {
+            outcomes[index] = ImportOutcome::Inserted;
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Inserts the secondary addresses of a new account. If one of them is taken, deletes the account and returns false.
+async fn insert_emails(
+    tx: &mut Transaction<'_, Any>,
+    account: AccountId,
+    emails: &[&SecondaryEmail],
+) -> Result<bool, SqlError> {
+    for email in emails {
+        if !secondary_emails::insert_imported(tx, email).await? {
+            for sql in ["DELETE FROM secondary_emails WHERE account_id = $1", "DELETE FROM accounts WHERE id = $1"] {
+                query(sql).bind(account.to_string()).execute(&mut **tx).await?;
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -8,7 +8,7 @@ use latchkey::{
     store::sql::{AccountChange, ImportOutcome, SecondaryEmail, Sql, TakeAddressError},
 };
 
-use super::{LATER, NOW, hash, new_account, on_every_backend};
+use super::{LATER, NOW, hash, new_account, on_every_backend, with_username};
 
 fn email(text: &str) -> Email {
     Email::parse(text).unwrap()
@@ -207,6 +207,42 @@ async fn import_inserts_secondary_addresses_and_refuses_an_account_with_a_taken_
         let rows = [taken, new_account("eve@example.com")];
         let outcomes = sql.import_accounts("b", 2, &rows, &[], &[], NOW).await.unwrap();
         assert_eq!(outcomes, [EmailTaken, Inserted]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn import_of_a_row_with_a_taken_secondary_address_leaves_its_values_to_other_rows() {
+    use ImportOutcome::{EmailTaken, Inserted, UsernameTaken};
+    on_every_backend(async |backend| {
+        let sql = backend.node().await;
+        sql.insert_account(&new_account("taken@example.com")).await.unwrap();
+        let rows = [
+            new_account("zoe@example.com"),
+            with_username("ann@example.com", "ann"),
+            new_account("Ann@example.com"),
+            with_username("ben@example.com", "Ann"),
+            with_username("cy@example.com", "ANN"),
+            new_account("ann@EXAMPLE.com"),
+        ];
+        let emails = [
+            // The primary address of the next row, which is refused.
+            (0, secondary(&rows[0], "ann@example.com", false)),
+            (1, secondary(&rows[1], "free@example.com", true)),
+            (1, secondary(&rows[1], "taken@example.com", true)),
+            (3, secondary(&rows[3], "free@example.com", true)),
+        ];
+        let outcomes = sql.import_accounts("a", 6, &rows, &[], &emails, NOW).await.unwrap();
+        assert_eq!(outcomes, [EmailTaken, EmailTaken, Inserted, Inserted, UsernameTaken, EmailTaken]);
+        assert_eq!(find(&sql, "ann@example.com").await.unwrap().id, rows[2].id);
+        assert_eq!(find(&sql, "free@example.com").await.unwrap().id, rows[3].id);
+        // Without another row that takes the address, the first row is inserted.
+        let rows = [new_account("eve@example.com"), new_account("eve@work.example")];
+        let emails =
+            [(0, secondary(&rows[0], "eve@work.example", true)), (1, secondary(&rows[1], "taken@example.com", true))];
+        let outcomes = sql.import_accounts("b", 2, &rows, &[], &emails, NOW).await.unwrap();
+        assert_eq!(outcomes, [Inserted, EmailTaken]);
+        assert_eq!(find(&sql, "eve@work.example").await.unwrap().id, rows[0].id);
     })
     .await;
 }
