@@ -452,6 +452,8 @@ struct ClientJson<'a> {
 impl<'a> ClientJson<'a> {
     fn of(client: &'a Client, now: Timestamp) -> Self {
         let has_former_secret = client.former_secret.as_ref().is_some_and(|former| now < former.until);
+        let accepts_secret =
+            client.accepts(ClientAuthMethod::SecretBasic) || client.accepts(ClientAuthMethod::SecretPost);
         Self {
             client_id: client.id.as_str(),
             kind: client.kind.as_str(),
@@ -464,8 +466,8 @@ impl<'a> ClientJson<'a> {
             consent: client.app.asks_consent,
             scopes: client.scopes.items(),
             audiences: client.audiences.items(),
-            secrets: 1 + u8::from(has_former_secret),
-            public_keys: client.jwks.is_some(),
+            secrets: if accepts_secret { 1 + u8::from(has_former_secret) } else { 0 },
+            public_keys: client.jwks.is_some() && client.accepts(ClientAuthMethod::PrivateKeyJwt),
             created_at: client.created_at.to_string(),
             disabled_at: client.disabled_at.map(|time| time.to_string()),
         }

@@ -202,6 +202,8 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
         .map(|client| [&client["client_id"], &client["kind"]].map(|field| field.as_str().unwrap()))
         .collect();
     assert_eq!(kinds, [["grafana", "web"], ["terminal", "public"]]);
+    let counts: Vec<_> = created.iter().map(|client| client["secrets"].as_u64()).collect();
+    assert_eq!(counts, [Some(1), Some(0)], "a public client has no secret");
 
     let changed = APPS
         .replace("login/generic_oauth", "login/other")

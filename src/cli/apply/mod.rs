@@ -4,7 +4,7 @@ mod file;
 
 use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, path::PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 
 use self::file::{Declared, DeclaredAccount, DeclaredClient, FirstPassword};
@@ -177,12 +177,22 @@ async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }
     let added = set_up::add_client(state, &client.spec, &secret).await;
-    if added.is_err()
-        && let Some(path) = &client.new_secret_file
-    {
-        fs::remove_file(path)?;
+    let added = added.with_context(|| format!("client {}", client.spec.id));
+    match (added, &client.new_secret_file) {
+        (Err(error), Some(path)) => Err(remove_unused_secret(path, error)),
+        (added, _) => added,
     }
-    added.with_context(|| format!("client {}", client.spec.id))
+}
+
+/// Deletes the file with the secret of a client that was not added. Returns `error`, the reason why the client was not added. If the
+/// file can't be deleted, the returned error has both reasons.
+fn remove_unused_secret(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    match fs::remove_file(path) {
+        Ok(()) => error,
+        Err(failure) => {
+            anyhow!("{error:#}; delete {} yourself, whose secret no client has: {failure}", path.display())
+        }
+    }
 }
 
 /// Writes a secret to a new file that only its owner can read.
@@ -209,4 +219,22 @@ async fn add_account(state: &AppState, account: &DeclaredAccount) -> anyhow::Res
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secret_file_that_cannot_be_deleted_does_not_hide_why_the_client_was_not_added() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "x").unwrap();
+        let refused = || anyhow!("the client exists").context("client a");
+        assert_eq!(format!("{:#}", remove_unused_secret(&path, refused())), "client a: the client exists");
+        assert!(!path.exists());
+        // A folder can't be deleted as a file.
+        let text = format!("{:#}", remove_unused_secret(folder.path(), refused()));
+        assert!(text.starts_with("client a: the client exists; delete "), "{text}");
+    }
 }

@@ -49,7 +49,7 @@ const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 /// If the service can't start or can't continue.
 pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let started = global.start_service(&Entropy::system())?;
-    let reloader = Reloader::new(global.clone(), started.log_filter);
+    let reloader = Reloader::new(global.clone(), started.log_filter)?;
     let served = block_on(serve(started.config, reloader));
     if let Some(telemetry) = started.telemetry {
         telemetry.close();

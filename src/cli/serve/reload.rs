@@ -13,14 +13,18 @@ const RELOADABLE: &str = "log.filter";
 pub(super) struct Reloader {
     global: Global,
     log_filter: LogFilter,
-    /// The configuration that the node runs with. `None` if it could not be read at the start.
-    running: Option<Vec<EffectiveSetting>>,
+    /// The configuration that the node runs with.
+    running: Vec<EffectiveSetting>,
 }
 
 impl Reloader {
-    pub(super) fn new(global: Global, log_filter: LogFilter) -> Self {
-        let running = inspect(&global).ok();
-        Self { global, log_filter, running }
+    /// Reads the configuration that the node starts with.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the configuration has become invalid since the node loaded it.
+    pub(super) fn new(global: Global, log_filter: LogFilter) -> Result<Self, ConfigError> {
+        let running = inspect(&global)?;
+        Ok(Self { global, log_filter, running })
     }
 
     /// Applies a changed `log.filter`, and logs the other changes. An invalid configuration changes nothing.
@@ -35,7 +39,7 @@ impl Reloader {
         let sources = self.global.config_sources()?;
         let log = config::load_log_settings(&sources)?;
         let found = inspect(&self.global)?;
-        let changed = changed_keys(self.running.as_deref().unwrap_or_default(), &found);
+        let changed = changed_keys(&self.running, &found);
         let filter_changed = changed.contains(&RELOADABLE);
         if filter_changed {
             self.log_filter.replace(&log)?;
@@ -48,12 +52,10 @@ impl Reloader {
             tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
         }
         // only the applied setting is updated, so that the next signal reports the other changes again
-        if let Some(running) = &mut self.running {
-            let new = found.into_iter().find(|setting| setting.key == RELOADABLE);
-            let old = running.iter_mut().find(|setting| setting.key == RELOADABLE);
-            if let (Some(old), Some(new)) = (old, new) {
-                *old = new;
-            }
+        let new = found.into_iter().find(|setting| setting.key == RELOADABLE);
+        let old = self.running.iter_mut().find(|setting| setting.key == RELOADABLE);
+        if let (Some(old), Some(new)) = (old, new) {
+            *old = new;
         }
         Ok(())
     }
