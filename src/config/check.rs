@@ -62,14 +62,11 @@ pub(super) fn is_unverified_postgres(address: &str) -> bool {
     !is_sqlite(address) && is_remote && !by_socket && !url.query_pairs().any(is_verified)
 }
 
-fn is_loopback(url: &Url) -> bool {
+/// Whether a URL leads to this machine.
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
-        // for schemes other than http and https, `Url` parses an IP address as a domain
-        Some(Host::Domain(name)) => {
-            name == "localhost"
-                || name.ends_with(".localhost")
-                || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
+        // For schemes other than http and https, `Url` parses an IP address as a domain.
+        Some(Host::Domain(name)) => is_loopback_host(name),
         Some(Host::Ipv4(ip)) => ip.is_loopback(),
         Some(Host::Ipv6(ip)) => ip.is_loopback(),
         None => false,

@@ -40,7 +40,7 @@ pub use self::{
     passkeys::{PasskeySettings, RelyingParty, UserVerification},
     show::{EffectiveSetting, inspect, to_toml},
 };
-pub(crate) use check::filter;
+pub(crate) use check::{filter, is_loopback};
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use schema::default_text;
 

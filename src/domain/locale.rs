@@ -1,6 +1,6 @@
 //! The languages of mails and pages, and the choice between them.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::ParseFloatError, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -55,9 +55,7 @@ impl Locale {
         for entry in header.split(',').take(32) {
             let mut parts = entry.split(';');
             let Some(locale) = parts.next().and_then(|tag| Self::from_tag(tag.trim())) else { continue };
-            let weight =
-                parts.find_map(|part| part.trim().strip_prefix("q=").map(|weight| weight.trim().parse::<f32>()));
-            let weight = match weight {
+            let weight = match parts.find_map(parse_weight) {
                 None => 1.0,
                 Some(Ok(weight)) => weight.clamp(0.0, 1.0),
                 Some(Err(_)) => continue,
@@ -75,6 +73,13 @@ impl Locale {
         let account = account.and_then(Self::from_tag);
         account.or_else(|| accept_language.and_then(Self::from_accept_language)).unwrap_or(default)
     }
+}
+
+/// Parses a parameter of a header's entry as its weight (RFC 9110, section 12.4.2). `None` for another parameter. The name `q` may be
+/// in upper case.
+pub fn parse_weight(parameter: &str) -> Option<Result<f32, ParseFloatError>> {
+    let (name, weight) = parameter.split_once('=')?;
+    name.trim().eq_ignore_ascii_case("q").then(|| weight.trim().parse())
 }
 
 impl FromStr for Locale {
@@ -102,6 +107,8 @@ mod tests {
             ("nl, fr-CA;q=0.5, es;q=0.7", Some(Locale::Es)),
             ("en;q=0.1, PT-br;q=1.0", Some(Locale::Pt)),
             ("de;q=0", None),
+            ("de;Q=0", None),
+            ("de;Q=0.1, fr;q=0.2", Some(Locale::Fr)),
             ("de;q=x, fr", Some(Locale::Fr)),
             ("", None),
             ("*", None),

@@ -10,6 +10,7 @@ use url::{Host, Url};
 
 use super::problem::{Code, ProblemError};
 use crate::{
+    config::is_loopback,
     crypto::{browser_token::BrowserToken, csrf::VisitorToken, refresh_token::RefreshToken},
     state::AppState,
 };
@@ -127,6 +128,7 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
     let Some(page) = value(header::ORIGIN).and_then(|origin| Url::parse(origin).ok()) else { return Ok(()) };
     let host = value(header::HOST).and_then(|host| Url::parse(&format!("http://{host}")).ok());
     let refuse = |why: String| Err(ProblemError::new(Code::CookieCrossSite, why));
+    // Browsers accept secure cookies from this machine without https.
     if page.scheme() == "http" && !is_loopback(&page) {
         return refuse(format!(
             "The browser would reject the cookie because the page {} is not served over https. Use https, or \
@@ -149,16 +151,6 @@ pub fn refuse_unusable_cookie(state: &AppState, request: &Request) -> Result<(),
         ));
     }
     Ok(())
-}
-
-/// Whether a URL leads to this machine. Browsers accept secure cookies from there without https.
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// Whether two hosts may be of one site: they are equal, or names with a common ending of two labels. The exact answer needs

@@ -136,6 +136,8 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
         assert_eq!(other.status(), 200, "{path}");
         assert_eq!(other.headers()["etag"], etag, "{path}");
         assert!(other.bytes().await.unwrap() == body, "{path}");
+        let refusing = node.request(Method::GET, path).header("accept-encoding", "gzip;Q=0");
+        assert_eq!(node.send(refusing).await.expect(200).header("content-encoding"), "", "{path}");
     }
 }
 

@@ -19,6 +19,7 @@ use poem::{
 use serde_json::Value;
 
 use super::{Document, Limits};
+use crate::domain::locale::parse_weight;
 
 /// The paths of the documentation.
 pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
@@ -107,7 +108,7 @@ pub(in crate::http) fn accepts_gzip(request: &Request) -> bool {
     let values = request.headers().get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|coding| {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let refused = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).is_some_and(|q: f32| q <= 0.0);
+        let refused = parse_weight(weight).is_some_and(|weight| weight.is_ok_and(|weight| weight <= 0.0));
         name.trim().eq_ignore_ascii_case("gzip") && !refused
     })
 }

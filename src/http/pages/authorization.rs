@@ -5,7 +5,7 @@ use poem::{Response, Result, handler};
 use super::{
     form::Form,
     provider::{form_post, unconfirmed},
-    respond::{ClientTarget, base},
+    respond::base,
     visit::Visit,
 };
 use crate::{
@@ -43,11 +43,6 @@ impl Authorization {
     pub(super) fn client(&self) -> ClientView {
         let client = &self.pending.client;
         ClientView { name: client.display_name().to_owned(), host: host(&self.pending.request.redirect_uri) }
-    }
-
-    /// The target of the forms of the request's pages: a submission may end at the client.
-    pub(super) const fn target(&self) -> Option<ClientTarget> {
-        Some(ClientTarget)
     }
 }
 
@@ -99,7 +94,7 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     // Loads the account, which the page shows.
     let mut visit = visit;
     super::account::name(&mut visit).await?;
-    visit.reply().target(authorization.target()).page(&consent_view(&authorization))
+    visit.reply().any_target().page(&consent_view(&authorization))
 }
 
 fn consent_view(authorization: &Authorization) -> Consent {
@@ -131,7 +126,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
                 let mut visit = visit;
                 super::account::name(&mut visit).await?;
                 let view = consent_view(&authorization);
-                visit.reply().target(authorization.target()).error(&problem).page(&view)
+                visit.reply().any_target().error(&problem).page(&view)
             }
             Err(problem) => Err(problem.into()),
         };
@@ -159,7 +154,7 @@ pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
     let mut visit = visit;
     let current = super::account::name(&mut visit).await?;
     let view = SelectAccount { client: Some(authorization.client()), current };
-    visit.reply().target(authorization.target()).page(&view)
+    visit.reply().any_target().page(&view)
 }
 
 /// `POST /account/select-account`

@@ -71,7 +71,7 @@ async fn page(
         passkey_options,
         client: authorization.map(Authorization::client),
     };
-    reply.target(authorization.and_then(Authorization::target)).page(&view)
+    reply.target(authorization).page(&view)
 }
 
 /// `GET /account/reauthenticate`

@@ -5,7 +5,7 @@ use poem::{
     http::{HeaderValue, StatusCode, header},
 };
 
-use super::visit::Visit;
+use super::{authorization::Authorization, visit::Visit};
 use crate::{
     http::{
         cookie,
@@ -35,9 +35,6 @@ enum Targets {
     /// Any URL: a client, and the redirects that follow its redirect URI.
     Any,
 }
-
-/// Marks a page whose form's submission may end with a redirect to a client.
-pub(super) struct ClientTarget;
 
 /// The content security policy of a page.
 fn policy(targets: Targets) -> String {
@@ -122,12 +119,9 @@ impl Reply<'_> {
         self
     }
 
-    /// Allows the form's submission to end at a client, if there is one.
-    pub(super) fn target(self, client: Option<ClientTarget>) -> Self {
-        match client {
-            Some(ClientTarget) => self.any_target(),
-            None => self,
-        }
+    /// Allows the form's submission to end at a client, if the page belongs to an authorization request.
+    pub(super) fn target(self, authorization: Option<&Authorization>) -> Self {
+        if authorization.is_some() { self.any_target() } else { self }
     }
 
     /// Allows the form's submission to end at any URL.

@@ -43,7 +43,6 @@ pub(super) async fn view(visit: &Visit, owner: &Owner) -> Result<Security, Probl
         view.passkeys = shown.collect();
     }
     let list = factors::list(&visit.state, account.id).await?;
-    view.with_factors = true;
     view.recovery_codes = list.recovery_codes;
     view.has_factor = account.factors.has_any() || !view.passkeys.is_empty();
     view.with_email_code = list.email_code.is_some();

@@ -49,8 +49,6 @@ pub struct Security {
     pub passkeys: Vec<PasskeyView>,
     /// Whether passkeys can be added.
     pub with_passkeys: bool,
-    /// Whether an authenticator app and recovery codes can be set up.
-    pub with_factors: bool,
     /// The options of a new passkey, as JSON; none until the user requests one.
     pub passkey_options: Option<String>,
     /// Whether an account of these roles needs a second factor.
@@ -102,7 +100,6 @@ impl Security {
             has_factor: true,
             passkeys: vec![passkey("1", Some(1_800_000_000_000)), passkey("2", None)],
             with_passkeys: true,
-            with_factors: true,
             passkey_options: None,
             is_required: true,
             with_email_code: true,
@@ -122,7 +119,7 @@ impl Security {
             Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
             Self { with_email_code: true, has_password: true, ..Self::default() },
             Self { passkey_options: Some(text("{}")), ..full },
-            Self { with_passkeys: true, with_factors: true, ..Self::default() },
+            Self { with_passkeys: true, ..Self::default() },
             Self::default(),
         ]
     }
