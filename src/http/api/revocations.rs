@@ -139,8 +139,9 @@ impl RevocationsApi {
     /// the current claims. Of tokens without the claim, refuse those whose `iat` is not after the second of `at`. Of several
     /// events of an account, the highest version counts.
     ///
-    /// Keep every revocation and change of claims for `retain_seconds` after its `at`, even across a `snapshot` or a `gap`. No
-    /// token that it concerns lives longer. Treat an unknown kind as a gap.
+    /// Keep every revocation and change of claims for `retain_seconds` after its `at`: no token that it concerns lives longer. What was
+    /// stored before a `gap` or a `snapshot` stays in force until the next `live`. From then on the events since the `snapshot` suffice,
+    /// and what was stored before it may be dropped. Treat an unknown kind as a gap.
     ///
     /// For service clients, by HTTP Basic. A disabled client is disconnected.
     ///
