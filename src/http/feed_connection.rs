@@ -136,7 +136,7 @@ where
         let this: Arc<dyn AttachedSubscriber> = Arc::clone(self) as _;
         if !subscription.attach(Arc::downgrade(&this)) {
             *self.writer() = Writer::Connection;
-            // If the fan-out is about to end, the receiver learns it soon.
+            // Usually a message waits. If the fan-out is ending, the receiver learns it after a turn of other tasks.
             yield_now().await;
             return Ok(());
         }
@@ -173,7 +173,7 @@ where
         })
     }
 
-    /// Completes when the peer has closed the connection or has sent too much. The request was its last, so its bytes are dropped.
+    /// Completes when the peer has closed the connection or has sent too much. The request was its last, so what it sends is dropped.
     async fn wait_for_peer_to_close(&self) {
         let (mut buffer, mut dropped) = ([0; 512], 0);
         while dropped < MAX_DROPPED && self.stream.readable().await.is_ok() {

@@ -85,7 +85,10 @@ impl EventBatch {
     pub fn chunks(&self, encode: impl Fn(&FeedEvent) -> EncodedEvent) -> &Bytes {
         self.chunks.get_or_init(|| match &*self.events {
             [event] => event.encoded(encode).chunk.clone(),
-            events => events.iter().flat_map(|event| event.encoded(&encode).chunk.clone()).collect(),
+            events => {
+                let chunks: Vec<_> = events.iter().map(|event| event.encoded(&encode).chunk.clone()).collect();
+                chunks.concat().into()
+            }
         })
     }
 }
@@ -101,8 +104,8 @@ pub(crate) enum FanOutMessage {
     Lost,
 }
 
-/// A subscriber that gets events by a call in place of a receiver: waking a task for each event would cost as much as the
-/// rest of a delivery.
+/// A subscriber that the fan-out calls with events. It has no receiver: waking its task for each event would cost a third of a
+/// delivery.
 pub(crate) trait AttachedSubscriber: Send + Sync {
     /// The client that subscribed.
     fn client(&self) -> &ClientId;
@@ -111,7 +114,7 @@ pub(crate) trait AttachedSubscriber: Send + Sync {
     /// moment or has ended; it keeps the unsent rest of the events.
     fn try_send(&self, events: &EventBatch) -> bool;
 
-    /// Detaches the subscriber. The receiver gets the messages that follow the last one of the subscriber.
+    /// Detaches the subscriber. The receiver gets the messages after the last one that the subscriber was sent.
     fn detach(&self, receiver: DetachedReceiver);
 }
 
@@ -126,7 +129,7 @@ pub(crate) struct DetachedReceiver {
 /// The subscribers of a core that are attached to its fan-out.
 pub(crate) type AttachedSubscribers = Vec<Weak<dyn AttachedSubscriber>>;
 
-/// The messages of a core's fan-out, which alone sends them.
+/// The way from a core's fan-out to its subscribers. Only the fan-out sends.
 pub(crate) struct FanOutChannel {
     /// Sends to the subscribers that are not attached.
     pub sender: Sender<FanOutMessage>,
@@ -243,8 +246,8 @@ impl FeedSubscribers {
         is_attached
     }
 
-    /// Removes the fan-out of a core if it has no subscribers. Returns whether it was removed: the caller must then drop the
-    /// channel.
+    /// Removes the fan-out of a core if no receiver and no newly attached subscriber is left. The caller, the fan-out, has no attached
+    /// subscribers. Returns whether it was removed: the caller must then drop the channel.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, channel: &FanOutChannel) -> bool {
         let mut channels = self.channels();
         let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().as_ref().is_none_or(Vec::is_empty);

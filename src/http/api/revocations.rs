@@ -40,8 +40,6 @@ use crate::{
     },
 };
 
-/// The largest number of waiting events that are written at once.
-const MAX_BATCH: usize = 64;
 /// The initial capacity for the text of an event, in bytes. Only events with long key ids are larger.
 const EVENT_CAPACITY: usize = 320;
 /// The `Retry-After` if this node is full or behind.
@@ -166,18 +164,18 @@ impl RevocationsApi {
         // Over HTTP/1.1, the handler takes the connection over from hyper and writes to its socket.
         if let Some(takeover) = request.data::<Takeover>() {
             let settings =
-                Settings { encode, max_batch: MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
+                Settings { encode, max_batch: feed::MAX_BATCH, write_timeout: state.config.http.write_timeout, stop };
             let client = client.id.clone();
             let write = move |stream| feed_connection::serve(stream, client, subscription, settings);
             let body = takeover.clone().body(write);
             return Ok(RevocationsResponse::Ok(Events { body, closes_connection: true }));
         }
-        let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(MAX_BATCH).map(move |events| {
+        let texts = subscription.take_until(stop.cancelled_owned()).ready_chunks(feed::MAX_BATCH).map(move |events| {
             let text = |event: &Arc<SharedEvent>| event.encoded(encode).text.clone();
             // Usually one event waits, and all subscribers share its text.
             Ok::<_, io::Error>(match &*events {
                 [event] => text(event),
-                events => events.iter().flat_map(text).collect(),
+                events => events.iter().map(text).collect::<Vec<_>>().concat().into(),
             })
         });
         let body = Body::from_bytes_stream(texts);

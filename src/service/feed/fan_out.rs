@@ -1,7 +1,7 @@
 //! Fan-out: forwards the revocations and heartbeats of the node to the subscribers of one core.
 //!
 //! The node's broadcast has one receiver per core and not one per subscriber: waking a task of another core costs a system
-//! call, and each event would wake every subscriber so. The subscribers of a core share one encoded text of each event.
+//! call, and each event would wake every subscriber in this way. The subscribers of a core share one encoded text of each event.
 //!
 //! A subscriber that has read everything attaches to the fan-out, which then calls it for each event. A subscriber that
 //! can't take an event at once is detached and continues with a receiver of the following messages.
@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
+use super::MAX_BATCH;
 use crate::{
     domain::{
         event::FeedMessage,
@@ -36,11 +37,9 @@ use crate::{
     },
 };
 
-/// Number of deliveries after which the other tasks of the core get a turn: about half a millisecond.
-const DELIVERIES_PER_TURN: usize = 64;
-
-/// The largest number of events that are written to a subscriber at once.
-const MAX_BATCH: usize = 256;
+/// Number of deliveries after which the other tasks of the core get a turn: about a quarter of a millisecond for one event, and
+/// one millisecond for a full batch.
+const DELIVERIES_PER_TURN: usize = 32;
 
 /// Subscribes to the fan-out of the current core. Starts it for the first subscriber.
 pub(super) fn subscribe(state: &Arc<AppState>) -> Receiver<FanOutMessage> {
@@ -86,10 +85,6 @@ impl FanOut {
                 break;
             }
         }
-        // The receivers of the detached subscribers end when the channel is dropped.
-        let attaching = self.channel.attaching().take();
-        self.attached.extend(attaching.unwrap_or_default());
-        self.detach_all();
     }
 
     /// Forwards messages and those that wait behind them, `limit` messages in all.
@@ -118,6 +113,8 @@ impl FanOut {
             }
         }
         self.send_revocations(events).await;
+        // Detached subscribers must get a turn before the next batch, or they would miss messages of a burst.
+        yield_now().await;
         result
     }
 
@@ -212,5 +209,14 @@ impl FanOut {
     /// A receiver of the next messages, for a subscriber that is detached.
     fn receiver(&self) -> DetachedReceiver {
         DetachedReceiver { messages: self.channel.sender.subscribe(), synced_at: self.synced_at }
+    }
+}
+
+impl Drop for FanOut {
+    /// Detaches all subscribers. Their receivers end when the channel is dropped.
+    fn drop(&mut self) {
+        let attaching = self.channel.attaching().take();
+        self.attached.extend(attaching.unwrap_or_default());
+        self.detach_all();
     }
 }

@@ -59,6 +59,10 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_mins(2);
 /// Number of streams that are read concurrently for one subscriber.
 const CONCURRENT_STREAMS: usize = 8;
 
+/// The largest number of events that are written to a subscriber at once: about 16 KiB, which a subscriber must read within
+/// `http.write_timeout`.
+pub const MAX_BATCH: usize = 64;
+
 /// The detail of the event `gap` after Redis has lost revocations.
 const LOST: &str = "Redis has lost revocations";
 
@@ -372,7 +376,7 @@ impl Backlog {
     async fn drain(&self, messages: &mut Receiver<FanOutMessage>) -> Result<Drained, Ended> {
         loop {
             match messages.try_recv() {
-                // Heartbeats that precede the position of the event `live`.
+                // The event `live`, which follows, has a position too.
                 Ok(FanOutMessage::Event(event)) if matches!(event.event(), FeedEvent::Heartbeat(_)) => {}
                 Ok(FanOutMessage::Event(event)) => self.send_shared(event).await?,
                 Ok(FanOutMessage::NotSynced) => {}

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
+    time::timeout,
 };
 
 use super::logged_out_session;
@@ -31,6 +32,8 @@ const REVOCATIONS: usize = 3000;
 
 /// The number of revocations of a burst: more than the fan-out buffers.
 const BURST: usize = 6000;
+/// Limit after which missing heartbeats fail the test.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The subscribers that read a burst.
 const BURST_SUBSCRIBERS: usize = 50;
 
@@ -56,7 +59,17 @@ impl ChunkReader {
         let request = format!("GET /v1/revocations HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n\r\n");
         reader.0.write_all((request + following).as_bytes()).await.unwrap();
         assert_eq!(reader.line().await, "HTTP/1.1 200 OK");
-        while !reader.line().await.is_empty() {}
+        let mut headers = Vec::new();
+        loop {
+            let header = reader.line().await.to_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            headers.push(header);
+        }
+        for header in ["transfer-encoding: chunked", "connection: close"] {
+            assert!(headers.iter().any(|sent| sent == header), "{header} is missing in {headers:?}");
+        }
         reader
     }
 
@@ -176,7 +189,7 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
         }
     };
     tokio::select! {
-        results = all_received => results.into_iter().for_each(Result::unwrap),
+        results = timeout(PATIENCE, all_received) => results.expect("heartbeats").into_iter().for_each(Result::unwrap),
         () = revoking => {}
     }
     node.stop().await;
