@@ -95,7 +95,7 @@ export class RevocationFeed {
   /**
    * Connects and reconnects.
    *
-   * @param {AbortSignal} closing ends the subscription
+   * @param {AbortSignal} closing The signal that ends the subscription.
    */
   async run(closing) {
     while (!closing.aborted) {
@@ -191,7 +191,8 @@ export class RevocationFeed {
    * @param {string | undefined} id the position from which the feed resumes
    */
   #sync(now, id) {
-    [this.#syncedAt, this.#lastEventId] = [now, id];
+    // An empty id is no position (HTML, section 9.2.6).
+    [this.#syncedAt, this.#lastEventId] = [now, id || undefined];
     if (this.#revocations.isComplete(now)) this.#completeAt = now;
   }
 

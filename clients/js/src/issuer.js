@@ -59,7 +59,7 @@ export class IssuerClient {
    * Opens the feed after an event, or with a snapshot if `lastEventId` is undefined. The caller enforces read timeouts.
    *
    * @param {string | undefined} lastEventId
-   * @param {AbortSignal} signal closes the feed
+   * @param {AbortSignal} signal The signal that closes the feed.
    * @returns {Promise<ReadableStreamDefaultReader<Uint8Array>>}
    */
   async openFeed(lastEventId, signal) {

@@ -81,7 +81,7 @@ export class KeyRing {
   /**
    * Refreshes the keys now and every `keysMaxAgeMs`.
    *
-   * @param {AbortSignal} closing ends the refreshes
+   * @param {AbortSignal} closing The signal that ends the refreshes.
    */
   async run(closing) {
     const backoff = new Backoff();

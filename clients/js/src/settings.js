@@ -71,7 +71,8 @@ export function settingsOf(options) {
     const value = all[name];
     // Node's timers are limited to 2^31 - 1.
     if (typeof value !== "number" || !(value >= 0 && value <= 2_147_483_647) || (value === 0 && !MAY_BE_ZERO.has(name))) {
-      throw new LatchkeyError(`${name} must be a number above 0 and below 2^31`);
+      const minimum = MAY_BE_ZERO.has(name) ? "of at least 0" : "above 0";
+      throw new LatchkeyError(`${name} must be a number ${minimum} and below 2^31`);
     }
   }
   const settings = /** @type {Settings} */ (/** @type {unknown} */ (all));

@@ -2,25 +2,26 @@
 
 import { ProtocolError } from "./errors.js";
 
-/** A longer event is a protocol error and ends the connection. */
-export const MAX_EVENT_LENGTH = 64 * 1024;
+/** A longer event is a protocol error, which ends the connection. */
+export const MAX_EVENT_BYTES = 64 * 1024;
 
 /**
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] The event's own id. A feed cannot be resumed from an event without an id.
+ * @property {string} [id] The last event id, of this or an earlier event: the position to resume from.
  */
 
 /** Parses the chunks of one connection, whatever their size. */
 export class Parser {
   #decoder = new TextDecoder("utf-8", { fatal: true });
   #buffer = "";
-  #length = 0;
+  /** The bytes of the incomplete event, without those of its incomplete line. */
+  #bytes = 0;
   #type = "";
   /** @type {string[]} */
   #data = [];
-  /** @type {string | undefined} */
+  /** The last event id. Events without an `id` field do not change it. @type {string | undefined} */
   #id;
 
   /**
@@ -37,15 +38,15 @@ export class Parser {
     const lines = text.slice(0, end).split(/\r\n|\r|\n/);
     this.#buffer = lines.pop() + text.slice(end);
     for (const line of lines) {
-      this.#length += line.length;
-      this.#checkLength(0);
+      this.#bytes += Buffer.byteLength(line);
+      this.#checkLength("");
       if (line !== "") this.#parseLine(line);
       else {
         if (this.#data.length > 0) yield this.#event();
         this.#reset();
       }
     }
-    this.#checkLength(this.#buffer.length);
+    this.#checkLength(this.#buffer);
   }
 
   /** @param {Uint8Array} chunk */
@@ -57,9 +58,9 @@ export class Parser {
     }
   }
 
-  /** @param {number} buffered */
-  #checkLength(buffered) {
-    if (this.#length + buffered > MAX_EVENT_LENGTH) throw new ProtocolError("an event of the feed is too long");
+  /** @param {string} incompleteLine */
+  #checkLength(incompleteLine) {
+    if (this.#bytes + Buffer.byteLength(incompleteLine) > MAX_EVENT_BYTES) throw new ProtocolError("an event of the feed is too long");
   }
 
   /** @param {string} line */
@@ -80,6 +81,6 @@ export class Parser {
   }
 
   #reset() {
-    [this.#type, this.#data, this.#id, this.#length] = ["", [], undefined, 0];
+    [this.#type, this.#data, this.#bytes] = ["", [], 0];
   }
 }

@@ -36,7 +36,7 @@ export class RevocationFeed {
     /**
      * Connects and reconnects.
      *
-     * @param {AbortSignal} closing ends the subscription
+     * @param {AbortSignal} closing The signal that ends the subscription.
      */
     run(closing: AbortSignal): Promise<void>;
     #private;

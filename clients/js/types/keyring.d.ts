@@ -41,7 +41,7 @@ export class KeyRing {
     /**
      * Refreshes the keys now and every `keysMaxAgeMs`.
      *
-     * @param {AbortSignal} closing ends the refreshes
+     * @param {AbortSignal} closing The signal that ends the refreshes.
      */
     run(closing: AbortSignal): Promise<void>;
     #private;

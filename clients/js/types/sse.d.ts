@@ -1,10 +1,10 @@
-/** A longer event is a protocol error and ends the connection. */
-export const MAX_EVENT_LENGTH: number;
+/** A longer event is a protocol error, which ends the connection. */
+export const MAX_EVENT_BYTES: number;
 /**
  * @typedef {object} Event
  * @property {string} type
  * @property {string} data
- * @property {string} [id] The event's own id. A feed cannot be resumed from an event without an id.
+ * @property {string} [id] The last event id, of this or an earlier event: the position to resume from.
  */
 /** Parses the chunks of one connection, whatever their size. */
 export class Parser {
@@ -22,7 +22,7 @@ export type Event = {
     type: string;
     data: string;
     /**
-     * The event's own id. A feed cannot be resumed from an event without an id.
+     * The last event id, of this or an earlier event: the position to resume from.
      */
     id?: string | undefined;
 };

@@ -24,7 +24,7 @@ struct Document {
     latchkey_revocations_endpoint: Option<String>,
 }
 
-/// Fetches the metadata of an issuer and checks that they name this issuer (RFC 8414, section 3.3).
+/// Fetches the metadata of an issuer and checks that it names this issuer (RFC 8414, section 3.3).
 pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result<Metadata, FetchError> {
     let url = well_known(issuer_url);
     let answer = http.get(&url).await?;

@@ -48,6 +48,19 @@ test("reconnect resumes after the last event", async (t) => {
   assert.deepEqual(issuer.lastEventIds(), [undefined, "event-1"]);
 });
 
+test("heartbeat without id keeps the position; an empty id ends it", async (t) => {
+  for (const [idLine, position] of [["", "event-1"], ["id:\n", undefined]]) {
+    const issuer = await FakeIssuer.start(t);
+    issuer.feed = SNAPSHOT + LIVE + HEARTBEAT.replace("id: event-2\n", idLine) + LOGOUT;
+    const verifier = await issuer.live(LONG_STALENESS);
+    // The events are in order, so the heartbeat has been processed, too.
+    await becomes("InvalidToken", verifier, issuer.token());
+    issuer.disconnect();
+    await until("the verifier has reconnected", () => issuer.lastEventIds().length === 2);
+    assert.deepEqual(issuer.lastEventIds(), [undefined, position]);
+  }
+});
+
 test("new snapshot replaces the old revocations once it is complete", async (t) => {
   const issuer = await FakeIssuer.start(t);
   issuer.feed = SNAPSHOT + LOGOUT + LIVE;

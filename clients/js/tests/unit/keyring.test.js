@@ -90,6 +90,14 @@ test("invalid option is refused by name and without the secret", () => {
   }
 });
 
+test("message about an invalid number names the minimum", () => {
+  const settings = { issuer: "https://a.example", audience: "a", clientId: "b", clientSecret: SECRET };
+  for (const [name, minimum] of [["maxStalenessMs", "above 0"], ["leewayMs", "of at least 0"], ["keysCooldownMs", "of at least 0"]]) {
+    const message = `${name} must be a number ${minimum} and below 2^31`;
+    assert.throws(() => createVerifier({ ...settings, [name]: -1 }), { name: "LatchkeyError", message });
+  }
+});
+
 test("closed verifier refuses tokens and does not keep the process alive", async (t) => {
   const { spawn } = await import("node:child_process");
   const issuer = await FakeIssuer.start(t);

@@ -130,7 +130,8 @@ class RevocationFeed:
         self._was_live.set()
 
     def _sync(self, now: float, event_id: str | None) -> None:
-        self._synced_at, self._last_event_id = now, event_id
+        # An empty id is no position (HTML, section 9.2.6).
+        self._synced_at, self._last_event_id = now, event_id or None
         if self._revocations.is_complete(now):
             self._complete_at = now
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from .errors import ProtocolError
 
 MAX_EVENT_BYTES = 64 * 1024
-"""A longer event is a protocol error and ends the connection."""
+"""A longer event is a protocol error, which ends the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. ``id`` is the event's own id. A feed cannot be resumed from an event without an id."""
+    """One event. ``id`` is the last event id, of this or an earlier event: the position to resume from."""
 
     type: str
     data: str
@@ -30,6 +30,7 @@ class Parser:
         self._type = ""
         self._data: list[str] = []
         self._id: str | None = None
+        """The last event id. Events without an ``id`` field do not change it."""
         self._event_bytes = 0
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
@@ -75,4 +76,4 @@ class Parser:
         return None
 
     def _reset_event(self) -> None:
-        self._type, self._data, self._id, self._event_bytes = "", [], None, 0
+        self._type, self._data, self._event_bytes = "", [], 0

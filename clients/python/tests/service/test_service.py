@@ -18,18 +18,18 @@ LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 
 
 class FeedFaults(httpx.AsyncBaseTransport):
-    """A transport that interrupts the feed while ``cut`` is set."""
+    """A transport that interrupts the feed while ``is_cut`` is set."""
 
     def __init__(self) -> None:
         """Starts without a fault."""
-        self.inner, self.cut, self.introspections = httpx.AsyncHTTPTransport(), False, 0
+        self.inner, self.is_cut, self.introspections = httpx.AsyncHTTPTransport(), False, 0
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Forwards a request, unless it is for the feed and the feed is cut."""
         self.introspections += request.url.path == "/oauth2/introspect"
         if request.url.path != "/v1/revocations":
             return await self.inner.handle_async_request(request)
-        if self.cut:
+        if self.is_cut:
             raise httpx.ConnectError("cut")
         response = await self.inner.handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream)
@@ -46,7 +46,7 @@ class InterruptibleStream(httpx.AsyncByteStream):
     async def __aiter__(self) -> Any:
         """The chunks until the feed is cut."""
         async for chunk in self.inner:
-            if self.faults.cut:
+            if self.faults.is_cut:
                 raise httpx.ReadError("cut")
             yield chunk
 
@@ -167,13 +167,13 @@ async def test_lost_feed_falls_back_to_introspection(service: Service) -> None:
     ):
         assert await latchkey.wait_live(60)
         tokens = await ada.sign_in()
-        faults.cut = True
+        faults.is_cut = True
         await until("the feed is lost", lambda: not latchkey.live)
         await latchkey.verify(tokens["access_token"])
         assert faults.introspections == 1
         await ada.sign_out(tokens)
         assert await is_refused(latchkey, tokens["access_token"])
-        faults.cut = False
+        faults.is_cut = False
         await until("the feed is back", lambda: latchkey.live)
         assert await is_refused(latchkey, tokens["access_token"])
 
@@ -186,11 +186,11 @@ async def test_lost_feed_refuses_all_tokens_if_configured(service: Service) -> N
     ):
         assert await latchkey.wait_live(60)
         tokens = await ada.sign_in()
-        faults.cut = True
+        faults.is_cut = True
         await until("the feed is lost", lambda: not latchkey.live)
         with pytest.raises(Unavailable):
             await latchkey.verify(tokens["access_token"])
-        faults.cut = False
+        faults.is_cut = False
         await until("the feed is back", lambda: latchkey.live)
 
 

@@ -77,6 +77,20 @@ async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> Non
     assert last_event_ids(issuer) in ([None, "event-2"], [None, "event-1"])
 
 
+@pytest.mark.parametrize(("id_line", "position"), [("", "event-1"), ("id:\n", None)])
+async def test_heartbeat_without_id_keeps_the_position_and_an_empty_id_ends_it(
+    issuer: FakeIssuer, id_line: str, position: str | None
+) -> None:
+    issuer.feed = SNAPSHOT + LIVE + HEARTBEAT.replace("id: event-2\n", id_line) + LOGOUT
+    async with issuer.latchkey(**LONG_STALENESS) as latchkey:
+        token = issuer.token()
+        # The events are in order, so the heartbeat has been processed, too.
+        await until("the token is refused", lambda: is_refused(latchkey, token))
+        await issuer.disconnect()
+        await until("the verifier has reconnected", lambda: len(last_event_ids(issuer)) == 2)
+        assert last_event_ids(issuer) == [None, position]
+
+
 async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> None:
     issuer.feed = SNAPSHOT + LOGOUT + LIVE
     async with issuer.latchkey(**LONG_STALENESS) as latchkey:

@@ -18,16 +18,22 @@ def test_chunk_size_and_line_ending_do_not_change_events(end: bytes, size: int) 
     text = b"\xef\xbb\xbfevent: live\nid: 7\ndata: {}\n\n: hello\n\nevent:x\ndata:a\ndata: b\nretry: 1\nother\n\nx: y\n\n"
     # A CR at the end could be the first half of CR LF, so the parser needs the byte after it.
     text = text.replace(b"\n", end) + (b"\n" if end == b"\r" else b"")
-    assert parsed(text, size) == [Event("live", "{}", "7"), Event("x", "a\nb")]
+    assert parsed(text, size) == [Event("live", "{}", "7"), Event("x", "a\nb", "7")]
 
 
-def test_event_without_id_has_no_id() -> None:
-    events = parsed(b"id: 1\ndata: a\n\ndata: b\n\nid: \0\ndata: c\n\n", 1000)
-    assert [event.id for event in events] == ["1", None, None]
+def test_event_without_id_has_the_last_event_id() -> None:
+    events = parsed(b"data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: \0\ndata: d\n\nid: 2\n\ndata: e\n\nid\ndata: f\n\n", 1000)
+    assert [event.id for event in events] == [None, "1", "1", "1", "2", ""]
+
+
+def test_only_one_byte_order_mark_at_the_start_is_ignored() -> None:
+    assert parsed("\ufeffdata: x\n\n".encode(), 1) == [Event("message", "x")]
+    assert parsed("\ufeff\ufeffdata: x\n\n".encode(), 1) == []
+    assert parsed("\n\ufeffdata: x\n\n".encode(), 1) == []
 
 
 def test_block_without_data_is_no_event() -> None:
-    assert parsed(b"event: live\nid: 1\n\ndata: {}\n\n", 5) == [Event("message", "{}")]
+    assert parsed(b"event: live\nid: 1\n\ndata: {}\n\n", 5) == [Event("message", "{}", "1")]
     assert parsed(b"data: never ended\n", 5) == []
 
 

@@ -59,7 +59,7 @@ impl Parser {
         let line = std::mem::take(&mut self.line);
         let text = std::str::from_utf8(&line).map_err(|_| InvalidStream)?;
         let past_first_line = std::mem::replace(&mut self.past_first_line, true);
-        let text = if past_first_line { text } else { text.trim_start_matches('\u{feff}') };
+        let text = if past_first_line { text } else { text.strip_prefix('\u{feff}').unwrap_or(text) };
         let message = if text.is_empty() { self.end_event() } else { self.field(text).map(|()| None)? };
         // Reuses the allocation.
         self.line = line;
@@ -141,6 +141,9 @@ mod tests {
     #[test]
     fn ids_and_byte_order_mark_follow_the_standard() {
         assert_eq!(parse(&["\u{feff}data: x\n\n".as_bytes()]), Ok(vec![message("message", "x", None)]));
+        // only one byte order mark, and only at the start: here the field is unknown, and its block has no data
+        assert_eq!(parse(&["\u{feff}\u{feff}data: x\n\n".as_bytes()]), Ok(vec![]));
+        assert_eq!(parse(&["\n\u{feff}data: x\n\n".as_bytes()]), Ok(vec![]));
         assert_eq!(parse(&[b"id: a\0b\ndata: x\n\n"]), Ok(vec![message("message", "x", None)]));
         assert_eq!(parse(&[b"id\ndata: x\n\n"]), Ok(vec![message("message", "x", Some(""))]));
         assert_eq!(parse(&[b"data:  x\n\n"]), Ok(vec![message("message", " x", None)]));
