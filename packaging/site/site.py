@@ -48,15 +48,10 @@ def stage(target):
     shutil.copy(HERE / "book.toml", target)
     shutil.copy(HERE / "site.css", target)
     (source / "docs/api.md").write_text(api_reference(json.loads((ROOT / "openapi/openapi.json").read_text())))
-    summary = (HERE / "SUMMARY.md").read_text()
-    chapters = set(re.findall(r"\]\(([^)]+)\)", summary))
-    # documents that SUMMARY.md does not list yet
-    others = sorted({str(path.relative_to(source)) for path in (source / "docs").glob("*.md")} - chapters)
-    if others:
-        titles = {name: (source / name).read_text().split("\n", 1)[0].lstrip("# ") for name in others}
-        (source / "SUMMARY.md").write_text(summary + "\n# More\n\n" + "".join(f"- [{titles[name]}]({name})\n" for name in others))
-        chapters |= set(others)
-    problems = []
+    chapters = set(re.findall(r"\]\(([^)]+)\)", (HERE / "SUMMARY.md").read_text()))
+    documents = [path for pattern in ("docs/*.md", "clients/**/README.md", "examples/**/README.md") for path in source.glob(pattern)]
+    unlisted = sorted({str(path.relative_to(source)) for path in documents} - chapters)
+    problems = [f"packaging/site/SUMMARY.md does not list {name}" for name in unlisted]
     for path in sorted(source.rglob("*.md")):
         name = str(path.relative_to(source))
         if name != "SUMMARY.md" and name not in chapters:

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 fn site_has_every_document_and_the_api_reference_with_working_links() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = tempfile::tempdir().unwrap();
-    // The program fails if a link names a file that does not exist.
+    // The program fails if SUMMARY.md does not list a document, or if a link names a file that does not exist.
     let output = Command::new("python3")
         .arg(root.join("packaging/site/site.py"))
         .arg("stage")
