@@ -24,7 +24,7 @@ pub struct StoredDynamicClient {
     pub client_id: String,
     /// The metadata, as JSON.
     pub metadata: String,
-    /// When the metadata were fetched.
+    /// When the metadata was fetched.
     pub fetched_at: Timestamp,
     /// When an account allowed the client for the first time.
     pub created_at: Timestamp,

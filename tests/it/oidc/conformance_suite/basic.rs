@@ -206,7 +206,7 @@ async fn oidcc_unsigned_request_object_supported_correctly_or_rejected_as_unsupp
     walk::unsigned_request_object_supported_correctly_or_rejected_as_unsupported(Query).await;
 }
 
-/// The parameter `claims` is not supported: the metadata say so, and the parameter does not fail the request.
+/// The parameter `claims` is not supported: the metadata says so, and the parameter does not fail the request.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_claims_essential() {
     walk::claims_essential(Query).await;

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{super::claims, Mode::Query, Suite};
 
-/// The metadata have the members that OpenID Connect Discovery, section 3, requires. Endpoints are below the issuer, and all are served.
+/// The metadata has the members that OpenID Connect Discovery, section 3, requires. Endpoints are below the issuer, and all are served.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;

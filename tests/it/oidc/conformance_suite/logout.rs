@@ -66,7 +66,7 @@ impl SignedIn {
     }
 }
 
-/// The metadata have the logout endpoint.
+/// The metadata has the logout endpoint.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;
