@@ -1,11 +1,15 @@
-//! `latchkey config`: prints and checks the configuration.
+//! `latchkey config`: prints the configuration, and checks it together with the templates.
 
 use std::io::{self, Write};
 
 use clap::{Args, Subcommand};
 
 use super::Global;
-use crate::config::{inspect, schema, to_toml};
+use crate::{
+    config::{Config, ConfigError, Problem, inspect, load_data_locations, schema, to_toml},
+    mail::Templates,
+    pages::Pages,
+};
 
 /// Arguments of `latchkey config`.
 #[derive(Args, Clone, Debug)]
@@ -21,7 +25,7 @@ pub struct ConfigArgs {
 /// Subcommands of `latchkey config`.
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Check the configuration and print nothing but problems; exit code 2 if it cannot be used
+    /// Check the configuration and the templates, and print nothing but problems; exit code 2 if they cannot be used
     Check,
     /// Print the configuration reference as Markdown
     Reference,
@@ -38,13 +42,28 @@ pub fn run(args: &ConfigArgs, global: &Global) -> anyhow::Result<()> {
     if matches!(args.command, Some(ConfigCommand::Reference)) {
         return Ok(io::stdout().lock().write_all(schema::markdown().as_bytes())?);
     }
-    let (shown, warnings) = inspect(&global.sources()?)?;
+    let sources = global.sources()?;
+    let (shown, warnings) = inspect(&sources)?;
     match args.command {
-        Some(ConfigCommand::Check | ConfigCommand::Reference) => {}
+        Some(ConfigCommand::Check) => check_templates(&load_data_locations(&sources)?.0)?,
+        Some(ConfigCommand::Reference) => {}
         None => io::stdout().lock().write_all(to_toml(&shown).as_bytes())?,
     }
     for warning in warnings {
         eprintln!("latchkey: warning: {warning}");
     }
     Ok(())
+}
+
+/// Loads and renders the templates of mails and pages as the service does when it starts.
+fn check_templates(config: &Config) -> Result<(), ConfigError> {
+    let mails = Templates::load(&config.mail, &config.issuer).err().map(|error| error.to_string());
+    let pages = config.pages.enabled.then(|| Pages::load(config).err()).flatten().map(|error| error.to_string());
+    let problem = |error: String| {
+        // The texts begin with the key: `mail.templates: layout.html: …`, `pages.logo: …`.
+        let (key, text) = error.split_once(": ").unwrap_or(("templates", error.as_str()));
+        Problem::new(key, text)
+    };
+    let problems: Vec<Problem> = mails.into_iter().chain(pages).map(problem).collect();
+    if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
 }

@@ -157,6 +157,23 @@ fn completions_manual_page_and_config_check_need_no_service() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn config_check_refuses_broken_templates_and_creates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("templates")).unwrap();
+    // Mails and pages have a layout of this name.
+    fs::write(folder.path().join("templates/layout.html"), "{{ no_such_value }}").unwrap();
+    for key in ["mail.templates", "pages.templates"] {
+        let output = run(folder.path(), &["config", "check", "--set", &format!("{key}=templates")]);
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&format!("  {key}: ")) && error.contains("undefined value"), "{error}");
+    }
+    let unused = ["config", "check", "--set", "pages.templates=templates", "--set", "pages.enabled=false"];
+    assert_eq!(printed(folder.path(), &unused), "");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn audit_follow_prints_events_as_they_are_written() {
     use std::io::{BufRead, BufReader};

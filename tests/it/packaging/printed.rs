@@ -22,6 +22,7 @@ fn blocks(text: &str) -> Vec<(usize, String)> {
 fn printed_configurations_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    fs::write(folder.path().join("logo.svg"), "<svg xmlns='http://www.w3.org/2000/svg'/>").unwrap();
     let mut checked = BTreeSet::new();
     let mut refused = Vec::new();
     for file in fs::read_dir(docs).unwrap() {
@@ -36,6 +37,8 @@ fn printed_configurations_are_accepted() {
             if block.lines().any(|line| other.iter().any(|start| line.starts_with(start))) {
                 continue;
             }
+            // The check reads the logo.
+            let block = block.replace("/etc/latchkey/logo.svg", "logo.svg");
             fs::write(folder.path().join("printed.toml"), &block).unwrap();
             let output = run(folder.path(), &["config", "check", "--config", "printed.toml"]);
             if !output.status.success() {
