@@ -63,6 +63,7 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     let checks = readiness::check(&node.state).await;
     // the checks of Redis and of the database
     assert_eq!((checks[0].status, checks[1].status), (Status::Ok, Status::Failed), "{checks:?}");
+    // sqlx's text would end with ` at line N`: the line of PostgreSQL's source code that raised the error.
     let problem = &checks[1].problems[0].text;
     assert!(problem.contains("database.url, ") && !problem.contains(" at line "), "{problem}");
     // session operations need no database

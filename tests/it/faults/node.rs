@@ -46,8 +46,9 @@ async fn sessions_of_a_killed_node_continue_at_another_node() {
                 current = token(&answer);
                 answered += 1;
                 let total = {
-                    *total_refreshes.lock().unwrap() += 1;
-                    *total_refreshes.lock().unwrap()
+                    let mut total = total_refreshes.lock().unwrap();
+                    *total += 1;
+                    *total
                 };
                 if total == USERS * 5 {
                     cluster.nodes[0].kill();

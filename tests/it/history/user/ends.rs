@@ -21,9 +21,8 @@ impl User<'_> {
             |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
         let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), None).await;
         let answer = match reply {
+            // also for a token that has expired, or whose session has ended before
             Reply::Answered(204, _) => Answer::Done,
-            // the access token is no longer accepted, because its session has ended
-            Reply::Answered(401, _) if by_access => Answer::Gone,
             Reply::Answered(status, body) => return self.record_violation("a logout", status, &body),
             Reply::Unknown => Answer::Unknown,
             Reply::Never => return,
