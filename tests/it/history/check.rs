@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::model::{Answer, Op, Rules, State, Times};
+use super::model::{Answer, Interval, Op, Rules, State, Times};
 
 /// Returns a violation in the history of one session, if there is one.
 pub fn violation(ops: &[Op], rules: &Rules) -> Option<String> {
@@ -58,14 +58,15 @@ impl Search<'_> {
         }
         // a call requested after the earliest open answer cannot have been executed before the answered call
         let open: Vec<usize> = (0..done.len()).filter(|&i| !done[i]).collect();
-        let answers = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.1);
+        let answers = open.iter().filter(|&&i| self.is_answered(i)).map(|&i| self.ops[i].span.latest);
         let Some(answered) = answers.min() else { return true };
         if self.already_tried(done, state) {
             return false;
         }
-        let mut candidates: Vec<usize> = open.into_iter().take_while(|&i| self.ops[i].span.0 <= answered).collect();
+        let mut candidates: Vec<usize> =
+            open.into_iter().take_while(|&i| self.ops[i].span.earliest <= answered).collect();
         // tries calls in the order of their answers, and unanswered calls last
-        candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.1));
+        candidates.sort_by_key(|&i| (!self.is_answered(i), self.ops[i].span.latest));
         for i in candidates {
             let states: Vec<State> = state.after(&self.ops[i], answered, &self.times, self.rules).collect();
             for next in states {
@@ -107,7 +108,7 @@ impl Search<'_> {
 
 fn format_ops(ops: &[Op]) -> String {
     ops.iter().fold(String::new(), |text, op| {
-        let Op { call, answer, network, span: (from, to) } = op;
-        text + &format!("  {from:>10} … {to:>10} µs  {call:?} from network {network} → {answer:?}\n")
+        let Op { call, answer, network, span: Interval { earliest, latest } } = op;
+        text + &format!("  {earliest:>10} … {latest:>10} µs  {call:?} from network {network} → {answer:?}\n")
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     check::violation,
-    model::{Answer, Call, Op, Rules},
+    model::{Answer, Call, Interval, Op, Rules},
 };
 use Answer::{Done, Gone, Live, Reused, Unknown};
 use Call::{Check, End, Login, Refresh};
@@ -21,7 +21,7 @@ fn token(generation: u32) -> Answer {
 
 /// A call with the milliseconds of its request and its answer.
 fn op(from: u64, to: u64, call: Call, answer: Answer) -> Op {
-    Op { call, answer, network: 0, span: (from * 1000, to * 1000) }
+    Op { call, answer, network: 0, span: Interval { earliest: from * 1000, latest: to * 1000 } }
 }
 
 /// A call from another network than that of the others.

@@ -6,8 +6,12 @@
 
 use std::{cmp::Ordering, time::Duration};
 
-/// An interval within which a call was executed: the earliest and the latest moment.
-pub type When = (u64, u64);
+/// An interval within which a call was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interval {
+    pub earliest: u64,
+    pub latest: u64,
+}
 
 /// A call that concerns a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,89 +58,90 @@ pub struct Op {
     /// The network of a login or a refresh; 0 for other calls.
     pub network: Network,
     /// The times of the request and of the answer.
-    pub span: When,
+    pub span: Interval,
 }
 
 /// The times at which a session's generations followed each other, derived from all of its calls. They do not depend on the
 /// order that the search tries, which keeps the number of states small.
 #[derive(Debug)]
 pub struct Times {
-    created: When,
+    created: Interval,
     /// When each generation was superseded, if it was: not before its token was first presented, and not after a later
     /// token was first returned.
-    superseded: Vec<When>,
+    superseded: Vec<Interval>,
 }
 
 impl Times {
     pub fn of(ops: &[Op], rules: &Rules) -> Self {
-        let mut times = Self { created: (0, u64::MAX), superseded: Vec::new() };
+        let mut times = Self { created: Interval { earliest: 0, latest: u64::MAX }, superseded: Vec::new() };
         for op in ops {
             match (op.call, op.answer) {
                 (Call::Login, _) => times.created = op.span,
                 // adds the times of this generation, and of all before it
-                (Call::Refresh(presented), _) => times.superseded(presented).0 = u64::MAX,
+                (Call::Refresh(presented), _) => times.superseded(presented).earliest = u64::MAX,
                 _ => {}
             }
         }
         for op in ops {
             let Call::Refresh(presented) = op.call else { continue };
-            let first = &mut times.superseded[presented as usize].0;
-            *first = op.span.0.min(*first);
+            let first = &mut times.superseded[presented as usize].earliest;
+            *first = op.span.earliest.min(*first);
         }
         // The latest possible time: first from unanswered calls. The returned tokens below replace it, since a generation was superseded
         // before a token of any later generation was returned.
         for op in ops.iter().filter(|op| op.answer == Answer::Unknown) {
             let Call::Refresh(presented) = op.call else { continue };
-            let last = &mut times.superseded[presented as usize].1;
-            *last = op.span.1.saturating_add(rules.lateness).max(*last);
+            let last = &mut times.superseded[presented as usize].latest;
+            *last = op.span.latest.saturating_add(rules.lateness).max(*last);
         }
         let mut earliest = u64::MAX;
         for generation in (0..times.superseded.len()).rev() {
             let returns_successor =
                 |op: &&Op| matches!(op.answer, Answer::Token(returned, _) if returned as usize == generation + 1);
-            let first = ops.iter().filter(returns_successor).map(|op| op.span.1).min();
+            let first = ops.iter().filter(returns_successor).map(|op| op.span.latest).min();
             earliest = earliest.min(first.unwrap_or(u64::MAX));
-            let last = &mut times.superseded[generation].1;
+            let last = &mut times.superseded[generation].latest;
             *last = if earliest < u64::MAX { earliest } else { *last };
         }
         times
     }
 
     /// The times of a generation in `superseded`, which are added if missing.
-    fn superseded(&mut self, generation: u32) -> &mut When {
+    fn superseded(&mut self, generation: u32) -> &mut Interval {
         let generation = generation as usize;
         if self.superseded.len() <= generation {
             // an empty interval: not superseded as far as the model knows
-            self.superseded.resize(generation + 1, (u64::MAX, 0));
+            self.superseded.resize(generation + 1, Interval { earliest: u64::MAX, latest: 0 });
         }
         &mut self.superseded[generation]
     }
 
     /// When a generation began: at the login, or when the generation before was superseded.
-    fn generation_began(&self, generation: u32) -> When {
+    fn generation_began(&self, generation: u32) -> Interval {
         generation.checked_sub(1).map_or(self.created, |before| self.superseded[before as usize])
     }
 
     /// Returns whether a session with this current generation may be live at some moment of `at`.
-    fn may_live(&self, generation: u32, at: When, rules: &Rules) -> bool {
-        at.0 < self.generation_began(generation).1.saturating_add(rules.idle + rules.tolerance)
-            && at.0 < self.created.1.saturating_add(rules.absolute + rules.tolerance)
+    fn may_live(&self, generation: u32, at: Interval, rules: &Rules) -> bool {
+        at.earliest < self.generation_began(generation).latest.saturating_add(rules.idle + rules.tolerance)
+            && at.earliest < self.created.latest.saturating_add(rules.absolute + rules.tolerance)
     }
 
     /// Returns whether a session with this current generation may have expired at some moment of `at`.
-    fn may_be_expired(&self, generation: u32, at: When, rules: &Rules) -> bool {
-        let idle = self.generation_began(generation).0.saturating_add(rules.idle);
+    fn may_be_expired(&self, generation: u32, at: Interval, rules: &Rules) -> bool {
+        let idle = self.generation_began(generation).earliest.saturating_add(rules.idle);
+        let absolute = self.created.earliest.saturating_add(rules.absolute);
         // one second more, because tokens expire at whole seconds
-        at.1.saturating_add(rules.tolerance + 1_000_000) >= idle.min(self.created.0.saturating_add(rules.absolute))
+        at.latest.saturating_add(rules.tolerance + 1_000_000) >= idle.min(absolute)
     }
 
     /// Returns whether a superseded generation may, and whether it must, be answered with the `current` one: within grace, or
     /// within the retry window if it was within grace when the current generation began.
-    fn repeat(&self, generation: u32, current: u32, at: When, rules: &Rules) -> (bool, bool) {
+    fn repeat(&self, generation: u32, current: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let began = self.generation_began(current);
         let (may_be_in_grace, must_be_in_grace) = self.grace(generation, at, rules);
         let (may_have_been_in_grace, must_have_been_in_grace) = self.grace(generation, began, rules);
-        let (min_age, max_age) = (at.0.saturating_sub(began.1), at.1.saturating_sub(began.0));
+        let (min_age, max_age) = (at.earliest.saturating_sub(began.latest), at.latest.saturating_sub(began.earliest));
         let may_retry = min_age <= rules.retry.saturating_add(rules.tolerance);
         let must_retry = max_age.saturating_add(rules.tolerance) <= rules.retry;
         // the predecessor was superseded at the moment when the current generation began
@@ -147,9 +152,9 @@ impl Times {
     }
 
     /// Returns whether a generation may, and whether it must, be within its grace window.
-    fn grace(&self, generation: u32, at: When, rules: &Rules) -> (bool, bool) {
+    fn grace(&self, generation: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
-        let (min_age, max_age) = (at.0.saturating_sub(since.1), at.1.saturating_sub(since.0));
+        let (min_age, max_age) = (at.earliest.saturating_sub(since.latest), at.latest.saturating_sub(since.earliest));
         // the grace window of a session that is refreshed very often is up to a sixth longer
         let longest = rules.grace + rules.grace / 6 + rules.tolerance;
         (min_age < longest, max_age.saturating_add(rules.tolerance) < rules.grace)
@@ -258,7 +263,7 @@ impl State {
     fn next(self, op: &Op, latest: u64, times: &Times, rules: &Rules) -> Next {
         let late = if op.answer == Answer::Unknown { rules.lateness } else { 0 };
         // when the node may have read its clock
-        let at = (op.span.0, op.span.1.saturating_add(late).min(latest));
+        let at = Interval { earliest: op.span.earliest, latest: op.span.latest.saturating_add(late).min(latest) };
         match (self, op.call, op.answer) {
             (Self::Before, Call::Login, Answer::Token(0, _)) => {
                 only(Self::Live(Live { generation: 0, network: op.network, counted: 0 }))
@@ -282,7 +287,7 @@ impl State {
 
 impl Live {
     /// The states after a refresh with the token of the generation `presented`.
-    fn refreshed(self, presented: u32, op: &Op, at: When, times: &Times, rules: &Rules) -> Next {
+    fn refreshed(self, presented: u32, op: &Op, at: Interval, times: &Times, rules: &Rules) -> Next {
         let current = self.generation;
         let may_live = times.may_live(current, at, rules);
         match presented.cmp(&current) {

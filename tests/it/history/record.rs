@@ -109,7 +109,7 @@ impl Record {
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && except.as_deref() != Some(*id);
                 // sessions created after the call ended are not concerned
-                if concerned && ops[0].span.0 <= entry.op.span.1 {
+                if concerned && ops[0].span.earliest <= entry.op.span.latest {
                     ops.push(entry.op.clone());
                 }
             }

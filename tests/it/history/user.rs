@@ -13,7 +13,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
 use super::{
-    model::{Answer, Call, Network, Op, When},
+    model::{Answer, Call, Interval, Network, Op},
     nodes::ProcessCluster,
     random::Random,
     record::{Affected, Record},
@@ -165,8 +165,8 @@ impl<'a> User<'a> {
         finish: impl FnOnce(RequestBuilder) -> RequestBuilder,
         (method, path): (Method, &str),
         timeout: Option<Duration>,
-    ) -> (Reply, When) {
-        let from = self.record.now();
+    ) -> (Reply, Interval) {
+        let earliest = self.record.now();
         let request = finish(self.cluster.nodes[node].request(method.clone(), path));
         let sending = async {
             let answer = request.send().await?;
@@ -187,7 +187,7 @@ impl<'a> User<'a> {
             }
             Ok(Ok((status, _, body))) => Reply::Answered(status, serde_json::from_slice(&body).unwrap_or(Value::Null)),
         };
-        (reply, (from, self.record.now()))
+        (reply, Interval { earliest, latest: self.record.now() })
     }
 
     fn any_node(&mut self) -> usize {
@@ -199,12 +199,12 @@ impl<'a> User<'a> {
     }
 
     /// Records a call whose network does not matter, and its answer.
-    fn note(&self, session: &str, call: Call, answer: Answer, span: When) {
+    fn note(&self, session: &str, call: Call, answer: Answer, span: Interval) {
         self.note_from(0, session, call, answer, span);
     }
 
     /// Records a call from this network and its answer.
-    fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: When) {
+    fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: Interval) {
         let op = Op { call, answer, network, span };
         self.record.note(self.number, Affected::Session(session.to_owned()), op);
     }
@@ -272,7 +272,13 @@ impl<'a> User<'a> {
     }
 
     /// Presents a refresh token to a node.
-    async fn present(&self, node: usize, token: &str, network: Network, timeout: Option<Duration>) -> (Reply, When) {
+    async fn present(
+        &self,
+        node: usize,
+        token: &str,
+        network: Network,
+        timeout: Option<Duration>,
+    ) -> (Reply, Interval) {
         let body = json!({ "refresh_token": token });
         let finish = |request: RequestBuilder| from_network(request, network).json(&body);
         self.send(node, finish, (Method::POST, "/v1/refresh"), timeout).await
@@ -284,7 +290,7 @@ impl<'a> User<'a> {
         index: usize,
         (presented, network): (u32, Network),
         reply: Reply,
-        span: When,
+        span: Interval,
         delivery: Delivery,
     ) {
         let id = self.sessions[index].id.clone();

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     super::{
-        model::{Answer, Call, Op, UNKNOWN_NETWORK, When},
+        model::{Answer, Call, Interval, Op, UNKNOWN_NETWORK},
         record::Affected,
     },
     Delivery, Reply, Session, User, token,
@@ -87,7 +87,7 @@ impl User<'_> {
     }
 
     /// Records that all sessions were ended, or may have been.
-    fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: When) {
+    fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: Interval) {
         let kept = keep_caller.then(|| self.sessions[caller].id.clone());
         if answer == Answer::Done {
             if let Some(kept) = &kept {
