@@ -26,7 +26,7 @@ pub(super) fn action_origin(origin: &RequestOrigin, now: Timestamp) -> ActionOri
 }
 
 /// The link and the code of a token, as a mail shows them.
-pub(super) fn challenge(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> LinkAndCode {
+pub(super) fn link_and_code(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> LinkAndCode {
     let code = match purpose {
         TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => None,
         _ => Some(issued.code.clone()),

@@ -92,7 +92,7 @@ pub async fn request(
     let data = if is_taken {
         account_mail::address_taken(state, origin)
     } else {
-        MailData::ConfirmAddress { challenge: account_mail::challenge(state, purpose, &issued) }
+        MailData::ConfirmAddress { challenge: account_mail::link_and_code(state, purpose, &issued) }
     };
     account_mail::enqueue(state, &mut change, email, origin, data).await?;
     let entry = AuditEntry::new(now, AuditEvent::OneTimeToken).account(caller.sub).session(caller.sid);
@@ -183,7 +183,7 @@ pub(super) async fn notify_former(
     let issued = one_time_tokens::issue(state, before, purpose, &before.email, &[]).await?;
     let data = MailData::AddressChanged {
         new_address: new.as_str().to_owned(),
-        undo: account_mail::challenge(state, purpose, &issued),
+        undo: account_mail::link_and_code(state, purpose, &issued),
         origin: account_mail::action_origin(origin, now),
     };
     account_mail::enqueue(state, change, &before.email, origin, data).await

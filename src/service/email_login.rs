@@ -148,7 +148,7 @@ async fn send(
     }
     let issued = one_time_tokens::issue(state, account, purpose, to, request_secret.expose().as_bytes()).await?;
     let data = MailData::SignInCode {
-        challenge: account_mail::challenge(state, purpose, &issued),
+        challenge: account_mail::link_and_code(state, purpose, &issued),
         origin: account_mail::action_origin(origin, now),
     };
     account_mail::send(state, account, to, origin, data).await?;

@@ -52,7 +52,7 @@ async fn send_reset(
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, account, purpose, to, &[]).await?;
-    let challenge = account_mail::challenge(state, purpose, &issued);
+    let challenge = account_mail::link_and_code(state, purpose, &issued);
     let now = state.clock.now();
     let data = MailData::PasswordReset { challenge, origin: account_mail::action_origin(origin, now) };
     account_mail::send(state, account, to, origin, data).await?;

@@ -185,7 +185,7 @@ async fn start(
             expires_at: issued.expires_at,
         }),
         Delivery::Mail => {
-            let challenge = account_mail::challenge(state, purpose, &issued);
+            let challenge = account_mail::link_and_code(state, purpose, &issued);
             let data = match purpose {
                 TokenPurpose::Invitation => MailData::Invitation { challenge },
                 _ => MailData::PasswordReset {

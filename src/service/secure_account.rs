@@ -149,7 +149,7 @@ async fn send_reset(state: &AppState, change: &mut AccountChange, origin: &Reque
     let (purpose, to) = (TokenPurpose::ResetPassword, change.account.email.clone());
     let issued = one_time_tokens::issue(state, &change.account, purpose, &to, &[]).await?;
     let data = MailData::PasswordReset {
-        challenge: account_mail::challenge(state, purpose, &issued),
+        challenge: account_mail::link_and_code(state, purpose, &issued),
         origin: account_mail::action_origin(origin, state.clock.now()),
     };
     account_mail::enqueue(state, change, &to, origin, data).await

@@ -123,7 +123,7 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
         return Ok(());
     }
     let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
-    let data = MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) };
+    let data = MailData::VerifyAddress { challenge: account_mail::link_and_code(state, purpose, &issued) };
     account_mail::send(state, account, &account.email, origin, data).await?;
     let entry =
         AuditEntry::new(state.clock.now(), AuditEvent::OneTimeToken).account(account.id).detail(purpose.as_str());

@@ -133,6 +133,12 @@ pub(in crate::http) fn register(registry: &mut Registry) {
 /// The client credentials in the headers of a call to `/oauth2/`, whose form may hold them instead.
 pub(in crate::http) struct FormOrBasic<const REQUIRED: bool>(pub(in crate::http) HeaderCredentials);
 
+/// The credentials of a client that may also have none: a public client.
+pub(in crate::http) type OptionalClient = FormOrBasic<false>;
+
+/// The credentials of a client that must have some.
+pub(in crate::http) type RequiredClient = FormOrBasic<true>;
+
 impl<'a, const REQUIRED: bool> ApiExtractor<'a> for FormOrBasic<REQUIRED> {
     const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
     type ParamType = ();

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     http::{
         api::Tag,
-        extract::client_auth::FormOrBasic,
+        extract::client_auth::{FormOrBasic, RequiredClient},
         raw_json::RawJson,
         types::{JsonObject, Secret},
     },
@@ -178,7 +178,7 @@ impl IntrospectApi {
     async fn introspect(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        FormOrBasic(authorization): FormOrBasic<true>,
+        FormOrBasic(authorization): RequiredClient,
         Form(form): Form<IntrospectForm>,
         slot: CacheSlot,
     ) -> Result<IntrospectResponse, OAuthFailed<IntrospectErrors>> {

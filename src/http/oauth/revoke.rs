@@ -11,7 +11,11 @@ use super::{
     form::{Form, FormBody, Parameters},
 };
 use crate::{
-    http::{api::Tag, extract::client_auth::FormOrBasic, types::Secret},
+    http::{
+        api::Tag,
+        extract::client_auth::{FormOrBasic, OptionalClient},
+        types::Secret,
+    },
     service::revoke_token::revoke_token,
     state::AppState,
 };
@@ -75,7 +79,7 @@ impl RevokeApi {
     async fn revoke(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        FormOrBasic(authorization): FormOrBasic<false>,
+        FormOrBasic(authorization): OptionalClient,
         Form(form): Form<RevokeForm>,
     ) -> Result<RevokeAnswer, OAuthFailed<RevokeErrors>> {
         let ip = authorization.ip;

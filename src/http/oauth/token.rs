@@ -16,7 +16,10 @@ use crate::{
     domain::{app_client::GrantType, client::Client, secret::SecretText},
     http::{
         api::Tag,
-        extract::{client_auth::FormOrBasic, client_info::ClientInfo},
+        extract::{
+            client_auth::{FormOrBasic, OptionalClient},
+            client_info::ClientInfo,
+        },
         raw_json::RawJson,
         types::Secret,
     },
@@ -262,7 +265,7 @@ impl TokenApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         info: ClientInfo,
-        FormOrBasic(authorization): FormOrBasic<false>,
+        FormOrBasic(authorization): OptionalClient,
         Form(form): Form<TokenForm>,
     ) -> Result<TokenAnswer, OAuthFailed<TokenErrors>> {
         let caller = credentials::authenticate(state, authorization, form.client).await?;

@@ -69,7 +69,7 @@ pub(super) use require_owner;
 ///
 /// # Errors
 /// [`ProblemError`]
-pub(super) async fn name(visit: &mut Visit) -> Result<String, ProblemError> {
+pub(super) async fn load_owner_address(visit: &mut Visit) -> Result<String, ProblemError> {
     let owner = owner(visit).await?;
     Ok(owner.map(|owner| owner.account.email.as_str().to_owned()).unwrap_or_default())
 }

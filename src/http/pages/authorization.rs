@@ -93,7 +93,7 @@ pub(super) async fn show_consent(visit: Visit) -> Result<Response> {
     }
     // Loads the account, which the page shows.
     let mut visit = visit;
-    super::account::name(&mut visit).await?;
+    super::account::load_owner_address(&mut visit).await?;
     visit.reply().any_target().page(&consent_view(&authorization))
 }
 
@@ -124,7 +124,7 @@ pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
             Err(problem) if problem.code == Code::TooManyApps => {
                 // Loads the account, which the page shows.
                 let mut visit = visit;
-                super::account::name(&mut visit).await?;
+                super::account::load_owner_address(&mut visit).await?;
                 let view = consent_view(&authorization);
                 visit.reply().any_target().error(&problem).page(&view)
             }
@@ -152,7 +152,7 @@ pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
     let mut visit = visit;
-    let current = super::account::name(&mut visit).await?;
+    let current = super::account::load_owner_address(&mut visit).await?;
     let view = SelectAccount { client: Some(authorization.client()), current };
     visit.reply().any_target().page(&view)
 }

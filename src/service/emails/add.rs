@@ -58,7 +58,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     let data = if is_taken {
         account_mail::address_taken(state, origin)
     } else {
-        MailData::VerifyAddress { challenge: account_mail::challenge(state, purpose, &issued) }
+        MailData::VerifyAddress { challenge: account_mail::link_and_code(state, purpose, &issued) }
     };
     account_mail::enqueue(state, &mut change, &secondary.email, origin, data).await?;
     let requested = AuditEntry::new(now, AuditEvent::OneTimeToken).account(claims.sub).session(claims.sid);

@@ -89,10 +89,10 @@ fn violation_is_found_with_each_rule_switched_off() {
     let long = Allow { lookups: true, ..SKEW };
     for rule in Rule::ALL {
         let scenario = match rule {
-            Rule::PeersAreWaitedFor | Rule::LeasesCountFromTheBeginning | Rule::CacheWaitsForTheProbation => {
+            Rule::NodesWaitForPeers | Rule::LeasesCountFromTheBeginning | Rule::CacheWaitsForTheProbation => {
                 scenario(&TWO, &[LOGOUT], 9, 0, sync_skew)
             }
-            Rule::LeasesAreWaitedOut | Rule::CacheIsInvalidBeforeTheNodeLeaves | Rule::PingsCountFromSending => {
+            Rule::NodesWaitOutLeases | Rule::CacheIsInvalidBeforeTheNodeLeaves | Rule::PingsCountFromSending => {
                 scenario(&TWO, &[LOGOUT], 6, 0, SKEW)
             }
             Rule::RepeatsAreConfirmed => scenario(&TWO, &[LOGOUT, LOGOUT], 3, 0, NOTHING),
@@ -101,7 +101,7 @@ fn violation_is_found_with_each_rule_switched_off() {
             Rule::MissingEntriesAreApplied => scenario(&TWO, &[LOGOUT], 12, 1, long),
             Rule::LookupsOlderThanAnEndAreNotCached => scenario(&[WarmOrigin, Warm], &[LOGOUT], 2, 0, LOOKUPS),
             Rule::PausesRestartTheProbation => scenario(&TWO, &[LOGOUT], 7, 1, SYNC),
-            Rule::LostChannelsAreNoted => scenario(&TWO, &[LOGOUT], 6, 1, NOTHING),
+            Rule::NodesNoticeLostChannels => scenario(&TWO, &[LOGOUT], 6, 1, NOTHING),
             // Violations are too rare on random walks: tests of their own follow.
             Rule::OnlyPublishedHeartbeatsExtend | Rule::LeasesHaveAMargin => continue,
         };

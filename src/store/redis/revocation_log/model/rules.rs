@@ -4,9 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
     /// The node that ends a session waits for its peers.
-    PeersAreWaitedFor,
+    NodesWaitForPeers,
     /// The node waits for a silent peer until the whole lease has lapsed.
-    LeasesAreWaitedOut,
+    NodesWaitOutLeases,
     /// A request that finds the session ended waits too.
     RepeatsAreConfirmed,
     /// A peer confirms only once its bucket has reached the position.
@@ -34,13 +34,13 @@ pub(super) enum Rule {
     /// A ping shows how the channel was when it was sent, not when it returned.
     PingsCountFromSending,
     /// A node whose channel broke doesn't trust its list of peers.
-    LostChannelsAreNoted,
+    NodesNoticeLostChannels,
 }
 
 impl Rule {
     pub(super) const ALL: [Self; 16] = [
-        Self::PeersAreWaitedFor,
-        Self::LeasesAreWaitedOut,
+        Self::NodesWaitForPeers,
+        Self::NodesWaitOutLeases,
         Self::RepeatsAreConfirmed,
         Self::ConfirmationsWaitForThePosition,
         Self::EventsAreAppliedBeforeTheyAreAcknowledged,
@@ -54,6 +54,6 @@ impl Rule {
         Self::CacheWaitsForTheProbation,
         Self::PausesRestartTheProbation,
         Self::PingsCountFromSending,
-        Self::LostChannelsAreNoted,
+        Self::NodesNoticeLostChannels,
     ];
 }

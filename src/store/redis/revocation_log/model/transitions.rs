@@ -143,9 +143,9 @@ impl Scenario {
         let Progress::Waiting { number, since } = state.progress[index] else { return false };
         let node = &state.nodes[self.requests[index].node];
         let now = node.now(state.tick);
-        self.breaks(Rule::PeersAreWaitedFor)
+        self.breaks(Rule::NodesWaitForPeers)
             || node.acks.wait_until(number, since, now).is_none()
-            || (self.breaks(Rule::LeasesAreWaitedOut) && since + timing().announced_lease() / 2 <= now)
+            || (self.breaks(Rule::NodesWaitOutLeases) && since + timing().announced_lease() / 2 <= now)
     }
 
     /// Redis runs the script of the request with this index.
@@ -237,7 +237,7 @@ impl Scenario {
             Action::Reconnect(index) => {
                 let node = &mut state.nodes[index];
                 node.connection = Some(VecDeque::new());
-                if !self.breaks(Rule::LostChannelsAreNoted) {
+                if !self.breaks(Rule::NodesNoticeLostChannels) {
                     node.acks.on_channel_lost();
                 }
             }
