@@ -11,7 +11,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::walk::{Walk, blocks},
+    accounts::document::{DocumentShell, blocks},
     harness::{client::PASSWORD, test_cluster::TestCluster},
 };
 
@@ -276,39 +276,39 @@ async fn readme_answers_have_fields_in_the_order_of_the_service() {
 /// The test changes only the port of the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_readme_sign_in_refresh_and_sign_out_as_printed() {
-    let mut walk = Walk::new();
-    walk.serve("latchkey serve");
+    let mut shell = DocumentShell::new();
+    shell.serve("latchkey serve");
     let [session, end] = &blocks("README.md")[..] else { panic!("README.md has two blocks of commands") };
-    let base = walk.client().base.clone();
-    let run = |commands: &str| walk.run(&commands.replace("http://localhost:8080", &base));
+    let base = shell.client().base.clone();
+    let run = |commands: &str| shell.run(&commands.replace("http://localhost:8080", &base));
     let output = run(session);
     for expected in ["\"email\":\"ada@example.com\"", "{\"sessions\":[{", "\"access_token\":\""] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }
     assert_eq!(run(end), "200\n204\n401\n401\n");
-    walk.end();
+    shell.end();
 }
 
 /// The test changes only the port and the client secret of the commands.
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_the_guide_to_protect_an_api_run_as_printed() {
-    let mut walk = Walk::new();
-    walk.serve("latchkey serve");
+    let mut shell = DocumentShell::new();
+    shell.serve("latchkey serve");
     let guide = read("docs/protect-an-api.md");
     let add = guide.lines().find_map(|line| line.strip_prefix("$ latchkey client add ")).unwrap();
-    let printed = walk.run(&format!("latchkey client add {add}"));
+    let printed = shell.run(&format!("latchkey client add {add}"));
     let secret = printed.lines().find_map(|line| line.strip_prefix("client_secret: ")).unwrap();
-    walk.client().register("ada").await;
-    let access = walk.client().login("ada").await.access;
+    shell.client().register("ada").await;
+    let access = shell.client().login("ada").await.access;
     // the variables that the guide's commands use
-    walk.run(&format!("api={} access={access}\n", walk.client().base));
+    shell.run(&format!("api={} access={access}\n", shell.client().base));
     let [introspect, token] = &blocks("docs/protect-an-api.md")[..] else { panic!("the guide has two blocks") };
     assert!(introspect.contains("lk_cs_03a7Lzz6…"), "{introspect}");
-    let introspected = walk.run(&introspect.replace("lk_cs_03a7Lzz6…", secret));
+    let introspected = shell.run(&introspect.replace("lk_cs_03a7Lzz6…", secret));
     assert!(introspected.starts_with("{\"active\":true,\"scope\":\"account\""), "{introspected}");
-    let obtained = walk.run(token);
+    let obtained = shell.run(token);
     assert!(obtained.contains("\"access_token\":") && obtained.contains("\"scope\":\"invoices:read\""), "{obtained}");
-    walk.end();
+    shell.end();
 }
 
 #[test]

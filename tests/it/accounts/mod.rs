@@ -3,6 +3,7 @@
 mod change_email;
 mod claims;
 mod deletion;
+pub mod document;
 mod email_login;
 pub mod emails;
 mod invitation;
@@ -14,7 +15,6 @@ mod registration;
 mod support;
 mod undo;
 mod verification;
-pub mod walk;
 mod without_password;
 
 use reqwest::Method;

@@ -5,6 +5,7 @@ mod admin;
 mod audit;
 mod browser;
 mod challenge;
+mod document;
 pub mod email_code;
 mod i14_email_code;
 mod policy;
@@ -12,7 +13,6 @@ mod recovery_codes;
 pub mod remembered_devices;
 mod throttling;
 mod totp;
-mod walk;
 
 use std::{process::Command, time::Duration};
 

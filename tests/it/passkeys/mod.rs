@@ -2,6 +2,7 @@
 
 pub mod authenticator;
 mod browser;
+mod document;
 mod enrolment;
 mod forged;
 mod registration;
@@ -9,7 +10,6 @@ mod second_factor;
 mod sign_in;
 mod soft_passkey;
 mod step_up;
-mod walk;
 
 use reqwest::Method;
 use serde_json::{Value, json};

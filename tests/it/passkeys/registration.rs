@@ -122,7 +122,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     let tokens = stepped_up(&node, &tokens, &mut phone).await;
     // Neither the owner nor another account that knows the credential's id can register it again.
     for (tokens, expected) in [
-        // The owner's options exclude the credential, so the response is refused before the database is asked.
+        // The owner's options exclude the credential, so the check of the response refuses it.
         (&tokens, problem(422, "passkey_rejected")),
         (&eve, problem(409, "passkey_exists")),
     ] {

@@ -3,7 +3,7 @@
 mod channel;
 mod cluster;
 mod confirmation;
-mod losing;
+mod lost_revocations;
 mod session_cache;
 mod silence;
 

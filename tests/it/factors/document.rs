@@ -1,7 +1,7 @@
 //! The commands of docs/factors.md and docs/step-up.md, run as printed against started nodes. Only the port and the time
 //! differ: where the document waits for the app's next code, the `oathtool` of this test shows that code at once.
 
-use crate::accounts::walk::{Walk, blocks};
+use crate::accounts::document::{DocumentShell, blocks};
 
 /// A replacement of `oathtool`. Codes change every 30 seconds, and a node accepts the previous, the current and the next code of an
 /// app. The first call for a secret shows the previous code, the second call the current code, and the third call the next code. A
@@ -17,18 +17,18 @@ exec oathtool --now "@$(($(date +%s) + 30 * (count - 1)))" "$@"
 "#;
 
 /// Runs all blocks of a document, and starts a node for each that serves. Returns the output of each other block.
-fn walk(document: &str) -> Vec<String> {
-    let mut walk = Walk::new();
-    walk.program("oathtool", OATHTOOL);
+fn run_document(document: &str) -> Vec<String> {
+    let mut shell = DocumentShell::new();
+    shell.program("oathtool", OATHTOOL);
     let mut outputs = Vec::new();
     for block in blocks(document) {
         if block.trim_end().ends_with("latchkey serve") {
-            walk.serve(&block);
+            shell.serve(&block);
         } else {
-            outputs.push(walk.run(&block));
+            outputs.push(shell.run(&block));
         }
     }
-    walk.end();
+    shell.end();
     outputs
 }
 
@@ -42,7 +42,7 @@ fn output_with<'a>(outputs: &'a [String], text: &str) -> &'a str {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
-    let outputs = walk("docs/factors.md");
+    let outputs = run_document("docs/factors.md");
     assert!(outputs.iter().all(|output| !output.contains("urn:latchkey:problem:")), "a call was refused: {outputs:#?}");
     let enrolled = output_with(&outputs, "\"kind\":\"totp\"");
     assert!(enrolled.contains("\"recovery_codes\":[") && enrolled.contains("\"label\":\"Phone\""), "{enrolled}");
@@ -59,7 +59,7 @@ async fn every_command_of_the_document_about_factors_succeeds_as_printed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn step_up_of_the_document_succeeds_as_printed() {
-    let outputs = walk("docs/step-up.md");
+    let outputs = run_document("docs/step-up.md");
     let last = outputs.last().unwrap();
     assert!(last.starts_with("200\n"), "{outputs:#?}");
     let challenge = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";

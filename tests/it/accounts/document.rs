@@ -18,18 +18,18 @@ pub fn blocks(document: &str) -> Vec<String> {
 }
 
 /// A shell that runs the blocks of a document one after the other, and the node that it calls.
-pub struct Walk {
+pub struct DocumentShell {
     folder: TempDir,
     service: Option<Service>,
 }
 
-impl Walk {
+impl DocumentShell {
     pub fn new() -> Self {
-        let walk = Self { folder: tempfile::tempdir().unwrap(), service: None };
-        fs::create_dir(walk.folder.path().join("bin")).unwrap();
+        let shell = Self { folder: tempfile::tempdir().unwrap(), service: None };
+        fs::create_dir(shell.folder.path().join("bin")).unwrap();
         let quick = "LATCHKEY_LISTEN=127.0.0.1:0 LATCHKEY_PASSWORD_MEMORY_KIB=64 LATCHKEY_PASSWORD_ITERATIONS=1";
-        walk.program("latchkey", &format!("{quick} exec {} \"$@\"", env!("CARGO_BIN_EXE_latchkey")));
-        walk
+        shell.program("latchkey", &format!("{quick} exec {} \"$@\"", env!("CARGO_BIN_EXE_latchkey")));
+        shell
     }
 
     /// Adds a program that hides an installed one of the same name. In its script, `PATH` leads to the installed programs.
@@ -83,19 +83,19 @@ impl Walk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
-    let mut walk = Walk::new();
-    // `api` prints errors of the service and succeeds; here they fail the walk.
-    walk.program("curl", "exec curl --fail-with-body \"$@\"");
+    let mut shell = DocumentShell::new();
+    // `api` prints errors of the service and succeeds; here they fail the test.
+    shell.program("curl", "exec curl --fail-with-body \"$@\"");
     let mut blocks = blocks("docs/accounts.md");
-    walk.serve(&blocks.remove(0));
+    shell.serve(&blocks.remove(0));
     // The document says that readers skip the call that undoes the change of address. Here it runs last.
     let (undo, mut others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("/v1/email/undo"));
     assert_eq!(undo.len(), 1);
     others.extend(undo);
     let secret = "$(latchkey client add crm --scope accounts:recover | sed -n 's/client_secret: //p')";
-    let output = walk.run(&others.concat().replace("lk_cs_…", secret));
+    let output = shell.run(&others.concat().replace("lk_cs_…", secret));
     for expected in ["Ada Lovelace", "deletes_at", "access_token", "Invited grace@example.com", "lk_ot_"] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }
-    walk.end();
+    shell.end();
 }

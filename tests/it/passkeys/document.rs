@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{add, authenticator::Authenticator, registration_options};
 use crate::{
-    accounts::walk::{Walk, blocks},
+    accounts::document::{DocumentShell, blocks},
     harness::client::{Client, Tokens},
 };
 
@@ -32,21 +32,21 @@ fn objects(output: &str) -> Vec<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
-    let mut walk = Walk::new();
+    let mut shell = DocumentShell::new();
     let mut outputs = Vec::new();
     for block in blocks("docs/passkeys.md") {
         if block.trim_end().ends_with("latchkey serve") {
-            walk.serve(&block);
+            shell.serve(&block);
         } else if block.starts_with("read ") {
-            let code = add_on_page(walk.client()).await;
-            walk.run(&format!("recovery_code='{code}'"));
+            let code = add_on_page(shell.client()).await;
+            shell.run(&format!("recovery_code='{code}'"));
         } else {
-            let output = walk.run(&block);
+            let output = shell.run(&block);
             assert!(!output.contains("urn:latchkey:problem:"), "a call was refused: {output}");
             outputs.push(objects(&output));
         }
     }
-    walk.end();
+    shell.end();
     let [registration, second_step, managed, signed_in] = &outputs[..] else { panic!("{outputs:#?}") };
 
     let options = &registration[1]["public_key"];
