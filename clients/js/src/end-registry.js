@@ -386,7 +386,11 @@ export class EndRegistry {
     return this.#settings.endAfterSilenceMs - Math.min(this.#environment.silentMs(), age) + 1;
   }
 
-  /** @param {number} delayMs sets the timer, unless it fires earlier anyway */
+  /**
+   * Sets the timer, unless it fires earlier anyway.
+   *
+   * @param {number} delayMs
+   */
   #schedule(delayMs) {
     const delay = Math.max(0, Math.min(delayMs, MAX_TIMER_MS));
     const at = this.#environment.elapsed() + delay;
