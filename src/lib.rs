@@ -7,7 +7,8 @@
 //! it, so a lost response, a retry or a third tab signs nobody out.
 //!
 //! `docs/architecture.md` describes the modules, the invariants, the path of a request and the revocation log. Imports point
-//! one way: `main → cli → server → http → service → state → store, fetch, mail, pages, password → crypto → config, metrics → domain`.
+//! one way: `main → cli → server → http → service → state → store, fetch, mail, pages, password → crypto → config, metrics, logging,
+//! telemetry, runtime → domain`.
 
 pub mod cli;
 pub mod config;

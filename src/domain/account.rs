@@ -223,8 +223,8 @@ pub struct Account {
     pub updated_at: Timestamp,
     /// The time of the last password change by the owner or an admin. A rehash doesn't count.
     pub password_changed_at: Timestamp,
-    /// Incremented by every change that ends the account's sessions. A sign-in that was checked against an older epoch
-    /// can't create a session (I5).
+    /// Incremented by every change that ends the account's sessions (I5) or changes the claims of its access tokens (I16). A sign-in that
+    /// was checked against an older epoch can't create a session.
     pub epoch: Epoch,
     /// Incremented by every change to a claim of the account's access tokens, such as its roles (I16).
     pub claims_version: ClaimsVersion,
@@ -291,7 +291,7 @@ impl Account {
     }
 }
 
-/// The number of changes to an account that have ended its sessions.
+/// A counter of an account: the number of changes that have ended its sessions or changed the claims of its access tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Epoch(pub u32);
 

@@ -5,8 +5,8 @@
 //!
 //! Comments cite the invariants I1 to I16 of docs/architecture.md. Terms that many use cases share:
 //!
-//! - The *epoch* of an account is a counter. Changes that end the account's sessions increment it. Redis refuses a sign-in that read an older
-//!   epoch, and most links and codes from an older epoch stop working.
+//! - The *epoch* of an account is a counter. Changes that end the account's sessions or change its claims increment it. Redis refuses a
+//!   sign-in that read an older epoch, and most links and codes from an older epoch stop working.
 //! - The *claims version* of an account is a counter. Changes of its roles and other claims increment it, and every node refuses access
 //!   tokens with an older version (I16).
 //! - A *change* (`AccountChange`) is a transaction that holds the lock on an account's row. Sessions in Redis end before it commits (I5).

@@ -1,6 +1,6 @@
 //! The model of a session that histories are checked against.
 //!
-//! The model follows from the documented invariants (one successor, reuse revokes, ended stays ended, two clocks, credential changes
+//! The model follows from the documented invariants (one successor, reuse revokes, ended stays ended, two time limits, credential changes
 //! end sessions, no acknowledged write is lost), not from the scripts. Times are microseconds since the
 //! history began.
 

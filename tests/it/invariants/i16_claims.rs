@@ -29,7 +29,8 @@ use crate::harness::{
     wait,
 };
 
-/// Two nodes that know each other, an account with the role `editor`, and a service client.
+/// Two nodes that know each other, an account and a service client. The account has the role `editor`, and the change that added the role
+/// made its claims version 1.
 struct Fixture {
     cluster: TestCluster,
     nodes: [Node; 2],
@@ -142,8 +143,9 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn i16_token_without_a_version_is_refused_if_issued_by_the_second_of_the_change() {
+async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_second_of_the_change() {
     let fixture = Fixture::start().await;
+    // A token from one second ago was then issued after the fixture's own change of roles.
     fixture.cluster.advance(Duration::from_secs(10));
     let tokens = fixture.nodes[0].login("ada").await;
     let now = fixture.cluster.clock.now().as_secs();
@@ -279,7 +281,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     }
 }
 
-/// A command runs in a process that does not replicate: it publishes the change and returns without waiting for the nodes.
+/// The process of a command does not follow the revocation log: it publishes the change and returns without waiting for the nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_change_by_a_command_reaches_every_node() {
     let fixture = Fixture::start().await;

@@ -11,7 +11,7 @@ mod i2_reuse;
 mod i3_introspection;
 mod i3_revoked;
 mod i4_one_clock;
-mod i4_two_clocks;
+mod i4_time_limits;
 mod i5_credentials;
 mod i6_client_secrets;
 mod i6_no_secrets;
