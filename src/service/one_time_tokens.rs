@@ -119,7 +119,7 @@ fn ttl(state: &AppState, purpose: TokenPurpose) -> Duration {
 }
 
 /// A digest of the account's state that a token is bound to. A token stops working when this state changes: the password, the address, or
-/// the epoch, which rises when sessions end. The links of notices keep working, because they undo an attacker's changes.
+/// the epoch. The links of notices keep working, because they undo an attacker's changes.
 fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding {
     let (byte, key) = ([purpose.byte()], address.key());
     match purpose {
