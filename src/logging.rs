@@ -1,6 +1,7 @@
 //! Log output: to standard error, as text on a terminal and as JSON elsewhere. The filter can be replaced at run time.
 
 use std::{
+    any::Any,
     fmt,
     io::{self, IsTerminal},
 };
@@ -57,6 +58,12 @@ pub fn init(settings: &LogSettings, tracer: Option<Tracer>) -> Result<LogFilter,
     let (subscriber, filter) = subscriber(settings, io::stderr, is_terminal, tracer)?;
     let _ = subscriber.try_init();
     Ok(filter)
+}
+
+/// The message of a caught panic, for a log line; `None` if the payload is not text.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
 fn parse(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {

@@ -29,7 +29,7 @@ async fn render(Data(state): Data<&Arc<AppState>>) -> Response {
     match metrics::render(state).await {
         Ok(text) => Response::builder().content_type(CONTENT_TYPE).body(text),
         Err(error) => {
-            tracing::error!(%error, "failed to render metrics");
+            tracing::error!(%error, "rendering the metrics failed: /metrics answers 500");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

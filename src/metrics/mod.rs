@@ -102,9 +102,10 @@ impl Metrics {
 
     /// Adds a boxed collector to the registry.
     pub fn register_boxed(&self, collector: Box<dyn Collector>) {
+        let metric = collector.desc().first().map(|first| first.fq_name.clone());
         // fails only for a duplicate name, which a test would find
         if let Err(error) = self.registry.register(collector) {
-            tracing::error!(%error, "failed to register a metric; /metrics does not have it");
+            tracing::error!(metric = metric.as_deref(), %error, "registering a metric failed: /metrics does not have it");
         }
     }
 

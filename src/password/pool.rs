@@ -170,7 +170,7 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
-            tracing::error!("a password thread caught a panic in a job; the request of the job fails");
+            tracing::error!("a password thread caught a panic in a job: the job's request fails; standard error has the panic's message");
             None
         });
         if delivery.is_some() {
@@ -200,7 +200,9 @@ impl Stats {
         };
         for delivery in batch {
             if catch_unwind(AssertUnwindSafe(delivery)).is_err() {
-                tracing::error!("a password thread caught a panic while delivering a result");
+                tracing::error!(
+                    "a password thread caught a panic while delivering a result: the job's request fails; standard error has the panic's message"
+                );
             }
         }
     }

@@ -29,7 +29,11 @@ impl Backoff {
             return None;
         }
         if self.failures == 0 {
-            tracing::error!(%error, "failed to accept connections; retrying with back-off");
+            tracing::error!(
+                %error,
+                "accepting connections failed, retrying: new connections wait. If the process has too many open files, raise the limit \
+                 (LimitNOFILE= in systemd) or lower http.max_connections"
+            );
         }
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
         self.failures = self.failures.saturating_add(1);

@@ -184,7 +184,7 @@ fn serve<E>(
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => {
-                tracing::warn!(%error, "connection closed: failed to register it with the reactor of its core")
+                tracing::warn!(peer = %remote, %error, "connection closed: registering its socket with tokio's I/O driver failed");
             }
         }
         drop((permit, slot, admission));

@@ -14,9 +14,12 @@ use super::{
     activity::{Activity, TrackedBody},
     connection::Context,
 };
-use crate::http::{
-    shutdown::{Draining, ShutdownSignals, Stopping},
-    takeover::Takeover,
+use crate::{
+    http::{
+        shutdown::{Draining, ShutdownSignals, Stopping},
+        takeover::Takeover,
+    },
+    logging::panic_message,
 };
 
 /// Serves the requests of one connection.
@@ -54,8 +57,8 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
         Box::pin(async move {
             let response = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
             // If a handler panics, hyper alone would close the connection without a response.
-            let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!("a handler panicked");
+            let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
+                tracing::error!(cause = panic_message(&*panic), "a handler panicked: its request fails with 500");
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut response: Response<_> = response.into();

@@ -68,7 +68,8 @@ pub(super) fn compose(
     let recipient = match Recipient::new(to) {
         Ok(recipient) => recipient,
         Err(reason) => {
-            tracing::info!(?account, %reason, "no mail can be sent to the address of an account");
+            let account = account.map(tracing::field::display);
+            tracing::info!(account, %reason, "mail not sent: the address of the account can't be used in a mail");
             return Ok(None);
         }
     };

@@ -90,7 +90,7 @@ pub async fn disable(state: &AppState, id: AccountId) -> Result<u64, ChangeAccou
     }
     let ended = end_sessions(state, &mut change, EndReason::Disabled).await?;
     change.commit().await?;
-    tracing::info!(account = %id, ended, "account disabled");
+    tracing::info!(account = %id, sessions_ended = ended, "account disabled");
     Ok(ended)
 }
 
@@ -122,7 +122,7 @@ pub async fn delete(state: &AppState, id: AccountId) -> Result<u64, ChangeAccoun
         state.redis.sessions.revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::Deleted, now).await?;
     record_ended(&mut change, EndReason::Deleted, ended, now).await?;
     change.commit().await?;
-    tracing::info!(account = %id, ended, "account deleted");
+    tracing::info!(account = %id, sessions_ended = ended, "account deleted");
     Ok(ended)
 }
 
@@ -208,7 +208,7 @@ pub async fn set_password(state: &AppState, id: AccountId, password: SecretText)
     let ended = end_sessions(state, &mut change, EndReason::PasswordChanged).await?;
     limits::forget_devices(state, id).await?;
     change.commit().await?;
-    tracing::info!(account = %id, ended, "password of an account set by an operator");
+    tracing::info!(account = %id, sessions_ended = ended, "password of an account set by an operator");
     Ok(ended)
 }
 

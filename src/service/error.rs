@@ -25,7 +25,7 @@ pub enum ServiceError {
         /// The cause, for the log.
         source: anyhow::Error,
     },
-    /// The queue of the password threads is full; nothing was done. Carries no cause: under a flood this error is frequent.
+    /// The queue of the password threads is full (`password.queue`); nothing was done.
     #[error("the queue of the password threads is full")]
     Busy {
         /// How long to wait before a retry.

@@ -147,7 +147,7 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let unusable = match (&verified, id) {
         (Verified::Unusable(reason), Some(account)) => {
-            tracing::warn!(%account, %reason, "the stored password hash can't be used: reset the account's password");
+            tracing::warn!(%account, %reason, "the stored password hash can't be used: reset the account's password (`latchkey user reset`)");
             true
         }
         _ => false,

@@ -110,7 +110,11 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     }
     let drained = async { while tasks.join_next().await.is_some() {} };
     if timeout(lease(state), drained).await.is_err() {
-        tracing::warn!("mail: attempts did not end in time; other nodes repeat them after their lease");
+        tracing::warn!(
+            attempts = tasks.len(),
+            "stopping: delivery attempts of mails are abandoned, because they exceed the lease; another node, or this one after \
+             its restart, sends these mails again"
+        );
     }
 }
 
@@ -219,9 +223,11 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
         DeliveryResult::Retry(error, due) => {
             tracing::warn!(%id, %template, attempts, next_attempt = %due, "mail not sent yet: {error}");
         }
-        DeliveryResult::GivenUp(error) => tracing::error!(%id, %template, attempts, "mail rejected: {error}"),
+        DeliveryResult::GivenUp(error) => {
+            tracing::error!(%id, %template, attempts, "mail not sent, not retried (`latchkey mail list --state failed`): {error}");
+        }
         DeliveryResult::Expired(error) => {
-            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: {error}")
+            tracing::error!(%id, %template, attempts, "mail expired before it was delivered, not retried: {error}");
         }
     }
 }
@@ -236,7 +242,7 @@ async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
                 tokio::time::sleep(STORE_RETRY).await;
             }
             Err(error) => {
-                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed: the mail may be sent again after its lease");
+                tracing::error!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed: the mail may be sent again when its lease has ended");
                 return;
             }
         }

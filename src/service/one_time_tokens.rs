@@ -290,7 +290,12 @@ pub(super) async fn take(
 pub(super) async fn restore(state: &AppState, claim: &Claim, token: &FoundToken) {
     let (tokens, now) = (&state.redis.one_time_tokens, state.clock.now());
     if let Err(error) = tokens.restore(claim.account.id, claim.purpose, token, now).await {
-        tracing::warn!(%error, account = %claim.account.id, "restoring a one-time token failed: its link and code do not work any more");
+        tracing::warn!(
+            %error,
+            account = %claim.account.id,
+            purpose = claim.purpose.as_str(),
+            "restoring a one-time token failed: its link and code no longer work, and the user must request a new one"
+        );
     }
 }
 

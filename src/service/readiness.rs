@@ -126,7 +126,12 @@ impl ProblemLog {
             }
             (self.was_ready, self.not_ready_at) = (true, None);
         } else if self.not_ready_at.is_none_or(|at| now.saturating_duration_since(at) >= REPEAT_FAILURE) {
-            tracing::error!("not ready: /readyz fails; checking every second");
+            let failed: Vec<_> =
+                checks.iter().filter(|check| check.status == Status::Failed).map(|check| check.name).collect();
+            tracing::error!(
+                failed = failed.join(", "),
+                "not ready: /readyz fails until these checks pass; they are repeated every second. `latchkey doctor` explains the problems"
+            );
             (self.was_ready, self.not_ready_at) = (false, Some(now));
         }
     }

@@ -127,6 +127,6 @@ async fn apply(
     record_ended(&mut change, EndReason::PasswordChanged, ended, now).await?;
     limits::forget_devices(state, id).await?;
     change.commit().await?;
-    tracing::info!(account = %id, ended, purpose = claim.purpose.as_str(), "password reset");
+    tracing::info!(account = %id, sessions_ended = ended, purpose = claim.purpose.as_str(), "password reset");
     Ok(())
 }

@@ -85,7 +85,7 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
              all sessions, because sessions that ended since then would be live again"
         );
         let ended = end_all(state, "redis_restored").await?;
-        tracing::warn!(ended, "all sessions ended: users sign in again");
+        tracing::warn!(sessions_ended = ended, "all sessions ended: users sign in again");
     }
     let last = (*known).max(found);
     if is_old || last.is_none_or(|last| now.saturating_since(last) >= MARK_INTERVAL) {

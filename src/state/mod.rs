@@ -108,7 +108,8 @@ impl AppState {
         if tokio::time::timeout(timeout, self.background.wait()).await.is_err() {
             tracing::warn!(
                 tasks = self.background.len(),
-                "stopping: background tasks of answered requests did not end in time and are abandoned; mails may be missing"
+                "stopping: background tasks of answered requests did not end in time and are abandoned; users who just asked for a \
+                 link or code by mail may not get one and must ask again"
             );
         }
     }

@@ -47,7 +47,10 @@ impl Reloader {
         let needs_restart: Vec<_> = changed.iter().copied().filter(|key| *key != RELOADABLE).collect();
         let (applied, needs_restart) = (if filter_changed { RELOADABLE } else { "nothing" }, needs_restart.join(", "));
         if needs_restart.is_empty() {
-            tracing::info!(applied, "SIGHUP: configuration reloaded");
+            tracing::info!(
+                applied,
+                "SIGHUP: configuration reloaded; changed secrets are not detected and need a restart"
+            );
         } else {
             tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
         }

@@ -19,7 +19,13 @@ use poem::{
 };
 
 use super::pending_bodies::{BodySender, Bound, PendingBodies};
-use crate::{config::HttpSettings, http::extract::client_address::ClientAddressResolver};
+use crate::{
+    config::HttpSettings,
+    http::{
+        extract::client_address::ClientAddressResolver,
+        problem::cause::{self, FailureCause},
+    },
+};
 
 /// A body that was not read. The response has this error's status; over HTTP/1 the connection closes after it.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +159,11 @@ impl ReadBody {
         tokio::select! {
             biased;
             collected = collected => Ok(collected),
-            bound = slot.evicted() => Err(BodyError::Evicted(bound)),
+            bound = slot.evicted() => {
+                let error = BodyError::Evicted(bound);
+                cause::record(FailureCause::Limit { setting: bound.setting(), error: error.to_string() });
+                Err(error)
+            }
             () = tokio::time::sleep(self.timeout) => Err(BodyError::TimedOut),
         }
     }

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use poem::{Endpoint, Middleware, Request, Result};
 use tokio::sync::Semaphore;
 
-use crate::http::problem::{Code, ProblemError};
+use crate::http::problem::{
+    Code, ProblemError,
+    cause::{self, FailureCause},
+};
 
 /// The `Retry-After` of refused requests.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -50,10 +53,27 @@ impl<E: Endpoint> Endpoint for ConcurrencyLimitEndpoint<E> {
             return self.inner.call(request).await;
         }
         let Ok(_permit) = self.permits.try_acquire() else {
+            let error = "the node handles as many requests as the setting allows".to_owned();
+            cause::record(FailureCause::Limit { setting: "http.max_requests", error });
             let retry_after = Some(RETRY_AFTER);
             let detail = "The node is handling as many requests as it can. Try again.";
             return Err(ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, detail) }.into());
         };
         self.inner.call(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::endpoint::make_sync;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn refused_request_records_setting_as_cause() {
+        let limited = ConcurrencyLimit::new(0).transform(make_sync(|_| "served"));
+        let (refused, cause) = cause::collect(limited.call(Request::default())).await;
+        assert!(refused.is_err());
+        assert!(matches!(cause, Some(FailureCause::Limit { setting: "http.max_requests", .. })), "{cause:?}");
     }
 }

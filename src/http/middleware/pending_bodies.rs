@@ -37,6 +37,15 @@ impl Bound {
             Self::Total => "total",
         }
     }
+
+    /// The setting of the bound.
+    pub const fn setting(self) -> &'static str {
+        match self {
+            Self::Connection => "http.max_pending_bodies_per_connection",
+            Self::Address => "http.max_pending_bodies_per_address",
+            Self::Total => "http.max_pending_bodies",
+        }
+    }
 }
 
 /// The sender of a body.

@@ -23,6 +23,7 @@ use crate::{
             cause::{self, FailureCause},
         },
     },
+    logging::panic_message,
     state::AppState,
     telemetry,
 };
@@ -105,7 +106,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
     }
 }
 
-/// Logs a request that failed, with its cause: a warning, or an error if the cause is internal.
+/// Logs a failed request with its cause: as an error if the cause is internal, else as a warning.
 fn log_failure(
     request_id: &str,
     method: &str,
@@ -119,10 +120,13 @@ fn log_failure(
         None => {
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, "request");
         }
-        Some(FailureCause { dependency: Some(dependency), error }) => {
+        Some(FailureCause::Dependency { name: dependency, error }) => {
             tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, dependency, error, "request");
         }
-        Some(FailureCause { dependency: None, error }) => {
+        Some(FailureCause::Limit { setting, error }) => {
+            tracing::warn!(target: "latchkey::request", request_id, method, route, status, micros, setting, error, "request");
+        }
+        Some(FailureCause::Internal(error)) => {
             tracing::error!(target: "latchkey::request", request_id, method, route, status, micros, error, "request");
         }
     }
@@ -132,9 +136,11 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
     /// Calls the next layer. A panic there is an internal error of this request only.
     async fn respond(&self, request: Request, id: &str) -> Result<Response> {
         AssertUnwindSafe(self.inner.call(request)).catch_unwind().await.unwrap_or_else(|panic| {
-            let text = panic.downcast_ref::<&str>().copied();
-            let cause = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-            tracing::error!(request_id = id, cause, "a handler panicked");
+            tracing::error!(
+                request_id = id,
+                cause = panic_message(&*panic),
+                "a handler panicked: its request fails with 500"
+            );
             Err(ProblemError::internal().into())
         })
     }

@@ -8,6 +8,8 @@ use poem::{
     http::{StatusCode, header::RETRY_AFTER},
 };
 
+use crate::http::problem::cause::{self, FailureCause};
+
 /// The request exceeded its timeout: 503 with `Retry-After`.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the request took too long")]
@@ -62,6 +64,9 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
 
     async fn call(&self, req: Request) -> Result<Self::Output> {
         // boxed: a future stores the futures it awaits twice, so each layer would double the bytes that are moved
-        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| Err(TimedOut.into()))
+        tokio::time::timeout(self.limit, Box::pin(self.inner.call(req))).await.unwrap_or_else(|_| {
+            cause::record(FailureCause::Limit { setting: "http.request_timeout", error: TimedOut.to_string() });
+            Err(TimedOut.into())
+        })
     }
 }

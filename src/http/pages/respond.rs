@@ -9,7 +9,10 @@ use super::{authorization::Authorization, visit::Visit};
 use crate::{
     http::{
         cookie,
-        problem::{ProblemError, cause},
+        problem::{
+            ProblemError,
+            cause::{self, FailureCause},
+        },
     },
     pages::{FormErrors, Frame, Pages, PagesError, View},
     service::limits::DeviceToken,
@@ -208,7 +211,7 @@ pub(super) fn form_errors(problem: &ProblemError) -> FormErrors {
 
 /// Records that a page can't be rendered, and returns the problem. The check at start-up makes this unlikely.
 fn log_render_error(error: &PagesError) -> ProblemError {
-    cause::record(None, format!("a page can't be rendered: {error}"));
+    cause::record(FailureCause::Internal(format!("a page can't be rendered: {error}")));
     ProblemError::new(crate::http::problem::Code::InternalError, "A page can't be rendered.")
 }
 

@@ -4,11 +4,23 @@ use std::cell::RefCell;
 
 /// Why a request failed. Clients do not get it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct FailureCause {
-    /// The dependency that is unavailable; none for an internal error.
-    pub dependency: Option<&'static str>,
-    /// The error with its sources.
-    pub error: String,
+pub enum FailureCause {
+    /// A dependency is unavailable.
+    Dependency {
+        /// The dependency, such as `redis`.
+        name: &'static str,
+        /// The error with its sources.
+        error: String,
+    },
+    /// A configured limit of this node was reached.
+    Limit {
+        /// The setting of the limit, such as `http.max_requests`.
+        setting: &'static str,
+        /// The limit that was reached, in words.
+        error: String,
+    },
+    /// An internal error, with its sources.
+    Internal(String),
 }
 
 tokio::task_local! {
@@ -26,8 +38,8 @@ pub async fn collect<F: Future>(request: F) -> (F::Output, Option<FailureCause>)
 }
 
 /// Records why the request of this task fails. Logs the cause at once if this task handles no request.
-pub(in crate::http) fn record(dependency: Option<&'static str>, error: String) {
-    let mut cause = Some(FailureCause { dependency, error });
+pub(in crate::http) fn record(cause: FailureCause) {
+    let mut cause = Some(cause);
     let recorded = CAUSE.try_with(|recorded| {
         let mut recorded = recorded.borrow_mut();
         if recorded.is_none() {
@@ -36,10 +48,11 @@ pub(in crate::http) fn record(dependency: Option<&'static str>, error: String) {
     });
     match (recorded, cause) {
         (Ok(()), _) | (Err(_), None) => {}
-        (Err(_), Some(FailureCause { dependency: Some(dependency), error })) => {
+        (Err(_), Some(FailureCause::Dependency { name: dependency, error })) => {
             tracing::warn!(dependency, error, "dependency unavailable");
         }
-        (Err(_), Some(FailureCause { dependency: None, error })) => tracing::error!(error, "internal error"),
+        (Err(_), Some(FailureCause::Limit { setting, error })) => tracing::warn!(setting, error, "limit reached"),
+        (Err(_), Some(FailureCause::Internal(error))) => tracing::error!(error, "internal error"),
     }
 }
 
@@ -50,12 +63,12 @@ mod tests {
     #[tokio::test]
     async fn first_cause_of_each_request_is_collected() {
         let failing = collect(async {
-            record(Some("redis"), "connection refused".to_owned());
-            record(None, "a later one".to_owned());
+            record(FailureCause::Dependency { name: "redis", error: "connection refused".to_owned() });
+            record(FailureCause::Internal("a later one".to_owned()));
             503
         });
         let (failing, succeeding) = tokio::join!(failing, collect(async { 200 }));
-        let cause = FailureCause { dependency: Some("redis"), error: "connection refused".to_owned() };
+        let cause = FailureCause::Dependency { name: "redis", error: "connection refused".to_owned() };
         assert_eq!(failing, (503, Some(cause)));
         assert_eq!(succeeding, (200, None));
     }

@@ -14,6 +14,7 @@ use poem::{
 };
 use poem_openapi::{Object, types::ToJSON};
 
+use self::cause::FailureCause;
 pub use code::{Code, FieldCode};
 pub(super) use failed::responses;
 pub use failed::{ALWAYS, Failed, Problems};
@@ -211,12 +212,13 @@ impl From<ServiceError> for ProblemError {
     fn from(error: ServiceError) -> Self {
         match error {
             ServiceError::Unavailable { dependency, retry_after, source } => {
-                cause::record(Some(dependency), format!("{source:#}"));
+                cause::record(FailureCause::Dependency { name: dependency, error: format!("{source:#}") });
                 let name = if dependency == "redis" { "session store" } else { dependency };
                 let detail = format!("The {name} is temporarily unavailable. Nothing was changed; try again.");
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
             ServiceError::Busy { retry_after } => {
+                cause::record(FailureCause::Limit { setting: "password.queue", error: error.to_string() });
                 let detail = "Too many passwords are waiting to be checked. Nothing was changed; try again.";
                 Self { retry_after: Some(retry_after), ..Self::new(Code::Unavailable, detail) }
             }
@@ -227,7 +229,7 @@ impl From<ServiceError> for ProblemError {
                 Self { retry_after: Some(limit.retry_after), limit: Some(Box::new(limit)), ..problem }
             }
             ServiceError::Internal(error) => {
-                cause::record(None, format!("{error:#}"));
+                cause::record(FailureCause::Internal(format!("{error:#}")));
                 Self::internal()
             }
         }

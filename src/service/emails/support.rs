@@ -71,6 +71,6 @@ pub async fn remove(
         ended = end_sessions(state, &mut change).await?;
     }
     change.commit().await?;
-    tracing::info!(%account, ended, "secondary e-mail address of an account removed");
+    tracing::info!(%account, sessions_ended = ended, "secondary e-mail address of an account removed");
     Ok(ended)
 }

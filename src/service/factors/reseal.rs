@@ -46,7 +46,12 @@ async fn reseal_all(state: &AppState, secrets: &[SealedFactor]) -> Result<u64, S
                 resealed += 1;
             }
             Err(error) => {
-                tracing::error!(account = %old.account, %error, "the secret of a second factor can't be opened: reset the account's factors, or configure the former secret");
+                tracing::error!(
+                    account = %old.account,
+                    %error,
+                    "the secret of a second factor can't be decrypted: add the former secret to secret_previous and restart, or reset \
+                     the account's factors (`latchkey user factors ACCOUNT reset`)"
+                );
             }
         }
     }

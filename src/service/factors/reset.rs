@@ -59,6 +59,6 @@ pub async fn reset(
         .await?;
     record_ended(&mut change, EndReason::FactorsChanged, ended, now).await?;
     change.commit().await?;
-    tracing::info!(account = %account.id, ended, "second factors reset");
+    tracing::info!(account = %account.id, sessions_ended = ended, "second factors reset");
     Ok(true)
 }

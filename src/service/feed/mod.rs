@@ -246,7 +246,7 @@ impl Stream for Subscription {
                     }
                 }
             };
-            tracing::info!(client = %this.client, %ended, "revocation feed: subscriber disconnected");
+            tracing::info!(client = %this.client, reason = %ended, "revocation feed: subscriber disconnected");
             this.phase = Phase::Ended;
         }
     }

@@ -252,7 +252,7 @@ impl LoginAttempt {
         let is_new = match trusted {
             Ok(recognized_before) => recognized_before > 0 && self.is_unrecognized && subject == self.subject,
             Err(error) => {
-                tracing::warn!(%error, "marking a device as recognized failed: its next login counts as a login from an unrecognized device");
+                tracing::warn!(account = %account.id, %error, "marking a device as recognized failed: its next login counts as a login from an unrecognized device");
                 false
             }
         };

@@ -88,7 +88,7 @@ pub(super) async fn end_replaced(state: &AppState, replaces: Option<&str>, origi
             state.audit.record(entry.address(origin.ip));
         }
         Err(error) => {
-            tracing::warn!(session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
+            tracing::warn!(account = %claims.account, session = %claims.session, %error, "the session that a login replaces could not be ended and stays live");
         }
     }
 }

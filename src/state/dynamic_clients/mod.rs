@@ -198,7 +198,9 @@ impl DynamicClients {
         self.fetches.with_label_values(&[label]).inc();
         match &outcome {
             Ok(_) => tracing::info!(url = url.as_str(), "metadata document or keys of a client fetched"),
-            Err(error) => tracing::warn!(url = url.as_str(), %error, "metadata document or keys of a client refused"),
+            Err(error) => {
+                tracing::warn!(url = url.as_str(), %error, "metadata document or keys of a client could not be fetched or are invalid")
+            }
         }
         outcome
     }
@@ -291,7 +293,11 @@ impl DynamicClients {
         match self.sql.update_dynamic_client(&stored.id, &metadata, now).await {
             Ok(()) => self.evict(stored.id.as_str()),
             Err(error) => {
-                tracing::warn!(%error, "storing the metadata of a client failed; the former metadata stays stored")
+                tracing::warn!(
+                    client = %fetched.client.id,
+                    %error,
+                    "storing the fetched metadata of a client failed: the former metadata is used while the client's host does not answer"
+                );
             }
         }
     }

@@ -422,7 +422,9 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
         let id = SessionId::from_bytes(id);
         match decode_session(account, id, value, parts) {
             Ok(session) => sessions.push(session),
-            Err(error) => tracing::warn!(session = %id, %error, "session record unreadable: omitted from the list"),
+            Err(error) => {
+                tracing::warn!(%account, session = %id, %error, "session record unreadable: omitted from the list")
+            }
         }
     }
     sessions

@@ -18,6 +18,8 @@ struct Name {
     holder: &'static str,
     /// Replaces the key of an account.
     update: &'static str,
+    /// How one of two accounts with the same key gets another name, for the log.
+    remedy: &'static str,
 }
 
 /// The two kinds of names. In both dialects, a key with characters outside ASCII is longer in bytes than in characters.
@@ -28,6 +30,7 @@ const NAMES: [Name; 2] = [
                  WHERE octet_length(email_key) <> length(email_key) ORDER BY id",
         holder: "SELECT id FROM accounts WHERE email_key = $1",
         update: "UPDATE accounts SET email_key = $1 WHERE id = $2",
+        remedy: "latchkey user set-email id:ACCOUNT ADDRESS",
     },
     Name {
         column: "username_key",
@@ -35,13 +38,14 @@ const NAMES: [Name; 2] = [
                  AND octet_length(username_key) <> length(username_key) ORDER BY id",
         holder: "SELECT id FROM accounts WHERE username_key = $1",
         update: "UPDATE accounts SET username_key = $1 WHERE id = $2",
+        remedy: "PATCH /v1/me, by the owner of one of the accounts",
     },
 ];
 
 /// Recomputes the keys of names with characters outside ASCII. If another account has the new key, the account keeps its
 /// old one: both stay usable, each under the spelling it was registered with.
 pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(), SqlError> {
-    for Name { column, select, holder, update } in NAMES {
+    for Name { column, select, holder, update, remedy } in NAMES {
         for row in query(select).fetch_all(&mut **tx).await? {
             let (id, name): (String, String) = (row.try_get("id")?, row.try_get("name")?);
             let (old, key): (String, String) = (row.try_get("name_key")?, comparison_key(&name));
@@ -50,7 +54,13 @@ pub(super) async fn normalize_names(tx: &mut Transaction<'_, Any>) -> Result<(),
             }
             if let Some(other) = query(holder).bind(key.clone()).fetch_optional(&mut **tx).await? {
                 let other: String = other.try_get("id")?;
-                tracing::warn!(account = %id, %other, column, "two accounts have names that look the same; each is found only by its exact spelling: rename one of them");
+                tracing::warn!(
+                    account = %id,
+                    %other,
+                    column,
+                    remedy,
+                    "two accounts have names that look the same; each is found only by its exact spelling: rename one of them"
+                );
                 continue;
             }
             query(update).bind(key).bind(id).execute(&mut **tx).await?;

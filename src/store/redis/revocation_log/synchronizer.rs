@@ -117,7 +117,9 @@ impl Synchronizer {
         }
         if lost {
             tracing::warn!(
-                "Redis has lost revocations: the session cache is cleared, and feed subscribers get a new snapshot"
+                "Redis has lost revocations: sessions that had ended may be live again. The session cache is cleared, and feed \
+                 subscribers get a new snapshot. Check whether Redis restarted, failed over or was restored, and its appendonly \
+                 and appendfsync settings; `latchkey session revoke --everyone` ends all sessions"
             );
             self.cache.clear();
             self.cache.report_loss();
