@@ -42,6 +42,13 @@ macro_rules! string_type {
 #[derive(Clone, Debug)]
 pub struct Secret(pub SecretText);
 
+impl Secret {
+    /// A secret for the examples of the API documentation. The documentation shows [`MASK`], as for every serialized secret.
+    pub(crate) fn masked() -> Self {
+        Self("".into())
+    }
+}
+
 string_type!(Secret, "password");
 
 impl ParseFromJSON for Secret {

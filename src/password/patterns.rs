@@ -5,8 +5,8 @@
 
 use zeroize::Zeroizing;
 
-/// The most guesses in which zxcvbn finds a guessable word, alone and in lower case. The dictionaries of zxcvbn have about 30,000
-/// words each; misspellings and keyboard patterns take slightly more guesses.
+/// A word that zxcvbn finds within this number of guesses, alone and in lower case, is guessable. The dictionaries of zxcvbn have about
+/// 30,000 words each; misspellings and keyboard patterns take slightly more guesses.
 const GUESSABLE_WORD: u64 = 100_000;
 
 /// The estimated guesses, as a power of ten, from which even one word with decoration is strong enough.
@@ -51,7 +51,6 @@ fn find_only_word(password: &str) -> Option<Zeroizing<String>> {
     }
     words.push(word);
     words.retain(|word| word.chars().count() >= MIN_WORD);
-    words.dedup();
     let first = words.pop()?;
     words.iter().all(|word| *word == first).then_some(first)
 }
@@ -89,7 +88,8 @@ mod tests {
             "Michael1990!",
             "2024Summer!",
             "!Autumn-2025",
-            "P4$sword99!",
+            "P4ssword99!",
+            "Pa$sword99!",
             "Initech2026",
             "marmalade77",
             "Qwerty2024!",

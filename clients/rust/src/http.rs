@@ -53,7 +53,8 @@ impl Http {
         Ok(Self { client, plain_http, timeout })
     }
 
-    /// Parses a URL that may be requested: over TLS, on this machine, or anywhere if plain HTTP is allowed.
+    /// Parses the URL of a document. An `https` URL may name any host. An `http` URL must name this machine, unless plain HTTP is allowed.
+    /// Returns `None` for other URLs, and for URLs with a username or a password.
     pub(crate) fn parse_url(&self, text: &str) -> Option<Url> {
         let url = Url::parse(text).ok().filter(|url| url.username().is_empty() && url.password().is_none())?;
         let local = match url.host_str()? {

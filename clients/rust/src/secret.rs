@@ -38,7 +38,8 @@ impl fmt::Debug for Credentials {
 }
 
 /// Encodes text as `application/x-www-form-urlencoded`, for form bodies and for client credentials (RFC 6749, section
-/// 2.3.1).
+/// 2.3.1). Encodes a space as `%20`: servers that decode forms accept it like `+`, and servers that only percent-decode would take
+/// `+` literally.
 pub(crate) fn form_encoded(text: &str) -> Zeroizing<String> {
     let mut encoded = Zeroizing::new(String::with_capacity(text.len()));
     for byte in text.bytes() {

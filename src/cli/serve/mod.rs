@@ -37,7 +37,7 @@ pub struct ServeArgs {}
 /// Number of file descriptors beside those of client connections: Redis, the database, files.
 const OTHER_FILES: u64 = 200;
 
-/// How long background work may continue when the service stops: first the tasks of answered requests, then attempts to send a mail.
+/// How long a stopping node waits for the tasks of answered requests, and then again for the attempts to send a mail.
 const BACKGROUND_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The default of `metrics.listen`.
@@ -72,6 +72,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         format!("listen: can't listen on {}; choose another address or port (LATCHKEY_LISTEN)", state.config.listen)
     })?;
     state.redis.revocation_log.start_replication();
+    // Ends all sessions if Redis was restored from an old copy.
     let session_mark = session_mark::check_at_start(&state).await;
     let metrics = listen_for_metrics(&state.config)?;
     let endpoints =

@@ -55,7 +55,7 @@ struct RegisterRequest {
 
 impl Example for RegisterRequest {
     fn example() -> Self {
-        Self { email: "ada@example.com".to_owned(), username: Some("ada".to_owned()), password: Secret("".into()) }
+        Self { email: "ada@example.com".to_owned(), username: Some("ada".to_owned()), password: Secret::masked() }
     }
 }
 
@@ -72,7 +72,7 @@ struct ChangePasswordRequest {
 
 impl Example for ChangePasswordRequest {
     fn example() -> Self {
-        Self { current_password: Secret("".into()), new_password: Secret("".into()) }
+        Self { current_password: Secret::masked(), new_password: Secret::masked() }
     }
 }
 
@@ -201,14 +201,14 @@ impl AccountApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ChangePasswordRequest>,
     ) -> Result<ChangedResponse, Failed<ChangePasswordProblems>> {
         let (current, new) = (request.current_password.0, request.new_password.0);
-        let accepted = refused.accepted();
+        let accepted = cookie_refusal.accepted();
         let changed = change_password::change_password(state, &caller, current, new, origin, accepted).await;
-        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| refused.explain(error))?);
+        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| cookie_refusal.explain(error))?);
         Ok(ChangedResponse::Ok(body, cookie))
     }
 }

@@ -84,10 +84,10 @@ struct VerifyLoginCodeRequest {
 impl Example for VerifyLoginCodeRequest {
     fn example() -> Self {
         Self {
-            request: Secret("".into()),
+            request: Secret::masked(),
             token: None,
             email: Some("ada@example.com".to_owned()),
-            code: Some(Secret("".into())),
+            code: Some(Secret::masked()),
             transport: Some(TransportName::Bearer),
             device: None,
         }
@@ -175,11 +175,11 @@ impl EmailLoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         Body(request): Body<VerifyLoginCodeRequest>,
     ) -> Result<SignedInResponse, Failed<VerifyLoginCodeProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        refused.check(transport)?;
+        cookie_refusal.check(transport)?;
         let presented = presented(request.token, "email", request.email, request.code)?;
         let (request_secret, known_device) = (request.request.0.into(), client.device_token.clone());
         let origin = client.into_origin(request.device.map(printable));

@@ -299,14 +299,14 @@ impl EmailsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let removed = emails::change::remove(state, &caller, EmailId(id)).await;
-        Ok(match removed.map_err(|error| refused.explain(error))? {
+        Ok(match removed.map_err(|error| cookie_refusal.explain(error))? {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 ChangedResponse::Replaced(body, cookie)
@@ -326,14 +326,14 @@ impl EmailsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The address's id.
         Path(id): Path<Uuid>,
     ) -> Result<PrimaryResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let changed = emails::change::make_primary(state, &caller, EmailId(id)).await;
-        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| refused.explain(error))?);
+        let (body, cookie) = TokensResponse::with_cookie(changed.map_err(|error| cookie_refusal.explain(error))?);
         Ok(PrimaryResponse::Replaced(body, cookie))
     }
 }

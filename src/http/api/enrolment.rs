@@ -46,7 +46,7 @@ struct StartEnrolmentRequest {
 
 impl Example for StartEnrolmentRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()), label: Some("Ada's phone".to_owned()) }
+        Self { challenge: Secret::masked(), label: Some("Ada's phone".to_owned()) }
     }
 }
 
@@ -62,7 +62,7 @@ struct ConfirmEnrolmentRequest {
 
 impl Example for ConfirmEnrolmentRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()), code: Secret("".into()) }
+        Self { challenge: Secret::masked(), code: Secret::masked() }
     }
 }
 
@@ -76,7 +76,7 @@ struct PasskeyEnrolmentOptionsRequest {
 
 impl Example for PasskeyEnrolmentOptionsRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()) }
+        Self { challenge: Secret::masked() }
     }
 }
 
@@ -96,7 +96,7 @@ struct EnrolPasskeyRequest {
 impl Example for EnrolPasskeyRequest {
     fn example() -> Self {
         let AddPasskeyRequest { name, credential } = AddPasskeyRequest::example();
-        Self { challenge: Secret("".into()), name, credential }
+        Self { challenge: Secret::masked(), name, credential }
     }
 }
 
@@ -176,13 +176,13 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         Body(request): Body<StartEnrolmentRequest>,
     ) -> Result<EnrolmentStartedResponse, Failed<TotpProblems>> {
-        let input = continuation(client, request.challenge, &refused, None);
+        let input = continuation(client, request.challenge, &cookie_refusal, None);
         match enrolment::start_totp(state, &input, request.label.map(printable)).await {
             Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 
@@ -195,14 +195,14 @@ impl EnrolmentApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<ConfirmEnrolmentRequest>,
     ) -> Result<EnrolledResponse, Failed<TotpProblems>> {
-        let input = continuation(client, request.challenge, &refused, replaced);
+        let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
             Ok(done) => enrolled(state, done),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 
@@ -216,13 +216,13 @@ impl EnrolmentApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         Body(request): Body<PasskeyEnrolmentOptionsRequest>,
     ) -> Result<OptionsResponse, Failed<PasskeyProblems>> {
-        let input = continuation(client, request.challenge, &refused, None);
+        let input = continuation(client, request.challenge, &cookie_refusal, None);
         match enrolment::passkey_options(state, &input).await {
             Ok(options) => Ok(OptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 
@@ -236,15 +236,15 @@ impl EnrolmentApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<EnrolPasskeyRequest>,
     ) -> Result<EnrolledResponse, Failed<PasskeyProblems>> {
         let name = parse_name(&request.name)?;
-        let input = continuation(client, request.challenge, &refused, replaced);
+        let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::register_passkey(state, &input, request.credential.0, name, &origin).await {
             Ok(done) => enrolled(state, done),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 }

@@ -223,12 +223,12 @@ impl FactorsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let change = email_code::enable(state, &caller).await;
-        Ok(changed(change.map_err(|error| refused.explain(error))?))
+        Ok(changed(change.map_err(|error| cookie_refusal.explain(error))?))
     }
 
     /// Switch codes by mail off
@@ -240,12 +240,12 @@ impl FactorsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let tokens = email_code::disable(state, &caller).await;
-        let tokens = tokens.map_err(|error| refused.explain(error))?;
+        let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
         Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 
@@ -259,11 +259,11 @@ impl FactorsApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let change = recovery_codes::renew(state, &caller).await;
-        Ok(changed(change.map_err(|error| refused.explain(error))?))
+        Ok(changed(change.map_err(|error| cookie_refusal.explain(error))?))
     }
 }

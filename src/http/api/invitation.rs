@@ -167,22 +167,12 @@ pub(super) async fn find_account(state: &AppState, text: &str) -> Result<Option<
     }
 }
 
-/// Checks that the caller may invite and reset. Returns the initiator and the delivery.
-pub(super) async fn authorize(
-    state: &AppState,
-    caller: &Privileged,
-    delivery: Option<DeliveryName>,
-) -> Result<(Initiator, Delivery), ProblemError> {
-    let delivery = match delivery {
-        Some(DeliveryName::Return) => Delivery::ToCaller,
-        Some(DeliveryName::Mail) | None => Delivery::Mail,
-    };
+/// Checks that the caller may recover accounts: a service client with the scope [`SCOPE`], or an admin who has authenticated recently.
+pub(super) async fn authorize_recovery(state: &AppState, caller: &Privileged) -> Result<Initiator, ProblemError> {
     match caller {
         Privileged::Client(client) => {
             let detail = format!("The service client needs the scope {SCOPE}.");
-            let initiator =
-                Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))?;
-            Ok((initiator, delivery))
+            Initiator::of_client(client, SCOPE).ok_or_else(|| ProblemError::new(Code::Forbidden, detail))
         }
         Privileged::Account(caller) => {
             let is_admin = register::is_admin(state, Some(caller)).await.map_err(ProblemError::from)?;
@@ -190,12 +180,25 @@ pub(super) async fn authorize(
                 return Err(ProblemError::new(Code::Forbidden, "Only an admin or a service client may do this."));
             }
             require_recent(state, caller).await?;
-            if delivery == Delivery::ToCaller {
-                let detail = "Only a service client may ask for the link and the code.";
-                return Err(ProblemError::new(Code::Forbidden, detail));
-            }
-            Ok((Initiator::Admin(caller.sub), delivery))
+            Ok(Initiator::Admin(caller.sub))
         }
+    }
+}
+
+/// Checks that the caller may recover accounts, and may choose this delivery. Returns the initiator and the delivery.
+async fn authorize_delivery(
+    state: &AppState,
+    caller: &Privileged,
+    delivery: Option<DeliveryName>,
+) -> Result<(Initiator, Delivery), ProblemError> {
+    let initiator = authorize_recovery(state, caller).await?;
+    match delivery {
+        Some(DeliveryName::Return) if matches!(caller, Privileged::Account(_)) => {
+            let detail = "Only a service client may ask for the link and the code.";
+            Err(ProblemError::new(Code::Forbidden, detail))
+        }
+        Some(DeliveryName::Return) => Ok((initiator, Delivery::ToCaller)),
+        Some(DeliveryName::Mail) | None => Ok((initiator, Delivery::Mail)),
     }
 }
 
@@ -226,7 +229,7 @@ impl InvitationApi {
         let (Ok(email), Ok(username)) = (email, username) else {
             return Err(ProblemError::fields(Code::InvalidFields, errors).into());
         };
-        let (initiator, delivery) = authorize(state, &caller, request.delivery).await?;
+        let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
         let input = Invite { email, username, roles: Roles::default() };
         let started = invite_account::invite(state, input, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))
@@ -245,7 +248,7 @@ impl InvitationApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<StartResetRequest>,
     ) -> Result<AcceptedResponse, Failed<ResetProblems>> {
-        let (initiator, delivery) = authorize(state, &caller, request.delivery).await?;
+        let (initiator, delivery) = authorize_delivery(state, &caller, request.delivery).await?;
         let account = find_account(state, &request.account).await?;
         let started = invite_account::start_reset(state, account, delivery, &initiator, &origin).await?;
         Ok(AcceptedResponse::Accepted(Json(started.into())))

@@ -77,7 +77,7 @@ impl Example for LoginRequest {
     fn example() -> Self {
         Self {
             identifier: "ada@example.com".to_owned(),
-            password: Secret("".into()),
+            password: Secret::masked(),
             transport: Some(TransportName::Bearer),
             device: Some("Ada's laptop".to_owned()),
         }
@@ -94,7 +94,7 @@ struct RefreshTokenRequest {
 
 impl Example for RefreshTokenRequest {
     fn example() -> Self {
-        Self { refresh_token: Some(Secret("".into())) }
+        Self { refresh_token: Some(Secret::masked()) }
     }
 }
 
@@ -319,12 +319,12 @@ impl LoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<LoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        refused.check(transport)?;
+        cookie_refusal.check(transport)?;
         let input = Login {
             identifier: Identifier::parse(&request.identifier),
             password: request.password.0,

@@ -157,12 +157,12 @@ impl PasskeyLoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<PasskeyLoginRequest>,
     ) -> Result<SignedInResponse, Failed<LoginProblems>> {
         let transport = request.transport.map_or(Transport::Bearer, Transport::from);
-        refused.check(transport)?;
+        cookie_refusal.check(transport)?;
         let input = PasskeySignIn {
             credential: request.credential.0,
             transport,

@@ -209,14 +209,14 @@ impl PasskeysApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(claims): SignedIn,
         Body(request): Body<AddPasskeyRequest>,
     ) -> Result<AddedResponse, Failed<AddProblems>> {
         let name = parse_name(&request.name)?;
-        let caller = Caller { claims: &claims, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
         let registered = register::register(state, &caller, request.credential.0, name).await;
-        let registered = registered.map_err(|error| refused.explain(error))?;
+        let registered = registered.map_err(|error| cookie_refusal.explain(error))?;
         let (tokens, cookie) = TokensResponse::split(registered.tokens);
         let codes: Vec<String> = registered.recovery_codes.iter().map(|code| code.expose().to_owned()).collect();
         let recovery_codes = Some(codes).filter(|codes| !codes.is_empty());
@@ -265,14 +265,14 @@ impl PasskeysApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(claims): SignedIn,
         /// The passkey's id.
         Path(id): Path<Uuid>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
-        let caller = Caller { claims: &claims, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &claims, origin: &origin, accepted: cookie_refusal.accepted() };
         let removed = manage::remove(state, &caller, PasskeyId(id)).await.map_err(change_failed);
-        let (tokens, cookie) = TokensResponse::split(removed.map_err(|error| refused.explain(error))?);
+        let (tokens, cookie) = TokensResponse::split(removed.map_err(|error| cookie_refusal.explain(error))?);
         Ok(RemovedResponse::Ok(Json(tokens), cookie))
     }
 }

@@ -49,7 +49,7 @@ struct ReauthenticateRequest {
 
 impl Example for ReauthenticateRequest {
     fn example() -> Self {
-        Self { password: Some(Secret("".into())), method: None, code: None, credential: None }
+        Self { password: Some(Secret::masked()), method: None, code: None, credential: None }
     }
 }
 

@@ -69,10 +69,10 @@ struct VerifyEmailRequest {
 impl Example for VerifyEmailRequest {
     fn example() -> Self {
         Self {
-            token: Some(Secret("".into())),
+            token: Some(Secret::masked()),
             email: None,
             code: None,
-            password: Some(Secret("".into())),
+            password: Some(Secret::masked()),
             new_password: None,
         }
     }
@@ -111,7 +111,7 @@ struct ResetPasswordRequest {
 
 impl Example for ResetPasswordRequest {
     fn example() -> Self {
-        Self { token: Some(Secret("".into())), identifier: None, code: None, new_password: Secret("".into()) }
+        Self { token: Some(Secret::masked()), identifier: None, code: None, new_password: Secret::masked() }
     }
 }
 
@@ -125,7 +125,7 @@ struct LinkRequest {
 
 impl Example for LinkRequest {
     fn example() -> Self {
-        Self { token: Secret("".into()) }
+        Self { token: Secret::masked() }
     }
 }
 
@@ -313,7 +313,7 @@ impl RecoveryApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         MaybeSignedIn(caller): MaybeSignedIn,
         Body(request): Body<VerifyEmailRequest>,
     ) -> Result<VerifiedResponse, Failed<VerifyEmailProblems>> {
@@ -329,11 +329,11 @@ impl RecoveryApi {
             presented: presented(request.token, "email", request.email, request.code)?,
             proof,
             caller: caller.as_deref().map(|caller| &caller.claims),
-            accepted: refused.accepted(),
+            accepted: cookie_refusal.accepted(),
             origin,
         };
         let verified = verify_email::verify_email(state, input).await;
-        Ok(match verified.map_err(|error| refused.explain(error))? {
+        Ok(match verified.map_err(|error| cookie_refusal.explain(error))? {
             Some(tokens) => {
                 let (body, cookie) = TokensResponse::with_cookie(tokens);
                 VerifiedResponse::Replaced(body, cookie)

@@ -57,7 +57,7 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device shall skip the second factor from now on. Has an effect only if the first step was the password and its
+    /// Whether the device skips the second factor for `remember_device_for` seconds. Has an effect only if the first step was the password and its
     /// response had `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
     remember_device: Option<bool>,
 }
@@ -65,9 +65,9 @@ struct SecondFactorRequest {
 impl Example for SecondFactorRequest {
     fn example() -> Self {
         Self {
-            challenge: Secret("".into()),
+            challenge: Secret::masked(),
             method: MethodName::Totp,
-            code: Some(Secret("".into())),
+            code: Some(Secret::masked()),
             credential: None,
             remember_device: Some(true),
         }
@@ -84,7 +84,7 @@ struct SecondFactorOptionsRequest {
 
 impl Example for SecondFactorOptionsRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()) }
+        Self { challenge: Secret::masked() }
     }
 }
 
@@ -98,7 +98,7 @@ struct SendCodeRequest {
 
 impl Example for SendCodeRequest {
     fn example() -> Self {
-        Self { challenge: Secret("".into()) }
+        Self { challenge: Secret::masked() }
     }
 }
 
@@ -156,7 +156,7 @@ impl From<SecondFactorError> for ProblemError {
                 "The challenge was used, has expired or has another purpose. Sign in again.",
             ),
             SecondFactorError::WrongCode => {
-                Self::new(Code::InvalidCode, "The code is wrong, or was used. Wait for the next code and try again.")
+                Self::new(Code::InvalidCode, "The code is wrong, was used or has expired. Try again with another code.")
             }
             SecondFactorError::WrongPasskey => invalid_passkey(),
             SecondFactorError::PasskeysOff => passkeys_off(),
@@ -171,18 +171,19 @@ impl From<SecondFactorError> for ProblemError {
     }
 }
 
-/// The client that continues a sign-in. `replaces` is the refresh token of the session that the new one replaces.
+/// The client that continues a sign-in. `replaces` is the refresh token of the session that the new one replaces; `None` for a call that
+/// starts no session.
 pub(super) fn continuation(
     client: ClientInfo,
     challenge: Secret,
-    refused: &CookieRefusal,
+    cookie_refusal: &CookieRefusal,
     replaces: Option<String>,
 ) -> Continuation {
     Continuation {
         challenge: challenge.0,
         device: client.device_token.clone(),
         origin: client.into_origin(None),
-        accepted: refused.accepted_transports(),
+        accepted: cookie_refusal.accepted_transports(),
         replaces,
     }
 }
@@ -219,15 +220,15 @@ impl SecondFactorApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         ReplacedCookie(replaced): ReplacedCookie,
         Body(request): Body<SecondFactorRequest>,
     ) -> Result<SignedInResponse, Failed<SecondFactorProblems>> {
         let factor = factor(request.method, request.code, request.credential)?;
-        let input = continuation(client, request.challenge, &refused, replaced);
+        let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match second_factor::continue_with(state, &input, &factor, request.remember_device.unwrap_or(false)).await {
             Ok(signed_in) => Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device))),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 
@@ -240,13 +241,13 @@ impl SecondFactorApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         Body(request): Body<SecondFactorOptionsRequest>,
     ) -> Result<SecondFactorOptionsResponse, Failed<SecondFactorProblems>> {
-        let input = continuation(client, request.challenge, &refused, None);
+        let input = continuation(client, request.challenge, &cookie_refusal, None);
         match second_factor::passkey_options(state, &input).await {
             Ok(options) => Ok(SecondFactorOptionsResponse::Ok(Json(options.into()))),
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 
@@ -260,16 +261,17 @@ impl SecondFactorApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
-        let input = continuation(client, request.challenge, &refused, None);
+        let input = continuation(client, request.challenge, &cookie_refusal, None);
+        // `origin` is for the mail. The one in `input` is for the session, which a later call starts.
         match second_factor::send_email_code(state, &input, &origin).await {
             Ok(until) => {
                 let expires_in = until.saturating_since(state.clock.now()).as_secs();
                 Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
             }
-            Err(error) => Err(refused.explain(error).into()),
+            Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
 }

@@ -8,7 +8,7 @@ use poem_openapi::{ApiResponse, Object, OpenApi, types::Example};
 use super::{
     Tag,
     emails::parse_email,
-    invitation::{authorize, find_account},
+    invitation::{authorize_recovery, find_account},
 };
 use crate::{
     domain::account::Account,
@@ -132,8 +132,9 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<ResetFactorsRequest>,
     ) -> Result<ResetResponse, Failed<ResetProblems>> {
-        let (initiator, _) = authorize(state, &caller, None).await?;
+        let initiator = authorize_recovery(state, &caller).await?;
         let account = require_account(state, &request.account).await?;
+        // False if the account was deleted after it was found.
         if !reset::reset(state, &account, &initiator, &origin).await? {
             return Err(unknown_account().into());
         }
@@ -158,7 +159,7 @@ impl SupportApi {
         AdminOrClient(caller): AdminOrClient,
         Body(request): Body<RemoveAddressRequest>,
     ) -> Result<RemovedResponse, Failed<RemoveProblems>> {
-        let (initiator, _) = authorize(state, &caller, None).await?;
+        let initiator = authorize_recovery(state, &caller).await?;
         let email = parse_email("email", &request.email)?;
         let account = require_account(state, &request.account).await?;
         support::remove(state, account.id, &email, &initiator, origin.ip).await?;

@@ -93,7 +93,7 @@ struct ConfirmTotpRequest {
 
 impl Example for ConfirmTotpRequest {
     fn example() -> Self {
-        Self { code: Secret("".into()) }
+        Self { code: Secret::masked() }
     }
 }
 
@@ -157,13 +157,13 @@ impl TotpApi {
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         Body(request): Body<ConfirmTotpRequest>,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let confirmed = totp::confirm(state, &caller, &request.code.0, client.device_token.as_ref()).await;
-        Ok(changed(confirmed.map_err(|error| refused.explain(error))?))
+        Ok(changed(confirmed.map_err(|error| cookie_refusal.explain(error))?))
     }
 
     /// Rename an authenticator app
@@ -194,14 +194,14 @@ impl TotpApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
-        refused: CookieRefusal,
+        cookie_refusal: CookieRefusal,
         SignedIn(caller): SignedIn,
         /// The factor's id.
         Path(id): Path<Uuid>,
     ) -> Result<ChangedResponse, Failed<ChangeProblems>> {
-        let caller = Caller { claims: &caller, origin: &origin, accepted: refused.accepted() };
+        let caller = Caller { claims: &caller, origin: &origin, accepted: cookie_refusal.accepted() };
         let tokens = totp::remove(state, &caller, FactorId(id)).await;
-        let tokens = tokens.map_err(|error| refused.explain(error))?;
+        let tokens = tokens.map_err(|error| cookie_refusal.explain(error))?;
         Ok(changed(FactorsChanged { tokens, recovery_codes: Vec::new() }))
     }
 }

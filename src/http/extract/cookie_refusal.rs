@@ -22,7 +22,7 @@ impl CookieRefusal {
         if self.0.is_some() { AcceptedTransport::Bearer } else { AcceptedTransport::Any }
     }
 
-    /// The transports that the response can serve.
+    /// The transports that this request may use.
     pub const fn accepted_transports(&self) -> AcceptedTransports {
         if self.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie }
     }

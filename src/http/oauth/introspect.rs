@@ -54,7 +54,7 @@ struct IntrospectForm {
 
 impl Example for IntrospectForm {
     fn example() -> Self {
-        Self { token: Secret("".into()), token_type_hint: None, client: ClientFields::default() }
+        Self { token: Secret::masked(), token_type_hint: None, client: ClientFields::default() }
     }
 }
 

@@ -37,7 +37,7 @@ struct RevokeForm {
 
 impl Example for RevokeForm {
     fn example() -> Self {
-        Self { token: Secret("".into()), token_type_hint: None, client: ClientFields::default() }
+        Self { token: Secret::masked(), token_type_hint: None, client: ClientFields::default() }
     }
 }
 

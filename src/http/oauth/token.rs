@@ -78,7 +78,7 @@ impl Example for TokenForm {
             code: None,
             redirect_uri: None,
             code_verifier: None,
-            refresh_token: Some(Secret("".into())),
+            refresh_token: Some(Secret::masked()),
             scope: None,
             resource: None,
             client,

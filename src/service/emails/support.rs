@@ -39,8 +39,8 @@ from_store_errors!(RemoveEmailError);
 /// Removes a secondary address of an account, and the undo link of the address if it was once the primary one. Returns the number of
 /// sessions that ended.
 ///
-/// If the address was verified, all sessions of the account end and the owner gets a notice. The new epoch also invalidates links that
-/// were sent to the address.
+/// If the address was verified, all sessions of the account end and the owner gets a notice. Ending the sessions increments the account's
+/// epoch, which also invalidates links that were sent to the address.
 ///
 /// # Errors
 /// [`RemoveEmailError`]
@@ -66,8 +66,10 @@ pub async fn remove(
     change.record(&entry).await?;
     let mut ended = 0;
     if removed.verified_at.is_some() {
-        super::change::notify(state, &mut change, AddressChange::Removed, &removed.email, Some(&removed.email), None)
-            .await?;
+        // The removed address gets the notice too.
+        let (address, also_to) = (&removed.email, Some(&removed.email));
+        let owners_origin = None;
+        super::change::notify(state, &mut change, AddressChange::Removed, address, also_to, owners_origin).await?;
         ended = end_sessions(state, &mut change).await?;
     }
     change.commit().await?;

@@ -48,7 +48,7 @@ pub const CALLBACK: &str = "https://app.example.com/callback";
 /// The code verifier of every request.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// An app with a secret and the scopes of OpenID Connect.
+/// An app with a secret. Since it names no scopes, it gets those of `SIGN_IN_SCOPES` (`service/clients`): `openid` and three more.
 pub fn web(name: &str) -> NewClient {
     NewClient {
         name: name.to_owned(),
@@ -83,12 +83,12 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Signs in to an account by password.
+    /// Stores a browser session of an account as a sign-in by password would. Checks no password.
     pub async fn signed_in(node: &Node, name: &str) -> Self {
         Self::signed_in_with(node, name, None).await
     }
 
-    /// Signs in to an account with two factors.
+    /// Stores a browser session of an account as a sign-in with two factors would. Checks no factor.
     pub async fn signed_in_at_aal2(node: &Node, name: &str) -> Self {
         let methods = AuthenticationMethods::PASSWORD
             .with(AuthenticationMethod::OneTimePassword)

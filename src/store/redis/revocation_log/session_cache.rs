@@ -203,8 +203,9 @@ impl SessionCache {
         self.bucket(bucket).cursor.is_behind(redis_position)
     }
 
-    /// Applies an entry whose predecessor is `previous`; `None` if the caller knows that nothing is missing before it. After a gap the
-    /// entry takes effect at once. It reaches the feed only after the entries before it.
+    /// Applies an entry whose predecessor is `previous`; `None` if the caller knows that nothing is missing before it. After a gap, the
+    /// cached sessions that the entry ends are removed at once, so that the node refuses them. The feed gets the entry only when the
+    /// synchronizer has applied those before it, since subscribers resume from the last event that they received.
     pub(super) fn apply(&self, entry: Entry, previous: Option<Position>) -> Applied {
         let mut bucket = self.bucket(entry.bucket());
         let applied = bucket.cursor.apply(entry.position, previous);
@@ -241,7 +242,8 @@ impl SessionCache {
     }
 
     /// Extends the lease until `until`, after a synchronization that began at `began` and applied all entries up to `watermark` by Redis'
-    /// clock. With `use_cache`, cached sessions may be used until then; without, the end of their use stays.
+    /// clock. With `use_cache`, cached sessions may be used until then. Without it, the end of their use stays: peers may still wait for
+    /// this node until then, and do not wait longer.
     pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
         let mut lease = self.lease();
         *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };
