@@ -11,7 +11,7 @@ pub struct Cost {
     pub redis: f64,
 }
 
-/// Measured costs at the largest number of sessions.
+/// Costs that the benchmark has measured with its largest number of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     /// Redis bytes per session.
@@ -55,9 +55,10 @@ pub fn table(measured: &Measured) -> String {
         UTILISATION * 100.0,
     );
     let sizes = [1e6, 1e8, 1e9];
-    let mut row = |what: &str, arithmetic: &str, figure: &dyn Fn(f64) -> f64| {
-        let figures: Vec<String> = sizes.iter().map(|size| short(figure(*size))).collect();
-        let _ = writeln!(text, "| {what} | {arithmetic} | {} |", figures.join(" | "));
+    // `estimate` maps a number of sessions to the estimated figure.
+    let mut row = |title: &str, arithmetic: &str, estimate: &dyn Fn(f64) -> f64| {
+        let figures: Vec<String> = sizes.iter().map(|sessions| short(estimate(*sessions))).collect();
+        let _ = writeln!(text, "| {title} | {arithmetic} | {} |", figures.join(" | "));
     };
     let refreshes = |n: f64| n * ACTIVE / REFRESH_EVERY_S;
     let introspections = |n: f64| n * ACTIVE / INTROSPECT_EVERY_S;

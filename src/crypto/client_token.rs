@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 /// The claims of a service client's own access token (RFC 9068, section 2.2). Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClientClaims {
-    /// The issuer, compared as a string.
+    /// The issuer: the setting `issuer`. Verifiers compare it as a string, without normalizing the URL.
     pub iss: String,
     /// The client identifier (`client_id`).
     pub sub: String,

@@ -5,7 +5,7 @@ use super::{
     session::Transport,
 };
 
-/// The flow that a challenge belongs to. A challenge of one flow works in no other.
+/// The step of a sign-in that a challenge is for. A challenge for one step works in no other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ChallengePurpose {
     /// A second factor must be shown.
@@ -36,7 +36,7 @@ impl ChallengePurpose {
 /// and the factors of the account are unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSignIn {
-    /// The flow.
+    /// The step that the sign-in waits for.
     pub purpose: ChallengePurpose,
     /// The account.
     pub account: AccountId,

@@ -79,7 +79,7 @@ impl Timed {
     ///
     /// # Errors
     /// The error of `answer`.
-    pub async fn watch<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    pub async fn measure<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
         let start = Instant::now();
         let answer = answer.await;
         match &answer {

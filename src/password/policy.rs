@@ -139,11 +139,13 @@ impl Policy {
         let mut words = Vec::new();
         for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
             let word = word.trim().to_lowercase();
+            // Parts of one or two characters, such as `de`, occur in strong passwords too.
             words.extend(
                 word.split(|c: char| !c.is_alphanumeric()).filter(|part| char_count(part) >= 3).map(str::to_owned),
             );
             words.push(word);
         }
+        // A word of one character would remove that character from every password.
         words.retain(|word| char_count(word) >= 2);
         words.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         words.dedup();

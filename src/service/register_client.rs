@@ -59,7 +59,7 @@ pub fn register_client(
         }
         _ => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
-    let found = state.clients.open_registration(&registration.client_id);
+    let found = state.clients.unseal_registration(&registration.client_id);
     let scopes = found.map(|found| found.client.scopes.clone()).unwrap_or_default();
     tracing::info!(
         name = registration.metadata.name,

@@ -138,9 +138,10 @@ impl ClientRegistry {
         self.dynamic.register(metadata, entropy)
     }
 
-    /// The client with a `client_id` that [`Self::register`] has issued, whether an account has allowed it or not.
-    pub fn open_registration(&self, client_id: &str) -> Option<LoadedClient> {
-        self.dynamic.open_registration(client_id)
+    /// Unseals the client in a `client_id` that [`Self::register`] has issued, whether an account has allowed the client or not. `None`
+    /// for any other `client_id`.
+    pub fn unseal_registration(&self, client_id: &str) -> Option<LoadedClient> {
+        self.dynamic.unseal_registration(client_id)
     }
 
     /// The outcome of the last fetch of a client's metadata document, while it is fresh.

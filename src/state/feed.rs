@@ -129,7 +129,7 @@ pub(crate) struct DetachedReceiver {
 /// The subscribers of a core that are attached to its fan-out.
 pub(crate) type AttachedSubscribers = Vec<Weak<dyn AttachedSubscriber>>;
 
-/// The way from a core's fan-out to its subscribers. Only the fan-out sends.
+/// The channel of a core's fan-out. Only the fan-out sends messages on it.
 pub(crate) struct FanOutChannel {
     /// Sends to the subscribers that are not attached.
     pub sender: Sender<FanOutMessage>,
@@ -246,8 +246,8 @@ impl FeedSubscribers {
         is_attached
     }
 
-    /// Removes the fan-out of a core if no receiver and no newly attached subscriber is left. The caller, the fan-out, has no attached
-    /// subscribers. Returns whether it was removed: the caller must then drop the channel.
+    /// Removes the fan-out of a core if no receiver and no newly attached subscriber is left. The caller, which is the fan-out itself, has
+    /// no attached subscribers. Returns whether it was removed: the fan-out must then end, which drops the channel.
     pub(crate) fn end_if_unused(&self, core: Option<usize>, channel: &FanOutChannel) -> bool {
         let mut channels = self.channels();
         let is_unused = channel.sender.receiver_count() == 0 && channel.attaching().as_ref().is_none_or(Vec::is_empty);

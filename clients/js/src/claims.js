@@ -37,6 +37,7 @@ const REQUIRED = ["sub", "client_id", "iat", "exp", "jti"];
  */
 export function validateClaims(payload, expected, now) {
   const members = Object.fromEntries(Object.entries(payload).filter(([, value]) => value !== null));
+  // Types are checked before values. The defaults of required claims are placeholders: a missing claim is refused below.
   const iss = optionalString(members, "iss");
   const aud = typeof members.aud === "string" ? [members.aud] : stringList(members, "aud");
   const claims = {
@@ -45,13 +46,13 @@ export function validateClaims(payload, expected, now) {
     scope: (optionalString(members, "scope") ?? "").split(" ").filter(Boolean),
     roles: stringList(members, "roles"),
     jti: optionalString(members, "jti") ?? "",
-    iat: optionalTime(members, "iat") ?? 0,
-    exp: optionalTime(members, "exp") ?? 0,
+    iat: optionalInteger(members, "iat") ?? 0,
+    exp: optionalInteger(members, "exp") ?? 0,
     amr: stringList(members, "amr"),
   };
   const [sid, acr] = [optionalString(members, "sid"), optionalString(members, "acr")];
-  const [authTime, nbf] = [optionalTime(members, "auth_time"), optionalTime(members, "nbf")];
-  const [sessionStart, claimsVersion] = [optionalTime(members, "session_start"), optionalTime(members, "claims_version")];
+  const [authTime, nbf] = [optionalInteger(members, "auth_time"), optionalInteger(members, "nbf")];
+  const [sessionStart, claimsVersion] = [optionalInteger(members, "session_start"), optionalInteger(members, "claims_version")];
   if (claimsVersion !== undefined && claimsVersion < 0) throw new InvalidToken("malformed");
 
   if (iss === undefined) throw new InvalidToken("missing_claim", "iss");
@@ -103,7 +104,7 @@ function stringList(members, name) {
 }
 
 /** @type {(members: Members, name: string) => number | undefined} */
-function optionalTime(members, name) {
+function optionalInteger(members, name) {
   const value = members[name];
   if (value !== undefined && (typeof value !== "number" || !Number.isSafeInteger(value))) throw new InvalidToken("malformed");
   return value;

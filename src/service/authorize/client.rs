@@ -77,7 +77,7 @@ async fn find_dynamic(
     }
     let found = match source {
         DynamicSource::Registration => {
-            state.clients.open_registration(client_id).ok_or(UntrustedRequest::UnknownClient)?
+            state.clients.unseal_registration(client_id).ok_or(UntrustedRequest::UnknownClient)?
         }
         DynamicSource::Document => {
             let outcome = match state.clients.cached_document(client_id) {

@@ -66,10 +66,9 @@ pub async fn remove(
     change.record(&entry).await?;
     let mut ended = 0;
     if removed.verified_at.is_some() {
-        // The removed address gets the notice too.
-        let (address, also_to) = (&removed.email, Some(&removed.email));
-        let owners_origin = None;
-        super::change::notify(state, &mut change, AddressChange::Removed, address, also_to, owners_origin).await?;
+        // The removed address gets the notice too. The origin is absent, because the owner did not make the change.
+        let (address, also_to, origin) = (&removed.email, Some(&removed.email), None);
+        super::change::notify(state, &mut change, AddressChange::Removed, address, also_to, origin).await?;
         ended = end_sessions(state, &mut change).await?;
     }
     change.commit().await?;

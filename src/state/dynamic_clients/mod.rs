@@ -151,8 +151,9 @@ impl DynamicClients {
         self.registrations.issue(metadata, entropy, self.clock.now()).ok_or(DocumentError::Metadata(too_long))
     }
 
-    /// The client with a `client_id` that this service has issued, whether an account has allowed it or not.
-    pub(super) fn open_registration(&self, client_id: &str) -> Option<LoadedClient> {
+    /// Unseals the client in a `client_id` that this service has issued, whether an account has allowed the client or not. `None` for any
+    /// other `client_id`.
+    pub(super) fn unseal_registration(&self, client_id: &str) -> Option<LoadedClient> {
         let registration = self.registrations.open(client_id)?;
         let secret = match registration.metadata.method() {
             ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost => registration.secret.hash(),
@@ -259,7 +260,7 @@ impl DynamicClients {
             return Ok(None);
         };
         if source == DynamicSource::Registration {
-            return Ok(self.open_registration(client_id));
+            return Ok(self.unseal_registration(client_id));
         }
         let current = match self.cached(client_id) {
             Some(outcome) => outcome,

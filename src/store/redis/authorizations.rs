@@ -234,7 +234,7 @@ impl Authorizations {
                     self.log.confirm_position(self.log.acks.open(), account, position).await;
                 }
                 let (roles, additional) = decode_roles_and_claims(parts.get(3))?;
-                let claims = record::decode_claims(bytes_at(4))?;
+                let claims = record::decode_claims_stamp(bytes_at(4))?;
                 let last_use = bytes_at(5).map(LastUse::decode).transpose()?;
                 // The record as it was stored: the script may have moved its end to that of the browser's session.
                 let record = bytes_at(7).ok_or_else(|| unexpected("exchange", &answer))?;

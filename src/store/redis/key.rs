@@ -3,17 +3,17 @@
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last session |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry when another one is appended at least `redis.event_retention` later (up to ten seconds more); the key that long after its last entry |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry: when an entry is appended that is newer by `redis.event_retention` or more (up to ten seconds more); the key: `redis.event_retention` after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last token |
 //! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or with its use |
 //! | `lk:c{T}AH` | string | an authorization code of account `A`; `H` is its SHA-256 | after a minute; ten minutes after its use |
 //! | `lk:aH` | string | an authorization request that waits for its user; `H` is the SHA-256 of its handle | after ten minutes |
-//! | `lk:m` | string | the session mark: a time that the database has too (`service/session_mark.rs`) | never |
+//! | `lk:m` | string | the session mark: the time that nodes write here and to the database once a minute, to detect a restored Redis (`service/session_mark.rs`) | never |
 //! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time at which a rate limit has its full quota again; `H` is a keyed hash of the limit and its subject | at that time |
-//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of its name | an hour to a day after the last failure; `limits.known_for` after the last sign-in |
+//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of the account, or of a typed name that has none | the latest of an hour after a failure without a delay, a day after one with a delay, and `limits.known_for` after a sign-in |
 //! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per bucket; `H` is a keyed hash of both | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!
 //! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to

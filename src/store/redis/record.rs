@@ -252,13 +252,13 @@ pub fn last_use_field(session: SessionId) -> Bytes {
 }
 
 /// The field of the version of the account's claims.
-pub const CLAIMS_FIELD: &str = "v";
+pub const CLAIMS_VERSION_FIELD: &str = "v";
 
-/// Reads the field [`CLAIMS_FIELD`].
+/// Reads the field [`CLAIMS_VERSION_FIELD`]: the version, and the time when it became current.
 ///
 /// # Errors
 /// [`RecordError`]
-pub fn decode_claims(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
+pub fn decode_claims_stamp(bytes: Option<&[u8]>) -> Result<ClaimsStamp, RecordError> {
     let Some(bytes) = bytes else { return Ok(ClaimsStamp::default()) };
     // A version (u32) and a time (u48).
     let [a, b, c, d, time @ ..] = bytes else { return Err(RecordError::Damaged(bytes.len())) };

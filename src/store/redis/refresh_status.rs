@@ -38,7 +38,7 @@ impl SessionStore {
         let client = self.connection.client_for_request()?;
         let field = Bytes::copy_from_slice(session.as_bytes());
         let found: Option<Bytes> =
-            self.look_ups.watch(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
+            self.look_ups.measure(Box::pin(client.hget(self.connection.keys.sessions(account), field))).await?;
         let Some(bytes) = found else { return Ok(None) };
         let (record, status) = record::classify_generation(&bytes, presented, rule, now)?;
         let expires_at = record.idle_ends_at.min(record.ends_at);

@@ -138,7 +138,7 @@ pub(super) async fn watch(
         db.system.name = "redis",
         db.operation.name = script.name,
     );
-    script.timed.watch(answer).instrument(span).await
+    script.timed.measure(answer).instrument(span).await
 }
 
 /// A time as a script's argument, in milliseconds since the Unix epoch.

@@ -25,23 +25,25 @@ const HOUR: i64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Attempts a sign-in from this device, if any, and from this address.
-    Attempt(Option<u8>, u8),
-    /// Trusts this device and this address after an attempt: the index of the bucket that counted it, if any, device and address.
-    Trust(Option<usize>, u8, u8),
-    /// Takes back an attempt: the index of the bucket that counted it.
-    Refund(usize),
-    /// Moves the clock by this number of milliseconds.
-    Advance(i64),
+    /// Attempts a sign-in, with the token of a device or without.
+    Attempt { device: Option<u8>, address: u8 },
+    /// Trusts a device and an address after a sign-in. `attempt` is the index of the admitted attempt, if the sign-in had one; a sign-in by
+    /// passkey has none.
+    Trust { attempt: Option<usize>, device: u8, address: u8 },
+    /// Refunds an admitted attempt.
+    Refund { attempt: usize },
+    /// Moves the clock.
+    Advance { millis: i64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (prop::option::of(0..4_u8), 0..4_u8).prop_map(|(device, address)| Step::Attempt(device, address)),
-        3 => (prop::option::of(0..8_usize), 0..4_u8, 0..4_u8).prop_map(|(used, device, address)| Step::Trust(used, device, address)),
-        2 => (0..8_usize).prop_map(Step::Refund),
-        2 => (1..5_000_i64).prop_map(Step::Advance),
-        1 => (HOUR / 2..40 * HOUR).prop_map(Step::Advance),
+        6 => (prop::option::of(0..4_u8), 0..4_u8).prop_map(|(device, address)| Step::Attempt { device, address }),
+        3 => (prop::option::of(0..8_usize), 0..4_u8, 0..4_u8)
+            .prop_map(|(attempt, device, address)| Step::Trust { attempt, device, address }),
+        2 => (0..8_usize).prop_map(|attempt| Step::Refund { attempt }),
+        2 => (1..5_000_i64).prop_map(|millis| Step::Advance { millis }),
+        1 => (HOUR / 2..40 * HOUR).prop_map(|millis| Step::Advance { millis }),
     ]
 }
 
@@ -100,6 +102,8 @@ impl Model {
         Ok(name.to_owned())
     }
 
+    /// Trusts both buckets, and forgets their failures only in the bucket that counted the attempt. Lowers the failures of the shared
+    /// bucket by one if that one counted it. Then removes the buckets whose trust ends first, down to `max_trusted` beside the shared one.
     fn trust_device(&mut self, device: &str, address: &str, used: Option<&str>, now: i64) {
         let unrecognized = self.0.get(UNRECOGNIZED).copied();
         let before = [device, address].map(|name| self.0.get(name).copied().filter(|_| used != Some(name)));
@@ -114,17 +118,11 @@ impl Model {
             );
         }
         let max = usize::try_from(BACKOFF.max_trusted).unwrap();
-        if self.0.len() > max + 1 {
-            let mut trusted: Vec<_> = self
-                .0
-                .iter()
-                .filter(|(name, _)| *name != UNRECOGNIZED)
-                .map(|(name, state)| (state.trusted_until, name.clone()))
-                .collect();
-            trusted.sort();
-            for (_, name) in trusted.iter().take(trusted.len() - max) {
-                self.0.remove(name);
-            }
+        let recognized = self.0.iter().filter(|(name, _)| *name != UNRECOGNIZED);
+        let mut by_end: Vec<_> = recognized.map(|(name, state)| (state.trusted_until, name.clone())).collect();
+        by_end.sort();
+        for (_, name) in by_end.iter().take(by_end.len().saturating_sub(max)) {
+            self.0.remove(name);
         }
     }
 
@@ -140,8 +138,8 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
     let (mut model, mut now, mut admitted) = (Model::default(), NOW, Vec::<(Name, ThrottleBucket)>::new());
     for step in steps {
         match step {
-            Step::Advance(millis) => now = now + Duration::from_millis(millis.unsigned_abs()),
-            Step::Attempt(device, address) => {
+            Step::Advance { millis } => now = now + Duration::from_millis(millis.unsigned_abs()),
+            Step::Attempt { device, address } => {
                 let device = device.map(|device| format!("d{device}"));
                 let address = format!("a{address}");
                 let (device_bucket, address_bucket) = (device.as_deref().map(bucket), bucket(&address));
@@ -165,8 +163,8 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                     }
                 }
             }
-            Step::Trust(used, device, address) => {
-                let used = used.and_then(|used| admitted.get(used % admitted.len().max(1)));
+            Step::Trust { attempt, device, address } => {
+                let used = attempt.and_then(|index| admitted.get(index % admitted.len().max(1)));
                 let (device, address) = (format!("d{device}"), format!("a{address}"));
                 let used_bucket = used.map(|(_, bucket)| bucket);
                 store
@@ -176,8 +174,8 @@ async fn run_steps(server: &Redis, store: &RedisStores, account: &str, steps: &[
                     .unwrap();
                 model.trust_device(&device, &address, used.map(|(name, _)| name.as_str()), now.as_millis());
             }
-            Step::Refund(used) => {
-                let Some((name, used)) = admitted.get(used % admitted.len().max(1)) else { continue };
+            Step::Refund { attempt } => {
+                let Some((name, used)) = admitted.get(attempt % admitted.len().max(1)) else { continue };
                 store.rate_limits.refund(account, used).await.unwrap();
                 model.refund(name);
             }
@@ -212,4 +210,19 @@ fn throttle_scripts_and_model_hold_the_same_buckets() {
         })
         .unwrap();
     runtime.block_on(store.close());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trust_without_any_attempt_keeps_at_most_max_trusted_buckets() {
+    let server = Redis::start_with(&[]);
+    let store = server.store();
+    let steps = [
+        Step::Trust { attempt: None, device: 0, address: 0 },
+        Step::Advance { millis: 1 },
+        Step::Trust { attempt: None, device: 1, address: 1 },
+    ];
+    run_steps(&server, &store, "ada", &steps).await.unwrap();
+    let stored = stored_buckets(&server, "ada");
+    assert_eq!(stored.len(), usize::try_from(BACKOFF.max_trusted).unwrap(), "{stored:?}");
+    store.close().await;
 }

@@ -209,7 +209,7 @@ impl TestCluster {
         sql
     }
 
-    /// Opens the database as it is.
+    /// Opens the database without migrating it, for a test that has changed the schema.
     pub async fn sql_unmigrated(&self) -> Sql {
         Sql::connect(&self.config.database).await.unwrap()
     }

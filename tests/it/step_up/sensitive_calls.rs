@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Every sensitive call: method, path, body and the status of its success. The calls about other addresses name no existing one, so their
-/// status is 404. The last call schedules the account's deletion.
+/// Every sensitive call: method, path, body, and the status of its answer after a step-up. The two calls about one secondary address name an
+/// address that does not exist, so their answer is 404. The last call schedules the account's deletion.
 fn calls(other: &Tokens) -> Vec<(Method, String, Value, u16)> {
     vec![
         (Method::PATCH, "/v1/me".to_owned(), json!({ "username": "lovelace" }), 200),

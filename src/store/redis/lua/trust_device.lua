@@ -22,8 +22,9 @@ if used == 's' then
   end
 end
 
--- Removes the buckets whose trust ends first, if there are too many beside 's'.
-if redis.call('HLEN', key) > max_trusted + 1 then
+-- Removes the buckets whose trust ends first, if there are too many beside 's'. The throttle has no 's' before the first attempt of an
+-- unrecognized device.
+if redis.call('HLEN', key) - redis.call('HEXISTS', key, 's') > max_trusted then
   local all, trusted = redis.call('HGETALL', key), {}
   for i = 1, #all, 2 do
     local _, _, _, trusted_until = string.match(all[i + 1], pattern)

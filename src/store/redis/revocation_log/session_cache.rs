@@ -242,8 +242,8 @@ impl SessionCache {
     }
 
     /// Extends the lease until `until`, after a synchronization that began at `began` and applied all entries up to `watermark` by Redis'
-    /// clock. With `use_cache`, cached sessions may be used until then. Without it, the end of their use stays: peers may still wait for
-    /// this node until then, and do not wait longer.
+    /// clock. With `use_cache`, cached sessions may be used until then. Without it, the end that an earlier
+    /// synchronization set stays: peers still wait for the lease that was announced then.
     pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
         let mut lease = self.lease();
         *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };

@@ -62,8 +62,8 @@ impl SessionStore {
     /// [`RedisError`]
     pub async fn claims_version(&self, account: AccountId) -> Result<Option<ClaimsVersion>, RedisError> {
         let client = self.connection.client_for_request()?;
-        let found = client.hget(self.connection.keys.sessions(account), record::CLAIMS_FIELD);
+        let found = client.hget(self.connection.keys.sessions(account), record::CLAIMS_VERSION_FIELD);
         let found: Option<Bytes> = Box::pin(found).await?;
-        Ok(found.map(|stamp| record::decode_claims(Some(&stamp))).transpose()?.map(|stamp| stamp.version))
+        Ok(found.map(|stamp| record::decode_claims_stamp(Some(&stamp))).transpose()?.map(|stamp| stamp.version))
     }
 }

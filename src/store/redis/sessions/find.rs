@@ -1,4 +1,4 @@
-//! Reads sessions, from Redis or from the session cache of the node, and extends the idle timeout of those without tokens.
+//! Reads sessions, from Redis or from the session cache of the node, and extends the idle timeout of browsers' sessions.
 
 use std::time::Duration;
 
@@ -51,12 +51,12 @@ impl SessionStore {
         // Parts 1 to 3 are the details, part 4 is the last use.
         let numbers = 1..=4;
         // The record, the account's roles and claims (`r`), the version of the claims, and the parts (record.rs).
-        let claims_field = Bytes::from_static(record::CLAIMS_FIELD.as_bytes());
-        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_field];
+        let claims_version_field = Bytes::from_static(record::CLAIMS_VERSION_FIELD.as_bytes());
+        let mut fields = vec![Bytes::copy_from_slice(id), Bytes::from_static(b"r"), claims_version_field];
         fields.extend(numbers.clone().map(|number| Bytes::from([id, &[number]].concat())));
         let answer =
             Box::pin(self.connection.client_for_request()?.hmget(self.connection.keys.sessions(account), fields));
-        let found: Vec<Option<Bytes>> = self.look_ups.watch(answer).await?;
+        let found: Vec<Option<Bytes>> = self.look_ups.measure(answer).await?;
         let [Some(record), roles, claims, parts @ ..] = found.as_slice() else { return Ok(None) };
         let parts = numbers.zip(parts).filter_map(|(number, part)| Some((number, part.as_ref()?))).collect();
         let session = record::decode_session(account, session, record, parts)?;
@@ -71,7 +71,7 @@ impl SessionStore {
             }
             None => Roles::default(),
         };
-        let claims_version = record::decode_claims(claims.as_deref())?.version;
+        let claims_version = record::decode_claims_stamp(claims.as_deref())?.version;
         Ok(Some(FoundSession { session, roles, claims_version }))
     }
 
@@ -154,19 +154,22 @@ impl SessionStore {
         now: Timestamp,
     ) -> Result<Option<Liveness>, RedisError> {
         let client = self.connection.client_for_request()?;
-        let fields =
-            vec![Bytes::copy_from_slice(session.as_bytes()), Bytes::from_static(record::CLAIMS_FIELD.as_bytes())];
+        let fields = vec![
+            Bytes::copy_from_slice(session.as_bytes()),
+            Bytes::from_static(record::CLAIMS_VERSION_FIELD.as_bytes()),
+        ];
         // Boxed: fred's futures have several kilobytes, which would be moved with the futures of all callers.
         let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
-        let (found, claims): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
+        let (found, claims): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = found else { return Ok(None) };
         let Record { created_at, idle_ends_at, ends_at, has_step_up: stepped_up, .. } = Record::decode(&record)?;
-        let claims = record::decode_claims(claims.as_deref())?;
+        let claims = record::decode_claims_stamp(claims.as_deref())?;
         let live = Liveness { created_at, idle_ends_at, ends_at, claims, stepped_up };
         Ok((now < idle_ends_at.min(ends_at)).then_some(live))
     }
 
-    /// Extends the idle timeout of a session that has no tokens. Returns whether the session is live.
+    /// Extends the idle timeout of a browser's session, which has a cookie and no refresh token whose use would extend the timeout.
+    /// Returns whether the session is live.
     ///
     /// # Errors
     /// [`RedisError`]

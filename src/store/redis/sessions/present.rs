@@ -114,7 +114,7 @@ impl SessionStore {
             let record = parts.get(1).and_then(Value::as_bytes).ok_or_else(|| unexpected("rotate", &answer))?;
             let record = Record::decode(record)?;
             let (roles, additional) = decode_roles_and_claims(parts.get(2))?;
-            let claims = record::decode_claims(parts.get(3).and_then(Value::as_bytes))?;
+            let claims = record::decode_claims_stamp(parts.get(3).and_then(Value::as_bytes))?;
             let last_use = parts.get(4).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
             let client = decode_client_grant(&record, parts.get(5))?;
             Ok(record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client))

@@ -118,7 +118,7 @@ impl SessionStore {
             return Err(unexpected("revoke_all", &answer));
         };
         let record = Record::decode(record)?;
-        let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
+        let claims = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = decode_client_grant(&record, parts.get(4))?;
         let claims = (roles, additional_claims, claims.version);

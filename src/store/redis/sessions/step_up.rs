@@ -89,7 +89,7 @@ impl SessionStore {
         let record = parts.first().and_then(Value::as_bytes).ok_or_else(|| unexpected("step_up", &answer))?;
         let record = Record::decode(record)?;
         let (roles, additional) = decode_roles_and_claims(parts.get(1))?;
-        let claims = record::decode_claims(parts.get(2).and_then(Value::as_bytes))?;
+        let claims = record::decode_claims_stamp(parts.get(2).and_then(Value::as_bytes))?;
         let last_use = parts.get(3).and_then(Value::as_bytes).map(LastUse::decode).transpose()?;
         let client = decode_client_grant(&record, parts.get(4))?;
         let grant = record.into_grant(account, session, (roles, additional, claims.version), last_use.as_ref(), client);
@@ -109,7 +109,7 @@ impl SessionStore {
         let id = Bytes::copy_from_slice(session.as_bytes());
         let fields = vec![id, record::last_use_field(session)];
         let answer = Box::pin(client.hmget(self.connection.keys.sessions(account), fields));
-        let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.watch(answer).await?;
+        let (record, last_use): (Option<Bytes>, Option<Bytes>) = self.look_ups.measure(answer).await?;
         let Some(record) = record else { return Ok(None) };
         let record = Record::decode(&record)?;
         let last_use = last_use.filter(|_| record.has_last_use);
