@@ -116,7 +116,12 @@ impl Mailer {
         if self.queued.load(Ordering::Relaxed) >= self.settings.max_queued {
             self.metrics.dropped.with_label_values(&[template.as_str()]).inc();
             if template.is_notice() {
-                tracing::warn!(%template, "mail: notice dropped, because the outbox is full (mail.max_queued)");
+                let account = mail.account.map(tracing::field::display);
+                tracing::warn!(
+                    account,
+                    %template,
+                    "mail: notice dropped, because the outbox is full (mail.max_queued); check that the mail server accepts mails"
+                );
                 return Ok(None);
             }
             return Err(PrepareError::QueueFull);

@@ -57,8 +57,9 @@ struct SecondFactorRequest {
     code: Option<Secret>,
     /// With `passkey`: the `PublicKeyCredential` of `navigator.credentials.get`, in its JSON form (`toJSON`).
     credential: Option<JsonObject>,
-    /// Whether the device skips the second factor for `remember_device_for` seconds. Has an effect only if the first step was the password and its
-    /// response had `remember_device_for`. The response has a new device token, which the device sends with its next sign-ins. Default: false.
+    /// Whether the device skips the second factor for `remember_device_for` seconds. Has an effect only if the first step was the
+    /// password and its response had `remember_device_for`. The response has a new device token, which the device sends with its next
+    /// sign-ins. Default: false.
     remember_device: Option<bool>,
 }
 

@@ -70,3 +70,19 @@ impl<E: Endpoint> Endpoint for RequestTimeoutEndpoint<E> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use poem::endpoint::make;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn request_over_the_timeout_records_setting_as_cause() {
+        let endless = make(|_| std::future::pending::<&'static str>());
+        let limited = RequestTimeout::new(Duration::ZERO).transform(endless);
+        let (outcome, cause) = cause::collect(limited.call(Request::default())).await;
+        assert!(outcome.is_err_and(|error| error.is::<TimedOut>()));
+        assert!(matches!(cause, Some(FailureCause::Limit { setting: "http.request_timeout", .. })), "{cause:?}");
+    }
+}

@@ -155,9 +155,9 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
         None => entry.refused("unknown_client"),
     });
     match client {
-        Some(client) => tracing::warn!(client = %client.id, why, "client authentication failed"),
+        Some(client) => tracing::warn!(client = %client.id, reason = why, "client authentication failed"),
         // The client id that was sent is not logged: it may be a secret that was typed in the wrong place.
-        None => tracing::info!(why, "client authentication failed: the client is unknown or disabled"),
+        None => tracing::info!(reason = why, "client authentication failed: the client is unknown or disabled"),
     }
     AuthenticateClientError::Invalid
 }

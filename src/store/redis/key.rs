@@ -13,7 +13,7 @@
 //! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time at which a rate limit has its full quota again; `H` is a keyed hash of the limit and its subject | at that time |
-//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of the account, or of a typed name that has none | the latest of an hour after a failure without a delay, a day after one with a delay, and `limits.known_for` after a sign-in |
+//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of the account's id, or of a typed name that no account has | the latest of an hour after a failure without a delay, a day after one with a delay, and `limits.known_for` after a sign-in |
 //! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per bucket; `H` is a keyed hash of both | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!
 //! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
