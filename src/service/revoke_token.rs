@@ -19,8 +19,8 @@ use crate::{
 /// for which possession of the token suffices.
 ///
 /// Does nothing for an invalid token and for a token whose session has ended (RFC 7009, section 2.2). Does nothing for the token of a
-/// service client, nor for a token that is for none of the calling client's audiences. If the caller is a client, does nothing for a token
-/// that was issued to another app (section 2.1). The result is the same in all cases, so it does not reveal whether a token is genuine.
+/// service client, for a token that is for none of the calling client's audiences, and for an access token that was issued to another app
+/// (section 2.1). The result is the same in all cases, so it does not reveal whether a token is genuine.
 ///
 /// # Errors
 /// [`ServiceError`]
@@ -40,13 +40,8 @@ pub async fn revoke_token(
     };
     let now = state.clock.now();
     let (account, session) = match decode_refresh_token(state, token).await? {
-        Some(claims) => {
-            // Unlike an access token, a refresh token does not say whether its session is an app's.
-            if caller.is_some() && is_issued_to_another(state, claims.account, claims.session, None, now).await? {
-                return Ok(());
-            }
-            (claims.account, claims.session)
-        }
+        // The holder of a refresh token may end its session, also without credentials: whether it is an app's is not read (I8).
+        Some(claims) => (claims.account, claims.session),
         None => match verify_issued_token(state, token).await {
             Ok(IssuedToken::Session(verified)) => (verified.sub, verified.sid),
             Ok(IssuedToken::App(_) | IssuedToken::Client(_)) | Err(_) => return Ok(()),
@@ -69,7 +64,7 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
         },
     };
     let now = state.clock.now();
-    if is_issued_to_another(state, account, session, Some(&client.id), now).await? {
+    if is_issued_to_another(state, account, session, &client.id, now).await? {
         return Ok(());
     }
     if state.redis.sessions.revoke(account, session, EndReason::Logout, now).await? {
@@ -80,18 +75,18 @@ async fn revoke_own(state: &AppState, client: &Client, token: &str, ip: Option<I
     Ok(())
 }
 
-/// Whether a live session was issued to another client than `app`. `None` is the first-party client. False for a session that has ended:
-/// to revoke such a session changes nothing, but waits until no node accepts the session (I3).
+/// Whether a live session was issued to another client than `app`. False for a session that has ended: to revoke such a session changes
+/// nothing, but waits until no node accepts the session (I3).
 async fn is_issued_to_another(
     state: &AppState,
     account: AccountId,
     session: SessionId,
-    app: Option<&ClientId>,
+    app: &ClientId,
     now: Timestamp,
 ) -> Result<bool, ServiceError> {
     let found = state.redis.sessions.find(account, session, now).await?;
     Ok(found.is_some_and(|found| {
         let owner = found.session.client.as_deref().map(|grant| grant.client_id.as_str());
-        owner != app.map(ClientId::as_str)
+        owner != Some(app.as_str())
     }))
 }

@@ -29,12 +29,11 @@ tokio::task_local! {
 }
 
 /// Runs a request. Returns its output, and the first cause that was recorded meanwhile.
-pub async fn collect<F: Future>(request: F) -> (F::Output, Option<FailureCause>) {
-    let collecting = async {
+pub fn collect<F: Future>(request: F) -> impl Future<Output = (F::Output, Option<FailureCause>)> {
+    CAUSE.scope(RefCell::default(), async {
         let output = request.await;
         (output, CAUSE.with(RefCell::take))
-    };
-    CAUSE.scope(RefCell::default(), collecting).await
+    })
 }
 
 /// Records why the request of this task fails. Logs the cause at once if this task handles no request.

@@ -320,20 +320,18 @@ async fn issuer_among_the_audiences_of_a_client_is_named_once_in_aud() {
 
 /// RFC 7009, section 2.1: a client revokes only the tokens that were issued to it.
 #[tokio::test(flavor = "multi_thread")]
-async fn revoke_of_an_apps_token_by_a_service_client_does_nothing() {
+async fn revoke_of_an_apps_access_token_by_a_service_client_does_nothing() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let service = cluster.service_client("billing").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let mut tokens = sign_in(&node, &browser, &shop, "openid").await;
+    let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let revoke = async |token: &str| {
         let call = node.request(Method::POST, "/oauth2/revoke").form(&[("token", token)]);
         node.send(call.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
     };
-    for field in ["access_token", "refresh_token"] {
-        assert_eq!(revoke(text(&tokens, field)).await.text, "");
-        tokens = refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200).json();
-    }
+    assert_eq!(revoke(text(&tokens, "access_token")).await.text, "");
+    refresh(&node, &shop, text(&tokens, "refresh_token")).await.expect(200);
     // The service client revokes tokens of the REST API.
     let login = node.login("ada").await;
     revoke(&login.refresh).await;
