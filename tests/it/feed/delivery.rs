@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpSocket, TcpStream},
+    sync::watch,
     time::timeout,
 };
 
@@ -174,20 +175,31 @@ async fn heartbeats_continue_while_revocations_follow_each_other_without_a_pause
     cluster.config.feed.heartbeat = Duration::from_millis(50);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut subscribers = Vec::new();
+    let (mut subscribers, mut progresses) = (Vec::new(), Vec::new());
     for _ in 0..20 {
         let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
         subscriber.read_until("event: live").await;
+        let (read, progress) = watch::channel(0);
+        progresses.push(progress);
         subscribers.push(tokio::spawn(async move {
-            for _ in 0..HEARTBEATS {
-                subscriber.read_until("event: heartbeat").await;
+            let mut heartbeats = 0;
+            while heartbeats < HEARTBEATS {
+                let chunk = subscriber.chunk().await;
+                heartbeats += chunk.matches("event: heartbeat").count();
+                read.send_modify(|read| *read += chunk.matches("event: revocation").count());
             }
         }));
     }
     let all_received = join_all(subscribers);
     let revoking = async {
+        let mut revoked = 0;
         loop {
             revoke(&node, 500).await;
+            revoked += 500;
+            // A subscriber that is further behind would be disconnected.
+            for progress in &mut progresses {
+                let _ = progress.wait_for(|read| read + 1000 >= revoked).await;
+            }
         }
     };
     tokio::select! {
