@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// The heartbeats that each subscriber waits for.
 const HEARTBEATS: usize = 5;
 /// The subscribers that read a burst.
-const BURST_SUBSCRIBERS: usize = 50;
+const BURST_SUBSCRIBERS: usize = 30;
 
 fn address(client: &Client) -> SocketAddr {
     client.base.strip_prefix("http://").unwrap().parse().unwrap()
@@ -150,18 +150,26 @@ async fn burst_that_exceeds_the_buffer_of_the_fan_out_reaches_every_subscriber_t
     cluster.config.redis.command_timeout = Duration::from_mins(1);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut subscribers = Vec::new();
+    let (mut subscribers, mut progresses) = (Vec::new(), Vec::new());
     for _ in 0..BURST_SUBSCRIBERS {
         let mut subscriber = ChunkReader::subscribe(&node, &service, "").await;
         subscriber.read_until("event: live").await;
+        let (read, progress) = watch::channel(0);
+        progresses.push(progress);
         subscribers.push(tokio::spawn(async move {
-            let mut received = 0;
-            while received < BURST {
-                received += subscriber.chunk().await.matches("event: revocation").count();
+            while *read.borrow() < BURST {
+                let revocations = subscriber.chunk().await.matches("event: revocation").count();
+                read.send_modify(|read| *read += revocations);
             }
         }));
     }
-    revoke(&node, BURST).await;
+    for revoked in (500..=BURST).step_by(500) {
+        revoke(&node, 500).await;
+        // A subscriber that is further behind than the fan-out buffers (4096) would be disconnected.
+        for progress in &mut progresses {
+            let _ = progress.wait_for(|read| read + 3000 >= revoked).await;
+        }
+    }
     for subscriber in subscribers {
         subscriber.await.unwrap();
     }
