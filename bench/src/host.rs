@@ -14,17 +14,17 @@ use tempfile::TempDir;
 
 use crate::{load, procfs, resp::Resp};
 
-/// Paths of the programs and of their output.
+/// The paths of a run's programs and output, and the persistence of its Redis servers.
 pub struct Host {
     /// The source tree of Latchkey.
     pub root: PathBuf,
     /// The folder of the benchmark's binaries.
     pub programs: PathBuf,
-    /// The folder for output.
+    /// The folder for logs and data.
     pub folder: PathBuf,
-    /// Persistence of every Redis.
+    /// Persistence of the Redis servers, unless a measurement sets another.
     pub persistence: Persistence,
-    /// Removes the output folder when dropped; `None` for a subfolder.
+    /// Removes `folder` when dropped; `None` for a subfolder.
     _temporary: Option<TempDir>,
 }
 
@@ -40,30 +40,30 @@ pub enum Persistence {
 }
 
 impl Host {
-    /// Finds the binaries next to this one, and everything else in the source tree.
+    /// Finds the programs in the folder of the running binary, and creates a temporary output folder in the source tree.
     pub fn find(persistence: Persistence) -> anyhow::Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the source tree")?.to_owned();
-        let programs = std::env::current_exe()?.parent().context("the folder of this program")?.to_owned();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("finding the source tree")?.to_owned();
+        let programs = std::env::current_exe()?.parent().context("finding the folder of this program")?.to_owned();
         fs::create_dir_all(root.join("target/bench"))?;
-        let folder = tempfile::tempdir_in(root.join("target/bench"))?;
-        let path = folder.path().to_owned();
-        Ok(Self { root, programs, folder: path, persistence, _temporary: Some(folder) })
+        let temporary = tempfile::tempdir_in(root.join("target/bench"))?;
+        let folder = temporary.path().to_owned();
+        Ok(Self { root, programs, folder, persistence, _temporary: Some(temporary) })
     }
 
     /// Returns a host whose output goes to a subfolder.
     pub fn subfolder(&self, name: &str) -> anyhow::Result<Self> {
-        let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.folder(name)?);
+        let (root, programs, folder) = (self.root.clone(), self.programs.clone(), self.create_folder(name)?);
         Ok(Self { root, programs, folder, persistence: self.persistence, _temporary: None })
     }
 
-    /// Creates an output folder of this name.
-    pub fn folder(&self, name: &str) -> anyhow::Result<PathBuf> {
+    /// Creates a subfolder of the output folder, and returns its path.
+    pub fn create_folder(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = self.folder.join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
-    /// Path of the `latchkey` binary.
+    /// Path of the `latchkey` binary, which the environment variable `LATCHKEY_PROGRAM` overrides.
     pub fn latchkey(&self) -> PathBuf {
         std::env::var_os("LATCHKEY_PROGRAM").map_or_else(|| self.programs.join("latchkey"), PathBuf::from)
     }
@@ -84,7 +84,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program, writes its output to `log` and waits until `ready` returns true.
+    /// Starts a program, writes its output to `log` and waits up to 60 s until `ready` returns true.
     pub fn start(mut command: Command, log: &Path, ready: impl Fn() -> bool) -> anyhow::Result<Self> {
         let log_file = File::create(log)?;
         let name = format!("{command:?}");
@@ -103,8 +103,8 @@ impl Process {
         Ok(process)
     }
 
-    /// Updates the list of workers: some start only after the first response.
-    pub fn count_workers(&mut self) {
+    /// Updates `pids`: some workers start only after the first response.
+    pub fn update_pids(&mut self) {
         self.pids = procfs::process_tree(self.child.id());
     }
 
@@ -172,6 +172,7 @@ impl RedisServer {
             let (first, last) = (i * 16_384 / 3, (i + 1) * 16_384 / 3 - 1);
             let mut redis = Resp::connect(master.port)?;
             redis.call(&[b"CLUSTER", b"ADDSLOTSRANGE", first.to_string().as_bytes(), last.to_string().as_bytes()])?;
+            // nodes with equal epochs would first have to resolve the conflict
             redis.call(&[b"CLUSTER", b"SET-CONFIG-EPOCH", (i + 1).to_string().as_bytes()])?;
             for port in &ports[..i] {
                 redis.call(&[b"CLUSTER", b"MEET", b"127.0.0.1", port.as_bytes()])?;
@@ -192,7 +193,7 @@ impl RedisServer {
 
     /// Starts an empty Redis with further arguments.
     fn start_with(host: &Host, name: &str, persistence: Persistence, further: &[&str]) -> anyhow::Result<Self> {
-        let folder = host.folder(&format!("redis-{name}"))?;
+        let folder = host.create_folder(&format!("redis-{name}"))?;
         let port = free_port()?;
         let mut command = Command::new("redis-server");
         command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--save", "", "--daemonize", "no"]);

@@ -195,7 +195,7 @@ impl Target {
 impl Common {
     /// Creates the accounts and the key.
     pub fn prepare(host: &Host, count: usize) -> anyhow::Result<Self> {
-        let folder = host.folder("common")?;
+        let folder = host.create_folder("common")?;
         let hash = others::password_hash()?;
         let lines: String = (0..count)
             .map(|number| format!("{}\n", serde_json::json!({ "email": email(number), "password_hash": hash })))

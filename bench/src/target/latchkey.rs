@@ -132,7 +132,7 @@ impl Target {
         url: &str,
         settings: Settings<'_>,
     ) -> anyhow::Result<Self> {
-        let folder = host.folder(name.text())?;
+        let folder = host.create_folder(name.text())?;
         let run = |arguments: &[&str]| {
             let output = command(program, name, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
             let output = output.context("running latchkey")?;

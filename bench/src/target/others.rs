@@ -118,11 +118,11 @@ fn start(
     processes: usize,
 ) -> anyhow::Result<Target> {
     let address = local(port);
-    let log = host.folder("logs")?.join(name.text());
+    let log = host.create_folder("logs")?.join(name.text());
     let mut process = Process::start(command, &log, || is_alive(address))?;
     // the first worker answers before the others have started
     for _ in 0..500 {
-        process.count_workers();
+        process.update_pids();
         if process.pids.len() >= processes {
             break;
         }
@@ -130,7 +130,7 @@ fn start(
     }
     // the last worker still loads its modules
     thread::sleep(Duration::from_millis(500));
-    process.count_workers();
+    process.update_pids();
     Ok(Target {
         name,
         resident_idle: process.usage().resident,

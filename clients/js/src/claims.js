@@ -21,7 +21,7 @@ import { InvalidToken } from "./errors.js";
  * @property {readonly string[]} amr
  */
 
-/** @typedef {Record<string, unknown>} Members */
+/** @typedef {Record<string, unknown>} Members The payload: a JSON object. */
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const REQUIRED = ["sub", "client_id", "iat", "exp", "jti"];
@@ -60,7 +60,7 @@ export function validateClaims(payload, expected, now) {
   if (!("aud" in members)) throw new InvalidToken("missing_claim", "aud");
   if (!aud.includes(expected.audience)) throw new InvalidToken("wrong_audience");
   for (const name of REQUIRED) if (!(name in members)) throw new InvalidToken("missing_claim", name);
-  checkSession(claims, sid, authTime);
+  checkSessionClaims(claims, sid, authTime);
   if (now >= claims.exp * 1000 + expected.leewayMs) throw new InvalidToken("expired");
   if (Math.max(claims.iat, nbf ?? claims.iat) * 1000 > now + expected.leewayMs) throw new InvalidToken("not_yet_valid");
   return Object.freeze({
@@ -75,11 +75,13 @@ export function validateClaims(payload, expected, now) {
 }
 
 /**
+ * Requires `sid` and `auth_time` in a user's token, and refuses a token without `sid` that is not a service client's own.
+ *
  * @param {{ sub: string, clientId: string }} claims
  * @param {string | undefined} sid
  * @param {number | undefined} authTime
  */
-function checkSession({ sub, clientId }, sid, authTime) {
+function checkSessionClaims({ sub, clientId }, sid, authTime) {
   if (sid !== undefined) {
     if (authTime === undefined) throw new InvalidToken("missing_claim", "auth_time");
     if (!UUID.test(sid) || !UUID.test(sub)) throw new InvalidToken("malformed");

@@ -15,20 +15,20 @@ const BASE64URL = /^[A-Za-z0-9_-]*$/;
 /** @typedef {{ text: string, alg: string, kid: string, payload: string }} UnverifiedToken A well-formed token whose signature is not verified yet. */
 
 /**
- * Parses the header. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come from the issuer only.
+ * Parses a token and its header; the payload stays encoded. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come from the issuer only.
  *
  * @param {unknown} text
  * @returns {UnverifiedToken}
- * @throws {InvalidToken} if the token does not have three parts or its header is not acceptable
+ * @throws {InvalidToken} if the token is too long or does not have three parts, or its header is not acceptable
  */
 export function parseToken(text) {
   if (typeof text !== "string") throw new InvalidToken("malformed");
   if (text.length > MAX_BYTES) throw new InvalidToken("too_long");
-  const [first, payload, signature, ...more] = text.split(".");
-  if (first === undefined || payload === undefined || signature === undefined || more.length > 0) {
+  const [headerPart, payload, signature, ...more] = text.split(".");
+  if (headerPart === undefined || payload === undefined || signature === undefined || more.length > 0) {
     throw new InvalidToken("malformed");
   }
-  const header = decodeObject(first);
+  const header = decodeObject(headerPart);
   const { alg, typ = null, kid = null } = header;
   if (typeof alg !== "string" || !(typ === null || typeof typ === "string") || !(kid === null || typeof kid === "string")) {
     throw new InvalidToken("malformed");
@@ -36,17 +36,17 @@ export function parseToken(text) {
   if ("crit" in header) throw new InvalidToken("critical_header");
   if (typ === null || !["at+jwt", "application/at+jwt"].includes(typ.toLowerCase())) throw new InvalidToken("wrong_type");
   if (!kid) throw new InvalidToken("unknown_key");
-  decode(signature);
+  decode(signature); // refuses an encoding that is not strict
   return { text, alg, kid, payload };
 }
 
 /**
- * The payload, if `key`, which the token names, signed it with the key's only algorithm.
+ * Verifies the signature with `key`, which the token's `kid` names, and returns the payload. Only the key's own algorithm is accepted.
  *
  * @param {UnverifiedToken} token
  * @param {import("./jwks.js").Key} key
  * @returns {Promise<Record<string, unknown>>}
- * @throws {InvalidToken} otherwise
+ * @throws {InvalidToken} if the token names another algorithm, the signature is wrong, or the payload is not a JSON object
  */
 export async function verifySignature(token, key) {
   if (token.alg !== key.alg) throw new InvalidToken("wrong_algorithm");
@@ -58,10 +58,14 @@ export async function verifySignature(token, key) {
   return decodeObject(token.payload);
 }
 
-/** @param {string} part */
+/**
+ * Decodes base64url.
+ *
+ * @param {string} part
+ */
 function decode(part) {
   const decoded = BASE64URL.test(part) ? Buffer.from(part, "base64url") : undefined;
-  // Strict: unused bits of the last character must be zero.
+  // Only the canonical encoding is accepted: unused bits of the last character must be zero.
   if (decoded?.toString("base64url") !== part) throw new InvalidToken("malformed");
   return decoded;
 }

@@ -47,4 +47,7 @@ export type Claims = {
     acr?: string | undefined;
     amr: readonly string[];
 };
+/**
+ * The payload: a JSON object.
+ */
 export type Members = Record<string, unknown>;

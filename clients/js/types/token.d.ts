@@ -1,19 +1,19 @@
 /** @typedef {{ text: string, alg: string, kid: string, payload: string }} UnverifiedToken A well-formed token whose signature is not verified yet. */
 /**
- * Parses the header. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come from the issuer only.
+ * Parses a token and its header; the payload stays encoded. `jku`, `x5u`, `jwk` and `x5c` are ignored: keys come from the issuer only.
  *
  * @param {unknown} text
  * @returns {UnverifiedToken}
- * @throws {InvalidToken} if the token does not have three parts or its header is not acceptable
+ * @throws {InvalidToken} if the token is too long or does not have three parts, or its header is not acceptable
  */
 export function parseToken(text: unknown): UnverifiedToken;
 /**
- * The payload, if `key`, which the token names, signed it with the key's only algorithm.
+ * Verifies the signature with `key`, which the token's `kid` names, and returns the payload. Only the key's own algorithm is accepted.
  *
  * @param {UnverifiedToken} token
  * @param {import("./jwks.js").Key} key
  * @returns {Promise<Record<string, unknown>>}
- * @throws {InvalidToken} otherwise
+ * @throws {InvalidToken} if the token names another algorithm, the signature is wrong, or the payload is not a JSON object
  */
 export function verifySignature(token: UnverifiedToken, key: import("./jwks.js").Key): Promise<Record<string, unknown>>;
 /**

@@ -3,7 +3,7 @@
 /** @typedef {import("./guard.js").Claims} Claims */
 /** @typedef {{ status: number, headers: Record<string, string>, body: string }} Response */
 /**
- * @typedef {object} WebSocketServerLike The part of a `WebSocketServer` of the package `ws` that is used.
+ * @typedef {object} WebSocketServerLike The part of a `WebSocketServer` of the package `ws` that this module uses.
  * @property {(request: IncomingMessage) => boolean | Promise<boolean>} shouldHandle
  * @property {(request: IncomingMessage, socket: Duplex, head: Buffer, done: (socket: any, request: IncomingMessage) => void) => void} handleUpgrade
  * @property {(event: "connection", socket: any, request: IncomingMessage) => boolean} emit
@@ -11,19 +11,19 @@
 /** @typedef {import("./guard.js").GuardOptions & { guards?: readonly import("./authorize.js").Authorizer[] }} UpgradeOptions
  *   `guards` are authorizers such as `requireRole("admin")`. */
 /**
- * A listener for the event `upgrade` of an HTTP server. Accepts WebSockets for requests with a valid access token, for which
- * {@link import("./guard.js").claimsOf} returns the claims, and closes them when the session ends. Answers others with 401, 403
- * or 503 as the middleware does, and paths that `webSocketServer` does not handle with 404.
+ * A listener for the event `upgrade` of an HTTP server. Accepts the WebSocket of a request with a valid access
+ * token, and closes the WebSocket when the session ends. {@link import("./guard.js").claimsOf} returns the claims of such a request.
+ * Answers other requests with 401, 403 or 503 as the middleware does, and paths that `webSocketServer` does not handle with 404.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {WebSocketServerLike} webSocketServer created with `noServer: true`
  * @param {UpgradeOptions} [options]
  * @returns {(request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>}
- * @throws {import("./errors.js").LatchkeyError} for a guard that is not of this package
+ * @throws {import("./errors.js").LatchkeyError} if `options.guards` contains a function that this package did not create
  */
 export function webSocketUpgrade(verifier: import("./verifier.js").Verifier, webSocketServer: WebSocketServerLike, options?: UpgradeOptions): (request: IncomingMessage, socket: Duplex, head: Buffer) => Promise<void>;
 /**
- * Closes the WebSocket when its session ends, or at once if it cannot be registered.
+ * Registers the WebSocket, so that it is closed when its session ends. Closes it at once if the registration fails.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {Claims} claims
@@ -41,7 +41,7 @@ export type Response = {
     body: string;
 };
 /**
- * The part of a `WebSocketServer` of the package `ws` that is used.
+ * The part of a `WebSocketServer` of the package `ws` that this module uses.
  */
 export type WebSocketServerLike = {
     shouldHandle: (request: IncomingMessage) => boolean | Promise<boolean>;

@@ -7,7 +7,7 @@ use std::fmt;
 pub(crate) struct Id(u128);
 
 impl Id {
-    /// Parses the form with 36 characters (RFC 9562, section 4), in either case.
+    /// Parses the form with hyphens (RFC 9562, section 4), in lower or upper case.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         if text.len() != 36 {
             return None;
@@ -22,7 +22,7 @@ impl Id {
             .map(Self)
     }
 
-    /// The shard of this id among `shards`. The last digits of a UUID are random in every version in use.
+    /// The index of this id's shard, below the number of `shards`. The last digits of a UUID are random in every version in use.
     pub(crate) fn shard(self, shards: usize) -> usize {
         usize::try_from(self.0 & 0xffff).unwrap_or_default() % shards.max(1)
     }

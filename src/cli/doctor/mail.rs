@@ -22,9 +22,10 @@ const CHECK: &str = "mail";
 /// The age of a waiting mail above which there is a warning.
 const MAX_QUEUE_AGE: Duration = Duration::from_mins(15);
 
-/// Checks templates and transport. `test`: the address to send a test mail to.
-pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) -> Vec<Finding> {
+/// Checks the templates and the transport, and sends a test mail to `test_recipient`.
+pub(super) async fn check(config: &Config, clock: &Clock, test_recipient: Option<&Email>) -> Vec<Finding> {
     let sealer = Sealer::new(&config.secrets);
+    // loads the templates
     let mailer = match Mailer::new(&config.mail, &config.issuer, clock.clone(), Entropy::system(), sealer) {
         Ok(mailer) => mailer,
         Err(error) => return vec![Finding::fail(CHECK, error.to_string())],
@@ -35,7 +36,7 @@ pub(super) async fn check(config: &Config, clock: &Clock, test: Option<&Email>) 
     {
         findings.push(Finding::fail("pages", error.to_string()));
     }
-    if let Some(address) = test {
+    if let Some(address) = test_recipient {
         findings.push(send_test(&mailer, address, config, clock).await);
     }
     findings
@@ -75,7 +76,7 @@ async fn send_test(mailer: &Mailer, address: &Email, config: &Config, clock: &Cl
 /// Checks the queue: mails that wait for long, and mails that were rejected or have expired.
 ///
 /// # Errors
-/// [`crate::store::sql::SqlError`]
+/// If the database does not answer.
 pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>, crate::store::sql::SqlError> {
     let queue = sql.mail_queue().await?;
     let mut findings = Vec::new();
@@ -88,7 +89,8 @@ pub(super) async fn check_queue(sql: &Sql, clock: &Clock) -> Result<Vec<Finding>
         );
         findings.push(Finding::warn(CHECK, detail));
     }
-    if !sql.mails(Some(OutboxState::Failed), 1).await?.is_empty() {
+    let any_failed = !sql.mails(Some(OutboxState::Failed), 1).await?.is_empty();
+    if any_failed {
         let detail = "mails were rejected or have expired; `latchkey mail list --state failed` shows why";
         findings.push(Finding::warn(CHECK, detail));
     }

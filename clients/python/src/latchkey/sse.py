@@ -1,7 +1,8 @@
-"""Parses server-sent events from bytes (HTML, section 9.2.6)."""
+"""Parses server-sent events from bytes (HTML Standard, section 9.2.6)."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ MAX_EVENT_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. ``id`` is the last event id, of this or an earlier event: the position to resume from."""
+    """One event. ``id`` is the latest id that the feed has sent, with this or an earlier event: the position to resume from."""
 
     type: str
     data: str
@@ -26,23 +27,25 @@ class Parser:
     def __init__(self) -> None:
         """Starts with an empty buffer."""
         self._buffer = b""
+        """The start of a line whose end has not arrived yet."""
         self._at_start = True
         self._type = ""
         self._data: list[str] = []
         self._id: str | None = None
         """The last event id. Events without an ``id`` field do not change it."""
         self._event_bytes = 0
+        """The length of the current event's lines so far."""
 
     def feed(self, chunk: bytes) -> Iterator[Event]:
         """Yields the events that the chunk completes.
 
         Raises ``ProtocolError`` if an event is too long or not UTF-8.
         """
-        text = self._buffer + chunk
-        # The LF of a CRLF may be in the next chunk.
-        end = len(text) - 1 if text.endswith(b"\r") else len(text)
-        lines = text[:end].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        self._buffer = lines.pop() + text[end:]
+        unparsed = self._buffer + chunk
+        # A CR at the end stays in the buffer: its LF may be in the next chunk.
+        end = len(unparsed) - 1 if unparsed.endswith(b"\r") else len(unparsed)
+        lines = unparsed[:end].replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._buffer = lines.pop() + unparsed[end:]
         for line in lines:
             event = self._parse_line(line)
             if event is not None:
@@ -52,7 +55,7 @@ class Parser:
 
     def _parse_line(self, raw: bytes) -> Event | None:
         if self._at_start:
-            self._at_start, raw = False, raw.removeprefix(b"\xef\xbb\xbf")
+            self._at_start, raw = False, raw.removeprefix(codecs.BOM_UTF8)
         if not raw:
             event = Event(self._type or "message", "\n".join(self._data), self._id) if self._data else None
             self._reset_event()

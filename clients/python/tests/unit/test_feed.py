@@ -1,4 +1,4 @@
-"""The revocation feed: snapshots, resumption, gaps, and how tokens are treated meanwhile."""
+"""The revocation feed: snapshots, resumption, gaps, and how tokens are verified while the feed is lost."""
 
 import time
 from base64 import b64decode
@@ -11,9 +11,11 @@ from latchkey import InvalidToken, Latchkey, Unavailable
 
 pytestmark = pytest.mark.anyio
 LOGOUT = revocation(kind="session", account_id=SUB, session_id=SID, reason="logout", at="2026-11-23T04:08:30.325Z")
-# With LONG_STALENESS the feed is lost only when a test interrupts it, however slow the machine is. With SHORT_STALENESS it is soon lost.
+# Settings in seconds. With LONG_STALENESS the feed is lost only when a test interrupts it, however slow the machine is, and the verifier
+# then refuses every token. With SHORT_STALENESS the feed is soon lost, and the verifier then introspects tokens (the default).
 LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": "refuse"}
 SHORT_STALENESS: dict[str, Any] = {"max_staleness": 0.3, "introspection_timeout": 30.0}
+SECRET_PREFIX = "lk_cs"
 
 
 def last_event_ids(issuer: FakeIssuer) -> list[str | None]:
@@ -31,7 +33,7 @@ async def is_refused(latchkey: Latchkey, token: str) -> bool:
 
 
 async def is_unavailable(latchkey: Latchkey, token: str) -> bool:
-    """Whether the verifier cannot decide."""
+    """Whether the verifier cannot decide about the token."""
     try:
         await latchkey.verify(token)
     except Unavailable:
@@ -61,8 +63,9 @@ async def test_feed_request_authenticates_and_the_secret_is_not_printed(issuer: 
     async with issuer.latchkey(client_id="a:b c") as latchkey:
         assert await latchkey.wait_live(60)
         (headers,) = [headers for path, headers, _ in issuer.requests if path == "/v1/revocations"]
+        # RFC 6749, section 2.3.1: the client id is form-encoded.
         assert b64decode(headers["authorization"].removeprefix("Basic ")).decode() == f"a%3Ab+c:{SECRET}"
-        assert "lk_cs" not in f"{latchkey!r} {latchkey} {latchkey.settings!r} {caplog.text}"
+        assert SECRET_PREFIX not in f"{latchkey!r} {latchkey} {latchkey.settings!r} {caplog.text}"
 
 
 async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> None:
@@ -73,7 +76,8 @@ async def test_reconnect_resumes_after_the_last_event(issuer: FakeIssuer) -> Non
         token = issuer.token()
         await issuer.disconnect()
         await until("the missed revocation arrives", lambda: is_refused(latchkey, token))
-    # The connection may have ended before the heartbeat (event-2) was read; then the last event is `live` (event-1).
+    # A revocation has no id. So the position is the heartbeat's (event-2), or that of `live` (event-1) if the connection ended
+    # before the verifier read the heartbeat.
     assert last_event_ids(issuer) in ([None, "event-2"], [None, "event-1"])
 
 
@@ -96,7 +100,7 @@ async def test_new_snapshot_replaces_the_old_revocations(issuer: FakeIssuer) -> 
     async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
         token = issuer.token()
-        issuer.feed = SNAPSHOT
+        issuer.feed = SNAPSHOT  # incomplete until LIVE
         await issuer.disconnect()
         await until("the verifier has reconnected", lambda: len(last_event_ids(issuer)) == 2 and bool(issuer.subscribers))
         assert await is_refused(latchkey, token), "the old snapshot stays in force until the new one is complete"
@@ -119,7 +123,7 @@ async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssu
         await issuer.send(LOGOUT + LIVE)
         await until("the feed is live", lambda: latchkey.live)
         assert await is_refused(latchkey, token)
-        assert last_event_ids(issuer) == [None]
+        assert last_event_ids(issuer) == [None], "the verifier has kept its first connection"
 
 
 @pytest.mark.parametrize(
@@ -134,15 +138,15 @@ async def test_gap_makes_the_feed_stale_until_the_next_snapshot(issuer: FakeIssu
         SNAPSHOT.replace("310", "-1"),  # a negative retention
     ],
 )
-async def test_unexpected_event_is_treated_as_a_gap(issuer: FakeIssuer, event: str) -> None:
+async def test_unexpected_event_makes_the_feed_stale_until_a_reconnect_gets_a_snapshot(issuer: FakeIssuer, event: str) -> None:
     async with issuer.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
-        issuer.feed = None
+        issuer.feed = None  # a reconnect gets 503, so that the feed stays stale
         await issuer.send(event)
         await until("the feed is stale", lambda: is_unavailable(latchkey, issuer.token()))
         issuer.feed = SNAPSHOT + LIVE
         await until("the feed is live", lambda: latchkey.live)
-    assert set(last_event_ids(issuer)) == {None}
+    assert set(last_event_ids(issuer)) == {None}, "every reconnect asks for a snapshot"
 
 
 async def refusal(latchkey: Latchkey, token: str) -> str | None:
@@ -203,8 +207,8 @@ async def test_account_wide_revocation_compares_session_start(issuer: FakeIssuer
         now = int(time.time())
         before = datetime.fromtimestamp(now - 100, UTC).isoformat()
         await issuer.send(revocation(kind="account", account_id=SUB, before=before, reason="password_changed", at=before))
-        step_up = issuer.token(session_start=now - 200, auth_time=now)
-        await until("the earlier session is refused", lambda: is_refused(latchkey, step_up))
+        earlier_session_with_step_up = issuer.token(session_start=now - 200, auth_time=now)
+        await until("the earlier session is refused", lambda: is_refused(latchkey, earlier_session_with_step_up))
         await latchkey.verify(issuer.token(session_start=now - 50, auth_time=now - 500))
 
 
@@ -246,8 +250,8 @@ async def test_lost_feed_refuses_all_tokens_if_configured(issuer: FakeIssuer) ->
 
 
 async def test_feed_lost_applies_before_the_first_snapshot(issuer: FakeIssuer) -> None:
-    issuer.feed = SNAPSHOT
-    async with issuer.latchkey(max_staleness=600) as latchkey:
+    issuer.feed = SNAPSHOT  # without LIVE the snapshot is incomplete
+    async with issuer.latchkey(max_staleness=600.0) as latchkey:  # introspects, by default
         assert (await latchkey.verify(issuer.token())).sid == SID
         assert issuer.count("/introspect") == 1
     async with issuer.latchkey(**LONG_STALENESS) as latchkey:
@@ -301,7 +305,7 @@ async def test_feed_answering_401_names_the_client_in_the_log(issuer: FakeIssuer
     async with issuer.latchkey(**LONG_STALENESS):
         await until("the refusal is logged", lambda: 'the service client "shop"' in caplog.text)
     assert "/v1/revocations answered 401" in caplog.text
-    assert "lk_cs" not in caplog.text
+    assert SECRET_PREFIX not in caplog.text
 
 
 async def test_wait_live_returns_false_after_the_timeout(issuer: FakeIssuer) -> None:

@@ -24,12 +24,12 @@ impl VerifiedSession {
         &self.claims
     }
 
-    /// Registers the session, for a connection or a job that outlives the request; see [`Verifier::on_end`].
+    /// Calls `callback` when the session ends, for a connection or a job that outlives the request; see [`Verifier::on_end`].
     pub fn on_end(&self, callback: impl FnOnce(EndCause) + Send + 'static) -> Registration {
         self.verifier.on_end(&self.claims, callback)
     }
 
-    /// Registers the session for `async` code; see [`Verifier::watch`].
+    /// Watches for the end of the session in `async` code; see [`Verifier::watch`].
     pub fn watch(&self) -> SessionWatch {
         self.verifier.watch(&self.claims)
     }
