@@ -8,8 +8,8 @@ use std::{
 };
 
 /// A bounded map with two generations. Inserted and used entries go into the young generation. When it is full, the old
-/// generation is dropped and the young one becomes the old one. So every operation takes constant time, and entries in
-/// constant use are never evicted.
+/// generation is dropped and the young one becomes the old one. So reading, inserting and removing an entry take
+/// constant time, and an entry in constant use is never evicted.
 #[derive(Debug)]
 pub struct BoundedMap<K, V, S = RandomState> {
     young: HashMap<K, V, S>,
@@ -18,7 +18,7 @@ pub struct BoundedMap<K, V, S = RandomState> {
 }
 
 impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
-    /// Creates a map for at most `capacity` entries; a capacity of 1 stores nothing.
+    /// Creates a map for at most `capacity` entries, half of them in each generation. So a map of capacity 1 stores nothing.
     pub fn new(capacity: usize) -> Self {
         Self { young: HashMap::default(), old: HashMap::default(), generation_capacity: capacity / 2 }
     }
@@ -38,9 +38,8 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
             return;
         }
         if self.young.len() >= self.generation_capacity && !self.young.contains_key(&key) {
-            // The memory of the old generation is reused.
-            let full = mem::take(&mut self.young);
-            self.young = mem::replace(&mut self.old, full);
+            // The full generation becomes the old one. The new young generation reuses the memory of the former old one.
+            mem::swap(&mut self.young, &mut self.old);
             self.young.clear();
         }
         self.old.remove(&key);
@@ -77,7 +76,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> BoundedMap<K, V, S> {
 }
 
 /// A hasher for version 4 UUIDs and digests. Keys must have at least 16 bytes, be uniformly distributed, and be out of the control
-/// of clients: a digest of input that clients choose must be salted.
+/// of clients, who could otherwise cause collisions: a digest of input that clients choose must be salted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UniformHasher(u64);
 

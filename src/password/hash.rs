@@ -28,15 +28,18 @@ const OUTPUT_BYTES: usize = 32;
 /// The outcome of comparing a password with a hash.
 pub(super) struct Comparison {
     pub(super) matches: bool,
-    /// Whether a new hash of the password should replace the hash, because its parameters, pepper or scheme are outdated.
+    /// Whether a new hash of the password should replace the stored hash, whose parameters, pepper or scheme are outdated.
     pub(super) outdated: bool,
 }
 
 /// Hashes and verifies passwords with the configured parameters and peppers.
 pub(super) struct HashEngine {
     params: Params,
+    /// The pepper of new hashes.
     pepper: Option<Pepper>,
+    /// Peppers of older hashes, which can still be verified.
     previous_peppers: Vec<Pepper>,
+    /// The work and memory that a stored hash may need.
     limits: Limits,
     /// The salt of [`Self::verify_dummy`].
     dummy_salt: [u8; SALT_BYTES],
@@ -49,7 +52,7 @@ pub(super) struct Pepper {
 }
 
 impl Pepper {
-    /// Derives the key id. It reveals nothing about the pepper.
+    /// Derives the key id from a digest of the pepper. The key id reveals nothing about the pepper.
     pub(super) fn new(secret: &SecretText) -> Result<Self, String> {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(b"latchkey pepper id");
@@ -106,7 +109,8 @@ impl HashEngine {
         Ok(PasswordHash::new(phc.to_string()))
     }
 
-    /// Takes as long as [`HashEngine::verify`], for an account without a hash.
+    /// Hashes a password and drops the result. For an account without a hash: it takes as long as [`HashEngine::verify`], so that the response
+    /// time does not reveal whether the account exists.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
         self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
     }

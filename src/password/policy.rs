@@ -12,7 +12,8 @@ use crate::{config::PasswordSettings, domain::secret::SecretText};
 static COMMON: LazyLock<HashSet<&'static str>> =
     LazyLock::new(|| include_str!("common.txt").lines().filter(|line| !line.starts_with("# ")).collect());
 
-/// The lengths of the prefixes whose strength is estimated: the second only if the first is not strong enough.
+/// The lengths of the prefixes whose strength is estimated, in characters: the second only if the first is not strong enough. The time
+/// of an estimate grows with the length.
 const ESTIMATED_CHARACTERS: [usize; 2] = [24, 48];
 
 /// The characters that zxcvbn reads as letters (`p4$$word`).
@@ -29,7 +30,7 @@ const MIN_OWN_CHARACTERS: usize = 4;
 const COMMON_PHRASE: &str = "correct horse battery staple";
 
 /// The lowest `password.min_score` that refuses one word with digits and symbols around it.
-const PATTERN_SCORE: u8 = 2;
+const DECORATED_WORD_MIN_SCORE: u8 = 2;
 
 /// The advice for a password of one word with decoration.
 const ONE_WORD_ADVICE: &str =
@@ -102,11 +103,11 @@ impl Policy {
     }
 
     /// Checks for banned words and the account's names, and estimates the strength. This takes about as long as a hash.
-    pub(super) fn check_strength(&self, password: &NewPassword, context: &[String]) -> Result<(), WeakPassword> {
+    pub(super) fn check_strength(&self, password: &NewPassword, account_names: &[String]) -> Result<(), WeakPassword> {
         let password = password.0.expose();
         let length = password.chars().count();
         let lower = Zeroizing::new(password.to_lowercase());
-        let words = self.forbidden_words(context);
+        let words = self.forbidden_words(account_names);
         let rest = words.iter().fold(lower.clone(), |rest, word| Zeroizing::new(rest.replace(word.as_str(), "")));
         if rest.len() < lower.len() && rest.chars().count() < MIN_OWN_CHARACTERS {
             return Err(WeakPassword::BannedWord);
@@ -114,10 +115,10 @@ impl Policy {
         let inputs: Vec<&str> = words.iter().map(String::as_str).collect();
         let mut result = Ok(());
         for characters in ESTIMATED_CHARACTERS {
-            let start = shorten(password, characters);
+            let start = zxcvbn_input(password, characters);
             let estimate = zxcvbn::zxcvbn(&start, &inputs);
             if u8::from(estimate.score()) >= self.min_score {
-                let decorated = self.min_score >= PATTERN_SCORE
+                let decorated = self.min_score >= DECORATED_WORD_MIN_SCORE
                     && patterns::is_decorated_word(&start, estimate.guesses_log10(), &words);
                 return if decorated {
                     Err(WeakPassword::Guessable { advice: ONE_WORD_ADVICE.to_owned() })
@@ -133,11 +134,11 @@ impl Policy {
         result
     }
 
-    /// The banned words, the words of `context` and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
+    /// The banned words, the account's names and the parts of both (`ada.lovelace@example.com` has four), in lower case. The
     /// longest come first, so that removing a word doesn't leave the rest of a longer one.
-    fn forbidden_words(&self, context: &[String]) -> Vec<String> {
+    fn forbidden_words(&self, account_names: &[String]) -> Vec<String> {
         let mut words = Vec::new();
-        for word in self.banned_words.iter().map(String::as_str).chain(context.iter().map(String::as_str)) {
+        for word in self.banned_words.iter().map(String::as_str).chain(account_names.iter().map(String::as_str)) {
             let word = word.trim().to_lowercase();
             // Parts of one or two characters, such as `de`, occur in strong passwords too.
             words.extend(
@@ -153,9 +154,9 @@ impl Policy {
     }
 }
 
-/// The start of a password that zxcvbn receives. Replaces letter-like characters beyond the first [`MAX_LETTER_LIKE`] different ones
+/// The first `characters` of a password, as zxcvbn receives them. Replaces letter-like characters beyond the first [`MAX_LETTER_LIKE`] different ones
 /// with `~`, which zxcvbn does not read as a letter.
-fn shorten(password: &str, characters: usize) -> Zeroizing<String> {
+fn zxcvbn_input(password: &str, characters: usize) -> Zeroizing<String> {
     let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
     let shown = password.chars().take(characters).map(|c| {
         if !LETTER_LIKE.contains(c) || different.contains(&c) {
@@ -207,6 +208,7 @@ mod tests {
 
     #[test]
     fn length_is_counted_in_characters() {
+        // The settings of the tests allow 8 to 128 characters.
         assert_eq!(verdict("Vq7-xK2", &[]), "password_too_short");
         assert_eq!(verdict("Vq7-xK2w", &[]), "good");
         assert_eq!(verdict("ÄÖÜß日本語で", &[]), "good");
@@ -257,9 +259,10 @@ mod tests {
     }
 
     #[test]
-    fn shorten_limits_different_letter_like_symbols() {
-        assert_eq!(*shorten("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
-        assert_eq!(*shorten(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
+    fn zxcvbn_input_limits_different_letter_like_symbols() {
+        assert_eq!(*zxcvbn_input("p4$$w0rd 1!1! ÄÖ", 64), "p4$$w0rd 1!1! ÄÖ");
+        // The first twelve symbols stay, also where they occur again.
+        assert_eq!(*zxcvbn_input(&LETTER_LIKE.repeat(2), 25), "4@8({[<369&#~~~~~~~~~~~4@");
         assert_eq!(verdict("p4$$w0rd", &[]), "password_guessable");
         assert_eq!(verdict(&LETTER_LIKE.repeat(2), &[]), "good");
     }

@@ -24,11 +24,13 @@ use crate::{
 
 /// Serves the requests of one connection.
 pub(super) struct Service<E> {
+    /// The endpoint, the settings and the shutdown signals that all connections share.
     pub(super) context: Arc<Context<E>>,
     /// The connection's requests in flight.
     pub(super) activity: Arc<Activity>,
-    /// With it, a handler can take the connection over from hyper.
+    /// Lets a handler take the connection over from hyper.
     pub(super) takeover: Takeover,
+    /// The address of this node to which the client has connected.
     pub(super) local: SocketAddr,
     /// The peer's address, before any `forwarded_header` is read.
     pub(super) remote: SocketAddr,

@@ -56,7 +56,7 @@ impl Acknowledged {
 struct Outage {
     /// The number of consecutive failed probes; 0 while the server is reachable.
     failures: u32,
-    /// No mail is claimed before this time.
+    /// No mail is claimed before this time, at which the next probe is due.
     until: Timestamp,
 }
 
@@ -79,7 +79,7 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
     polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING_INTERVAL);
     housekeeping.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // whether the last access to the database failed, so that only the first failure is logged
+    // whether the last access to the database failed: of consecutive failures, only the first is logged
     let mut failing = false;
     loop {
         tokio::select! {
@@ -87,10 +87,10 @@ pub async fn run(state: &Arc<AppState>, stop: impl Future<Output = ()>) {
             _ = polls.tick() => {}
             () = state.sql.wait_for_enqueued_mail() => {}
             _ = housekeeping.tick() => log_first_failure(run_housekeeping(state).await, &mut failing),
-            Some(done) = tasks.join_next() => update_outage(state, &mut outage, done.ok()),
+            Some(finished) = tasks.join_next() => update_outage(state, &mut outage, finished.ok()),
         }
-        while let Some(done) = tasks.try_join_next() {
-            update_outage(state, &mut outage, done.ok());
+        while let Some(finished) = tasks.try_join_next() {
+            update_outage(state, &mut outage, finished.ok());
         }
         // During an outage, one mail at a time is the probe.
         let free_workers = if outage.failures == 0 { workers } else { 1 }.saturating_sub(tasks.len());
@@ -132,9 +132,9 @@ fn lease(state: &AppState) -> Duration {
     }
 }
 
-/// Updates the state of the outage after a task.
-fn update_outage(state: &AppState, outage: &mut Outage, done: Option<Finished>) {
-    let Some(Finished { reached, at }) = done else { return };
+/// Updates the state of the outage after a task. `finished` is `None` if the task panicked.
+fn update_outage(state: &AppState, outage: &mut Outage, finished: Option<Finished>) {
+    let Some(Finished { reached, at }) = finished else { return };
     match reached {
         Some(true) => {
             if outage.failures > 0 {
@@ -236,7 +236,8 @@ fn log(mail: &ClaimedMail, result: &DeliveryResult) {
 async fn store(state: &AppState, mail: &ClaimedMail, result: &DeliveryResult) {
     loop {
         match state.sql.finish_mail(mail, result, state.clock.now()).await {
-            Ok(_) => return,
+            // If the claim is not valid any more, another worker has claimed the mail, and stores its own result.
+            Ok(_claim_was_valid) => return,
             Err(error) if error.is_unavailable() => {
                 tracing::warn!(id = %mail.row.id, %error, "mail: storing the result of a delivery attempt failed, retrying");
                 tokio::time::sleep(STORE_RETRY).await;
@@ -254,13 +255,13 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     let queue = state.sql.mail_queue().await?;
     state.mailer.set_queue(queue.waiting, queue.oldest);
     let now = state.clock.now();
-    let before = now - state.mailer.settings().retention;
-    if !state.sql.has_obsolete_mails(before, now).await? {
+    let delete_before = now - state.mailer.settings().retention;
+    if !state.sql.has_obsolete_mails(delete_before, now).await? {
         return Ok(());
     }
     state.sql.wipe_expired_mails(now).await?;
     loop {
-        let pruned = state.sql.prune_mails(before, PRUNE_BATCH).await?;
+        let pruned = state.sql.prune_mails(delete_before, PRUNE_BATCH).await?;
         for id in &pruned {
             state.mailer.delete_file(*id).await;
         }

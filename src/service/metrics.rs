@@ -1,4 +1,4 @@
-//! Renders the metrics for Prometheus, with gauges read at the time of the scrape.
+//! Renders the metrics for Prometheus. Some gauges are updated at each scrape.
 
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ pub async fn render(state: &AppState) -> Result<String, prometheus::Error> {
 
 /// Updates the gauge of sessions, unless the last estimate is recent.
 async fn estimate_sessions(state: &AppState) {
+    // Concurrent scrapes wait for the lock, and then find a recent estimate.
     let mut estimated_at = state.gauges.sessions_estimated_at.lock().await;
     let now = state.clock.now();
     if estimated_at.is_some_and(|at| now.saturating_since(at) < ESTIMATE_TTL) {

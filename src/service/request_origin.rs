@@ -1,8 +1,8 @@
-//! Where a request comes from, as mails state it.
+//! The client of a request that causes a mail: [`RequestOrigin`].
 
 use std::net::IpAddr;
 
-/// The client of a request that causes a mail.
+/// The client of a request that causes a mail. The mail states where the request came from.
 #[derive(Clone, Debug, Default)]
 pub struct RequestOrigin {
     /// The client's address.

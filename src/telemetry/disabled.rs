@@ -1,4 +1,4 @@
-//! The interface of this module in a build without the feature `otel`: nothing is exported.
+//! The interface of the telemetry module in a build without the feature `otel`: nothing is exported. The types have no values.
 
 use tracing::Span;
 use tracing_subscriber::layer::Identity;
@@ -42,8 +42,8 @@ impl Telemetry {
     }
 }
 
-/// Renames a span that has begun.
+/// Would rename a span for its export; does nothing in this build.
 pub fn rename_span(_: &Span, _: String) {}
 
-/// Makes a request's span part of its caller's trace.
+/// Would make a request's span part of its caller's trace; does nothing in this build.
 pub fn continue_trace(_: &Span, _: &poem::http::HeaderMap) {}

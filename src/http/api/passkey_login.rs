@@ -33,8 +33,8 @@ use crate::{
     state::AppState,
 };
 
-/// How long browsers may cache the list of origins.
-const MAX_AGE: Duration = Duration::from_hours(1);
+/// How long browsers may cache the related origins.
+const ORIGINS_MAX_AGE: Duration = Duration::from_hours(1);
 
 /// Sign-in with a passkey, and the origins whose pages can use passkeys.
 pub struct PasskeyLoginApi;
@@ -131,7 +131,7 @@ impl PasskeyLoginApi {
     /// Begin a sign-in with a passkey
     ///
     /// Options for `navigator.credentials.get`, also with `mediation: "conditional"`. They name no account, so they reveal
-    /// nothing about any. Their challenge works once, within {passkeys.timeout}.
+    /// nothing about accounts. Their challenge works once, within {passkeys.timeout}.
     #[oai(
         path = "/v1/login/passkey/options",
         method = "post",
@@ -182,7 +182,7 @@ impl PasskeyLoginApi {
         Data(state): Data<&Arc<AppState>>,
     ) -> Result<OriginsResponse, Failed<OriginsProblems>> {
         let origins = related_origins(state).ok_or_else(|| Failed::new(Code::NotFound, "Passkeys are off."))?;
-        let cache = format!("public, max-age={}", MAX_AGE.as_secs());
+        let cache = format!("public, max-age={}", ORIGINS_MAX_AGE.as_secs());
         Ok(OriginsResponse::Ok(Json(RelatedOriginsResponse { origins }), cache))
     }
 }
@@ -192,6 +192,7 @@ fn finish(state: &AppState, step: SignInStep) -> Result<SignedInResponse, Failed
         SignInStep::SignedIn(signed_in) => {
             Ok(SignedInResponse::new(signed_in.issue_tokens(state)?, Some(signed_in.device)))
         }
+        // With `registration.conceal`, no response reveals that an unverified account exists.
         SignInStep::EmailVerificationRequired if state.config.registration.conceal => Err(invalid_passkey().into()),
         SignInStep::EmailVerificationRequired => {
             let detail = "Verify the e-mail address first. POST /v1/email/verification sends the mail again.";

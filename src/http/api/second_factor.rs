@@ -172,7 +172,7 @@ impl From<SecondFactorError> for ProblemError {
     }
 }
 
-/// The client that continues a sign-in. `replaces` is the refresh token of the session that the new one replaces; `None` for a call that
+/// The challenge, and the client that continues the sign-in. `replaces` is the refresh token of the session that the new one replaces; `None` for a call that
 /// starts no session.
 pub(super) fn continuation(
     client: ClientInfo,
@@ -189,7 +189,7 @@ pub(super) fn continuation(
     }
 }
 
-/// The factor of a request.
+/// Reads the second factor of a request, whose method determines the field that must be present.
 pub(super) fn factor(
     method: MethodName,
     code: Option<Secret>,
@@ -200,11 +200,11 @@ pub(super) fn factor(
         let field = FieldError::new(field, FieldCode::Required, "This field is required with this method.");
         ProblemError::fields(Code::InvalidFields, vec![field])
     };
-    let missing = || required("code");
+    let code_is_missing = || required("code");
     Ok(match method {
-        MethodName::Totp => SecondFactor::Totp(code.ok_or_else(missing)?),
-        MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(missing)?),
-        MethodName::EmailCode => SecondFactor::EmailCode(code.ok_or_else(missing)?),
+        MethodName::Totp => SecondFactor::Totp(code.ok_or_else(code_is_missing)?),
+        MethodName::RecoveryCode => SecondFactor::RecoveryCode(code.ok_or_else(code_is_missing)?),
+        MethodName::EmailCode => SecondFactor::EmailCode(code.ok_or_else(code_is_missing)?),
         MethodName::Passkey => SecondFactor::Passkey(credential.ok_or_else(|| required("credential"))?.0),
     })
 }
@@ -266,10 +266,10 @@ impl SecondFactorApi {
         Body(request): Body<SendCodeRequest>,
     ) -> Result<CodeSentResponse, Failed<SecondFactorProblems>> {
         let input = continuation(client, request.challenge, &cookie_refusal, None);
-        // `origin` is for the mail. The one in `input` is for the session, which a later call starts.
+        // `origin` is stated in the mail. `input.origin` is for the session, which a later call starts.
         match second_factor::send_email_code(state, &input, &origin).await {
-            Ok(until) => {
-                let expires_in = until.saturating_since(state.clock.now()).as_secs();
+            Ok(expires_at) => {
+                let expires_in = expires_at.saturating_since(state.clock.now()).as_secs();
                 Ok(CodeSentResponse::Accepted(Json(CodeSentBody { expires_in })))
             }
             Err(error) => Err(cookie_refusal.explain(error).into()),

@@ -29,7 +29,7 @@ pub struct RevokeApi;
 struct RevokeForm {
     /// A refresh token or an access token.
     token: Secret,
-    /// `access_token` or `refresh_token`. Optional: the two have different formats.
+    /// `access_token` or `refresh_token`. Has no effect: the two kinds of tokens have different formats.
     token_type_hint: Option<String>,
     #[oai(flatten)]
     client: ClientFields,
@@ -52,7 +52,7 @@ impl FormBody for RevokeForm {
 }
 
 #[derive(ApiResponse)]
-enum RevokeAnswer {
+enum RevokeResponse {
     /// The session has ended, or the token was not one that this caller may revoke.
     #[oai(status = 200)]
     Done,
@@ -81,10 +81,10 @@ impl RevokeApi {
         Data(state): Data<&Arc<AppState>>,
         FormOrBasic(authorization): OptionalClient,
         Form(form): Form<RevokeForm>,
-    ) -> Result<RevokeAnswer, OAuthFailed<RevokeErrors>> {
+    ) -> Result<RevokeResponse, OAuthFailed<RevokeErrors>> {
         let ip = authorization.ip;
         let caller = credentials::authenticate(state, authorization, form.client).await?.client_or_app(state)?;
         revoke_token(state, caller.as_deref(), form.token.0.expose(), ip).await?;
-        Ok(RevokeAnswer::Done)
+        Ok(RevokeResponse::Done)
     }
 }

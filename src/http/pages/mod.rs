@@ -39,10 +39,10 @@ use super::{
 };
 use crate::state::AppState;
 
-/// The path of all pages.
+/// The path under which all pages are.
 const PREFIX: &str = "/account";
 
-/// The paths of all pages, as the log and the metrics name them, and their methods.
+/// The routes of [`endpoint`]: each path, as the log and the metrics name it, and its methods.
 pub const PATHS: &[(&str, &str)] = &[
     ("/account/assets/{name}", "GET"),
     ("/account", "GET"),
@@ -96,7 +96,7 @@ pub const PATHS: &[(&str, &str)] = &[
     ("/account/signed-out", "GET"),
 ];
 
-/// Whether a path is one of the pages'.
+/// Whether a path belongs to the pages.
 pub(super) fn is_page(path: &str) -> bool {
     path.strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -157,6 +157,7 @@ pub(super) fn endpoint() -> impl Endpoint<Output = Response> + 'static {
     Pages { routes }
 }
 
+/// The routes, with the visitor's language added to their errors. [`error_page`] renders the errors in that language.
 struct Pages {
     routes: Route,
 }
@@ -183,7 +184,7 @@ impl Problems for PageProblems {
     const CODES: &'static [Code] = Code::ALL;
 }
 
-/// Converts an error of a use case to the same problem as the API.
+/// Converts an error of a use case to the problem with which the REST API reports it.
 fn problem_of<E>(error: E) -> ProblemError
 where
     Failed<PageProblems>: From<E>,

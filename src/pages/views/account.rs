@@ -1,5 +1,5 @@
-//! Profile, address, password and data of the signed-in account. The functions `states` return the states of each page that the check
-//! of the templates renders.
+//! The values that templates get on the pages for profile, addresses, password and data of the signed-in account. Each `states` function
+//! returns samples, with which the check of the templates renders the page.
 
 use serde::Serialize;
 
@@ -8,9 +8,9 @@ use super::text;
 /// The profile.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Profile {
-    /// The address.
+    /// The primary address.
     pub email: String,
-    /// Whether it is verified.
+    /// Whether the primary address is verified.
     pub email_verified: bool,
     /// The username.
     pub username: String,
@@ -18,7 +18,7 @@ pub struct Profile {
     pub display_name: String,
     /// The language of mails and pages.
     pub locale_tag: String,
-    /// The time zone.
+    /// The time zone for times in mails and on pages.
     pub zone: String,
     /// The names of time zones to choose from.
     pub zones: Vec<String>,
@@ -44,11 +44,11 @@ impl Profile {
 /// A secondary address.
 #[derive(Clone, Debug, Serialize)]
 pub struct SecondaryAddress {
-    /// The id.
+    /// The id by which forms name the address.
     pub id: String,
     /// The address.
     pub email: String,
-    /// Whether it is verified.
+    /// Whether the address is verified.
     pub is_verified: bool,
 }
 
@@ -57,17 +57,17 @@ pub struct SecondaryAddress {
 pub struct Address {
     /// The primary address.
     pub current: String,
-    /// Whether it is verified.
+    /// Whether the primary address is verified.
     pub email_verified: bool,
-    /// The typed new address.
+    /// The new primary address, as typed.
     pub email: String,
-    /// The pending address, which is not confirmed yet.
+    /// The new primary address that waits for its confirmation.
     pub pending: Option<String>,
     /// The secondary addresses.
     pub addresses: Vec<SecondaryAddress>,
-    /// Whether the account may have another address.
+    /// Whether the account may have another secondary address.
     pub can_add: bool,
-    /// The typed secondary address.
+    /// The secondary address to add, as typed.
     pub secondary: String,
 }
 
@@ -86,10 +86,10 @@ impl Address {
     }
 }
 
-/// A new password of the signed-in account.
+/// The form for a new password.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Password {
-    /// The address, for password managers.
+    /// The primary address, with which password managers store the password.
     pub email: String,
 }
 
@@ -102,7 +102,7 @@ impl Password {
 /// Export and deletion of the account.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Data {
-    /// Days between the request to delete the account and its deletion.
+    /// Days between the request to delete the account and its deletion; 0 if it is deleted at once.
     pub grace_days: u64,
 }
 

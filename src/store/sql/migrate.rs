@@ -195,9 +195,7 @@ impl Sql {
         connection.close().await?;
         Ok(count)
     }
-}
 
-impl Sql {
     /// Counts the migrations that are missing, without applying them.
     ///
     /// # Errors
@@ -236,7 +234,7 @@ async fn refuse_newer(tx: &mut Transaction<'_, Any>, applied: impl Iterator<Item
 }
 
 impl Migration {
-    /// The statements for a dialect.
+    /// The additional statements for a dialect.
     fn dialect_sql(&self, dialect: Dialect) -> Option<&'static str> {
         let [sqlite, postgres] = self.per_dialect?;
         Some(match dialect {
@@ -245,7 +243,7 @@ impl Migration {
         })
     }
 
-    /// The SHA-256 of the statements.
+    /// The SHA-256 of all statements that run in this dialect.
     fn checksum(&self, dialect: Dialect) -> Vec<u8> {
         let text = [self.sql, self.dialect_sql(dialect).unwrap_or_default()].concat();
         digest(&SHA256, text.as_bytes()).as_ref().to_vec()

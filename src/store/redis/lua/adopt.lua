@@ -1,8 +1,7 @@
 -- After a browser's user has signed in again: moves the sessions beneath the browser's former session to its new session, and ends the
--- former session.
+-- former session. If the new session is not live, ends the former session and those beneath it.
 -- ARGV  3 id of the former session  4 id of the new session  5 reason  6 now, ms  7 the node that waits for acknowledgements, or ''
--- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended. If the new session is not live, ends
--- the former session and those beneath it.
+-- Returns 1, or the id of the bucket's last event ('' for none) if the former session had ended.
 
 local key, former, new, now = KEYS[1], ARGV[3], ARGV[4], tonumber(ARGV[6])
 local fields = redis.call('HGETALL', key)
@@ -14,7 +13,7 @@ end
 if not former_exists then return redis.call('GET', POSITION) or '' end
 if new_is_live then
   for i = 1, #fields, 2 do
-    -- The last uses (part 4) of the sessions beneath the former one.
+    -- A field of 17 bytes is a session's id and the number of a part; part 4 is the last use, which names the parent.
     if #fields[i] == 17 and string.byte(fields[i], 17) == 4 and parent_of(fields[i + 1]) == former then
       local origin, counted_at, counted, authentication = read_last_use(fields[i + 1])
       redis.call('HSET', key, fields[i],

@@ -66,7 +66,7 @@ local function create(key, new, roles, ...)
         end
       end
     end
-    -- The next search is due at twice this number: on average, each creation reads one session.
+    -- The next search is due when the number of sessions has doubled: on average, each creation reads one session.
     sessions = #live - #evicted
     search_at = math.max(2 * sessions, MIN_COUNTED_FIELDS)
   end

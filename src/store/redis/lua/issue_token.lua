@@ -1,10 +1,11 @@
 -- Stores a one-time token. Removes the account's expired tokens, and the oldest tokens of this purpose if there are too many.
 -- KEYS  1 the account's one-time tokens, a hash. A field is the purpose (1 byte) and an id (16 bytes); one_time_tokens.rs describes
---         the values
+--         the values, which begin with the times of issue and expiry
 -- ARGV  1 now (ms)  2 field  3 value  4 the maximum number of live tokens of the purpose  5 ttl of this token (ms)
 -- Returns 1.
 
 local key, now, purpose = KEYS[1], tonumber(ARGV[1]), string.sub(ARGV[2], 1, 1)
+-- The live tokens of the purpose, without the new one: each its field and the time of its issue.
 local fields, live = redis.call('HGETALL', key), {}
 for i = 1, #fields, 2 do
   local issued, expires = struct.unpack('>I6I6', fields[i + 1])

@@ -53,7 +53,7 @@ const MAX_U48: u64 = (1 << 48) - 1;
 pub struct SessionStore {
     pub(super) connection: Arc<RedisConnection>,
     pub(super) log: Arc<RevocationLog>,
-    /// Metrics of reads of a single session.
+    /// The duration and the errors of reads of a single session.
     pub(super) look_ups: Timed,
 }
 
@@ -80,18 +80,18 @@ impl SessionStore {
     }
 
     /// Runs a script on an account's sessions in one round trip, with the keys and arguments of every session script
-    /// (`lua/lib.lua`). `own` has the arguments that only this script takes: ARGV 3 and following.
+    /// (`lua/lib.lua`). `own_arguments` are those that only this script takes: ARGV 3 and following.
     async fn run(
         &self,
         script: &Script,
         account: AccountId,
-        own: impl IntoIterator<Item = Value>,
+        own_arguments: impl IntoIterator<Item = Value>,
     ) -> Result<Value, RedisError> {
         let (keys, bucket) = (&self.connection.keys, key::bucket(account));
         let keys = vec![keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
         let mut arguments = Vec::with_capacity(9);
         arguments.extend([self.connection.event_trim_args(), bytes(account.as_bytes())]);
-        arguments.extend(own);
+        arguments.extend(own_arguments);
         script::run(script, &self.connection, keys, arguments).await
     }
 }

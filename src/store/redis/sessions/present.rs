@@ -36,7 +36,8 @@ pub struct Presentation {
 }
 
 impl SessionStore {
-    /// Presents a refresh token of generation `presented`, without a retry window: repeats are accepted within `grace` only (I1, I2).
+    /// Presents the refresh token of generation `presented` of a session of the first-party client, without a retry window: repeats are
+    /// accepted within `grace` only (I1, I2).
     ///
     /// # Errors
     /// [`RedisError`]
@@ -51,11 +52,12 @@ impl SessionStore {
     ) -> Result<Rotation, RedisError> {
         let (accepted, origin) = (AcceptedTransport::Any, LastUseOrigin::default());
         let presentation = Presentation { account, session, generation: presented, accepted, origin };
+        // 8 is the highest limit.
         let rule = RepeatRule { grace, retry_window: Duration::ZERO, counted_repeats_limit: 8 };
         self.present(&presentation, &rule, idle_timeout, now).await
     }
 
-    /// Presents the refresh token of a session of the first-party client: see [`SessionStore::present_for`].
+    /// Presents the refresh token of a session of the first-party client, as [`SessionStore::present_for`] does for every client.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -70,7 +72,7 @@ impl SessionStore {
     }
 
     /// Presents a refresh token: rotates it, answers a repeat, or ends the session (I1, I2). `client` is the id of the client that presents
-    /// it; `None` for the first-party client. The session of another client is treated as missing and left unchanged.
+    /// the token; `None` for the first-party client. The session of another client is treated as missing and left unchanged.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -107,7 +109,7 @@ impl SessionStore {
             let grant = record.into_grant(account, session, Default::default(), None, None);
             return Ok(Rotation::Rotated(grant));
         }
-        // The positions are those that rotate.lua describes.
+        // The parts of the answer are those that rotate.lua describes.
         let Value::Array(parts) = &answer else { return Err(unexpected("rotate", &answer)) };
         let outcome = parts.first().and_then(Value::as_str);
         let grant = || -> Result<Grant, RedisError> {
