@@ -2,6 +2,8 @@
 
     smtp_server.py PORT FOLDER [--tls CERT KEY] [--starttls CERT KEY] [--user NAME:PASSWORD]
 
+--tls encrypts every connection from its beginning, --starttls requires STARTTLS, and --user requires authentication.
+
 The server appends each accepted message to FOLDER/received.jsonl before it acknowledges the message, and each delivery attempt to
 FOLDER/attempts.jsonl. While FOLDER/down exists, it closes every connection at once.
 
@@ -49,11 +51,11 @@ class Handler:
 
     async def handle_DATA(self, server, session, envelope):
         address = envelope.rcpt_tos[0]
-        first = self.attempts[address] == 1
-        if first and address.startswith("crash"):
+        is_first = self.attempts[address] == 1
+        if is_first and address.startswith("crash"):
             server.transport.abort()
-            return "451 unreachable"
-        if first and address.startswith("hang"):
+            return "451 unreachable"  # not sent: the connection is closed
+        if is_first and address.startswith("hang"):
             await asyncio.Event().wait()
         message = {
             "from": envelope.mail_from,
@@ -63,7 +65,7 @@ class Handler:
             "data": envelope.content.decode("utf-8"),
         }
         self.append("received.jsonl", message)
-        if first and address.startswith("lost"):
+        if is_first and address.startswith("lost"):
             server.transport.abort()
         return "250 accepted"
 

@@ -31,6 +31,7 @@ use crate::{
 /// An authenticator app.
 #[derive(Clone, Debug)]
 pub struct App {
+    /// The secret in base32.
     pub secret: String,
 }
 
@@ -57,7 +58,7 @@ pub struct Enrolled {
     pub recovery_codes: Vec<String>,
 }
 
-/// The time after which an authenticator app shows another code.
+/// The time for which an authenticator app shows the same code.
 pub const STEP: Duration = Duration::from_secs(30);
 
 /// A cluster without rate limits by address, since all clients of a test share one address.
@@ -85,7 +86,7 @@ pub fn codes_of(answer: &Answer) -> Vec<String> {
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
 
-/// Adds an authenticator app to an account of [`Client::register`]. Advances the clock, so that the app shows another code.
+/// Adds an authenticator app to an account of [`Client::register`]. Then advances the clock, so that the app shows a code that was not used.
 pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     let tokens = node.login(name).await;
     let app = start_totp(node, &tokens).await;

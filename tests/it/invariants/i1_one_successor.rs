@@ -79,12 +79,12 @@ async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
             token
         }
     });
-    let ends = join_all(racers).await;
+    let last_tokens = join_all(racers).await;
     let newest =
-        ends.iter().map(|token| nodes[0].state.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
-    assert!(newest.0 >= 20);
+        last_tokens.iter().map(|token| nodes[0].state.refresh_tokens.decode(token).unwrap().generation).max().unwrap();
+    assert!(newest.0 >= 20, "each of the 20 refreshes of a client returns a newer generation: {newest:?}");
     // Clients whose token was superseded by another client get a current token.
-    let answers: HashSet<String> = join_all(ends.iter().map(|token| nodes[1].refresh(token)))
+    let answers: HashSet<String> = join_all(last_tokens.iter().map(|token| nodes[1].refresh(token)))
         .await
         .into_iter()
         .map(|answer| Tokens::of(&answer.expect(200)).refresh)
@@ -97,6 +97,7 @@ async fn i1_sixteen_concurrent_clients_of_one_session_stay_signed_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token() {
     let mut cluster = TestCluster::new();
+    // without the retry window, only the grace window of 10 s allows repeats
     cluster.config.session.retry_window = Duration::ZERO;
     let nodes = two_nodes(&cluster).await;
     nodes[0].register("ada").await;
@@ -105,6 +106,7 @@ async fn i1_lost_response_retry_and_third_tab_within_grace_get_the_current_token
     cluster.advance(MS * 4000);
     assert_eq!(refreshed(&nodes[1], &first).await, lost, "a retry returns the lost token");
     let third = refreshed(&nodes[1], &lost).await;
+    // `first` was superseded 9.999 s ago, and `lost` 5.999 s ago
     cluster.advance(MS * 5999);
     assert_eq!(refreshed(&nodes[0], &first).await, third, "a tab with an older token gets the current one");
     assert_eq!(refreshed(&nodes[0], &lost).await, third);
@@ -122,7 +124,9 @@ async fn i1_every_token_superseded_within_grace_gets_the_current_token() {
     let cluster = TestCluster::new();
     let nodes = two_nodes(&cluster).await;
     nodes[0].register("ada").await;
+    // Redis stores up to seven rotations one by one, and merges further ones.
     for times in [1, 2, 7, 8, 20, 100] {
+        // all rotations lie within the grace window of 10 s
         let pause = Duration::from_millis(9999 / u64::try_from(times).unwrap());
         let mut tokens = rotate(&cluster, &nodes, times, pause).await;
         let current = tokens.pop().unwrap();
@@ -145,7 +149,8 @@ async fn i1_grace_window_of_seven_rotations_is_exact() {
     for late in 0..7 {
         let mut tokens = rotate(&cluster, &nodes, 7, MS * 1000).await;
         let current = tokens.pop().unwrap();
-        // The first token was superseded six seconds ago, and each later one a second after the one before.
+        // The first token was superseded six seconds ago, and each later one a second after the one before. So the token at index `late`
+        // is now 1 ms before the end of its grace window.
         cluster.advance(MS * (3999 + 1000 * late));
         let index = usize::try_from(late).unwrap();
         assert_eq!(refreshed(&nodes[1], &tokens[index]).await, current, "{late}");
@@ -168,8 +173,9 @@ async fn i1_second_use_with_zero_grace_revokes_session() {
             |code: &str| answers.iter().filter(|answer| answer.status == 401 && answer.problem().1 == code).count();
         assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1, "one succeeds");
         assert_eq!(count("refresh_token_reused"), 1, "the second ends the session");
-        assert_eq!(count("invalid_refresh_token"), 14, "all other tokens find no session");
+        assert_eq!(count("invalid_refresh_token"), 14, "all other requests find no session");
     }
+    // A single client that refreshes with each new token stays signed in.
     let token = nodes[0].login("ada").await.refresh;
     let next = refreshed(&nodes[0], &token).await;
     refreshed(&nodes[1], &next).await;
@@ -178,6 +184,7 @@ async fn i1_second_use_with_zero_grace_revokes_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation() {
     let mut cluster = TestCluster::new();
+    // The first node signs with the old secret, and the second with the new one. Each accepts both.
     let old = cluster.config.secrets.current.clone();
     cluster.config.secrets.previous = vec!["another secret, which is long enough as well".into()];
     let before = cluster.node().await;
@@ -197,6 +204,7 @@ async fn i1_concurrent_refreshes_during_secret_rotation_advance_one_generation()
         assert_eq!(claims[0], claims[1]);
         assert_eq!(usize::try_from(claims[0].unwrap().generation.0).unwrap(), round);
         current = tokens.into_iter().next().unwrap();
+        // past the grace window of 10 s
         cluster.advance(Duration::from_secs(11));
     }
 }
@@ -207,7 +215,8 @@ async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
     // The clock of the second node is three seconds ahead of the clock of the first.
     let ahead = Clock::manual(cluster.clock.now() + Duration::from_secs(3));
     let node = cluster.node().await;
-    let clock = std::mem::replace(&mut cluster.clock, ahead);
+    // From here on, `cluster.advance` advances the clock of the second node.
+    let clock_of_first = std::mem::replace(&mut cluster.clock, ahead);
     let peer = cluster.node().await;
     let nodes = [node, peer];
     nodes[0].register("ada").await;
@@ -219,7 +228,7 @@ async fn i1_concurrent_refreshes_on_nodes_with_clock_skew_get_one_successor() {
         assert_eq!(tokens.len(), 1);
         current = tokens.into_iter().next().unwrap();
         assert_eq!(nodes[0].state.refresh_tokens.decode(&current).unwrap().generation.0, round);
-        clock.advance(Duration::from_secs(1));
+        clock_of_first.advance(Duration::from_secs(1));
         cluster.advance(Duration::from_secs(1));
     }
 }
@@ -265,10 +274,12 @@ async fn i1_rotation_by_a_node_with_a_fast_clock_extends_grace_by_one_window_at_
     // The next rotation, by a node with a correct clock, limits the recorded time to one grace window ahead.
     assert!(matches!(rotate(1, now).await, Rotation::Rotated(_)));
     assert!(matches!(rotate(2, now + Duration::from_secs(15)).await, Rotation::Rotated(_)));
+    // Without this limit, generation 0 would be answered with the current token for a day.
     assert_eq!(rotate(0, now + Duration::from_secs(30)).await, Rotation::Reused);
 }
 
-/// Rotates at random and compares the store with a model, which records when each generation was superseded.
+/// Rotates at random and compares the store with a model, which records when each generation was superseded. Redis stores the times of
+/// seven rotations within a grace window. Of more, it merges two that lie in the same sixth of the window.
 #[tokio::test(flavor = "multi_thread")]
 async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longer() {
     const GRACE: i64 = 10_000; // milliseconds
@@ -305,10 +316,10 @@ async fn i1_grace_in_random_histories_is_never_shorter_and_at_most_a_sixth_longe
         let session = new.id;
         assert!(matches!(redis.sessions.create(new, now).await.unwrap(), CreateOutcome::Created { .. }));
         // Some histories have fewer than seven rotations in a window, others more.
-        let stride = [3000, 3000, 800, 100][walk % 4];
+        let longest_pause_ms = [3000, 3000, 800, 100][walk % 4];
         let mut superseded: Vec<i64> = Vec::new();
         for _ in 0..100 {
-            now = now + MS * u32::try_from(random(stride)).unwrap();
+            now = now + MS * u32::try_from(random(longest_pause_ms)).unwrap();
             let current = i64::try_from(superseded.len()).unwrap();
             let back = if random(3) == 0 { 0 } else { random(40).min(current) };
             let presented = current - back;

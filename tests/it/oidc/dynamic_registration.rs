@@ -26,8 +26,8 @@ async fn register(node: &Node, metadata: Value) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
 }
 
-/// Registers an app that authenticates by this method.
-async fn app(node: &Node, method: &str) -> ServiceClient {
+/// Registers an app that authenticates by `method`. Its secret is empty for the method `none`.
+async fn register_app(node: &Node, method: &str) -> ServiceClient {
     let metadata = json!({
         "client_name": "The Helper",
         "redirect_uris": [CALLBACK],
@@ -65,9 +65,9 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let other = cluster.node().await;
+    let other_node = cluster.node().await;
     for method in ["none", "client_secret_basic", "client_secret_post"] {
-        let app = app(&node, method).await;
+        let app = register_app(&node, method).await;
         assert_eq!(app.secret.is_empty(), method == "none");
         let stored = || async { node.state.sql.dynamic_clients(10).await.unwrap() };
         assert!(stored().await.iter().all(|client| client.client_id != app.id), "nothing is stored before the consent");
@@ -80,8 +80,8 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
             ("code_verifier", super::VERIFIER),
         ];
         let tokens = match method {
-            "client_secret_basic" => exchange(&other, &app, &code).await,
-            _ => token_by_post(&other, &app, &form).await,
+            "client_secret_basic" => exchange(&other_node, &app, &code).await,
+            _ => token_by_post(&other_node, &app, &form).await,
         };
         let tokens = tokens.expect(200).json();
         assert_eq!(claims(text(&tokens, "access_token"))["client_id"], app.id.as_str());
@@ -108,7 +108,7 @@ async fn registered_app_signs_its_user_in_and_is_stored_with_the_consent() {
         }
     }
     node.stop().await;
-    other.stop().await;
+    other_node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,6 +133,7 @@ async fn invalid_metadata_is_refused_with_an_error_code_of_rfc_7591() {
         (json!({ "response_types": ["token"] }), metadata),
         (json!({ "scope": "a \"b\"" }), metadata),
         (json!({ "client_name": 1 }), metadata),
+        // registrations of more than 2 kB
         (json!({ "client_name": "x".repeat(2000) }), metadata),
         (
             json!({ "redirect_uris": (0..9).map(|n| format!("https://app.example.com/{n}/{}", "x".repeat(300))).collect::<Vec<_>>() }),
@@ -161,7 +162,8 @@ async fn forged_or_changed_client_id_is_unknown() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let app = app(&node, "none").await;
+    let app = register_app(&node, "none").await;
+    // A client id consists of the app's metadata and a MAC.
     let (content, mac) = app.id.rsplit_once('.').unwrap();
     for id in [
         content.to_owned(),
@@ -190,9 +192,10 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     let browser = Browser::signed_in(&node, "ada").await;
     let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
     assert_eq!(metadata["registration_endpoint"], format!("{}/oauth2/register", cluster.config.issuer));
-    let app = app(&node, "none").await;
+    let app = register_app(&node, "none").await;
     let code = allow(&node, &browser, &app.id).await;
     let tokens = exchange(&node, &app, &code).await.expect(200).json();
+    // The quota is two registrations, of which `app` was the first.
     register(&node, json!({ "redirect_uris": [CALLBACK] })).await.expect(201);
     assert_eq!(register(&node, json!({ "redirect_uris": [CALLBACK] })).await.status, 429);
     node.stop().await;
@@ -209,7 +212,7 @@ async fn app_stays_registered_while_the_secret_of_the_service_is_rotated() {
     let mut cluster = cluster();
     let node = cluster.node().await;
     node.register("ada").await;
-    let app = app(&node, "client_secret_basic").await;
+    let app = register_app(&node, "client_secret_basic").await;
     node.stop().await;
     let former =
         std::mem::replace(&mut cluster.config.secrets.current, SecretText::from("another secret that is long enough"));
@@ -226,7 +229,8 @@ async fn hosts_of_redirect_uris_can_be_limited() {
     let mut cluster = cluster();
     cluster.config.dynamic_clients.allowed_hosts = vec!["app.example.com".to_owned()];
     let node = cluster.node().await;
-    app(&node, "none").await;
+    register_app(&node, "none").await;
+    // Loopback addresses are always allowed: no other host receives the code.
     register(&node, json!({ "redirect_uris": ["http://127.0.0.1/cb"] })).await.expect(201);
     let refused = register(&node, json!({ "redirect_uris": [CALLBACK, "https://evil.example/cb"] })).await;
     assert_eq!(error_of(&refused), (400, "invalid_redirect_uri".to_owned()));

@@ -39,8 +39,8 @@ fn recipe(issuer: &str, client: &ServiceClient, app: &str) -> String {
     recipe
 }
 
-/// A virtual host.
-fn host(port: u16, settings: &str) -> String {
+/// A virtual host on this port.
+fn virtual_host(port: u16, settings: &str) -> String {
     format!("Listen 127.0.0.1:{port}\n<VirtualHost 127.0.0.1:{port}>\n{settings}\n</VirtualHost>\n")
 }
 
@@ -82,6 +82,7 @@ impl AppBrowser {
 #[tokio::test(flavor = "multi_thread")]
 async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let folder = tempfile::tempdir().unwrap();
+    // Apache's workers run as another user
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     certificates::create(folder.path());
     let (auth_port, app_port) = (guard::free_port(), guard::free_port());
@@ -106,15 +107,16 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
     let app = App::start().await;
 
     let authority = format!("OIDCCABundlePath {}/ca.pem", folder.path().display());
-    let behind = format!("ProxyPass /oidc !\nProxyPass / http://{}/", app.address);
-    let protected = format!("{}\n{authority}\n{behind}", recipe(&issuer, &client, &site));
-    let settings = host(auth_port, &tls(folder.path(), node.address())) + &host(app_port, &protected);
+    let proxy_pass = format!("ProxyPass /oidc !\nProxyPass / http://{}/", app.address);
+    let protected = format!("{}\n{authority}\n{proxy_pass}", recipe(&issuer, &client, &site));
+    let settings = virtual_host(auth_port, &tls(folder.path(), node.address())) + &virtual_host(app_port, &protected);
     let guard = apache::start(&["socache_shmcb", "ssl", "auth_openidc"], &settings).unwrap();
     let mut browser = AppBrowser::new(&site);
     let reachable = browser.client.clone();
     wait::until("Apache answers", async || reachable.request(Method::GET, "/oidc").send().await.is_ok()).await;
 
-    // A page of the app redirects to the sign-in, which redirects back.
+    // A page of the app redirects to the sign-in, which redirects back. `browser` and `ada` are the same browser, at the app and at
+    // Latchkey.
     let orders = format!("{site}/orders");
     let to_provider = browser.get(&orders).await.expect(302);
     let mut ada = Visitor::new(&node);
@@ -131,10 +133,10 @@ async fn mod_auth_openidc_signs_in_through_the_pages_and_signs_out() {
 
     // The app receives its user's identity from the module, and not from the browser.
     let received = browser.get(&orders).await.expect(200).json();
-    let value = |name: &str| super::values(&received, name).into_iter().map(str::to_owned).collect::<Vec<_>>();
-    assert_eq!(value("oidc_claim_sub"), [account.as_str()], "{received}");
+    let values = |name: &str| super::values(&received, name).into_iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(values("oidc_claim_sub"), [account.as_str()], "{received}");
     assert_eq!(
-        (value("oidc_claim_email"), value("oidc_claim_iss")),
+        (values("oidc_claim_email"), values("oidc_claim_iss")),
         (vec!["ada@example.com".to_owned()], vec![issuer.clone()])
     );
     let mut stranger = AppBrowser::new(&site);

@@ -27,7 +27,9 @@ wait
 /// A copy of `examples` with other ports.
 struct Examples {
     folder: TempDir,
+    /// The port of the proxy.
     listen: u16,
+    /// The port of the app.
     app: u16,
 }
 
@@ -53,20 +55,20 @@ impl Examples {
 
     /// Runs commands in the folder of an example until the guard is dropped.
     fn start(&self, example: &str, commands: &str) -> Guard {
-        let commands = format!("cd '{}'\n{}{commands}", self.path().join(example).display(), self.programs());
+        let commands = format!("cd '{}'\n{}{commands}", self.path().join(example).display(), self.environment());
         let command = ["sh", "-c", RUN_GROUP, "sh", &commands];
         let spec = Spec { command: &command, stop: "TERM", folder: None, ready: "starting", unprivileged: false };
         Guard::start(&spec).unwrap()
     }
 
-    /// Shell commands that add the programs of tests/tools to the path.
-    fn programs(&self) -> String {
+    /// Shell commands that add the programs of tests/tools to the path, and set a home folder that the test removes.
+    fn environment(&self) -> String {
         let bin = tool("node").parent().unwrap().to_owned();
         format!("export HOME='{}' PATH='{}':$PATH:/usr/sbin\n", self.folder.path().display(), bin.display())
     }
 
     /// Runs the calls in nginx's README: without a token, after a login, and after the logout.
-    async fn check(&self) {
+    async fn check_calls(&self) {
         let probe = format!("http://127.0.0.1:{}/", self.listen);
         wait::until("the proxy refuses a request without a token", async || {
             reqwest::get(&probe).await.is_ok_and(|response| response.status() == 401)
@@ -102,35 +104,36 @@ fn copy_with_ports(from: &Path, to: &Path, ports: &[(u16, u16)]) {
     }
 }
 
-async fn check(example: &str) {
+/// Runs the commands in an example's README, and the calls in nginx's README.
+async fn check_example(example: &str) {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let examples = Examples::new(&node);
     let [commands] = &examples.commands(example)[..] else { panic!("the README has one block of commands") };
     let guard = examples.start(example, commands);
-    examples.check().await;
+    examples.check_calls().await;
     drop(guard);
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn caddy_commands_run_as_printed() {
-    check("caddy").await;
+    check_example("caddy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_commands_run_as_printed() {
-    check("envoy").await;
+    check_example("envoy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn haproxy_commands_run_as_printed() {
-    check("haproxy").await;
+    check_example("haproxy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn traefik_commands_run_as_printed() {
-    check("traefik").await;
+    check_example("traefik").await;
 }
 
 /// The test starts nginx itself, because the printed command reloads the system's nginx.
@@ -139,12 +142,12 @@ async fn nginx_calls_run_as_printed() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let examples = Examples::new(&node);
-    let [app, _reload] = [0, 1].map(|line| examples.commands("nginx")[0].lines().nth(line).unwrap().to_owned());
+    let app = examples.commands("nginx")[0].lines().next().unwrap().to_owned();
     let app = examples.start("nginx", &app);
     let [listen, app_address] = [examples.listen, examples.app].map(|port| ([127, 0, 0, 1], port).into());
     let addresses = Addresses { latchkey: node.address(), app: app_address, listen };
     let proxy = nginx::start(&addresses).unwrap();
-    examples.check().await;
+    examples.check_calls().await;
     drop((proxy, app));
     node.stop().await;
 }

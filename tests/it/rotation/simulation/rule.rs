@@ -7,7 +7,8 @@
 pub struct Settings {
     /// `session.grace`: the time for which a superseded token is answered with the current one.
     pub grace: u64,
-    /// `session.retry_window`: the time for which tokens that were within grace when the current token was issued are answered with it.
+    /// `session.retry_window`: the time, counted from the issue of the current token, for which it is the answer to a token that
+    /// was within grace at that moment.
     pub retry_window: u64,
     /// `session.counted_repeats_limit`: the number of consecutive generations with a counted repeat that ends the session.
     pub counted_repeats_limit: u32,
@@ -61,12 +62,13 @@ impl Session {
 
     /// Decides about the token of this generation. The caller drops a session that is revoked.
     pub fn present(&mut self, generation: u32, tag: Tag, now: u64, settings: &Settings) -> Decision {
+        // A token can be ahead of the session if Redis has lost rotations.
         if generation >= self.generation {
             self.rotate(generation, tag, now, settings);
             return Decision::Rotated;
         }
-        let superseded = self.recent.iter().find(|(recent, _)| *recent == generation).map(|(_, at)| *at);
-        let allowed = superseded.is_some_and(|at| {
+        let superseded_at = self.recent.iter().find(|(recent, _)| *recent == generation).map(|(_, at)| *at);
+        let allowed = superseded_at.is_some_and(|at| {
             now.saturating_sub(at) < settings.grace
                 || (settings.retry_window > 0 && now.saturating_sub(self.issued) <= settings.retry_window)
         });
