@@ -230,7 +230,7 @@ async fn hosts_of_redirect_uris_can_be_limited() {
     cluster.config.dynamic_clients.allowed_hosts = vec!["app.example.com".to_owned()];
     let node = cluster.node().await;
     register_app(&node, "none").await;
-    // Loopback addresses are always allowed: no other host receives the code.
+    // The setting limits the hosts of https redirect URIs only.
     register(&node, json!({ "redirect_uris": ["http://127.0.0.1/cb"] })).await.expect(201);
     let refused = register(&node, json!({ "redirect_uris": [CALLBACK, "https://evil.example/cb"] })).await;
     assert_eq!(error_of(&refused), (400, "invalid_redirect_uri".to_owned()));
