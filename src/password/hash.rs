@@ -109,8 +109,8 @@ impl HashEngine {
         Ok(PasswordHash::new(phc.to_string()))
     }
 
-    /// Hashes a password and drops the result. For an account without a hash: it takes as long as [`HashEngine::verify`], so that the response
-    /// time does not reveal whether the account exists.
+    /// Hashes a password and drops the result, for an account without a hash. Takes as long as [`HashEngine::verify`], so that
+    /// the response time does not reveal whether the account exists.
     pub(super) fn verify_dummy(&self, password: &SecretText, memory: &mut Memory) -> Result<(), BadHash> {
         self.argon2id(password, &self.dummy_salt, memory).map(|_| ())
     }

@@ -154,8 +154,8 @@ impl Policy {
     }
 }
 
-/// The first `characters` of a password, as zxcvbn receives them. Replaces letter-like characters beyond the first [`MAX_LETTER_LIKE`] different ones
-/// with `~`, which zxcvbn does not read as a letter.
+/// The first `characters` of a password, as zxcvbn receives them. Replaces letter-like characters beyond the first
+/// [`MAX_LETTER_LIKE`] different ones with `~`, which zxcvbn does not read as a letter.
 fn zxcvbn_input(password: &str, characters: usize) -> Zeroizing<String> {
     let mut different = Vec::with_capacity(MAX_LETTER_LIKE);
     let shown = password.chars().take(characters).map(|c| {

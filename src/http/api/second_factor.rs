@@ -172,8 +172,8 @@ impl From<SecondFactorError> for ProblemError {
     }
 }
 
-/// The challenge, and the client that continues the sign-in. `replaces` is the refresh token of the session that the new one replaces; `None` for a call that
-/// starts no session.
+/// The challenge, and the client that continues the sign-in. `replaces` is the refresh token of the session that the new
+/// session replaces; `None` for a call that starts no session.
 pub(super) fn continuation(
     client: ClientInfo,
     challenge: Secret,
