@@ -1,6 +1,6 @@
-//! Measures Latchkey, its theoretical limits and its alternatives in one run on one machine.
+//! Measures Latchkey, its theoretical limits and its alternatives (the targets) in one run on one machine.
 //!
-//! Each round measures them one after another, so that disturbances on the machine affect all of them alike.
+//! Each round measures the targets one after another, so that disturbances on the machine affect all of them alike.
 
 mod code_flow;
 mod footprint;

@@ -1,4 +1,4 @@
-//! The delay from a sign-out on one node to the close of a WebSocket at a service that follows the feed of another node.
+//! Measures the delay from a sign-out on one node to the close of a WebSocket at a service that follows the feed of another node.
 
 use std::{
     env, fs,
@@ -33,7 +33,9 @@ use super::{
 /// An app whose WebSockets close with their session.
 pub struct App {
     address: SocketAddr,
+    /// The path of the WebSocket.
     path: &'static str,
+    /// The process of an example, and its folder. Dropping them stops the process and deletes the folder.
     _process: Option<(Guard, TempDir)>,
 }
 
@@ -43,7 +45,7 @@ fn listen(socket: SessionWebSocket) -> impl IntoResponse {
 }
 
 impl App {
-    /// Starts an app in this process. Its verifier follows the node that listens at the issuer's address.
+    /// Starts an app in this process. The app's verifier follows the node that listens at the issuer's address.
     pub async fn start(issuer: &str, service: &ServiceClient) -> Self {
         let verifier = Verifier::builder(issuer).audience("latchkey").client(&service.id, &service.secret);
         let verifier = verifier.build().await.unwrap();
@@ -55,7 +57,8 @@ impl App {
         Self { address, path: "/", _process: None }
     }
 
-    /// Starts the chat of `examples/express`.
+    /// Starts the chat of `examples/express`, in a folder whose `node_modules` links to the installed packages and to
+    /// `clients/js`. The source tree has no `node_modules`.
     pub fn express(issuer: &str, service: &ServiceClient) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let modules = folder.path().join("node_modules");
@@ -65,6 +68,7 @@ impl App {
             symlink(package.path(), modules.join(package.file_name())).unwrap();
         }
         symlink(project("clients/js"), modules.join("latchkey-verify")).unwrap();
+        // The folder has no package.json that declares modules: the suffix .mjs does so.
         fs::copy(project("examples/express/app.js"), folder.path().join("app.mjs")).unwrap();
         let program = folder.path().join("app.mjs").display().to_string();
         let node = tools().join("bin/node").display().to_string();
@@ -74,12 +78,12 @@ impl App {
     /// Starts the chat of `examples/fastapi`.
     pub fn fastapi(issuer: &str, service: &ServiceClient) -> Self {
         let python = tools().join("bin/python").display().to_string();
-        let path = format!("PYTHONPATH={}", project("clients/python/src").display());
+        let python_path = format!("PYTHONPATH={}", project("clients/python/src").display());
         let folder = project("examples/fastapi").display().to_string();
-        let uvicorn =
-            ["env", &path, "PYTHONDONTWRITEBYTECODE=1", &python, "-m", "uvicorn", "app:app", "--app-dir", &folder];
-        let script = [&uvicorn[..], &["--port", "PORT"]].concat();
-        Self::process(issuer, service, tempfile::tempdir().unwrap(), &script, "running on")
+        let environment = ["env", &python_path, "PYTHONDONTWRITEBYTECODE=1"];
+        let uvicorn = [python.as_str(), "-m", "uvicorn", "app:app", "--app-dir", &folder, "--port", "PORT"];
+        let command = [&environment[..], &uvicorn].concat();
+        Self::process(issuer, service, tempfile::tempdir().unwrap(), &command, "running on")
     }
 
     /// Runs a command, in which the word PORT stands for a free port, until it prints `ready`.
@@ -99,7 +103,7 @@ impl App {
         Self { address: ([127, 0, 0, 1], port).into(), path: "/chat", _process: Some((guard, folder)) }
     }
 
-    /// Opens a WebSocket for each session, and signs out one after the other.
+    /// Opens a WebSocket for each session, and then signs the sessions out one after the other. Returns the times of each sign-out.
     pub async fn measure(&self, client: &Client, sessions: Vec<Tokens>) -> Vec<Times> {
         let mut sockets = Vec::new();
         for tokens in sessions {
@@ -109,7 +113,7 @@ impl App {
         }
         let mut times = Vec::new();
         for (socket, tokens) in sockets {
-            let closed = tokio::spawn(closed(socket));
+            let closed = tokio::spawn(wait_for_close(socket));
             let requested = Instant::now();
             client.logout(&tokens.refresh).await.expect(204);
             let answered = Instant::now();
@@ -130,7 +134,7 @@ fn tools() -> PathBuf {
 }
 
 /// Waits for the close frame. Returns the time of its arrival.
-async fn closed(mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Instant {
+async fn wait_for_close(mut socket: WebSocketStream<MaybeTlsStream<TcpStream>>) -> Instant {
     loop {
         if let Message::Close(frame) = socket.next().await.unwrap().unwrap() {
             assert_eq!(frame.unwrap().reason.as_str(), "session_revoked");

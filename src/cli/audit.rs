@@ -70,7 +70,7 @@ pub struct AuditArgs {
 pub enum When {
     /// An absolute time.
     At(Timestamp),
-    /// An age.
+    /// A duration before now.
     Ago(Duration),
 }
 
@@ -120,7 +120,8 @@ pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
             },
             address: args.address,
         };
-        // Read before the rows are listed: `follow` then prints an event that a node writes in between, unless the rows have it.
+        // `follow` must not print older events that `--limit` leaves out: the recent ones count as seen. They are read before the rows,
+        // so that an event that a node writes in between is either among the rows or printed by `follow`.
         let mut seen = if args.follow { Some(read_recent(&sql, &mut filter.clone()).await?) } else { None };
         let mut rows = sql.audit(&filter, args.limit).await?;
         rows.reverse();
@@ -151,13 +152,14 @@ async fn follow(sql: &Sql, filter: &mut AuditFilter, seen: &[AuditRow], json: bo
     }
 }
 
-/// Reads the events of the last [`LOOK_BACK`], newest first.
+/// Reads the events of the last [`LOOK_BACK`], newest first. Replaces the filter's `since`.
 async fn read_recent(sql: &Sql, filter: &mut AuditFilter) -> anyhow::Result<Vec<AuditRow>> {
     filter.since = Some(Clock::System.now() - LOOK_BACK);
     Ok(sql.audit(filter, FOLLOW_LIMIT).await?)
 }
 
-/// Returns the id of an account. A UUID that no account has is taken for the id of a deleted account.
+/// Returns the id of the account with this name, as [`accounts::find`] takes it. A UUID that no account has is taken for the id of a
+/// deleted account.
 async fn account_id(sql: &Sql, name: &str) -> anyhow::Result<AccountId> {
     match accounts::find(sql, name).await {
         Ok(account) => Ok(account.id),

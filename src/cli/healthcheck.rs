@@ -23,7 +23,7 @@ pub struct HealthcheckArgs {
     pub ready: bool,
 }
 
-/// Fails unless the node that listens on `listen` answers 200. Prints nothing on success.
+/// Fails unless the node at the configured address (`http.listen`) answers 200. Prints nothing on success.
 ///
 /// # Errors
 /// If the configuration can't be used, the node doesn't answer, or it answers with another status.
@@ -37,7 +37,7 @@ pub fn run(args: HealthcheckArgs, global: &Global) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address of a listener as seen from this machine.
+/// The address at which a client on this machine reaches a listener.
 fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -32,7 +32,7 @@ pub struct LimitSettings {
     pub registration_service: Option<Quota>,
     /// Password changes from one address.
     pub password_change_per_address: Option<Quota>,
-    /// Password changes by one session of an account.
+    /// Password changes by one session of an account: a stolen access token does not block the account's other sessions.
     pub password_change_per_account: Option<Quota>,
     /// Password changes in total.
     pub password_change_service: Option<Quota>,
@@ -64,9 +64,9 @@ pub struct LimitSettings {
     pub refresh_per_account: Option<Quota>,
     /// Refreshes in total, on one node.
     pub refresh_service: Option<Quota>,
-    /// Requests of one service client, on one node.
+    /// Introspections and token requests of one service client, on one node.
     pub introspection_per_client: Option<Quota>,
-    /// Requests of all service clients, on one node.
+    /// Introspections and token requests in total, on one node.
     pub introspection_service: Option<Quota>,
     /// Failed authentications of service clients from one address, on one node.
     pub client_authentication_failures_per_address: Option<Quota>,
@@ -175,7 +175,7 @@ fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
     })
 }
 
-/// Parses `300/5m`, or `off`.
+/// Parses a quota such as `300/5m`, or `off`.
 fn quota(text: &str) -> Result<Option<Quota>, String> {
     let rule =
         || "must be a number of requests and a time, such as 300/5m (up to 10000000, in 1s to 1d), or off".to_owned();
@@ -186,7 +186,7 @@ fn quota(text: &str) -> Result<Option<Quota>, String> {
     let count = count.parse().ok().filter(|count| (1..=10_000_000).contains(count)).ok_or_else(rule)?;
     let window = duration::parse(window).ok().filter(|window| (SECOND..=DAY).contains(window)).ok_or_else(rule)?;
     let quota = Quota { count, window };
-    // The interval between refills is a whole number of microseconds, so it is at least one.
+    // A request becomes available every `window / count`. This interval is a whole number of microseconds, so at least one.
     if u128::from(count) > window.as_micros() { Err(rule()) } else { Ok(Some(quota)) }
 }
 

@@ -1,6 +1,6 @@
-//! Hash strings of the form `$scheme$name=value,…$salt$hash`, with base64 salt and hash.
+//! Parses hash strings in the PHC format, `$scheme$name=value,…$salt$hash`, with base64 salt and hash.
 //!
-//! The crate that parses argon2's strings limits salts to 48 bytes and parameters to 64; other systems' hashes exceed both.
+//! The crate that parses argon2's strings limits salts to 48 bytes and parameters to 64 bytes. Other systems' hashes exceed both limits.
 
 use base64::{
     Engine, alphabet,

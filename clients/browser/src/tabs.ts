@@ -1,20 +1,24 @@
 // Coordination of the tabs of one origin: a lock around the refresh, and messages about its result.
 
-/** The messages between tabs. Access tokens stay within the origin; refresh tokens are never sent. */
+/**
+ * The messages between tabs. Access tokens stay within the origin; refresh tokens are never sent. `expiresIn` is in seconds from
+ * `sentAt`, which is in milliseconds since 1970.
+ */
 export type TabMessage =
   | { type: "tokens"; access: string; expiresIn: number; sentAt: number; sessionId: string }
   | { type: "signed_out"; sessionId: string | undefined };
 
+/** The connection of this tab to the other tabs. */
 export interface Tabs {
-  /** Runs `work` in one tab at a time. */
+  /** Runs `work` while no other tab runs work. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   send(message: TabMessage): void;
   close(): void;
 }
 
 /**
- * Uses Web Locks and BroadcastChannel. Where a browser lacks one of them, tabs refresh independently, which is safe:
- * Latchkey gives every tab the same successor within the grace window.
+ * Connects the tabs that open the same `name`, with Web Locks and BroadcastChannel. Where a browser lacks one of them, tabs refresh
+ * independently, which is safe: Latchkey gives every tab the same successor within the grace window.
  */
 export function openTabs(name: string, receive: (message: TabMessage) => void): Tabs {
   const locks = globalThis.navigator?.locks;

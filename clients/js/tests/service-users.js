@@ -11,22 +11,22 @@ export const PASSWORD = "tidal engine verse marmalade";
 export const ISSUER = env.TEST_SERVICE_ISSUER;
 export const CLIENT = { clientId: env.TEST_SERVICE_CLIENT_ID, clientSecret: env.TEST_SERVICE_CLIENT_SECRET };
 
-/** Calls the service; resolves to the body of a successful response. */
+/** Sends a POST request, by default with a JSON body. Resolves to the body of the response, and rejects if it is not a success. */
 export async function call(path, body, headers = {}) {
-  const form = body instanceof URLSearchParams;
-  const type = form ? {} : { "Content-Type": "application/json" };
-  const request = { method: "POST", headers: { ...type, ...headers }, body: form ? body : JSON.stringify(body) };
+  const isForm = body instanceof URLSearchParams;
+  const type = isForm ? {} : { "Content-Type": "application/json" };
+  const request = { method: "POST", headers: { ...type, ...headers }, body: isForm ? body : JSON.stringify(body) };
   const response = await fetch(ISSUER + path, request);
   const text = await response.text();
   assert.ok(response.ok, text);
   return text === "" ? undefined : JSON.parse(text);
 }
 
-/** Runs a command of the binary; returns its output. */
+/** Runs a `latchkey` command, such as `client add`, and returns its output. */
 export const command = (...words) => execFileSync(env.TEST_SERVICE_BINARY, words, { cwd: env.TEST_SERVICE_FOLDER, encoding: "utf8" });
 
-/** A verifier whose feed is live, closed when the test ends. */
-export async function live(t, options) {
+/** Starts a verifier, and resolves when its feed is live. The verifier is closed when the test ends. */
+export async function liveVerifier(t, options) {
   const verifier = createVerifier({ issuer: ISSUER, audience: "latchkey", ...CLIENT, ...options });
   t.after(() => verifier.close());
   assert.ok(await verifier.waitLive(60_000));
@@ -51,8 +51,8 @@ export class User {
     return call("/v1/logout", { refresh_token });
   }
 
-  changePassword({ access_token }, to) {
-    const body = { current_password: PASSWORD, new_password: to };
+  changePassword({ access_token }, newPassword) {
+    const body = { current_password: PASSWORD, new_password: newPassword };
     return call("/v1/me/password", body, { Authorization: `Bearer ${access_token}` });
   }
 }

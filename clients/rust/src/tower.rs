@@ -1,16 +1,16 @@
 //! Middleware for `tower`, and so for axum, hyper and tonic.
 //!
 //! [`VerifyLayer`] lets requests with a valid access token pass, and adds `Arc<Claims>` and [`VerifiedSession`] to their
-//! extensions. Others are answered with 401 and a challenge (RFC 6750, section 3; RFC 9470, section 3), with 403 if a required
-//! role or scope is missing, or with 503 and `Retry-After` if the token cannot be verified now. The body of these responses is
-//! empty.
+//! extensions. It answers other requests with 401 and a challenge (RFC 6750, section 3; RFC 9470, section 3), with 403 if a
+//! required role or scope is missing, or with 503 and `Retry-After` if the token cannot be verified now. The body of these
+//! responses is empty.
 //!
 //! A response body of unknown length, such as an event stream, ends when the session ends ([`SessionBody`]). With the
-//! feature `tower-upgrade`, so does an upgraded connection: the layer sends the close frame of a WebSocket, with the code and the cause,
-//! and closes the connection. The handler reads the end of the stream.
+//! feature `tower-upgrade`, an upgraded connection ends too: the layer closes the connection, and the handler reads the end of the
+//! stream. A WebSocket gets a close frame first, with a close code and the cause.
 //!
-//! Without that feature the layer does not close upgraded connections: the handler registers the session, and closes the
-//! connection when the session ends.
+//! Without that feature the layer does not close upgraded connections: the handler watches the session, and closes the
+//! connection when the session ends:
 //!
 //! ```no_run
 //! use latchkey_verify::VerifiedSession;
@@ -110,13 +110,13 @@ where
                     let body = SessionBody::new(body, &head.headers, &session);
                     Ok(Response::from_parts(head, body))
                 }
-                Err(refusal) => Ok(response(&refusal)),
+                Err(refusal) => Ok(refusal_response(&refusal)),
             }
         })
     }
 }
 
-fn response<R: Default>(refusal: &Refusal) -> Response<SessionBody<R>> {
+fn refusal_response<R: Default>(refusal: &Refusal) -> Response<SessionBody<R>> {
     let mut response = Response::new(SessionBody::whole(R::default()));
     (*response.status_mut(), *response.headers_mut()) = (refusal.status(), refusal.headers());
     response

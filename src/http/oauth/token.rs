@@ -254,9 +254,9 @@ impl TokenApi {
     /// `authorization_code` exchanges the code that an app got from `/oauth2/authorize` for the tokens of a new session.
     ///
     /// `refresh_token` exchanges a session's refresh token for its next tokens, as `/v1/refresh` does, for OAuth client
-    /// libraries. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. Clients
-    /// with a refresh token from the REST API do the same; their `client_id`, if any, is the value of `token.client_id`. A refresh token
-    /// of a cookie session is not valid here.
+    /// libraries. A `web` app authenticates. A `public` app sends its `client_id` and no secret or, by HTTP Basic, an empty one. For a
+    /// refresh token from the REST API, send no secret, and no `client_id` or the value of `token.client_id`. A refresh token of a cookie
+    /// session is not valid here.
     ///
     /// `client_credentials` issues an access token of the service client itself: its `sub` is the client, its `aud` is the
     /// client's audiences, and it has no session.
@@ -290,6 +290,7 @@ impl TokenApi {
             GrantTypeName::RefreshToken => {
                 let token = form.refresh_token.ok_or(OAuthError::invalid_request("refresh_token is missing."))?;
                 let Some(client) = caller.client_or_app(state)? else {
+                    // the session was started by the REST API, and so has no client
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
                     let tokens = refresh::refresh_in_body(state, token.0.expose(), &info.into_origin(None)).await?;
                     return Ok(TokenAnswer::of_session(tokens));

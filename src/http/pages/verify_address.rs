@@ -32,7 +32,7 @@ fn view(visit: &Visit) -> VerifyAddress {
         token: String::new(),
         proof: match visit.parameter("proof") {
             Some("new_password") => "new_password".to_owned(),
-            // the browser's session is the proof
+            // the browser's session proves it: the user types no password
             None if visit.browser.session.is_some() => "none".to_owned(),
             _ => "password".to_owned(),
         },
@@ -86,13 +86,13 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         }
     };
     let kind = if view.is_change { "address_changed" } else { "address_verified" };
-    let action = if caller.is_some() { "" } else { "sign-in" };
+    let next_page = if caller.is_some() { "" } else { "sign-in" }; // below /account
     let reply = match tokens {
         // a changed address ends the account's sessions, and a new session takes the place of the browser's session
         Some(tokens) => signed_in(&visit, tokens.account, tokens.session),
         None => visit.reply(),
     };
-    reply.cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, action))
+    reply.cookie(cookies::clear(cookies::TYPED)).page(&Message::new(kind, next_page))
 }
 
 /// Sends the mail again.

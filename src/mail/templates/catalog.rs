@@ -20,8 +20,9 @@ const COMMON: [&str; 10] = [
     "footer",
 ];
 
-/// Keys of `common` whose values are not templates.
+/// The key of the pattern of times, in the section `common`.
 const DATE: &str = "date";
+/// The key of the names of the months, in the section `common`.
 const MONTHS: &str = "months";
 
 /// The texts that every mail must have.
@@ -40,16 +41,17 @@ pub(super) const fn built_in(locale: Locale) -> &'static str {
     }
 }
 
-/// The texts of a language by key: `password_reset.subject`.
+/// The texts of a language.
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
+    /// The templates, by section and key, such as `password_reset.subject`.
     messages: BTreeMap<String, String>,
     /// The pattern of times: `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
     date: String,
     months: Vec<String>,
 }
 
-/// The way of writing times in one language.
+/// Writes times in one language.
 pub(super) struct TimeFormat<'a> {
     date: &'a str,
     months: &'a [String],

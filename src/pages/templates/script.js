@@ -10,30 +10,31 @@
   const response = document.querySelector("form[data-submit]");
   if (response) response.submit();
 
-  // The token of a mail's link is in the fragment, which browsers do not send: it moves into the form, and out of the history. Then the
-  // field for the link is hidden, and so are the fields in [data-instead], which take the mail's code. Without a token, [data-instead]
-  // is shown in place of the field for the link.
-  const field = document.querySelector("[data-token] input");
-  const fillIn = () => {
-    const given = new URLSearchParams(location.hash.slice(1)).get("token");
-    if (given) {
-      field.value = given;
+  // The token of a mail's link is in the fragment, which browsers do not send. The script moves the token into the field for the link
+  // ([data-token]), and out of the history. A link with data-keep leads to another form for the token: it keeps the fragment.
+  // With a token that was not refused, the field for the link and the fields for the mail's code ([data-instead]) are hidden. Without
+  // one, [data-instead], if any, is shown in place of the field for the link.
+  const tokenInput = document.querySelector("[data-token] input");
+  const takeToken = () => {
+    const token = new URLSearchParams(location.hash.slice(1)).get("token");
+    if (token) {
+      tokenInput.value = token;
       for (const link of document.querySelectorAll("a[data-keep]")) link.hash = location.hash;
       history.replaceState(null, "", location.pathname + location.search);
     }
-    const box = field.closest("[data-token]");
-    const instead = document.querySelector("[data-instead]");
-    const works = field.value && !box.querySelector(".error");
-    if (works || instead) box.hidden = true;
-    if (instead) instead.hidden = Boolean(works);
-    if (works) {
-      const next = box.closest("form").querySelector(".field:not([data-token] *):not([data-instead] *) input");
+    const tokenField = tokenInput.closest("[data-token]");
+    const codeFields = document.querySelector("[data-instead]");
+    const hasToken = Boolean(tokenInput.value && !tokenField.querySelector(".error"));
+    if (hasToken || codeFields) tokenField.hidden = true;
+    if (codeFields) codeFields.hidden = hasToken;
+    if (hasToken) {
+      const next = tokenField.closest("form").querySelector(".field:not([data-token] *):not([data-instead] *) input");
       if (next) next.focus();
     }
   };
-  if (field) {
-    fillIn();
-    addEventListener("hashchange", fillIn);
+  if (tokenInput) {
+    takeToken();
+    addEventListener("hashchange", takeToken);
   }
 
   // When a form is sent, a field with data-copy gets the value of the field with that id, in another form.
@@ -58,7 +59,7 @@
     input.form.addEventListener("submit", () => { input.type = "password"; });
   }
 
-  // A list can be copied.
+  // A button with data-copy-text copies the list with that id.
   for (const button of document.querySelectorAll("[data-copy-text]")) {
     button.addEventListener("click", async () => {
       const items = document.getElementById(button.dataset.copyText).children;
@@ -67,7 +68,7 @@
     });
   }
 
-  // A form is sent once, unless it downloads a file: the page stays then.
+  // A form is sent once, unless it downloads a file: the page stays then. After a step back in the history it can be sent again.
   for (const form of document.forms) {
     if (form.action.endsWith("/export")) continue;
     form.addEventListener("submit", (event) => {
@@ -78,55 +79,58 @@
   addEventListener("pageshow", () => { for (const form of document.forms) delete form.dataset.sent; });
 
   // Passkeys (WebAuthn). Options and credentials travel as JSON, with binary values in base64url.
-  const decode = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
-  const encode = (buffer) =>
+  const decodeBase64url = (text) => Uint8Array.from(atob(text.replace(/-/g, "+").replace(/_/g, "/")), (c) => c.charCodeAt(0));
+  const encodeBase64url = (buffer) =>
     btoa(String.fromCharCode(...new Uint8Array(buffer))).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
-  // A value with all its ArrayBuffers encoded.
-  const plain = (value) => {
-    if (value instanceof ArrayBuffer) return encode(value);
-    if (Array.isArray(value)) return value.map(plain);
-    if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, plain(v)]));
+  // Returns a copy of the value, with all ArrayBuffers encoded.
+  const encodeBuffers = (value) => {
+    if (value instanceof ArrayBuffer) return encodeBase64url(value);
+    if (Array.isArray(value)) return value.map(encodeBuffers);
+    if (value && typeof value === "object") {
+      return Object.fromEntries(Object.entries(value).map(([key, member]) => [key, encodeBuffers(member)]));
+    }
     return value;
   };
-  // The options with binary values decoded, for navigator.credentials.
-  const bytes = (options) => {
-    const key = { ...options, challenge: decode(options.challenge) };
-    const list = (items) => items && items.map((item) => ({ ...item, id: decode(item.id) }));
-    if (key.user) key.user = { ...key.user, id: decode(key.user.id) };
-    if (key.allowCredentials) key.allowCredentials = list(key.allowCredentials);
-    if (key.excludeCredentials) key.excludeCredentials = list(key.excludeCredentials);
-    return key;
+  // Returns the options for navigator.credentials, with binary values decoded.
+  const decodeOptions = (options) => {
+    const decoded = { ...options, challenge: decodeBase64url(options.challenge) };
+    const decodeIds = (items) => items.map((item) => ({ ...item, id: decodeBase64url(item.id) }));
+    if (decoded.user) decoded.user = { ...decoded.user, id: decodeBase64url(decoded.user.id) };
+    if (decoded.allowCredentials) decoded.allowCredentials = decodeIds(decoded.allowCredentials);
+    if (decoded.excludeCredentials) decoded.excludeCredentials = decodeIds(decoded.excludeCredentials);
+    return decoded;
   };
-  // The credential as an object for JSON.
-  const json = (credential) => {
+  // Returns the credential as an object for JSON. Not every browser has PublicKeyCredential.toJSON.
+  const encodeCredential = (credential) => {
     const { response } = credential;
-    const result = { id: credential.id, rawId: encode(credential.rawId), type: credential.type, response: {} };
-    result.clientExtensionResults = plain(credential.getClientExtensionResults());
+    const result = { id: credential.id, rawId: encodeBase64url(credential.rawId), type: credential.type, response: {} };
+    result.clientExtensionResults = encodeBuffers(credential.getClientExtensionResults());
     if (credential.authenticatorAttachment) result.authenticatorAttachment = credential.authenticatorAttachment;
     for (const name of ["clientDataJSON", "attestationObject", "authenticatorData", "signature", "userHandle"]) {
-      if (response[name]) result.response[name] = encode(response[name]);
+      if (response[name]) result.response[name] = encodeBase64url(response[name]);
     }
     if (response.getTransports) result.response.transports = response.getTransports();
     return result;
   };
-  // Asks the authenticator, and sends the button's form with the response. Cancels an earlier call: only one can wait at a time.
-  let waiting = null;
-  const ask = async (button, autofill) => {
-    if (waiting) waiting.abort();
-    waiting = new AbortController();
-    const { signal } = waiting;
+  // Asks the authenticator, and sends the button's form with the response. The options are in data-value, or are fetched from the URL
+  // in data-options. Cancels an earlier call: only one can wait at a time.
+  let waitingCall = null;
+  const askAuthenticator = async (button, { autofill }) => {
+    if (waitingCall) waitingCall.abort();
+    waitingCall = new AbortController();
+    const { signal } = waitingCall;
     let options = button.dataset.value && JSON.parse(button.dataset.value);
     if (!options) {
       const answer = await fetch(button.dataset.options, { method: "POST", signal });
       if (!answer.ok) throw new Error(String(answer.status));
       options = (await answer.json()).public_key;
     }
-    const request = { publicKey: bytes(options), signal };
+    const request = { publicKey: decodeOptions(options), signal };
     if (autofill) request.mediation = "conditional";
     const create = button.dataset.passkey === "create";
     const credential = await (create ? navigator.credentials.create(request) : navigator.credentials.get(request));
     const { form } = button;
-    form.elements.credential.value = JSON.stringify(json(credential));
+    form.elements.credential.value = JSON.stringify(encodeCredential(credential));
     form.submit();
   };
   const buttons = document.querySelectorAll("[data-passkey]");
@@ -141,7 +145,7 @@
       message.hidden = true;
       button.disabled = true;
       try {
-        await ask(button, false);
+        await askAuthenticator(button, { autofill: false });
       } catch {
         message.textContent = body.dataset.failed;
         message.hidden = false;
@@ -150,8 +154,10 @@
     });
   }
   // Autofill offers passkeys in the first field of the sign-in.
-  const first = document.querySelector("input[autocomplete~=webauthn]");
-  if (first && buttons.length && window.PublicKeyCredential && PublicKeyCredential.isConditionalMediationAvailable) {
-    PublicKeyCredential.isConditionalMediationAvailable().then((available) => available && ask(buttons[0], true)).catch(() => {});
+  const identifier = document.querySelector("input[autocomplete~=webauthn]");
+  if (identifier && buttons.length && window.PublicKeyCredential && PublicKeyCredential.isConditionalMediationAvailable) {
+    PublicKeyCredential.isConditionalMediationAvailable()
+      .then((available) => available && askAuthenticator(buttons[0], { autofill: true }))
+      .catch(() => {});
   }
 })();

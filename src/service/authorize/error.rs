@@ -6,7 +6,7 @@ use crate::{
     state::AppState,
 };
 
-/// An error for the client (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6; RFC 8707, section 2; RFC 9470,
+/// An error that an authorization response reports to the client (RFC 6749, section 4.1.2.1; OpenID Connect Core 1.0, section 3.1.2.6; RFC 8707, section 2; RFC 9470,
 /// section 5; OpenID Connect Core Error Code unmet_authentication_requirements 1.0).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthorizationError {
@@ -18,7 +18,7 @@ pub enum AuthorizationError {
     AccessDenied,
     /// Only `code` is supported.
     UnsupportedResponseType,
-    /// The client has none of the requested scopes.
+    /// The client has none of the requested scopes, or a session can't store as many.
     InvalidScope,
     /// A resource is malformed, or not among the client's audiences.
     InvalidTarget,
@@ -107,7 +107,7 @@ pub enum UntrustedRequest {
     /// The metadata document of the client can't be used.
     #[error("the description of the app can't be used: {0}")]
     ClientDocument(&'static str),
-    /// `redirect_uri` is missing or repeated, or is not one of the client's.
+    /// `redirect_uri` is missing or repeated, or is not registered for the client.
     #[error("the address to return to is not registered for the client")]
     RedirectUri,
     /// The handle is unknown, was used, or has expired.

@@ -7,7 +7,7 @@ import { createVerifier } from "latchkey-verify";
 import { decodeJwt, decodeProtectedHeader } from "jose";
 
 import { outcomeOf, SigningKey, until } from "../fake-issuer.js";
-import { call, CLIENT, command, ISSUER, live, User } from "../service-users.js";
+import { call, CLIENT, command, ISSUER, liveVerifier, User } from "../service-users.js";
 
 // The feed is lost only when a test makes it so, and no token is introspected.
 const LONG_STALENESS = { maxStalenessMs: 600_000, feedLost: "refuse" };
@@ -40,20 +40,20 @@ class FeedFaults {
 
 test("logout revokes the token", async (t) => {
   const ada = await User.register();
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const [ended, other] = [await ada.signIn(), await ada.signIn()];
   const claims = await verifier.verify(ended.access_token);
   assert.deepEqual([claims.sid, claims.clientId, claims.scope], [ended.session_id, "latchkey", ["account"]]);
   await ada.signOut(ended);
   await refused(verifier, ended.access_token);
   assert.equal((await verifier.verify(other.access_token)).sub, claims.sub);
-  const later = await live(t, LONG_STALENESS);
+  const later = await liveVerifier(t, LONG_STALENESS);
   assert.equal(await outcomeOf(later, ended.access_token), "InvalidToken", "the snapshot of a later subscriber has the revocation");
 });
 
 test("password change revokes all earlier sessions", async (t) => {
   const ada = await User.register();
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const others = [await ada.signIn(), await ada.signIn(), await ada.signIn()];
   const own = await ada.signIn();
   const changed = await ada.changePassword(own, "another tidal engine verse");
@@ -65,7 +65,7 @@ test("password change revokes all earlier sessions", async (t) => {
 test("removed role refuses older tokens at once, and a refresh returns good ones", async (t) => {
   const ada = await User.register();
   command("user", "roles", ada.name, "--add", "admin");
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const tokens = await ada.signIn();
   const ends = [];
   const claims = await verifier.verify(tokens.access_token);
@@ -77,14 +77,14 @@ test("removed role refuses older tokens at once, and a refresh returns good ones
   await assert.rejects(verifier.verify(tokens.access_token), { reason: "claims_changed" });
   const refreshed = await call("/v1/refresh", { refresh_token: tokens.refresh_token });
   assert.deepEqual((await verifier.verify(refreshed.access_token)).roles, []);
-  const later = await live(t, LONG_STALENESS);
+  const later = await liveVerifier(t, LONG_STALENESS);
   await assert.rejects(later.verify(tokens.access_token), { reason: "claims_changed" }, "the snapshot of a later subscriber has the event");
   await later.verify(refreshed.access_token);
 });
 
 test("ends of sessions reach their registrations with their causes", async (t) => {
   const ada = await User.register();
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const ends = [];
   const register = async (name, { access_token }) => {
     const claims = await verifier.verify(access_token);
@@ -107,7 +107,7 @@ test("ends of sessions reach their registrations with their causes", async (t) =
 
 test("disabled account revokes all sessions", async (t) => {
   const [ada, bob] = [await User.register(), await User.register()];
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const [tokens, others] = [await ada.signIn(), await bob.signIn()];
   command("user", "disable", ada.name);
   await refused(verifier, tokens.access_token);
@@ -116,7 +116,7 @@ test("disabled account revokes all sessions", async (t) => {
 
 test("key rotation and retirement are followed", async (t) => {
   const ada = await User.register();
-  const verifier = await live(t, { ...LONG_STALENESS, keysCooldownMs: 0 });
+  const verifier = await liveVerifier(t, { ...LONG_STALENESS, keysCooldownMs: 0 });
   const before = (await ada.signIn()).access_token;
   const { kid } = decodeProtectedHeader(before);
   command("keys", "rotate");
@@ -135,7 +135,7 @@ test("key rotation and retirement are followed", async (t) => {
 
 test("lost feed falls back to introspection", async (t) => {
   const [ada, faults] = [await User.register(), new FeedFaults()];
-  const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
+  const verifier = await liveVerifier(t, { fetch: faults.fetch, maxStalenessMs: 5_000, introspectionTimeoutMs: 60_000 });
   const tokens = await ada.signIn();
   faults.cut();
   await until("the feed is lost", () => !verifier.live);
@@ -150,7 +150,7 @@ test("lost feed falls back to introspection", async (t) => {
 
 test("lost feed refuses all tokens if configured", async (t) => {
   const [ada, faults] = [await User.register(), new FeedFaults()];
-  const verifier = await live(t, { fetch: faults.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
+  const verifier = await liveVerifier(t, { fetch: faults.fetch, maxStalenessMs: 5_000, feedLost: "refuse" });
   const { access_token: token } = await ada.signIn();
   faults.cut();
   await until("the feed is lost", () => !verifier.live);
@@ -161,7 +161,7 @@ test("lost feed refuses all tokens if configured", async (t) => {
 
 test("forged token is refused", async (t) => {
   const ada = await User.register();
-  const verifier = await live(t, LONG_STALENESS);
+  const verifier = await liveVerifier(t, LONG_STALENESS);
   const tokens = await ada.signIn();
   const good = tokens.access_token;
   const [header, claims, forger] = [decodeProtectedHeader(good), decodeJwt(good), new SigningKey("ES256")];
@@ -176,7 +176,7 @@ test("forged token is refused", async (t) => {
   ]) {
     assert.equal(await outcomeOf(verifier, token), "InvalidToken");
   }
-  assert.equal(await outcomeOf(await live(t, { ...LONG_STALENESS, audience: "another" }), good), "InvalidToken");
+  assert.equal(await outcomeOf(await liveVerifier(t, { ...LONG_STALENESS, audience: "another" }), good), "InvalidToken");
 });
 
 test("service client token is accepted", async (t) => {
@@ -184,7 +184,7 @@ test("service client token is accepted", async (t) => {
   const authorization = `Basic ${Buffer.from(`${clientId}:${clientSecret}`).toString("base64")}`;
   const form = new URLSearchParams({ grant_type: "client_credentials" });
   const { access_token: token } = await call("/oauth2/token", form, { Authorization: authorization });
-  const claims = await (await live(t, LONG_STALENESS)).verify(token);
+  const claims = await (await liveVerifier(t, LONG_STALENESS)).verify(token);
   assert.deepEqual([claims.sub, claims.clientId, claims.sid], [clientId, clientId, undefined]);
 });
 

@@ -17,6 +17,7 @@ ALGORITHMS = ("ES256", "EdDSA", "RS256", "PS256")
 MAX_KEYS = 100
 """Keys beyond this number in one JWK Set are ignored."""
 
+# The JWK members kty and crv that each algorithm requires; None: there is no crv.
 _KEY_TYPES = {"ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519"), "RS256": ("RSA", None), "PS256": ("RSA", None)}
 
 
