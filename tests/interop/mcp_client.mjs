@@ -1,5 +1,5 @@
-// The MCP SDK of npm signs in to an MCP server with the SDK's OAuth client. The program prints `open URL` for the user's browser, and reads
-// the URL to which the browser returns. Then it calls a tool twice: with the first token, and with a refreshed one.
+// Signs in to an MCP server with the OAuth client of npm's MCP SDK. The program prints `open URL` for the user's browser, and reads the URL
+// to which the browser returns. Then it calls a tool twice: with the first access token, and with a refreshed one.
 import { createInterface } from 'node:readline'
 import { UnauthorizedError } from '@modelcontextprotocol/sdk/client/auth.js'
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'

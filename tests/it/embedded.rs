@@ -76,7 +76,7 @@ async fn leftover_server_is_stopped_and_keys_kept() {
     let (_keep, dir) = folder();
     fs::create_dir_all(&dir).unwrap();
     let socket = dir.join("redis.sock");
-    // A server that outlived its service still holds the lock.
+    // A server that outlived its service still holds the lock, which it inherited as its standard input.
     let lock = fs::File::create(dir.join("server.lock")).unwrap();
     lock.lock().unwrap();
     let mut orphan = Command::new("redis-server")
@@ -139,6 +139,7 @@ async fn socket_path_too_long_is_refused_before_any_change() {
 #[tokio::test]
 async fn server_that_cannot_start_reports_its_output() {
     let (_keep, dir) = folder();
+    // A folder in the place of the socket.
     fs::create_dir_all(dir.join("redis.sock")).unwrap();
     let error = EmbeddedRedis::start(&dir).await.unwrap_err();
     let EmbeddedError::Exited { output, .. } = &error else { panic!("{error}") };

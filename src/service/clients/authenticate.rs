@@ -78,7 +78,8 @@ pub async fn authenticate(
                     Err(refuse(Some(found.client), "the client is registered with another authentication method"))
                 }
                 Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
-                found => Err(refuse(found.map(|found| found.client), "the secret is wrong")),
+                Some(found) => Err(refuse(Some(found.client), "the secret is wrong")),
+                None => Err(refuse(None, "no such client")),
             }
         }
         Credentials::Assertion { client_id, assertion } => {
@@ -87,7 +88,7 @@ pub async fn authenticate(
     }
 }
 
-/// Authenticates a client by a signed JWT. Accepts each JWT once.
+/// Authenticates a client by a signed JWT, and accepts each JWT once. Fetches the client's keys if they are at a `jwks_uri`.
 async fn authenticate_by_assertion(
     state: &AppState,
     client_id: Option<&str>,
@@ -110,6 +111,7 @@ async fn authenticate_by_assertion(
     audiences.extend(ENDPOINTS.map(|endpoint| format!("{issuer}{endpoint}")));
     let now = state.clock.now();
     let verify = |keys: &ClientKeys| assertion.verify(keys, &audiences, state.config.token.leeway, now);
+    // A fetch of the client's keys counts against the limit of the address that causes it.
     if !state.clients.has_keys(&found) {
         limits::check_client_document(state, ip)?;
     }

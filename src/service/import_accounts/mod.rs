@@ -146,8 +146,10 @@ pub async fn import(
             if !advance(&mut records).await? {
                 return Err(ImportError::Shorter { stored, last: records.number() });
             }
-            if let (true, RecordBytes::Bytes(header)) = (reader.needs_header(), records.record()) {
-                // An invalid header was reported by the earlier run.
+            // The reader needs the header, although the record is skipped. An invalid header was reported by the earlier run.
+            if reader.needs_header()
+                && let RecordBytes::Bytes(header) = records.record()
+            {
                 let _ = reader.read(header, importer.clock.now());
             }
         }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use]
 pub struct FactorAttempt {
-    /// The name under which Redis counts.
+    /// The pseudonym of the account and the kind of factor, under which Redis counts wrong codes.
     subject: String,
     /// The bucket that the attempt was counted in; `None` if the throttle is off.
     bucket: Option<ThrottleBucket>,
@@ -76,7 +76,7 @@ impl FactorAttempt {
     async fn release(self, state: &AppState, refund: FactorRefund) {
         let Some(bucket) = self.bucket else { return };
         if let Err(error) = state.redis.rate_limits.refund_factor(&self.subject, &bucket, refund).await {
-            tracing::debug!(%error, "an attempt at a second factor could not be refunded");
+            tracing::debug!(%error, "an attempt at a second factor could not be refunded: it counts as a wrong code");
         }
     }
 }

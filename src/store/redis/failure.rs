@@ -2,22 +2,24 @@
 
 use fred::error::{Error, ErrorKind};
 
-/// Why a command or a connection failed.
+/// Says why a command or a connection failed, and names the setting to check.
 pub(super) fn reason(error: &Error) -> String {
     let details = error.details();
     match error.kind() {
         ErrorKind::Timeout => "no answer in time (redis.command_timeout)".to_owned(),
         ErrorKind::Canceled => "the connection was closed before the answer".to_owned(),
-        ErrorKind::Auth => format!("the server refused the user or password of redis.url: {}", plain(details)),
+        ErrorKind::Auth => {
+            format!("the server refused the user or password of redis.url: {}", without_script_line(details))
+        }
         ErrorKind::IO | ErrorKind::Tls => io_reason(details),
         _ if is_too_old(details) => {
             "the server does not know HELLO and so is older than Redis 6.0; Latchkey needs Redis 6.0 or newer, or Valkey"
                 .to_owned()
         }
         _ if details.starts_with("NOPERM") => {
-            format!("the Redis user lacks a right: {}", plain(details))
+            format!("the Redis user lacks a right: {}", without_script_line(details))
         }
-        _ => plain(details),
+        _ => without_script_line(details),
     }
 }
 
@@ -63,11 +65,12 @@ fn io_reason(details: &str) -> String {
         None if details.contains("UnexpectedEof") || details.contains("Eof") => "the server closed the connection",
         None => details,
     };
-    lower_first(&plain(text))
+    lower_first(&without_script_line(text))
 }
 
-/// The text without the line of the script that Redis 6 puts before an error, and Redis 7 after it.
-fn plain(text: &str) -> String {
+/// Removes the line of the script that Redis 6 puts before an error, and Redis 7 after it:
+/// `… @user_script:17: @user_script: 17: -READONLY …`, `READONLY … script: abc, on @user_script:17.`
+fn without_script_line(text: &str) -> String {
     let text = text
         .rsplit_once("@user_script: ")
         .map_or(text, |(_, rest)| rest.split_once(": -").map_or(rest, |(_, error)| error));

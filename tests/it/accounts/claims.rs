@@ -114,7 +114,7 @@ async fn i16_changed_metadata_is_in_the_next_token_and_older_tokens_are_refused(
     set_metadata(&nodes[0], &client, &id, json!({ "plan": "gold", "seats": [1, 2], "note": "x" })).await.expect(200);
     let next = refreshed(&nodes[0], &after).await;
     assert_eq!(introspect(&nodes[0], &client, &after.access).await["active"], true);
-    // A new sign-in and a change of password keep the members.
+    // A new sign-in and a refresh keep the members.
     for tokens in [nodes[1].login("ada").await, next] {
         assert_eq!(introspect(&nodes[0], &client, &tokens.access).await["app_metadata"], in_tokens);
     }
@@ -137,12 +137,13 @@ async fn metadata_needs_the_scope_an_account_and_a_size_that_tokens_can_hold() {
     assert_eq!(own.problem(), problem(403, "forbidden"), "the owner can read the metadata only");
     let nobody = "0192f0c1-2345-7abc-8def-0123456789ab";
     assert_eq!(set_metadata(&node, &client, nobody, plan).await.problem(), problem(404, "unknown_account"));
-    // too large for an account, and too large for tokens
+    // An account can have 4096 bytes of metadata. Tokens can have 1024 bytes of the configured members, here `plan`.
     for (large, size) in [("note", 5000), ("plan", 1100)] {
         let answer = set_metadata(&node, &client, &id, json!({ large: "x".repeat(size) })).await;
         assert_eq!(answer.problem(), problem(422, "invalid_fields"), "{large}");
         assert_eq!(answer.json()["errors"][0]["code"], "metadata_too_large");
     }
+    // `note` is in no token, so the smaller limit does not apply.
     set_metadata(&node, &client, &id, json!({ "note": "x".repeat(3000) })).await.expect(200);
     node.try_login(&email("ada"), crate::harness::client::PASSWORD).await.expect(200);
 }

@@ -28,7 +28,7 @@ async fn registration_returns_account() {
     assert_eq!(body["email"], "Ada@example.com");
     assert_eq!(body["username"], "Ada");
     assert_eq!(body["roles"], json!([]));
-    assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z");
+    assert_eq!(body["created_at"], "2027-01-15T08:00:00.000Z", "the cluster's clock starts then and stands still");
     let nameless = node.post("/v1/users", json!({ "email": "b@example.com", "password": PASSWORD })).await.expect(201);
     assert_fields(&nameless.json(), &["id", "email", "roles", "created_at", "password_changed_at", "email_verified"]);
 }
@@ -56,10 +56,12 @@ async fn weak_passwords_are_refused_and_unicode_passwords_are_kept_exactly() {
     };
     // 128 characters, the maximum
     let longest = "tidal engine verse marmalade ".repeat(5)[..128].to_owned();
+    // too short, common, the service's name, too long
     for weak in ["xq7!z", "password1", "latchkey", &format!("{longest}x")] {
         let answer = register("weak", weak).await;
         assert_eq!(answer.problem(), problem(422, "weak_password"), "{weak}");
         assert_eq!(field_errors(&answer)[0].0, "password");
+        // "latchkey" is also in the type of each problem.
         assert!(!answer.text.contains(weak) || weak == "latchkey", "the response quotes the password");
     }
     let unicode = " pässwörter 鍵と錠 🔑 marmelade ";
@@ -107,17 +109,17 @@ async fn registration_lists_all_invalid_fields() {
 async fn closed_registration_is_for_admins_only() {
     let mut cluster = TestCluster::new();
     let open = cluster.node().await;
-    let admin = open.register("grace").await.text_of("id");
+    let grace = open.register("grace").await.text_of("id");
     open.register("ada").await;
-    make_admin(&open, &admin).await;
+    make_admin(&open, &grace).await;
     cluster.config.registration.open = false;
     let node = cluster.node().await;
     let body = json!({ "email": "new@example.com", "password": PASSWORD });
     let call = |access: &str| node.send(node.request(Method::POST, "/v1/users").bearer_auth(access).json(&body));
     assert_eq!(node.post("/v1/users", body.clone()).await.problem(), problem(403, "registration_closed"));
-    let ada = node.login("ada").await.access;
-    assert_eq!(call(&ada).await.problem(), problem(403, "registration_closed"));
+    let user_token = node.login("ada").await.access;
+    assert_eq!(call(&user_token).await.problem(), problem(403, "registration_closed"));
     assert_eq!(call("nonsense").await.problem(), problem(401, "invalid_token"));
-    let admin = node.login("grace").await.access;
-    call(&admin).await.expect(201);
+    let admin_token = node.login("grace").await.access;
+    call(&admin_token).await.expect(201);
 }

@@ -49,6 +49,7 @@ async fn i11_link_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     }
 }
 
+/// A code has five attempts. Afterwards the right code is refused, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_sixteen_wrong_codes_at_once_leave_no_attempt() {
     let mut cluster = TestCluster::new();
@@ -111,6 +112,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
     assert_eq!(reset(&node, &token, PASSWORD).await.problem(), problem(401, "invalid_code"), "password");
 
+    // A change of roles increments the epoch.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     let admin = latchkey::domain::account::Roles::parse(["admin"]).unwrap();
     latchkey::service::accounts::change_roles(&node.state, id, &admin, &latchkey::domain::account::Roles::default())
@@ -175,6 +177,7 @@ async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i11_code_works_once_among_sixteen_challenges() {
     let mut cluster = crate::factors::cluster();
+    // The throttle of wrong codes would refuse most of the requests before it checks their codes.
     cluster.config.limits.factor_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     let ada = crate::factors::account(&cluster, &nodes[0], "ada").await;

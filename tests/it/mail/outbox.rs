@@ -101,7 +101,7 @@ async fn concurrent_workers_claim_each_mail_once() {
 }
 
 #[tokio::test]
-async fn lapsed_lease_is_claimed_again_and_its_result_refused() {
+async fn mail_is_claimed_again_after_its_lease_and_result_of_first_claim_is_refused() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         sql.enqueue_mail(&outbox_mail(NOW)).await.unwrap();
@@ -142,6 +142,7 @@ async fn results_set_state_and_delete_data() {
         sql.finish_mail(&mail, &DeliveryResult::Sent, due).await.unwrap();
         assert_eq!(sql.retry_mails(None, due).await.unwrap(), 0, "the data of a sent mail is deleted");
 
+        // The mail was sent at `due`. Mails that were sent before the given time are deleted.
         assert!(sql.prune_mails(due, 10).await.unwrap().is_empty());
         assert_eq!(sql.prune_mails(due + Duration::from_millis(1), 10).await.unwrap(), [mail.row.id]);
         assert!(sql.mails(None, 10).await.unwrap().is_empty());

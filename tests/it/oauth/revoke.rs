@@ -28,6 +28,7 @@ async fn revoke_of_an_access_or_refresh_token_ends_the_session() {
             assert_eq!(events::causes_of_session(&cluster.redis, account, &tokens.session), [reason]);
         }
     }
+    // A wrong hint, and the client id that stands for sessions of the REST API (`token.client_id`).
     let tokens = node.login("ada").await;
     let with_client_id =
         [("token", tokens.refresh.as_str()), ("token_type_hint", "access_token"), ("client_id", "latchkey")];
@@ -90,6 +91,7 @@ async fn revoke_of_a_token_that_is_not_the_callers_answers_200_and_does_nothing(
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.refresh(&tokens.refresh).await.expect(200);
 
+    // A service client's own token has no session that could end.
     let service_token = client_token(&node, &client).await;
     for caller in [None, Some(&client), Some(&stranger)] {
         assert_eq!(post(&node, "/oauth2/revoke", caller, &[("token", &service_token)]).await.expect(200).text, "");

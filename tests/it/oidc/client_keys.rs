@@ -81,6 +81,7 @@ async fn token_with(
     token_as(node, client_id, &form).await
 }
 
+/// Refreshes as a client with this key. A later call with the same refresh token is answered, too, within `session.retry_window`.
 async fn refresh_with(
     node: &Node,
     cluster: &TestCluster,
@@ -92,7 +93,7 @@ async fn refresh_with(
     token_with(node, cluster, client_id, key, &form).await
 }
 
-/// Records the user's consent to an app that authenticates with this key. Returns the refresh token.
+/// Signs the browser's user in to an app that authenticates with this key, with the user's consent. Returns the refresh token.
 async fn sign_in(
     (node, cluster): (&Node, &TestCluster),
     browser: &Browser,
@@ -154,7 +155,7 @@ async fn keys_at_jwks_uri_are_cached_and_follow_a_rotation_within_a_minute() {
     let token = sign_in((&node, &cluster), &browser, &server, &client_id, &old).await;
     refresh_with(&node, &cluster, &client_id, &old, &token).await.expect(200);
     assert_eq!(server.requests(KEYS), 1);
-    // Forged assertions cause no requests.
+    // Within a minute of a fetch, forged assertions do not cause another one.
     for _ in 0..3 {
         let forged = refresh_with(&node, &cluster, &client_id, &foreign, &token).await;
         assert_eq!(error_of(&forged), unauthenticated());
@@ -221,6 +222,7 @@ async fn jwks_uri_that_must_not_be_fetched_is_refused_with_the_document() {
     for (number, uri) in [
         format!("http://localhost:{}{KEYS}", server.port),
         format!("https://127.0.0.1:{}{KEYS}", server.port),
+        // 127.0.0.1 as one number
         format!("https://2130706433:{}{KEYS}", server.port),
         format!("https://user@localhost:{}{KEYS}", server.port),
         "https://keys.example.net/jwks".to_owned(),

@@ -18,8 +18,8 @@ fn assert_page_headers(answer: &Answer, page: &str) {
     assert_eq!(answer.header("x-frame-options"), "DENY", "{page}");
     assert_eq!(answer.header("access-control-allow-origin"), "", "{page}");
     assert_eq!(answer.header("content-type"), "text/html; charset=utf-8", "{page}");
-    let outside: Vec<_> = answer.text.split("=\"http").skip(1).collect();
-    assert!(outside.is_empty(), "{page} refers to other hosts: {outside:?}");
+    let absolute_urls: Vec<_> = answer.text.split("=\"http").skip(1).collect();
+    assert!(absolute_urls.is_empty(), "{page} refers to other hosts: {absolute_urls:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -28,6 +28,7 @@ async fn connection_above_address_limit_is_closed() {
         client.send(HELLO).await;
         assert_eq!(client.answer().await.status, 200);
     }
+    // The server closes the connection: the read ends with no bytes or with an error.
     let mut refused = server.connect().await;
     assert_eq!(within(refused.stream.read(&mut [0; 1])).await.ok().unwrap_or_default(), 0);
     let [first, _second] = open;

@@ -25,12 +25,13 @@ const ABSOLUTE: Duration = Duration::from_secs(4 * 3600);
 /// Session caps: a small one, at which the script always reads all records, and a larger one, at which it counts first.
 const SESSION_CAPS: [usize; 2] = [3, 10];
 
+/// An operation. Its session is a number, counted from the newest session (0) and taken modulo the number of sessions.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Create,
     /// The session, and the number of generations before its current one.
     Rotate(usize, u32),
-    /// The session, the number of rotations, and the thousandths of the grace window between them.
+    /// The session, the number of rotations, and the thousandths of the grace window between them. Each presents the current generation.
     Burst(usize, usize, u32),
     /// Advances the clock by thousandths of the grace window.
     Advance(u32),
@@ -90,6 +91,7 @@ impl Model {
         self.idle_ends.min(self.created + ABSOLUTE)
     }
 
+    /// The result of presenting the token of the generation that lies `back` before the current one.
     fn expected(&self, back: u32, grace: Duration, now: Timestamp) -> Expected {
         if !self.live {
             return Expected::Gone;
@@ -102,14 +104,14 @@ impl Model {
         let Some(&superseded_at) = self.superseded.get(presented) else { return Expected::Rotated };
         let age = now.saturating_since(superseded_at);
         let sixth = Duration::from_millis(u64::try_from(grace.as_millis()).unwrap().div_ceil(6));
-        let near = |other: &&Timestamp| {
+        let is_near = |other: &&Timestamp| {
             superseded_at.saturating_since(**other).max(other.saturating_since(superseded_at)) < grace + sixth
         };
-        // a record has room for seven times; of more, the script merges two
-        let many = self.superseded.iter().filter(near).count() > 7;
+        // A record has room for seven times. If there are more, the script merges two, which keeps the later one.
+        let may_be_merged = self.superseded.iter().filter(is_near).count() > 7;
         if age < grace {
             Expected::Repeated
-        } else if many && age < grace + sixth {
+        } else if may_be_merged && age < grace + sixth {
             Expected::RepeatedOrReused
         } else {
             Expected::Reused
@@ -184,6 +186,7 @@ async fn run_history(store: &RedisStores, account: AccountId, max_sessions: usiz
                 }
             }
             Step::Advance(thousandths) => {
+                // The extra millisecond moves the clock even if the grace window is zero.
                 now = now + grace * thousandths / 1000 + Duration::from_millis(u64::from(thousandths % 2))
             }
             Step::Sleep(minutes) => now = now + Duration::from_mins(minutes),
@@ -298,6 +301,8 @@ async fn rotate_burst_keeps_grace_of_earlier_generations() {
     let start = super::server::NOW;
     let (early, burst) = (start + Duration::from_secs(1), start + Duration::from_secs(6));
     let grace = Duration::from_secs(10);
+    // Generation 0 is superseded at `early`, and the others 5 s later, at `burst`. `after` is in milliseconds since `early`. The grace window
+    // of a generation ends 10,000 to 11,667 ms after the generation was superseded.
     for (presented, after, repeated) in [
         (0, 9_999, true),
         (0, 11_700, false),
