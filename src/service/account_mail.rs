@@ -28,6 +28,7 @@ pub(super) fn action_origin(origin: &RequestOrigin, now: Timestamp) -> ActionOri
 /// The link and the code of a token, as a mail shows them.
 pub(super) fn link_and_code(state: &AppState, purpose: TokenPurpose, issued: &IssuedToken) -> LinkAndCode {
     let code = match purpose {
+        // notices have a link only
         TokenPurpose::UndoEmailChange | TokenPurpose::SecureAccount => None,
         _ => Some(issued.code.clone()),
     };
@@ -122,7 +123,7 @@ pub(super) async fn notice(
     now: Timestamp,
 ) -> Result<Notice, ServiceError> {
     let purpose = TokenPurpose::SecureAccount;
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
     Ok(Notice { origin: action_origin(origin, now), not_me: Some(link(state, purpose, &issued.token)) })
 }
 

@@ -87,7 +87,7 @@ pub async fn request(
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(RequestError::NoAccount)?;
     let purpose = TokenPurpose::ChangeEmail;
-    let issued = one_time_tokens::issue(state, &change.account, purpose, email, &[]).await?;
+    let issued = one_time_tokens::issue(state, &change.account, purpose, email, one_time_tokens::UNBOUND).await?;
     change.set_pending_address(email, now, issued.expires_at).await?;
     let data = if is_taken {
         account_mail::address_taken(state, origin)
@@ -180,7 +180,7 @@ pub(super) async fn notify_former(
     if !account_mail::should_notify(state, before, Template::AddressChanged) {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, before, purpose, &before.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, before, purpose, &before.email, one_time_tokens::UNBOUND).await?;
     let data = MailData::AddressChanged {
         new_address: new.as_str().to_owned(),
         undo: account_mail::link_and_code(state, purpose, &issued),

@@ -51,7 +51,7 @@ async fn send_reset(
     if !limits::may_send_mail(state, purpose, account, to).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, to, &[]).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, to, one_time_tokens::UNBOUND).await?;
     let challenge = account_mail::link_and_code(state, purpose, &issued);
     let now = state.clock.now();
     let data = MailData::PasswordReset { challenge, origin: account_mail::action_origin(origin, now) };

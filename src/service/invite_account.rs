@@ -171,7 +171,7 @@ async fn start(
     origin: &RequestOrigin,
 ) -> Result<StartedRecovery, InviteError> {
     let now = state.clock.now();
-    let issued = one_time_tokens::issue(state, &account, purpose, &account.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, &account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::AccountInvited).account(account.id).detail(purpose.as_str());
     entry.facts.actor = initiator.actor();
     let mut change = state.sql.change_account(account.id).await?.ok_or(InviteError::NotFound)?;

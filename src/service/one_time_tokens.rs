@@ -58,8 +58,11 @@ pub(super) struct Claim {
     presented: PresentedDigests,
 }
 
+/// The request secret of a token that is not bound to a sign-in request.
+pub(super) const UNBOUND: &[u8] = &[];
+
 /// Issues a token that is bound to the current state of an account. `address` is the address that the token is about.
-/// `request_secret` is the secret of the sign-in request that the token is bound to; empty for an unbound token.
+/// `request_secret` is the secret of the sign-in request that the token is bound to, or [`UNBOUND`].
 pub(super) async fn issue(
     state: &AppState,
     account: &Account,
@@ -186,7 +189,7 @@ pub(super) async fn find_code_for_account(
     address: Option<&Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
-    let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, &[]));
+    let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, UNBOUND));
     check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
@@ -265,7 +268,7 @@ pub(super) async fn find_link_about(
     addresses: Vec<Email>,
 ) -> Result<Option<Claim>, ServiceError> {
     for address in addresses {
-        let digests = PresentedDigests::Link(state.token_digests.link_digests(token, &[]));
+        let digests = PresentedDigests::Link(state.token_digests.link_digests(token, UNBOUND));
         let group = TokenGroup::Purpose(token.purpose);
         if let Some(claim) = check(state, account.clone(), group, digests, Some(address)).await? {
             return Ok(Some(claim));

@@ -37,8 +37,9 @@ pub struct DeviceEntry {
     pub is_current: bool,
 }
 
-/// Whether the device of a sign-in that lacks the second factor may skip it.
+/// Whether the device of a sign-in may skip the second factor. Records the use of the device.
 pub(super) async fn skips_factor(state: &AppState, input: &Authenticated<'_>) -> Result<bool, ServiceError> {
+    // A remembered device does not raise the level, so a higher level needs the second factor.
     let Some(device) = input.device.filter(|_| input.wanted_acr <= Acr::Aal1) else { return Ok(false) };
     if !can_remember(state, &input.account, &input.authentication) {
         return Ok(false);
@@ -71,11 +72,12 @@ async fn try_remember(
     origin: &SessionOrigin,
 ) -> Result<(), ServiceError> {
     let settings = &state.config.factors;
-    let (Some(lifetime), now) = (policy::remember_for(settings, account), state.clock.now()) else { return Ok(()) };
-    let binding = binding(account);
+    let Some(lifetime) = policy::remember_for(settings, account) else { return Ok(()) };
+    let now = state.clock.now();
+    let binding = binding_of(account);
     // If the account has changed since it was read, the device is not remembered.
     let change = state.sql.change_account(account.id).await?;
-    let Some(mut change) = change.filter(|change| self::binding(&change.account) == binding) else { return Ok(()) };
+    let Some(mut change) = change.filter(|change| binding_of(&change.account) == binding) else { return Ok(()) };
     let device = RememberedDevice {
         id: state.entropy.remembered_device_id(now),
         digest: digest(account.id, device),
@@ -141,7 +143,7 @@ fn forget_entry(state: &AppState, caller: &AccessClaims, ip: Option<IpAddr>) -> 
 fn live_devices(state: &AppState, account: &Account) -> Option<LiveDevices> {
     let now = state.clock.now();
     let lifetime = policy::remember_for(&state.config.factors, account)?;
-    Some(LiveDevices { account: account.id, binding: binding(account), since: now - lifetime, now })
+    Some(LiveDevices { account: account.id, binding: binding_of(account), since: now - lifetime, now })
 }
 
 /// The digest under which a device token is stored. The token has 256 random bits, so a fast hash is enough.
@@ -150,7 +152,7 @@ fn digest(account: AccountId, device: &DeviceToken) -> [u8; 32] {
 }
 
 /// A digest of the account's state. A device is remembered only while this state stays the same.
-fn binding(account: &Account) -> [u8; 16] {
+fn binding_of(account: &Account) -> [u8; 16] {
     let digest = hash(&[
         &account.password_changed_at.as_millis().to_be_bytes(),
         &account.factors_version.0.to_be_bytes(),

@@ -28,8 +28,8 @@ use crate::{
 /// Why a password was not reset.
 #[derive(Debug, thiserror::Error)]
 pub enum ResetPasswordError {
-    /// The link or the code does not work: it was used, has expired, or the account has changed since. Callers can't tell
-    /// whether there is such an account (I12).
+    /// The link or the code does not work: it was used, has expired, or the account has changed since. The same error is
+    /// returned if the account does not exist (I12).
     #[error("the link or the code does not work any more")]
     InvalidToken,
     /// The new password does not satisfy the policy.
@@ -58,10 +58,11 @@ pub async fn reset_password(
     new: NewPassword,
     origin: &RequestOrigin,
 ) -> Result<(), ResetPasswordError> {
+    // Held until the end: a request that the hashing queue would refuse is refused before its other work.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_recovery(state, origin.ip).await?;
-    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, &[]).await? else {
-        one_time_tokens::record_refusal(state, presented, PURPOSES[0], origin.ip);
+    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, one_time_tokens::UNBOUND).await? else {
+        one_time_tokens::record_refusal(state, presented, TokenPurpose::ResetPassword, origin.ip);
         return Err(ResetPasswordError::InvalidToken);
     };
     let context = password_context(&claim.account.email, claim.account.username.as_ref());
@@ -112,6 +113,7 @@ async fn apply(
     // The mailbox was enough to set the password, so a code by mail would not be a second factor (I14).
     change.suspend_email_code().await?;
     let epoch = change.bump_epoch().await?;
+    // If the primary address was unverified, the account belonged to nobody (I13): there is no owner to notify.
     let notified = if change.account.email_verified { Some(change.account.email.clone()) } else { claim.about.clone() };
     if !verifies_primary
         && let Some(to) = notified.filter(|_| !state.config.mail.notices_off.contains(&Template::PasswordChanged))
@@ -125,6 +127,7 @@ async fn apply(
         .revoke_all(AccountSessions::all(id).with_epoch(epoch), EndReason::PasswordChanged, now)
         .await?;
     record_ended(&mut change, EndReason::PasswordChanged, ended, now).await?;
+    // A thief of the former password may have signed in from a device or a network that the account recognizes.
     limits::forget_devices(state, id).await?;
     change.commit().await?;
     tracing::info!(account = %id, sessions_ended = ended, purpose = claim.purpose.as_str(), "password reset");

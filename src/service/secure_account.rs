@@ -51,7 +51,8 @@ pub async fn secure_account(
 ) -> Result<(), SecureAccountError> {
     limits::check_recovery(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
-    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], None, &[]).await? else {
+    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], None, one_time_tokens::UNBOUND).await?
+    else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
     };
@@ -147,7 +148,7 @@ pub(super) async fn secure(
 /// Sends a reset link to the primary address of a locked account.
 async fn send_reset(state: &AppState, change: &mut AccountChange, origin: &RequestOrigin) -> Result<(), ServiceError> {
     let (purpose, to) = (TokenPurpose::ResetPassword, change.account.email.clone());
-    let issued = one_time_tokens::issue(state, &change.account, purpose, &to, &[]).await?;
+    let issued = one_time_tokens::issue(state, &change.account, purpose, &to, one_time_tokens::UNBOUND).await?;
     let data = MailData::PasswordReset {
         challenge: account_mail::link_and_code(state, purpose, &issued),
         origin: account_mail::action_origin(origin, state.clock.now()),

@@ -122,7 +122,7 @@ pub(super) async fn send(state: &AppState, account: &Account, origin: &RequestOr
     if !limits::may_send_mail(state, purpose, account, &account.email).await? {
         return Ok(());
     }
-    let issued = one_time_tokens::issue(state, account, purpose, &account.email, &[]).await?;
+    let issued = one_time_tokens::issue(state, account, purpose, &account.email, one_time_tokens::UNBOUND).await?;
     let data = MailData::VerifyAddress { challenge: account_mail::link_and_code(state, purpose, &issued) };
     account_mail::send(state, account, &account.email, origin, data).await?;
     let entry =
@@ -227,7 +227,7 @@ async fn find(
             }
         }
     }
-    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], None, &[]).await?)
+    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], None, one_time_tokens::UNBOUND).await?)
 }
 
 /// The addresses of an account that a link or a code of a purpose can confirm.

@@ -18,7 +18,10 @@ page.on("pageerror", (error) => assert.fail(`page: ${error}`));
 const cdp = await context.newCDPSession(page);
 await cdp.send("WebAuthn.enable", { enableUI: false });
 
-/** Adds a virtual authenticator. It waits for its user until `touch` is called. */
+/**
+ * Adds a virtual authenticator. It waits for its user until `touch` is called. `resident`: it can store passkeys itself. `verified`: it
+ * verifies its user, as by a fingerprint.
+ */
 async function plugIn({ transport = "internal", resident = true, verified = true }) {
   const options = {
     protocol: "ctap2",
@@ -60,8 +63,8 @@ async function signOut() {
 }
 /** Runs an action that signs in, and returns the claims of the access token. */
 async function signIn(action) {
-  const done = (response) => /\/v1\/login(\/passkey|\/second-factor)?$/.test(new URL(response.url()).pathname) && response.ok();
-  const signedIn = page.waitForResponse(done);
+  const isSignIn = (response) => /\/v1\/login(\/passkey|\/second-factor)?$/.test(new URL(response.url()).pathname) && response.ok();
+  const signedIn = page.waitForResponse(isSignIn);
   await action();
   const { access_token: token } = await (await signedIn).json();
   await shown("account");

@@ -31,7 +31,7 @@ struct Shard {
 }
 
 impl Cache {
-    /// Holds at most `capacity` tokens.
+    /// A cache of at most `capacity` tokens. A capacity below 32 disables the cache, because each shard then has none.
     pub(crate) fn new(capacity: usize) -> Self {
         let generation_capacity = capacity / SHARDS / 2;
         let shard = || Mutex::new(Shard { young: HashMap::new(), old: HashMap::new(), generation_capacity });
@@ -39,6 +39,7 @@ impl Cache {
     }
 
     pub(crate) fn hash(token: &str) -> Hash {
+        // the conversion can't fail: a SHA-256 has 32 bytes.
         digest(&SHA256, token.as_bytes()).as_ref().try_into().unwrap_or_default()
     }
 
@@ -66,7 +67,7 @@ impl Cache {
 impl Shard {
     fn insert(&mut self, hash: Hash, signed: Arc<Signed>) {
         if self.generation_capacity == 0 {
-            return;
+            return; // the cache is disabled
         }
         if self.young.len() >= self.generation_capacity {
             let full = mem::take(&mut self.young);

@@ -13,7 +13,8 @@ use crate::{
 /// Applies the changes that the options name, and prints the metadata.
 pub(super) async fn run(state: &AppState, account: &Account, args: &MetadataArgs) -> anyhow::Result<()> {
     let mut profile = state.sql.profile(account.id).await?;
-    if args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty() {
+    let has_changes = args.replace.is_some() || !args.add.is_empty() || !args.remove.is_empty();
+    if has_changes {
         let mut members = match &args.replace {
             Some(text) => parse_object(text)?,
             None => profile.app_metadata.into_members(),

@@ -72,7 +72,7 @@ struct VerifyLoginCodeRequest {
     /// The address that the code was sent to.
     #[oai(validator(min_length = 1, max_length = 320))]
     email: Option<String>,
-    /// The code, in any case, with or without the hyphen.
+    /// The code, in upper or lower case, with or without the hyphen.
     code: Option<Secret>,
     /// How the refresh token is delivered. Default: `bearer`.
     transport: Option<TransportName>,
@@ -96,7 +96,7 @@ impl Example for VerifyLoginCodeRequest {
 
 #[derive(ApiResponse)]
 enum LoginCodeSentResponse {
-    /// If there is such an account, a mail is on its way. The response has the same form if there is none.
+    /// If an account has this address, a mail is on its way. If none has it, the response has the same form.
     #[oai(status = 202)]
     Accepted(Json<LoginCodeResponse>),
 }
@@ -150,7 +150,8 @@ impl EmailLoginApi {
     /// Send a sign-in mail
     ///
     /// Sends a code and a link that sign in, if `login.email_code` is on. They work once, and only with the `request` of this
-    /// response: in the browser or app that requested the mail. The response does not reveal whether there is such an account.
+    /// response: in the browser or app that requested the mail. The response does not reveal whether an account has
+    /// the address.
     #[oai(path = "/v1/login/code", method = "post", operation_id = "send_login_code")]
     async fn send(
         &self,
@@ -167,9 +168,9 @@ impl EmailLoginApi {
 
     /// Sign in with a code
     ///
-    /// Starts a session with a code or a link of a sign-in mail. If the account's address was not verified, it is now, and the
-    /// account's password and former sessions end, since another person may have set them up. An account whose second factor is a
-    /// code by mail signs in with its password (`403 password_required`).
+    /// Starts a session with a code or a link of a sign-in mail. The sign-in verifies an unverified address. It then also removes
+    /// the account's password and ends its earlier sessions, since another person may have set them up. An account whose second
+    /// factor is a code by mail signs in with its password (`403 password_required`).
     #[oai(path = "/v1/login/code/verify", method = "post", operation_id = "verify_login_code")]
     async fn verify(
         &self,

@@ -47,7 +47,7 @@ pub(in crate::http) struct ExportResponse {
     email_code: bool,
     /// The devices that may skip the second factor.
     devices: Vec<ExportedDevice>,
-    /// The permissions that apps have.
+    /// The scopes that the user has allowed to apps.
     consents: Vec<ExportedConsent>,
     /// The live sessions.
     sessions: Vec<ExportedSession>,
@@ -98,7 +98,7 @@ struct ExportedDevice {
     last_used_at: Option<Time>,
 }
 
-/// The permission of an app in an export.
+/// The scopes that the user has allowed to an app, in an export.
 #[derive(Object)]
 struct ExportedConsent {
     /// The app.
@@ -141,11 +141,11 @@ struct ExportedEvent {
     event: String,
     /// `success` or `refused`.
     outcome: String,
-    /// The reason.
+    /// The reason of a refusal, or of the end of a session.
     reason: Option<String>,
     /// Further details.
     detail: Option<String>,
-    /// The session.
+    /// The id of the session that the event is about.
     session_id: Option<String>,
     /// The client's address.
     address: Option<String>,
@@ -223,8 +223,8 @@ impl From<AccountExport> for ExportResponse {
 }
 
 #[derive(ApiResponse)]
-enum ExportedResponse {
-    /// The data.
+enum AccountExportedResponse {
+    /// The data of the account.
     #[oai(status = 200)]
     Ok(Json<ExportResponse>),
 }
@@ -248,9 +248,9 @@ impl ExportApi {
         Data(state): Data<&Arc<AppState>>,
         origin: RequestOrigin,
         SignedIn(caller): SignedIn,
-    ) -> Result<ExportedResponse, Failed<ExportProblems>> {
+    ) -> Result<AccountExportedResponse, Failed<ExportProblems>> {
         require_recent(state, &caller).await?;
         let export = export_account::export_account(state, &caller, origin.ip).await?;
-        Ok(ExportedResponse::Ok(Json(export.into())))
+        Ok(AccountExportedResponse::Ok(Json(export.into())))
     }
 }

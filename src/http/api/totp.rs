@@ -50,7 +50,7 @@ impl Example for StartTotpRequest {
 #[derive(Object)]
 #[oai(example)]
 pub(super) struct TotpEnrolmentResponse {
-    /// The secret in base32, to be typed into the app: SHA-1, six digits, 30 seconds.
+    /// The secret in base32, to be typed into the app. The codes have six digits, and change every 30 seconds (SHA-1).
     secret: String,
     /// The secret as a URI, to be opened by an app on this device.
     uri: String,
@@ -97,7 +97,7 @@ impl Example for ConfirmTotpRequest {
     }
 }
 
-/// A new name.
+/// A new name of an authenticator app.
 #[derive(Object)]
 #[oai(example)]
 struct RenameFactorRequest {
@@ -131,7 +131,7 @@ impl TotpApi {
     /// Start to set up an authenticator app
     ///
     /// Returns a secret for an authenticator app. `POST /v1/me/factors/totp/confirm` with the app's first code makes it a second
-    /// factor; a further start replaces the secret. An account may have two. Needs a session that was authenticated within the last
+    /// factor; a further start replaces the secret. An account may have two apps. Needs a session that was authenticated within the last
     /// {session.recent}.
     #[oai(path = "/v1/me/factors/totp", method = "post", operation_id = "start_totp")]
     async fn start_totp(
@@ -186,8 +186,8 @@ impl TotpApi {
 
     /// Remove an authenticator app
     ///
-    /// If the account has no other second factor, its recovery codes are removed, too. All sessions of the account end, and a new one takes the place of the
-    /// calling session. The last factor of an account that must have one can't be removed. Needs a session that was authenticated
+    /// If the account has no other second factor, its recovery codes are removed, too. All sessions of the account end, and a new one
+    /// takes the place of the calling session. The last factor of an account that must have one can't be removed. Needs a session that was authenticated
     /// within the last {session.recent}.
     #[oai(path = "/v1/me/factors/totp/:id", method = "delete", operation_id = "remove_totp")]
     async fn remove_totp(

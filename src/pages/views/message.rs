@@ -4,23 +4,23 @@ use serde::Serialize;
 
 use super::text;
 
-/// A client that the user has not allowed.
+/// A client that the user has not allowed. The browser is not redirected to it, but the user may follow a link.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientLink {
-    /// The host of its redirect URI.
+    /// The host of the client's redirect URI.
     pub host: String,
-    /// The redirect URI with the response. None: the client expects a form, and there is no link.
+    /// The link: the redirect URI with the response. None: the client expects a form, which a link cannot send.
     pub url: Option<String>,
 }
 
 /// A message with at most one action.
 #[derive(Clone, Debug, Serialize)]
 pub struct Message {
-    /// The section of its texts: `signed_out`, `error`, …
+    /// The section of the message's texts: `signed_out`, `error`, …
     pub kind: String,
-    /// The code of an error, which its owner's support may ask for.
+    /// The code of an error, which the user can tell to support.
     pub code: Option<String>,
-    /// The id of the request, in the service's log.
+    /// The id of the request, by which support finds it in the service's log.
     pub request_id: Option<String>,
     /// A reason for developers, in English.
     pub detail: Option<String>,
@@ -28,7 +28,7 @@ pub struct Message {
     pub client: Option<ClientLink>,
     /// The page to which the action leads, below `/account`: `sign-in`, or empty for the account. None: no action.
     pub action: Option<String>,
-    /// Whether the action loads the same page again, in place of `action`.
+    /// Whether the action loads the current page again, and not the page that `action` names.
     pub can_retry: bool,
     /// A time that the message names, in milliseconds since the Unix epoch.
     pub at: Option<i64>,

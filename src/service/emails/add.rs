@@ -54,7 +54,8 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
             new_email
         }
     };
-    let issued = one_time_tokens::issue(state, &change.account, purpose, &secondary.email, &[]).await?;
+    let issued =
+        one_time_tokens::issue(state, &change.account, purpose, &secondary.email, one_time_tokens::UNBOUND).await?;
     let data = if is_taken {
         account_mail::address_taken(state, origin)
     } else {

@@ -168,14 +168,16 @@ async fn check_and_confirm(
 ) -> Result<FactorsChanged, ChangeFactorsError> {
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
-    // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
+    // If codes by mail were the only factor, the account's recovery codes stand for that weaker factor. The app needs new ones.
     let factors = change.account.factors;
-    let had_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
+    let keeps_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
     if !confirm_pending(state, &mut change, code, now).await? {
         return Err(ChangeFactorsError::WrongCode);
     }
+    // The account now has a second factor: it is no longer in the time in which it must set one up.
     change.set_factor_required(None).await?;
-    let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
+    let recovery_codes =
+        if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Totp };
     let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
@@ -228,7 +230,8 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
         return Err(ChangeFactorsError::UnknownFactor);
     }
     change.remove_totp(id).await?;
-    change.set_factor(FactorKind::Totp, factors.len() > 1, now).await?;
+    let has_another_app = factors.len() > 1;
+    change.set_factor(FactorKind::Totp, has_another_app, now).await?;
     if !change.account.factors.has_aal2_factor() {
         if state.config.factors.required.applies_to(&change.account.roles) {
             return Err(ChangeFactorsError::FactorRequired);

@@ -1,11 +1,11 @@
 //! Rate limits, checked before expensive work is done.
 //!
 //! A client's own limit is checked first and the limit of the whole service last. So a client that exceeds its own limit does not use up
-//! the service's.
+//! the limit of the service.
 //!
 //! Redis counts logins, registrations, password changes and the like for all nodes together. Each node counts refreshes, introspections,
-//! authorization requests and failed client authentications by itself. A request to Redis would cost more than they do, and their limits
-//! only have to stop runaway programs.
+//! authorization requests and failed client authentications by itself. A request to Redis would cost more than these requests, and their
+//! limits only have to stop runaway programs.
 
 mod factor_throttle;
 mod login_throttle;
@@ -63,6 +63,9 @@ const CLIENT_AUTHENTICATION: AddressPolicy = AddressPolicy {
     network: LimitPolicy::ClientAuthenticationNetwork,
 };
 
+/// The subject of the limits that count all requests to the service.
+const WHOLE_SERVICE: &[u8] = &[];
+
 /// Behaviour of a shared limit while Redis does not answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum IfDown {
@@ -86,7 +89,8 @@ pub async fn begin_login(
     let limits = &state.config.limits;
     count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let (attempt, account) = LoginAttempt::begin(state, identifier, ip, device).await?;
-    if let Err(refused) = count_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await
+    if let Err(refused) =
+        count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
     {
         attempt.refund(state).await;
         return Err(refused);
@@ -108,7 +112,8 @@ pub async fn begin_reauthentication(
     let limits = &state.config.limits;
     count_shared_by_address(state, LOGIN, limits.login_per_address, ip, IfDown::Fail).await?;
     let attempt = LoginAttempt::begin_for_account(state, account, ip, device).await?;
-    if let Err(refused) = count_shared(state, LimitPolicy::LoginService, limits.login_service, &[], IfDown::Fail).await
+    if let Err(refused) =
+        count_shared(state, LimitPolicy::LoginService, limits.login_service, WHOLE_SERVICE, IfDown::Fail).await
     {
         attempt.refund(state).await;
         return Err(refused);
@@ -128,7 +133,7 @@ pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAd
     subject.push(b'|');
     subject.extend_from_slice(email.key().as_bytes());
     count_shared(state, LimitPolicy::RegistrationAccount, limits.registration_per_account, &subject, if_down).await?;
-    count_shared(state, LimitPolicy::RegistrationService, limits.registration_service, &[], if_down).await
+    count_shared(state, LimitPolicy::RegistrationService, limits.registration_service, WHOLE_SERVICE, if_down).await
 }
 
 /// Checks whether a session may change its account's password.
@@ -145,7 +150,8 @@ pub async fn check_password_change(
     let per_session = limits.password_change_per_account;
     count_shared(state, LimitPolicy::PasswordChangeAccount, per_session, session.as_bytes(), if_down).await?;
     count_shared_by_address(state, PASSWORD_CHANGE, limits.password_change_per_address, ip, if_down).await?;
-    count_shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, &[], if_down).await
+    count_shared(state, LimitPolicy::PasswordChangeService, limits.password_change_service, WHOLE_SERVICE, if_down)
+        .await
 }
 
 /// Checks whether a client may request a mail with a link or a code, use a link or a code, or read or change its account's data.
@@ -155,7 +161,7 @@ pub async fn check_password_change(
 pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
     count_shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
-    count_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, &[], IfDown::Fail).await
+    count_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, WHOLE_SERVICE, IfDown::Fail).await
 }
 
 /// Checks whether a client may present or set up the second factor of a sign-in.
@@ -173,7 +179,7 @@ pub async fn check_second_factor(state: &AppState, ip: Option<IpAddr>) -> Result
 pub async fn check_passkey(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
     count_shared_by_address(state, PASSKEY, limits.passkey_per_address, ip, IfDown::Fail).await?;
-    count_shared(state, LimitPolicy::PasskeyService, limits.passkey_service, &[], IfDown::Fail).await
+    count_shared(state, LimitPolicy::PasskeyService, limits.passkey_service, WHOLE_SERVICE, IfDown::Fail).await
 }
 
 /// Checks whether a mail with a code as a second factor may be sent to an account. Each device and network that the account recognizes
@@ -230,7 +236,7 @@ pub async fn may_send_mail(
 /// [`ServiceError`]
 pub fn check_authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     count_local_by_address(state, AUTHORIZATION, state.config.limits.authorization_per_address, ip)?;
-    count_local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, &[])
+    count_local(state, LimitPolicy::AuthorizationService, state.config.limits.authorization_service, WHOLE_SERVICE)
 }
 
 /// Checks whether a caller may make this node fetch the metadata document or the keys of a client.
@@ -239,7 +245,7 @@ pub fn check_authorization(state: &AppState, ip: Option<IpAddr>) -> Result<(), S
 /// [`ServiceError`]
 pub fn check_client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     count_local_by_address(state, CLIENT_DOCUMENT, state.config.limits.client_document_per_address, ip)?;
-    count_local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, &[])
+    count_local(state, LimitPolicy::ClientDocumentService, state.config.limits.client_document_service, WHOLE_SERVICE)
 }
 
 /// Checks whether an app may register itself.
@@ -248,7 +254,12 @@ pub fn check_client_document(state: &AppState, ip: Option<IpAddr>) -> Result<(),
 /// [`ServiceError`]
 pub fn check_client_registration(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     count_local_by_address(state, CLIENT_REGISTRATION, state.config.limits.client_registration_per_address, ip)?;
-    count_local(state, LimitPolicy::ClientRegistrationService, state.config.limits.client_registration_service, &[])
+    count_local(
+        state,
+        LimitPolicy::ClientRegistrationService,
+        state.config.limits.client_registration_service,
+        WHOLE_SERVICE,
+    )
 }
 
 /// Checks whether a client may present a refresh token, before the token is read.
@@ -265,7 +276,7 @@ pub fn check_refresh_by_address(state: &AppState, ip: Option<IpAddr>) -> Result<
 /// [`ServiceError`]
 pub fn check_refresh_by_account(state: &AppState, account: AccountId) -> Result<(), ServiceError> {
     count_local(state, LimitPolicy::RefreshAccount, state.config.limits.refresh_per_account, account.as_bytes())?;
-    count_local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, &[])
+    count_local(state, LimitPolicy::RefreshService, state.config.limits.refresh_service, WHOLE_SERVICE)
 }
 
 /// Checks whether a service client may introspect a token, or request a token of its own.
@@ -279,7 +290,7 @@ pub fn check_introspection(state: &AppState, client: &str) -> Result<(), Service
         state.config.limits.introspection_per_client,
         client.as_bytes(),
     )?;
-    count_local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, &[])
+    count_local(state, LimitPolicy::IntrospectionService, state.config.limits.introspection_service, WHOLE_SERVICE)
 }
 
 /// Counts a failed client authentication. Successful authentications are never limited, so that a client with a wrong secret can't lock

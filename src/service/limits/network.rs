@@ -27,11 +27,11 @@ impl Network {
     pub(super) fn wide(ip: Option<IpAddr>, prefix: u8) -> Option<Self> {
         let Some(IpAddr::V6(ip)) = ip.map(|ip| ip.to_canonical()) else { return None };
         let mask = u64::MAX.checked_shl(64 - u32::from(prefix.min(64))).unwrap_or(0);
-        let first = u64::try_from(ip.to_bits() >> 64).unwrap_or_default();
-        Some(Self::new(&(first & mask).to_be_bytes()))
+        let upper_half = u64::try_from(ip.to_bits() >> 64).unwrap_or_default();
+        Some(Self::new(&(upper_half & mask).to_be_bytes()))
     }
 
-    /// The network's first address, from its name.
+    /// The first address of the network with this name. `None` for the empty name.
     pub(super) fn address(name: &[u8]) -> Option<IpAddr> {
         if let Ok(v4) = <[u8; 4]>::try_from(name) {
             return Some(v4.into());

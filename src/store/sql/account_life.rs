@@ -138,7 +138,7 @@ impl AccountChange {
             .execute(&mut *self.tx)
             .await;
         match updated {
-            // Another account was registered with the address after the query above.
+            // Another account was registered with the address after `release_unverified`.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(TakeAddressError::Taken),
             Err(error) => return Err(SqlError::from(error).into()),
             Ok(_) => {}
@@ -196,6 +196,7 @@ impl AccountChange {
             .execute(&mut *self.tx)
             .await;
         match updated {
+            // Another account took the username after the query above.
             Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Err(SetUsernameError::Taken),
             Err(error) => return Err(SqlError::from(error).into()),
             Ok(_) => {}
@@ -204,7 +205,7 @@ impl AccountChange {
         Ok(self.store(now).await?)
     }
 
-    /// Stores the address that becomes the primary one once it is confirmed. An account has one such address.
+    /// Stores the address that becomes the primary one once it is confirmed. Replaces an earlier pending address.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -295,7 +296,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Deletes a former address: its change can't be undone any more.
+    /// Deletes a former address: the change that replaced it can't be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -8,6 +8,7 @@ use crate::domain::{
     profile::{LanguageTag, Metadata, Profile, TimeZoneName},
 };
 
+/// Selects the profile of an account by its id.
 const SELECT: &str = "SELECT display_name, locale, time_zone, app_metadata, user_metadata FROM profiles \
                       WHERE account_id = $1";
 
@@ -63,7 +64,7 @@ fn read(id: AccountId, row: &AnyRow) -> Result<Profile, SqlError> {
     let text = |column: &'static str| row.try_get::<Option<String>, _>(column);
     Ok(Profile {
         display_name: text("display_name")?,
-        // An invalid value, of another release, counts as none.
+        // A value that only another release accepts counts as none.
         locale: text("locale")?.and_then(|text| LanguageTag::parse(&text).ok()),
         time_zone: text("time_zone")?.and_then(|text| TimeZoneName::parse(&text).ok()),
         app_metadata: metadata("app_metadata")?,

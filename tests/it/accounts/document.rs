@@ -1,4 +1,4 @@
-//! The commands of docs/accounts.md, run as printed against a started node. Only the port differs.
+//! The commands of docs/accounts.md, run as printed against a started node. Only the port and the placeholder of a secret differ.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
@@ -63,7 +63,7 @@ impl DocumentShell {
         let folder = self.folder.path().display();
         let base = &self.client().base;
         let commands = commands.replace("http://127.0.0.1:8080", base);
-        assert!(!commands.contains('…'), "{commands}");
+        assert!(!commands.contains('…'), "a placeholder was not replaced: {commands}");
         // variables, without the read-only ones of the shell, and functions
         let save_state = "{ declare -p | grep -v '^declare -[a-z]*r'; declare -f; } > .state";
         let script = format!("cd '{folder}'\n[ ! -e .state ] || . ./.state\n{commands}\n{save_state}");
@@ -87,13 +87,15 @@ async fn every_command_of_the_document_about_accounts_succeeds_as_printed() {
     // `api` prints errors of the service and succeeds; here they fail the test.
     shell.program("curl", "exec curl --fail-with-body \"$@\"");
     let mut blocks = blocks("docs/accounts.md");
-    shell.serve(&blocks.remove(0));
+    let start = blocks.remove(0);
+    shell.serve(&start);
     // The document says that readers skip the call that undoes the change of address. Here it runs last.
     let (undo, mut others): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|block| block.contains("/v1/email/undo"));
     assert_eq!(undo.len(), 1);
     others.extend(undo);
     let secret = "$(latchkey client add crm --scope accounts:recover | sed -n 's/client_secret: //p')";
     let output = shell.run(&others.concat().replace("lk_cs_…", secret));
+    // a profile, a scheduled deletion, a sign-in, an invitation, and the token of an invitation with `"delivery":"return"`
     for expected in ["Ada Lovelace", "deletes_at", "access_token", "Invited grace@example.com", "lk_ot_"] {
         assert!(output.contains(expected), "no {expected} in {output}");
     }

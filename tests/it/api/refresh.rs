@@ -27,6 +27,7 @@ async fn refresh_returns_next_tokens() {
 #[tokio::test]
 async fn refused_refresh_tokens_have_distinct_codes() {
     let mut cluster = TestCluster::new();
+    // so that every repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;
@@ -39,6 +40,7 @@ async fn refused_refresh_tokens_have_distinct_codes() {
     // after the grace window of 10 s
     cluster.advance(Duration::from_secs(11));
     assert_eq!(node.refresh(&first).await.problem(), problem(401, "refresh_token_reused"));
+    // the reuse has ended the session
     assert_eq!(node.refresh(&next).await.problem(), problem(401, "invalid_refresh_token"));
     let idle = node.login("ada").await.refresh;
     // after the idle timeout of 7 days

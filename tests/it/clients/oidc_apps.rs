@@ -42,7 +42,7 @@ async fn express_example_signs_in_with_a_passkey_and_is_signed_out_from_the_acco
 #[tokio::test(flavor = "multi_thread")]
 async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let port = guard::free_port();
-    // oidc-client-ts renews a minute before the token expires
+    // oidc-client-ts renews a minute before the token expires: here after 3 s
     let settings = format!("http.allowed_origins = [\"http://localhost:{port}\"]\ntoken.access_ttl = \"63s\"\n");
     let service = ServiceProcess::start_as_make_run(&settings);
     service.client().register("ada").await;
@@ -64,7 +64,7 @@ async fn oidc_client_ts_example_signs_in_renews_and_signs_out_in_chromium() {
     let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
     let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
     let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };
-    let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
+    let _page_server = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
     let parts = [
         "sign-in",
         "userinfo",

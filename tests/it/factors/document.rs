@@ -16,7 +16,7 @@ while [ $(($(date +%s) % 30)) -ge 28 ]; do :; done
 exec oathtool --now "@$(($(date +%s) + 30 * (count - 1)))" "$@"
 "#;
 
-/// Runs all blocks of a document, and starts a node for each that serves. Returns the output of each other block.
+/// Runs all blocks of a document. For a block that ends with `latchkey serve`, starts a node. Returns the outputs of the other blocks.
 fn run_document(document: &str) -> Vec<String> {
     let mut shell = DocumentShell::new();
     shell.program("oathtool", OATHTOOL);

@@ -108,6 +108,7 @@ async fn sessions_survive_a_killed_master_whose_replica_takes_over() {
     let cluster = redis.test_cluster();
     let node = cluster.node().await;
     wait_until_ready(&node).await;
+    // enough accounts that some have their sessions on the killed master and some do not
     let users = sign_in_users(&node, 12).await;
     for master in redis.masters() {
         wait_until_replicated(master, 1).await;
@@ -141,13 +142,14 @@ async fn sessions_survive_the_migration_of_their_slots() {
     let use_session = |user: &User| {
         let (node, moved, mut tokens) = (&node, &moved, user.tokens.clone());
         async move {
-            let mut times = 0;
-            while times < 20 || !moved.load(Ordering::Relaxed) {
+            let mut refreshes = 0;
+            while refreshes < 20 || !moved.load(Ordering::Relaxed) {
                 tokens = refreshed(node, &tokens).await;
+                // fails the test unless the answer is 200 or 503
                 has_succeeded(&node.get("/v1/me", &tokens.access).await, 200);
-                times += 1;
+                refreshes += 1;
             }
-            (tokens, times)
+            (tokens, refreshes)
         }
     };
     let moving = async {
@@ -160,9 +162,9 @@ async fn sessions_survive_the_migration_of_their_slots() {
     };
     let using = futures_util::future::join_all(users.iter().map(use_session));
     let ((), used) = tokio::join!(moving, using);
-    for (tokens, times) in used {
+    for (tokens, refreshes) in used {
         let claims = node.state.refresh_tokens.decode(&tokens.refresh).unwrap();
-        assert!(claims.generation.0 >= times, "each refresh rotated the session");
+        assert!(claims.generation.0 >= refreshes, "each refresh rotated the session");
         refreshed(&node, &tokens).await;
     }
     node.stop().await;
@@ -182,6 +184,7 @@ fn move_slot(cluster: &Cluster, key: &str) {
         let Some(key) = keys.lines().next().filter(|key| !key.is_empty()) else { break };
         from.command(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
     }
+    // the target first: if the source gave the slot up first, no master would hold it
     for server in [to, from].into_iter().chain(cluster.masters()) {
         server.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
     }

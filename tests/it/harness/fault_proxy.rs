@@ -135,8 +135,8 @@ impl FaultProxy {
         });
     }
 
-    /// Replaces one script by another, both named by their SHA-1.
-    pub fn swap(&self, scripts: Option<(String, String)>) {
+    /// Replaces the first script by the second in every call, both named by their SHA-1. `None` replaces none.
+    pub fn swap_script(&self, scripts: Option<(String, String)>) {
         *self.shared.swap.lock().unwrap() = scripts;
     }
 
@@ -165,9 +165,9 @@ impl FaultProxy {
         lines.filter(|line| line.ends_with(" HTTP/1.1")).collect()
     }
 
-    /// The number of requests to a node for a path.
-    pub fn count(&self, path: &str) -> usize {
-        self.requests().iter().filter(|line| line.contains(path)).count()
+    /// The number of requests to a node whose path contains `part`.
+    pub fn count(&self, part: &str) -> usize {
+        self.requests().iter().filter(|line| line.contains(part)).count()
     }
 
     /// The value for `redis.url` that leads to the proxy.
@@ -189,18 +189,17 @@ impl Drop for FaultProxy {
 }
 
 impl Shared {
-    /// Returns whether these bytes call a script, and replaces the script where configured.
-    fn calls_script(&self, bytes: &mut [u8]) -> bool {
+    /// Replaces the script that these bytes call, if [`FaultProxy::swap_script`] has configured a replacement.
+    fn replace_script(&self, bytes: &mut [u8]) {
         if let Some((from, to)) = &*self.swap.lock().unwrap() {
             let found = |bytes: &[u8]| bytes.windows(from.len()).position(|window| window == from.as_bytes());
             while let Some(at) = found(bytes) {
                 bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
             }
         }
-        contains(bytes, b"evalsha")
     }
 
-    /// Resets the mode after a one-time cut; returns false if another connection was first.
+    /// Claims a one-time cut for a connection, and opens the proxy again. Returns false if another connection was first.
     fn cut_once(&self, mode: Mode) -> bool {
         self.mode.send_if_modified(|now| {
             let first = *now == mode;
@@ -210,6 +209,7 @@ impl Shared {
     }
 }
 
+/// Whether the bytes contain a word, in upper or lower case.
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|window| window.eq_ignore_ascii_case(word))
 }
@@ -295,10 +295,11 @@ async fn forward(
                 if mode == Mode::CutSubscribers && subscribes {
                     return;
                 }
+                shared.replace_script(bytes);
+                let calls_script = contains(bytes, b"evalsha");
                 // the flag stays set when a PING follows before the response arrives
-                let calls = shared.calls_script(bytes);
-                script_called |= calls;
-                if calls {
+                script_called |= calls_script;
+                if calls_script {
                     shared.lengths.lock().unwrap().0 = read;
                     if let Mode::CutRequest(after) = mode && shared.cut_once(mode) {
                         let _ = server.write_all(&bytes[..after.min(read)]).await;

@@ -23,7 +23,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 
 /// `$1` is the signal that stops the server, `$2` the folder to delete afterwards (empty for none), and the rest is the server's
-/// command. The shell closes its own copy of the output, so that a reader sees the end of the output when the server has ended.
+/// command. The first line of output, `guarded PID`, names the server's process. The shell closes its own copy of the output, so that a
+/// reader sees the end of the output when the server has ended.
 const GUARDIAN: &str = r#"
 signal=$1 folder=$2; shift 2
 sh -c 'echo "guarded $$"; exec "$@"' sh "$@" 2>&1 </dev/null &
@@ -42,13 +43,13 @@ const MAX_LINES: usize = 500;
 pub struct Spec<'a> {
     /// The program and its arguments; the program must stay in the foreground.
     pub command: &'a [&'a str],
-    /// The signal that stops it, by name: `TERM`, `INT`.
+    /// The signal that stops the server, by name: `TERM`, `INT`.
     pub stop: &'a str,
     /// A folder to delete after the server has stopped.
     pub folder: Option<&'a Path>,
-    /// Text in the output line that reports readiness.
+    /// A text in the line of output by which the server reports that it is ready.
     pub ready: &'a str,
-    /// Whether the program refuses to run as root; see [`unprivileged`].
+    /// Whether the program refuses to run as root, and so runs as [`unprivileged_user`].
     pub unprivileged: bool,
 }
 
@@ -77,7 +78,7 @@ impl Guard {
             // a process group of its own: Ctrl-C in the terminal would end the guardian before it has cleaned up
             .process_group(0);
         if spec.unprivileged
-            && let Some((uid, gid)) = unprivileged()
+            && let Some((uid, gid)) = unprivileged_user()
         {
             command.uid(uid).gid(gid);
         }
@@ -150,7 +151,7 @@ fn append_line(log: &Mutex<VecDeque<String>>, line: String) {
 }
 
 /// User and group id for programs that refuse to run as root: `postgres`, or `nobody`. `None` if this process is not root.
-pub fn unprivileged() -> Option<(u32, u32)> {
+pub fn unprivileged_user() -> Option<(u32, u32)> {
     if !rustix::process::geteuid().is_root() {
         return None;
     }
@@ -166,7 +167,7 @@ pub fn unprivileged() -> Option<(u32, u32)> {
     ids("postgres").or_else(|| ids("nobody")).or(Some((65534, 65534)))
 }
 
-/// Creates a folder that [`unprivileged`] may write to; the caller deletes it.
+/// Creates a folder that [`unprivileged_user`] may write to; the caller deletes it.
 pub fn folder(prefix: &str) -> PathBuf {
     folder_in(&std::env::temp_dir(), prefix)
 }
@@ -182,7 +183,7 @@ pub fn folder_in_memory(prefix: &str) -> PathBuf {
 
 fn folder_in(parent: &Path, prefix: &str) -> PathBuf {
     let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(parent).unwrap().keep();
-    if let Some((uid, gid)) = unprivileged() {
+    if let Some((uid, gid)) = unprivileged_user() {
         chown(&folder, Some(uid), Some(gid)).unwrap();
     }
     folder

@@ -51,7 +51,7 @@ impl Postgres {
                 let copy = data.join(name);
                 std::fs::copy(folder.join(name), &copy).unwrap();
                 std::fs::set_permissions(&copy, PermissionsExt::from_mode(0o600)).unwrap();
-                if let Some((uid, gid)) = guard::unprivileged() {
+                if let Some((uid, gid)) = guard::unprivileged_user() {
                     chown(&copy, Some(uid), Some(gid)).unwrap();
                 }
             }
@@ -159,7 +159,7 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
         .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "--pgdata"])
         .arg(data)
         .current_dir("/");
-    if let Some((uid, gid)) = guard::unprivileged() {
+    if let Some((uid, gid)) = guard::unprivileged_user() {
         initdb.uid(uid).gid(gid);
     }
     let output = initdb.output().map_err(|error| format!("initdb: {error}"))?;

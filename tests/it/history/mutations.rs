@@ -96,7 +96,7 @@ async fn checker_finds_each_altered_script() {
         let original = load(&format!("{constants}{fast}{whole}"));
         let mutated = load(&format!("{constants}local answers = {{}}\n{}", whole.replace(from, to)));
         for node in &cluster.nodes {
-            node.proxy.swap(Some((original.clone(), mutated.clone())));
+            node.proxy.swap_script(Some((original.clone(), mutated.clone())));
         }
         let mut rounds = 0;
         loop {

@@ -10,7 +10,9 @@ use serde_json::json;
 
 use crate::{
     accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
-    factors::{account, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor},
+    factors::{
+        account as account_with_app, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor,
+    },
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -18,7 +20,10 @@ use crate::{
 };
 
 /// An account `ada` with a verified address and an authenticator app.
-async fn verified(cluster: &TestCluster, node: &crate::harness::client::Client) -> crate::factors::Enrolled {
+async fn verified_account_with_app(
+    cluster: &TestCluster,
+    node: &crate::harness::client::Client,
+) -> crate::factors::Enrolled {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     verify(cluster, node, "ada", &tokens).await;
@@ -29,7 +34,7 @@ async fn verified(cluster: &TestCluster, node: &crate::harness::client::Client) 
 async fn i14_sign_in_by_password_yields_nothing_before_the_second_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_app(&cluster, &node, "ada").await;
     for transport in ["bearer", "cookie"] {
         let body = json!({ "identifier": "ada", "password": PASSWORD, "transport": transport });
         let request = node.request(Method::POST, "/v1/login").json(&body);
@@ -47,7 +52,7 @@ async fn i14_sign_in_by_mail_needs_the_second_factor() {
     let mut cluster = cluster();
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
     let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
@@ -71,7 +76,7 @@ async fn i14_sign_in_by_mail_needs_the_second_factor() {
 async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     let answer = reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_no_credentials(&answer);
@@ -85,9 +90,9 @@ async fn i14_password_reset_yields_no_session_and_keeps_the_factors() {
 async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
-    cluster.advance(std::time::Duration::from_hours(73));
+    cluster.advance(Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     node.change_password(&Tokens::of(&answer).access, PASSWORD, NEW_PASSWORD).await.expect(200);
@@ -97,7 +102,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
     reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
     // the app's code was used, so another one is needed
-    cluster.advance(std::time::Duration::from_secs(60));
+    cluster.advance(Duration::from_secs(60));
     let challenge = challenge_of(&node.try_login("ada", "gravel lantern ostrich ten").await);
     second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
@@ -116,7 +121,7 @@ async fn i14_password_of_an_operator_keeps_the_factors() {
 async fn i14_change_of_password_and_address_keep_the_earned_level() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     let before = claims(&ada.tokens.access);
     let changed = Tokens::of(&node.change_password(&ada.tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     for name in ["acr", "amr", "auth_time"] {
@@ -134,7 +139,7 @@ async fn i14_change_of_password_and_address_keep_the_earned_level() {
 async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_there_is_a_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     let (token, _) = crate::accounts::request_address_change(&cluster, &node, &ada.tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
@@ -170,7 +175,7 @@ async fn i14_refresh_keeps_the_level_on_both_endpoints() {
 async fn i14_token_endpoint_refuses_the_password_grant() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_app(&cluster, &node, "ada").await;
     let form = [("grant_type", "password"), ("username", "ada"), ("password", PASSWORD)];
     let answer = node.send(node.request(Method::POST, "/oauth2/token").form(&form)).await;
     assert_eq!(answer.status, 400);
@@ -199,7 +204,7 @@ async fn i14_cookie_of_a_session_without_the_factor_ends_with_the_enrolment() {
     enrol(&cluster, &node, "ada").await;
     let request = node.request(Method::POST, "/v1/refresh").header("cookie", cookie.unwrap());
     let answer = node.send(same_origin(request)).await;
-    assert_eq!(answer.status, 401);
+    assert_eq!(answer.status, 401, "the session has ended");
 }
 
 /// An account is imported with the secret of its authenticator app. The secret is stored encrypted, and sign-ins require its code.
@@ -215,6 +220,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
     let node = cluster.node().await;
     node.register("eve").await;
     let id = node.verified(&node.login("eve").await.access).claims.sub;
+    // eve's hash of PASSWORD is also that of the imported accounts
     let hash = node.state.sql.account(id).await.unwrap().unwrap().password_hash.unwrap();
     let app = crate::factors::App { secret: "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ".to_owned() };
     let line = |name: &str, secret: &str| {
@@ -258,7 +264,7 @@ async fn i14_imported_account_with_an_authenticator_app_needs_its_code() {
 async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_address() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let squatter = account(&cluster, &node, "ada").await;
+    let squatter = account_with_app(&cluster, &node, "ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with("ada", NEW_PASSWORD).await;
@@ -272,7 +278,7 @@ async fn i14_factors_of_a_squatter_do_not_survive_the_verification_of_the_addres
 async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
-    verified(&cluster, &node).await;
+    verified_account_with_app(&cluster, &node).await;
     let scopes = vec!["accounts:recover".to_owned()];
     let new = latchkey::service::clients::NewClient { name: "crm".to_owned(), scopes, ..Default::default() };
     let client = cluster.service_client_with(new).await;
@@ -288,9 +294,9 @@ async fn i14_password_reset_that_a_service_client_starts_keeps_the_factors() {
 async fn i14_undone_change_of_address_keeps_older_factors() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = verified(&cluster, &node).await;
+    let ada = verified_account_with_app(&cluster, &node).await;
     // The factor is older than the lifetime of a notice's link (72 h), so it cannot be an attacker's who causes the notice.
-    cluster.advance(std::time::Duration::from_hours(73));
+    cluster.advance(Duration::from_hours(73));
     let challenge = challenge_of(&node.try_login("ada", PASSWORD).await);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
@@ -308,7 +314,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
 async fn i14_verification_of_an_address_starts_no_session() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_app(&cluster, &node, "ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
     let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
     let answer = node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);

@@ -31,6 +31,7 @@ fn app_with_consent(name: &str) -> NewClient {
     NewClient { app, ..web(name) }
 }
 
+/// The session of the browser's cookie.
 async fn session(node: &Node, browser: &Browser) -> BrowserSession {
     let token = browser.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     browser_session::load(&node.state, token, &SessionOrigin::default()).await.unwrap().unwrap()
@@ -77,7 +78,7 @@ async fn consent_is_asked_once_for_each_scope() {
 
 /// A token is only for the services that the page has shown (RFC 8707).
 #[tokio::test(flavor = "multi_thread")]
-async fn consent_without_a_resource_covers_none() {
+async fn consent_without_a_resource_covers_no_resource() {
     let (cluster, server) = dynamic_clients::cluster().await;
     let (node, browser) = dynamic_clients::node_with_browser(&cluster).await;
     let client_id = server.app(dynamic_clients::PATH, &[]);
@@ -135,6 +136,7 @@ async fn refused_consent_is_an_error_for_the_client() {
     let response = authorize::deny(&node.state, &parsed, AuthorizationError::AccessDenied).await.unwrap();
     let url = response.to_url();
     assert!(url.contains("error=access_denied") && url.contains("state=a+state") && url.contains("iss=https"), "{url}");
+    // the request was answered, so its handle no longer works
     browser.get(&node, &format!("/oauth2/authorize?request={handle}")).await.expect(400);
     node.stop().await;
 }
@@ -238,7 +240,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     node.stop().await;
 }
 
-/// RFC 8252, section 8.6: any program on the device could pose as such a client.
+/// RFC 8252, section 8.6: any program on the device could pose as such a client. Its redirect URI may have any port.
 #[tokio::test(flavor = "multi_thread")]
 async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     let cluster = TestCluster::new();
@@ -253,15 +255,15 @@ async fn public_client_on_loopback_address_asks_before_its_first_sign_in() {
     authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
     cluster.advance(Duration::from_secs(5));
     let uri = "http://127.0.0.1:1/cb";
-    let again = async || {
+    let authorize_again = async || {
         let answer = browser.authorize(&node, &request.with("redirect_uri", uri)).await.expect(303);
         let (_, code) = answer.header("location").split_once("?code=").unwrap_or_else(|| panic!("{answer:?}"));
         code.split('&').next().unwrap().to_owned()
     };
     let cli = ServiceClient { id: "cli".to_owned(), secret: String::new() };
-    exchange_with(&node, &cli, &again().await, uri, VERIFIER).await.expect(200);
+    exchange_with(&node, &cli, &authorize_again().await, uri, VERIFIER).await.expect(200);
     // If the consent is withdrawn before the exchange, the exchange fails.
-    let code = again().await;
+    let code = authorize_again().await;
     let login_tokens = node.login("ada").await;
     node.delete("/v1/me/consents/cli", &login_tokens.access).await.expect(204);
     exchange_with(&node, &cli, &code, uri, VERIFIER).await.expect(400);

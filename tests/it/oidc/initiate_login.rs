@@ -1,4 +1,5 @@
-//! Third-party-initiated login (OpenID Connect Core 1.0, section 4): the account page opens an app, which starts a sign-in here.
+//! Third-party-initiated login (OpenID Connect Core 1.0, section 4): the account page opens an app, which starts a sign-in at
+//! Latchkey.
 
 use latchkey::{domain::app_client::AppSettings, service::clients::NewClient};
 use reqwest::Method;
@@ -142,11 +143,12 @@ async fn app_without_registration_is_opened_at_the_address_in_its_metadata() {
 #[tokio::test(flavor = "multi_thread")]
 async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
     let folder = tempfile::tempdir().unwrap();
+    // the first start creates the database
     drop(Service::start(folder.path()));
     let add = |name: &str, kind: &str, uri: &str| {
         let redirect: &[&str] = if kind == "service" { &[] } else { &["--redirect-uri", CALLBACK] };
-        let add = ["client", "add", name, "--kind", kind, "--initiate-login-uri", uri];
-        run(folder.path(), &[&add[..], redirect].concat())
+        let arguments = ["client", "add", name, "--kind", kind, "--initiate-login-uri", uri];
+        run(folder.path(), &[&arguments[..], redirect].concat())
     };
     assert!(add("app", "web", START).status.success());
     let shown = run(folder.path(), &["client", "show", "app", "--json"]).stdout;
@@ -165,8 +167,8 @@ async fn registration_keeps_initiate_login_uri_and_refuses_one_without_https() {
         assert!(!refused.status.success() && errors.contains(message), "{uri}: {errors}");
     }
     for option in ["--client-uri", "--logo-uri", "--policy-uri", "--tos-uri"] {
-        let add =
+        let arguments =
             ["client", "add", "other", "--kind", "web", "--redirect-uri", CALLBACK, option, "javascript:alert(1)"];
-        assert!(!run(folder.path(), &add).status.success(), "{option}");
+        assert!(!run(folder.path(), &arguments).status.success(), "{option}");
     }
 }

@@ -42,6 +42,7 @@ async fn draining_server_answers_and_closes_each_connection() {
         assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
         assert_eq!(client.rest().await, "");
     }
+    // lets the handler send an event
     server.gate.open();
     let mut event = [0; 11];
     within(events.stream.read_exact(&mut event)).await.unwrap();
@@ -52,11 +53,11 @@ async fn draining_server_answers_and_closes_each_connection() {
 #[tokio::test]
 async fn shutdown_answers_requests_that_have_begun_to_arrive() {
     let server = Server::start(|_| {}).await;
-    let mut later = server.connect().await;
-    later.send(HELLO).await;
-    assert_eq!(later.answer().await.status, 200);
-    let mut first = server.connect().await;
-    for client in [&mut later, &mut first] {
+    let mut reused = server.connect().await;
+    reused.send(HELLO).await;
+    assert_eq!(reused.answer().await.status, 200);
+    let mut fresh = server.connect().await;
+    for client in [&mut reused, &mut fresh] {
         client.send("GET /hello HTTP/1.1\r\nHo").await;
     }
     // Once the server has answered a later request, it has read the beginnings of both requests.
@@ -66,7 +67,7 @@ async fn shutdown_answers_requests_that_have_begun_to_arrive() {
 
     server.stop.cancel();
     assert_eq!(other.rest().await, "", "an idle connection is closed");
-    for client in [&mut later, &mut first] {
+    for client in [&mut reused, &mut fresh] {
         client.send("st: x\r\n\r\n").await;
         let answer = client.answer().await;
         assert_eq!(answer.body, "hello");
@@ -126,13 +127,13 @@ async fn draining_node_fails_readyz_and_still_serves() {
     cluster.config.http.drain_delay = Duration::from_secs(60);
     let mut node = cluster.node().await;
     node.register("ada").await;
-    let request = || node.client.send(node.client.request(reqwest::Method::GET, "/readyz"));
-    assert_eq!(request().await.status, 200);
     let client = node.client.clone();
+    let readyz = || client.send(client.request(reqwest::Method::GET, "/readyz"));
+    assert_eq!(readyz().await.status, 200);
     node.trigger_shutdown();
 
     wait::until("the node is not ready", || async {
-        let answer = client.send(client.request(reqwest::Method::GET, "/readyz")).await;
+        let answer = readyz().await;
         answer.status == 503 && answer.json()["status"] == "unavailable"
     })
     .await;

@@ -108,7 +108,7 @@ async def test_removed_role_refuses_older_tokens_at_once_and_a_refresh_returns_g
         await latchkey.verify(refreshed)
 
 
-async def test_ends_of_sessions_reach_their_registrations_with_their_causes(service: Service) -> None:
+async def test_end_of_a_session_calls_its_callbacks_with_the_cause(service: Service) -> None:
     ada, ends = await service.user(), list[str]()
     async with service.latchkey(**LONG_STALENESS) as latchkey:
         assert await latchkey.wait_live(60)
@@ -118,13 +118,14 @@ async def test_ends_of_sessions_reach_their_registrations_with_their_causes(serv
         latchkey.on_end(await latchkey.verify(two["access_token"]), lambda cause: ends.append(f"two {cause}"))
         await ada.sign_out(one)
         await until("the first ends", lambda: len(ends) == 1)
-        latchkey.on_end(claims, lambda cause: ends.append(f"late {cause}"))
+        latchkey.on_end(claims, lambda cause: ends.append(f"late {cause}"))  # called at once: the session has ended
         assert ends == ["one session_revoked", "late session_revoked"]
         changed = await ada.change_password(own, "another tidal engine verse")
         await until("the second ends", lambda: len(ends) == 3)
+        # A password change appends an event for each recent session and one for the account; either may be applied first.
         assert ends[2] in ("two session_revoked", "two account_revoked")
         latchkey.on_end(await latchkey.verify(changed["access_token"]), ends.append)
-        assert latchkey.registrations == 1
+        assert latchkey.registrations == 1, "callbacks that were called are no longer registered"
 
 
 async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
@@ -137,7 +138,7 @@ async def test_disabled_account_revokes_all_sessions(service: Service) -> None:
         await latchkey.verify(others["access_token"])
 
 
-async def test_key_rotation_and_retirement_are_followed(service: Service) -> None:
+async def test_new_key_is_accepted_and_retired_key_is_refused(service: Service) -> None:
     ada = await service.user()
     async with service.latchkey(**LONG_STALENESS, keys_cooldown=0) as latchkey:
         assert await latchkey.wait_live(60)
@@ -228,7 +229,7 @@ async def test_service_client_token_is_accepted(service: Service) -> None:
         assert (claims.sub, claims.client_id, claims.sid) == (auth[0], auth[0], None)
 
 
-async def test_wrong_client_secret_is_unavailable_and_named_in_the_error(service: Service) -> None:
+async def test_wrong_client_secret_raises_unavailable_that_names_the_client_and_no_secret(service: Service) -> None:
     ada = await service.user()
     token = (await ada.sign_in())["access_token"]
     async with service.latchkey(client_secret="lk_cs_wrong", introspection_timeout=60) as latchkey:

@@ -107,7 +107,8 @@ impl fmt::Debug for VerificationKey {
     }
 }
 
-/// A public key as JSON (RFC 7517, section 4): the members that are read, and those that only private keys have.
+/// A public key as JSON (RFC 7517, section 4): the members that are read, and those that only private (`d`) and
+/// symmetric (`k`) keys have.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[expect(missing_docs, reason = "the members are those of the RFC")]
 pub struct Jwk {
@@ -161,8 +162,8 @@ impl Jwk {
             }
             (Algorithm::EdDsa, "OKP", Some("Ed25519")) => sized(self.x.as_deref()?, 32)?,
             (Algorithm::Rs256 | Algorithm::Ps256, "RSA", None) => {
-                let (n, e) = (number(self.n.as_deref()?)?, number(self.e.as_deref()?)?);
-                // 2048 to 8192 bits, in bytes
+                let (n, e) = (unsigned_number(self.n.as_deref()?)?, unsigned_number(self.e.as_deref()?)?);
+                // a modulus of 2048 to 8192 bits, and an exponent of at most 64 bits, both in bytes
                 if !(256..=1024).contains(&n.len()) || e.is_empty() || e.len() > 8 {
                     return None;
                 }
@@ -184,8 +185,8 @@ fn sized(text: &str, size: usize) -> Option<Vec<u8>> {
     decode(text).filter(|bytes| bytes.len() == size)
 }
 
-/// Decodes an unsigned number, without the leading zeros that some implementations write.
-fn number(text: &str) -> Option<Vec<u8>> {
+/// Decodes a big-endian number, without the leading zeros that some implementations write.
+fn unsigned_number(text: &str) -> Option<Vec<u8>> {
     let mut bytes = decode(text)?;
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.drain(..zeros);

@@ -21,7 +21,9 @@ use crate::{
 
 #[derive(Deserialize)]
 struct Cases {
+    /// Tokens that the verifier accepts.
     valid: Vec<TokenCase>,
+    /// Tokens that the verifier refuses, each with its reason.
     tokens: Vec<TokenCase>,
     requests: Vec<RequestCase>,
 }
@@ -36,7 +38,7 @@ struct TokenCase {
     token: Option<String>,
     /// Members to set in the header.
     header: Map<String, Value>,
-    /// Claims to set.
+    /// Claims to set. `__6000__` in a value stands for 6000 letters.
     claims: Map<String, Value>,
     /// Claims to set to times, in seconds from the genuine token's `iat`.
     times: Map<String, Value>,
@@ -54,7 +56,7 @@ struct TokenCase {
     signature: Option<String>,
     /// A text to append to the token.
     suffix: String,
-    /// The reason for which the verifier refuses the token.
+    /// The reason for which the verifier refuses the token. Empty if the token is valid.
     reason: String,
 }
 
@@ -92,7 +94,7 @@ impl User {
         Self { fixture, header, claims }
     }
 
-    fn now(&self) -> i64 {
+    fn issued_at(&self) -> i64 {
         self.claims["iat"].as_i64().unwrap()
     }
 
@@ -104,7 +106,7 @@ impl User {
         header.extend(case.header.clone());
         claims.extend(case.claims.clone());
         claims.extend(
-            case.times.iter().map(|(name, offset)| (name.clone(), json!(self.now() + offset.as_i64().unwrap()))),
+            case.times.iter().map(|(name, offset)| (name.clone(), json!(self.issued_at() + offset.as_i64().unwrap()))),
         );
         case.remove_header.iter().for_each(|name| drop(header.remove(name)));
         case.remove.iter().for_each(|name| drop(claims.remove(name)));
@@ -133,7 +135,7 @@ impl User {
             ("user", case(json!({}), &[])),
             ("admin", case(json!({ "roles": ["admin"], "scope": "account orders:read orders:write" }), &[])),
             ("client", case(json!({ "sub": "robot", "client_id": "robot" }), &["sid", "auth_time"])),
-            ("expired", case(json!({ "exp": self.now() - 60 }), &[])),
+            ("expired", case(json!({ "exp": self.issued_at() - 60 }), &[])),
         ]
         .map(|(name, case)| (name, self.token(&case)))
     }
@@ -231,6 +233,7 @@ async fn shared_cases_requests_get_their_status_and_challenge() {
     for case in live.iter().chain(&lost) {
         if case.path.as_deref() == Some("/lost") {
             user.fixture.proxy.set(Mode::Frozen);
+            // longer than `max_staleness`, 5 s by default
             user.fixture.clock.advance(Duration::from_secs(6));
         }
         let authorization: Vec<_> = case.authorization.iter().map(|value| fill(value, &tokens)).collect();

@@ -1,4 +1,4 @@
-//! The two commands sent to the private server without a client library: `PING` and `SHUTDOWN`.
+//! The two commands that are sent to the embedded Redis server without a client library: `PING` and `SHUTDOWN`.
 
 use std::{io, path::Path, time::Duration};
 
@@ -43,12 +43,13 @@ async fn send_ping(socket: &Path, pid: Option<u32>) -> io::Result<String> {
     Ok(answer)
 }
 
-/// The process id of the server at `socket`, also of one that does not answer; none if no server listens.
+/// The process id of the server at `socket`, even if the server does not answer; none if no server listens.
 pub async fn server_process(socket: &Path) -> Option<i32> {
     UnixStream::connect(socket).await.ok()?.peer_cred().ok()?.pid()
 }
 
-/// Stops the server at `socket` by `SHUTDOWN`, and after `deadline` by SIGKILL. Returns whether a server listened on the socket.
+/// Stops the server at `socket` by `SHUTDOWN`, or by SIGKILL if it still runs at `deadline`. Returns whether a server listened on
+/// the socket.
 ///
 /// SIGKILL is safe: every acknowledged write is on disk.
 pub(super) async fn shut_down(socket: &Path, deadline: Instant) -> bool {
@@ -94,7 +95,7 @@ mod tests {
         }
         kill_process(Pid::from_child(&server), Signal::STOP).unwrap();
         assert!(shut_down(&socket, Instant::now() + Duration::from_millis(100)).await);
-        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait().unwrap()), Some(9));
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&server.wait().unwrap()), Some(9), "SIGKILL");
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The modules of the profile RP-Initiated Logout.
+//! The modules of the profile RP-Initiated Logout of the OpenID conformance suite. Each test has the name of its module.
 
 use super::{
     super::{Browser, text},

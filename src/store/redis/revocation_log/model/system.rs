@@ -1,7 +1,8 @@
 //! The state of the modelled system: nodes, their connections, one Redis, one session and the requests that end it.
 //!
-//! Every transition of a node calls [`AckState`], [`Cursor`] and [`Timing`]. The code around them stands for `ack_tracker.rs`, `subscriber.rs`, `synchronizer.rs`, `session_cache.rs` and the scripts. Times are ticks of a fifth of
-//! `cache.max_staleness`. A node that takes no step for some ticks is paused, hung or cut off from Redis.
+//! Every transition of a node calls [`AckState`], [`Cursor`] and [`Timing`]. The code around them stands for `ack_tracker.rs`,
+//! `subscriber.rs`, `synchronizer.rs`, `session_cache.rs` and the scripts. Times are ticks of a fifth of `cache.max_staleness`.
+//! A node that takes no step for some ticks is paused, hung or cut off from Redis.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +28,7 @@ pub(super) const QUEUE: usize = 4;
 /// The age of nodes that have run long before the scenario starts.
 pub(super) const LONG_AGO: Duration = Duration::from_secs(3600);
 
-/// The time of tick 0.
+/// The time of tick 0. It is in the future, so that [`LONG_AGO`] can be subtracted from it: an [`Instant`] may not reach far back.
 pub(super) static START: LazyLock<Instant> = LazyLock::new(|| Instant::now() + 2 * LONG_AGO);
 /// The names of nodes, one for each start of a process.
 pub(super) static NAMES: LazyLock<Vec<NodeName>> =
@@ -57,9 +58,9 @@ pub(super) struct System {
 pub(super) struct Node {
     pub(super) name: NodeName,
     pub(super) is_up: bool,
-    /// Whether the node caches the session, or only ends it.
+    /// Whether the node looks the session up and caches it. A node without a cache only ends the session.
     pub(super) uses_cache: bool,
-    /// Whether the node's clock has fallen behind.
+    /// Whether the node's clock has fallen behind by [`SKEW`].
     pub(super) is_slow: bool,
     pub(super) acks: AckState,
     pub(super) cursor: Cursor,
@@ -75,11 +76,11 @@ pub(super) struct Node {
     pub(super) connection: Option<VecDeque<Message>>,
 }
 
-/// The steps of a synchronization.
+/// The steps of a synchronization that began at `began`. Its heartbeat was sent at `sent` and announces `lease`.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) enum Sync {
     Idle,
-    /// The position has been read from Redis.
+    /// The position has been read from Redis. `before` is the cursor's position before that.
     PositionRead {
         began: Instant,
         before: Option<Position>,
@@ -108,7 +109,7 @@ pub(super) enum Lookup {
     Answered { version: u64, live: bool },
 }
 
-/// A message on the channel.
+/// A message on the channel. `from` is the node that waits for acknowledgements, if any, and the number of the acknowledgement.
 #[derive(Clone, Debug, Hash)]
 pub(super) enum Message {
     Heartbeat { node: NodeName, lease: Duration },
@@ -125,7 +126,8 @@ pub(super) enum Progress {
     Sent {
         number: Option<u64>,
     },
-    /// Redis has run the script. `confirm` is the position that peers must confirm, if the event did not request acknowledgements.
+    /// Redis has run the script; `ended` says whether the script ended the session. `confirm` is the position that peers must
+    /// confirm, if the event did not request acknowledgements.
     Done {
         number: Option<u64>,
         ended: bool,
@@ -224,6 +226,7 @@ impl System {
             || self.progress.iter().all(|progress| *progress == Progress::Failed)
     }
 
+    /// The position of the bucket: the model numbers the entries of the stream from 1.
     pub(super) fn position(&self) -> Position {
         Position { millis: self.stream.len() as u64, number: 0 }
     }
@@ -235,6 +238,7 @@ impl System {
         }
     }
 
+    /// Sends a message to a node. If the node's queue is full, Redis closes its connection instead.
     pub(super) fn send(&mut self, node: usize, message: Message) {
         let connection = &mut self.nodes[node].connection;
         if let Some(queue) = connection {
