@@ -43,11 +43,15 @@ pub enum Scenario {
     IntrospectBesideLogins,
 }
 
-/// An upper bound of sign-ins to apps per second, so that there are enough browsers.
+/// An upper bound of sign-ins to apps per second. It determines how many browsers are prepared: each makes only
+/// [`SIGN_INS_PER_BROWSER`] sign-ins.
 const MAX_CODE_FLOWS: f64 = 10_000.0;
 
 /// Number of different access tokens in the requests of `GET /v1/me`.
 const ME_TOKENS: usize = 64;
+
+/// Number of sessions that exist for the sign-outs of [`Scenario::Mix`] at its start. Later sign-outs end the sessions of its sign-ins.
+const MIX_ENDING_SESSIONS: usize = 2000;
 
 /// Number of connections of the sign-in flood.
 pub const FLOOD_CONNECTIONS: usize = 16;
@@ -105,7 +109,7 @@ pub struct Timing {
     pub measured: Duration,
 }
 
-/// Runs one measurement.
+/// Runs one measurement. `accounts` is the number of accounts that the target has.
 pub fn measure(
     target: &mut Target,
     scenario: Scenario,
@@ -122,7 +126,7 @@ pub fn measure(
             let enough = (seconds * max_logouts(target.name, connections)) as usize;
             target.seed(enough)?
         }
-        Scenario::Mix => target.seed(2000)?,
+        Scenario::Mix => target.seed(MIX_ENDING_SESSIONS)?,
         _ => Vec::new(),
     };
     let mut browsers = match scenario {
@@ -146,7 +150,7 @@ pub fn measure(
     // The usage at the beginning and at the end of the measured time.
     let mut edges = Vec::with_capacity(2);
     let edge = || edges.push(usage());
-    // for sign-outs: the usage before the first request and after the audit log of the last one has been written
+    // For sign-outs: the usage before the first request, and after the audit row of the last sign-out has been written.
     let mut logout_usage = None;
     let introspect = |n| Introspect::new(access, authorization, n);
     let outcome = {
@@ -173,6 +177,7 @@ pub fn measure(
                 let outcome = drive(&mut logout);
                 thread::sleep(AUDIT_WRITE_DELAY);
                 logout_usage = Some((before, usage()));
+                // A target whose sign-outs leave sessions alive is not measured.
                 load::exhaust(*address, 1, &mut RefreshEnded(logout.ended)).context("after logout")?;
                 outcome
             }
@@ -194,7 +199,8 @@ pub fn measure(
     if let Some(error) = &outcome.first_error {
         eprintln!("{label}: {} errors, the first: {error}", outcome.errors);
     }
-    // Of these scenarios only class 0 counts, not the sign-in flood, the passkey options and the codes.
+    // Class 0 has the requests that are measured. The further class of these scenarios has their auxiliary requests: the sign-in flood,
+    // the passkey options or the codes.
     let counts_class_0_only = flood || matches!(scenario, Scenario::PasskeyLogin | Scenario::CodeFlow);
     outcome.latencies.truncate(if counts_class_0_only { 1 } else { usize::MAX });
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
@@ -203,6 +209,7 @@ pub fn measure(
     sorted.sort_unstable();
     #[expect(clippy::cast_precision_loss, reason = "less than millions")]
     let (server, store) = match (logout_usage, &edges[..]) {
+        // This usage includes the warm-up, and so does `answered`.
         (Some((before, after)), _) => per_request(before, after, outcome.answered as f64),
         (None, &[begin, end]) => per_request(begin, end, count),
         (None, _) => (0.0, 0.0),

@@ -40,7 +40,9 @@ const server = app.listen(Number(env.PORT ?? 8000), "127.0.0.1", () => {
   console.log(`listening on http://127.0.0.1:${server.address().port}`);
 });
 
-// a chat of signed-in users; a WebSocket closes by itself when its session ends
+// A chat of signed-in users. A WebSocket closes by itself when its session ends. A client that has refreshed its access token sends
+// "/token", a space and the new token: otherwise its WebSocket closes when the old token expires.
+const TOKEN_COMMAND = "/token ";
 const chat = new WebSocketServer({ noServer: true, path: "/chat", maxPayload: 4096 });
 server.on("upgrade", webSocketUpgrade(verifier, chat));
 
@@ -49,13 +51,12 @@ chat.on("connection", (socket, request) => {
   socket.on("error", () => socket.terminate());
   socket.on("message", async (data) => {
     const message = String(data);
-    if (!message.startsWith("/token ")) {
+    if (!message.startsWith(TOKEN_COMMAND)) {
       for (const member of chat.clients) member.send(`${name}: ${message}`);
       return;
     }
-    // a client that has refreshed its token stays in the chat
     try {
-      registrationOf(request).renew(await verifier.verify(message.slice(7)));
+      registrationOf(request).renew(await verifier.verify(message.slice(TOKEN_COMMAND.length)));
     } catch (error) {
       socket.send(`not renewed: ${error.message}`);
     }

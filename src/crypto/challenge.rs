@@ -14,13 +14,14 @@ pub const PREFIX: &str = "lk_ch_";
 
 const VERSION: u8 = 1;
 const SECRET_BYTES: usize = 24;
-/// The bytes of a challenge: version, purpose, account and secret.
-const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
+/// The secret follows the version, the purpose and the account.
+const SECRET_START: usize = 18;
+const TOKEN_BYTES: usize = SECRET_START + SECRET_BYTES;
 
 /// A challenge as its holder presents it. `Debug` omits its secret.
 #[derive(Clone)]
 pub struct ChallengeToken {
-    /// The flow that the challenge belongs to.
+    /// The step of the sign-in that the challenge is for.
     pub purpose: ChallengePurpose,
     /// The account.
     pub account: AccountId,
@@ -43,8 +44,8 @@ impl ChallengeToken {
         }
         Some(Self {
             purpose: ChallengePurpose::from_byte(bytes[1])?,
-            account: AccountId::from_bytes(bytes[2..18].try_into().ok()?),
-            secret: Zeroizing::new(bytes[18..].try_into().ok()?),
+            account: AccountId::from_bytes(bytes[2..SECRET_START].try_into().ok()?),
+            secret: Zeroizing::new(bytes[SECRET_START..].try_into().ok()?),
         })
     }
 
@@ -53,15 +54,16 @@ impl ChallengeToken {
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         bytes[0] = VERSION;
         bytes[1] = self.purpose.byte();
-        bytes[2..18].copy_from_slice(self.account.as_bytes());
-        bytes[18..].copy_from_slice(&*self.secret);
+        bytes[2..SECRET_START].copy_from_slice(self.account.as_bytes());
+        bytes[SECRET_START..].copy_from_slice(&*self.secret);
         let mut text = String::with_capacity(PREFIX.len() + TOKEN_BYTES / 3 * 4);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         text.into()
     }
 
-    /// The name under which Redis holds the challenge: a digest of the secret, which has too many bits to be guessed.
+    /// The name under which Redis holds the challenge: the first half of the secret's SHA-256. Nobody can guess the secret from it, since
+    /// the secret has 192 random bits.
     pub fn name(&self) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(&digest(&SHA256, &*self.secret).as_ref()[..16])
     }

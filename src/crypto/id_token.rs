@@ -1,5 +1,5 @@
-//! ID tokens (OpenID Connect Core 1.0, section 2). They are signed with the keys of the access tokens. Their `typ` is `JWT`, so that no
-//! access token is accepted as an ID token, and no ID token as an access token.
+//! ID tokens (OpenID Connect Core 1.0, section 2). They are signed with the keys of the access tokens. Their `typ` is `JWT`, and that of
+//! access tokens is `at+jwt`, so that neither is accepted in place of the other.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ pub struct UserClaims {
     /// Scope `profile`: an IANA time zone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zoneinfo: Option<String>,
-    /// Scope `profile`: when the account last changed.
+    /// Scope `profile`: when the account last changed, in seconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<i64>,
     /// Scope `email`: the address.
@@ -96,7 +96,8 @@ impl fmt::Debug for IdToken {
     }
 }
 
-/// The claims of an ID token that a client presents as a hint about its user and session (`id_token_hint`).
+/// The claims of an ID token that a client presents as a hint about its user and session (`id_token_hint`). Without `exp`, because an
+/// expired ID token is still a valid hint.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct IdTokenHint {
     pub(super) iss: String,
@@ -134,6 +135,7 @@ pub(super) fn id_token_key(token: &str) -> Option<String> {
     struct Header {
         typ: Option<String>,
         kid: String,
+        /// Extensions that a verifier must understand (RFC 7515, section 4.1.11). This service uses none.
         crit: Option<serde_json::Value>,
     }
     if token.len() > MAX_HINT_BYTES {

@@ -79,7 +79,8 @@ pub struct AuthorizationRequest {
     pub prompt: Prompt,
     /// The parameter `max_age` in seconds: a user who authenticated longer ago authenticates again.
     pub max_age: Option<u64>,
-    /// The level that the session must have: the lowest of `acr_values` that this service knows; 0 for any.
+    /// The level that the session must have: the lowest of `acr_values` that this service knows, 1 for `aal1` to 3 for `aal3`. 0 for any
+    /// level.
     pub acr: u8,
     /// The parameter `login_hint`, for the sign-in form.
     pub login_hint: Option<String>,

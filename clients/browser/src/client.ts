@@ -27,8 +27,8 @@ export interface ClientOptions {
   /** Where the refresh token is kept with `bearer`; `localStorage` where there is one, else memory. */
   storage?: TokenStorage;
   /**
-   * Where the device token is kept with `bearer`; `localStorage` where there is one, else memory. By the device token an account
-   * recognizes the device and, if the user chooses that, skips the second factor. The token stays after `signOut`.
+   * Where the device token is kept with `bearer`; `localStorage` where there is one, else memory. By the device token Latchkey
+   * recognizes the device, and skips the second factor if the user chose that. The token stays after `signOut`.
    */
   deviceStorage?: TokenStorage;
   /** Origins that `fetch` sends the access token to, beside the page's and Latchkey's own. */
@@ -123,8 +123,8 @@ interface Access {
 /** Problems that end the session; any other leaves it unchanged. */
 const ENDS_SESSION = new Set(["authentication_required", "invalid_refresh_token", "refresh_token_reused", "session_expired"]);
 
-/** Problems of an access token that a refresh replaces. */
-const STALE = new Set(["invalid_token", "claims_changed"]);
+/** Problems of an access token that a refresh solves. */
+const SOLVED_BY_REFRESH = new Set(["invalid_token", "claims_changed"]);
 
 /** An access token is replaced this many seconds before it expires. */
 const EXPIRY_MARGIN = 10;
@@ -135,9 +135,9 @@ const MAX_RETRY_AFTER = 5;
 /** Signs users in, keeps them signed in, and signs them out, in all tabs. */
 export class LatchkeyClient {
   readonly #base: string;
-  readonly #cookie: boolean;
+  readonly #usesCookie: boolean;
   readonly #storage: TokenStorage;
-  readonly #device: TokenStorage;
+  readonly #deviceStorage: TokenStorage;
   readonly #origins: Set<string>;
   readonly #timeout: number;
   readonly #fetch: typeof fetch;
@@ -145,18 +145,18 @@ export class LatchkeyClient {
   readonly #listeners = new Set<Listener>();
   #access: Access | null = null;
   #refreshing: Promise<Access> | null = null;
-  /** Incremented by every sign-in and sign-out. The result of a refresh that began under an earlier value is dropped. */
+  /** Counts sign-ins and sign-outs. The result of a refresh that began at an earlier count is dropped. */
   #epoch = 0;
   /** The session that ended last: late messages of other tabs about it are ignored. */
-  #ended: string | undefined;
+  #endedSession: string | undefined;
 
   constructor(options: ClientOptions) {
     const page = globalThis.location?.href;
     this.#base = new URL(options.baseUrl, page).href.replace(/\/$/, "");
-    this.#cookie = (options.transport ?? "cookie") === "cookie";
+    this.#usesCookie = (options.transport ?? "cookie") === "cookie";
     const kept = (key?: string) => (typeof localStorage === "undefined" ? memoryTokenStorage() : localTokenStorage(key));
     this.#storage = options.storage ?? kept();
-    this.#device = options.deviceStorage ?? kept("latchkey.device_token");
+    this.#deviceStorage = options.deviceStorage ?? kept("latchkey.device_token");
     const own = page && page !== "about:blank" ? [new URL(page).origin] : [];
     this.#origins = new Set([new URL(this.#base).origin, ...own, ...(options.origins ?? [])]);
     this.#timeout = options.timeout ?? 10_000;
@@ -231,10 +231,10 @@ export class LatchkeyClient {
 
   /** Signs out in all tabs. Resolves once the session has ended on every node; signs out locally in any case. */
   async signOut(): Promise<void> {
-    const token = this.#cookie ? null : await this.#storage.get();
+    const token = this.#usesCookie ? null : await this.#storage.get();
     const access = this.#access?.token;
     await this.#forget(true);
-    if (!this.#cookie && !token && !access) return;
+    if (!this.#usesCookie && !token && !access) return;
     try {
       await this.#call("POST", "/v1/logout", token ? { refresh_token: token } : undefined, access);
     } catch (error) {
@@ -286,7 +286,7 @@ export class LatchkeyClient {
   }
 
   /**
-   * Changes the password. All sessions of the account end, and a new one takes the place of this one in all tabs. If no
+   * Changes the password. All sessions of the account end, and a new one replaces this one in all tabs. If no
    * response arrives and the password was changed nevertheless, the next call signs out.
    */
   async changePassword(current: string, next: string): Promise<SessionInfo> {
@@ -301,7 +301,7 @@ export class LatchkeyClient {
   }
 
   /**
-   * Registers a passkey under this name. All other sessions of the account end, and this one gets new tokens. Rejects with a
+   * Registers a passkey under this name. All sessions of the account end, and a new one replaces this one. Rejects with a
    * DOMException `NotAllowedError` if the user cancels, and `InvalidStateError` if the authenticator is registered already.
    */
   async addPasskey(name: string, signal?: AbortSignal): Promise<AddedPasskey> {
@@ -316,7 +316,7 @@ export class LatchkeyClient {
     return this.#json("PATCH", `/v1/me/passkeys/${encodeURIComponent(id)}`, { name });
   }
 
-  /** Removes a passkey. All other sessions of the account end, and this one gets new tokens. */
+  /** Removes a passkey. All sessions of the account end, and a new one replaces this one. */
   async removePasskey(id: string): Promise<void> {
     const path = `/v1/me/passkeys/${encodeURIComponent(id)}`;
     await this.#replace<TokensResponse>("DELETE", path, undefined, (tokens) => tokens);
@@ -358,13 +358,16 @@ export class LatchkeyClient {
     return { secret: started.secret, uri: started.uri, qrCode: started.qr_code };
   }
 
-  /** Confirms the authenticator app. With `enrolment`, completes the sign-in; otherwise all other sessions of the account end, and this one gets new tokens. */
+  /**
+   * Confirms the authenticator app with its first code. With `enrolment`, completes the sign-in. Otherwise all sessions of the
+   * account end, and a new one replaces this one.
+   */
   async confirmTotp(code: string, { enrolment }: { enrolment?: Enrolment } = {}): Promise<RecoveryCodes> {
     if (enrolment) return this.#enrolled("/v1/login/enrolment/totp/confirm", { challenge: enrolment.challenge, code });
     return this.#changeFactors("POST", "/v1/me/factors/totp/confirm", { code });
   }
 
-  /** Removes an authenticator app. All other sessions of the account end, and this one gets new tokens. */
+  /** Removes an authenticator app. All sessions of the account end, and a new one replaces this one. */
   async removeTotp(id: string): Promise<void> {
     await this.#changeFactors("DELETE", `/v1/me/factors/totp/${encodeURIComponent(id)}`);
   }
@@ -374,7 +377,7 @@ export class LatchkeyClient {
     return this.#json("GET", "/v1/me/factors");
   }
 
-  /** Replaces the recovery codes. All other sessions of the account end, and this one gets new tokens. */
+  /** Replaces the recovery codes. All sessions of the account end, and a new one replaces this one. */
   async renewRecoveryCodes(): Promise<RecoveryCodes> {
     return this.#changeFactors("POST", "/v1/me/recovery-codes");
   }
@@ -401,7 +404,7 @@ export class LatchkeyClient {
   }
 
   get #transport(): "cookie" | "bearer" {
-    return this.#cookie ? "cookie" : "bearer";
+    return this.#usesCookie ? "cookie" : "bearer";
   }
 
   /** Sends one step of a sign-in. */
@@ -421,8 +424,8 @@ export class LatchkeyClient {
 
   /** Keeps the tokens of a complete sign-in, and the device token. */
   async #signedIn<T extends TokensResponse>(response: Response): Promise<T> {
-    const device = this.#cookie ? null : response.headers.get(DEVICE);
-    if (device) await this.#device.set(device);
+    const device = this.#usesCookie ? null : response.headers.get(DEVICE_HEADER);
+    if (device) await this.#deviceStorage.set(device);
     const tokens: T = await response.json();
     await this.#begin(tokens);
     return tokens;
@@ -448,8 +451,8 @@ export class LatchkeyClient {
 
   /** The header with the device token, for calls that recognize the device. With cookies the browser sends the token. */
   async #deviceHeader(path: string): Promise<Record<string, string>> {
-    const token = this.#cookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#device.get();
-    return token ? { [DEVICE]: token } : {};
+    const token = this.#usesCookie || !/^\/v1\/(login|me\/devices)/.test(path) ? null : await this.#deviceStorage.get();
+    return token ? { [DEVICE_HEADER]: token } : {};
   }
 
   /** Sends a change whose response has the tokens of a new session, which replaces the current one in all tabs. */
@@ -458,7 +461,7 @@ export class LatchkeyClient {
       // Under the lock: if another tab presented the ended session's cookie meanwhile, the response would delete the new cookie.
       this.#tabs.exclusively(async () => {
         const response: T = await (await this.#call(method, path, body, access.token)).json();
-        this.#ended = access.sessionId;
+        this.#endedSession = access.sessionId;
         return { response, session: { id: (await this.#begin(tokensOf(response))).sessionId } };
       });
     return this.#withAccess(change);
@@ -470,7 +473,7 @@ export class LatchkeyClient {
     try {
       return await call(access);
     } catch (error) {
-      if (!(error instanceof LatchkeyProblem && STALE.has(error.code))) throw error;
+      if (!(error instanceof LatchkeyProblem && SOLVED_BY_REFRESH.has(error.code))) throw error;
       return call(await this.#fresh(access));
     }
   }
@@ -478,7 +481,7 @@ export class LatchkeyClient {
   /** Makes a call with the access token, and returns the JSON of the response. */
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
     const headers = { ...(await this.#deviceHeader(path)), ...(body !== undefined && JSON_TYPE) };
-    const init: RequestInit = { method, headers, credentials: this.#cookie ? "include" : "omit" };
+    const init: RequestInit = { method, headers, credentials: this.#usesCookie ? "include" : "omit" };
     if (body !== undefined) init.body = JSON.stringify(body);
     const response = await this.fetch(this.#base + path, init);
     if (!response.ok) throw await problemOf(response);
@@ -498,7 +501,7 @@ export class LatchkeyClient {
       response = await this.#fetch(this.#base + path, {
         method,
         headers,
-        credentials: this.#cookie ? "include" : "omit",
+        credentials: this.#usesCookie ? "include" : "omit",
         signal: aborter.signal,
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
@@ -525,8 +528,8 @@ export class LatchkeyClient {
       // another tab may have refreshed while this one waited for the lock
       const held = this.#access;
       if (held && held.token !== before?.token && Date.now() < held.staleAt) return held;
-      const token = this.#cookie ? null : await this.#storage.get();
-      if (!this.#cookie && !token) throw new SignedOut();
+      const token = this.#usesCookie ? null : await this.#storage.get();
+      if (!this.#usesCookie && !token) throw new SignedOut();
       try {
         const response = await this.#exchange(token);
         const tokens: TokensResponse = await response.json();
@@ -534,29 +537,32 @@ export class LatchkeyClient {
         return await this.#keep(tokens);
       } catch (error) {
         if (!(error instanceof LatchkeyProblem && ENDS_SESSION.has(error.code))) throw error;
-        if (this.#epoch === epoch) await this.#forget(before !== null);
+        // A tab that knew of no session, as after a reload, has nothing to report to the other tabs.
+        const knewSession = before !== null;
+        if (this.#epoch === epoch) await this.#forget(knewSession);
         throw new SignedOut(error.code);
       }
     });
   }
 
-  /** Presents the refresh token. A lost response is retried with the same token, which Latchkey answers with the same successor. */
+  /** Presents the refresh token, at most twice: after a lost response Latchkey answers the same token with the same successor. */
   async #exchange(token: string | null): Promise<Response> {
     for (let attempt = 0; ; attempt++) {
       try {
         return await this.#call("POST", "/v1/refresh", token ? { refresh_token: token } : undefined);
       } catch (error) {
         const busy = error instanceof LatchkeyProblem && (error.status === 429 || error.status === 503);
-        const wait = busy ? (error.retryAfter ?? 1) : error instanceof LatchkeyUnreachable ? 0 : Infinity;
-        if (attempt > 0 || wait > MAX_RETRY_AFTER) throw error;
-        await new Promise((resume) => setTimeout(resume, wait * 1000));
+        // Other errors are final: no wait is long enough.
+        const seconds = busy ? (error.retryAfter ?? 1) : error instanceof LatchkeyUnreachable ? 0 : Infinity;
+        if (attempt > 0 || seconds > MAX_RETRY_AFTER) throw error;
+        await new Promise((resume) => setTimeout(resume, seconds * 1000));
       }
     }
   }
 
   /** Stores new tokens, and sends the access token to the other tabs. */
   async #keep(tokens: TokensResponse): Promise<Access> {
-    if (!this.#cookie && tokens.refresh_token) await this.#storage.set(tokens.refresh_token);
+    if (!this.#usesCookie && tokens.refresh_token) await this.#storage.set(tokens.refresh_token);
     const access = this.#accept(tokens.access_token, tokens.expires_in, Date.now(), tokens.session_id);
     const { token, sessionId } = access;
     this.#tabs.send({ type: "tokens", access: token, expiresIn: tokens.expires_in, sentAt: Date.now(), sessionId });
@@ -578,8 +584,8 @@ export class LatchkeyClient {
     this.#refreshing = null;
     const previous = this.#access;
     this.#access = null;
-    this.#ended = previous?.sessionId;
-    if (!this.#cookie) await this.#storage.remove();
+    this.#endedSession = previous?.sessionId;
+    if (!this.#usesCookie) await this.#storage.remove();
     if (inOtherTabs) this.#tabs.send({ type: "signed_out", sessionId: previous?.sessionId });
     if (previous) this.#notify();
   }
@@ -587,13 +593,13 @@ export class LatchkeyClient {
   /** Applies a message of another tab. */
   #receive(message: TabMessage): void {
     if (message.type === "tokens") {
-      if (message.sessionId === this.#ended) return;
+      if (message.sessionId === this.#endedSession) return;
       this.#accept(message.access, message.expiresIn, message.sentAt, message.sessionId);
     } else {
       this.#epoch++;
       const previous = this.#access;
       this.#access = null;
-      this.#ended = message.sessionId ?? previous?.sessionId;
+      this.#endedSession = message.sessionId ?? previous?.sessionId;
       if (previous) this.#notify();
     }
   }
@@ -605,7 +611,7 @@ export class LatchkeyClient {
 
 const JSON_TYPE = { "Content-Type": "application/json" };
 
-const DEVICE = "X-Device-Token";
+const DEVICE_HEADER = "X-Device-Token";
 
 function remembering({ rememberDevice }: SecondStep): { remember_device?: true } {
   return rememberDevice ? { remember_device: true } : {};

@@ -5,7 +5,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, chown},
+    os::unix::fs::{DirBuilderExt, MetadataExt, chown},
     path::{Path, PathBuf},
 };
 
@@ -57,7 +57,8 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
             "the backup has sessions of an embedded Redis, and redis.url names another Redis: restore it without --keep-sessions"
         );
     }
-    for path in database_file.iter().chain(secret_file.iter().filter(|_| manifest.has(SECRET))) {
+    let restored_secret_file = secret_file.as_ref().filter(|_| manifest.has(SECRET));
+    for path in database_file.iter().chain(restored_secret_file) {
         if path.exists() {
             bail!("{} exists: restore into an empty data directory, or move it away first", path.display());
         }
@@ -72,7 +73,7 @@ pub fn run(args: &RestoreArgs, global: &Global) -> anyhow::Result<()> {
         owner.adopt(redis_dir)?;
         owner.adopt(&redis_dir.join("appendonly.aof"))?;
     }
-    if let Some(secret_file) = secret_file.as_ref().filter(|_| manifest.has(SECRET)) {
+    if let Some(secret_file) = restored_secret_file {
         copy_file(&args.dir.join(SECRET), secret_file, &owner)?;
     }
     if let Some(database_file) = &database_file {
@@ -116,15 +117,15 @@ impl Owner {
     }
 }
 
+/// Creates the data directory if it does not exist, and returns its owner.
 fn create_data_dir(dir: &Path) -> anyhow::Result<Owner> {
     let shown = || dir.display().to_string();
-    let mut builder = fs::DirBuilder::new();
-    std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), 0o700).create(dir).with_context(shown)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(shown)?;
     let metadata = fs::metadata(dir).with_context(shown)?;
     Ok(Owner { uid: metadata.uid(), gid: metadata.gid() })
 }
 
-/// Copies a file. Until the copy is complete, it has another name.
+/// Copies a file. Until the copy is complete, it has another name, so that the service never starts with a part of the data.
 fn copy_file(from: &Path, to: &Path, owner: &Owner) -> anyhow::Result<()> {
     let mut name = to.as_os_str().to_owned();
     name.push(".restoring");

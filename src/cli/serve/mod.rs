@@ -58,8 +58,8 @@ pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
 }
 
 async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
+    // Before all else: each of these signals ends a process that has no handler for it.
     let mut stop = StopSignals::listen()?;
-    // Before all else: SIGHUP ends a process that has no handler for it
     let mut hangup = signal(SignalKind::hangup())?;
     raise_file_limit(config.http.max_connections);
     let cores = Cores::start()?;
@@ -142,11 +142,13 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     };
     let served = server::run(http::endpoint(Arc::clone(&state)), listener, &state.config.http, &cores, stopped).await;
     background.iter().for_each(tokio::task::JoinHandle::abort);
+    // Delivery stops after the tasks of answered requests, which may still queue mails.
     state.finish_background(BACKGROUND_STOP_TIMEOUT).await;
     drop(stop_mail);
     if tokio::time::timeout(BACKGROUND_STOP_TIMEOUT, mail).await.is_err() {
         tracing::warn!("mail: delivery attempts abandoned at shutdown; a node repeats them when their lease ends");
     }
+    // The metrics stop last, so that the shutdown is visible in them.
     drop(stop_metrics);
     if let Some(metrics_server) = metrics_server {
         metrics_server.await??;

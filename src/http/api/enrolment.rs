@@ -1,4 +1,4 @@
-//! `POST /v1/login/enrolment/totp`, `POST /v1/login/enrolment/passkey`: the second factor that a sign-in waits for.
+//! `POST /v1/login/enrolment/…`: sets up the second factor that a sign-in waits for.
 
 use std::sync::Arc;
 
@@ -159,7 +159,7 @@ impl From<EnrolPasskeyError> for ProblemError {
     }
 }
 
-fn enrolled<P: Problems>(state: &AppState, enrolled: Enrolled) -> Result<EnrolledResponse, Failed<P>> {
+fn enrolled_response<P: Problems>(state: &AppState, enrolled: Enrolled) -> Result<EnrolledResponse, Failed<P>> {
     let Enrolled { signed_in, recovery_codes } = enrolled;
     let (body, cookie) = FactorTokensResponse::with_cookie(signed_in.issue_tokens(state)?, recovery_codes);
     Ok(EnrolledResponse::Ok(body, cookie, Some(signed_in.device.expose().to_owned())))
@@ -179,7 +179,8 @@ impl EnrolmentApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<StartEnrolmentRequest>,
     ) -> Result<EnrolmentStartedResponse, Failed<TotpProblems>> {
-        let input = continuation(client, request.challenge, &cookie_refusal, None);
+        let replaced = None; // This call starts no session.
+        let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::start_totp(state, &input, request.label.map(printable)).await {
             Ok(enrolment) => Ok(EnrolmentStartedResponse::Ok(Json(enrolment.into()))),
             Err(error) => Err(cookie_refusal.explain(error).into()),
@@ -201,7 +202,7 @@ impl EnrolmentApi {
     ) -> Result<EnrolledResponse, Failed<TotpProblems>> {
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::confirm_totp(state, &input, &request.code.0, &origin).await {
-            Ok(done) => enrolled(state, done),
+            Ok(enrolled) => enrolled_response(state, enrolled),
             Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }
@@ -219,7 +220,8 @@ impl EnrolmentApi {
         cookie_refusal: CookieRefusal,
         Body(request): Body<PasskeyEnrolmentOptionsRequest>,
     ) -> Result<OptionsResponse, Failed<PasskeyProblems>> {
-        let input = continuation(client, request.challenge, &cookie_refusal, None);
+        let replaced = None; // This call starts no session.
+        let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::passkey_options(state, &input).await {
             Ok(options) => Ok(OptionsResponse::Ok(Json(options.into()))),
             Err(error) => Err(cookie_refusal.explain(error).into()),
@@ -243,7 +245,7 @@ impl EnrolmentApi {
         let name = parse_name(&request.name)?;
         let input = continuation(client, request.challenge, &cookie_refusal, replaced);
         match enrolment::register_passkey(state, &input, request.credential.0, name, &origin).await {
-            Ok(done) => enrolled(state, done),
+            Ok(enrolled) => enrolled_response(state, enrolled),
             Err(error) => Err(cookie_refusal.explain(error).into()),
         }
     }

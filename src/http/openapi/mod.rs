@@ -18,8 +18,8 @@ const DESCRIPTION: &str = "\
 Sessions and authentication: sign users in, keep them signed in, and sign them out on every node at once.
 
 **Tokens.** A sign-in returns an access token and a refresh token. The access token is a JWT (RFC 9068) that is valid for \
-minutes; other services can verify it with the keys of `/.well-known/jwks.json`. The refresh token is opaque and returns the \
-next pair. When a session ends, this service refuses both of its tokens at once. Services that verify access tokens \
+minutes; other services can verify it with the keys of `/.well-known/jwks.json`. The refresh token is opaque: `POST /v1/refresh` \
+exchanges it for a new pair of tokens. When a session ends, this service refuses both of its tokens at once. Services that verify access tokens \
 themselves learn of it within milliseconds if they subscribe to `/v1/revocations`, and accept the token until it expires \
 otherwise.
 

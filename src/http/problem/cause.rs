@@ -36,7 +36,7 @@ pub fn collect<F: Future>(request: F) -> impl Future<Output = (F::Output, Option
     })
 }
 
-/// Records why the request of this task fails. Logs the cause at once if this task handles no request.
+/// Records why the request of this task fails, unless a cause is recorded already. Logs the cause at once if this task handles no request.
 pub(in crate::http) fn record(cause: FailureCause) {
     let mut cause = Some(cause);
     let recorded = CAUSE.try_with(|recorded| {
@@ -45,13 +45,13 @@ pub(in crate::http) fn record(cause: FailureCause) {
             *recorded = cause.take();
         }
     });
-    match (recorded, cause) {
-        (Ok(()), _) | (Err(_), None) => {}
-        (Err(_), Some(FailureCause::Dependency { name: dependency, error })) => {
+    let (Err(_), Some(cause)) = (recorded, cause) else { return };
+    match cause {
+        FailureCause::Dependency { name: dependency, error } => {
             tracing::warn!(dependency, error, "dependency unavailable");
         }
-        (Err(_), Some(FailureCause::Limit { setting, error })) => tracing::warn!(setting, error, "limit reached"),
-        (Err(_), Some(FailureCause::Internal(error))) => tracing::error!(error, "internal error"),
+        FailureCause::Limit { setting, error } => tracing::warn!(setting, error, "limit reached"),
+        FailureCause::Internal(error) => tracing::error!(error, "internal error"),
     }
 }
 

@@ -119,6 +119,7 @@ class RevocationFeed:
                 self._stage = "connecting"
                 _LOG.warning("the revocation feed has a gap; waiting for a snapshot")
                 self._invalidate()
+            # Events of unknown types are ignored, as is a heartbeat before "live".
 
     def _complete(self) -> None:
         if self._snapshot is not None:
@@ -145,6 +146,7 @@ class RevocationFeed:
         self._last_event_id = self._synced_at = None
 
     def _parse_retain(self, event: Event) -> float:
+        """How long to keep a revocation, in seconds. No token that it concerns is valid longer, leeway included."""
         seconds: Any = strict_json.loads_object(event.data).get("retain_seconds")
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e9:
             raise ProtocolError("retain_seconds is not a duration")

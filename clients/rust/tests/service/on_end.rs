@@ -48,7 +48,7 @@ async fn sign_out_and_disabled_account_end_registered_sessions_with_their_cause(
     assert_eq!(watches[1].cause(), None);
     let account = accounts::find(&fixture.node.state.sql, "ada").await.unwrap().id;
     accounts::disable(&fixture.node.state, account).await.unwrap();
-    // the feed names the sessions that were live, and the account
+    // The feed names the sessions that were live, and then the account. Either may end the registration.
     assert!(matches!(watches[1].ended().await, EndCause::SessionRevoked | EndCause::AccountRevoked));
     assert_eq!(verifier.status().registrations, 0);
     drop((watches, verifier));
@@ -87,7 +87,7 @@ async fn refreshed_token_keeps_a_registered_session_alive() {
     let verifier = fixture.verifier_with(|builder| builder.end_after_silence(Duration::from_hours(1))).await;
     let watch = async |tokens: &Tokens| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut active_watch, mut idle_watch) = (watch(&active).await, watch(&idle).await);
-    // Access tokens are valid for 300 s, and the leeway is 5 s.
+    // The wall clock, which decides when tokens expire: access tokens are valid for 300 s, and the leeway is 5 s.
     fixture.cluster.advance(Duration::from_secs(200));
     let refreshed = Tokens::of(&fixture.node.refresh(&active.refresh).await.expect(200));
     // Any request of the session shows the newer token to the verifier.
@@ -113,7 +113,7 @@ async fn lost_feed_ends_registered_sessions() {
     let watch = async |verifier: &Verifier| verifier.watch(&verifier.verify(&tokens.access).await.unwrap());
     let (mut strict_watch, patient_watch) = (watch(&strict).await, watch(&patient).await);
     fixture.proxy.set(Mode::Frozen);
-    // longer than the defaults of `max_staleness` and `end_after_silence`, 5 s
+    // The monotonic clock, which measures silence: longer than `max_staleness` and `end_after_silence`, by default 5 s.
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(strict_watch.ended().await, EndCause::FeedLost);
     // a heartbeat that was already on its way may have arrived after the clock moved
