@@ -15,7 +15,7 @@ use crate::{
 pub struct InsufficientAuthentication {
     /// The level that is needed; `None` if the lowest level is enough.
     pub acr: Option<Acr>,
-    /// The age up to which an authentication is accepted.
+    /// The age up to which an authentication is accepted; `None` if every age is.
     pub max_age: Option<Duration>,
 }
 
@@ -52,10 +52,10 @@ pub(super) const fn required_acr(account: &Account) -> Acr {
     if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
 
-/// Checks the level and the age of the authentication that an access token names.
+/// Checks the level and the age of the authentication that an access token names. `None` accepts every level or every age.
 ///
 /// # Errors
-/// [`InsufficientAuthentication`] with everything that is needed.
+/// [`InsufficientAuthentication`] with both requirements, even if only one is not met.
 pub fn check(
     state: &AppState,
     caller: &AccessClaims,

@@ -26,9 +26,12 @@ const CONCURRENT_READERS: usize = 4;
 /// Counts the subscribers of a node and limits how many of them read from Redis at the same time.
 #[derive(Debug)]
 pub struct FeedSubscribers {
+    /// A permit for each subscriber that the node can still admit.
     permits: Arc<Semaphore>,
+    /// A permit for each subscriber that may start to read from Redis.
     readers: Semaphore,
     max_subscribers: usize,
+    /// The number of subscribers of each client that has any.
     per_client: Arc<Mutex<HashMap<ClientId, usize>>>,
     max_per_client: usize,
     /// The fan-out of each core that has subscribers. The key `None` stands for threads that belong to no core.
@@ -289,7 +292,8 @@ mod tests {
 
     #[test]
     fn client_at_its_limit_is_refused_while_other_clients_are_admitted() {
-        let subscribers = FeedSubscribers::new(3, 2);
+        let (max_subscribers, max_per_client) = (3, 2);
+        let subscribers = FeedSubscribers::new(max_subscribers, max_per_client);
         let (billing, search) = (client("billing"), client("search"));
         let first = subscribers.admit(&billing).unwrap();
         let _second = subscribers.admit(&billing).unwrap();
@@ -307,7 +311,8 @@ mod tests {
         let encode = |_: &FeedEvent| EncodedEvent { chunk: "4\r\ntext\r\n".into(), text: "text".into() };
         let first = event.encoded(encode);
         let second = event.encoded(|_| unreachable!("it is encoded"));
-        assert_eq!((first.text.as_ptr(), second.text.as_ref()), (second.text.as_ptr(), b"text".as_slice()));
+        assert_eq!(&first.text[..], b"text");
+        assert_eq!(first.text.as_ptr(), second.text.as_ptr());
     }
 
     #[test]

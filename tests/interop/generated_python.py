@@ -12,34 +12,35 @@ config = json.loads(sys.argv[1])
 
 
 def operation(name):
-    """The function that calls an operation. Its module is in a folder named after its tag, which this searches."""
+    """The function that calls an operation. The folder of its module is named after the tag of the operation: searches all folders."""
     (path,) = (Path(__file__).parent / "latchkey_api/api").glob(f"*/{name}.py")
     return importlib.import_module(f"latchkey_api.api.{path.parent.name}.{name}").sync_detailed
 
 
-def succeed(status, response):
+def expect(status, response):
+    """The parsed body of a response with this status."""
     assert response.status_code == status, (response.status_code, response.content)
     return response.parsed
 
 
 anonymous = Client(base_url=config["issuer"])
 registration = RegisterRequest(email="grace@example.com", password=config["password"])
-account = succeed(201, operation("register")(client=anonymous, body=registration))
+account = expect(201, operation("register")(client=anonymous, body=registration))
 assert account.email == "grace@example.com", account
-assert isinstance(succeed(409, operation("register")(client=anonymous, body=registration)), Problem)
+assert isinstance(expect(409, operation("register")(client=anonymous, body=registration)), Problem)
 
 wrong = LoginRequest(identifier="grace@example.com", password="a wrong password")
-assert succeed(401, operation("login")(client=anonymous, body=wrong)).code == "invalid_credentials"
+assert expect(401, operation("login")(client=anonymous, body=wrong)).code == "invalid_credentials"
 right = LoginRequest(identifier="grace@example.com", password=config["password"])
-tokens = succeed(200, operation("login")(client=anonymous, body=right))
-refreshed = succeed(200, operation("refresh")(client=anonymous, body=RefreshTokenRequest(tokens.refresh_token)))
+tokens = expect(200, operation("login")(client=anonymous, body=right))
+refreshed = expect(200, operation("refresh")(client=anonymous, body=RefreshTokenRequest(tokens.refresh_token)))
 assert refreshed.session_id == tokens.session_id
 
 user = AuthenticatedClient(base_url=config["issuer"], token=refreshed.access_token)
-assert succeed(200, operation("me")(client=user)).id == account.id
-sessions = succeed(200, operation("list_sessions")(client=user)).sessions
+assert expect(200, operation("me")(client=user)).id == account.id
+sessions = expect(200, operation("list_sessions")(client=user)).sessions
 assert [(session.id, session.current) for session in sessions] == [(tokens.session_id, True)], sessions
 
-succeed(204, operation("logout")(client=user))
+expect(204, operation("logout")(client=user))
 ended = operation("refresh")(client=anonymous, body=RefreshTokenRequest(refreshed.refresh_token))
-assert isinstance(succeed(401, ended), Problem)
+assert isinstance(expect(401, ended), Problem)

@@ -30,7 +30,7 @@ validator = Validator(issuer=config["issuer"], resource_server=config["audience"
 for line in sys.stdin:
     try:
         claims = validator.authenticate_token(line.strip())
-        validator.validate_token(claims, None, None)
+        validator.validate_token(claims, scopes=None, request=None)
         answer = f"valid {claims['sub']}"
     except (OAuth2Error, ValueError) as error:
         answer = f"refused {error}"

@@ -32,6 +32,7 @@ def free_port():
 
 
 def wait_for(check):
+    """Calls a function until it raises no OSError, for a minute at most. Returns its result."""
     for _ in range(600):
         try:
             return check()
@@ -82,6 +83,7 @@ class Redis:
 
 
 def call(base, path, body, bearer=None):
+    """Sends JSON, and returns the JSON of the response; None if it has no body. Raises an error unless the status is 2xx."""
     headers = {"content-type": "application/json"}
     if bearer:
         headers["authorization"] = f"Bearer {bearer}"
@@ -134,12 +136,16 @@ def record(binary, folder, database_url):
         command("user", "add", "bob@example.com", "--role", "admin", "--role", "ops", "--password-stdin", text=PASSWORD)
         added = command("client", "add", "billing", "--scope", "read")
         client = dict(line.split(": ") for line in added.splitlines())
-        login = lambda name: call(base, "/v1/login", {"identifier": name, "password": PASSWORD})  # noqa: E731
+
+        def login(name):
+            return call(base, "/v1/login", {"identifier": name, "password": PASSWORD})
+
         first, rotated, ended, bob = login("ada"), login("ada"), login("ada"), login("bob@example.com")
         for _ in range(2):
             rotated = call(base, "/v1/refresh", {"refresh_token": rotated["refresh_token"]})
         call(base, "/v1/logout", {"refresh_token": ended["refresh_token"]})
         version = command("--version").split()[1]
+        # Release 0.1.0 has none of the features.
         features = Features(base, PASSWORD, command).record() if version != "0.1.0" else {}
         recorded = {
             "version": version,
@@ -164,16 +170,19 @@ def record(binary, folder, database_url):
 
 
 def record_sqlite(binary, folder):
-    recorded = record(binary, folder, f"sqlite://{folder}/latchkey.db")
+    """Records with SQLite. Returns the data of the clients, the commands for Redis and the dump of the database."""
+    recorded, commands = record(binary, folder, f"sqlite://{folder}/latchkey.db")
     with sqlite3.connect(f"{folder}/latchkey.db") as database:
-        return recorded, "\n".join(database.iterdump()) + "\n"
+        return recorded, commands, "\n".join(database.iterdump()) + "\n"
 
 
 def record_postgres(binary, folder):
+    """Records with PostgreSQL. Returns the same as record_sqlite."""
     programs = sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
     port, data = free_port(), f"{folder}/postgres"
     os.mkdir(data)
     as_user = []
+    # PostgreSQL refuses to run as root. Its user must be able to enter the folder.
     if os.geteuid() == 0:
         shutil.chown(data, "postgres")
         os.chmod(folder, 0o755)
@@ -191,11 +200,11 @@ def record_postgres(binary, folder):
     try:
         wait_for(accepts_queries)
         url = f"postgres://postgres@127.0.0.1:{port}/postgres"
-        recorded = record(binary, folder, url)
+        recorded, commands = record(binary, folder, url)
         dump = subprocess.run(["pg_dump", "--no-owner", "--no-acl", "--inserts", url], check=True, capture_output=True, text=True)
         # Leaves out comments, and the commands of psql, which other programs can't run.
         lines = [line for line in dump.stdout.splitlines() if not line.startswith(("\\", "--"))]
-        return recorded, "\n".join(line for line in lines if line) + "\n"
+        return recorded, commands, "\n".join(line for line in lines if line) + "\n"
     finally:
         server.terminate()
         server.wait()
@@ -204,9 +213,9 @@ def record_postgres(binary, folder):
 def main():
     binary, target = os.path.abspath(sys.argv[1]), sys.argv[2]
     os.makedirs(target, exist_ok=True)
-    for name, kind in (("sqlite", record_sqlite), ("postgres", record_postgres)):
+    for name, record_database in (("sqlite", record_sqlite), ("postgres", record_postgres)):
         with tempfile.TemporaryDirectory() as folder:
-            (recorded, commands), dump = kind(binary, folder)
+            recorded, commands, dump = record_database(binary, folder)
         with open(f"{target}/{name}.json", "w") as file:
             json.dump(recorded, file, indent=1)
             file.write("\n")

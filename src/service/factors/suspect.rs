@@ -31,17 +31,20 @@ pub(in crate::service) async fn remove_since(
         }
     }
     let apps = change.totp_factors().await?;
-    let (suspect, kept): (Vec<_>, Vec<_>) = apps.into_iter().partition(|app| app.created_at >= since);
-    for app in &suspect {
+    let (suspects, kept): (Vec<_>, Vec<_>) = apps.into_iter().partition(|app| app.created_at >= since);
+    for app in &suspects {
         change.remove_totp(app.id).await?;
     }
-    if suspect.iter().any(|app| app.confirmed_at.is_some()) {
-        change.set_factor(FactorKind::Totp, kept.iter().any(|app| app.confirmed_at.is_some()), now).await?;
+    if suspects.iter().any(|app| app.confirmed_at.is_some()) {
+        let keeps_an_app = kept.iter().any(|app| app.confirmed_at.is_some());
+        change.set_factor(FactorKind::Totp, keeps_an_app, now).await?;
         removed.push(FactorKind::Totp);
     }
     let made_at = change.recovery_codes_made_at().await?;
+    // `change.account.factors` no longer contains the factors that were removed above.
     if made_at.is_some_and(|at| at >= since || !change.account.factors.has_any()) {
-        change.set_recovery_codes(&[], &[], now).await?;
+        let (no_key, no_digests) = (&[], &[]);
+        change.set_recovery_codes(no_key, no_digests, now).await?;
         change.set_factor(FactorKind::RecoveryCode, false, now).await?;
         removed.push(FactorKind::RecoveryCode);
     }

@@ -42,7 +42,8 @@ pub(super) struct RecordReader<'a> {
 impl<'a> RecordReader<'a> {
     /// Chooses how to split the stream that starts with `head`.
     pub(super) fn new(format: &'a Format, head: &[u8]) -> (Self, Splitter) {
-        let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+        const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+        let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head).trim_ascii_start();
         let is_csv = matches!(format, Format::Supabase) && !head.starts_with(b"[") && !head.starts_with(b"{");
         let splitter = match format {
             Format::Native => Splitter::Lines,
@@ -75,17 +76,14 @@ impl<'a> RecordReader<'a> {
             let values = fields.into_iter().map(|field| if field.is_empty() { Value::Null } else { field.into() });
             return supabase(&Object(columns.iter().cloned().zip(values).collect()), now);
         }
-        if matches!(self.format, Format::Native) {
-            return native::read(bytes).map(Some);
-        }
-        let object = Object(native::parse_json(bytes)?);
+        let object = || native::parse_json(bytes).map(Object);
         match self.format {
-            // `Native` has returned above.
-            Format::Native | Format::Supabase => supabase(&object, now),
-            Format::Django => django(&object),
-            Format::Keycloak => keycloak(&object),
-            Format::Auth0 => auth0(&object).map(Some),
-            Format::Firebase(config) => firebase(&object, config).map(Some),
+            Format::Native => native::read(bytes).map(Some),
+            Format::Django => django(&object()?),
+            Format::Keycloak => keycloak(&object()?),
+            Format::Auth0 => auth0(&object()?).map(Some),
+            Format::Firebase(config) => firebase(&object()?, config).map(Some),
+            Format::Supabase => supabase(&object()?, now),
         }
     }
 }
@@ -336,6 +334,7 @@ mod tests {
         }
         let bad = django(&object(r#"{"fields":{"password":"!","date_joined":"yesterday"}}"#)).err().unwrap();
         assert_eq!((&bad, bad.code()), (&BadRecord::Time("date_joined"), "invalid_created_at"));
+        // Not a number, before 1970, a fraction, and the year 10000.
         for number in [r#""yesterday""#, "-1", "1.5", "253402300800000"] {
             let bad = keycloak(&object(&format!(r#"{{"createdTimestamp":{number}}}"#))).err().unwrap();
             assert_eq!((&bad, bad.code()), (&BadRecord::Millis("createdTimestamp"), "invalid_created_at"));

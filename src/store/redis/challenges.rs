@@ -78,6 +78,7 @@ impl ChallengeStore {
 
     async fn set(&self, name: &str, pending: &PendingSignIn, value: Bytes, now: Timestamp) -> Result<(), RedisError> {
         let ttl = i64::try_from(pending.expires_at.saturating_since(now).as_millis()).unwrap_or(i64::MAX);
+        // Redis refuses a key that expires at once.
         if ttl == 0 {
             return Ok(());
         }
@@ -117,6 +118,7 @@ impl ChallengeStore {
 
 fn encode(pending: &PendingSignIn) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(FIXED_BYTES + 64);
+    // The first two of the eight bytes are zero, and are not stored.
     let time = |time: Timestamp| time.as_millis().max(0).to_be_bytes();
     bytes.extend([VERSION, pending.purpose.byte()]);
     bytes.extend(pending.account.as_bytes());
@@ -177,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encoded_challenge_is_decoded_unchanged_and_one_of_a_newer_release_is_not() {
+    fn encoded_challenge_is_decoded_unchanged_and_short_or_newer_value_is_refused() {
         let at = Timestamp::from_millis(1_800_000_000_123);
         let plain = PendingSignIn {
             purpose: ChallengePurpose::SecondFactor,
@@ -201,7 +203,7 @@ mod tests {
             let bytes = encode(&pending);
             assert_eq!(decode(&bytes), Some(pending));
             assert_eq!(decode(&bytes[..FIXED_BYTES - 1]), None);
-            assert_eq!(decode(&[&[2], &bytes[1..]].concat()), None, "a value of a newer release");
+            assert_eq!(decode(&[&[VERSION + 1], &bytes[1..]].concat()), None, "a value of a newer release");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The `accounts` table: inserting, finding, listing and rehashing accounts.
+//! The `accounts` table: inserts, finds and lists accounts, and upgrades their password hashes.
 
 use std::collections::HashSet;
 
@@ -71,6 +71,7 @@ impl Sql {
                 let text = format!("the account id {} is taken", new.id);
                 return Err(SqlError::Other(sqlx::Error::Protocol(text)).into());
             }
+            // `insert` returns an outcome for each row, so `None` does not occur.
             Some(ImportOutcome::EmailTaken) | None => return Err(InsertError::EmailTaken),
         }
         Ok(Account {

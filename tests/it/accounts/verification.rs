@@ -27,6 +27,7 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
+    // Addresses are compared without regard to case.
     node.post("/v1/email/verification", json!({ "email": "ADA@example.com" })).await.expect(202);
     let (token, code) = next_mail(&cluster, "ada", 0, "verify_address").await;
     let call = |body| node.post("/v1/email/verify", body);
@@ -54,23 +55,23 @@ async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     // Links of all purposes share one throttle.
-    let (change, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
-    let (_, added, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
+    let (change_link, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
+    let (_, added_link, _) = super::emails::add(&cluster, &node, &tokens, "added").await;
     let guess = |token: &str| node.post("/v1/email/verify", json!({ "token": token, "password": "not the password" }));
-    assert_eq!(guess(&change).await.problem(), problem(403, "wrong_password"));
+    assert_eq!(guess(&change_link).await.problem(), problem(403, "wrong_password"));
     // A recognized network may fail twenty times as often without delay.
     for _ in 0..20 {
-        guess(&added).await;
+        guess(&added_link).await;
     }
-    for token in [&change, &added] {
-        let answer = guess(token).await;
+    for link in [&change_link, &added_link] {
+        let answer = guess(link).await;
         assert_eq!(answer.problem(), problem(429, "too_many_requests"), "the backoff of sign-ins applies");
         assert!(!answer.header("retry-after").is_empty());
     }
     assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins share the throttle of links");
     // more than the longest delay of 5 minutes
     cluster.advance(Duration::from_mins(6));
-    node.post("/v1/email/verify", json!({ "token": added, "password": PASSWORD })).await.expect(204);
+    node.post("/v1/email/verify", json!({ "token": added_link, "password": PASSWORD })).await.expect(204);
 }
 
 #[tokio::test]
@@ -99,8 +100,9 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
     for address in [email("ada"), email("nobody"), "not an address".to_owned()] {
         node.post("/v1/email/verification", json!({ "email": address })).await.expect(202);
     }
-    wait::until("all work is done", || async { node.state.background.is_empty() }).await;
-    assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
+    wait::until("all background tasks have ended", || async { node.state.background.is_empty() }).await;
+    let mails = node.state.sql.mails(None, 100).await.unwrap();
+    assert_eq!(mails.len(), 1, "only `verify` caused a mail");
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ async fn session_list_shows_client_of_each_session() {
     node.register("ada").await;
     let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "Ada's laptop" });
     let login = node.request(Method::POST, "/v1/login").json(&body);
+    // The trusted proxy appends the client's address to the header that the client sent.
     let login = login.header("x-forwarded-for", "6.6.6.6, 192.0.2.7").header("user-agent", "Browser/1");
     let first = Tokens::of(&node.send(login).await.expect(200));
     // 1 min 29.5 s: the list shows the last use to the minute
@@ -103,7 +104,7 @@ async fn delete_sessions_with_misspelled_query_ends_nothing() {
     let tokens = node.login("ada").await;
     for query in ["keep_curent=true", "keep_current=true&keep_current=false", "keep_current=true&x=1", "x"] {
         let answer = node.delete(&format!("/v1/sessions?{query}"), &tokens.access).await;
-        assert_eq!(answer.problem(), (400, "malformed_request".into()), "{query}");
+        assert_eq!(answer.problem(), problem(400, "malformed_request"), "{query}");
     }
     node.get("/v1/me", &tokens.access).await.expect(200);
 }
@@ -113,7 +114,7 @@ async fn control_characters_in_device_name_are_replaced() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
+    let body = json!({ "identifier": "ada", "password": PASSWORD, "device": "a\u{0}b\u{202e}c\n" });
     let tokens = Tokens::of(&node.post("/v1/login", body).await.expect(200));
     let list = node.get("/v1/sessions", &tokens.access).await.expect(200).json();
     assert_eq!(list["sessions"][0]["device"], "a b c ");

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{account, challenge, claims, cluster, codes_of, second_factor};
 use crate::{
     accounts::{count, email, problem, signed_in, verify},
-    harness::client::Tokens,
+    harness::{client::Tokens, wait},
 };
 
 #[tokio::test]
@@ -14,6 +14,7 @@ async fn recovery_code_replaces_the_app_once() {
     let cluster = cluster();
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
+    // Users may type a code in lower case and with other separators.
     let code = ada.recovery_codes[0].to_lowercase().replace('-', " ");
     let first = challenge(&node, "ada").await;
     let tokens = Tokens::of(&second_factor(&node, &first, "recovery_code", &code).await.expect(200));
@@ -64,11 +65,11 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
         let challenge = challenge(&node, "ada").await;
         second_factor(&node, &challenge, "recovery_code", code).await.expect(200);
         let is_notified = || async { count(&cluster, "ada", "recovery_code_used") == used + 1 };
-        crate::harness::wait::until("the owner has the notice", is_notified).await;
+        wait::until("the owner has the notice", is_notified).await;
         // each use that leaves three codes or fewer sends this notice: of ten codes, the seventh use and those after it
         let expected = (used + 1).saturating_sub(6);
         let is_notified = || async { count(&cluster, "ada", "recovery_codes_low") == expected };
-        crate::harness::wait::until("the owner has the notice of few codes", is_notified).await;
+        wait::until("the owner has the notice of few codes", is_notified).await;
     }
     let mail = cluster.mail_to(&email("ada"), "recovery_codes_low").await;
     assert!(mail.text.contains("No recovery codes are left"), "{}", mail.text);

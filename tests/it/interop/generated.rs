@@ -30,7 +30,7 @@ async fn check(generate: fn(&Path), program: &'static str) {
     node.stop().await;
 }
 
-/// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of arguments by the folder.
+/// Runs a program of an npm package of tests/tools. Replaces `./` at the beginning of each argument by the folder.
 fn run_node(program: &str, arguments: &[&str], folder: &Path) {
     let program = folder.join("node_modules").join(program);
     // The program would resolve relative paths in the working directory of the test.
@@ -67,11 +67,9 @@ async fn hey_api_openapi_ts_generates_a_working_client() {
     let generate = |folder: &Path| {
         let arguments = ["-i", "./openapi.json", "-o", "./latchkey-api", "-c", "@hey-api/client-fetch"];
         run_node("@hey-api/openapi-ts/bin/run.js", &arguments, folder);
-        // "." stands for the folder: `run_node` replaces `./` only.
         let compile =
-            ["--module", "commonjs", "--moduleResolution", "node10", "--outDir", ".", "./generated_hey_api.ts"];
-        let out_dir = folder.display().to_string();
-        run_tsc(&compile.map(|word| if word == "." { out_dir.as_str() } else { word }), folder);
+            ["--module", "commonjs", "--moduleResolution", "node10", "--outDir", "./", "./generated_hey_api.ts"];
+        run_tsc(&compile, folder);
     };
     check(generate, "generated_hey_api.js").await;
 }

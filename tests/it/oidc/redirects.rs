@@ -32,6 +32,7 @@ async fn authorize_never_redirects_to_an_unregistered_uri() {
         "https://app.example.com/callback\r\nLocation: https://evil.example",
         "https://app.example.com/callback%0d%0a",
         " https://app.example.com/callback",
+        // The first letter is U+0251, not an a.
         "https://ɑpp.example.com/callback",
     ] {
         // Valid requests, and requests with an error for the client.
@@ -74,8 +75,11 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
         let answer = node.send(ada.with_cookie(posted)).await;
         assert!(!answer.header("location").starts_with(&server.origin()), "{answer:?}");
     }
+    // With `form_post`, an unsafe page would contain a form that posts the error to the app.
     let form_post = ada.authorize(&node, &failing[0].with("response_mode", "form_post")).await.expect(400);
     assert!(!form_post.text.contains(&server.url("/callback")), "{}", form_post.text);
+
+    // Ada's browser opens the consent page of a valid request, and Ada refuses.
     let (page, handle) = page_and_handle(&node, &ada.authorize(&node, &valid).await);
     let mut pages = Visitor::new(&node);
     let (name, value) = ada.cookie.as_ref().unwrap().split_once('=').unwrap();
@@ -84,10 +88,13 @@ async fn error_goes_to_an_unregistered_app_only_if_the_user_has_allowed_it() {
     let action = actions(&page).into_iter().find(|action| action.starts_with("/account/consent")).unwrap();
     let refused = pages.submit(&action, &[("decision", "deny")]).await.expect(400);
     assert!(refused.text.contains("access_denied"), "{}", refused.text);
+
     // A redirect URI on the user's device leads to no page of an attacker.
     let on_device = failing[0].with("redirect_uri", "http://127.0.0.1:4711/callback");
     let answer = visitor.authorize(&node, &on_device).await.expect(303);
     assert!(answer.header("location").starts_with("http://127.0.0.1:4711/callback?error="), "{answer:?}");
+
+    // Ada allows the app: errors now go to the app from Ada's browser, and from no other.
     dynamic_clients::allow(&node, &ada, &server, &valid).await;
     for request in &failing {
         let answer = ada.authorize(&node, request).await.expect(303);
@@ -117,9 +124,10 @@ async fn logout_redirects_to_an_unregistered_app_only_if_the_user_has_allowed_it
     let signed_out = format!("{}/account/signed-out", cluster.config.issuer);
     let visitor = Browser::default();
     assert_eq!(visitor.get(&node, &plain).await.expect(303).header("location"), signed_out);
+    // The ID token names Eve, so the page asks Ada first.
     ada.get(&node, &hinted).await.expect(200);
     assert_eq!(eve.get(&node, &hinted).await.expect(303).header("location"), bye);
-    // An ID token proves nothing about the user of this browser.
+    // Nobody is signed in, and an ID token does not prove who uses the browser.
     assert_eq!(visitor.get(&node, &hinted).await.expect(303).header("location"), signed_out);
     node.stop().await;
 }
@@ -132,6 +140,7 @@ async fn silent_request_of_an_unregistered_app_reveals_no_session() {
     let client_id = server.app(dynamic_clients::PATH, &[]);
     let valid = dynamic_clients::request(&server, &client_id);
     let silent = valid.with("redirect_uri", "http://127.0.0.1:4711/callback").with("prompt", "none");
+    // Ada's authentication is now older than the `max_age` of the second request.
     cluster.advance(Duration::from_secs(10));
     let requests =
         [silent.clone(), silent.with("max_age", "1"), silent.with("max_age", "99"), silent.with("acr_values", "aal2")];

@@ -17,6 +17,7 @@ async fn pages_of_the_account_lead_to_the_sign_in_and_back() {
     for page in ["", "/address", "/password", "/devices", "/data"] {
         let refused = ada.open(&format!("/account{page}")).await.expect(303);
         let next = url::form_urlencoded::Serializer::new(String::new()).append_pair("next", page).finish();
+        // In a query, a slash needs no encoding.
         let expected = format!("/account/sign-in?{}", next.replace("%2F", "/"));
         assert_eq!(refused.header("location"), expected, "{page}");
     }
@@ -66,6 +67,7 @@ async fn changed_password_ends_other_sessions_and_keeps_the_browser_signed_in() 
     assert_ne!(ada.cookies["__Host-latchkey-browser"], former);
     assert!(ada.follow(&changed).await.expect(200).text.contains("Your password is changed"));
     assert_eq!(node.client.refresh(&other.refresh).await.problem().0, 401);
+    // The former session has ended.
     ada.cookies.insert("__Host-latchkey-browser".to_owned(), former);
     ada.open("/account").await.expect(303);
 }
@@ -109,6 +111,7 @@ async fn sign_out_ends_the_session_and_its_pages_are_not_cached() {
     assert_eq!(signed_out.header("location"), "/account/signed-out");
     assert!(!ada.cookies.contains_key("__Host-latchkey-browser"));
     assert!(ada.follow(&signed_out).await.expect(200).text.contains("You are signed out"));
+    // The session has ended, so a copy of its cookie is of no use.
     ada.cookies.insert("__Host-latchkey-browser".to_owned(), cookie);
     ada.open("/account").await.expect(303);
 }
@@ -119,6 +122,7 @@ async fn old_authentication_asks_for_the_password_again_before_a_change_of_addre
     let node = cluster.node().await;
     node.client.register("ada").await;
     let mut ada = signed_in(&node).await;
+    // longer than `session.recent`, 10 minutes
     cluster.clock.advance(Duration::from_hours(2));
     ada.open("/account/address").await.expect(200);
     let to_reauthenticate = ada.submit("/account/address", &[("email", "ada@example.org")]).await.expect(303);
@@ -165,7 +169,7 @@ async fn end_of_another_session_needs_a_recent_authentication() {
     node.register("ada").await;
     let phone = node.login("ada").await;
     let mut ada = signed_in(&node).await;
-    // longer than `session.recent`
+    // longer than `session.recent`, 10 minutes
     cluster.advance(Duration::from_mins(11));
     ada.open("/account/devices").await.expect(200);
     for (form, fields) in
@@ -193,6 +197,7 @@ async fn i14_browsers_session_without_the_required_factor_ends() {
     let node = cluster.node().await;
     let account = node.client.register("ada").await.text_of("id").parse().unwrap();
     let mut ada = signed_in(&node).await;
+    // Longer than `factors.grace`. Without the role, the account needs no second factor.
     cluster.advance(Duration::from_hours(2));
     ada.open("/account").await.expect(200);
     latchkey::service::accounts::change_roles(&node.state, account, &roles(&["admin"]), &roles(&[])).await.unwrap();
@@ -228,15 +233,15 @@ async fn addresses_are_added_verified_made_primary_and_removed() {
     assert!(verified.text.contains("Your address is confirmed"), "{}", verified.text);
     assert_ne!(ada.cookies["__Host-latchkey-browser"], former, "a new session takes the place of the former one");
 
-    let id = |page: &crate::harness::client::Answer| {
+    let first_id = |page: &crate::harness::client::Answer| {
         page.text.split("name=\"id\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
     };
     let page = ada.open("/account/address").await.expect(200);
-    let changed = ada.submit("/account/address/primary", &[("id", &id(&page))]).await.expect(303);
+    let changed = ada.submit("/account/address/primary", &[("id", &first_id(&page))]).await.expect(303);
     let page = ada.follow(&changed).await.expect(200);
     assert!(page.text.contains("The primary address is changed"), "{}", page.text);
     // The former primary address was never verified, so its removal sends no mail to it.
-    let removed = ada.submit("/account/address/remove", &[("id", &id(&page))]).await.expect(303);
+    let removed = ada.submit("/account/address/remove", &[("id", &first_id(&page))]).await.expect(303);
     let page = ada.follow(&removed).await.expect(200);
     assert!(page.text.contains("The address is removed") && !page.text.contains(ADA), "{}", page.text);
     let gone = ada.submit("/account/address/remove", &[("id", "x")]).await.expect(404);

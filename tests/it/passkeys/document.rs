@@ -38,6 +38,7 @@ async fn every_command_of_the_document_about_passkeys_succeeds_as_printed() {
         if block.trim_end().ends_with("latchkey serve") {
             shell.serve(&block);
         } else if block.starts_with("read ") {
+            // The reader adds a passkey on the page, and then types one of the shown recovery codes.
             let code = add_on_page(shell.client()).await;
             shell.run(&format!("recovery_code='{code}'"));
         } else {

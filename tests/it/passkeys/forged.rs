@@ -12,9 +12,9 @@ use crate::{
     harness::test_cluster::Node,
 };
 
-/// Whether the audit log has a refusal for this reason.
-async fn is_recorded(node: &Node, event: &str, reason: &str) -> bool {
-    let expected = (event.to_owned(), "refused".to_owned(), Some(reason.to_owned()));
+/// Whether the audit log has a refused passkey with this reason.
+async fn refusal_is_recorded(node: &Node, reason: &str) -> bool {
+    let expected = ("passkey_refused".to_owned(), "refused".to_owned(), Some(reason.to_owned()));
     audit(node).await.contains(&expected)
 }
 
@@ -33,13 +33,13 @@ async fn response_of_another_origin_relying_party_or_frame_is_refused() {
         let (_cluster, node, tokens, mut phone) = with_passkey().await;
         change(&mut phone);
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{reason}");
-        assert!(is_recorded(&node, "passkey_refused", reason).await);
+        assert!(refusal_is_recorded(&node, reason).await);
         let mut second = Authenticator::new();
         change(&mut second);
         let options = registration_options(&node, &tokens).await;
         let answer = add(&node, &tokens, second.create(&options)).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "{reason}");
-        assert!(is_recorded(&node, "passkey_refused", reason).await);
+        assert!(refusal_is_recorded(&node, reason).await);
         assert_eq!(list(&node, &tokens).await.len(), 1);
     }
     // The configuration allows the origin of an app.
@@ -55,7 +55,7 @@ async fn replayed_response_is_refused() {
     let response = phone.get(&options);
     login(&node, response.clone()).await.expect(200);
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
+    assert!(refusal_is_recorded(&node, "no_such_challenge").await);
     // A refused response consumes the challenge, too.
     let options = login_options(&node).await;
     let mut stranger = Authenticator::new();
@@ -80,7 +80,7 @@ async fn response_for_another_purpose_is_refused() {
     let registration = registration_options(&node, &tokens).await;
     let mixed = json!({ "challenge": registration["challenge"], "rpId": "auth.example.com" });
     assert_eq!(login(&node, phone.get(&mixed)).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "no_such_challenge").await);
+    assert!(refusal_is_recorded(&node, "no_such_challenge").await);
     // a registration with the challenge of a sign-in
     let options = login_options(&node).await;
     let mut mixed = registration.clone();
@@ -115,7 +115,7 @@ async fn response_of_another_account_is_refused() {
         let mut response = phone.get(&login_options(&node).await);
         response["response"]["userHandle"] = json!(handle.map(text));
         assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-        assert!(is_recorded(&node, "passkey_refused", "wrong_user_handle").await);
+        assert!(refusal_is_recorded(&node, "wrong_user_handle").await);
     }
     // the id of another account's passkey, with a signature of Eve's own passkey
     let mut response = eves_key.get(&login_options(&node).await);
@@ -123,7 +123,7 @@ async fn response_of_another_account_is_refused() {
     response["id"] = response["rawId"].clone();
     response["response"]["userHandle"] = json!(phone.user_handle.as_ref().map(text));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    assert!(refusal_is_recorded(&node, "wrong_signature").await);
     sign_in(&node, &mut phone).await.expect(200);
     sign_in(&node, &mut eves_key).await.expect(200);
 }
@@ -176,7 +176,7 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     data[32] |= flags::USER_VERIFIED;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    assert!(refusal_is_recorded(&node, "wrong_signature").await);
     // a counter that was not signed: bytes 33 to 36
     phone.flags |= flags::USER_VERIFIED;
     let mut response = phone.get(&login_options(&node).await);
@@ -184,7 +184,7 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     data[33] = 1;
     response["response"]["authenticatorData"] = json!(text(data));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    assert!(refusal_is_recorded(&node, "wrong_signature").await);
     // an origin that was not signed
     phone.origin = "https://evil.example".into();
     let mut response = phone.get(&login_options(&node).await);
@@ -192,17 +192,19 @@ async fn flags_counter_and_client_data_changed_after_signing_are_refused() {
     response["response"]["clientDataJSON"] =
         json!(text(data.replace("https://evil.example", "https://auth.example.com")));
     assert_eq!(login(&node, response).await.problem(), problem(401, "invalid_passkey"));
-    assert!(is_recorded(&node, "passkey_refused", "wrong_signature").await);
+    assert!(refusal_is_recorded(&node, "wrong_signature").await);
 }
 
 #[tokio::test]
 async fn backup_flags_that_contradict_the_registration_are_refused() {
+    // The passkey was registered without backup flags.
     let (_cluster, node, _, mut phone) = with_passkey().await;
     for false_flags in [flags::BACKUP_ELIGIBLE, flags::BACKED_UP, flags::BACKUP_ELIGIBLE | flags::BACKED_UP] {
         phone.flags = flags::USER_PRESENT | flags::USER_VERIFIED | false_flags;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
-        assert!(is_recorded(&node, "passkey_refused", "backup_flags_changed").await);
+        assert!(refusal_is_recorded(&node, "backup_flags_changed").await);
     }
+    // A passkey that can't be backed up can't have been backed up.
     let (_cluster, node, tokens) = signed_in().await;
     let mut impossible = Authenticator::new();
     impossible.flags |= flags::BACKED_UP;
@@ -212,7 +214,7 @@ async fn backup_flags_that_contradict_the_registration_are_refused() {
 }
 
 #[tokio::test]
-async fn counter_that_goes_backwards_is_refused_recorded_and_reported() {
+async fn counter_that_does_not_increase_is_refused_recorded_and_reported() {
     let (cluster, node, tokens, mut phone) = with_passkey().await;
     verify(&cluster, &node, "ada", &tokens).await;
     phone.counter = 100;
@@ -220,7 +222,7 @@ async fn counter_that_goes_backwards_is_refused_recorded_and_reported() {
     for counter in [100, 99, 0] {
         phone.counter = counter;
         assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"), "{counter}");
-        assert!(is_recorded(&node, "passkey_refused", "counter_went_backwards").await);
+        assert!(refusal_is_recorded(&node, "counter_went_backwards").await);
     }
     let mail = cluster.mail_to(&email("ada"), "passkey_copied").await;
     assert!(mail.text.contains("copy"), "{}", mail.text);

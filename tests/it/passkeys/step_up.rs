@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     harness::client::{Answer, Client, PASSWORD, Tokens},
-    step_up::{assert_challenge, later, problem},
+    step_up::{advance_and_refresh, assert_challenge, problem},
 };
 
 async fn reauthenticate(node: &Client, tokens: &Tokens, body: Value) -> Answer {
@@ -27,7 +27,7 @@ async fn i14_sensitive_call_of_an_account_with_a_passkey_needs_the_passkey_and_n
     };
     // The registration of a passkey counts as an authentication with it.
     assert_eq!(claims(&tokens)["acr"], "aal2");
-    let tokens = later(&cluster, &node, &tokens, Duration::from_mins(11)).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, Duration::from_mins(11)).await;
     assert_challenge(&rename(&tokens, "lovelace").await, ", acr_values=\"aal2\", max_age=\"600\"");
     let by_password = reauthenticate(&node, &tokens, json!({ "password": PASSWORD })).await;
     assert_challenge(&by_password, ", acr_values=\"aal2\"");

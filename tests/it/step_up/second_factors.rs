@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{LONGER_THAN_RECENT, assert_challenge, later, problem, reauthenticate, try_reauthenticate};
+use super::{LONGER_THAN_RECENT, advance_and_refresh, assert_challenge, problem, reauthenticate, try_reauthenticate};
 use crate::{
     accounts::signed_in,
     factors::{self, STEP, remembered_devices},
@@ -18,7 +18,7 @@ use crate::{
 /// An account with an authenticator app, and the tokens of a session whose second factor was an hour ago.
 async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
     let ada = factors::account(cluster, node, "ada").await;
-    let tokens = later(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
+    let tokens = advance_and_refresh(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
     (ada, tokens)
 }
 
@@ -76,14 +76,14 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
     let tokens = Tokens { access, ..tokens };
     let app = factors::start_totp(&node, &tokens).await;
     let answer = factors::confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(node.verified(&tokens.access).acr, "aal2");
-    let refreshed = later(&cluster, &node, &tokens, Duration::from_secs(60)).await;
+    let refreshed = advance_and_refresh(&cluster, &node, &tokens, Duration::from_secs(60)).await;
     assert_eq!(node.verified(&refreshed.access).acr, "aal2");
 }
 
@@ -104,16 +104,16 @@ async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
         signed_in(&node, tokens, Method::PATCH, "/v1/me", json!({ "username": name })).await
     };
     let second = Duration::from_secs(1);
-    let tokens = later(&cluster, &node, &tokens, second).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, second).await;
     rename(&tokens, "byron").await.expect(200);
     // one second before the step-up expires
-    let tokens = later(&cluster, &node, &tokens, ttl - 2 * second).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, ttl - 2 * second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal2", stepped_up_at));
     verify(&tokens).await.expect(200);
 
     // the step-up expires
-    let tokens = later(&cluster, &node, &tokens, second).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, second).await;
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.acr.as_str(), claims.auth_time), ("aal1", stepped_up_at));
     assert_eq!(claims.amr, ["pwd"]);

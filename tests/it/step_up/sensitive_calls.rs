@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{LONGER_THAN_RECENT, assert_challenge, later, reauthenticate};
+use super::{LONGER_THAN_RECENT, advance_and_refresh, assert_challenge, reauthenticate};
 use crate::{
     accounts::signed_in,
     harness::{
@@ -35,7 +35,7 @@ async fn sensitive_call_long_after_the_sign_in_is_challenged_and_succeeds_after_
     let node = cluster.node().await;
     node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
-    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     for (method, path, body, _) in calls(&other) {
         let answer = signed_in(&node, &tokens, method, &path, body).await;
         assert_challenge(&answer, ", max_age=\"600\"");
@@ -56,7 +56,7 @@ async fn end_of_own_session_and_password_change_need_no_step_up() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
-    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let other = Tokens::of(&node.refresh(&other.refresh).await.expect(200));
     node.delete(&format!("/v1/sessions/{}", tokens.session), &tokens.access).await.expect(204);
     // The current password is a recent authentication.

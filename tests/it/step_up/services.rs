@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{assert_challenge, later, problem, reauthenticate};
+use super::{advance_and_refresh, assert_challenge, problem, reauthenticate};
 use crate::harness::{
     client::PASSWORD,
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -28,7 +28,7 @@ async fn verify_with_max_age_and_acr_passes_tokens_that_are_recent_and_strong_en
     assert_challenge(&node.get("/v1/verify?acr=aal2", &tokens.access).await, ", acr_values=\"aal2\"");
     let both = node.get("/v1/verify?acr=aal2&max_age=300", &tokens.access).await;
     assert_challenge(&both, ", acr_values=\"aal2\", max_age=\"300\"");
-    let tokens = later(&cluster, &node, &tokens, Duration::from_secs(301)).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, Duration::from_secs(301)).await;
     assert_challenge(&node.get("/v1/verify?max_age=300", &tokens.access).await, ", max_age=\"300\"");
     node.get("/v1/verify?max_age=301", &tokens.access).await.expect(200);
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use latchkey::{domain::limit::Backoff, store::sql::AuditFilter};
 use serde_json::json;
 
-use super::{LONGER_THAN_RECENT, later, problem, reauthenticate, try_reauthenticate};
+use super::{LONGER_THAN_RECENT, advance_and_refresh, problem, reauthenticate, try_reauthenticate};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 #[tokio::test]
@@ -15,7 +15,7 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let begin = node.verified(&tokens.access).auth_time;
-    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     assert_eq!(node.verified(&tokens.access).auth_time, begin);
     let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await.expect(200);
     let now = cluster.clock.now().as_secs();
@@ -25,9 +25,9 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
     assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(begin), now));
     assert_eq!((claims.acr.as_str(), &claims.amr[..]), ("aal1", &["pwd".to_owned()][..]));
     // The refresh token stays valid, and the step-up does not rotate it.
-    let next = later(&cluster, &node, &tokens, Duration::from_secs(1)).await;
+    let next = advance_and_refresh(&cluster, &node, &tokens, Duration::from_secs(1)).await;
     assert_eq!(node.verified(&next.access).auth_time, now);
-    let much_later = later(&cluster, &node, &next, Duration::from_hours(24)).await;
+    let much_later = advance_and_refresh(&cluster, &node, &next, Duration::from_hours(24)).await;
     assert_eq!(node.verified(&much_later.access).auth_time, now, "refreshes keep the time of the last authentication");
 }
 
@@ -89,7 +89,7 @@ async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let tokens = later(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
+    let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
     let now = cluster.clock.now().as_secs();
     let changed = node.change_password(&access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);

@@ -23,8 +23,8 @@ pub enum Moves {
 /// An honest holder.
 #[derive(Clone, Copy, Debug)]
 pub enum Honest {
-    /// A phone that loses this share of all responses. After a loss it presents the same token again 1 s to 8 h later, often from another
-    /// network.
+    /// A phone that loses this share of all responses. It refreshes every 5 minutes, and one time in ten after a pause of 5 minutes to 12 h.
+    /// After a loss it presents the same token again 1 s to 8 h later, often from another network.
     Phone(f64, Moves),
     /// This number of tabs, which share a token without a lock. All refresh within 2 s, every 5 minutes. One in a hundred of their requests
     /// and responses takes 1 to 8 s, and one in a hundred responses is lost. The tabs keep the token that arrives last.
@@ -67,6 +67,7 @@ struct Holder {
     /// The token that the holder presents next.
     token: Token,
     network: Tag,
+    /// Milliseconds since the first sign-in.
     now: u64,
     random: Random,
     refreshes: u64,
@@ -88,6 +89,7 @@ impl Holder {
         }
     }
 
+    /// Lets `elapsed` milliseconds pass. The holder may move meanwhile, also because its last response was `lost`.
     fn wait(&mut self, elapsed: u64, moves: Moves, lost: bool) {
         self.now += elapsed;
         match moves {
@@ -165,6 +167,7 @@ impl Holder {
                 Event::Receive(answer) => {
                     self.receive(answer);
                     if answer.is_none() {
+                        // The holder has signed in again: the other tabs give their requests up.
                         return;
                     }
                 }
@@ -172,6 +175,7 @@ impl Holder {
         }
     }
 
+    /// The duration of a request or a response, in milliseconds.
     fn latency(&mut self) -> u64 {
         if self.random.chance(0.01) { SECOND + self.random.below(7 * SECOND) } else { self.random.log_uniform(5, 300) }
     }
