@@ -27,6 +27,7 @@ pub(crate) enum Refusal {
     Authentication {
         /// The accepted authentication contexts, separated by spaces; empty if every one is.
         acr_values: String,
+        /// The accepted age of the authentication; `None` if every one is.
         max_age: Option<Duration>,
     },
 }
@@ -69,6 +70,7 @@ impl Refusal {
             Self::MissingScope(scopes) => format!(r#", error="insufficient_scope", scope="{scopes}""#),
             Self::Authentication { acr_values, max_age } => {
                 let mut parameters = r#", error="insufficient_user_authentication""#.to_owned();
+                // Quotes and backslashes would need escapes, and no real value has them.
                 if !acr_values.is_empty() && !acr_values.contains(['"', '\\']) {
                     parameters += &format!(r#", acr_values="{acr_values}""#);
                 }

@@ -31,7 +31,7 @@ async def authenticate(connection: HTTPConnection, *, allow_clients: bool = Fals
     values = connection.headers.getlist("Authorization")
     if len(values) > 1:
         raise invalid_token()
-    scheme, _, token = "".join(values).partition(" ")
+    scheme, _, token = (values[0] if values else "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip(" "):
         raise unauthorized("Send an access token.", "")
     latchkey = latchkey_of(connection)
@@ -43,8 +43,8 @@ async def authenticate(connection: HTTPConnection, *, allow_clients: bool = Fals
     except InvalidToken as error:
         if error.reason == "claims_changed":
             detail = "The claims of the account have changed. Refresh the access token."
-            challenge = f', error="invalid_token", error_description="{detail}", reason="claims_changed"'
-            raise unauthorized(detail, challenge) from None
+            parameters = f', error="invalid_token", error_description="{detail}", reason="claims_changed"'
+            raise unauthorized(detail, parameters) from None
         raise invalid_token() from None
     except Unavailable:
         detail = "The access token cannot be verified at the moment. Try again."
@@ -57,9 +57,9 @@ def invalid_token() -> HTTPException:
     return unauthorized("The access token is not valid, or its session has ended.", ', error="invalid_token"')
 
 
-def unauthorized(detail: str, error: str) -> HTTPException:
-    """A 401 whose challenge has these parameters after the realm."""
-    challenge = f'Bearer realm="latchkey"{error}'
+def unauthorized(detail: str, parameters: str) -> HTTPException:
+    """A 401 whose challenge has these parameters after the realm, such as ``, error="invalid_token"``."""
+    challenge = f'Bearer realm="latchkey"{parameters}'
     return HTTPException(401, detail, {"WWW-Authenticate": challenge, "Cache-Control": "no-store"})
 
 

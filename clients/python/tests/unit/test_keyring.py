@@ -8,6 +8,7 @@ from latchkey import FeedLost, InvalidToken, Latchkey, LatchkeyError, Unavailabl
 
 pytestmark = pytest.mark.anyio
 REFUSE: FeedLost = "refuse"
+# With these settings the feed does not become stale, and no token is introspected: only the keys decide.
 LONG_STALENESS: dict[str, Any] = {"max_staleness": 600.0, "feed_lost": REFUSE}
 
 
@@ -41,6 +42,7 @@ async def test_keys_are_kept_while_the_issuer_is_unreachable(issuer: FakeIssuer)
         await latchkey.verify(issuer.token())
         issuer.unavailable = True
         requests = len(issuer.requests)
+        # the first of two requests may have begun before
         await until("a refresh has failed", lambda: len(issuer.requests) > requests + 1)
         await latchkey.verify(issuer.token())
         with pytest.raises(Unavailable):
