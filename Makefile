@@ -8,7 +8,7 @@ TOOLS = $(CURDIR)/target/tools
 ARGS =
 
 .DEFAULT_GOAL = help
-# Duration of `make soak` in seconds, and the seed of a run to repeat. Empty: a new seed.
+# `make soak`: the duration in seconds, and the seed of an earlier run to repeat. An empty SEED takes a new seed.
 SECONDS = 600
 SEED =
 
@@ -56,7 +56,7 @@ bench: bench-build ## compare with the floor (the bare operation), FastAPI, Fast
 bench-growth: bench-build ## measure costs with more sessions, more nodes and a Redis Cluster
 	target/release/latchkey-bench --growth $(ARGS)
 
-bench-micro: ## measure tokens, codecs and hashing threads against their bare limits
+bench-micro: ## compare tokens, codecs and password hashing with the bare cryptographic operations
 	cargo bench --locked --bench micro -- $(ARGS)
 
 bench-build:
@@ -82,7 +82,7 @@ soak: ## check random histories under random faults: make soak SECONDS=600 SEED=
 	TEST_TOOLS_DIR="$(TOOLS)" HISTORY_SECONDS="$(SECONDS)" $(if $(SEED),HISTORY_SEED="$(SEED)") \
 	  cargo test --workspace --locked --test it history::random_history_with_faults_matches_the_session_model -- --nocapture
 
-# Instruments the code for libFuzzer, which works with the stable compiler. The build has a folder of its own, target/fuzz.
+# Flags of the stable compiler that instrument the code for libFuzzer. `--target` below keeps them away from build scripts.
 FUZZ_FLAGS = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
 FUZZ_TARGETS = refresh_token session_record jwt forwarded config

@@ -39,7 +39,7 @@ const ROUNDS: usize = 3;
 const MEASUREMENT: Duration = Duration::from_secs(5);
 /// Accounts that the users of the flood share.
 const ACCOUNTS: usize = 64;
-/// The flood is refused by the hashing queue, not by rate limits.
+/// No rate limit for the sign-ins of all users together: the hashing queue is to refuse the flood.
 const SETTINGS: [(&str, &str); 1] = [("LATCHKEY_LIMITS_LOGIN_SERVICE", "off")];
 
 /// The measured operation.
@@ -60,12 +60,13 @@ async fn main() {
         client.register(&format!("user{number}")).await;
     }
     println!(
-        "{} cores; memory of the node before: {} MiB",
+        "{} cores; memory of the node before the floods: {} MiB",
         std::thread::available_parallelism().unwrap(),
         node.memory()
     );
     for kind in [Kind::Refresh, Kind::Introspect] {
         let mut callers = Callers::sign_in(&client, kind, &authorization).await;
+        // Warm-up: the first requests open the connections.
         callers.measure(&node, &redis, Duration::from_secs(1)).await;
         let mut ratios = Vec::new();
         for _ in 0..ROUNDS {
@@ -81,16 +82,17 @@ async fn main() {
         let percent: Vec<_> = ratios.iter().map(|ratio| format!("{:.0} %", ratio * 100.0)).collect();
         println!("{kind:?} keeps {} of its rate\n", percent.join(", "));
     }
-    println!("most memory of the node: {} MiB", node.peak_memory());
+    println!("peak memory of the node: {} MiB", node.peak_memory());
 }
 
 /// The result of a measurement.
 struct Measured {
     /// Requests per second.
     rate: f64,
-    /// Processor time of the node per request in microseconds, without its hashing threads.
+    /// Processor time of the node per measured request in microseconds. It includes the requests of the flood, but not the
+    /// hashing threads.
     serving: f64,
-    /// Processor time of Redis per request in microseconds.
+    /// Processor time of Redis per measured request in microseconds.
     redis: f64,
     /// Number of cores that the hashing threads used.
     hashing: f64,
@@ -202,7 +204,7 @@ struct Flood {
 }
 
 impl Flood {
-    /// Starts the flood and waits until every user has begun to sign in.
+    /// Starts the flood and waits until every user has connected.
     async fn begin(base: &str) -> Self {
         let (statuses, done) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(AtomicBool::new(false)));
         let started = Arc::new(AtomicUsize::new(0));
@@ -223,7 +225,7 @@ impl Flood {
                 })
             })
             .collect();
-        wait::until("all try to sign in", || async { started.load(Ordering::SeqCst) == FLOOD_USERS }).await;
+        wait::until("every user of the flood has connected", || async { started.load(Ordering::SeqCst) == FLOOD_USERS }).await;
         Self { users, statuses, done, began: Instant::now() }
     }
 

@@ -67,7 +67,7 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
 }
 
 fn parse(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
-    let filter = config::filter(&settings.filter).map_err(|text| Problem {
+    let filter = config::log_filter(&settings.filter).map_err(|text| Problem {
         value: Some(format!("{:?}", settings.filter)),
         ..Problem::new("log.filter", text)
     })?;

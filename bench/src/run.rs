@@ -36,7 +36,7 @@ const STACKS: [Name; 3] = [Name::Latchkey, Name::FastApi, Name::Fastify];
 /// because the pending disk writes of one measurement may slow the next.
 fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
     if baseline {
-        return against_baseline(round);
+        return baseline_plan(round);
     }
     let mut plan = Vec::new();
     for (i, connections) in CONNECTIONS.into_iter().enumerate() {
@@ -67,9 +67,9 @@ fn plan(round: usize, baseline: bool) -> Vec<(Scenario, usize, Vec<Name>)> {
     plan
 }
 
-/// A round that compares with an earlier version only: it measures each scenario three times, in alternating order of the
-/// two versions.
-fn against_baseline(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
+/// The plan of a round that compares Latchkey with an earlier version only. It measures each scenario three times, and
+/// alternates the order of the two versions.
+fn baseline_plan(round: usize) -> Vec<(Scenario, usize, Vec<Name>)> {
     let mut plan = Vec::new();
     for i in 0..3 {
         for scenario in [Scenario::Refresh, Scenario::IntrospectWarm, Scenario::IntrospectCold, Scenario::Logout] {
@@ -105,15 +105,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut results = Results::default();
     for (i, &(scenario, connections, name)) in plan.iter().enumerate() {
         eprint!("\r\x1b[K{}/{}: {} {connections} {}", i + 1, plan.len(), scenario.text(), name.text());
-        // A server hashes only about a hundred passwords per second: three times the time gives enough samples.
-        let factor = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
-        let seconds = factor * arguments.seconds;
+        // The goals use sign-ins over 64 connections. A server hashes only about a hundred passwords per second, so these
+        // measurements take three times as long to get enough samples.
+        let length_factor = if scenario == Scenario::Login && connections == 64 { 3.0 } else { 1.0 };
+        let seconds = length_factor * arguments.seconds;
         let timing = Timing { warm_up: WARM_UP, measured: Duration::from_secs_f64(seconds) };
         let sample = if name == Name::Argon2 {
             let per_second = bare_argon2(&host, cores, seconds.ceil() as u64)?;
+            // The hashing threads keep all cores busy.
             Sample { per_second, server_micros: cores as f64 * 1e6 / per_second, ..Sample::default() }
         } else {
-            let target = targets.iter_mut().find(|target| target.name == name).context("a target")?;
+            let target = targets
+                .iter_mut()
+                .find(|target| target.name == name)
+                .with_context(|| format!("{} has not been started", name.text()))?;
             measure(target, scenario, connections, ACCOUNTS, timing)?
         };
         results.add((scenario, connections, name), sample);
@@ -121,7 +126,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     eprintln!();
     let memory = footprint::servers(&targets);
     drop(targets);
-    let footprint = if arguments.baseline.is_none() && words.is_empty() || words.contains(&"footprint") {
+    let measures_everything = words.is_empty() && arguments.baseline.is_none();
+    let footprint = if measures_everything || words.contains(&"footprint") {
         Some(footprint::measure(&host, &memory)?)
     } else {
         None
@@ -175,7 +181,8 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
         targets.push(Target::oidc_provider(host, &common, cores)?);
     }
     for target in &mut targets {
-        if target.redis.is_empty() {
+        let holds_sessions = !target.redis.is_empty();
+        if !holds_sessions {
             continue;
         }
         eprintln!(
@@ -183,6 +190,7 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
             target.name.text(),
             target.process.started_in.as_secs_f64() * 1e3
         );
+        // The measurement signs in the browsers of node-oidc-provider.
         if target.name == Name::OidcProvider {
             continue;
         }
@@ -191,7 +199,10 @@ fn start(host: &Host, names: &[Name], arguments: &Arguments, cores: usize) -> an
     }
     for (cold, warm) in [(Name::LatchkeyCold, Name::Latchkey), (Name::BaselineCold, Name::Baseline)] {
         if needs(cold) {
-            let warm = targets.iter().find(|target| target.name == warm).context("the node with caches")?;
+            let warm = targets
+                .iter()
+                .find(|target| target.name == warm)
+                .with_context(|| format!("{} has not been started", warm.text()))?;
             targets.push(Target::cold(warm)?);
         }
     }

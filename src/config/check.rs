@@ -120,7 +120,7 @@ pub(super) fn secret(text: &str) -> Result<(), String> {
 }
 
 /// A filter of log lines, by level and module.
-pub(crate) fn filter(text: &str) -> Result<EnvFilter, String> {
+pub(crate) fn log_filter(text: &str) -> Result<EnvFilter, String> {
     let rule = |why: &dyn Display| {
         format!(
             "must be a level (off, error, warn, info, debug, trace) or levels by module, such as info,fred=warn{why}"
@@ -262,10 +262,10 @@ mod tests {
     #[test]
     fn filter_without_a_level_is_refused() {
         for good in ["info", "INFO", "off", "info,latchkey=debug,fred=warn", "warn, latchkey[request]=trace"] {
-            assert!(filter(good).is_ok(), "{good}");
+            assert!(log_filter(good).is_ok(), "{good}");
         }
         for bad in ["", "inof", "latchkey", "latchkey=loud", "info,,debug"] {
-            assert!(filter(bad).is_err(), "{bad}");
+            assert!(log_filter(bad).is_err(), "{bad}");
         }
     }
 

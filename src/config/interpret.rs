@@ -470,6 +470,6 @@ fn log(read: &mut Reader<'_>) -> LogSettings {
             "json" => Ok(LogFormat::Json),
             _ => Err("must be one of auto, text, json".into()),
         }),
-        filter: read.one("log.filter", |text| check::filter(text).map(|_| text.to_owned())),
+        filter: read.one("log.filter", |text| check::log_filter(text).map(|_| text.to_owned())),
     }
 }

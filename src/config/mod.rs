@@ -40,7 +40,7 @@ pub use self::{
     passkeys::{PasskeySettings, RelyingParty, UserVerification},
     show::{EffectiveSetting, inspect, to_toml},
 };
-pub(crate) use check::{filter, is_loopback};
+pub(crate) use check::{is_loopback, log_filter};
 pub(crate) use duration::parse as parse_duration;
 pub(crate) use schema::default_text;
 
@@ -150,13 +150,14 @@ pub struct LoginSettings {
 pub struct FactorSettings {
     /// The accounts that must have a second factor.
     pub required: FactorPolicy,
-    /// Time in which such an account can sign in without a second factor, from its first sign-in that lacks one.
+    /// Time in which an account of `required` can sign in without a second factor. It starts at the first such sign-in.
     pub grace: Duration,
     /// Time to show or set up the second factor of a sign-in.
     pub challenge_ttl: Duration,
     /// Whether account owners can switch on codes by mail as a second factor.
     pub email_code: bool,
-    /// Time during which a device that has passed a second factor may skip the next ones; `None` if every sign-in needs a second factor.
+    /// Time during which a device that has passed a second factor signs in without one. `None`: every sign-in needs a second
+    /// factor.
     pub remember_device: Option<Duration>,
     /// Maximum number of remembered devices of an account.
     pub max_remembered_devices: u32,
@@ -299,7 +300,7 @@ pub struct SessionSettings {
     pub grace: Duration,
     /// Time after a refresh during which its response counts as possibly lost.
     pub retry_window: Duration,
-    /// Consecutive generations with a counted repeat that end a session.
+    /// Number of consecutive generations, each with a counted repeat, that ends a session.
     pub counted_repeats_limit: u8,
     /// Maximum number of sessions of an account; the oldest ends when another starts.
     pub max_per_account: u32,
@@ -402,7 +403,7 @@ pub struct PasswordSettings {
     pub queue: usize,
     /// Maximum memory that verifying an imported hash may take, in KiB.
     pub max_import_memory_kib: u32,
-    /// The maximum work of verifying an imported hash, in default argon2id hashes.
+    /// Maximum work of verifying an imported hash, as a multiple of an argon2id hash with default parameters.
     pub max_import_work: u32,
     /// Secret that is mixed into every hash.
     pub pepper: Option<SecretText>,

@@ -54,13 +54,13 @@ pub(super) fn passkeys(read: &mut Reader<'_>, issuer: &str, allowed_origins: &[S
         text => domain(text).map(Some),
     });
     // Browsers accept the host of the page or a domain above it. The pages of a loopback issuer are opened as localhost.
-    let fits = match (&rp_id, &host) {
+    let fits_issuer = match (&rp_id, &host) {
         (Some(id), Some(Host::Domain(host))) => host == id || host.ends_with(&format!(".{id}")),
         (Some(id), Some(host)) => id == "localhost" && check::is_loopback_host(&without_brackets(host)),
         (Some(_), None) => false,
         (None, _) => true,
     };
-    read.rule(&["passkeys.rp_id", "issuer"], fits, |_| {
+    read.rule(&["passkeys.rp_id", "issuer"], fits_issuer, |_| {
         format!("must be the host of the issuer, {issuer}, or a domain above it: browsers accept no other")
     });
     let origins = read.many("passkeys.origins", origin);
@@ -172,8 +172,10 @@ mod tests {
 
     #[test]
     fn origin_of_an_app_is_the_digest_of_its_certificate() {
-        let app = format!("android:apk-key-hash:{}", "a-_".repeat(15).split_at(43).0);
+        let hash = format!("-_{}", "a".repeat(41));
+        let app = format!("android:apk-key-hash:{hash}");
         assert_eq!(origin(&app), Ok(app.clone()));
-        assert!(origin("android:apk-key-hash:short").is_err() && origin("https://a.example/b").is_err());
+        assert!(origin("android:apk-key-hash:short").is_err());
+        assert!(origin("https://a.example/b").is_err(), "the origin of a page has no path");
     }
 }

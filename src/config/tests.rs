@@ -61,7 +61,7 @@ fn secs(secs: u64) -> Duration {
 }
 
 #[test]
-fn defaults_match_the_reference() {
+fn config_without_any_setting_has_the_defaults() {
     let folder = Folder::new();
     let config = folder.load(&[]).unwrap();
 
@@ -69,7 +69,7 @@ fn defaults_match_the_reference() {
     assert_eq!(config.issuer, "http://127.0.0.1:8080");
     assert_eq!(config.data_dir, folder.path().join("latchkey-data"));
     assert!(!config.multi_node);
-    assert_eq!(config.secrets.current.expose().len(), 43);
+    assert_eq!(config.secrets.current.expose().len(), 43, "a generated secret is 32 bytes in base64url");
     assert!(config.secrets.previous.is_empty());
     assert!(config.registration.open);
     assert!(config.registration.reserved_usernames.contains(&"postmaster".to_owned()));
@@ -418,15 +418,29 @@ fn mail_password_is_read_from_its_file() {
     let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
     let config = folder.load(&[url, from, user, ("LATCHKEY_MAIL_PASSWORD_FILE", "p")]).unwrap();
     let MailTransport::Smtp(smtp) = config.mail.transport else { panic!("an SMTP server is configured") };
-    assert_eq!(smtp.security, SmtpSecurity::StartTls);
     assert_eq!(smtp.credentials.unwrap().password.expose(), "hunter2");
+}
 
+#[test]
+fn mail_username_without_password_and_server_without_sender_are_refused() {
+    let folder = Folder::new();
+    let url = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com");
+    let (from, user) = (("LATCHKEY_MAIL_FROM", "a@example.com"), ("LATCHKEY_MAIL_USERNAME", "u"));
     let error = folder.load(&[url, from, user]).unwrap_err().to_string();
     assert!(error.contains("must be set together with mail.password or mail.password_file"), "{error}");
     let error = folder.load(&[url]).unwrap_err().to_string();
     assert!(error.contains("mail.from") && error.contains("must be set to the sender"), "{error}");
-    let clear = ("LATCHKEY_MAIL_URL", "smtp://mail.example.com?tls=none");
-    assert!(folder.load(&[clear, from]).unwrap().warnings[0].contains("without TLS"));
+}
+
+#[test]
+fn smtp_url_means_starttls_and_a_server_without_tls_is_a_warning() {
+    let folder = Folder::new();
+    let load = |url| folder.load(&[("LATCHKEY_MAIL_URL", url), ("LATCHKEY_MAIL_FROM", "a@example.com")]).unwrap();
+    let MailTransport::Smtp(smtp) = load("smtp://mail.example.com").mail.transport else {
+        panic!("an SMTP server is configured")
+    };
+    assert_eq!(smtp.security, SmtpSecurity::StartTls);
+    assert!(load("smtp://mail.example.com?tls=none").warnings[0].contains("without TLS"));
 }
 
 #[test]

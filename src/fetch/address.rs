@@ -36,9 +36,12 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
     // Only 2000::/3 is assigned as global unicast: this excludes loopback, unique local, link-local and multicast addresses.
     let is_global = a & 0xe000 == 0x2000;
-    // 2001::/23 has protocol assignments with Teredo; 2002::/16 is 6to4; 2001:db8::/32 and 3fff::/20 are for documentation.
-    let is_special = a == 0x2001 && b < 0x200 || a == 0x2002 || a == 0x2001 && b == 0xdb8 || a == 0x3fff && b < 0x1000;
-    is_global && !is_special
+    // 2001::/23, which contains Teredo
+    let is_protocol_assignment = a == 0x2001 && b < 0x200;
+    let is_6to4 = a == 0x2002;
+    // 2001:db8::/32 and 3fff::/20
+    let is_documentation = matches!((a, b), (0x2001, 0xdb8) | (0x3fff, 0..=0x0fff));
+    is_global && !is_protocol_assignment && !is_6to4 && !is_documentation
 }
 
 #[cfg(test)]
@@ -46,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn address_of_a_special_purpose_is_not_public() {
+    fn only_addresses_outside_special_purpose_networks_are_public() {
         for text in [
             "0.0.0.0",
             "0.1.2.3",

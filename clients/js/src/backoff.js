@@ -7,7 +7,7 @@ const MAXIMUM_MS = 5_000;
 export class Backoff {
   #next = FIRST_MS;
 
-  /** The next delay in milliseconds: between half and all of the current step. */
+  /** Returns the next delay in milliseconds: a random one between half of the doubled delay and all of it. */
   nextDelay() {
     const step = this.#next;
     this.#next = Math.min(step * 2, MAXIMUM_MS);

@@ -1,7 +1,8 @@
-/** Unambiguous JSON: duplicate members are refused (RFC 8725, section 3.10). */
+/** Unambiguous JSON: duplicate members are refused (RFC 7515, section 4; RFC 7519, section 4). */
 
 /** The parts of JSON text that matter here: brackets and commas (group 1), and strings (group 2). */
 const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
+/** Keeps a byte order mark (`ignoreBOM`), which `JSON.parse` refuses. */
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**

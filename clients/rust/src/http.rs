@@ -71,31 +71,31 @@ impl Http {
     /// Fetches a document. Any status but 200 is an error.
     pub(crate) async fn get(&self, url: &Url) -> Result<Document, FetchError> {
         let request = self.client.get(url.clone()).header(ACCEPT, "application/json");
-        let (status, headers, body) = self.call(request).await.map_err(|reason| failed(url, reason))?;
+        let (status, headers, body) = self.call(request).await.map_err(|reason| fetch_error(url, reason))?;
         if status != StatusCode::OK {
-            return Err(failed(url, format!("the response is {status}")));
+            return Err(fetch_error(url, format!("the response is {status}")));
         }
         Ok(Document { body, max_age: max_age(&headers) })
     }
 
-    /// Starts a `POST` for [`Http::call`].
+    /// Prepares a `POST`, which [`Http::call`] sends.
     pub(crate) fn post(&self, url: &Url) -> RequestBuilder {
         self.client.post(url.clone())
     }
 
-    /// Starts a `GET` of an event stream.
-    pub(crate) fn open_stream(&self, url: &Url) -> RequestBuilder {
+    /// Prepares a `GET` of an event stream.
+    pub(crate) fn get_stream(&self, url: &Url) -> RequestBuilder {
         self.client.get(url.clone()).header(ACCEPT, "text/event-stream").header(CACHE_CONTROL, "no-store")
     }
 
-    /// Sends a request and reads the response within the timeout.
+    /// Sends a request and reads the response within the timeout. The error is the reason, without the URL.
     pub(crate) async fn call(&self, request: RequestBuilder) -> Result<(StatusCode, HeaderMap, Vec<u8>), String> {
         let response = async {
             let mut response = request.send().await.map_err(|error| describe(&error))?;
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await.map_err(|error| describe(&error))? {
                 if body.len() + chunk.len() > MAX_DOCUMENT_BYTES {
-                    return Err("the response is too long".to_owned());
+                    return Err(format!("the response has more than {MAX_DOCUMENT_BYTES} bytes"));
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -106,7 +106,7 @@ impl Http {
     }
 }
 
-/// The root cause of a failed request, without the URL.
+/// Describes the root cause of a failed request, without the URL.
 pub(crate) fn describe(error: &reqwest::Error) -> String {
     let mut source: &dyn std::error::Error = error;
     while let Some(deeper) = source.source() {
@@ -121,11 +121,12 @@ pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     seconds.parse().ok().map(Duration::from_secs)
 }
 
-pub(crate) fn failed(url: &Url, reason: impl Into<String>) -> FetchError {
+/// The error of a document that cannot be fetched or used.
+pub(crate) fn fetch_error(url: &Url, reason: impl Into<String>) -> FetchError {
     FetchError { url: url.to_string(), reason: reason.into() }
 }
 
-/// `max-age` (RFC 9111, section 5.2.2.1); zero for `no-store` and `no-cache`.
+/// `max-age` of a response (RFC 9111, section 5.2.2.1). It is zero for `no-store` and `no-cache`.
 fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let mut age = None;
     for value in headers.get_all(CACHE_CONTROL) {

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Notify};
 use crate::{
     clock::{Clock, millis},
     error::FetchError,
-    http::{Http, failed},
+    http::{Http, fetch_error},
     jwk::{self, Key},
 };
 
@@ -132,8 +132,8 @@ impl KeyStore {
         *last = LastFetch { at: Some(clock.elapsed()), succeeded: false };
         let fetched = async {
             let answer = http.get(&self.url).await?;
-            let keys =
-                jwk::parse_jwk_set(&answer.body).ok_or_else(|| failed(&self.url, "the response is not a JWK set"))?;
+            let keys = jwk::parse_jwk_set(&answer.body)
+                .ok_or_else(|| fetch_error(&self.url, "the response is not a JWK set"))?;
             Ok((keys, answer.max_age))
         };
         let (age, outcome) = match fetched.await {

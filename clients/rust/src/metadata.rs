@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     error::FetchError,
-    http::{Http, failed},
+    http::{Http, fetch_error},
 };
 
 /// The issuer's endpoints.
@@ -29,19 +29,21 @@ pub(crate) async fn fetch(http: &Http, issuer: &str, issuer_url: &Url) -> Result
     let url = well_known(issuer_url);
     let answer = http.get(&url).await?;
     let document: Document =
-        serde_json::from_slice(&answer.body).map_err(|_| failed(&url, "the response is not issuer metadata"))?;
+        serde_json::from_slice(&answer.body).map_err(|_| fetch_error(&url, "the response is not issuer metadata"))?;
     if document.issuer != issuer {
-        return Err(failed(&url, format!("the metadata belongs to another issuer, {:.200}", document.issuer)));
+        return Err(fetch_error(&url, format!("the metadata belongs to another issuer, {:.200}", document.issuer)));
     }
     let endpoint = |text: Option<String>| match text {
         Some(text) => {
             let parsed = http.parse_url(&text);
-            parsed.map(Some).ok_or_else(|| failed(&url, format!("the metadata has a URL without TLS: {text:.200}")))
+            parsed
+                .map(Some)
+                .ok_or_else(|| fetch_error(&url, format!("the metadata has a URL without TLS: {text:.200}")))
         }
         None => Ok(None),
     };
     Ok(Metadata {
-        jwks: endpoint(Some(document.jwks_uri))?.ok_or_else(|| failed(&url, "the metadata has no jwks_uri"))?,
+        jwks: endpoint(Some(document.jwks_uri))?.ok_or_else(|| fetch_error(&url, "the metadata has no jwks_uri"))?,
         revocations: endpoint(document.latchkey_revocations_endpoint)?,
         introspection: endpoint(document.introspection_endpoint)?,
     })

@@ -42,7 +42,8 @@ pub(super) fn log_start(config: &Config, endpoints: Endpoints) {
     );
 }
 
-/// Prints the banner if standard output is a terminal, then logs problems for as long as the service runs.
+/// Reports the readiness to systemd, prints the banner if standard output is a terminal, and then logs problems for as long
+/// as the service runs.
 pub(super) async fn report_readiness(state: &AppState, endpoints: Endpoints) {
     let checks = readiness::check(state).await;
     systemd::notify_ready(&checks);
@@ -78,6 +79,7 @@ fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
+/// Which Redis the node uses. The text names the setting and not its URL, which may contain a password.
 fn redis(config: &Config) -> &'static str {
     if config.redis.url.is_some() { "redis.url" } else { "embedded" }
 }

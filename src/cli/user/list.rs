@@ -131,8 +131,7 @@ mod tests {
     fn account_matches_filters_by_name_role_and_state() {
         let ann = account();
         let args = |change: fn(&mut ListArgs)| {
-            let none = ListArgs { contains: None, role: None, state: None, limit: None, after: None, json: false };
-            let mut args = none;
+            let mut args = ListArgs { contains: None, role: None, state: None, limit: None, after: None, json: false };
             change(&mut args);
             args.matches(&ann)
         };

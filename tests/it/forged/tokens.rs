@@ -316,7 +316,7 @@ impl Forge<'_> {
         made.chain(invalid).collect()
     }
 
-    /// JSON that different parsers interpret differently (RFC 8725, section 2.4).
+    /// JSON that different parsers interpret differently (RFC 7515, section 4; RFC 7519, section 4).
     fn ambiguous(&self) -> Vec<(String, String)> {
         let (header, claims) = (self.header().to_string(), self.claims().to_string());
         let more = |object: &str, members: &str| format!("{},{members}}}", object.strip_suffix('}').unwrap());

@@ -44,7 +44,8 @@ class KeyRing:
         """
         if kid not in self._keys:
             cooled_down = time.monotonic() - self._refresh_started >= self._settings.keys_cooldown
-            if cooled_down or (self._refreshing is not None and not self._refreshing.done()):
+            refresh_runs = self._refreshing is not None and not self._refreshing.done()
+            if cooled_down or refresh_runs:
                 await self._refresh()
         if kid in self._keys:
             return self._keys[kid]
@@ -57,7 +58,7 @@ class KeyRing:
         return kid in self._keys
 
     def retire(self, kid: str) -> None:
-        """Drops a key at once."""
+        """Drops a key at once, and requests a refresh."""
         self._keys.pop(kid, None)
         self.request_refresh()
 
@@ -90,6 +91,7 @@ class KeyRing:
             await asyncio.wait([self._refreshing])
 
     async def _refresh(self) -> bool:
+        """Fetches the keys, and returns whether that succeeded."""
         # All callers share one refresh, and a caller that is cancelled does not cancel it.
         if self._refreshing is None or self._refreshing.done():
             self._refresh_started = time.monotonic()

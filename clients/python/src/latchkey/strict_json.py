@@ -1,4 +1,4 @@
-"""Unambiguous JSON: duplicate members, NaN and infinities are refused (RFC 8725, section 3.10)."""
+"""Unambiguous JSON: duplicate members, NaN and infinities are refused (RFC 7515, section 4; RFC 7519, section 4)."""
 
 from __future__ import annotations
 

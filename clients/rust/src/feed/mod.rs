@@ -184,7 +184,7 @@ impl Feed {
 
     /// Opens one stream and processes its events until it ends.
     async fn connect(&self, http: &Http, keys: &KeyStore, clock: &dyn Clock, state: &mut FeedState) -> Disconnect {
-        let mut request = http.open_stream(&self.url).header(AUTHORIZATION, self.authorization.clone());
+        let mut request = http.get_stream(&self.url).header(AUTHORIZATION, self.authorization.clone());
         if let Some(id) = state.last_event_id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
             request = request.header(LAST_EVENT_ID, id);
         }

@@ -1,5 +1,5 @@
 //! Strict JSON: an object with a duplicate member name means different things to different readers, so it is refused at
-//! any depth and however the name is escaped (RFC 8725, section 2.4; RFC 7515, section 4).
+//! any depth and however the name is escaped (RFC 7515, section 4; RFC 7519, section 4).
 
 use std::{borrow::Cow, fmt};
 
