@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 
+/// Settings with cheap hashes, one thread and a queue of two.
 pub(super) fn settings() -> PasswordSettings {
     PasswordSettings {
         min_length: 8,
@@ -111,7 +112,8 @@ async fn verify_of_imported_password_longer_than_max_length_matches() {
 async fn verify_of_unknown_account_or_too_long_password_is_a_mismatch() {
     let hasher = hasher(&settings());
     assert_eq!(hasher.verify(GOOD.into(), None).await.unwrap(), Verified::Mismatch);
-    let long = "x".repeat(1025);
+    let long = "x".repeat(MAX_VERIFIED_BYTES + 1);
+    // A hash that would be an error if it were read.
     let hash = PasswordHash::new("$argon2id$nonsense");
     assert_eq!(hasher.verify(long.as_str().into(), Some(hash)).await.unwrap(), Verified::Mismatch);
 }
@@ -163,13 +165,13 @@ async fn reserve_beyond_threads_and_queue_is_refused() {
 async fn verify_does_the_same_work_for_unknown_accounts_and_too_long_passwords() {
     let hasher = hasher(&settings());
     let stored = hash(&hasher, GOOD).await;
-    let long = "x".repeat(1025);
+    let long = "x".repeat(MAX_VERIFIED_BYTES + 1);
     for (password, stored) in [(GOOD, None), ("wrong", Some(stored.clone())), (&*long, Some(stored)), (&*long, None)] {
         hasher.run(|memory| memory.fill(argon2::Block::default())).await.unwrap();
         let verified = hasher.verify(password.into(), stored).await.unwrap();
         assert_eq!(verified, Verified::Mismatch);
         let filled = hasher.run(|memory| memory.iter().filter(|block| block.as_ref() != [0; 128]).count());
-        assert_eq!(filled.await.unwrap(), 64, "argon2 used the whole buffer");
+        assert_eq!(filled.await.unwrap(), 64, "argon2 used the whole buffer, 64 blocks of 1 KiB");
     }
 }
 
@@ -188,11 +190,12 @@ async fn verify_of_hash_with_more_memory_leaves_the_thread_buffer_alone() {
     let hasher = hasher(&settings());
     assert_eq!(hasher.verify("wrong".into(), Some(old.clone())).await.unwrap(), Verified::Mismatch);
     assert!(matches!(hasher.verify(GOOD.into(), Some(old)).await.unwrap(), Verified::Match { upgraded: Some(_) }));
-    assert_eq!(hasher.run(|memory| memory.len()).await.unwrap(), 64);
+    assert_eq!(hasher.run(|memory| memory.len()).await.unwrap(), 64, "the buffer still has 64 blocks of 1 KiB");
 }
 
 #[test]
 fn start_with_parameters_that_argon2_refuses_is_an_error() {
+    // Argon2 needs at least 8 KiB for each lane.
     let settings = PasswordSettings { memory_kib: 8, parallelism: 2, ..settings() };
     assert!(matches!(PasswordHasher::start(&settings, Entropy::system()), Err(PasswordError::Settings(_))));
 }

@@ -70,6 +70,7 @@ pub async fn change_password(
     accepted: AcceptedTransport,
 ) -> Result<Tokens, ChangePasswordError> {
     let ip = origin.ip;
+    // First, so that a request that finds the queue full reaches neither Redis nor the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_password_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;

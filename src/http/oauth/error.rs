@@ -24,7 +24,7 @@ use crate::{
 /// The name of the schema in the OpenAPI document.
 pub(in crate::http) const SCHEMA: &str = "OAuthError";
 
-/// The error codes (RFC 6749, section 5.2; RFC 7009, section 2.2.1; RFC 7591, section 3.2.2).
+/// The error codes (RFC 6749, section 5.2; RFC 7009, section 2.2.1; RFC 7591, section 3.2.2; RFC 8707, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::http) enum OAuthCode {
     /// A parameter is missing, repeated or malformed.
@@ -102,7 +102,7 @@ impl OAuthCode {
     }
 }
 
-/// An error response.
+/// An error response. A handler returns it as an error, and the request context calls [`OAuthError::into_response`].
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", .code.as_str())]
 pub struct OAuthError {

@@ -178,20 +178,19 @@ impl IntrospectApi {
     async fn introspect(
         &self,
         Data(state): Data<&Arc<AppState>>,
-        FormOrBasic(authorization): RequiredClient,
+        FormOrBasic(presented): RequiredClient,
         Form(form): Form<IntrospectForm>,
         slot: CacheSlot,
     ) -> Result<IntrospectResponse, OAuthFailed<IntrospectErrors>> {
-        let secret = authorization.authorization.secret().filter(|_| slot.is_available()).cloned();
-        let caller = credentials::authenticate(state, authorization, form.client).await?.client()?;
+        let secret_to_cache = presented.authorization.secret().filter(|_| slot.is_available()).cloned();
+        let caller = credentials::authenticate(state, presented, form.client).await?.client()?;
         let found = introspect(state, &caller, form.token.0.expose()).await?;
+        let response = RawJson::of(&describe(state, &found));
         // Caches only responses about tokens for this service, which `CachedDecision` covers. A response with the authentication of a
         // step-up is not cached, since it changes when the step-up expires.
-        let Introspection::Session(token, None) = &found else {
-            return Ok(IntrospectResponse::Ok(RawJson::of(&describe(state, &found))));
-        };
-        let response = RawJson::of(&describe(state, &found));
-        if let (Some(secret), Some(body)) = (secret, response.body()) {
+        if let Introspection::Session(token, None) = &found
+            && let (Some(secret), Some(body)) = (secret_to_cache, response.body())
+        {
             slot.fill(CachedDecision::new(&caller, &secret, token), body);
         }
         Ok(IntrospectResponse::Ok(response))
@@ -199,10 +198,11 @@ impl IntrospectApi {
 }
 
 /// One audience as a string and several as an array (RFC 7519, section 4.1.3).
-fn one_or_several(audiences: &[String]) -> Any<serde_json::Value> {
+fn one_or_several(audiences: &[String]) -> Any<Value> {
     Any(if let [one] = audiences { json!(one) } else { json!(audiences) })
 }
 
+/// The response about a token. `current` is the session's authentication if it is newer than the token's.
 fn describe(state: &AppState, found: &Introspection) -> IntrospectionResponse {
     match found {
         Introspection::Inactive => IntrospectionResponse::default(),

@@ -3,7 +3,7 @@
 //! holds is rechecked every time ([`revalidate`](crate::service::introspect::revalidate)).
 //!
 //! A miss goes to the endpoint, which alone fills the cache. A hit repeats the endpoint's status, media type and operation
-//! id; a test compares the two.
+//! id; a test compares the response to a hit with that of the endpoint.
 
 use std::{fmt, sync::Arc};
 
@@ -83,8 +83,8 @@ impl<E> IntrospectionCache<E> {
         Self { inner, state, read, cache, metrics }
     }
 
-    /// The cached response. On a miss, the request is given a [`CacheSlot`] for the endpoint.
-    async fn respond(&self, cache: &Arc<ResponseCache>, request: &mut Request) -> Result<Option<Response>> {
+    /// Returns the cached response if it still holds. Otherwise gives the request a [`CacheSlot`], which the endpoint may fill.
+    async fn cached_response(&self, cache: &Arc<ResponseCache>, request: &mut Request) -> Result<Option<Response>> {
         // an incomplete body is left to the inner layers, which limit how long they wait for it
         let Some(body) = self.read.try_read_buffered(request).await? else { return Ok(None) };
         let key = cache_key(cache, request, &body);
@@ -116,7 +116,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for IntrospectionCache<E> {
                 == Some(form::CONTENT_TYPE.as_bytes());
         if is_introspection
             && let Some(cache) = &self.cache
-            && let Some(response) = self.respond(cache, &mut request).await?
+            && let Some(response) = self.cached_response(cache, &mut request).await?
         {
             return Ok(response);
         }

@@ -90,7 +90,7 @@ views! {
     SignOut = "sign_out.html" [];
 }
 
-/// Shorthand for the samples.
+/// An owned copy of a text. Shorthand for the samples.
 fn text(text: &str) -> String {
     text.to_owned()
 }

@@ -1,5 +1,5 @@
 //! The e-mail addresses of an account: the primary one, to which notices go, and secondary ones. A sign-in finds an account by each
-//! address that it has verified. An unverified secondary address has no effect (I13).
+//! of its verified addresses. An unverified secondary address has no effect (I13).
 
 pub mod add;
 pub mod change;
@@ -111,7 +111,8 @@ impl From<TakeAddressError> for ChangeEmailsError {
 /// # Errors
 /// [`SqlError`]
 pub async fn list_of_account(state: &AppState, account: &Account) -> Result<Vec<AccountEmail>, SqlError> {
-    let primary = (!account.email.as_str().is_empty()).then(|| AccountEmail::primary(account));
+    let has_primary = !account.email.as_str().is_empty();
+    let primary = has_primary.then(|| AccountEmail::primary(account));
     let secondary = state.sql.secondary_emails(account.id).await?;
     Ok(primary.into_iter().chain(secondary.into_iter().map(AccountEmail::from)).collect())
 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     native,
-    record::{BadRecord, Record, millis, time},
+    record::{BadRecord, Record, check_millis, parse_time},
     records::{JsonScanner, Splitter, csv_fields},
 };
 use crate::{
@@ -126,8 +126,8 @@ impl Object {
             Some(Value::String(text)) => text.clone(),
             Some(_) => return Err(BadRecord::WrongType { field: name, expected: "a time" }),
         };
-        let as_utc = || time(name, &format!("{text}Z"));
-        time(name, &text).or_else(|_| as_utc()).map(Some)
+        let as_utc = || parse_time(name, &format!("{text}Z"));
+        parse_time(name, &text).or_else(|_| as_utc()).map(Some)
     }
 
     /// A time in milliseconds since 1970, as a number or a string.
@@ -137,7 +137,7 @@ impl Object {
             Some(Value::String(text)) => text.parse().ok(),
             Some(value) => value.as_i64(),
         };
-        number.and_then(|number| millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
+        number.and_then(|number| check_millis(name, number).ok()).ok_or(BadRecord::Millis(name)).map(Some)
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     store::sql::{ImportOutcome, SecondaryEmail, Sql, SqlError, TotpFactor},
 };
 
-pub use self::{format::Format, record::BadRecord, records::MAX_RECORD};
+pub use self::{format::Format, record::BadRecord, records::MAX_RECORD_BYTES};
 
 /// The number of bytes at the start of a source that identify it.
 pub const FINGERPRINT: usize = 64 * 1024;

@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::{Value, error::Category};
 
-use super::record::{BadRecord, Record, RecordEmail, time};
+use super::record::{BadRecord, Record, RecordEmail, parse_time};
 
 /// The fields of a record. [`read`] depends on their order.
 const FIELDS: [&str; 11] = [
@@ -56,8 +56,8 @@ pub(super) fn read(line: &[u8]) -> Result<Record, BadRecord> {
         password_hash,
         roles: roles.map(roles_array).transpose()?.unwrap_or_default(),
         disabled: boolean("disabled", disabled)?,
-        created_at: text("created_at", created)?.map(|text| time("created_at", &text)).transpose()?,
-        updated_at: text("updated_at", updated)?.map(|text| time("updated_at", &text)).transpose()?,
+        created_at: text("created_at", created)?.map(|text| parse_time("created_at", &text)).transpose()?,
+        updated_at: text("updated_at", updated)?.map(|text| parse_time("updated_at", &text)).transpose()?,
         totp_secret: text("totp_secret", totp)?,
         secondary_emails: secondary.map(secondary_emails).transpose()?.unwrap_or_default(),
     })

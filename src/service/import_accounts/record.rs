@@ -12,7 +12,7 @@ use crate::{
     password::{BadHash, import_hash},
 };
 
-use super::records::MAX_RECORD;
+use super::records::MAX_RECORD_BYTES;
 
 /// The fields of an account, read from a record and not validated yet.
 #[derive(Clone, Default)]
@@ -42,8 +42,8 @@ pub(super) struct RecordEmail {
 /// The reason why a record wasn't imported. The texts never quote a value, so that no hash reaches a terminal or a log.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRecord {
-    /// The record is longer than [`MAX_RECORD`].
-    #[error("the record is longer than {MAX_RECORD} bytes")]
+    /// The record is longer than [`MAX_RECORD_BYTES`].
+    #[error("the record is longer than {MAX_RECORD_BYTES} bytes")]
     TooLong,
     /// The record is not JSON, or not UTF-8.
     #[error("the record is not valid JSON at byte {column}")]
@@ -166,7 +166,7 @@ impl Record {
     /// whether the address is verified. `max` is the highest number of addresses of an account, the primary one included.
     pub(super) fn secondary_emails(&self, max: usize) -> Result<Vec<(Email, bool)>, BadRecord> {
         // A record without secondary addresses is within any limit.
-        if self.secondary_emails.len() >= max.max(1) && !self.secondary_emails.is_empty() {
+        if !self.secondary_emails.is_empty() && 1 + self.secondary_emails.len() > max {
             return Err(BadRecord::TooManyEmails);
         }
         let mut keys: Vec<String> = self.email.iter().map(|email| Email::from_stored(email.clone()).key()).collect();
@@ -214,16 +214,16 @@ impl Record {
 }
 
 /// Reads an RFC 3339 time. Refuses a time before 1970, because a version 7 UUID can't hold it (RFC 9562, section 5.7).
-pub(super) fn time(field: &'static str, text: &str) -> Result<Timestamp, BadRecord> {
+pub(super) fn parse_time(field: &'static str, text: &str) -> Result<Timestamp, BadRecord> {
     let time: jiff::Timestamp = text.parse().map_err(|_| BadRecord::Time(field))?;
-    millis(field, time.as_millisecond())
+    check_millis(field, time.as_millisecond())
 }
 
 /// The last millisecond of the year 9999, the last year of RFC 3339.
 const LATEST_MILLIS: i64 = 253_402_300_799_999;
 
 /// Checks a time in milliseconds since 1970.
-pub(super) fn millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
+pub(super) fn check_millis(field: &'static str, millis: i64) -> Result<Timestamp, BadRecord> {
     let in_range = (0..=LATEST_MILLIS).contains(&millis);
     in_range.then_some(Timestamp::from_millis(millis)).ok_or(BadRecord::Time(field))
 }

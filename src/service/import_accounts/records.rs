@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 /// The maximum length of a record, in bytes. An account usually has a few hundred.
-pub const MAX_RECORD: usize = 64 * 1024;
+pub const MAX_RECORD_BYTES: usize = 64 * 1024;
 
 /// The maximum depth of nested arrays and objects in a JSON document.
 const MAX_DEPTH: usize = 64;
@@ -16,7 +16,7 @@ pub(super) struct Records<R> {
     splitter: Splitter,
     /// The current record.
     buffer: Vec<u8>,
-    /// Whether the current record is longer than [`MAX_RECORD`].
+    /// Whether the current record is longer than [`MAX_RECORD_BYTES`].
     too_long: bool,
     /// The number of the current record.
     number: u64,
@@ -41,7 +41,7 @@ pub(super) enum Splitter {
 pub(super) enum RecordBytes<'a> {
     /// The content, without a line end.
     Bytes(&'a [u8]),
-    /// The record has more than [`MAX_RECORD`] bytes and was skipped.
+    /// The record has more than [`MAX_RECORD_BYTES`] bytes and was skipped.
     TooLong,
 }
 
@@ -80,7 +80,7 @@ impl<R: AsyncBufRead + Unpin> Records<R> {
                 let step = self.splitter.step(byte)?;
                 begun |= !matches!(step, Step::Skip);
                 if matches!(step, Step::Keep | Step::EndWith) {
-                    if self.buffer.len() == MAX_RECORD {
+                    if self.buffer.len() == MAX_RECORD_BYTES {
                         self.too_long = true;
                     } else {
                         self.buffer.push(byte);
@@ -129,6 +129,7 @@ impl Splitter {
             Self::Lines if byte == b'\n' => Step::End,
             Self::Lines => Step::Keep,
             Self::Csv { quoted } => {
+                // A quote within a quoted field is doubled, so it toggles twice.
                 *quoted ^= byte == b'"';
                 if byte == b'\n' && !*quoted { Step::End } else { Step::Keep }
             }
@@ -283,6 +284,7 @@ mod tests {
 
     use super::*;
 
+    /// Reads all records of an input in chunks of `capacity` bytes. A record that is too long is `None`.
     async fn read(input: &[u8], capacity: usize, splitter: Splitter) -> io::Result<Vec<Option<String>>> {
         let mut records = Records::new(BufReader::with_capacity(capacity, input), splitter);
         let mut all = Vec::new();
@@ -318,15 +320,15 @@ mod tests {
 
     #[tokio::test]
     async fn too_long_line_is_skipped_and_not_buffered() {
-        let longest = "x".repeat(MAX_RECORD);
+        let longest = "x".repeat(MAX_RECORD_BYTES);
         let input = format!("{longest}\n{longest}y\nshort\n{longest}{longest}");
-        for capacity in [1000, MAX_RECORD + 1, 10 * MAX_RECORD] {
+        for capacity in [1000, MAX_RECORD_BYTES + 1, 10 * MAX_RECORD_BYTES] {
             let lines = read(input.as_bytes(), capacity, Splitter::Lines).await.unwrap();
             assert_eq!(lines, [Some(longest.clone()), None, Some("short".to_owned()), None]);
         }
         let mut records = Records::new(BufReader::with_capacity(1000, input.as_bytes()), Splitter::Lines);
         while records.advance().await.unwrap() {}
-        assert!(records.buffer.capacity() <= 2 * MAX_RECORD);
+        assert!(records.buffer.capacity() <= 2 * MAX_RECORD_BYTES);
     }
 
     #[tokio::test]
@@ -343,6 +345,7 @@ mod tests {
     #[tokio::test]
     async fn json_records_are_elements_of_users() {
         let (a, b) = (r#"{"a":"users","users":[{"x":1}]}"#, r#"{"b":[1]}"#);
+        // Only the realm's own `users` has the accounts: a string and two nested arrays have the same name.
         let realm = format!(
             r#"{{"realm":"users","x":[{{"users":[{{"no":1}}]}}],"users":[{a},{b}],"roles":{{"users":[{{}}]}}}}"#
         );
