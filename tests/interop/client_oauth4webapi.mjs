@@ -6,6 +6,7 @@ import { config } from './lines.mjs'
 
 const http = { [oauth.allowInsecureRequests]: true }
 const issuer = new URL(config.issuer)
+// Both metadata documents lead to the same server.
 let server
 for (const algorithm of ['oidc', 'oauth2']) {
   server = await oauth.processDiscoveryResponse(issuer, await oauth.discoveryRequest(issuer, { ...http, algorithm }))
@@ -13,8 +14,8 @@ for (const algorithm of ['oidc', 'oauth2']) {
 }
 
 const service = { client_id: config.client_id }
-const pem = createPrivateKey(config.private_key)
-const jwk = pem.export({ format: 'jwk' })
+const privateKey = createPrivateKey(config.private_key)
+const jwk = privateKey.export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
 const methods = [
   oauth.ClientSecretBasic(config.client_secret),
@@ -56,6 +57,7 @@ const introspected = await introspect(methods[0], second.access_token)
 assert.deepEqual([introspected.active, introspected.sub, introspected.iss], [true, config.subject, config.issuer])
 assert.equal((await introspect(methods[0], second.refresh_token)).active, true)
 
+// the revocation of an unknown token succeeds too (RFC 7009, section 2.2)
 for (const token of [second.refresh_token, 'unknown']) {
   await oauth.processRevocationResponse(await oauth.revocationRequest(server, app, oauth.None(), token, http))
 }

@@ -107,8 +107,8 @@ impl OneTimeTokens {
         value.extend_from_slice(&token.link);
         value.extend_from_slice(&token.code);
         value.push(CODE_ATTEMPTS);
-        let found = FoundToken { field: field.into(), value: value.into() };
-        self.put(token.account, token.purpose, &found, token.expires_at, now).await
+        let entry = FoundToken { field: field.into(), value: value.into() };
+        self.put(token.account, token.purpose, &entry, token.expires_at, now).await
     }
 
     /// Stores a token again that [`OneTimeTokens::take`] has consumed.
@@ -131,6 +131,7 @@ impl OneTimeTokens {
         if expires_at <= now { Ok(()) } else { self.put(account, purpose, found, expires_at, now).await }
     }
 
+    /// Stores the field and the value of a token until it expires.
     async fn put(
         &self,
         account: AccountId,

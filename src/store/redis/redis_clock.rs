@@ -48,7 +48,8 @@ impl RedisClock {
 
 /// The time of the server's clock.
 pub(super) async fn server_time(client: &Client) -> Result<Timestamp, FredError> {
-    let command = CustomCommand::new_static("TIME", ClusterHash::Random, false);
+    let is_blocking = false;
+    let command = CustomCommand::new_static("TIME", ClusterHash::Random, is_blocking);
     let (seconds, micros): (i64, i64) = client.custom(command, Vec::<String>::new()).await?;
     Ok(Timestamp::from_millis(seconds * 1000 + micros / 1000))
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::{domain::limit::Quota, service::accounts};
+use latchkey::{
+    domain::{account::Identifier, limit::Quota},
+    service::accounts,
+};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -44,7 +47,7 @@ pub(super) async fn send(node: &Client, challenge: &str) -> Answer {
 }
 
 /// Requests a code for a challenge, and reads it from the mail.
-pub async fn code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
+pub async fn mailed_code(cluster: &TestCluster, node: &Client, name: &str, challenge: &str) -> String {
     let before = count(cluster, name, "second_factor_code");
     send(node, challenge).await.expect(202);
     let arrived = || async { count(cluster, name, "second_factor_code") > before };
@@ -65,7 +68,7 @@ async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let first = challenge_of(&challenged);
     assert_eq!(count(&cluster, "ada", "second_factor_code"), 0, "no code is sent before the client requests one");
-    let code = code(&cluster, &node, "ada", &first).await;
+    let code = mailed_code(&cluster, &node, "ada", &first).await;
     let mail = cluster.mail_to(&email("ada"), "second_factor_code").await;
     assert!(!mail.text.contains("://"), "no link: {}", mail.text);
 
@@ -95,7 +98,7 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
     verify(&cluster, &node, "ada", &tokens).await;
-    // without a password, and then with the same password again
+    // An account without a password is refused. Then it gets its password back.
     let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
     let hash = change.account.password_hash.clone().unwrap();
     change.remove_password(cluster.clock.now()).await.unwrap();
@@ -118,10 +121,10 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
     let (owner, stranger) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
-    let code = code(&cluster, &node, "ada", &owner).await;
+    let code = mailed_code(&cluster, &node, "ada", &owner).await;
     assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
-    // Five wrong codes invalidate the code of their challenge. The code of the other challenge stays valid.
-    self::code(&cluster, &node, "ada", &stranger).await;
+    // Five wrong codes invalidate a code. The ten of the stranger and four of the owner leave the owner's code valid.
+    mailed_code(&cluster, &node, "ada", &stranger).await;
     for _ in 0..10 {
         assert_eq!(second_factor(&node, &stranger, "email_code", WRONG_CODE).await.status, 401);
     }
@@ -129,18 +132,24 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
         assert_eq!(second_factor(&node, &owner, "email_code", WRONG_CODE).await.status, 401);
     }
     second_factor(&node, &owner, "email_code", &code).await.expect(200);
+}
 
-    let third = challenge(&node, "ada").await;
-    let code = self::code(&cluster, &node, "ada", &third).await;
+#[tokio::test]
+async fn five_wrong_codes_invalidate_a_code_and_a_further_code_replaces_it() {
+    let mut cluster = cluster();
+    cluster.config.limits.factor_backoff = None;
+    let node = cluster.node().await;
+    account(&cluster, &node, "ada").await;
+    let challenge = challenge(&node, "ada").await;
+    let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     for _ in 0..5 {
-        assert_eq!(second_factor(&node, &third, "email_code", WRONG_CODE).await.status, 401);
+        assert_eq!(second_factor(&node, &challenge, "email_code", WRONG_CODE).await.status, 401);
     }
-    assert_eq!(second_factor(&node, &third, "email_code", &code).await.problem(), problem(401, "invalid_code"));
-    // a further code replaces the former one
-    let first = self::code(&cluster, &node, "ada", &third).await;
-    let second = self::code(&cluster, &node, "ada", &third).await;
-    assert_eq!(second_factor(&node, &third, "email_code", &first).await.problem(), problem(401, "invalid_code"));
-    second_factor(&node, &third, "email_code", &second).await.expect(200);
+    assert_eq!(second_factor(&node, &challenge, "email_code", &code).await.problem(), problem(401, "invalid_code"));
+    let former = mailed_code(&cluster, &node, "ada", &challenge).await;
+    let current = mailed_code(&cluster, &node, "ada", &challenge).await;
+    assert_eq!(second_factor(&node, &challenge, "email_code", &former).await.problem(), problem(401, "invalid_code"));
+    second_factor(&node, &challenge, "email_code", &current).await.expect(200);
 }
 
 #[tokio::test]
@@ -150,13 +159,13 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
     let first = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &first).await;
+    let code = mailed_code(&cluster, &node, "ada", &first).await;
     // the lifetime of a code by mail
     cluster.advance(Duration::from_mins(10));
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_code"));
-    let code = self::code(&cluster, &node, "ada", &first).await;
-    let id =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    let code = mailed_code(&cluster, &node, "ada", &first).await;
+    // A password that an operator sets ends the challenges of the account.
+    let id = node.state.sql.find_account(&Identifier::parse("ada")).await.unwrap().unwrap().id;
     accounts::set_password(&node.state, id, PASSWORD.into()).await.unwrap();
     assert_eq!(second_factor(&node, &first, "email_code", &code).await.problem(), problem(401, "invalid_challenge"));
     assert_eq!(send(&node, &first).await.problem(), problem(401, "invalid_challenge"));
@@ -188,7 +197,7 @@ async fn remembered_device_skips_a_code_by_mail() {
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &challenge).await;
+    let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let body = json!({ "challenge": challenge, "method": "email_code", "code": code, "remember_device": true });
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
     let device = answer.header("x-device-token");
@@ -239,6 +248,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
         let body = super::factor_body(challenge, "email_code", code);
         post_from(&node, address, "/v1/login/second-factor", body)
     };
+    // Five wrong codes cause no delay, the default of limits.factor_backoff_after. The sixth starts a delay.
     for _ in 0..6 {
         assert_eq!(guess("192.0.2.1", &stranger, WRONG_CODE).await.status, 401);
     }
@@ -265,7 +275,7 @@ async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &challenge).await;
+    let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
     for secret in [code.clone(), code.replace('-', "")] {
@@ -286,7 +296,7 @@ async fn i11_code_by_mail_works_once_among_sixteen_racers_on_two_nodes() {
     account(&cluster, &nodes[0], "ada").await;
     for _ in 0..2 {
         let challenge = challenge(&nodes[0], "ada").await;
-        let code = code(&cluster, &nodes[0], "ada", &challenge).await;
+        let code = mailed_code(&cluster, &nodes[0], "ada", &challenge).await;
         let race = (0..16).map(|racer| second_factor(&nodes[racer % 2], &challenge, "email_code", &code));
         let answers = futures_util::future::join_all(race).await;
         let won = answers.iter().filter(|answer| answer.status == 200).count();

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{
     App, STEP, assert_no_credentials, challenge, challenge_of, claims, codes_of, confirm_totp,
-    email_code::{WRONG_CODE, account, cluster, code, send},
+    email_code::{WRONG_CODE, account, cluster, mailed_code, send},
     second_factor, start_totp,
 };
 use crate::{
@@ -49,7 +49,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
     let challenge = challenge_of(&challenged);
-    let code = code(&cluster, &node, "ada", &challenge).await;
+    let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 
     // A password that an operator sets does not come from the mailbox.
@@ -133,7 +133,7 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     cluster.config.factors.grace = Duration::from_hours(2);
     let node = cluster.node().await;
     let first = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &first).await;
+    let code = mailed_code(&cluster, &node, "ada", &first).await;
     let in_grace = Tokens::of(&second_factor(&node, &first, "email_code", &code).await.expect(200));
     assert_eq!(claims(&in_grace.access)["acr"], "aal1");
     let second = challenge(&node, "ada").await;
@@ -147,7 +147,7 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     cluster.advance(Duration::from_hours(2));
     assert_eq!(node.refresh(&in_grace.refresh).await.status, 401, "the session ends with the grace period");
     let third = challenge(&node, "ada").await;
-    let code = self::code(&cluster, &node, "ada", &third).await;
+    let code = mailed_code(&cluster, &node, "ada", &third).await;
     let answer = second_factor(&node, &third, "email_code", &code).await;
     assert_eq!(answer.problem(), problem(403, "factor_enrolment_required"));
     assert_no_credentials(&answer);
@@ -165,7 +165,7 @@ async fn i14_code_by_mail_steps_up_no_session() {
     let node = cluster.node().await;
     let (tokens, _) = account(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "ada", &challenge).await;
+    let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let body = json!({ "method": "email_code", "code": code });
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/reauthenticate", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
@@ -190,7 +190,7 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     let (token, _) = next_mail(&cluster, "lovelace", 0, "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
     let challenge = challenge(&node, "ada").await;
-    let code = code(&cluster, &node, "lovelace", &challenge).await;
+    let code = mailed_code(&cluster, &node, "lovelace", &challenge).await;
     second_factor(&node, &challenge, "email_code", &code).await.expect(200);
 }
 

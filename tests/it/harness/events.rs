@@ -8,8 +8,10 @@ use super::redis::Redis;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub account: String,
+    /// The id of the ended session, `all`, or `all but ID`.
     pub session: String,
-    pub reason: String,
+    pub cause: String,
+    /// The time in milliseconds since the Unix epoch.
     pub at: String,
 }
 
@@ -21,19 +23,20 @@ pub fn of_account(redis: &Redis, account: AccountId) -> Vec<Event> {
     // redis-cli prints an entry as six lines: id, field `e`, and the four lines of its value
     for entry in lines.chunks_exact(6) {
         assert_eq!(entry[1], "e", "{answer}");
-        let [account, session, reason, at] = [2, 3, 4, 5].map(|i: usize| entry[i].to_owned());
-        events.push(Event { account, session, reason, at });
+        let [account, session, cause, at] = [2, 3, 4, 5].map(|i: usize| entry[i].to_owned());
+        events.push(Event { account, session, cause, at });
     }
+    // Accounts of the same bucket share the stream.
     events.retain(|event| event.account == account.to_string());
     events
 }
 
 /// Returns the session and cause of each event.
 pub fn sessions_and_causes(redis: &Redis, account: AccountId) -> Vec<(String, String)> {
-    of_account(redis, account).into_iter().map(|event| (event.session, event.reason)).collect()
+    of_account(redis, account).into_iter().map(|event| (event.session, event.cause)).collect()
 }
 
 /// Returns the causes of one session's events.
 pub fn causes_of_session(redis: &Redis, account: AccountId, session: &str) -> Vec<String> {
-    of_account(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.reason).collect()
+    of_account(redis, account).into_iter().filter(|event| event.session == session).map(|event| event.cause).collect()
 }

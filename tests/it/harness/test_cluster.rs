@@ -114,6 +114,7 @@ impl TestCluster {
     pub async fn node_at_localhost(&mut self) -> Node {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         self.config.issuer = format!("http://localhost:{}", listener.local_addr().unwrap().port());
+        // The links that tests open in a browser.
         for (link, page) in [
             (&mut self.config.mail.links.verify_address, "verify-address"),
             (&mut self.config.mail.links.reset_password, "reset-password"),

@@ -59,9 +59,9 @@ pub async fn inject_into_redis(cluster: &ProcessCluster, record: &Record, mut ra
             return;
         }
         let (kind, duration) = (*random.pick(&kinds), random.millis(100, 2500));
-        record.fault(format!("Redis: {kind:?} for {duration:?}"));
+        record.record_fault(format!("Redis: {kind:?} for {duration:?}"));
         inject_redis_fault(cluster, kind, duration).await;
-        record.fault("Redis: recovered".to_owned());
+        record.record_fault("Redis: recovered".to_owned());
     }
 }
 
@@ -126,7 +126,7 @@ pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut ra
         let number = random.below(cluster.nodes.len());
         let (kind, duration) = (*random.pick(&[Killed, Hung, Cut, Frozen, Slow]), random.millis(50, 2500));
         let node = &cluster.nodes[number];
-        record.fault(format!("node {number}: {kind:?} for {duration:?}"));
+        record.record_fault(format!("node {number}: {kind:?} for {duration:?}"));
         match kind {
             Killed => {
                 node.kill();
@@ -148,6 +148,6 @@ pub async fn inject_into_nodes(cluster: &ProcessCluster, record: &Record, mut ra
                 node.remove_fault();
             }
         }
-        record.fault(format!("node {number}: recovered"));
+        record.record_fault(format!("node {number}: recovered"));
     }
 }

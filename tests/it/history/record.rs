@@ -23,6 +23,7 @@ pub enum Affected {
 }
 
 struct Entry {
+    /// The number of the user.
     account: usize,
     affected: Affected,
     op: Op,
@@ -32,6 +33,7 @@ struct Entry {
 pub struct Record {
     began: Instant,
     entries: Mutex<Vec<Entry>>,
+    /// The beginnings and ends of faults, each with its time in microseconds.
     faults: Mutex<Vec<(u64, String)>>,
     violations: Mutex<Vec<String>>,
 }
@@ -47,19 +49,19 @@ pub struct Verdict {
     pub tokens: usize,
     pub reuses: usize,
     pub ends: usize,
-    /// Number of injected faults.
-    pub faults: usize,
+    /// Number of injected faults, counted when each begins and again when it ends.
+    pub fault_changes: usize,
     /// Answers that the model does not allow.
     pub violations: Vec<String>,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sessions, operations, unknown, tokens, reuses, ends, faults, violations } = self;
+        let Self { sessions, operations, unknown, tokens, reuses, ends, fault_changes, violations } = self;
         write!(
             f,
             "{operations} calls about {sessions} sessions, {unknown} never answered; {tokens} tokens returned, {reuses} \
-             reuses detected, {ends} ends acknowledged; {faults} faults injected; {} violations",
+             reuses detected, {ends} ends acknowledged; {fault_changes} beginnings and ends of faults; {} violations",
             violations.len()
         )
     }
@@ -81,12 +83,12 @@ impl Record {
     }
 
     /// Records a call and its answer.
-    pub fn note(&self, account: usize, affected: Affected, op: Op) {
+    pub fn record_call(&self, account: usize, affected: Affected, op: Op) {
         self.entries.lock().unwrap().push(Entry { account, affected, op });
     }
 
     /// Records the beginning or the end of a fault.
-    pub fn fault(&self, what: String) {
+    pub fn record_fault(&self, what: String) {
         self.faults.lock().unwrap().push((self.now(), what));
     }
 
@@ -108,7 +110,7 @@ impl Record {
             let Affected::All { except } = &entry.affected else { continue };
             for ((account, id), ops) in &mut sessions {
                 let concerned = *account == entry.account && except.as_deref() != Some(*id);
-                // sessions created after the call ended are not concerned
+                // A session's first call created it. `entry.op` did not end sessions that were created after its answer.
                 if concerned && ops[0].span.earliest <= entry.op.span.latest {
                     ops.push(entry.op.clone());
                 }
@@ -122,7 +124,7 @@ impl Record {
             tokens: count(|op| matches!(op.answer, Answer::Token(..))),
             reuses: count(|op| op.answer == Answer::Reused),
             ends: count(|op| op.answer == Answer::Done),
-            faults: self.faults.lock().unwrap().len(),
+            fault_changes: self.faults.lock().unwrap().len(),
             violations: self.violations.lock().unwrap().clone(),
         };
         for ((account, id), ops) in sessions {

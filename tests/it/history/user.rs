@@ -206,7 +206,7 @@ impl<'a> User<'a> {
     /// Records a call from this network and its answer.
     fn note_from(&self, network: Network, session: &str, call: Call, answer: Answer, span: Interval) {
         let op = Op { call, answer, network, span };
-        self.record.note(self.number, Affected::Session(session.to_owned()), op);
+        self.record.record_call(self.number, Affected::Session(session.to_owned()), op);
     }
 
     /// Lets the user present the credentials of an ended session a few more times.

@@ -111,7 +111,7 @@ async fn i2_superseded_token_without_retry_window_revokes_its_session_only_and_i
     nodes[1].get("/v1/me", &other.access).await.expect(200);
     let events = events::of_account(&cluster.redis, account);
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((events[0].session.as_str(), events[0].reason.as_str()), (stolen.session.as_str(), "reuse"));
+    assert_eq!((events[0].session.as_str(), events[0].cause.as_str()), (stolen.session.as_str(), "reuse"));
     assert_eq!(events[0].at, cluster.clock.now().as_millis().to_string());
     let address = Some("127.0.0.1".to_owned());
     assert_eq!(audited(&nodes[1]).await, [("refresh_reuse".to_owned(), Some("superseded".to_owned()), address, 1)]);

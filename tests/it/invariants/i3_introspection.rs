@@ -1,6 +1,6 @@
 //! I3 for service clients: after a session has ended, introspection answers inactive on every node.
 
-use crate::harness::test_cluster::TestCluster;
+use crate::harness::test_cluster::{Node, TestCluster};
 use reqwest::Method;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -9,7 +9,7 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
     let (first, second) = (cluster.node().await, cluster.node().await);
     let client = cluster.service_client("billing").await;
     first.register("ada").await;
-    let active = async |node: &crate::harness::test_cluster::Node, token: &str| {
+    let is_active = async |node: &Node, token: &str| {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", token)]);
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
@@ -19,7 +19,7 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
         let tokens = first.login("ada").await;
         // Both nodes cache the session.
         for node in [&first, &second] {
-            assert!(active(node, &tokens.access).await && active(node, &tokens.refresh).await);
+            assert!(is_active(node, &tokens.access).await && is_active(node, &tokens.refresh).await);
         }
         let revoke = first.request(Method::POST, "/oauth2/revoke").form(&[("token", &tokens.refresh)]);
         match ending {
@@ -31,7 +31,8 @@ async fn i3_introspection_after_any_end_of_session_is_inactive_on_every_node() {
             _ => drop(first.delete("/v1/sessions", &tokens.access).await.expect(200)),
         }
         for node in [&first, &second] {
-            assert!(!active(node, &tokens.access).await && !active(node, &tokens.refresh).await, "{ending}");
+            assert!(!is_active(node, &tokens.access).await, "{ending}");
+            assert!(!is_active(node, &tokens.refresh).await, "{ending}");
         }
     }
 }

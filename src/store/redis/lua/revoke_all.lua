@@ -1,5 +1,5 @@
 -- Ends every session of an account, except one if given, and appends the event (I3, I5). With a replacement, all sessions end, and a
--- new session takes over the transport and the details of one of them.
+-- new session takes over the transport and the details of one of them. lib.lua describes KEYS and ARGV 1 and 2.
 -- ARGV  3 id of the session to keep, or ''  4 reason  5 now, ms  6 new epoch, or ''
 --       7 end of the fence: until then sign-ins checked against an older epoch are refused, ms
 --       8 the node that waits for acknowledgements, or ''
@@ -12,10 +12,10 @@
 -- if it is not accepted; neither changes anything.
 
 local key, now = KEYS[1], tonumber(ARGV[5])
-local ids, recent, ended, has_kept, fence, replaced, claims_stamp = {}, {}, 0, false, false, false, false
+local ids, begun_this_second, ended, has_kept, fence, replaced, claims_stamp = {}, {}, 0, false, false, false, false
 -- The fields and values of the parts of the replaced session, under the new id, and the position of each part's value by its number.
 local new_fields, part_positions = {}, {}
-local second = now - now % 1000
+local second_start = now - now % 1000
 local fields = redis.call('HGETALL', key)
 for i = 1, #fields, 2 do
   if fields[i] == ARGV[3] then
@@ -32,7 +32,8 @@ for i = 1, #fields, 2 do
     end
     ids[#ids + 1] = fields[i]
     local is_readable, session = pcall(read_record, fields[i + 1])
-    if is_readable and session.created_at >= second then recent[#recent + 1] = fields[i] end
+    if is_readable and session.created_at >= second_start then begun_this_second[#begun_this_second + 1] = fields[i] end
+  -- The field of a part of a session: the session's id and the number of the part (1 byte).
   elseif ARGV[9] and #fields[i] == 17 and string.sub(fields[i], 1, 16) == ARGV[9] then
     new_fields[#new_fields + 1] = ARGV[3] .. string.sub(fields[i], 17)
     new_fields[#new_fields + 1] = fields[i + 1]
@@ -73,7 +74,7 @@ else
 end
 -- The event for all sessions ends those that began before this second. A session of this second gets an event of its own, since its
 -- `session_start`, in seconds, does not distinguish it from later sessions.
-for _, id in ipairs(recent) do append_event(event_of(uuid(id), ARGV[4], now)) end
+for _, id in ipairs(begun_this_second) do append_event(event_of(uuid(id), ARGV[4], now)) end
 -- Only the last event asks for acknowledgements: a node that acknowledges it has applied those before.
 append_event(event_of(ARGV[3] == '' and 'all' or 'all but ' .. uuid(ARGV[3]), ARGV[4], now), ARGV[8])
 publish()

@@ -97,7 +97,11 @@ impl User<'_> {
                 self.mark_ended(index);
             }
         }
-        self.record.note(self.number, Affected::All { except: kept }, Op { call: Call::End, answer, network: 0, span });
+        self.record.record_call(
+            self.number,
+            Affected::All { except: kept },
+            Op { call: Call::End, answer, network: 0, span },
+        );
     }
 
     pub(super) async fn end_all(&mut self, caller: usize, keep_caller: bool) {
@@ -135,7 +139,7 @@ impl User<'_> {
                 for index in 0..self.sessions.len() {
                     self.mark_ended(index);
                 }
-                self.record.note(
+                self.record.record_call(
                     self.number,
                     Affected::All { except: Some(id.clone()) },
                     Op { call: Call::End, answer: Answer::Done, network: 0, span },
