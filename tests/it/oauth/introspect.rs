@@ -19,6 +19,9 @@ use crate::harness::{
     wait,
 };
 
+/// The time at which the stopped clock of a cluster begins, in seconds since the Unix epoch. Access tokens are valid for 300 s.
+const START: i64 = 1_800_000_000;
+
 #[tokio::test]
 async fn introspection_of_an_access_token_returns_all_its_claims() {
     let cluster = TestCluster::new();
@@ -28,9 +31,9 @@ async fn introspection_of_an_access_token_returns_all_its_claims() {
     let tokens = node.login("ada").await;
     let jti = part(&tokens.access, 1)["jti"].clone();
     let expected = json!({
-        "active": true, "scope": "account", "client_id": "latchkey", "token_type": "Bearer", "exp": 1_800_000_300,
-        "iat": 1_800_000_000, "sub": account, "aud": "latchkey", "iss": "https://auth.example.com", "jti": jti,
-        "sid": tokens.session, "auth_time": 1_800_000_000, "acr": "aal1", "amr": ["pwd"],
+        "active": true, "scope": "account", "client_id": "latchkey", "token_type": "Bearer", "exp": START + 300,
+        "iat": START, "sub": account, "aud": "latchkey", "iss": "https://auth.example.com", "jti": jti,
+        "sid": tokens.session, "auth_time": START, "acr": "aal1", "amr": ["pwd"],
     });
     assert_eq!(introspect(&node, &client, &tokens.access).await, expected);
     for hint in ["access_token", "refresh_token", "anything"] {
@@ -57,8 +60,8 @@ async fn introspection_of_a_client_token_returns_no_session() {
     let token = client_token(&node, &client).await;
     let jti = part(&token, 1)["jti"].clone();
     let expected = json!({
-        "active": true, "scope": "read write", "client_id": "billing", "token_type": "Bearer", "exp": 1_800_000_300,
-        "iat": 1_800_000_000, "sub": "billing", "aud": "latchkey", "iss": "https://auth.example.com", "jti": jti,
+        "active": true, "scope": "read write", "client_id": "billing", "token_type": "Bearer", "exp": START + 300,
+        "iat": START, "sub": "billing", "aud": "latchkey", "iss": "https://auth.example.com", "jti": jti,
     });
     assert_eq!(introspect(&node, &client, &token).await, expected);
 }
@@ -66,6 +69,7 @@ async fn introspection_of_a_client_token_returns_no_session() {
 #[tokio::test]
 async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succeed() {
     let mut cluster = TestCluster::new();
+    // Without a retry window, a superseded token is valid for the grace window of ten seconds.
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
@@ -76,10 +80,10 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
             "iss": "https://auth.example.com", "sid": first.session })
     };
     let week = 7 * 86_400;
-    assert_eq!(introspect(&node, &client, &first.refresh).await, active_response(1_800_000_000, 1_800_000_000 + week));
+    assert_eq!(introspect(&node, &client, &first.refresh).await, active_response(START, START + week));
     cluster.advance(Duration::from_secs(100));
     let second = Tokens::of(&node.refresh(&first.refresh).await.expect(200));
-    assert_eq!(introspect(&node, &client, &second.refresh).await, active_response(1_800_000_100, 1_800_000_100 + week));
+    assert_eq!(introspect(&node, &client, &second.refresh).await, active_response(START + 100, START + 100 + week));
     assert_eq!(introspect(&node, &client, &first.refresh).await["active"], true, "within the grace window");
     cluster.advance(Duration::from_secs(5));
     let third = Tokens::of(&node.refresh(&second.refresh).await.expect(200));
@@ -90,7 +94,7 @@ async fn introspection_of_a_refresh_token_is_active_while_a_refresh_would_succee
     // The introspections above had no effect: they consumed no token, and the superseded token did not end the session.
     assert!(active(&third.refresh).await);
     node.refresh(&third.refresh).await.expect(200);
-    cluster.advance(Duration::from_secs(7 * 86_400));
+    cluster.advance(Duration::from_hours(7 * 24));
     assert!(!active(&third.refresh).await, "the idle timeout has passed");
 }
 
@@ -118,7 +122,7 @@ async fn introspection_and_refresh_agree_in_random_histories() {
         for token in tokens.iter().rev() {
             let active = introspect(&node, &client, token).await["active"] == true;
             let refreshed = node.refresh(token).await.status == 200;
-            assert_eq!(active, refreshed, "generation of {}", tokens.len());
+            assert_eq!(active, refreshed, "a token of a session with {} generations", tokens.len());
             if !refreshed {
                 break;
             }

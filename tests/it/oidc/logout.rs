@@ -52,7 +52,7 @@ async fn logout_without_hint_asks_the_user_first() {
         let request = node.request(Method::POST, "/oauth2/logout").form(&form).header("sec-fetch-site", site);
         node.send(browser.with_cookie(request)).await
     };
-    // Neither a forged form nor the token of another browser signs out.
+    // Neither a forged form nor the anti-forgery token of another browser signs out: the page asks again.
     let stranger = Browser::signed_in(&node, "ada").await;
     assert_eq!(post(&browser, "", "same-origin").await.status, 200);
     assert_eq!(post(&browser, &csrf, "cross-site").await.status, 200);
@@ -63,7 +63,11 @@ async fn logout_without_hint_asks_the_user_first() {
     page_and_handle(&node, &browser.authorize(&node, &Request::for_client(&shop.id)).await);
     let done = Browser::default().get(&node, "/oauth2/logout").await.expect(303);
     assert_eq!(done.header("location"), "https://auth.example.com/account/signed-out");
-    assert_eq!(done.header("set-cookie"), "", "a form of another site must not clear the cookie");
+    assert_eq!(
+        done.header("set-cookie"),
+        "",
+        "a request without the cookie may come from another site, which must not clear the cookie"
+    );
     node.stop().await;
 }
 
@@ -76,11 +80,15 @@ async fn logout_goes_to_registered_uris_only() {
     let tokens = sign_in(&node, &browser, &shop, "openid").await;
     let hint = text(&tokens, "id_token");
     for parameters in [
+        // URIs that are not the client's, although one looks like it
         &[("id_token_hint", hint), ("post_logout_redirect_uri", "https://evil.example/")][..],
         &[("id_token_hint", hint), ("post_logout_redirect_uri", "https://app.example.com/bye/")],
+        // the hint of another client
         &[("id_token_hint", hint), ("client_id", "forum"), ("post_logout_redirect_uri", BYE)],
+        // hints that are not ID tokens of this issuer
         &[("id_token_hint", text(&tokens, "access_token")), ("post_logout_redirect_uri", BYE)],
         &[("id_token_hint", "e30.e30.e30")],
+        // no client that has registered the URI
         &[("client_id", "unknown"), ("post_logout_redirect_uri", BYE)],
         &[("post_logout_redirect_uri", BYE)],
     ] {

@@ -66,6 +66,7 @@ fn service_raises_its_limit_of_open_files() {
         .unwrap();
     let mut log = String::new();
     let mut lines = BufReader::new(node.stderr.take().unwrap()).lines();
+    // The log line `started` has the field `api`.
     let started = lines.any(|line| {
         log += &line.unwrap();
         log.contains(" api=")

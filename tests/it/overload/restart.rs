@@ -76,7 +76,8 @@ async fn nodes_behind_nginx_are_restarted_and_no_request_fails() {
     }
 }
 
-/// Spawns a user who signs in, and refreshes and uses the session until `done`. The task fails if a request does.
+/// Spawns a user who signs in, refreshes and uses the session until `done`, and now and then signs in again. The task fails if a request
+/// does.
 fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<AtomicUsize>) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut tokens = proxy.login(&name).await;
@@ -86,8 +87,8 @@ fn spawn_user(proxy: Client, name: String, done: Arc<AtomicBool>, answered: Arc<
             assert_eq!(verified.header("x-auth-session"), tokens.session);
             answered.fetch_add(2, Ordering::SeqCst);
             if answered.load(Ordering::SeqCst).is_multiple_of(10) {
-                let again = json!({ "identifier": name, "password": PASSWORD });
-                proxy.post("/v1/login", again).await.expect(200);
+                let login = json!({ "identifier": name, "password": PASSWORD });
+                proxy.post("/v1/login", login).await.expect(200);
                 answered.fetch_add(1, Ordering::SeqCst);
             }
         }

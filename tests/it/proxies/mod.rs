@@ -62,6 +62,7 @@ impl Proxy {
         let cluster = TestCluster::new();
         let node = cluster.node().await;
         let account = node.register("ada").await.text_of("id");
+        // The link from the proxy to Latchkey.
         let link = FaultProxy::start(node.address()).await;
         let app = App::start().await;
         let (guard, proxy) = self.run(link.address, app.address);
@@ -233,6 +234,7 @@ impl Caller<'_> {
             }
         }
         // Headers named in `Connection` are hop-by-hop. A proxy that removes them last would also remove the identity headers that it has set.
+        // It may refuse such a request.
         for names in ["close, X-Auth-Subject, X-Auth-Session", "x-auth-session"] {
             let answer = self.proxy.send(self.get(Some(access)).header("Connection", names)).await;
             if answer.status.is_success() {

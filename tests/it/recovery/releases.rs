@@ -54,6 +54,7 @@ fn load_redis(redis: &Redis, file: &Path) {
         let mut answer = String::new();
         answers.read_line(&mut answer).unwrap();
         assert!(!answer.starts_with('-'), "{answer}");
+        // The content of a bulk string is on a second line.
         if answer.starts_with('$') {
             answers.read_line(&mut answer).unwrap();
         }
@@ -95,8 +96,9 @@ async fn recorded_data_of_every_release_is_usable() {
             println!("{} on {kind}", release.display());
             let (cluster, node, recorded) = node_after(&release, kind).await;
             let text = |value: &Value| value.as_str().unwrap().to_owned();
-            // The marks of a recorded Redis and database match.
-            session_mark::check(&node.state, &mut None).await.unwrap();
+            // Ends no session, because the marks of the recorded Redis and database match.
+            let mut known_mark = None;
+            session_mark::check(&node.state, &mut known_mark).await.unwrap();
 
             let (id, secret) = (text(&recorded["client"]["client_id"]), text(&recorded["client"]["client_secret"]));
             let introspect = async |token: &str| {
@@ -107,6 +109,7 @@ async fn recorded_data_of_every_release_is_usable() {
             let answer = introspect(&access).await;
             assert_eq!((&answer["active"], &answer["sub"]), (&Value::Bool(true), &recorded["account"]), "{answer}");
 
+            // Refresh tokens of live sessions.
             for old in recorded["live"].as_array().unwrap() {
                 let renewed = Tokens::of(&node.refresh(&text(old)).await.expect(200));
                 let again = Tokens::of(&node.refresh(&renewed.refresh).await.expect(200));
@@ -119,6 +122,7 @@ async fn recorded_data_of_every_release_is_usable() {
             let ada = node.login_with("ada@EXAMPLE.com", &password).await;
             let me = node.get("/v1/me", &ada.access).await.expect(200).json();
             assert_eq!((&me["id"], &me["username"]), (&recorded["account"], &"ada".into()), "{me}");
+            // An account with two roles.
             let bob = node.login_with("bob@example.com", &password).await;
             let me = node.get("/v1/me", &bob.access).await.expect(200).json();
             assert_eq!(me["roles"].as_array().unwrap().len(), 2, "{me}");

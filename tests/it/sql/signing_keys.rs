@@ -24,6 +24,9 @@ fn at(minute: i64) -> Timestamp {
     Timestamp::from_millis(minute * 60_000)
 }
 
+/// A rotation that ends the validity of no older key.
+const NO_ENDS: &[(String, Timestamp)] = &[];
+
 #[tokio::test]
 async fn keys_are_read_back_unchanged_oldest_first() {
     on_every_backend(async |backend| {
@@ -31,11 +34,11 @@ async fn keys_are_read_back_unchanged_oldest_first() {
         assert_eq!(sql.keys().await.unwrap(), []);
         let old = StoredKey { algorithm: Algorithm::Rs256, verifies_until: Some(at(99)), ..key("z-old", 1) };
         let new = StoredKey { sealed_private: vec![], ..key("a-new", 2) };
-        sql.rotate_keys(&new, &[]).await.unwrap();
-        sql.rotate_keys(&old, &[]).await.unwrap();
+        sql.rotate_keys(&new, NO_ENDS).await.unwrap();
+        sql.rotate_keys(&old, NO_ENDS).await.unwrap();
         assert_eq!(sql.keys().await.unwrap(), [old.clone(), new]);
         // A second key with the same id is an error, and not an outage.
-        assert!(!sql.rotate_keys(&old, &[]).await.unwrap_err().is_unavailable());
+        assert!(!sql.rotate_keys(&old, NO_ENDS).await.unwrap_err().is_unavailable());
     })
     .await;
 }
@@ -56,7 +59,7 @@ async fn key_changes_affect_one_key() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         for (kid, minute) in [("a", 1), ("b", 2), ("c", 3)] {
-            sql.rotate_keys(&key(kid, minute), &[]).await.unwrap();
+            sql.rotate_keys(&key(kid, minute), NO_ENDS).await.unwrap();
         }
         assert!(sql.set_key_verifies_until("a", Some(at(20))).await.unwrap());
         assert!(sql.set_key_verifies_until("b", Some(at(30))).await.unwrap());
