@@ -225,7 +225,10 @@ impl Flood {
                 })
             })
             .collect();
-        wait::until("every user of the flood has connected", || async { started.load(Ordering::SeqCst) == FLOOD_USERS }).await;
+        wait::until("every user of the flood has connected", || async {
+            started.load(Ordering::SeqCst) == FLOOD_USERS
+        })
+        .await;
         Self { users, statuses, done, began: Instant::now() }
     }
 
