@@ -24,6 +24,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
 
 app = FastAPI(title="Orders", lifespan=lifespan)
 
+# Closes each WebSocket when its session ends.
 app.add_middleware(CloseOnEnd)
 
 Session = Annotated[Claims, Depends(current_session)]
@@ -60,7 +61,7 @@ members: set[WebSocket] = set()
 async def chat(
     websocket: WebSocket, session: Session, registration: Annotated[Registration, Depends(current_registration)]
 ) -> None:
-    """A chat of this worker's signed-in users. A WebSocket closes by itself when its session ends."""
+    """A chat of this worker's signed-in users. A member who has refreshed the access token sends ``/token ACCESS_TOKEN``."""
     await websocket.accept()
     members.add(websocket)
     try:
@@ -83,7 +84,7 @@ async def say(message: str) -> None:
 
 
 async def renew(websocket: WebSocket, registration: Registration, token: str) -> None:
-    """Keeps a member who has refreshed the token in the chat."""
+    """Extends a member's registration to the expiry of the new token, so that the WebSocket stays open."""
     try:
         registration.renew(await websocket.state.latchkey.verify(token))
     except LatchkeyError as error:

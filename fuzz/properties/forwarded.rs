@@ -13,11 +13,11 @@ pub fn forwarded(bytes: &[u8]) {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|network: &ipnet::IpNet| network.contains(ip));
     let (proxy, stranger) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([192, 0, 2, 7]));
     let x_forwarded_for = header::HeaderName::from_static("x-forwarded-for");
-    let (setting, name, other) = match bytes.first() {
+    let (configured, name, other_name) = match bytes.first() {
         Some(b'F') => (ForwardedHeader::Forwarded, header::FORWARDED, x_forwarded_for),
         _ => (ForwardedHeader::XForwardedFor, x_forwarded_for, header::FORWARDED),
     };
-    let forged: &[u8] = if setting == ForwardedHeader::Forwarded { b"for=6.6.6.6, " } else { b"6.6.6.6, " };
+    let forged: &[u8] = if configured == ForwardedHeader::Forwarded { b"for=6.6.6.6, " } else { b"6.6.6.6, " };
     let (mut headers, mut with_forged) = (HeaderMap::new(), HeaderMap::new());
     for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let Ok(value) = HeaderValue::from_bytes(line) else { return };
@@ -26,16 +26,17 @@ pub fn forwarded(bytes: &[u8]) {
         headers.append(name.clone(), value);
         with_forged.append(name.clone(), forged_line);
     }
-    assert_eq!(client_address(stranger, &headers, &trusted, setting), stranger);
-    let found = client_address(proxy, &headers, &trusted, setting);
-    assert_eq!(found, found.to_canonical(), "an IPv4 address is returned as an IPv6 address");
+    assert_eq!(client_address(stranger, &headers, &trusted, configured), stranger);
+    let found = client_address(proxy, &headers, &trusted, configured);
+    assert_eq!(found, found.to_canonical(), "an IPv4 address is returned in its IPv6-mapped form");
+    // If all addresses are those of trusted proxies, the forged element is the client's.
     if !is_trusted(&found) {
         assert_eq!(
-            client_address(proxy, &with_forged, &trusted, setting),
+            client_address(proxy, &with_forged, &trusted, configured),
             found,
             "an element before the client's address has an effect"
         );
     }
-    headers.append(other, HeaderValue::from_static("6.6.6.6"));
-    assert_eq!(client_address(proxy, &headers, &trusted, setting), found, "the other header has an effect");
+    headers.append(other_name, HeaderValue::from_static("6.6.6.6"));
+    assert_eq!(client_address(proxy, &headers, &trusted, configured), found, "the other header has an effect");
 }

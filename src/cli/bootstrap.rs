@@ -189,7 +189,8 @@ impl Outage {
     }
 }
 
-/// Connects to Redis only, and starts the embedded Redis if no service runs it. For commands that must work without the database.
+/// Connects to Redis only, for commands that must work without the database. Also returns the embedded Redis if this process
+/// started it, because no service runs it.
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.

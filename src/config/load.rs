@@ -44,15 +44,15 @@ impl Sources {
         Self { working_dir: working_dir.into(), environment, ..Self::default() }
     }
 
-    /// Merges the sources by precedence.
+    /// Merges the sources. Each overrides the ones before: defaults, configuration file, environment, `--set`, `--data-dir`.
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();
         let variable = self.environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
-        let named = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
-        let path = named.clone().unwrap_or_else(|| "latchkey.toml".into());
+        let explicit = self.config_file.clone().or_else(|| variable.map(|(_, value)| value.into()));
+        let path = explicit.clone().unwrap_or_else(|| "latchkey.toml".into());
         match fs::read_to_string(self.working_dir.join(&path)) {
             Ok(text) => settings.read_file(&text, &path, problems),
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if explicit.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => problems.push(Problem::new(path.display().to_string(), format!("can't be read: {error}"))),
         }
         settings.read_environment(&self.environment, problems);
@@ -188,6 +188,7 @@ fn load_with(sources: &Sources, entropy: Option<&Entropy>) -> Result<Config, Con
         }
         SecretLocation::DataDir => {
             let (path, database) = (config.data_dir.join("secret"), config.data_dir.join("latchkey.db"));
+            // A new secret could not decrypt what the existing database holds.
             if database.exists() && !path.exists() {
                 let text = format!(
                     "none is configured, and {} is missing, although {} exists. Restore the file from a backup, or configure the secret \

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::{entropy::Entropy, ids::AccountId, secret::SecretText};
 
-/// The prefix of every authorization code, by which secret scanners find leaked ones.
+/// The prefix of every authorization code, by which secret scanners find leaked codes.
 pub const CODE_PREFIX: &str = "lk_ac_";
 /// The prefix of every handle.
 pub const REQUEST_PREFIX: &str = "lk_ar_";
@@ -174,6 +174,6 @@ mod tests {
         assert!(verifies_pkce(verifier, challenge) && is_s256_challenge(challenge));
         assert!(!verifies_pkce(&verifier[1..], challenge));
         assert!(!verifies_pkce(challenge, challenge));
-        assert!(!is_s256_challenge(verifier.get(1..).unwrap()) && !is_s256_challenge("plain"));
+        assert!(!is_s256_challenge(&challenge[1..]) && !is_s256_challenge("plain"));
     }
 }

@@ -279,20 +279,21 @@ mod tests {
 
     #[test]
     fn published_jwk_set_is_stored_without_keys_for_other_purposes() {
-        let (own, other) = (jwk(Algorithm::Es256), jwk(Algorithm::EdDsa).replace("\"sig\"", "\"enc\""));
+        let usable = jwk(Algorithm::Es256);
+        let for_encryption = jwk(Algorithm::EdDsa).replace("\"sig\"", "\"enc\"");
         let unsupported = r#"{"kty":"EC","crv":"P-384","x":"AA","y":"AA"}"#;
         let set = |keys: &str| format!("{{\"keys\":[{keys}]}}");
-        let kept = usable_jwks(&set(&format!("{other},{unsupported},{{}},{own}"))).unwrap();
-        assert_eq!(kept, to_jwks(&own).unwrap());
-        let private = own.replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
-        assert_eq!(usable_jwks(&set(&format!("{own},{private}"))), Err(ClientKeysError::Private));
+        let kept = usable_jwks(&set(&format!("{for_encryption},{unsupported},{{}},{usable}"))).unwrap();
+        assert_eq!(kept, to_jwks(&usable).unwrap());
+        let private = usable.replace("\"kty\"", "\"d\":\"AA\",\"kty\"");
+        assert_eq!(usable_jwks(&set(&format!("{usable},{private}"))), Err(ClientKeysError::Private));
         let oct = r#"{"kty":"oct","k":"AAAA"}"#;
-        assert_eq!(usable_jwks(&set(&format!("{own},{oct}"))), Err(ClientKeysError::Private));
-        assert_eq!(usable_jwks(&set(&[own.as_str(); 17].join(","))), Err(ClientKeysError::Count));
-        for nothing in [set(""), set(&other), set("{}")] {
-            assert_eq!(usable_jwks(&nothing), Err(ClientKeysError::Count), "{nothing}");
+        assert_eq!(usable_jwks(&set(&format!("{usable},{oct}"))), Err(ClientKeysError::Private));
+        assert_eq!(usable_jwks(&set(&[usable.as_str(); MAX_KEYS + 1].join(","))), Err(ClientKeysError::Count));
+        for unusable in [set(""), set(&for_encryption), set("{}")] {
+            assert_eq!(usable_jwks(&unusable), Err(ClientKeysError::Count), "{unusable}");
         }
-        for text in ["", "{}", "[]", &own, "-----BEGIN PUBLIC KEY-----"] {
+        for text in ["", "{}", "[]", &usable, "-----BEGIN PUBLIC KEY-----"] {
             assert_eq!(usable_jwks(text), Err(ClientKeysError::Unreadable), "{text}");
         }
     }

@@ -26,14 +26,14 @@ impl ChallengePurpose {
         }
     }
 
-    /// Reads the byte of [`Self::byte`].
+    /// Reads the byte of [`Self::byte`]; `None` for any other byte.
     pub fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|purpose| purpose.byte() == byte)
     }
 }
 
-/// A sign-in that waits for a second factor. Only the client that began the sign-in can complete it, and only while the epoch
-/// and the factors of the account are unchanged.
+/// A sign-in that waits until a second factor is shown or set up. Only the client that began the sign-in can complete it, and
+/// only while the epoch and the factors of the account are unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PendingSignIn {
     /// The step that the sign-in waits for.

@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn recovery_codes_alone_are_no_second_factor() {
+    fn recovery_codes_alone_are_no_factor_and_codes_by_mail_are_below_aal2() {
         let factors = |kinds: &[FactorKind]| kinds.iter().fold(Factors::NONE, |all, kind| all.set(*kind, true));
         assert!(!factors(&[FactorKind::RecoveryCode, FactorKind::EmailCode]).has_aal2_factor());
         assert!(factors(&[FactorKind::Totp]).has_aal2_factor() && factors(&[FactorKind::Passkey]).has_aal2_factor());

@@ -14,30 +14,30 @@ use poem_openapi::{
 };
 use serde::Serialize;
 
-/// The size that few responses exceed.
-const TYPICAL_BYTES: usize = 1024;
+/// The initial capacity of the buffer for a response. Few responses exceed it.
+const INITIAL_CAPACITY: usize = 1024;
 
 /// Like [`Json`], without the intermediate [`serde_json::Value`].
 pub struct RawJson<T> {
     /// None if serialization failed.
     body: Option<Bytes>,
-    of: PhantomData<fn(T)>,
+    value_type: PhantomData<fn(T)>,
 }
 
 impl<T: Serialize> RawJson<T> {
     /// Serializes a value.
     pub fn of(value: &T) -> Self {
-        let mut body = Vec::with_capacity(TYPICAL_BYTES);
+        let mut body = Vec::with_capacity(INITIAL_CAPACITY);
         let written = serde_json::to_writer(&mut body, value);
-        Self { body: written.ok().map(|()| body.into()), of: PhantomData }
+        Self { body: written.ok().map(|()| body.into()), value_type: PhantomData }
     }
 
     /// Wraps the JSON of a value whose type has serialized it without serde.
-    pub fn written(body: Vec<u8>) -> Self {
-        Self { body: Some(body.into()), of: PhantomData }
+    pub fn from_json(body: Vec<u8>) -> Self {
+        Self { body: Some(body.into()), value_type: PhantomData }
     }
 
-    /// The serialized value.
+    /// The serialized value; `None` if serialization failed.
     pub fn body(&self) -> Option<&Bytes> {
         self.body.as_ref()
     }

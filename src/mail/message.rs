@@ -74,13 +74,13 @@ pub fn message(
     let from = mailbox(&settings.from)?;
     let to = address(to)?;
     let envelope = Envelope::new(Some(from.email.clone()), vec![to.clone()]).map_err(|error| error.to_string())?;
-    let millis = Duration::from_millis(created_at.as_millis().max(0).unsigned_abs());
+    let since_epoch = Duration::from_millis(created_at.as_millis().max(0).unsigned_abs());
     let mut builder = Message::builder()
         .envelope(envelope)
         .from(from)
         .to(Mailbox::new(None, to))
         .subject(one_line(&rendered.subject))
-        .date(UNIX_EPOCH + millis)
+        .date(UNIX_EPOCH + since_epoch)
         .message_id(Some(format!("<{id}@{}>", settings.from.address.domain())))
         .header(AutoSubmitted("auto-generated".to_owned()))
         .header(AutoResponseSuppress("All".to_owned()));

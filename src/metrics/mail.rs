@@ -21,6 +21,7 @@ pub struct MailMetrics {
     pub duration: Histogram,
     /// 1 while the last attempt reached the SMTP server or the folder.
     pub reachable: IntGauge,
+    /// Mails that wait in the outbox, of all nodes.
     queued: IntGauge,
     /// Age of the oldest mail that waits, in seconds.
     oldest: Gauge,
@@ -52,6 +53,7 @@ impl Default for MailMetrics {
         for template in Template::ALL {
             metrics.dropped.with_label_values(&[template.as_str()]);
         }
+        // No attempt has failed yet.
         metrics.reachable.set(1);
         metrics
     }

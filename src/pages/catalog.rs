@@ -6,8 +6,9 @@ use jiff::tz::TimeZone;
 
 use crate::domain::{clock::Timestamp, locale::Locale};
 
-/// Keys of `common` whose values are parts of dates and not texts.
+/// The key of the pattern of times.
 const DATE: &str = "common.date";
+/// The key of the names of the twelve months.
 const MONTHS: &str = "common.months";
 
 /// The built-in texts of a language.
@@ -39,7 +40,7 @@ impl Text {
             let (name, after) = after.split_once("}}").ok_or("a placeholder has no end")?;
             let name = name.trim();
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_') {
-                return Err(format!("{{{{ {name} }}}} is no placeholder"));
+                return Err(format!("{{{{ {name} }}}} is not a placeholder: use lowercase letters and _"));
             }
             parts.push(Part::Plain(plain.to_owned()));
             parts.push(Part::Placeholder(name.to_owned()));
@@ -71,7 +72,7 @@ impl Text {
 #[derive(Clone, Debug)]
 pub(super) struct Catalog {
     texts: BTreeMap<String, Text>,
-    /// The pattern of times: `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
+    /// The pattern of times, with `{day}`, `{month}`, `{year}`, `{time}` and `{zone}`.
     date: String,
     months: Vec<String>,
 }
@@ -119,7 +120,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// A text.
+    /// The text of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Text> {
         self.texts.get(key)
     }

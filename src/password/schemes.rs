@@ -1,5 +1,5 @@
 //! Parses stored password hashes, with limits on the work that verifying them takes: an imported hash must not be able to
-//! take all memory or hold a hashing thread.
+//! take all memory or occupy a hashing thread for long.
 
 use argon2::{Algorithm, Params, Version, password_hash::phc};
 

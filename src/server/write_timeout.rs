@@ -91,6 +91,7 @@ impl StreamStall {
     async fn wait_until_stalled(&self, timeout: Duration) {
         loop {
             let now = Instant::now();
+            // If no piece waits, checks again after the timeout: a piece that begins to wait meanwhile can't stall earlier.
             let deadline = self.since().unwrap_or(now) + timeout;
             if deadline <= now {
                 return;

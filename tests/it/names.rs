@@ -9,6 +9,7 @@ async fn registration_with_deceptive_name_is_refused_with_its_reason() {
     let mut cluster = TestCluster::new();
     cluster.config.registration.reserved_usernames = vec!["root".to_owned()];
     let node = cluster.node().await;
+    // U+202E reverses the direction of the text, U+200B is an invisible space, and U+0430 is a Cyrillic letter that looks like "a".
     for (email, username, field, code) in [
         ("a\u{202e}moc.live@example.com", "ada", "email", "hidden_characters"),
         ("\u{200b}ada@example.com", "ada", "email", "hidden_characters"),
@@ -27,9 +28,10 @@ async fn registration_with_deceptive_name_is_refused_with_its_reason() {
 }
 
 #[tokio::test]
-async fn registration_of_address_in_another_unicode_form_is_taken() {
+async fn registration_with_taken_address_in_another_unicode_form_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // an "é" as one character, as "e" with a combining accent, and in upper case
     for (email, status) in
         [("jos\u{e9}@example.com", 201), ("jose\u{301}@example.com", 409), ("JOS\u{c9}@example.com", 409)]
     {
@@ -44,6 +46,7 @@ async fn registration_of_address_in_another_unicode_form_is_taken() {
 async fn address_that_mixes_scripts_is_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // U+0430 is a Cyrillic letter that looks like "a".
     for email in ["\u{430}dmin@example.com", "admin@example.com"] {
         node.post("/v1/users", json!({ "email": email, "password": PASSWORD })).await.expect(201);
     }

@@ -33,28 +33,31 @@ function service(answer) {
 const json = (status, body, headers = {}) => new Response(JSON.stringify(body), { status, headers });
 const problem = (status, code, headers) =>
   json(status, { type: "about:blank", title: code, status, detail: `${code}!`, code, request_id: "r1" }, headers);
-const tokens = (n, expires = 300, session = "s1") =>
+/** A response with the tokens number `n`. `expiresIn` is the lifetime of the access token in seconds. */
+const tokens = (n, { expiresIn = 300, session = "s1" } = {}) =>
   json(200, {
     access_token: `access-${n}`,
     refresh_token: `lk_rt_${n}`,
     token_type: "Bearer",
-    expires_in: expires,
+    expires_in: expiresIn,
     refresh_expires_in: 1000,
     session_id: session,
   });
 
-let channels = 0;
+let clients = 0;
+/** A client with a name of its own: clients with the same name share tokens, like the tabs of a browser. */
 function client(fake, options = {}) {
   return new LatchkeyClient({
     baseUrl: BASE,
     transport: "bearer",
     storage: memoryTokenStorage(),
     fetch: fake.fetch,
-    name: `test-${channels++}`,
+    name: `test-${clients++}`,
     ...options,
   });
 }
 
+/** A client that has signed in. */
 async function signedIn(fake, options) {
   const auth = client(fake, options);
   await auth.signIn({ identifier: "ada", password: "x" });
@@ -63,7 +66,7 @@ async function signedIn(fake, options) {
 
 test("parallel_calls_with_a_stale_token_share_one_refresh", async () => {
   const fake = service((path, request, count) => {
-    if (path === "/v1/login") return tokens(0, 1);
+    if (path === "/v1/login") return tokens(0, { expiresIn: 1 });
     if (path === "/v1/refresh") return tokens(count);
     return new Response(request.headers.get("authorization"));
   });
@@ -89,10 +92,15 @@ test("a_refused_access_token_is_refreshed_once_and_the_request_retried_with_its_
   const auth = await signedIn(fake);
   const answer = await auth.fetch(`${BASE}/data`, { method: "POST", body: "hello" });
   assert.equal(await answer.text(), "hello");
+  assert.deepEqual(fake.calls, ["/v1/login", "/data", "/v1/refresh", "/data"]);
 });
 
 test("a_second_refusal_is_returned_and_not_retried_again", async () => {
-  const fake = service((path) => (path === "/v1/login" ? tokens(0) : path === "/v1/refresh" ? tokens(1) : problem(401, "invalid_token")));
+  const fake = service((path) => {
+    if (path === "/v1/login") return tokens(0);
+    if (path === "/v1/refresh") return tokens(1);
+    return problem(401, "invalid_token");
+  });
   const auth = await signedIn(fake);
   assert.equal((await auth.fetch(`${BASE}/data`)).status, 401);
   assert.equal(fake.calls.filter((path) => path === "/data").length, 2);
@@ -101,17 +109,14 @@ test("a_second_refusal_is_returned_and_not_retried_again", async () => {
 test("a_lost_refresh_response_is_retried_with_the_same_token", async () => {
   const presented = [];
   const fake = service(async (path, request, count) => {
-    if (path === "/v1/login") return tokens(0);
     presented.push((await request.json()).refresh_token);
     if (count === 1) throw new TypeError("network error");
     return tokens(1);
   });
-  const auth = await signedIn(fake);
-  // a client that has the refresh token only
-  const resumed = client(fake, { storage: { get: () => "lk_rt_0", set: () => {}, remove: () => {} } });
-  assert.deepEqual(await resumed.resume(), { id: "s1" });
+  const storage = memoryTokenStorage();
+  storage.set("lk_rt_0");
+  assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
   assert.deepEqual(presented, ["lk_rt_0", "lk_rt_0"]);
-  auth.close();
 });
 
 test("an_unreachable_service_does_not_sign_out", async () => {
@@ -130,14 +135,15 @@ test("an_overloaded_service_is_retried_after_retry_after_and_does_not_sign_out",
   storage.set("lk_rt_0");
   const fake = service((path, _, count) => (count === 1 ? problem(503, "unavailable", { "Retry-After": "0" }) : tokens(1)));
   assert.deepEqual(await client(fake, { storage }).resume(), { id: "s1" });
-  const busy = service(() => problem(429, "rate_limited", { "Retry-After": "3600" }));
-  await assert.rejects(client(busy, { storage }).resume(), (error) => error.code === "rate_limited" && error.retryAfter === 3600);
+  const busy = service(() => problem(429, "too_many_requests", { "Retry-After": "3600" }));
+  await assert.rejects(client(busy, { storage }).resume(), (error) => error.code === "too_many_requests" && error.retryAfter === 3600);
   assert.equal(storage.get(), "lk_rt_1");
 });
 
 for (const code of ["invalid_refresh_token", "refresh_token_reused", "session_expired", "authentication_required"]) {
   test(`a_refresh_refused_with_${code}_signs_out_and_clears_the_storage`, async () => {
     const storage = memoryTokenStorage();
+    // The API refuses the access token, and Latchkey refuses the refresh that follows.
     const fake = service((path) => (path === "/v1/login" ? tokens(0) : problem(401, code)));
     const auth = await signedIn(fake, { storage });
     const seen = [];
@@ -170,7 +176,7 @@ test("sign_out_clears_the_tokens_even_if_the_service_is_unreachable", async () =
 });
 
 test("field_errors_are_typed_and_found_by_name", async () => {
-  const body = { status: 422, title: "t", detail: "d", code: "validation_failed", errors: [{ field: "email", code: "invalid_email", detail: "x" }] };
+  const body = { status: 422, title: "t", detail: "d", code: "invalid_fields", errors: [{ field: "email", code: "invalid_email", detail: "x" }] };
   const fake = service(() => json(422, body));
   const error = await client(fake).register({ email: "nope", password: "x" }).catch((error) => error);
   assert.ok(error instanceof LatchkeyProblem);
@@ -180,7 +186,7 @@ test("field_errors_are_typed_and_found_by_name", async () => {
 
 test("a_proxys_error_page_becomes_a_problem", async () => {
   const fake = service(() => new Response("<html>bad gateway</html>", { status: 502 }));
-  await assert.rejects(client(fake).signIn({ identifier: "a", password: "b" }), (error) => error.status === 502);
+  await assert.rejects(client(fake).signIn({ identifier: "a", password: "b" }), (error) => error instanceof LatchkeyProblem && error.status === 502);
 });
 
 test("tabs_share_tokens_and_the_sign_out", async () => {
@@ -189,13 +195,13 @@ test("tabs_share_tokens_and_the_sign_out", async () => {
   const name = "shared";
   const one = client(fake, { storage, name });
   const two = client(fake, { storage, name });
-  const change = () => new Promise((resolve) => two.onChange(resolve));
-  const signedIn = change();
+  const nextChange = () => new Promise((resolve) => two.onChange(resolve));
+  const signInOfOne = nextChange();
   await one.signIn({ identifier: "ada", password: "x" });
-  assert.deepEqual(await signedIn, { id: "s1" });
-  const signedOut = change();
+  assert.deepEqual(await signInOfOne, { id: "s1" });
+  const signOutOfOne = nextChange();
   await one.signOut();
-  assert.equal(await signedOut, null);
+  assert.equal(await signOutOfOne, null);
   one.close();
   two.close();
 });
@@ -206,17 +212,17 @@ test("change_password_continues_with_the_tokens_of_the_new_session_in_all_tabs",
     if (path !== "/v1/me/password") return new Response(request.headers.get("authorization"));
     assert.equal(request.headers.get("authorization"), "Bearer access-0");
     assert.deepEqual(await request.json(), { current_password: "x", new_password: "y" });
-    return tokens(1, 300, "s2");
+    return tokens(1, { session: "s2" });
   });
   const storage = memoryTokenStorage();
   const name = "password";
   const one = client(fake, { storage, name });
   const two = client(fake, { storage, name });
-  const change = () => new Promise((resolve) => two.onChange(resolve));
-  const signedIn = change();
+  const nextChange = () => new Promise((resolve) => two.onChange(resolve));
+  const signInOfOne = nextChange();
   await one.signIn({ identifier: "ada", password: "x" });
-  await signedIn;
-  const changed = change();
+  await signInOfOne;
+  const changed = nextChange();
   assert.deepEqual(await one.changePassword("x", "y"), { id: "s2" });
   assert.deepEqual([one.session, await changed], [{ id: "s2" }, { id: "s2" }]);
   assert.equal(storage.get(), "lk_rt_1");
@@ -240,7 +246,7 @@ test("change_password_with_a_refused_access_token_refreshes_once", async () => {
   const fake = service((path, request) => {
     if (path === "/v1/login") return tokens(0);
     if (path === "/v1/refresh") return tokens(1);
-    return request.headers.get("authorization") === "Bearer access-0" ? problem(401, "invalid_token") : tokens(2, 300, "s2");
+    return request.headers.get("authorization") === "Bearer access-0" ? problem(401, "invalid_token") : tokens(2, { session: "s2" });
   });
   const auth = await signedIn(fake);
   assert.deepEqual(await auth.changePassword("x", "y"), { id: "s2" });
@@ -302,7 +308,7 @@ test("a_runtime_without_the_globals_of_browsers_signs_in_refreshes_and_signs_out
 
 test("a_call_without_a_response_fails_after_the_timeout", async () => {
   const stalled = (_, init) => new Promise((_, reject) => init.signal.addEventListener("abort", () => reject(init.signal.reason)));
-  const auth = client({ fetch: stalled }, { timeout: 1 });
+  const auth = client({ fetch: stalled }, { timeout: 1 }); // ms
   await assert.rejects(auth.signIn({ identifier: "ada", password: "x" }), LatchkeyUnreachable);
 });
 
@@ -349,7 +355,7 @@ test("remembered_device_sends_its_token_with_the_next_sign_in_and_is_listed_and_
     if (path === "/v1/me/devices/d1") return new Response(null, { status: 204 });
     if (path === "/v1/login/second-factor/code") return json(202, { expires_in: 600 });
     if (path === "/v1/login/second-factor") {
-      return new Response((await tokens(1)).body, { headers: { "x-device-token": "lk_dt_new" } });
+      return new Response(tokens(1).body, { headers: { "x-device-token": "lk_dt_new" } });
     }
     if (device(request)) return tokens(2);
     const step = { ...(await secondFactorRequired().json()), methods: ["email_code"], remember_device_for: 2592000 };
@@ -432,11 +438,11 @@ test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", as
   const fake = service(async (path, request, count) => {
     if (path === "/v1/login") return tokens(0);
     if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
-    if (request.method === "DELETE") return tokens(2, 300, "s3");
+    if (request.method === "DELETE") return tokens(2, { session: "s3" });
     assert.deepEqual(await request.json(), { name: "Phone", credential: { kind: "create" } });
     return json(201, {
       passkey: { id: "p1", name: "Phone" },
-      tokens: await tokens(count, 300, "s2").json(),
+      tokens: await tokens(1, { session: "s2" }).json(),
       recovery_codes: ["a", "b"],
     });
   });
@@ -451,12 +457,12 @@ test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", as
   });
 });
 
-test("sign_in_that_waits_for_a_factor_is_completed_by_an_app_or_a_passkey", async () => {
+test("sign_in_that_requires_enrolment_is_completed_by_an_authenticator_app_or_a_passkey", async () => {
   const bodies = [];
   const fake = service(async (path, request) => {
     bodies.push([path, await request.json()]);
-    const waiting = { type: "about:blank", title: "t", status: 403, detail: "d", code: "factor_enrolment_required", request_id: "r1" };
-    if (path === "/v1/login") return json(403, { ...waiting, challenge: "lk_ch_2", methods: ["totp", "passkey"], expires_in: 300 });
+    const required = { type: "about:blank", title: "t", status: 403, detail: "d", code: "factor_enrolment_required", request_id: "r1" };
+    if (path === "/v1/login") return json(403, { ...required, challenge: "lk_ch_2", methods: ["totp", "passkey"], expires_in: 300 });
     if (path === "/v1/login/enrolment/totp") return json(200, { secret: "S", uri: "otpauth:x", qr_code: "<svg/>", expires_at: "" });
     if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
     return json(200, { ...(await tokens(1).json()), recovery_codes: ["a", "b"] });
@@ -488,24 +494,25 @@ test("step_up_replaces_the_access_token_of_the_session_and_sends_a_wrong_code_on
     if (path === "/v1/refresh") return tokens(1);
     if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
     seen.push([path, request.headers.get("authorization"), request.body ? await request.json() : undefined]);
-    if (path === "/v1/me/recovery-codes") return json(200, { ...(await tokens(3, 300, "s2").json()), recovery_codes: ["c"] });
+    if (path === "/v1/me/recovery-codes") return json(200, { ...(await tokens(3, { session: "s2" }).json()), recovery_codes: ["c"] });
     if (count === 1) return problem(401, "invalid_code");
-    // the client refreshes the access token and repeats the call
+    // The client refreshes the access token and repeats the call.
     if (count === 2) return problem(401, "invalid_token");
     return json(200, { access_token: "access-2", token_type: "Bearer", expires_in: 300, session_id: "s1", acr: "aal2", auth_time: 1 });
   });
   await withPasskeys(async () => {
     const auth = await signedIn(fake);
-    const shown = { method: "totp", code: "123456" };
-    await assert.rejects(auth.reauthenticate(shown), (error) => error.code === "invalid_code");
-    assert.equal(seen.splice(0).length, 1, "a wrong code counts, so it is not repeated");
-    await auth.reauthenticate(shown);
+    const totp = { method: "totp", code: "123456" };
+    await assert.rejects(auth.reauthenticate(totp), (error) => error.code === "invalid_code");
+    assert.equal(seen.splice(0).length, 1, "a wrong code counts as a failed attempt, so it is not sent again");
+    await auth.reauthenticate(totp);
+    // Without a password or code, the client uses a passkey.
     await auth.reauthenticate({});
     assert.deepEqual(await auth.renewRecoveryCodes(), { recoveryCodes: ["c"] });
     const path = "/v1/me/reauthenticate";
     assert.deepEqual(seen, [
-      [path, "Bearer access-0", shown],
-      [path, "Bearer access-1", shown],
+      [path, "Bearer access-0", totp],
+      [path, "Bearer access-1", totp],
       [path, "Bearer access-2", { credential: { kind: "get" } }],
       ["/v1/me/recovery-codes", "Bearer access-2", undefined],
     ]);

@@ -27,7 +27,7 @@ async def serving_app(app: Any) -> AsyncIterator[str]:
 
 
 def bearer(token: str | None) -> dict[str, str]:
-    """The Authorization header with a token; no header without one."""
+    """The headers of a request with an access token, or without one if ``token`` is None."""
     return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
@@ -36,8 +36,8 @@ def dial(address: str, path: str, token: str | None) -> connect:
     return connect(f"ws://{address}{path}", additional_headers=bearer(token), proxy=None)
 
 
-async def closing(socket: ClientConnection) -> tuple[int | None, str]:
-    """The code and the reason with which the server closes a WebSocket."""
+async def close_code_and_reason(socket: ClientConnection) -> tuple[int | None, str]:
+    """Waits until the server closes a WebSocket. Returns the code and the reason."""
     try:
         async with asyncio.timeout(60):
             while True:

@@ -36,7 +36,7 @@ pub(super) struct SetupFile {
     user: Vec<UserTable>,
 }
 
-/// `[[client]]`: a client.
+/// `[[client]]`: a client. docs/operations.md describes the keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClientTable {
@@ -70,7 +70,7 @@ struct ClientTable {
     disabled: Option<bool>,
 }
 
-/// `[[user]]`: an account.
+/// `[[user]]`: an account. docs/operations.md describes the keys.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UserTable {
@@ -124,28 +124,28 @@ pub(super) struct Declared {
 
 /// Reads the file and the files that it names; relative paths start at the file's folder.
 pub(super) fn load(path: &Path, settings: &TokenSettings) -> anyhow::Result<Declared> {
-    let shown = path.display().to_string();
-    let text = fs::read_to_string(path).with_context(|| shown.clone())?;
+    let file_name = path.display().to_string();
+    let text = fs::read_to_string(path).with_context(|| file_name.clone())?;
     // The message leaves out toml's excerpt of the file, which may have a secret that was typed into the wrong place.
     let file: SetupFile = toml::from_str(&text).map_err(|error: toml::de::Error| {
         let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
         let position = line.map_or_else(String::new, |line| format!(", line {line}"));
-        anyhow!("{shown}{position}: {}", error.message())
+        anyhow!("{file_name}{position}: {}", error.message())
     })?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let (mut clients, mut accounts) = (Vec::<DeclaredClient>::new(), Vec::<DeclaredAccount>::new());
     for table in &file.client {
         let client =
-            table.to_declared(folder, settings).with_context(|| format!("{shown}: client {:?}", table.name))?;
+            table.to_declared(folder, settings).with_context(|| format!("{file_name}: client {:?}", table.name))?;
         if clients.iter().any(|other| other.spec.id == client.spec.id) {
-            bail!("{shown}: client {:?} is declared twice", table.name);
+            bail!("{file_name}: client {:?} is declared twice", table.name);
         }
         clients.push(client);
     }
     for table in &file.user {
-        let account = table.to_declared(folder).with_context(|| format!("{shown}: user {:?}", table.email))?;
+        let account = table.to_declared(folder).with_context(|| format!("{file_name}: user {:?}", table.email))?;
         if accounts.iter().any(|other| other.spec.email.key() == account.spec.email.key()) {
-            bail!("{shown}: user {:?} is declared twice", table.email);
+            bail!("{file_name}: user {:?} is declared twice", table.email);
         }
         accounts.push(account);
     }
@@ -185,9 +185,7 @@ impl ClientTable {
         };
         Ok(DeclaredClient { spec, new_secret_file })
     }
-}
 
-impl ClientTable {
     /// The client, without its secret.
     fn new_client(&self, jwks: Option<String>) -> anyhow::Result<NewClient> {
         let kind = match &self.kind {

@@ -136,6 +136,7 @@ impl ClientMetadata {
             refreshes: grant_types.contains(&GrantType::RefreshToken.as_str()),
             auth_method: auth_method.as_str().to_owned(),
             scope: scope.map(str::to_owned),
+            // Only shown to users: an unsuitable link is omitted, and does not refuse the client.
             client_uri: client_uri.filter(|uri| is_https(uri)).map(str::to_owned),
             jwks: jwks.filter(|_| uses_key),
             jwks_uri: jwks_uri.filter(|_| uses_key).map(str::to_owned),
@@ -261,6 +262,7 @@ mod tests {
             ("token_endpoint_auth_method", json!("client_secret_basic")),
             ("token_endpoint_auth_method", json!("client_secret_post")),
             ("token_endpoint_auth_method", json!("tls_client_auth")),
+            // without jwks and jwks_uri
             ("token_endpoint_auth_method", json!("private_key_jwt")),
             ("token_endpoint_auth_method", json!(1)),
             ("redirect_uris", Value::Null),
@@ -274,7 +276,7 @@ mod tests {
             ("redirect_uris", json!(["javascript:alert(1)"])),
             ("redirect_uris", json!(["data:text/html,x"])),
             ("redirect_uris", json!(["https://app.example.com/callback#x"])),
-            ("redirect_uris", json!(vec!["https://app.example.com/callback"; 17])),
+            ("redirect_uris", json!(vec!["https://app.example.com/callback"; MAX_ITEMS + 1])),
             ("post_logout_redirect_uris", json!(["https://evil.example/"])),
             ("grant_types", json!(["client_credentials"])),
             ("response_types", json!(["token"])),
@@ -311,6 +313,7 @@ mod tests {
             "http://keys.example.net/jwks",
             "https://127.0.0.1/jwks",
             "https://[::1]/jwks",
+            // 127.0.0.1 as one number
             "https://2130706433/jwks",
             "https://user@keys.example.net/jwks",
             "https://keys.example.net:443/jwks",

@@ -151,7 +151,7 @@ impl TokensResponse {
     /// The body with the tokens, and the cookie with the refresh token of a cookie session.
     pub(super) fn with_cookie(tokens: Tokens) -> (RawJson<Self>, Option<String>) {
         let (body, cookie) = Self::split(tokens);
-        (RawJson::written(body.to_json()), cookie)
+        (RawJson::from_json(body.to_json()), cookie)
     }
 
     /// The tokens, and the cookie with the refresh token of a cookie session.

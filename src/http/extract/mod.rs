@@ -1,4 +1,4 @@
-//! Handler arguments: who may call, queries, request bodies, and the client of a request.
+//! Handler arguments: authentication, queries, request bodies, and facts about the client of a request.
 
 pub mod auth;
 pub mod browser_session;
@@ -18,5 +18,7 @@ use crate::state::AppState;
 
 /// The state of the node that answers a request.
 pub(super) fn state(request: &Request) -> Result<&Arc<AppState>, ProblemError> {
-    request.data().ok_or_else(|| ProblemError::new(Code::InternalError, "The service is not assembled correctly."))
+    request.data().ok_or_else(|| {
+        ProblemError::new(Code::InternalError, "The request has no application state. This is a bug in Latchkey.")
+    })
 }

@@ -26,7 +26,7 @@ use crate::{
 /// The scopes that are granted only if the request names them.
 const ON_REQUEST_ONLY: [&str; 2] = ["openid", "offline_access"];
 
-/// The longest value of a parameter, in bytes. Requests are stored in Redis.
+/// The longest value of a parameter, in bytes, because Redis stores the request. `id_token_hint` is not stored, and may be longer.
 const MAX_VALUE: usize = 2048;
 
 /// The parameters of a request, in order. Names may be repeated, which is an error for all but `resource`.
@@ -126,6 +126,7 @@ fn parse_request(
             return Err(error);
         }
     }
+    // Refuses a repeated `state`. The value is in `client_state`.
     single("state")?;
     if !matches!(single("response_mode")?, None | Some("query" | "form_post")) {
         return Err(Error::InvalidRequest("The supported values of response_mode are query and form_post."));
@@ -223,8 +224,8 @@ fn scope(client: &Client, requested: Option<&str>) -> Result<SpaceSeparated, Aut
 fn resources(client: &Client, parameters: &Parameters) -> Result<Vec<String>, AuthorizationError> {
     let mut resources: Vec<String> = Vec::new();
     for resource in parameters.all("resource") {
-        let is_absolute = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
-        let named = find_audience(client.audiences.items(), resource).filter(|_| is_absolute);
+        let is_valid = Url::parse(resource).is_ok_and(|url| url.fragment().is_none());
+        let named = find_audience(client.audiences.items(), resource).filter(|_| is_valid);
         let named = named.ok_or(AuthorizationError::InvalidTarget)?;
         if !resources.contains(named) {
             resources.push(named.clone());
@@ -261,5 +262,6 @@ pub(super) fn grant_of(state: &AppState, client: &Client, request: &Authorizatio
     if (audiences.is_empty() || request.has_scope("openid")) && !audiences.contains(issuer) {
         audiences.push(issuer.clone());
     }
+    // The id and not the `client_id`, which is a long URL for some dynamic clients.
     ClientGrant { client_id: client.id.to_string(), scope: request.scope.clone(), audiences }
 }

@@ -118,20 +118,20 @@ pub async fn register(
     admit(state, caller.origin.ip).await?;
     let claims = caller.claims;
     let sender = Sender { session: Some(claims.sid), ip: caller.origin.ip };
-    let made = check(state, &binding(claims), credential, sender).await?;
+    let new_credential = check(state, &binding(claims), credential, sender).await?;
     let now = state.clock.now();
     let mut change = change::begin(state, caller).await?;
     // Recovery codes from a time when codes by mail were the only factor do not replace a stronger factor: they are renewed.
     let factors = change.account.factors;
     let keeps_codes = factors.has_aal2_factor() && factors.contains(FactorKind::RecoveryCode);
-    let user_verified = made.user_verified;
-    let passkey = store(state, &mut change, made, name, now).await?;
+    let user_verified = new_credential.user_verified;
+    let passkey = store(state, &mut change, new_credential, name, now).await?;
     let recovery_codes =
         if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Passkey };
-    let shown = passkey.methods(user_verified);
-    let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
+    let proved_methods = passkey.methods(user_verified);
+    let tokens = change::commit(state, change, caller, summary, Some(proved_methods)).await?;
     Ok(Registered { passkey, tokens, recovery_codes })
 }
 
@@ -201,7 +201,7 @@ pub(in crate::service) async fn check(
 pub(in crate::service) async fn store(
     state: &AppState,
     change: &mut AccountChange,
-    made: NewCredential,
+    new_credential: NewCredential,
     name: PasskeyName,
     now: Timestamp,
 ) -> Result<Passkey, RegisterPasskeyError> {
@@ -209,15 +209,15 @@ pub(in crate::service) async fn store(
     let passkey = Passkey {
         id: PasskeyId(state.entropy.ordered_uuid(now)),
         account: change.account.id,
-        credential: made.credential,
-        public_key: made.public_key,
+        credential: new_credential.credential,
+        public_key: new_credential.public_key,
         name,
-        aaguid: made.aaguid,
-        transports: made.transports,
-        discoverable: made.discoverable,
-        backup_eligible: made.backup_eligible,
-        backed_up: made.backed_up,
-        counter: made.counter,
+        aaguid: new_credential.aaguid,
+        transports: new_credential.transports,
+        discoverable: new_credential.discoverable,
+        backup_eligible: new_credential.backup_eligible,
+        backed_up: new_credential.backed_up,
+        counter: new_credential.counter,
         created_at: now,
         last_used_at: None,
     };
@@ -225,6 +225,7 @@ pub(in crate::service) async fn store(
         AddPasskeyError::Exists => RegisterPasskeyError::Exists,
         AddPasskeyError::Sql(error) => error.into(),
     })?;
+    // The account has a second factor now: the grace period for adding one ends.
     change.set_factor_required(None).await?;
     Ok(passkey)
 }

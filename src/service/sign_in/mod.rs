@@ -161,6 +161,7 @@ pub async fn proceed(state: &AppState, input: Authenticated<'_>) -> Result<SignI
     );
     let (started, device) = tokio::join!(start, attempt.trust_device(state, &account, remembered));
     let Some(grant) = started? else {
+        // Redis has a newer epoch: the account has changed since its owner authenticated, or a change did not commit in the database.
         accounts::resync(state, account.id, account.epoch).await?;
         // The change may have made the account forget its devices before this device was trusted.
         limits::forget_devices(state, account.id).await?;

@@ -158,7 +158,7 @@ impl AccountChange {
         Ok(self.account.epoch)
     }
 
-    /// Deletes the account, with its profile, its further addresses, its factors, its consents and its remembered devices.
+    /// Deletes the account, with its profile, its secondary and former addresses, its factors, its consents and its remembered devices.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -172,6 +172,7 @@ impl AccountChange {
     }
 }
 
+/// The passkeys of an account, oldest first: the ids begin with the time of creation.
 async fn passkeys_of(tx: &mut Transaction<'static, Any>, account: AccountId) -> Result<Vec<Passkey>, SqlError> {
     let rows = query(select_passkeys!("WHERE account_id = $1 ORDER BY id"))
         .bind(account.to_string())

@@ -49,9 +49,9 @@ impl Sql {
         Ok(found)
     }
 
-    /// The stored address of an account that an identifier names. If the identifier is another address than the primary one, it is the
-    /// verified secondary address with the same key; otherwise the primary address. Mails are sent to this address, never to the text that
-    /// was typed. `None` if the address was removed after the account had been found by it.
+    /// The stored address of an account that matches the identifier a user typed. Mails are sent to the stored address, never to the typed
+    /// text. An e-mail address other than the primary one matches the verified secondary address with the same key. Any other identifier
+    /// matches the primary address. `None` if the secondary address was removed after a lookup by it had found the account.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -205,7 +205,7 @@ impl AccountChange {
         Ok(())
     }
 
-    /// Locks an address until the transaction ends: of the transactions that verify it, one at a time continues. On SQLite a write
+    /// Locks an address until the transaction ends, so that only one transaction at a time verifies the address. On SQLite a write
     /// transaction is exclusive anyway.
     pub(super) async fn lock_address(&mut self, key: &str) -> Result<(), SqlError> {
         if self.sql.dialect == Dialect::Postgres {
@@ -222,7 +222,7 @@ impl AccountChange {
     /// Whether another account has verified an address, as its primary or as a secondary one. If none has,
     /// deletes the rows of the verified address that deleted accounts left behind.
     pub(super) async fn is_verified_elsewhere(&mut self, key: &str) -> Result<bool, SqlError> {
-        // A release that does not know the table deletes accounts without their rows in it. Such rows don't count.
+        // An older release, which does not know the table, leaves the rows of accounts that it deletes. Such rows don't count.
         let sql = "SELECT id FROM accounts WHERE id <> $1 AND ((email_key = $2 AND email_verified = 1) OR id = \
                    (SELECT account_id FROM secondary_emails WHERE email_key = $2 AND verified_at IS NOT NULL))";
         let id = self.account.id.to_string();
@@ -235,7 +235,7 @@ impl AccountChange {
     }
 }
 
-/// Returns those of the keys that belong to a verified secondary address.
+/// Returns the keys among `keys` that belong to a verified secondary address.
 pub(super) async fn verified_keys(tx: &mut Transaction<'_, Any>, keys: &[String]) -> Result<Vec<String>, SqlError> {
     let parameters: Vec<String> = (1..=keys.len()).map(|number| format!("${number}")).collect();
     let sql = format!(

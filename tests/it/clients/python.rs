@@ -12,6 +12,7 @@ fn python() -> Command {
     command
 }
 
+/// Runs the tests in a folder of `clients/python/tests`.
 fn pytest(folder: &str) -> Command {
     let mut command = python();
     command.args(["-m", "pytest", "-q", "--color=no", "-c"]).arg(project("clients/python/pyproject.toml"));
@@ -117,7 +118,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     assert_eq!(run(service.app_environment(), &tokens.access)[0], format!("welcome {account}\n"));
     service.client().logout(&tokens.refresh).await.expect(204);
     assert_eq!(run(service.app_environment(), &tokens.access)[0], "refused: the token was revoked\n");
-    // port 9 is closed
+    // Nothing listens on port 9.
     let unreachable = [service.app_environment(), vec![("AUTH_ISSUER".to_owned(), "http://127.0.0.1:9".to_owned())]];
     let [stdout, stderr] = run(unreachable.concat(), &tokens.access);
     assert!(stdout.starts_with("unavailable: the issuer's keys cannot be fetched: "), "{stdout}");

@@ -19,11 +19,12 @@ async fn paused_writes_keep_reads_working() {
     let cluster = cluster(&server);
     let node = cluster.node().await;
     node.register("ada").await;
-    let [kept, other] = [node.login("ada").await, node.login("ada").await];
+    let [kept, signed_out] = [node.login("ada").await, node.login("ada").await];
 
+    // for ten minutes, longer than the test
     server.command(&["CLIENT", "PAUSE", "600000", "WRITE"]);
-    assert_unavailable(&node.refresh(&other.refresh).await);
-    assert_unavailable(&node.logout(&other.refresh).await);
+    assert_unavailable(&node.refresh(&signed_out.refresh).await);
+    assert_unavailable(&node.logout(&signed_out.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
     wait::until("reads are served", || async { has_succeeded(&node.get("/v1/me", &kept.access).await, 200) }).await;
 
@@ -31,8 +32,8 @@ async fn paused_writes_keep_reads_working() {
     wait_until_ready(&node).await;
     node.refresh(&kept.refresh).await.expect(200);
     // the paused logout may or may not have been executed; the next one takes effect
-    node.logout(&other.refresh).await.expect(204);
-    assert_eq!(node.refresh(&other.refresh).await.problem().0, 401);
+    node.logout(&signed_out.refresh).await.expect(204);
+    assert_eq!(node.refresh(&signed_out.refresh).await.problem().0, 401);
     node.stop().await;
 }
 
@@ -48,7 +49,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
 
     proxy.set(Mode::Slow(Duration::from_millis(300)));
     node.login("ada").await;
-    let racers = (0..3).map(|_| async {
+    let sessions = (0..3).map(|_| async {
         let tokens = node.login("ada").await;
         let answer = node.refresh(&tokens.refresh).await.expect(200);
         node.get("/v1/me", &tokens.access).await.expect(200);
@@ -57,7 +58,7 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
         node.get("/v1/me", &tokens.access).await.expect(401);
         node.get("/v1/verify", &tokens.access).await.expect(401);
     });
-    futures_util::future::join_all(racers).await;
+    futures_util::future::join_all(sessions).await;
     wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
     node.stop().await;
 }

@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::{client::Client, test_cluster::ServiceClient};
 
 /// Limit after which a hanging read fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// One event.
+/// A server-sent event.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     pub name: String,
     pub data: Value,
 }
 
-/// An open stream. Skips repeated revocations, which the protocol allows.
+/// A subscription to a node's revocation feed. Skips repeated revocations, which the protocol allows.
 pub struct Feed {
     response: Response,
     unread: Vec<u8>,
@@ -61,11 +61,12 @@ impl Feed {
                 }
                 continue;
             }
-            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("an event arrives");
+            let chunk = tokio::time::timeout(READ_TIMEOUT, self.response.chunk()).await.expect("an event arrives");
             self.unread.extend(chunk.ok().flatten()?);
         }
     }
 
+    /// Parses the lines of an event, which has exactly one name and one line of data.
     fn parse(&mut self, block: &str) -> Event {
         let (mut name, mut data) = (None, None);
         for line in block.lines().filter(|line| !line.is_empty()) {

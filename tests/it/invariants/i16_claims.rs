@@ -23,7 +23,7 @@ use latchkey::{
 use reqwest::Method;
 
 use crate::harness::{
-    client::{Answer, Tokens},
+    client::{Answer, PASSWORD, Tokens},
     monitor::Monitor,
     test_cluster::{Node, ServiceClient, TestCluster},
     wait,
@@ -48,7 +48,7 @@ impl Fixture {
         let service = cluster.service_client("billing").await;
         nodes[0].register("ada").await;
         let account = accounts::find(&nodes[0].state.sql, "ada").await.unwrap().id;
-        change(&nodes[0], account, &["editor"], &[]).await;
+        add_and_remove_roles(&nodes[0], account, &["editor"], &[]).await;
         cluster.wait_for_peers().await;
         Self { cluster, nodes, service, account }
     }
@@ -71,7 +71,8 @@ async fn introspect(node: &Node, service: &ServiceClient, token: &str) -> Answer
     node.send(request.basic_auth(&service.id, Some(&service.secret))).await.expect(200)
 }
 
-async fn change(node: &Node, account: AccountId, add: &[&str], remove: &[&str]) {
+/// Changes the roles of an account through a node. Returns once the change applies on every node.
+async fn add_and_remove_roles(node: &Node, account: AccountId, add: &[&str], remove: &[&str]) {
     let roles = |names: &[&str]| Roles::parse(names).unwrap();
     accounts::change_roles(&node.state, account, &roles(add), &roles(remove)).await.unwrap();
 }
@@ -91,7 +92,7 @@ async fn i16_removed_role_is_gone_on_every_node() {
             assert_eq!(node.get("/v1/verify", &tokens.access).await.expect(200).header("x-auth-roles"), "editor");
         }
     }
-    change(&fixture.nodes[0], fixture.account, &[], &["editor"]).await;
+    add_and_remove_roles(&fixture.nodes[0], fixture.account, &[], &["editor"]).await;
     for node in [&fixture.nodes[1], &fixture.nodes[0]] {
         assert_eq!(fixture.introspect(node, &tokens.access).await.text, "{\"active\":false}");
         for path in ["/v1/verify", "/v1/me", "/v1/sessions"] {
@@ -133,10 +134,10 @@ async fn i16_cached_token_of_current_claims_needs_no_redis() {
     for _ in 0..20 {
         request().await;
     }
-    let lookups = monitor.commands(&fixture.cluster.redis);
-    let lookups = lookups.iter().filter(|words| words[0].eq_ignore_ascii_case("HMGET")).count();
-    // The cache may be invalid for a moment on a busy machine.
-    assert!(lookups < 20, "{lookups} of 40 requests");
+    let commands = monitor.commands(&fixture.cluster.redis);
+    let lookups = commands.iter().filter(|words| words[0].eq_ignore_ascii_case("HMGET")).count();
+    // The cache may be invalid for a moment on a busy machine. Without the cache, each of the 40 requests would look the session up.
+    assert!(lookups < 20, "{lookups} lookups for 40 requests");
     for node in fixture.nodes {
         node.stop().await;
     }
@@ -155,7 +156,7 @@ async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_secon
             node.get("/v1/verify", token).await.expect(200);
         }
     }
-    change(&fixture.nodes[1], fixture.account, &[], &["editor"]).await;
+    add_and_remove_roles(&fixture.nodes[1], fixture.account, &[], &["editor"]).await;
     for node in &fixture.nodes {
         for token in [&before, &same] {
             assert_eq!(node.get("/v1/verify", token).await.problem(), claims_changed());
@@ -175,7 +176,8 @@ async fn i16_token_without_a_version_is_refused_if_issued_in_or_before_the_secon
 #[tokio::test(flavor = "multi_thread")]
 async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
     let fixture = Fixture::start().await;
-    change(&fixture.nodes[0], fixture.account, &["owner"], &["editor"]).await;
+    add_and_remove_roles(&fixture.nodes[0], fixture.account, &["owner"], &["editor"]).await;
+    let other_password = "gravel lantern opera six";
     for node in &fixture.nodes {
         let tokens = node.login("ada").await;
         let claims = node.verified(&tokens.access);
@@ -183,13 +185,12 @@ async fn i16_sign_in_after_a_change_has_its_version_on_every_node() {
         for other in &fixture.nodes {
             other.get("/v1/verify", &tokens.access).await.expect(200);
         }
-        let again = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-        assert_eq!(node.verified(&again.access).claims_version, Some(ClaimsVersion(2)));
-        let changed = node.change_password(&again.access, crate::harness::client::PASSWORD, "gravel lantern opera six");
+        let refreshed = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+        assert_eq!(node.verified(&refreshed.access).claims_version, Some(ClaimsVersion(2)));
+        let changed = node.change_password(&refreshed.access, PASSWORD, other_password);
         let changed = Tokens::of(&changed.await.expect(200));
         assert_eq!(node.verified(&changed.access).claims_version, Some(ClaimsVersion(2)));
-        let restored =
-            node.change_password(&changed.access, "gravel lantern opera six", crate::harness::client::PASSWORD);
+        let restored = node.change_password(&changed.access, other_password, PASSWORD);
         node.get("/v1/verify", &Tokens::of(&restored.await.expect(200)).access).await.expect(200);
     }
     for node in fixture.nodes {
@@ -205,15 +206,15 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
 
     let fixture = Fixture::start().await;
     let sessions = [fixture.nodes[0].login("ada").await, fixture.nodes[1].login("ada").await];
-    // Two of the racers change roles: in each round, a changer adds a role for this round and removes that of its previous round. For each
+    // Two of the racers change roles: in each round, a changer adds a role for this round and removes the role of the round before. For each
     // changer, the oldest round whose role may still be accepted:
     let floors = [AtomicU32::new(0), AtomicU32::new(0)];
-    let latest = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
+    let access_tokens = [Mutex::new(sessions[0].access.clone()), Mutex::new(sessions[1].access.clone())];
     let refresh_tokens = sessions.map(|tokens| Mutex::new(tokens.refresh));
     let (done, accepted) = (AtomicBool::new(false), AtomicU32::new(0));
     let read_floors = || floors.each_ref().map(|floor| floor.load(Ordering::SeqCst));
     // A role is named after its changer and the round: `one-7`.
-    let check = |roles: &[&str], floors: [u32; 2], what: &str| {
+    let assert_current = |roles: &[&str], floors: [u32; 2], what: &str| {
         for (name, floor) in ["one", "two"].into_iter().zip(floors) {
             let round = roles.iter().filter_map(|role| role.strip_prefix(name)?.strip_prefix('-')?.parse::<u32>().ok());
             let rounds: Vec<u32> = round.collect();
@@ -223,13 +224,14 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
     };
 
     let racer = async |number: usize| {
+        // Each node meets each session.
         let (node, session) = (&fixture.nodes[number % 2], number / 2 % 2);
         // 0 and 1 change roles, 2 to 5 refresh, 6 to 10 introspect, the others call `/v1/verify`
         if number < 2 {
             let name = ["one", "two"][number];
             for round in 1..=ROUNDS {
                 let (new, old) = (format!("{name}-{round}"), format!("{name}-{}", round - 1));
-                change(node, fixture.account, &[&new], &[&old]).await;
+                add_and_remove_roles(node, fixture.account, &[&new], &[&old]).await;
                 floors[number].store(round, Ordering::SeqCst);
             }
             done.store(true, Ordering::SeqCst);
@@ -241,12 +243,12 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
                 let token = refresh_tokens[session].lock().unwrap().clone();
                 let refreshed = Tokens::of(&node.refresh(&token).await.expect(200));
                 let claims = node.verified(&refreshed.access);
-                check(&claims.roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "refresh");
+                assert_current(&claims.roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "refresh");
                 *refresh_tokens[session].lock().unwrap() = refreshed.refresh;
-                *latest[session].lock().unwrap() = refreshed.access;
+                *access_tokens[session].lock().unwrap() = refreshed.access;
                 continue;
             }
-            let token = latest[session].lock().unwrap().clone();
+            let token = access_tokens[session].lock().unwrap().clone();
             let roles = if number < 11 {
                 let answer = fixture.introspect(node, &token).await.json();
                 if answer["active"] == false {
@@ -261,7 +263,7 @@ async fn i16_no_removed_role_is_accepted_among_sixteen_racers() {
                 }
                 answer.expect(200).header("x-auth-roles").split(',').map(str::to_owned).collect::<Vec<String>>()
             };
-            check(&roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "accepted");
+            assert_current(&roles.iter().map(String::as_str).collect::<Vec<_>>(), floors, "accepted");
             accepted.fetch_add(1, Ordering::Relaxed);
         }
     };
@@ -317,6 +319,7 @@ async fn i16_change_that_the_database_did_not_store_is_undone_by_the_next_sign_i
     let tokens = node.login("ada").await;
     let account = accounts::find(&node.state.sql, "ada").await.unwrap();
     let (roles, epoch, now) = (Roles::parse(["owner"]).unwrap(), account.epoch.next(), fixture.cluster.clock.now());
+    // Redis stores the change, as if the transaction of the database had failed to commit afterwards.
     let sessions = &node.state.redis.sessions;
     let version = sessions
         .set_claims(fixture.account, &roles, &AdditionalClaims::default(), account.claims_version.next(), epoch, now)

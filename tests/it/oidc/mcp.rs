@@ -36,6 +36,7 @@ struct Program {
 impl Program {
     fn start(name: &'static str, settings: &Value) -> Self {
         let folder = interop::folder();
+        // mcp_server.mjs imports the package latchkey-verify from its own folder.
         let (from, to) =
             (Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/js"), folder.path().join("latchkey-verify"));
         fs::create_dir_all(to.join("src")).unwrap();
@@ -94,7 +95,8 @@ enum ClientIdSource {
     Registration(&'static str),
 }
 
-async fn check(program: &'static str, app: &str, source: ClientIdSource) {
+/// Signs in with a client program of an SDK, which then calls the MCP server with its first token and with a refreshed one.
+async fn assert_client_signs_in(program: &'static str, app: &str, source: ClientIdSource) {
     let mut cluster = TestCluster::new();
     // the programs use the system clock, too
     cluster.clock = Clock::System;
@@ -154,22 +156,24 @@ async fn check(program: &'static str, app: &str, source: ClientIdSource) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_sdk_signs_in_by_its_metadata_document() {
-    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Document).await;
+    assert_client_signs_in("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Document).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn npm_sdk_signs_in_after_it_has_registered_itself() {
-    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("none")).await;
-    check("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("client_secret_basic")).await;
+    assert_client_signs_in("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("none")).await;
+    assert_client_signs_in("mcp_client.mjs", "MCP SDK of npm", ClientIdSource::Registration("client_secret_basic"))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pypi_sdk_signs_in_by_its_metadata_document() {
-    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Document).await;
+    assert_client_signs_in("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Document).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pypi_sdk_signs_in_after_it_has_registered_itself() {
-    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("none")).await;
-    check("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("client_secret_post")).await;
+    assert_client_signs_in("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("none")).await;
+    assert_client_signs_in("mcp_client.py", "MCP SDK of PyPI", ClientIdSource::Registration("client_secret_post"))
+        .await;
 }

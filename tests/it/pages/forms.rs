@@ -40,24 +40,25 @@ const FIELDS: [(&str, &str); 5] = [
     ("current_password", PASSWORD),
 ];
 
-/// Asserts that all forms of a page are refused with a missing token, with another browser's token, and from another site.
-async fn assert_refuses_forged_forms(visitor: &mut Visitor, other: &str, page: &str) {
+/// Asserts that all forms of a page are refused with a missing token, with the token of another browser or session, with an unknown token,
+/// and from another site.
+async fn assert_refuses_forged_forms(visitor: &mut Visitor, foreign_token: &str, page: &str) {
     let opened = visitor.open(page).await.expect(200);
     let forms = actions(&opened);
     assert!(!forms.is_empty(), "{page}");
     for action in forms {
-        // The last token has the right form.
-        for token in ["", other, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+        // The last token has the right form, but no browser has got it.
+        for token in ["", foreign_token, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
             let before = visitor.cookies.clone();
             let refused = visitor.submit_with(&action, &FIELDS, token).await.expect(403);
             assert_eq!(visitor.cookies, before, "{page} {action}: no cookie is set");
             let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
             assert!(text.contains("open for too long"), "{page} {action}: {text}");
         }
-        let mut foreign = visitor.clone();
-        foreign.open(page).await.expect(200);
-        foreign.headers = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
-        let refused = foreign.submit(&action, &FIELDS).await.expect(403);
+        let mut cross_site = visitor.clone();
+        cross_site.open(page).await.expect(200);
+        cross_site.headers = vec![("origin", "https://evil.example".into()), ("sec-fetch-site", "cross-site".into())];
+        let refused = cross_site.submit(&action, &FIELDS).await.expect(403);
         let text = alert(&refused).map(str::to_owned).unwrap_or(refused.text);
         assert!(text.contains("another site"), "{page} {action}: {text}");
     }
@@ -83,13 +84,13 @@ async fn forms_after_sign_in_are_bound_to_the_session() {
     node.client.register("ada").await;
     let mut visitor = Visitor::new(&node);
     visitor.open("/account/sign-in").await.expect(200);
-    let before = visitor.csrf.clone();
+    let token_before_sign_in = visitor.csrf.clone();
     visitor.submit("/account/sign-in", &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     let mut other = signed_in(&node).await;
     other.open("/account").await.expect(200);
     for page in SIGNED_IN {
         assert_refuses_forged_forms(&mut visitor, &other.csrf, page).await;
-        assert_refuses_forged_forms(&mut visitor, &before, page).await;
+        assert_refuses_forged_forms(&mut visitor, &token_before_sign_in, page).await;
     }
     visitor.open("/account").await.expect(200);
 }

@@ -60,7 +60,7 @@ async fn introspection_of_an_older_token_returns_the_authentication_that_the_ses
     }
     cluster.advance(Duration::from_secs(60));
     let access = reauthenticate(&nodes[0], &tokens.access, PASSWORD).await;
-    // Responses with a step-up are not cached, so both requests return the same.
+    // A response with the authentication of a step-up is not cached: the second round gets the same answers.
     for _ in 0..2 {
         for (node, token) in [(&nodes[0], &tokens.access), (&nodes[0], &access), (&nodes[1], &access)] {
             let found = introspect(node, &client, token).await;

@@ -40,6 +40,7 @@ _MESSAGES: dict[Reason, str] = {
     "claims_changed": "the claims of the account have changed since the token was issued",
     "service_client": "the token belongs to a service client, not to a user",
 }
+
 EndCause = Literal[
     "session_revoked", "account_revoked", "key_retired", "claims_changed", "token_expired", "feed_lost"
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from asgi_server import bearer, closing, dial, serving_app
+from asgi_server import bearer, close_code_and_reason, dial, serving_app
 from fake_issuer import SID, SUB, FakeIssuer, claims_change, revocation, until
 from fastapi import Depends, FastAPI, Response, WebSocket, WebSocketDisconnect
 from latchkey import Claims, Latchkey, LatchkeyError, Registration
@@ -132,7 +132,7 @@ async def test_websocket_closes_when_its_session_ends_and_leaves_no_registration
             assert latchkey.registrations == 2
         await until("the closed WebSocket is deregistered", lambda: latchkey.registrations == 1)
         await issuer.send(LOGOUT)
-        assert await closing(socket) == (1008, "session_revoked")
+        assert await close_code_and_reason(socket) == (1008, "session_revoked")
         await until("the handler is disconnected", lambda: len(app.log) == 2)
         assert (app.log[1], latchkey.registrations) == ("1008 session_revoked", 0)
 
@@ -141,7 +141,7 @@ async def test_websocket_handler_that_only_sends_is_disconnected(issuer: FakeIss
     async with serving(issuer) as (app, _, address), dial(address, "/pushed", issuer.token()) as socket:
         assert await socket.recv() == "tick"
         await issuer.send(LOGOUT)
-        assert await closing(socket) == (1008, "session_revoked")
+        assert await close_code_and_reason(socket) == (1008, "session_revoked")
         await until("the handler is disconnected", lambda: app.log == ["disconnected"])
 
 
@@ -155,7 +155,7 @@ async def test_websocket_closes_when_the_claims_change_unless_it_was_renewed(iss
         await current.send(issuer.token(claims_version=7, sid=SUB, exp=issuer.payload()["iat"] + 900))
         assert str(await current.recv()).startswith(f"{SUB}: ey")
         await issuer.send(claims_change(7))
-        assert await closing(old) == (1008, "claims_changed")
+        assert await close_code_and_reason(old) == (1008, "claims_changed")
         await current.send("hello")
         assert await current.recv() == f"{SUB}: hello"
 

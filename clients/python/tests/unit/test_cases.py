@@ -22,19 +22,21 @@ CASES = json.loads((Path(__file__).parents[4] / "tests/fixtures/verifier_cases.j
 
 
 def token_of(issuer: FakeIssuer, case: dict[str, Any]) -> str:
-    """The token that a case describes."""
+    """The token that a case describes. The fixture explains the members of a case in ``about``."""
     if "token" in case:
         return str(case["token"])
     now = int(time.time())
     header, payload = issuer.header(), issuer.payload()
     header.update(case.get("header", {}))
+    # "__6000__" in a case stands for a text of 6000 characters.
     payload.update(json.loads(json.dumps(case.get("claims", {})).replace("__6000__", "x" * 6000)))
     payload.update({name: now + offset for name, offset in case.get("times", {}).items()})
-    for members, removed in ((header, "remove_header"), (payload, "remove")):
-        for name in case.get(removed, []):
+    for members, list_name in ((header, "remove_header"), (payload, "remove")):
+        for name in case.get(list_name, []):
             del members[name]
     texts = {"header": json.dumps(header), "payload": case.get("payload", json.dumps(payload))}
     for part in texts:
+        # JSON text, since a dict cannot hold a member twice.
         if f"{part}_member" in case:
             texts[part] = "{" + case[f"{part}_member"] + "," + texts[part][1:]
     token = issuer.keys["one"].sign(texts["header"], texts["payload"])
@@ -114,5 +116,5 @@ async def test_shared_case_requests_get_their_status_and_challenge(issuer: FakeI
             path = case.get("path", "/")
             headers = [("Authorization", value.format(**tokens)) for value in case["authorization"]]
             response = await (lost if path == "/lost" else live).get(path, headers=headers)
-            got = (response.status_code, response.headers.get("WWW-Authenticate"), response.headers.get("Retry-After"))
-            assert got == (case["status"], case.get("www_authenticate"), case.get("retry_after")), case["name"]
+            actual = (response.status_code, response.headers.get("WWW-Authenticate"), response.headers.get("Retry-After"))
+            assert actual == (case["status"], case.get("www_authenticate"), case.get("retry_after")), case["name"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from asgi_server import bearer, closing, dial, serving_app
+from asgi_server import bearer, close_code_and_reason, dial, serving_app
 from fake_issuer import SID, SUB, FakeIssuer, revocation, until
 from latchkey.starlette import CloseOnEnd, authenticate, registration_of
 from starlette.applications import Starlette
@@ -67,5 +67,5 @@ async def test_starlette_app_authenticates_requests_and_closes_websockets_with_t
                 await socket.send("hello")
                 assert await socket.recv() == f"{SUB}: hello"
                 await issuer.send(revocation(kind="session", account_id=SUB, session_id=SID))
-                assert await closing(socket) == (1008, "session_revoked")
+                assert await close_code_and_reason(socket) == (1008, "session_revoked")
             await until("nothing is registered", lambda: latchkey.registrations == 0)

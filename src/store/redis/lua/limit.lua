@@ -1,5 +1,5 @@
 -- Takes a request from a quota (GCRA, as in domain/limit.rs). The key, a string, holds the time when the quota is full again, in µs.
--- KEYS  1 the limit
+-- KEYS  1 the quota
 -- ARGV  1 now (ms)  2 time in which the quota refills by one request (µs)  3 requests of a full quota
 -- Returns 0. If the quota is exhausted, changes nothing and returns the time until the next request is allowed (µs).
 
