@@ -186,7 +186,8 @@ test("field_errors_are_typed_and_found_by_name", async () => {
 
 test("a_proxys_error_page_becomes_a_problem", async () => {
   const fake = service(() => new Response("<html>bad gateway</html>", { status: 502 }));
-  await assert.rejects(client(fake).signIn({ identifier: "a", password: "b" }), (error) => error instanceof LatchkeyProblem && error.status === 502);
+  const isProblem = (error) => error instanceof LatchkeyProblem && error.status === 502;
+  await assert.rejects(client(fake).signIn({ identifier: "a", password: "b" }), isProblem);
 });
 
 test("tabs_share_tokens_and_the_sign_out", async () => {
@@ -435,7 +436,7 @@ test("passkey_signs_in_alone_and_as_the_second_step", async () => {
 });
 
 test("added_and_removed_passkey_continue_with_the_tokens_of_the_new_session", async () => {
-  const fake = service(async (path, request, count) => {
+  const fake = service(async (path, request) => {
     if (path === "/v1/login") return tokens(0);
     if (path.endsWith("/options")) return json(200, { public_key: {}, expires_in: 300 });
     if (request.method === "DELETE") return tokens(2, { session: "s3" });
