@@ -6,6 +6,8 @@
 //! of them is reported then, and not when a user waits for the mail.
 
 mod catalog;
+mod facts;
+mod text;
 
 use std::{
     collections::BTreeMap,
@@ -16,14 +18,16 @@ use std::{
 use jiff::tz::TimeZone;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, escape_formatter};
 
-use self::catalog::{Catalog, TimeFormat};
+use self::{
+    catalog::Catalog,
+    text::{collapse_blank_lines, escape_html, remove_blank_lines, wrap},
+};
 use super::{message::Rendered, sample::samples};
 use crate::{
     config::MailSettings,
     domain::{
-        clock::Timestamp,
         locale::Locale,
-        mail::{ActionOrigin, AddressChange, FactorChange, Mail, MailData, NoticeFactor, Template},
+        mail::{Mail, MailData, Template},
     },
 };
 
@@ -33,9 +37,6 @@ const LAYOUTS: [(&str, &str); 2] =
 
 /// The largest file of the folder, in bytes.
 const MAX_FILE: u64 = 256 * 1024;
-
-/// The width of text parts, in characters.
-const WIDTH: usize = 76;
 
 /// A template can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -117,17 +118,21 @@ impl Templates {
         if let Some(folder) = &settings.templates {
             read_folder(folder, &mut environment, &mut catalogs)?;
         }
-        for (locale, catalog) in &catalogs {
-            for (key, source) in catalog.messages() {
-                for part in [Part::Text, Part::Html] {
-                    add_template(&mut environment, &message_name(*locale, &key, part), source)?;
-                }
-            }
-        }
         let templates =
             Self { environment, catalogs, product: settings.product_name.clone(), issuer: issuer.to_owned() };
+        templates.check_syntax()?;
         templates.check()?;
         Ok(templates)
+    }
+
+    /// Compiles every text, also those that no mail with sample data needs.
+    fn check_syntax(&self) -> Result<(), TemplateError> {
+        for (locale, catalog) in &self.catalogs {
+            for (key, source) in catalog.messages() {
+                self.compile_message(&message_name(*locale, key, Part::Text), source)?;
+            }
+        }
+        Ok(())
     }
 
     /// Renders every template in every language, with all facts and with the required ones only.
@@ -162,8 +167,10 @@ impl Templates {
         recipient: &str,
         data: &MailData,
     ) -> Result<Rendered, TemplateError> {
-        let time_format = self.catalog(locale).time_format();
-        let facts = self.collect_facts(&time_format, zone, recipient, data);
+        let mut facts = facts::collect(data, &self.catalog(locale).time_format(), zone);
+        for (name, value) in [("product", self.product.as_str()), ("issuer", &self.issuer), ("recipient", recipient)] {
+            facts.insert(name.to_owned(), Value::from(value));
+        }
         let template = data.template();
         let subject = self.render_message(locale, &format!("{template}.subject"), Part::Text, &facts)?;
         let text = self.render_part(locale, template, Part::Text, &facts)?;
@@ -178,100 +185,6 @@ impl Templates {
     fn catalog(&self, locale: Locale) -> &Catalog {
         let found = self.catalogs.iter().find(|(known, _)| *known == locale);
         found.map_or_else(|| unreachable!("every language has a catalog"), |(_, catalog)| catalog)
-    }
-
-    /// The values that texts and layouts can use.
-    fn collect_facts(
-        &self,
-        time_format: &TimeFormat<'_>,
-        zone: &TimeZone,
-        recipient: &str,
-        data: &MailData,
-    ) -> BTreeMap<String, Value> {
-        let mut facts = Facts { values: BTreeMap::new(), time_format, zone };
-        facts.set("product", &self.product);
-        facts.set("issuer", &self.issuer);
-        facts.set("recipient", recipient);
-        facts.set("template", data.template().as_str());
-        if let Some(challenge) = data.challenge() {
-            facts.set("link", challenge.link.expose());
-            if let Some(code) = &challenge.code {
-                facts.set("code", code.expose());
-            }
-        }
-        if let MailData::SecondFactorCode { code, .. } = data {
-            facts.set("code", code.expose());
-        }
-        if let Some(at) = data.expires_at() {
-            facts.set_time("expires", at);
-        }
-        match data {
-            MailData::VerifyAddress { .. } | MailData::ConfirmAddress { .. } | MailData::Invitation { .. } => {}
-            MailData::PasswordReset { origin, .. }
-            | MailData::SignInCode { origin, .. }
-            | MailData::SecondFactorCode { origin, .. } => facts.set_origin(origin),
-            MailData::AddressTaken { origin, sign_in } => {
-                facts.set_origin(origin);
-                facts.set("link", sign_in);
-            }
-            MailData::AddressChanged { new_address, origin, .. } => {
-                facts.set_origin(origin);
-                facts.set("new_address", new_address);
-            }
-            MailData::DeletionScheduled { deletes_at, sign_in } => {
-                facts.set_time("deletes_at", *deletes_at);
-                facts.set("link", sign_in);
-            }
-            MailData::PasswordChanged { notice }
-            | MailData::NewDevice { notice }
-            | MailData::SessionReuse { notice }
-            | MailData::RecoveryCodeUsed { notice, .. }
-            | MailData::FactorChanged { notice, .. }
-            | MailData::SecondaryAddressChanged { notice, .. }
-            | MailData::PasskeyCopied { notice } => {
-                facts.set_origin(&notice.origin);
-                if let Some(link) = &notice.not_me {
-                    facts.set("not_me", link.expose());
-                }
-            }
-            MailData::AccountDisabled { at } | MailData::Test { at } => facts.set_time("at", *at),
-            MailData::RecoveryCodesLow { remaining } => {
-                facts.values.insert("remaining".to_owned(), Value::from(*remaining));
-            }
-        }
-        if let MailData::RecoveryCodeUsed { remaining, .. } = data {
-            facts.values.insert("remaining".to_owned(), Value::from(*remaining));
-        }
-        if let MailData::SecondaryAddressChanged { change, secondary, .. } = data {
-            facts.set("secondary_address", secondary);
-            facts.set(
-                "change",
-                match change {
-                    AddressChange::Added => "added",
-                    AddressChange::Removed => "removed",
-                    AddressChange::MadePrimary => "made_primary",
-                },
-            );
-        }
-        if let MailData::FactorChanged { change, factor, .. } = data {
-            facts.set(
-                "change",
-                match change {
-                    FactorChange::Added => "added",
-                    FactorChange::Removed => "removed",
-                },
-            );
-            facts.set(
-                "factor",
-                match factor {
-                    NoticeFactor::Passkey => "passkey",
-                    NoticeFactor::Totp => "totp",
-                    NoticeFactor::RecoveryCodes => "recovery_codes",
-                    NoticeFactor::EmailCode => "email_code",
-                },
-            );
-        }
-        facts.values
     }
 
     /// Renders one part of a mail with the template's own file in `mail.templates`, or with the layout if there is none.
@@ -331,8 +244,8 @@ impl Templates {
         let extension = part.extension();
         let own_file = format!("{template}.{extension}");
         let layout = format!("layout.{extension}");
-        let name = if self.environment.get_template(&own_file).is_ok() { own_file } else { layout };
-        self.render_named(&name, &values)
+        let found = self.environment.get_template(&own_file).or_else(|_| self.environment.get_template(&layout));
+        render_template(&found.map_err(|error| TemplateError::render(&layout, &error))?, &values)
     }
 
     fn render_message(
@@ -342,13 +255,29 @@ impl Templates {
         part: Part,
         facts: &BTreeMap<String, Value>,
     ) -> Result<String, TemplateError> {
-        self.render_named(&message_name(locale, key, part), facts)
+        let name = message_name(locale, key, part);
+        let source =
+            self.catalog(locale).message(key).ok_or_else(|| TemplateError::new(&name, "there is no such text"))?;
+        render_template(&self.compile_message(&name, source)?, facts)
     }
 
-    fn render_named(&self, name: &str, values: &BTreeMap<String, Value>) -> Result<String, TemplateError> {
-        let template = self.environment.get_template(name).map_err(|error| TemplateError::render(name, &error))?;
-        template.render(Value::from(values.clone())).map_err(|error| TemplateError::render(name, &error))
+    /// Compiles a text. The compiled text is not kept: it takes 8 KiB, there are 840 of them, and a mail needs few.
+    fn compile_message<'a>(
+        &'a self,
+        name: &'a str,
+        source: &'a str,
+    ) -> Result<minijinja::Template<'a, 'a>, TemplateError> {
+        let compiled = self.environment.template_from_named_str(name, source);
+        compiled.map_err(|error| TemplateError::render(name, &error))
     }
+}
+
+fn render_template(
+    template: &minijinja::Template<'_, '_>,
+    values: &BTreeMap<String, Value>,
+) -> Result<String, TemplateError> {
+    let rendered = template.render(Value::from(values.clone()));
+    rendered.map_err(|error| TemplateError::render(template.name(), &error))
 }
 
 impl std::fmt::Debug for Templates {
@@ -357,35 +286,7 @@ impl std::fmt::Debug for Templates {
     }
 }
 
-/// Collects the facts of a mail.
-struct Facts<'a> {
-    values: BTreeMap<String, Value>,
-    time_format: &'a TimeFormat<'a>,
-    zone: &'a TimeZone,
-}
-
-impl Facts<'_> {
-    fn set(&mut self, name: &str, value: &str) {
-        self.values.insert(name.to_owned(), Value::from(value));
-    }
-
-    fn set_time(&mut self, name: &str, at: Timestamp) {
-        let text = self.time_format.format(at, self.zone);
-        self.set(name, &text);
-    }
-
-    fn set_origin(&mut self, origin: &ActionOrigin) {
-        self.set_time("at", origin.at);
-        if let Some(address) = origin.address {
-            self.set("address", &address.to_canonical().to_string());
-        }
-        if let Some(device) = &origin.device {
-            self.set("device", &device.to_string());
-        }
-    }
-}
-
-/// The name under which minijinja holds a text of a catalog, for one part. Error messages show it.
+/// The name of a text of a catalog in errors, for one part. Its extension decides about HTML escaping.
 fn message_name(locale: Locale, key: &str, part: Part) -> String {
     format!("{locale}.toml: {key}.{}", part.extension())
 }
@@ -439,56 +340,6 @@ fn read_folder(
         }
     }
     Ok(())
-}
-
-/// Escapes the characters that have a meaning in HTML. The function of minijinja escapes slashes too, which makes links in the
-/// source of a mail unreadable.
-fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// Breaks a text between words into lines of at most [`WIDTH`] characters. A longer word has a line of its own.
-fn wrap(text: &str) -> String {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let line = lines.last_mut().unwrap_or_else(|| unreachable!("there is always a line"));
-        if line.is_empty() {
-            line.push_str(word);
-        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
-            line.push(' ');
-            line.push_str(word);
-        } else {
-            lines.push(word.to_owned());
-        }
-    }
-    lines.join("\n")
-}
-
-/// Removes blank lines.
-fn remove_blank_lines(text: &str) -> String {
-    text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n")
-}
-
-/// Removes blanks at line ends, and reduces successive blank lines to one.
-fn collapse_blank_lines(text: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    for line in text.trim().lines().map(str::trim_end) {
-        if !(line.is_empty() && lines.last().is_some_and(|last| last.is_empty())) {
-            lines.push(line);
-        }
-    }
-    lines.join("\n")
 }
 
 #[cfg(test)]

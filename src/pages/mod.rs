@@ -7,6 +7,8 @@
 
 pub mod assets;
 mod catalog;
+mod environment;
+mod folder;
 mod qr;
 mod render;
 mod style;

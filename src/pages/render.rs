@@ -1,30 +1,27 @@
-//! Renders pages. Each language has a minijinja environment of its own, so that templates need not pass the language.
+//! Renders pages. Each language has a minijinja environment of its own, so that templates need not pass the language. The
+//! environments share the compiled templates.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use jiff::tz::TimeZone;
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, context, escape_formatter,
-    value::{Kwargs, Serde, merge_maps},
+    Environment, Error, Value, context,
+    value::{Serde, merge_maps},
 };
 use url::Url;
 
 use super::{
     assets::{Asset, Assets},
     catalog::{self, Catalog},
+    environment::{compile_templates, localize},
+    folder::{load_logo, read_folder},
     style,
     views::{self, View},
 };
-use crate::{
-    config::Config,
-    domain::{clock::Timestamp, locale::Locale},
-};
+use crate::{config::Config, domain::locale::Locale};
 
 /// The built-in templates.
 const TEMPLATES: &[(&str, &str)] = &[
@@ -59,9 +56,6 @@ const TEMPLATES: &[(&str, &str)] = &[
 const STYLE: &str = include_str!("templates/style.css");
 const SCRIPT: &str = include_str!("templates/script.js");
 
-/// The maximum size of a file in `pages.templates`, and of the logo, in bytes.
-const MAX_FILE: u64 = 256 * 1024;
-
 /// Pages can't be served as configured.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {text}")]
@@ -73,12 +67,12 @@ pub struct PagesError {
 }
 
 impl PagesError {
-    fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+    pub(super) fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
         Self { name: name.into(), text: text.into() }
     }
 
     /// An error of minijinja, without values of the context.
-    fn render(name: &str, error: &Error) -> Self {
+    pub(super) fn render(name: &str, error: &Error) -> Self {
         let line = error.line().map_or_else(String::new, |line| format!("line {line}: "));
         let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
         Self::new(format!("pages.templates: {}", error.name().unwrap_or(name)), format!("{line}{error}{cause}"))
@@ -182,10 +176,11 @@ impl Pages {
             ("max_length", password.max_length.to_string()),
         ]
         .into();
+        let shared = compile_templates(&sources)?;
         let mut environments = Vec::new();
         for (locale, catalog) in catalogs {
             let catalog = Arc::new(catalog);
-            environments.push((locale, build_environment(locale, &catalog, &sources, &defaults)?, catalog));
+            environments.push((locale, localize(&shared, locale, &catalog, &defaults), catalog));
         }
         let asset = |asset: &Asset| format!("{base}{PREFIX}/assets/{}", asset.name);
         let monogram: String = product.chars().next().into_iter().flat_map(char::to_uppercase).collect();
@@ -316,55 +311,6 @@ const fn name_of(locale: Locale) -> &'static str {
     }
 }
 
-fn build_environment(
-    locale: Locale,
-    catalog: &Arc<Catalog>,
-    sources: &BTreeMap<String, String>,
-    defaults: &BTreeMap<&'static str, String>,
-) -> Result<Environment<'static>, PagesError> {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-    environment.set_auto_escape_callback(|_| AutoEscape::Html);
-    // minijinja's own escaping would also encode `/`
-    environment.set_formatter(|out, state, value| {
-        if value.is_safe() {
-            return escape_formatter(out, state, value);
-        }
-        Ok(out.write_str(&escape_html(&value.to_string()))?)
-    });
-    environment.add_global("locale", locale.as_str());
-    let (texts, defaults) = (Arc::clone(catalog), defaults.clone());
-    environment.add_function("t", move |key: &str, values: Kwargs| {
-        let missing = |text: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {text}"));
-        let text = texts.get(key).ok_or_else(|| missing("there is no such text".to_owned()))?;
-        let value = |name: &str| {
-            let given = values.get::<Option<Value>>(name).ok().flatten().map(|value| value.to_string());
-            given.or_else(|| defaults.get(name).cloned())
-        };
-        text.fill(value).map_err(missing)
-    });
-    let times = Arc::clone(catalog);
-    environment.add_filter("time", move |millis: i64, zone: &str| {
-        let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-        times.time(Timestamp::from_millis(millis), &zone)
-    });
-    environment.add_filter("with", |query: &str, parameter: &str| append_parameter(query, parameter));
-    environment.add_filter("in_language", |query: &str, tag: &str| {
-        let kept: Vec<&str> = query
-            .trim_start_matches('?')
-            .split('&')
-            .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
-            .collect();
-        let kept = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
-        append_parameter(&kept, &format!("ui_locales={tag}"))
-    });
-    for (name, source) in sources {
-        let added = environment.add_template_owned(name.clone(), source.clone());
-        added.map_err(|error| PagesError::render(name, &error))?;
-    }
-    Ok(environment)
-}
-
 /// The text without the empty lines that the tags of templates leave.
 fn remove_empty_lines(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
@@ -373,86 +319,6 @@ fn remove_empty_lines(text: &str) -> String {
         kept.push('\n');
     }
     kept
-}
-
-/// A query with one more parameter.
-fn append_parameter(query: &str, parameter: &str) -> String {
-    let separator = if query.is_empty() { '?' } else { '&' };
-    format!("{query}{separator}{parameter}")
-}
-
-/// Escapes text for HTML, in elements and quoted attributes.
-fn escape_html(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '&' => escaped.push_str("&amp;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
-}
-
-/// Reads the configured logo.
-fn load_logo(path: &Path) -> Result<Asset, PagesError> {
-    let failed = |text: String| PagesError::new(format!("pages.logo: {}", path.display()), text);
-    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if size > MAX_FILE {
-        return Err(failed(format!("is larger than {MAX_FILE} bytes")));
-    }
-    let content = fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let (extension, content_type) = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => ("svg", "image/svg+xml"),
-        Some("png") => ("png", "image/png"),
-        Some("webp") => ("webp", "image/webp"),
-        _ => return Err(failed("must be an .svg, .png or .webp file".to_owned())),
-    };
-    Ok(Asset::new("logo", extension, content_type, content))
-}
-
-/// Reads the files of `pages.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
-fn read_folder(
-    folder: &Path,
-    sources: &mut BTreeMap<String, String>,
-    catalogs: &mut [(Locale, Catalog)],
-    stylesheet: &mut String,
-) -> Result<(), PagesError> {
-    let about = |path: &Path, text: String| PagesError::new(format!("pages.templates: {}", path.display()), text);
-    let unreadable = |error: std::io::Error| about(folder, format!("can't be read: {error}"));
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(unreadable)? {
-        paths.push(entry.map_err(unreadable)?.path());
-    }
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') || name.ends_with('~') {
-            continue;
-        }
-        let failed = |text: String| about(&path, text);
-        let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
-        if size > MAX_FILE {
-            return Err(failed(format!("is larger than {MAX_FILE} bytes")));
-        }
-        let source = fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
-        let language = name.strip_suffix(".toml").and_then(|stem| stem.parse::<Locale>().ok());
-        if name == "style.css" {
-            // after the built-in rules, so that a few lines suffice
-            stylesheet.push_str(&source);
-        } else if let Some(language) = language {
-            let catalog = catalogs.iter_mut().find(|(locale, _)| *locale == language).map(|(_, catalog)| catalog);
-            catalog.map_or(Ok(()), |catalog| catalog.merge(&source)).map_err(failed)?;
-        } else if let Some(template) = sources.get_mut(&name) {
-            *template = source;
-        } else {
-            return Err(failed("is neither style.css, nor the name of a built-in template or language".to_owned()));
-        }
-    }
-    Ok(())
 }
 
 /// Renders the samples of one page. With `with_errors`, the form and each of its fields report an error.

@@ -112,8 +112,13 @@ impl Catalog {
     }
 
     /// All texts that are templates, by key.
-    pub(super) fn messages(&self) -> impl Iterator<Item = (String, &str)> {
-        self.messages.iter().map(|(key, text)| (key.clone(), text.as_str()))
+    pub(super) fn messages(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.messages.iter().map(|(key, text)| (key.as_str(), text.as_str()))
+    }
+
+    /// The text with this key.
+    pub(super) fn message(&self, key: &str) -> Option<&str> {
+        self.messages.get(key).map(String::as_str)
     }
 
     pub(super) fn time_format(&self) -> TimeFormat<'_> {

@@ -1,0 +1,87 @@
+//! The minijinja environments of pages: templates, filters and functions.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::tz::TimeZone;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value, escape_formatter, value::Kwargs};
+
+use super::{catalog::Catalog, render::PagesError};
+use crate::domain::{clock::Timestamp, locale::Locale};
+
+/// Builds the environment that the languages share, with all templates compiled.
+pub(super) fn compile_templates(sources: &BTreeMap<String, String>) -> Result<Environment<'static>, PagesError> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+    environment.set_auto_escape_callback(|_| AutoEscape::Html);
+    // minijinja's own escaping would also encode `/`
+    environment.set_formatter(|out, state, value| {
+        if value.is_safe() {
+            return escape_formatter(out, state, value);
+        }
+        Ok(out.write_str(&escape_html(&value.to_string()))?)
+    });
+    environment.add_filter("with", |query: &str, parameter: &str| append_parameter(query, parameter));
+    environment.add_filter("in_language", |query: &str, tag: &str| {
+        let kept: Vec<&str> = query
+            .trim_start_matches('?')
+            .split('&')
+            .filter(|pair| !pair.is_empty() && !pair.starts_with("ui_locales="))
+            .collect();
+        let kept = if kept.is_empty() { String::new() } else { format!("?{}", kept.join("&")) };
+        append_parameter(&kept, &format!("ui_locales={tag}"))
+    });
+    for (name, source) in sources {
+        let added = environment.add_template_owned(name.clone(), source.clone());
+        added.map_err(|error| PagesError::render(name, &error))?;
+    }
+    Ok(environment)
+}
+
+/// Adds what depends on the language to a copy of `shared`: the global `locale`, the function `t` and the filter `time`.
+pub(super) fn localize(
+    shared: &Environment<'static>,
+    locale: Locale,
+    catalog: &Arc<Catalog>,
+    defaults: &BTreeMap<&'static str, String>,
+) -> Environment<'static> {
+    let mut environment = shared.clone();
+    environment.add_global("locale", locale.as_str());
+    let (texts, defaults) = (Arc::clone(catalog), defaults.clone());
+    environment.add_function("t", move |key: &str, values: Kwargs| {
+        let missing = |text: String| Error::new(ErrorKind::InvalidOperation, format!("{key}: {text}"));
+        let text = texts.get(key).ok_or_else(|| missing("there is no such text".to_owned()))?;
+        let value = |name: &str| {
+            let given = values.get::<Option<Value>>(name).ok().flatten().map(|value| value.to_string());
+            given.or_else(|| defaults.get(name).cloned())
+        };
+        text.fill(value).map_err(missing)
+    });
+    let times = Arc::clone(catalog);
+    environment.add_filter("time", move |millis: i64, zone: &str| {
+        let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
+        times.time(Timestamp::from_millis(millis), &zone)
+    });
+    environment
+}
+
+/// A query with one more parameter.
+fn append_parameter(query: &str, parameter: &str) -> String {
+    let separator = if query.is_empty() { '?' } else { '&' };
+    format!("{query}{separator}{parameter}")
+}
+
+/// Escapes text for HTML, in elements and quoted attributes.
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '&' => escaped.push_str("&amp;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}

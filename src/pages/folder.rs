@@ -1,0 +1,67 @@
+//! The files that an operator configures: `pages.templates` and `pages.logo`.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use super::{assets::Asset, catalog::Catalog, render::PagesError};
+use crate::domain::locale::Locale;
+
+/// The maximum size of a file in `pages.templates`, and of the logo, in bytes.
+const MAX_FILE: u64 = 256 * 1024;
+
+/// Reads the configured logo.
+pub(super) fn load_logo(path: &Path) -> Result<Asset, PagesError> {
+    let failed = |text: String| PagesError::new(format!("pages.logo: {}", path.display()), text);
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
+    if size > MAX_FILE {
+        return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+    }
+    let content = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let (extension, content_type) = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => ("svg", "image/svg+xml"),
+        Some("png") => ("png", "image/png"),
+        Some("webp") => ("webp", "image/webp"),
+        _ => return Err(failed("must be an .svg, .png or .webp file".to_owned())),
+    };
+    Ok(Asset::new("logo", extension, content_type, content))
+}
+
+/// Reads the files of `pages.templates`. Each must have the name of a built-in one, so that a misspelt name is noticed.
+pub(super) fn read_folder(
+    folder: &Path,
+    sources: &mut BTreeMap<String, String>,
+    catalogs: &mut [(Locale, Catalog)],
+    stylesheet: &mut String,
+) -> Result<(), PagesError> {
+    let about = |path: &Path, text: String| PagesError::new(format!("pages.templates: {}", path.display()), text);
+    let unreadable = |error: std::io::Error| about(folder, format!("can't be read: {error}"));
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        paths.push(entry.map_err(unreadable)?.path());
+    }
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
+        }
+        let failed = |text: String| about(&path, text);
+        let size = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.len();
+        if size > MAX_FILE {
+            return Err(failed(format!("is larger than {MAX_FILE} bytes")));
+        }
+        let source = fs::read_to_string(&path).map_err(|error| failed(error.to_string()))?;
+        let language = name.strip_suffix(".toml").and_then(|stem| stem.parse::<Locale>().ok());
+        if name == "style.css" {
+            // after the built-in rules, so that a few lines suffice
+            stylesheet.push_str(&source);
+        } else if let Some(language) = language {
+            let catalog = catalogs.iter_mut().find(|(locale, _)| *locale == language).map(|(_, catalog)| catalog);
+            catalog.map_or(Ok(()), |catalog| catalog.merge(&source)).map_err(failed)?;
+        } else if let Some(template) = sources.get_mut(&name) {
+            *template = source;
+        } else {
+            return Err(failed("is neither style.css, nor the name of a built-in template or language".to_owned()));
+        }
+    }
+    Ok(())
+}
