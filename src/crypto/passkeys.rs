@@ -4,6 +4,8 @@
 //! credentials, so this module uses the core and decides both itself. A passkey may be registered without user verification, as a
 //! second factor, and [`Assertion::user_verified`] decides the level of an authentication.
 
+mod response;
+
 use serde_json::{Map, Value};
 use url::Url;
 use webauthn_rs_core::{
@@ -11,12 +13,12 @@ use webauthn_rs_core::{
     error::WebauthnError,
     proto::{
         AttestationConveyancePreference, AttestationFormat, AuthenticationState, AuthenticatorTransport, COSEKey,
-        CollectedClientData, Credential, ParsedAttestation, PublicKeyCredential, RegisterPublicKeyCredential,
-        RegisteredExtensions, RegistrationState, RequestRegistrationExtensions, ResidentKeyRequirement,
-        UserVerificationPolicy,
+        Credential, ParsedAttestation, RegisteredExtensions, RegistrationState, RequestRegistrationExtensions,
+        ResidentKeyRequirement, UserVerificationPolicy,
     },
 };
 
+pub use self::response::{PresentedAssertion, PresentedRegistration};
 use crate::{
     config::{PasskeySettings, RelyingParty, UserVerification},
     domain::{
@@ -146,23 +148,6 @@ pub struct NewCredential {
     pub user_verified: bool,
 }
 
-/// The response to a request for an assertion, unchecked.
-#[derive(Clone, Debug)]
-pub struct PresentedAssertion {
-    response: PublicKeyCredential,
-    challenge: Vec<u8>,
-    credential: CredentialId,
-    /// Whether the page that requested the assertion is embedded in a page of another origin.
-    is_framed: bool,
-}
-
-/// The response to a request for a registration, unchecked.
-#[derive(Clone, Debug)]
-pub struct PresentedRegistration {
-    response: RegisterPublicKeyCredential,
-    challenge: Vec<u8>,
-}
-
 /// The signed statements of a valid assertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Assertion {
@@ -172,72 +157,6 @@ pub struct Assertion {
     pub backed_up: bool,
     /// The signature counter. Signed.
     pub counter: u32,
-}
-
-impl PresentedAssertion {
-    /// Reads the JSON form of `PublicKeyCredential` (WebAuthn, section 5.1).
-    ///
-    /// # Errors
-    /// [`PasskeyRefusal::Malformed`]
-    pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
-        let response: PublicKeyCredential =
-            serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
-        let (challenge, is_framed) = read_client_data(&response.response.client_data_json)?;
-        let credential = CredentialId::new(response.raw_id.clone()).ok_or(PasskeyRefusal::Malformed)?;
-        if response.type_ != "public-key" {
-            return Err(PasskeyRefusal::Malformed);
-        }
-        Ok(Self { response, challenge, credential, is_framed })
-    }
-
-    /// The challenge that the response is for: [`CHALLENGE_LENGTH`] bytes.
-    pub fn challenge(&self) -> &[u8] {
-        &self.challenge
-    }
-
-    /// The credential.
-    pub fn credential(&self) -> &CredentialId {
-        &self.credential
-    }
-
-    /// The account that the authenticator stored with the credential; `None` if it stored no account.
-    pub fn user_handle(&self) -> Option<&[u8]> {
-        // Clients send an empty handle for credentials that have none.
-        self.response.get_user_unique_id().filter(|handle| !handle.is_empty())
-    }
-}
-
-impl PresentedRegistration {
-    /// Reads the JSON form of `PublicKeyCredential` (WebAuthn, section 5.1).
-    ///
-    /// # Errors
-    /// [`PasskeyRefusal::Malformed`]
-    pub fn parse(json: Map<String, Value>) -> Result<Self, PasskeyRefusal> {
-        let response: RegisterPublicKeyCredential =
-            serde_json::from_value(Value::Object(json)).map_err(|_| PasskeyRefusal::Malformed)?;
-        let (challenge, _) = read_client_data(&response.response.client_data_json)?;
-        if response.type_ != "public-key" {
-            return Err(PasskeyRefusal::Malformed);
-        }
-        Ok(Self { response, challenge })
-    }
-
-    /// The challenge that the response is for: [`CHALLENGE_LENGTH`] bytes.
-    pub fn challenge(&self) -> &[u8] {
-        &self.challenge
-    }
-}
-
-/// The challenge, and whether the requesting page is embedded in a page of another origin.
-fn read_client_data(client_data: &[u8]) -> Result<(Vec<u8>, bool), PasskeyRefusal> {
-    let data: CollectedClientData = serde_json::from_slice(client_data).map_err(|_| PasskeyRefusal::Malformed)?;
-    let challenge: &[u8] = data.challenge.as_ref();
-    if challenge.len() != CHALLENGE_LENGTH {
-        return Err(PasskeyRefusal::Malformed);
-    }
-    // The core does not know `topOrigin`, a member of WebAuthn level 3. Browsers send it for embedded pages only.
-    let is_framed = data.cross_origin.unwrap_or(false) || data.unknown_keys.contains_key("topOrigin");
-    Ok((challenge.to_vec(), is_framed))
 }
 
 /// Begins and ends ceremonies for one relying party.
