@@ -1,6 +1,6 @@
-"""Creates the accounts of the FastAPI and the Fastify reference: `accounts.py LINES DATABASE`.
+"""Creates the accounts of the reference services (FastAPI and Fastify) of the benchmark: `accounts.py ACCOUNTS DATABASE`.
 
-LINES is a file for `latchkey user import`, DATABASE the SQLite database to create.
+ACCOUNTS is the file that `latchkey user import` reads, with one JSON object a line. DATABASE is the SQLite database to create.
 """
 
 import json
@@ -8,10 +8,10 @@ import sqlite3
 import sys
 import uuid
 
-lines, path = sys.argv[1:]
-database = sqlite3.connect(path)
+accounts_path, database_path = sys.argv[1:]
+database = sqlite3.connect(database_path)
 database.execute("CREATE TABLE accounts (email TEXT PRIMARY KEY, id TEXT NOT NULL, password_hash TEXT NOT NULL) WITHOUT ROWID")
-with open(lines) as file:
+with open(accounts_path) as file:
     for line in file:
         account = json.loads(line)
         row = (account["email"], str(uuid.uuid4()), account["password_hash"])

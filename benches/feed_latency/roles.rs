@@ -10,12 +10,13 @@ use super::{
     node_process::{NodeProcess, SECRET},
 };
 
-/// The number of changes, one after the other.
+/// The number of changes of roles, one after the other.
 const CHANGES: usize = 300;
 
-/// Changes roles on a node of this process, and sends requests with the former token to `peer` until it refuses
-/// them.
+/// Changes an account's roles on a node of this process, and sends requests with the older token to `peer` until `peer`
+/// refuses the token.
 pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProcess) -> Vec<Times> {
+    // the node shares Redis, the database, the secret and the real time with the peer, which is a process of its own
     cluster.clock = Clock::System;
     cluster.config.secrets.current = SECRET.into();
     cluster.config.database.url = database.into();
@@ -28,7 +29,7 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
     for change in 0..CHANGES {
         peer.client.get("/v1/verify", &tokens.access).await.expect(200);
         let (add, remove) = if change % 2 == 0 { (&editor, &none) } else { (&none, &editor) };
-        let polling = tokio::spawn({
+        let refusal = tokio::spawn({
             let (client, access) = (peer.client.clone(), tokens.access.clone());
             async move {
                 while client.get("/v1/verify", &access).await.status == 200 {}
@@ -39,8 +40,9 @@ pub async fn measure(mut cluster: TestCluster, database: &str, peer: &NodeProces
         accounts::change_roles(&node.state, account, add, remove).await.unwrap();
         let answered = Instant::now();
         assert_eq!(peer.client.get("/v1/verify", &tokens.access).await.problem().1, "claims_changed");
-        times.push(Times { requested, answered, effect: polling.await.unwrap() });
+        times.push(Times { requested, answered, effect: refusal.await.unwrap() });
         tokens = Tokens::of(&peer.client.refresh(&tokens.refresh).await.expect(200));
+        // a pause between two measurements
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     node.stop().await;

@@ -19,6 +19,7 @@ const MAX_KEYS: usize = 64;
 pub(crate) struct Key {
     kid: String,
     key: VerificationKey,
+    /// Read and written without a lock: tokens are verified while the keys are refreshed.
     trusted: AtomicBool,
 }
 
@@ -27,7 +28,7 @@ impl Key {
         &self.kid
     }
 
-    /// The only algorithm the key is used with.
+    /// The only algorithm that the key is used with.
     pub(crate) fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
@@ -64,8 +65,8 @@ struct JwkSet {
     keys: Vec<serde_json::Value>,
 }
 
-/// Parses a JWK set; `None` if it is not one. Keys without a `kid`, without a supported `alg` or for another purpose than
-/// signatures are skipped (RFC 7517, section 5).
+/// Parses a JWK set; `None` if the JSON is not a JWK set. Keys without a `kid`, without a supported `alg`, with wrong
+/// parameters or for another purpose than signatures are skipped (RFC 7517, section 5).
 pub(crate) fn parse_jwk_set(json: &[u8]) -> Option<Vec<Key>> {
     let set: JwkSet = strict_json::from_slice(json)?;
     let mut keys: Vec<Key> = Vec::new();
@@ -81,7 +82,10 @@ pub(crate) fn parse_jwk_set(json: &[u8]) -> Option<Vec<Key>> {
 
 fn parse_key(jwk: Jwk) -> Option<Key> {
     let algorithm = jwk.alg.as_deref()?.parse().ok()?;
-    let key = if jwk.may_verify() { jwk.verification_key(algorithm)? } else { return None };
+    if !jwk.may_verify() {
+        return None;
+    }
+    let key = jwk.verification_key(algorithm)?;
     Some(Key { kid: jwk.kid?, key, trusted: AtomicBool::new(true) })
 }
 
@@ -113,32 +117,33 @@ mod tests {
     fn unusable_keys_are_skipped() {
         let good: Value =
             serde_json::from_str(SigningKey::generate(ServiceAlgorithm::Es256).unwrap().public_jwk()).unwrap();
-        let with = |name: &str, value: Value| {
+        let good_with = |name: &str, value: Value| {
             let mut key = good.clone();
             key[name] = value;
             key
         };
         let keys = parse_keys(&[
-            with("alg", json!("ES384")),
-            with("alg", json!("none")),
-            with("alg", json!("HS256")),
-            with("alg", json!("EdDSA")),
-            with("alg", Value::Null),
-            with("kid", Value::Null),
-            with("use", json!("enc")),
-            with("key_ops", json!(["encrypt"])),
-            with("crv", json!("P-384")),
-            with("kty", json!("OKP")),
-            with("x", json!("AAAA")),
-            with("y", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
+            good_with("alg", json!("ES384")),
+            good_with("alg", json!("none")),
+            good_with("alg", json!("HS256")),
+            good_with("alg", json!("EdDSA")),
+            good_with("alg", Value::Null),
+            good_with("kid", Value::Null),
+            good_with("use", json!("enc")),
+            good_with("key_ops", json!(["encrypt"])),
+            good_with("crv", json!("P-384")),
+            good_with("kty", json!("OKP")),
+            good_with("x", json!("AAAA")),
+            good_with("y", json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")),
             json!({ "kty": "oct", "k": "c2VjcmV0", "alg": "HS256", "kid": "h" }),
             json!({ "kty": "RSA", "n": "AQAB", "e": "AQAB", "alg": "RS256", "kid": "short" }),
             json!({ "kty": "RSA", "n": "", "e": "", "alg": "RS256", "kid": "empty" }),
             json!(7),
             good.clone(),
+            // the second key with the same `kid`
             good,
         ]);
-        assert_eq!(keys.len(), 1, "{keys:?}");
+        assert_eq!(keys.len(), 1, "only the first good key: {keys:?}");
     }
 
     #[test]

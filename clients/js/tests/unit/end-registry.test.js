@@ -18,7 +18,7 @@ const ROBOT = { sub: "robot", clientId: "robot", exp: 1300, iat: 1000 };
 class RegistryFixture {
   nowMs = 1_000_000;
   elapsedMs = 0;
-  completeAtMs = 0;
+  lastEventAtMs = 0;
   log = [];
   ends = [];
   revocations = new RevocationSet(100, 1e9); // at most 100, for longer than any test takes
@@ -29,7 +29,7 @@ class RegistryFixture {
     this.registry = new EndRegistry(settings, {
       kidOf: (claims) => claims.kid ?? "one",
       causeOf: (kid, claims) => this.revocations.causeOf(kid, claims),
-      silentMs: () => this.elapsedMs - this.completeAtMs,
+      silentMs: () => this.elapsedMs - this.lastEventAtMs,
       now: () => this.nowMs,
       elapsed: () => this.elapsedMs,
     });
@@ -138,7 +138,7 @@ test("lost feed ends registrations after endAfterSilenceMs, counted from the reg
   };
   fixture.add("old");
   pass(4_000);
-  fixture.completeAtMs = fixture.elapsedMs; // a heartbeat
+  fixture.lastEventAtMs = fixture.elapsedMs; // a heartbeat
   pass(4_000);
   fixture.add("new");
   pass(1_001);

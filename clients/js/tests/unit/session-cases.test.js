@@ -1,4 +1,4 @@
-/** The cases of claims, ends of sessions and guards that the verifiers in all languages share. */
+/** Runs the cases that the verifiers in all languages share: refused claims, ends of sessions, and guards. The file of cases describes its format. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -16,27 +16,30 @@ const RULES = { issuer: "https://a.example", audience: "latchkey", leewayMs: 5_0
 /** A verifier without network, whose clocks a case moves. */
 class VerifierFixture {
   nowMs = CASES.now * 1000;
+  /** The time of the monotonic clock. */
   elapsedMs = 0;
-  completeAtMs = 0;
-  revocations = new RevocationSet(100, 1e9);
+  /** When the last event or heartbeat arrived, by the monotonic clock. */
+  lastEventAtMs = 0;
+  revocations = new RevocationSet(100, 1e9); // room for 100 revocations, and a retention longer than any case
   registry = new EndRegistry(
     { leewayMs: 5_000, maxRegistrations: 100, endAfterSilenceMs: 5_000, log: () => {} },
     {
       kidOf: () => "one",
       causeOf: (kid, claims) => this.revocations.causeOf(kid, claims),
-      silentMs: () => this.elapsedMs - this.completeAtMs,
+      silentMs: () => this.elapsedMs - this.lastEventAtMs,
       now: () => this.nowMs,
       elapsed: () => this.elapsedMs,
     },
   );
 
+  /** Applies an event of the feed. */
   receive(name, data) {
     const revocation = name === "claims" ? parseClaimsChange(data) : parseRevocation(data);
     this.revocations.add(revocation, 0);
     this.registry.onRevocation(revocation);
   }
 
-  /** Verifies the shared token with the changes applied; returns its claims, or throws an error with the `reason`. */
+  /** Validates the claims of the shared token with the changes applied; returns them, or throws an error with the `reason`. */
   verify(...changes) {
     const payload = Object.assign({ iss: RULES.issuer, aud: RULES.audience, jti: "j", ...CASES.token }, ...changes);
     const claims = validateClaims(payload, RULES, this.nowMs);
@@ -75,12 +78,12 @@ function causeOf(testCase) {
     else if (step === "renew") registration.renew(fixture.verify(testCase.token, data));
     else if (step === "advance" || step === "silent") {
       fixture.advance(data);
-      // "silent" is the same without a heartbeat
-      if (step === "advance") fixture.completeAtMs = fixture.elapsedMs;
+      // the step "advance" ends with a heartbeat, the step "silent" does not
+      if (step === "advance") fixture.lastEventAtMs = fixture.elapsedMs;
       fixture.registry.endExpired();
     } else fixture.receive(step, data);
   }
-  assert.ok(causes.length <= 1);
+  assert.ok(causes.length <= 1, "the callback is called at most once");
   return causes[0] ?? null;
 }
 

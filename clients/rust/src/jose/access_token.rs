@@ -1,4 +1,5 @@
-//! Access tokens before their signature is checked: the size, the form and the header (RFC 8725; RFC 9068, section 4).
+//! Splits access tokens, and checks their size, form and header (RFC 8725; RFC 9068, section 4). The signature is checked
+//! later.
 
 use serde::Deserialize;
 
@@ -15,7 +16,7 @@ const TYPES: [&str; 2] = ["at+jwt", "application/at+jwt"];
 pub enum HeaderError {
     /// The token is longer than [`MAX_TOKEN_BYTES`].
     TooLong,
-    /// The token is not a JWS in compact form, or its header is ambiguous or has a member of a wrong type.
+    /// The token is not a JWS in compact form, or its header lacks `alg`, or has a duplicate member or one of a wrong type.
     Malformed,
     /// The header has a `crit` member. No extension is supported (RFC 7515, section 4.1.11).
     CriticalHeader,
@@ -57,7 +58,7 @@ impl<'a> UnverifiedToken<'a> {
 
 /// The claims of an access token (RFC 9068, section 2.2), each of the right type where it is present.
 #[derive(Debug, Deserialize)]
-#[expect(missing_docs, reason = "the claims are those of the RFC")]
+#[expect(missing_docs, reason = "the names are those of the claims")]
 pub struct RawClaims {
     pub iss: Option<String>,
     pub sub: Option<String>,
@@ -82,7 +83,7 @@ pub struct RawClaims {
 }
 
 impl RawClaims {
-    /// The later of `iat` and `nbf`, in seconds since the Unix epoch; `i64::MAX` if both are missing.
+    /// The later of `iat` and `nbf`, in seconds since the Unix epoch. A token without both is never valid: `i64::MAX`.
     pub fn not_before(&self) -> i64 {
         self.iat.into_iter().chain(self.nbf).max().unwrap_or(i64::MAX)
     }
@@ -104,7 +105,7 @@ pub enum Audience {
 }
 
 impl Audience {
-    /// Whether `audience` is among them.
+    /// Whether the token is for `audience`.
     pub fn contains(&self, audience: &str) -> bool {
         match self {
             Self::One(one) => one == audience,
@@ -127,13 +128,15 @@ mod tests {
 
     use super::*;
 
+    /// The error of a token with this header; `None` if the header is accepted.
     fn error_of(header: &str) -> Option<HeaderError> {
+        // `e30` is `{}`
         let token = format!("{}.e30.AAAA", BASE64_URL_SAFE_NO_PAD.encode(header));
         UnverifiedToken::parse(&token).err()
     }
 
     #[test]
-    fn header_of_access_token_is_accepted() {
+    fn header_of_access_token_is_accepted_and_its_jwk_is_ignored() {
         for typ in ["at+jwt", "application/at+jwt", "AT+JWT"] {
             assert_eq!(error_of(&format!(r#"{{"alg":"ES256","typ":"{typ}","kid":"k","jwk":{{}}}}"#)), None, "{typ}");
         }

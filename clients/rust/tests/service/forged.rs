@@ -13,15 +13,22 @@ pub fn encode(json: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(json)
 }
 
-/// A part of a token as JSON.
-pub fn part(token: &str, part: usize) -> Value {
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(part).unwrap()).unwrap();
-    serde_json::from_slice(&bytes).unwrap()
+pub fn header_of(token: &str) -> Value {
+    parse_part(token.split('.').next().unwrap())
+}
+
+pub fn claims_of(token: &str) -> Value {
+    parse_part(token.split('.').nth(1).unwrap())
+}
+
+/// Decodes the header or the claims of a token.
+fn parse_part(part: &str) -> Value {
+    serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
 /// The token with another header, and so with a wrong signature.
 pub fn with_header(token: &str, change: impl FnOnce(&mut Value)) -> String {
-    let mut header = part(token, 0);
+    let mut header = header_of(token);
     change(&mut header);
     let rest = token.split_once('.').unwrap().1;
     format!("{}.{rest}", encode(&header.to_string()))
@@ -35,13 +42,14 @@ pub fn signed(node: &Node, header: &str, claims: &str) -> String {
     format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
-fn changed(value: &Value, name: &str, new: Option<Value>) -> String {
-    let mut value = value.clone();
+/// A header or claims with another value of one member, or without the member (`None`), as JSON.
+fn changed(object: &Value, name: &str, new: Option<Value>) -> String {
+    let mut object = object.clone();
     match new {
-        Some(new) => value[name] = new,
-        None => drop(value.as_object_mut().unwrap().remove(name)),
+        Some(new) => object[name] = new,
+        None => drop(object.as_object_mut().unwrap().remove(name)),
     }
-    value.to_string()
+    object.to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,10 +57,10 @@ async fn forged_token_is_refused_with_its_reason() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
-    let (header, claims) = (part(&tokens.access, 0), part(&tokens.access, 1));
+    let (header, claims) = (header_of(&tokens.access), claims_of(&tokens.access));
     let (header_text, claims_text) = (header.to_string(), claims.to_string());
     let verifier = fixture.verifier().await;
-    let requests = fixture.proxy.requests().len();
+    let requests_before = fixture.proxy.requests().len();
     let good = signed(&fixture.node, &header_text, &claims_text);
     assert!(verifier.verify(&good).await.is_ok());
 
@@ -166,12 +174,12 @@ async fn forged_token_is_refused_with_its_reason() {
     add("zeros for a signature", format!("{message}.{}", "A".repeat(86)), Some(Invalid::BadSignature));
     let roles = changed(&claims, "roles", Some(json!(["admin"])));
     let borrowed = format!("{}.{}.{signature}", encode(&header_text), encode(&roles));
-    add("another's signature", borrowed, Some(Invalid::BadSignature));
+    add("the signature of other claims", borrowed, Some(Invalid::BadSignature));
     let long = changed(&claims, "scope", Some(json!("x".repeat(7000))));
     add("too long", signed(&fixture.node, &header_text, &long), Some(Invalid::TooLong));
 
     for (name, token, why) in cases {
-        // the second refusal is the same as the first
+        // twice: a cache of the verifier must not change the answer to a repeated token
         for _ in 0..2 {
             let refused = verifier.verify(&token).await;
             match why {
@@ -181,7 +189,7 @@ async fn forged_token_is_refused_with_its_reason() {
         }
     }
     // an unknown `kid` may trigger a key refresh at the issuer, and nothing else sends a request
-    let requests: Vec<_> = fixture.proxy.requests().split_off(requests);
+    let requests: Vec<_> = fixture.proxy.requests().split_off(requests_before);
     assert!(requests.iter().all(|line| line.starts_with("GET /.well-known/jwks.json ")), "{requests:?}");
     // harmless variations are accepted
     for harmless in [
@@ -203,7 +211,7 @@ async fn service_client_token_is_accepted_unless_refused_by_configuration() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
-    let (header, claims) = (part(&tokens.access, 0).to_string(), part(&tokens.access, 1));
+    let (header, claims) = (header_of(&tokens.access).to_string(), claims_of(&tokens.access));
     let own = json!({
         "iss": claims["iss"], "aud": "latchkey", "iat": claims["iat"], "exp": claims["exp"], "jti": "j",
         "sub": "reports", "client_id": "reports", "scope": "read write",
@@ -215,7 +223,7 @@ async fn service_client_token_is_accepted_unless_refused_by_configuration() {
     let users_only = fixture.verifier_with(|builder| builder.refuse_service_clients()).await;
     assert_eq!(users_only.verify(&token).await, Err(invalid(Invalid::ServiceClient)));
     assert!(users_only.verify(&tokens.access).await.is_ok());
-    // any other token must have a session
+    // a token whose subject is not its client is a user's, and must name a session
     let token = signed(&fixture.node, &header, &changed(&own, "sub", Some(json!("someone"))));
     assert_eq!(verifier.verify(&token).await, Err(invalid(Invalid::MissingClaim("sid"))));
     drop((verifier, users_only));

@@ -15,7 +15,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use crate::{
     fixture::Fixture,
-    forged::{part, signed},
+    forged::{claims_of, header_of, signed},
     harness::fault_proxy::Mode,
 };
 
@@ -90,7 +90,7 @@ impl User {
         let fixture = Fixture::new().await;
         fixture.node.register("ada").await;
         let token = fixture.node.login("ada").await.access;
-        let [header, claims] = [0, 1].map(|index| part(&token, index).as_object().unwrap().clone());
+        let [header, claims] = [header_of(&token), claims_of(&token)].map(|part| part.as_object().unwrap().clone());
         Self { fixture, header, claims }
     }
 
