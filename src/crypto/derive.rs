@@ -20,7 +20,6 @@ pub const CSRF: &str = "latchkey/1/csrf";
 pub const ORIGIN_TAGS: &str = "latchkey/1/origin-tags";
 /// Pseudonymizes the subjects of rate limits: [`super::pseudonymizer`].
 pub const LIMITS: &str = "latchkey/1/limits";
-
 /// Authenticates the client ids of apps that have registered themselves: [`super::client_registration`].
 pub const CLIENT_REGISTRATION: &str = "latchkey/1/client-registration";
 /// Computes the secrets of apps that have registered themselves: [`super::client_registration`].

@@ -75,7 +75,7 @@ named_enum! {
         DeletionCancelled = "deletion_cancelled",
         /// The owner exported the account's data.
         AccountExported = "account_exported",
-        /// The user of a session authenticated again (step-up), or tried to; `reason` is the level, or why it was refused.
+        /// The user of a session authenticated again (step-up), or tried to; `reason` is the level, or why the attempt was refused.
         Reauthentication = "reauthentication",
         /// An account was invited to set its password.
         AccountInvited = "account_invited",
@@ -104,8 +104,8 @@ named_enum! {
         SessionsEnded = "sessions_ended",
         /// A superseded refresh token was presented, and its session was ended.
         RefreshReuse = "refresh_reuse",
-        /// A client other than the one that had used a refresh token presented the superseded token again. It was answered with
-        /// the current token, and the repeat was counted.
+        /// A superseded refresh token was presented from another network or user agent than the session's last refresh. The
+        /// request was answered with the current token, and counted (invariant I2).
         RefreshRepeat = "refresh_repeat",
         /// A signing key was created; `detail` is its id.
         KeyMade = "key_made",
@@ -168,7 +168,7 @@ pub enum Actor {
 }
 
 impl Actor {
-    /// An operator of this name, reduced to characters that are safe in a log.
+    /// An operator of this name, reduced to at most 64 characters that are safe in a log.
     pub fn operator(name: &str) -> Self {
         let is_safe = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@');
         Self::Operator(name.chars().filter(is_safe).take(64).collect())

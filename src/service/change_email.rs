@@ -84,6 +84,7 @@ pub async fn request(
     limits::check_password_change(state, caller.sid, origin.ip).await?;
     let now = state.clock.now();
     let is_taken = is_owned_by_another(state, caller.sub, email).await?;
+    // the account may have been disabled or deleted after the access token was checked
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(RequestError::NoAccount)?;
     let purpose = TokenPurpose::ChangeEmail;
@@ -114,6 +115,9 @@ pub(super) async fn is_owned_by_another(
 
 /// Makes a confirmed address the account's primary one. All sessions end. A new session replaces the session of a caller who is signed
 /// in, and its tokens are returned (I5).
+///
+/// `new_hash` is the hash of the new password that the reader of the mail set (`verify_email::Proof::NewPassword`). It replaces all
+/// credentials of the account, and no session starts.
 pub(super) async fn apply(
     state: &AppState,
     mut change: AccountChange,
@@ -125,7 +129,7 @@ pub(super) async fn apply(
 ) -> Result<Option<Tokens>, VerifyEmailError> {
     let (before, now) = (change.account.clone(), state.clock.now());
     if new_hash.is_some() && before.email_verified {
-        // The current address was verified after the link was checked. The reader of the new one may no longer set a password.
+        // The current address was verified after the link was checked. The reader of the new address may no longer set a password.
         return Err(VerifyEmailError::ProofRequired);
     }
     if change.pending_address(now).await?.is_none_or(|pending| pending.email.key() != address.key()) {
@@ -209,10 +213,11 @@ pub(super) async fn notify_without_link(
     account_mail::enqueue(state, change, &before.email, origin, data).await
 }
 
-/// Deletes the undo links of addresses that replaced the account's current primary address.
+/// Deletes the former addresses that once replaced the account's current primary address, so that their links cannot undo its
+/// restoration.
 ///
-/// Applies if the primary address is a former address as well: it was replaced once and has been restored since. All former addresses
-/// that were stored since then replaced it, so their links must not undo the restoration.
+/// The primary address has been restored if it is a former address as well. A former address is stored when another one replaces it. So
+/// the addresses that are stored later than the restored one had replaced it.
 pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Timestamp) -> Result<(), ServiceError> {
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;
@@ -266,7 +271,7 @@ async fn apply_undo(
         TakeAddressError::Sql(error) => error.into(),
     })?;
     if let Some(replaced_at) = replaced_at {
-        // The owner did not make the later changes either: they can't be undone one by one.
+        // The owner did not make the later changes either. Their undo links would bring an attacker's address back.
         change.clear_former_addresses(Some(replaced_at)).await?;
     }
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;

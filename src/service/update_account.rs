@@ -52,7 +52,8 @@ pub enum UpdateAccountError {
 
 from_store_errors!(UpdateAccountError);
 
-/// Applies the changes. A change of the username needs a recent authentication, because its owner signs in with it.
+/// Applies the changes to the caller's account, and returns its new state. A change of the username needs a recent authentication,
+/// because the username is an identifier for signing in.
 ///
 /// # Errors
 /// [`UpdateAccountError`]
@@ -71,6 +72,7 @@ pub async fn update_account(
     }
     limits::check_recovery(state, ip).await?;
     let now = state.clock.now();
+    // the account may have been disabled or deleted after the access token was checked
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(UpdateAccountError::NoAccount)?;
     if let Some(name) = &update.username {

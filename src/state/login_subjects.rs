@@ -1,4 +1,4 @@
-//! Caches which account has an identifier that was typed at a login. Used only to count failures.
+//! Caches which account has the identifier that was typed at a login. The login throttle counts failures by account.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -17,7 +17,13 @@ const TTL: Duration = Duration::from_secs(10);
 /// The accounts of recently typed identifiers, by keyed digest. Repeated logins that the throttle refuses cost no database
 /// query. Holds identifiers with and without an account alike, so that neither is faster.
 #[derive(Debug)]
-pub(crate) struct LoginSubjects(Mutex<BoundedMap<String, (LoginSubject, Timestamp)>>);
+pub(crate) struct LoginSubjects(Mutex<BoundedMap<String, CachedSubject>>);
+
+#[derive(Clone, Copy, Debug)]
+struct CachedSubject {
+    subject: LoginSubject,
+    looked_up_at: Timestamp,
+}
 
 /// The subject under which failures at an identifier are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +44,14 @@ impl LoginSubjects {
     /// The subject of an identifier, if it was looked up recently.
     pub(crate) fn get(&self, digest: &str, now: Timestamp) -> Option<LoginSubject> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (subject, at) = *entries.get(&digest.to_owned())?;
-        (now.saturating_since(at) < TTL).then_some(subject)
+        let cached = *entries.get(&digest.to_owned())?;
+        (now.saturating_since(cached.looked_up_at) < TTL).then_some(cached.subject)
     }
 
     /// Remembers the result of a look-up.
     pub(crate) fn insert(&self, digest: &str, subject: LoginSubject, now: Timestamp) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.to_owned(), (subject, now));
+        let cached = CachedSubject { subject, looked_up_at: now };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.to_owned(), cached);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Warnings about insecure settings.
+//! Tests of the warnings about insecure settings.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -13,9 +13,10 @@ fn insecure_settings_cause_warnings() {
         )
     };
     assert_eq!(warnings(&["issuer=http://id.example.com"]), [clear_text("http://id.example.com")]);
+    assert!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]).is_empty());
+    // an error and no warning: without an issuer, a public node cannot start
     let refused = load_flags(&["listen=0.0.0.0:80"]).unwrap_err().to_string();
     assert!(refused.contains("issuer") && refused.contains("must be set to the public URL"), "{refused}");
-    assert_eq!(warnings(&["listen=0.0.0.0:80", "issuer=https://id.example.com"]), [""; 0]);
     let remote_stores = warnings(&["redis.url=redis://:hunter2@r", "database.url=postgres://bob:hunter2@h/d"]);
     assert!(
         matches!(&remote_stores[..], [redis, sql] if redis.contains("rediss://") && sql.contains("sslmode=verify-full")),
@@ -35,17 +36,18 @@ fn insecure_settings_cause_warnings() {
         ]
     );
 
+    // a secret that the group can read, in a working directory whose data directory all users can read
     let folder = Folder::new();
-    folder.write("s", SECRET);
-    fs::set_permissions(folder.path().join("s"), fs::Permissions::from_mode(0o640)).unwrap();
+    folder.write("secret", SECRET);
+    fs::set_permissions(folder.path().join("secret"), fs::Permissions::from_mode(0o640)).unwrap();
     fs::create_dir(folder.path().join("latchkey-data")).unwrap();
     fs::set_permissions(folder.path().join("latchkey-data"), fs::Permissions::from_mode(0o755)).unwrap();
     let here = folder.path().display();
     assert_eq!(
-        folder.load(&[("LATCHKEY_SECRET_FILE", "s")]).unwrap().warnings,
+        folder.load(&[("LATCHKEY_SECRET_FILE", "secret")]).unwrap().warnings,
         [
             format!("others have access to {here}/latchkey-data; run `chmod 700 {here}/latchkey-data`"),
-            format!("others have access to the secret: run `chmod 600 {here}/s`"),
+            format!("others have access to the secret: run `chmod 600 {here}/secret`"),
         ]
     );
 }

@@ -68,15 +68,16 @@ struct DevicesResponse {
 
 impl Example for DevicesResponse {
     fn example() -> Self {
-        let then = |secs: i64| Timestamp::from_millis((1_767_225_600 + secs) * 1000).into();
+        // 2026-01-01 and a number of days
+        let after_days = |days: i64| Timestamp::from_millis((1_767_225_600 + days * 86_400) * 1000).into();
         Self {
             devices: vec![DeviceResponse {
                 id: Uuid::from_u128(0x019a_c001_7d1c_7a58_9a3b_2f1f_6a1e_0d42),
                 name: Some("Ada's laptop".to_owned()),
                 user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
-                created_at: then(0),
-                expires_at: then(2_592_000),
-                last_used_at: Some(then(86_400)),
+                created_at: after_days(0),
+                expires_at: after_days(30),
+                last_used_at: Some(after_days(1)),
                 current: true,
             }],
         }

@@ -1,4 +1,4 @@
-//! `GET /v1/me/factors`, `/v1/me/factors/email-code`, `POST /v1/me/recovery-codes`.
+//! `GET /v1/me/factors`, `/v1/me/factors/email-code`, `POST /v1/me/recovery-codes`: the second factors of the caller's account.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ struct FactorResponse {
 struct FactorsResponse {
     /// Authenticator apps and passkeys, oldest first.
     factors: Vec<FactorResponse>,
-    /// How many recovery codes are left.
+    /// The number of recovery codes that are left.
     recovery_codes_left: u32,
     /// Whether codes by mail are on. Absent if they are off for all accounts (`factors.email_code`).
     email_code: Option<bool>,
@@ -100,7 +100,7 @@ pub(super) struct FactorTokensResponse {
 }
 
 impl FactorTokensResponse {
-    /// The body, and the cookie with the refresh token of a cookie session.
+    /// The body, and the `Set-Cookie` header with the refresh token of a cookie session.
     pub(super) fn with_cookie(tokens: Tokens, codes: Vec<SecretText>) -> (RawJson<Self>, Option<String>) {
         let (tokens, cookie) = TokensResponse::split(tokens);
         let codes: Vec<String> = codes.iter().map(|code| code.expose().to_owned()).collect();
@@ -169,7 +169,7 @@ impl From<ChangeFactorsError> for ProblemError {
                 Self::new(Code::TooManyFactors, detail)
             }
             ChangeFactorsError::WrongCode => {
-                let detail = "The code is wrong, or the authenticator app was not started. Check the device's clock.";
+                let detail = "The code is wrong, or no authenticator app is being set up. Check the device's clock.";
                 Self::new(Code::InvalidCode, detail)
             }
             ChangeFactorsError::FactorRequired => {
@@ -185,9 +185,10 @@ impl From<ChangeFactorsError> for ProblemError {
             ChangeFactorsError::EmailNotVerified => {
                 Self::new(Code::EmailNotVerified, "Verify the e-mail address first: POST /v1/email/verification.")
             }
-            ChangeFactorsError::NoPassword => {
-                Self::new(Code::PasswordRequired, "The account has no password that a code by mail could add to.")
-            }
+            ChangeFactorsError::NoPassword => Self::new(
+                Code::PasswordRequired,
+                "The account has no password. A code by mail is only asked for after a password.",
+            ),
             ChangeFactorsError::Service(error) => error.into(),
         }
     }
@@ -215,9 +216,10 @@ impl FactorsApi {
 
     /// Switch codes by mail on
     ///
-    /// A sign-in with the password asks for a code from a mail to the account's verified address from now on, unless the account has
-    /// another second factor. With the first factor, the response has ten recovery codes, which are never shown again. All other
-    /// sessions of the account end. Needs a session that was authenticated within the last {session.recent}.
+    /// From now on, a sign-in with the password asks for a code from a mail to the account's verified address, unless the account has
+    /// another second factor. If this is the account's first second factor, the response has ten recovery codes, which are never shown
+    /// again. All other sessions of the account end, and a new one takes the place of the calling session. Needs a session that was
+    /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/factors/email-code", method = "post", operation_id = "enable_email_code")]
     async fn enable_email_code(
         &self,
@@ -233,8 +235,8 @@ impl FactorsApi {
 
     /// Switch codes by mail off
     ///
-    /// If the account has no other second factor, its recovery codes are removed, too. All other sessions of the account end. Needs a session that was
-    /// authenticated within the last {session.recent}.
+    /// If the account has no other second factor, its recovery codes are removed, too. All other sessions of the account end, and a
+    /// new one takes the place of the calling session. Needs a session that was authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/factors/email-code", method = "delete", operation_id = "disable_email_code")]
     async fn disable_email_code(
         &self,
@@ -251,9 +253,9 @@ impl FactorsApi {
 
     /// Make new recovery codes
     ///
-    /// Ten codes, each of which replaces a second factor once. They are never shown again, and the former codes stop working. All
-    /// sessions of the account end, and a new one takes the place of the calling session. Needs a session that was authenticated
-    /// within the last {session.recent}.
+    /// The response has ten codes, each of which replaces a second factor once. They are never shown again, and the former codes stop
+    /// working. All other sessions of the account end, and a new one takes the place of the calling session. Needs a session that was
+    /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/me/recovery-codes", method = "post", operation_id = "make_recovery_codes")]
     async fn make_recovery_codes(
         &self,

@@ -1,4 +1,4 @@
-//! `POST /v1/users/factors/reset`, `POST /v1/users/emails/remove`: for admins and service clients that help the owner of an account.
+//! `POST /v1/users/factors/reset`, `POST /v1/users/emails/remove`: admins and service clients help the owner of an account.
 
 use std::sync::Arc;
 
@@ -122,8 +122,8 @@ impl SupportApi {
     /// Remove all second factors of an account
     ///
     /// Admins and service clients with the scope `accounts:recover` help an owner who has lost all factors and recovery codes.
-    /// First verify that the owner asks for it. Ends all sessions of the account, and sends its owner a mail. An account that
-    /// must have a second factor sets one up at its next sign-in.
+    /// First verify that the owner asks for the reset. It ends all sessions of the account, and sends its owner a mail. An account
+    /// that must have a second factor sets one up at its next sign-in.
     #[oai(path = "/v1/users/factors/reset", method = "post", operation_id = "reset_factors", tag = "Tag::Factors")]
     async fn reset_factors(
         &self,
@@ -134,8 +134,9 @@ impl SupportApi {
     ) -> Result<ResetResponse, Failed<ResetProblems>> {
         let initiator = authorize_recovery(state, &caller).await?;
         let account = require_account(state, &request.account).await?;
-        // False if the account was deleted after it was found.
-        if !reset::reset(state, &account, &initiator, &origin).await? {
+        // the account may have been deleted after it was found
+        let existed = reset::reset(state, &account, &initiator, &origin).await?;
+        if !existed {
             return Err(unknown_account().into());
         }
         Ok(ResetResponse::Done)
@@ -144,8 +145,8 @@ impl SupportApi {
     /// Remove an e-mail address of an account
     ///
     /// Admins and service clients with the scope `accounts:recover` help an owner who has lost a secondary address, or to whose
-    /// account another person has added one. First verify that the owner asks for it. If the address was verified, all sessions of
-    /// the account end, and the primary and the removed address get a mail.
+    /// account another person has added one. First verify that the owner asks for the removal. If the address was verified, all
+    /// sessions of the account end, and the primary and the removed address get a mail.
     #[oai(
         path = "/v1/users/emails/remove",
         method = "post",

@@ -28,6 +28,7 @@ fn write(text: &mut String, value: &Value, indent: usize) {
             for item in items {
                 text.push_str(&pad);
                 if is_collection(item) {
+                    // the first line of the nested collection continues the line after `- `
                     let mut nested = String::new();
                     write(&mut nested, item, indent + 2);
                     text.push_str("- ");
@@ -45,6 +46,7 @@ fn write(text: &mut String, value: &Value, indent: usize) {
     }
 }
 
+/// Appends a value after `name:` or `-`: a collection on the next line, a scalar on the same line.
 fn write_member(text: &mut String, value: &Value, indent: usize) {
     if is_collection(value) {
         text.push('\n');
@@ -54,6 +56,7 @@ fn write_member(text: &mut String, value: &Value, indent: usize) {
     write(text, value, indent);
 }
 
+/// Whether a value is an object or an array that is not empty. Empty ones are written like scalars: `{}` and `[]`.
 fn is_collection(value: &Value) -> bool {
     match value {
         Value::Object(map) => !map.is_empty(),
@@ -81,11 +84,12 @@ fn is_literal(text: &str) -> bool {
         && !text.chars().any(|c| c.is_control() && c != '\n')
 }
 
+/// A member's name as a key: plain if every YAML parser reads it as a string, else quoted.
 fn key(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
+    let is_plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/' || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "_/.{}-".contains(c))
         && !RESERVED.contains(&name.to_ascii_lowercase().as_str());
-    if plain { name.to_owned() } else { Value::from(name).to_string() }
+    if is_plain { name.to_owned() } else { Value::from(name).to_string() }
 }
 
 #[cfg(test)]

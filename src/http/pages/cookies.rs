@@ -8,14 +8,14 @@ pub(super) const CHALLENGE: &str = "__Host-latchkey-challenge";
 /// The secret with which the code and the link of a sign-in mail work.
 pub(super) const LOGIN_REQUEST: &str = "__Host-latchkey-login";
 
-/// The address or username that was typed on the page before, for the page that takes the code of its mail.
+/// The address or username that was typed on the page before, for the page that takes the code from the mail.
 pub(super) const TYPED: &str = "__Host-latchkey-typed";
 
 /// How long [`TYPED`] is kept.
 pub(super) const TYPED_TTL: Duration = Duration::from_mins(15);
 
 /// `Set-Cookie` for a cookie that the browser also sends when the user follows a link from elsewhere, such as a mail
-/// (`SameSite=Lax`).
+/// (`SameSite=Lax`). Without `max_age`, the browser keeps the cookie until it is closed.
 pub(super) fn set(name: &str, value: &str, max_age: Option<Duration>) -> String {
     let max_age = max_age.map_or_else(String::new, |age| format!(" Max-Age={};", age.as_secs()));
     format!("{name}={value}; Path=/;{max_age} Secure; HttpOnly; SameSite=Lax")

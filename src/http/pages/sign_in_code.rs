@@ -33,51 +33,56 @@ async fn page(visit: &Visit, problem: Option<&ProblemError>, view: &SignInCode) 
     }
 }
 
+/// Shows the form for the address, or the form for the code if a mail was sent. The parameter `again` asks for another mail.
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     if !visit.state.config.login.email_code {
-        return Err(off().into());
+        return Err(sign_in_by_mail_is_off().into());
     }
     let is_sent = visit.cookie(cookies::LOGIN_REQUEST).is_some() && visit.parameter("again").is_none();
     page(&visit, None, &SignInCode { is_sent, email: visit.typed() }).await
 }
 
-/// Sends the mail. The answer is the same for unknown addresses (I12).
+/// Sends the mail with the code and the link. The answer is the same for unknown addresses (I12).
 #[handler]
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let sent = async {
         visit.check(&mut form)?;
         super::recovery::required("email", &email)?;
-        email_login::request(&visit.state, &email, visit.origin.clone()).await.map_err(problem)
+        email_login::request(&visit.state, &email, visit.origin.clone()).await.map_err(problem_of)
     };
     match sent.await {
         Ok(secret) => {
-            let kept = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), Some(TokenPurpose::Login.ttl()));
+            let request = cookies::set(cookies::LOGIN_REQUEST, secret.expose(), Some(TokenPurpose::Login.ttl()));
             let typed = cookies::set(cookies::TYPED, &percent_encode(&email), Some(cookies::TYPED_TTL));
-            Ok(visit.reply().cookie(kept).cookie(typed).redirect_to_page("/sign-in-code"))
+            Ok(visit.reply().cookie(request).cookie(typed).redirect_to_page("/sign-in-code"))
         }
         Err(problem) => page(&visit, Some(&problem), &SignInCode { is_sent: false, email }).await,
     }
 }
 
+/// Signs the user in with the submitted code or link. Only the browser that requested the mail has the cookie `LOGIN_REQUEST`, without
+/// which both are refused.
 #[handler]
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let signed_in = async {
         visit.check(&mut form)?;
-        let given = Some(email.clone()).filter(|email| !email.is_empty());
-        let presented = presented(form.link("token").map(Secret), "email", given, form.secret("code").map(Secret))?;
+        let address = Some(email.clone()).filter(|email| !email.is_empty());
+        let (token, code) = (form.link("token").map(Secret), form.secret("code").map(Secret));
+        let link_or_code = presented(token, "email", address, code)?;
         let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
         let request_secret = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));
         let device = visit.client.device_token.as_ref();
         let (transport, origin) = (Transport::Browser, visit.session_origin());
-        let verified = email_login::verify(&visit.state, &presented, &request_secret, transport, origin, device).await;
+        let verified =
+            email_login::verify(&visit.state, &link_or_code, &request_secret, transport, origin, device).await;
         match verified {
             Ok((tokens, device)) => finish(&visit, tokens.account, tokens.session, Some(&device)).await,
             Err(EmailLoginError::SecondFactorRequired(challenge)) => ask_second_factor(&visit, &challenge).await,
             Err(EmailLoginError::EnrolmentRequired(challenge)) => Ok(ask_enrolment(&visit, &challenge)),
-            Err(error) => Err(problem(error)),
+            Err(error) => Err(problem_of(error)),
         }
     };
     match signed_in.await {
@@ -86,13 +91,13 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
-fn off() -> ProblemError {
+fn sign_in_by_mail_is_off() -> ProblemError {
     ProblemError::new(Code::LoginMethodOff, "Sign-in by mail is off (login.email_code).")
 }
 
-fn problem(error: EmailLoginError) -> ProblemError {
+fn problem_of(error: EmailLoginError) -> ProblemError {
     match error {
-        EmailLoginError::Off => off(),
+        EmailLoginError::Off => sign_in_by_mail_is_off(),
         EmailLoginError::InvalidToken => invalid_code(),
         EmailLoginError::SecondFactorRequired(challenge) => ProblemError::second_factor_required(*challenge),
         EmailLoginError::EnrolmentRequired(challenge) => ProblemError::enrolment_required(*challenge),

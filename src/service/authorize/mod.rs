@@ -126,6 +126,7 @@ pub async fn authorize(
         let ui_locales = parameters.ui_locales().or(request.ui_locales.as_deref()).map(str::to_owned);
         return Ok(AuthorizeOutcome::Page { step, handle: store(state, handle, &request).await?, ui_locales });
     }
+    // never happens: without a session, the step `SignIn` or `CreateAccount` is missing
     let Some(browser) = browser else { return Err(UntrustedRequest::Expired.into()) };
     // If several tabs return with the same handle, only one of them gets the code.
     if let Some(handle) = &handle
@@ -146,7 +147,8 @@ pub async fn begin(
     ip: Option<IpAddr>,
 ) -> Result<RequestHandle, AuthorizeError> {
     limits::check_authorization(state, ip)?;
-    let (request, _) = validate::validate(state, parameters, None, ip).await?;
+    let no_session = None;
+    let (request, _) = validate::validate(state, parameters, no_session, ip).await?;
     store(state, None, &request).await
 }
 
@@ -232,7 +234,7 @@ pub async fn deny(
     Ok(error.response(state, &request))
 }
 
-/// Reads a request. Its client must still be registered with the redirect URI.
+/// Reads the stored request of a handle. The request's client must still be registered with the redirect URI.
 async fn load(state: &AppState, handle: &RequestHandle) -> Result<(AuthorizationRequest, Arc<Client>), AuthorizeError> {
     let stored = state.redis.authorizations.request(handle.digest()).await?;
     let stored = stored.ok_or(UntrustedRequest::Expired)?;
@@ -243,7 +245,7 @@ async fn load(state: &AppState, handle: &RequestHandle) -> Result<(Authorization
     Ok((request, client))
 }
 
-/// Stores a request until [`REQUEST_TTL`] after its creation. Returns its handle.
+/// Stores a request under its handle, or under a new one (`None`), until [`REQUEST_TTL`] after the request's creation. Returns the handle.
 async fn store(
     state: &AppState,
     handle: Option<RequestHandle>,
@@ -296,13 +298,13 @@ async fn find_missing_step(
     };
     let now = state.clock.now();
     let authentication = session.authentication.with_step_up(session.step_up, state.config.factors.step_up_ttl, now);
-    // The user has authenticated since the app sent this request.
+    // whether the user has authenticated since the app sent this request
     let is_fresh = authentication.at >= request.created_at;
     if prompt.create && !is_fresh {
         return Ok(Some(AuthorizeStep::CreateAccount));
     }
-    // Another user than the app expects (`id_token_hint`) has signed in. With `prompt=none` the error is `login_required` (OpenID Connect
-    // Core 1.0, section 3.1.2.1).
+    // Another user than the app expects (`id_token_hint`) has signed in. With `prompt=none` the step is `SignIn`, so that the error is
+    // `login_required` (OpenID Connect Core 1.0, section 3.1.2.1).
     if request.subject.is_some_and(|subject| subject != session.account) {
         return Ok(Some(if prompt.none { AuthorizeStep::SignIn } else { AuthorizeStep::SelectAccount }));
     }
@@ -314,19 +316,21 @@ async fn find_missing_step(
     if !is_fresh && (prompt.login || is_old) {
         return Ok(Some(AuthorizeStep::Reauthenticate));
     }
-    if request.acr > authentication.acr.level() && is_fresh {
-        // The account has no factor for this level (RFC 9470, section 5).
+    let is_too_weak = request.acr > authentication.acr.level();
+    if is_too_weak && is_fresh {
+        // The user has just authenticated, so the account has no factor for the requested level (RFC 9470, section 5).
         let response = AuthorizationError::UnmetAuthenticationRequirements.response(state, request);
         return Ok(Some(AuthorizeStep::Redirect(response)));
     }
-    if request.acr > authentication.acr.level() {
+    if is_too_weak {
         return Ok(Some(AuthorizeStep::StepUp(Acr::from_level(request.acr))));
     }
     if request.consented == Some(session.id) {
         return Ok(None);
     }
     // No operator has vetted a dynamic client. If another program could pose as it, the user consents each time.
-    if prompt.consent || client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri) {
+    let asks_each_time = client.dynamic.is_some() && is_impersonable(client, &request.redirect_uri);
+    if prompt.consent || asks_each_time {
         return Ok(Some(AuthorizeStep::Consent));
     }
     if needs_consent(client, &request.redirect_uri) {
