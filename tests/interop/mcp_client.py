@@ -1,5 +1,7 @@
-"""The MCP SDK of PyPI signs in to an MCP server with the SDK's OAuth client. The program prints `open URL` for the user's browser, and reads
-the URL to which the browser returns. Then it calls a tool twice: with the first token, and with a refreshed one."""
+"""Signs in to an MCP server with the OAuth client of PyPI's MCP SDK. tests/it/oidc/mcp.rs starts this program and plays the user's browser.
+
+The program prints `open URL`, and reads the URL to which the browser returns. Then it calls a tool twice: with the first token, and with a
+refreshed one. At the end it prints `done` with the answers."""
 
 import asyncio
 import json
@@ -16,6 +18,8 @@ config = json.loads(sys.argv[1])
 
 
 class Storage:
+    """Keeps the tokens and the registered client in memory, for the SDK."""
+
     tokens = None
     client = None
 
@@ -37,12 +41,13 @@ async def open_browser(url):
 
 
 async def read_callback():
-    line = await asyncio.to_thread(sys.stdin.readline)
-    query = {name: values[0] for name, values in parse_qs(urlsplit(line.strip()).query).items()}
+    callback_url = await asyncio.to_thread(sys.stdin.readline)
+    query = {name: values[0] for name, values in parse_qs(urlsplit(callback_url.strip()).query).items()}
     return AuthorizationCodeResult(code=query["code"], state=query["state"], iss=query["iss"])
 
 
 async def whoami(session):
+    """Calls the server's tool, which returns the account and the client of the token."""
     answer = await session.call_tool("whoami", {})
     return json.loads(answer.content[0].text)
 
@@ -68,11 +73,11 @@ async def main():
             async with ClientSession(*streams[:2]) as session:
                 await session.initialize()
                 first = await whoami(session)
-                before = storage.tokens.refresh_token
-                # The provider refreshes a token that it considers expired.
+                first_refresh_token = storage.tokens.refresh_token
+                # 1970: the provider considers the token expired, and refreshes it
                 provider.context.token_expiry_time = 1
                 second = await whoami(session)
-                assert storage.tokens.refresh_token != before, "the tokens were not refreshed"
+                assert storage.tokens.refresh_token != first_refresh_token, "the tokens were not refreshed"
     done = {"first": first, "second": second, "client_id": storage.client.client_id}
     print(f"done {json.dumps(done)}", flush=True)
 

@@ -1,4 +1,6 @@
-"""Signs a user in with Authlib: PKCE, the ID token, userinfo, refresh."""
+"""Signs a user in with Authlib, as three kinds of clients. Checks PKCE, the ID token, userinfo, a refresh and the second use of a code.
+
+tests/it/oidc/interop.rs starts this program, with the cookie of a signed-in browser in the configuration."""
 
 import json
 import os
@@ -22,6 +24,8 @@ with urllib.request.urlopen(server["jwks_uri"]) as response:
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Does not follow redirects: urllib then raises `HTTPError`."""
+
     def redirect_request(self, *_):
         return None
 
@@ -31,8 +35,8 @@ def browse(url):
     opener = urllib.request.build_opener(NoRedirect)
     try:
         opener.open(urllib.request.Request(url, headers={"Cookie": config["cookie"]}))
-    except urllib.error.HTTPError as answer:
-        return answer.headers["Location"]
+    except urllib.error.HTTPError as redirect:
+        return redirect.headers["Location"]
     raise AssertionError(f"no redirect from {url}")
 
 
@@ -65,8 +69,9 @@ for client_id, secret, method in [
         exp={"essential": True},
     ).validate(claims)
     assert app.get(server["userinfo_endpoint"]).json()["email"] == "ada@example.com"
-    fresh = app.refresh_token(server["token_endpoint"], refresh_token=token["refresh_token"])
-    assert fresh["refresh_token"] != token["refresh_token"]
+    refreshed = app.refresh_token(server["token_endpoint"], refresh_token=token["refresh_token"])
+    assert refreshed["refresh_token"] != token["refresh_token"]
+    # the second use of the code is refused
     try:
         app.fetch_token(authorization_response=callback, state=state, code_verifier=verifier)
     except OAuthError as error:

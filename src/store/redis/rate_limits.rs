@@ -20,7 +20,7 @@ pub(crate) const FEW_FAILURES_RETENTION: Duration = Duration::from_hours(1);
 /// How long Redis keeps failures that cause waits, unless a wait is longer.
 const MANY_FAILURES_RETENTION: Duration = Duration::from_hours(24);
 
-/// The bucket of unrecognized devices and addresses.
+/// The bucket of unrecognized devices and addresses, as `login_throttle.lua` names it.
 const UNRECOGNIZED: &str = "s";
 
 /// A bucket of the login throttle: a device or an address, as a hash, or all unrecognized devices and addresses.
@@ -86,7 +86,8 @@ impl RateLimiter {
         Ok((wait > 0).then(|| Duration::from_micros(wait)))
     }
 
-    /// Admits or delays a password check for an account, from this device and address. `account` is a keyed hash of the account's name.
+    /// Admits or delays a password check for an account, from this device and address. `account` is a keyed hash that identifies the
+    /// account, or the typed identifier if no account has it.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -100,6 +101,7 @@ impl RateLimiter {
     ) -> Result<ThrottleDecision, RedisError> {
         let arguments = vec![
             millis(now),
+            // no bucket is named `-`
             device.map_or("-", |bucket| bucket.0.as_str()).into(),
             address.0.as_str().into(),
             Value::Integer(backoff.failures_without_delay.into()),
@@ -138,6 +140,7 @@ impl RateLimiter {
         let key = self.connection.keys.login_throttle(account);
         let found: Result<Vec<Option<String>>, _> = self.connection.client_for_request()?.hmget(key, fields).await;
         let found = found.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
+        // the last number of a bucket is the time until which it is trusted (`login_throttle.lua`)
         let is_trusted = |state: &Option<String>| {
             let until = state.as_deref().and_then(|state| state.rsplit(' ').next()?.parse().ok());
             until.is_some_and(|until| now < Timestamp::from_millis(until))
@@ -228,7 +231,7 @@ impl RateLimiter {
         script::run(&self.connection.scripts.factor_refund, &self.connection, keys, arguments).await.map(drop)
     }
 
-    /// Refunds an attempt whose password was not checked.
+    /// Refunds a login attempt whose password was not checked, or was right.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -245,7 +248,7 @@ impl ThrottleBucket {
         Self(UNRECOGNIZED.to_owned())
     }
 
-    /// The name of the bucket: the field of the throttle's hash.
+    /// The name of the bucket, which is its field in the Redis hash of the throttle.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! The client's address behind reverse proxies.
+//! The client's address behind reverse proxies. Each trusted proxy appends the address of its peer to the forwarded header.
 
 use latchkey::config::ForwardedHeader;
 use reqwest::{Method, header::HeaderValue};
@@ -34,10 +34,11 @@ async fn client_behind_trusted_proxy_cannot_hide_its_address() {
     let node = cluster.node().await;
     node.register("ada").await;
     for forged in [&b""[..], b"\xff, ", b"6.6.6.6, ", b"\xe4\xb8\xad, nonsense, ", b",,, "] {
+        // the proxy has appended the client's address to the header that the client sent
         let line = [forged, b"192.0.2.7"].concat();
         assert_eq!(listed_address(&node, &[("x-forwarded-for", &line)]).await, "192.0.2.7", "{forged:?}");
-        let other = [("forwarded", &b"for=6.6.6.6"[..]), ("x-forwarded-for", &line)];
-        assert_eq!(listed_address(&node, &other).await, "192.0.2.7", "{forged:?}");
+        let with_other_header = [("forwarded", &b"for=6.6.6.6"[..]), ("x-forwarded-for", &line)];
+        assert_eq!(listed_address(&node, &with_other_header).await, "192.0.2.7", "{forged:?}");
     }
 }
 
@@ -50,17 +51,16 @@ async fn forwarded_header_setting_selects_the_header() {
     node.register("ada").await;
     let headers = [("forwarded", &b"\xff, for=\"[2001:db8::1]:80\";proto=https"[..]), ("x-forwarded-for", b"6.6.6.6")];
     assert_eq!(listed_address(&node, &headers).await, "2001:db8::1");
+    // without the configured header, the address is that of the connection
     assert_eq!(listed_address(&node, &[("x-forwarded-for", b"6.6.6.6")]).await, "127.0.0.1");
 }
 
-/// Runs a process of its own, since a process logs the warning once.
+/// The node is a process of its own, because a process logs the warning only once.
 #[tokio::test(flavor = "multi_thread")]
 async fn forwarded_header_of_untrusted_local_peer_is_warned_about_once() {
     let folder = tempfile::tempdir().unwrap();
     // Nothing listens on port 1. A node without Redis starts, too, and serves `/livez`.
-    let settings = ["redis.url=redis://127.0.0.1:1"];
-    let mut arguments = vec!["serve"];
-    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    let arguments = ["serve", "--set", "redis.url=redis://127.0.0.1:1"];
     let node = tokio::task::block_in_place(|| Service::try_start_with(folder.path(), &arguments));
     let node = node.unwrap_or_else(|log| panic!("{log}"));
     for _ in 0..3 {

@@ -16,11 +16,12 @@ fn login(node: &Node, transport: &str) -> RequestBuilder {
     node.request(Method::POST, "/v1/login").json(&body)
 }
 
-/// `name=value` of the refresh cookie. Asserts its attributes, and that the body holds no refresh token.
+/// Asserts that the answer sets the refresh cookie with its attributes, and that the body holds no refresh token. Returns `name=value`.
 #[track_caller]
-fn cookie(answer: &Answer) -> String {
+fn expect_cookie(answer: &Answer) -> String {
     let set = answer.header("set-cookie");
     let (pair, attributes) = set.split_once("; ").expect(set);
+    // 604,800 s are the 7 days of `session.idle_timeout`
     assert_eq!(attributes, "Path=/; Max-Age=604800; Secure; HttpOnly; SameSite=Strict");
     let token = pair.strip_prefix("__Host-latchkey=").expect(set);
     assert!(token.starts_with("lk_rt_"), "{token}");
@@ -34,6 +35,7 @@ fn with_headers(request: RequestBuilder, headers: &[(&str, &str)]) -> RequestBui
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
+/// A request with the refresh cookie, after a cookie of another app.
 fn post_with_cookie(node: &Node, path: &str, cookie: &str) -> RequestBuilder {
     node.request(Method::POST, path).header("cookie", format!("theme=dark; {cookie}"))
 }
@@ -43,9 +45,10 @@ async fn browser_signs_in_refreshes_and_signs_out() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let first = cookie(&node.send(login(&node, "cookie")).await.expect(200));
-    let next = cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &first)).await.expect(200));
+    let first = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let next = expect_cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &first)).await.expect(200));
     assert_ne!(first, next);
+    // a repeated sign-out succeeds, too
     for _ in 0..2 {
         let signed_out = node.send(post_with_cookie(&node, "/v1/logout", &next)).await.expect(204);
         assert_eq!(signed_out.header("set-cookie"), CLEARED);
@@ -60,8 +63,8 @@ async fn second_sign_in_replaces_session_of_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let old = cookie(&node.send(login(&node, "cookie")).await.expect(200));
-    let new = cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
+    let old = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let new = expect_cookie(&node.send(login(&node, "cookie").header("cookie", &old)).await.expect(200));
     node.send(post_with_cookie(&node, "/v1/refresh", &old)).await.expect(401);
     node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200);
 }
@@ -77,16 +80,16 @@ async fn password_change_of_a_cookie_session_sets_the_cookie_of_its_new_session(
     let node = cluster.node().await;
     node.register("ada").await;
     let signed_in = node.send(login(&node, "cookie")).await.expect(200);
-    let old = cookie(&signed_in);
+    let old = expect_cookie(&signed_in);
     let request =
         change_password(&node, &signed_in.text_of("access_token")).header("origin", "https://app.example.com");
     let changed = node.send(request.header("sec-fetch-site", "same-site").header("cookie", &old)).await.expect(200);
-    let new = cookie(&changed);
+    let new = expect_cookie(&changed);
     assert_ne!(changed.text_of("session_id"), signed_in.text_of("session_id"));
     node.get("/v1/me", &changed.text_of("access_token")).await.expect(200);
     let refused = node.send(post_with_cookie(&node, "/v1/refresh", &old)).await;
     assert_eq!(refused.problem(), problem(401, "invalid_refresh_token"));
-    cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200));
+    expect_cookie(&node.send(post_with_cookie(&node, "/v1/refresh", &new)).await.expect(200));
 }
 
 #[tokio::test]
@@ -100,9 +103,9 @@ async fn password_change_by_a_page_of_another_site_changes_no_cookie_session() {
     let refused = node.send(foreign(&signed_in.text_of("access_token"))).await;
     assert_eq!(refused.problem(), problem(403, "cross_site_request"));
     assert_eq!(refused.header("set-cookie"), "");
-    node.send(post_with_cookie(&node, "/v1/refresh", &cookie(&signed_in))).await.expect(200);
+    node.send(post_with_cookie(&node, "/v1/refresh", &expect_cookie(&signed_in))).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);
-    // A bearer session has no cookie.
+    // the page may change the password of a bearer session, which has no cookie
     let changed = node.send(foreign(&bearer.access)).await.expect(200);
     assert_eq!(changed.header("set-cookie"), "");
     node.refresh(&changed.text_of("refresh_token")).await.expect(200);
@@ -113,7 +116,7 @@ async fn pages_of_other_sites_are_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let token = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let foreign: [&[(&str, &str)]; 6] = [
         &[("origin", "https://evil.example"), ("sec-fetch-site", "none")],
         &[("origin", "https://evil.example")],
@@ -147,7 +150,7 @@ async fn own_and_allowed_pages_are_accepted() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let mut token = cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let mut token = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let own: [&[(&str, &str)]; 4] = [
         &[("origin", "https://auth.example.com")],
         &[("origin", "https://app.example.com"), ("sec-fetch-site", "same-site")],
@@ -158,7 +161,7 @@ async fn own_and_allowed_pages_are_accepted() {
         for path in ["/v1/refresh", "/v1/login"] {
             let request =
                 if path == "/v1/login" { login(&node, "cookie") } else { post_with_cookie(&node, path, &token) };
-            token = cookie(&node.send(with_headers(request, headers)).await.expect(200));
+            token = expect_cookie(&node.send(with_headers(request, headers)).await.expect(200));
         }
     }
 }
@@ -216,7 +219,7 @@ async fn sign_in_whose_cookie_the_browser_would_drop_is_refused() {
         &[],
     ];
     for headers in kept {
-        cookie(&node.send(with_headers(login(&node, "cookie"), headers)).await.expect(200));
+        expect_cookie(&node.send(with_headers(login(&node, "cookie"), headers)).await.expect(200));
     }
 }
 
@@ -225,14 +228,14 @@ async fn cross_site_refresh_with_token_of_cookie_session_sets_no_cookie() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
-    let pair = cookie(&node.send(login(&node, "cookie")).await.expect(200));
+    let pair = expect_cookie(&node.send(login(&node, "cookie")).await.expect(200));
     let token = pair.strip_prefix("__Host-latchkey=").unwrap();
     let refresh = || node.request(Method::POST, "/v1/refresh").json(&json!({ "refresh_token": token }));
     let cross_site = refresh().header("origin", "https://evil.example").header("sec-fetch-site", "cross-site");
     let refused = node.send(cross_site).await;
     assert_eq!(refused.problem(), problem(401, "invalid_refresh_token"));
     assert_eq!(refused.header("set-cookie"), "");
-    cookie(&node.send(refresh()).await.expect(200));
+    expect_cookie(&node.send(refresh()).await.expect(200));
 }
 
 #[tokio::test]

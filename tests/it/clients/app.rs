@@ -1,4 +1,4 @@
-//! An app that verifies tokens, as a separate process.
+//! Starts an app that verifies tokens as a separate process, and checks its responses. All these apps have the same endpoints.
 
 use futures_util::{SinkExt, StreamExt};
 use latchkey::domain::clock::Clock;
@@ -74,53 +74,60 @@ impl App {
     async fn answers(&self) -> bool {
         // Matches `error` and `Error`.
         let failed = || self.guard.log().contains("rror");
-        wait::until("the app answers or fails", || async { self.orders("").send().await.is_ok() || failed() }).await;
+        wait::until("the app answers or fails", || async {
+            self.orders_request(None).send().await.is_ok() || failed()
+        })
+        .await;
         !failed()
     }
 
-    fn orders(&self, access: &str) -> reqwest::RequestBuilder {
+    fn orders_request(&self, access: Option<&str>) -> reqwest::RequestBuilder {
         let request = self.client.request(Method::GET, "/orders");
-        if access.is_empty() { request } else { request.bearer_auth(access) }
+        match access {
+            Some(access) => request.bearer_auth(access),
+            None => request,
+        }
     }
 
-    async fn get(&self, access: &str) -> Answer {
-        self.client.send(self.orders(access)).await
+    async fn get_orders(&self, access: &str) -> Answer {
+        self.client.send(self.orders_request(Some(access))).await
     }
 
+    /// Whether the app refuses the token.
     async fn refuses(&self, access: &str) -> bool {
-        let answer = self.get(access).await;
-        assert!([200, 401].contains(&answer.status.as_u16()), "{answer:?}");
-        answer.status == 401 && answer.header("www-authenticate").starts_with("Bearer realm=\"latchkey\"")
+        is_refusal(&self.get_orders(access).await)
     }
 
-    /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change.
+    /// Checks that the app accepts signed-in users only, and refuses a token after a logout and a password change. Returns answers of all
+    /// workers of the app.
     pub(super) async fn check(&self, service: &ServiceProcess) -> Vec<Value> {
         let client = service.client();
         // The port makes the name unique: several apps use the same service.
         let name = format!("u{}", self.client.base.rsplit(':').next().unwrap());
         let account = client.register(&name).await.text_of("id");
-        assert!(self.refuses("").await, "no token");
-        // A text in the form of a refresh token.
-        assert!(self.refuses("lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4").await);
+        let without_token = self.client.send(self.orders_request(None)).await;
+        assert!(is_refusal(&without_token), "{without_token:?}");
+        let forged_refresh_token = "lk_rt_AQGiBpdTdXo_pdCBgb1WwyEm96RMSWJBWoWTPpJIMFD4";
+        assert!(self.refuses(forged_refresh_token).await);
 
         let tokens = client.login(&name).await;
         let mut answers = Vec::new();
         // enough requests to reach each of the app's workers
         for _ in 0..20 {
-            let answer = self.get(&tokens.access).await.expect(200).json();
+            let answer = self.get_orders(&tokens.access).await.expect(200).json();
             assert_eq!(answer["orders_of"], account.as_str());
             answers.push(answer);
         }
-        assert!(self.refuses(&tokens.refresh).await);
+        assert!(self.refuses(&tokens.refresh).await, "a refresh token is no access token");
         client.logout(&tokens.refresh).await.expect(204);
         self.wait_until_refused(&tokens.access).await;
 
         let (other, own) = (client.login(&name).await, client.login(&name).await);
-        self.get(&other.access).await.expect(200);
+        self.get_orders(&other.access).await.expect(200);
         let changed = client.change_password(&own.access, PASSWORD, "another tidal engine verse").await.expect(200);
         self.wait_until_refused(&other.access).await;
         self.wait_until_refused(&own.access).await;
-        self.get(&Tokens::of(&changed).access).await.expect(200);
+        self.get_orders(&Tokens::of(&changed).access).await.expect(200);
         answers
     }
 
@@ -136,7 +143,7 @@ impl App {
             request.headers_mut().insert("authorization", authorization);
             connect_async(request)
         };
-        match dial("lk_rt_x").await {
+        match dial("not-an-access-token").await {
             Err(tungstenite::Error::Http(response)) => assert_eq!(response.status(), 401),
             outcome => panic!("{outcome:?}"),
         }
@@ -145,6 +152,7 @@ impl App {
         assert_eq!(chat.next().await.unwrap().unwrap().into_text().unwrap().as_str(), format!("{account}: hello"));
         client.logout(&tokens.refresh).await.expect(204);
         let Message::Close(Some(frame)) = chat.next().await.unwrap().unwrap() else { panic!("the chat closes") };
+        // 1008: policy violation (RFC 6455)
         assert_eq!((u16::from(frame.code), frame.reason.as_str()), (1008, "session_revoked"));
     }
 
@@ -160,11 +168,15 @@ impl App {
         let challenge = refused.header("www-authenticate");
         let expected = "error=\"insufficient_user_authentication\", acr_values=\"aal2\", max_age=\"300\"";
         assert!(challenge.starts_with("Bearer realm=\"latchkey\"") && challenge.ends_with(expected), "{challenge}");
-        let app = factors::start_totp(client, &weak).await;
-        let enrolled = factors::confirm_totp(client, &weak, &app.code(&Clock::System)).await.expect(200);
+        let authenticator = factors::start_totp(client, &weak).await;
+        let code = authenticator.code(&Clock::System);
+        let enrolled = factors::confirm_totp(client, &weak, &code).await.expect(200);
+        // the new session has proved both factors
         let strong = Tokens::of(&enrolled);
         delete(&strong.access).await.expect(200);
-        let body = json!({ "method": "totp", "code": app.code_after(&Clock::System, 30) });
+        // a code works once: the step-up uses the next one, 30 s later
+        let next_code = authenticator.code_after(&Clock::System, 30);
+        let body = json!({ "method": "totp", "code": next_code });
         let stepped_up = signed_in(client, &strong, Method::POST, "/v1/me/reauthenticate", body).await.expect(200);
         delete(&stepped_up.text_of("access_token")).await.expect(200);
     }
@@ -183,4 +195,10 @@ impl App {
         })
         .await;
     }
+}
+
+/// Whether an app answered 401 with a challenge. Panics on any status but 200 and 401.
+fn is_refusal(answer: &Answer) -> bool {
+    assert!([200, 401].contains(&answer.status.as_u16()), "{answer:?}");
+    answer.status == 401 && answer.header("www-authenticate").starts_with("Bearer realm=\"latchkey\"")
 }

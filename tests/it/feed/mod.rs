@@ -22,7 +22,7 @@ async fn logged_out_session(client: &Client, name: &str) -> String {
     session
 }
 
-/// Returns the session ids of the session revocations; account and key revocations have none.
+/// Returns the ids of the sessions that revocations end. Revocations of accounts and keys name no session.
 fn sessions(revocations: &[Value]) -> Vec<&str> {
     revocations.iter().filter_map(|revocation| revocation["session_id"].as_str()).collect()
 }
@@ -42,7 +42,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let logout = |session: &str| {
         json!({
             "kind": "session", "account_id": account, "session_id": session, "reason": "logout",
-            "at": "2027-01-15T08:00:00.000Z",
+            "at": "2027-01-15T08:00:00.000Z", // the cluster's clock, which stands still
         })
     };
     assert_eq!(feed.caught_up().await, [logout(&before)]);
@@ -65,18 +65,18 @@ async fn event_id_covers_every_earlier_revocation() {
     node.register("ada").await;
     let mut feed = Feed::open(&peer, &service, None).await;
     feed.caught_up().await;
-    // every event id covers all revocations before its time by Redis' clock
+    // An event id is `1-MILLIS`, a time by the clock of Redis. It covers all revocations before this time.
     for _ in 0..20 {
         let session = logged_out_session(&node, "ada").await;
         let time = cluster.redis.command(&["TIME"]);
         let (seconds, micros) = time.split_once('\n').unwrap();
-        let now: i64 = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
+        let logged_out_at = seconds.parse::<i64>().unwrap() * 1000 + micros.parse::<i64>().unwrap() / 1000;
         let mut received = false;
         loop {
             let event = feed.next().await.unwrap();
             received |= event.data["session_id"] == *session;
             let id: i64 = feed.last_id.as_ref().unwrap().strip_prefix("1-").unwrap().parse().unwrap();
-            if id > now {
+            if id > logged_out_at {
                 break;
             }
         }
@@ -96,8 +96,9 @@ async fn feed_serves_enabled_service_clients_only() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let request = || node.request(reqwest::Method::GET, "/v1/revocations");
-    for refused in [request(), request().bearer_auth(&tokens.access), request().basic_auth("billing", Some("guess"))] {
-        let refused = node.send(refused).await;
+    let wrong_secret = request().basic_auth("billing", Some("guess"));
+    for request in [request(), request().bearer_auth(&tokens.access), wrong_secret] {
+        let refused = node.send(request).await;
         assert_eq!(refused.problem(), (401, "invalid_client".to_owned()));
         assert_eq!(refused.header("www-authenticate"), "Basic realm=\"latchkey\"");
     }

@@ -27,8 +27,9 @@ impl Monitor {
     /// limits and of the nodes' background tasks.
     pub fn commands(&mut self, redis: &Redis) -> Vec<Vec<String>> {
         let mut commands = self.commands_with_rate_limits(redis);
-        // the prefixes of rate limits' keys
-        let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|limit| key.starts_with(limit));
+        // the keys of rate limits, and of the login throttle
+        let is_limit = |key: &String| ["lk:l", "lk:g"].iter().any(|prefix| key.starts_with(prefix));
+        // EVALSHA, the script's hash, the number of keys, the first key
         commands.retain(|words| !(words[0].eq_ignore_ascii_case("EVALSHA") && is_limit(&words[3])));
         commands
     }
@@ -41,6 +42,7 @@ impl Monitor {
         loop {
             let line = self.lines.next().unwrap().unwrap();
             let (head, words) = line.split_once("] ").unwrap();
+            // a script has called the command
             if head.ends_with(" lua") {
                 continue;
             }

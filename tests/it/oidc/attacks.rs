@@ -24,6 +24,7 @@ async fn every_response_names_its_issuer() {
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     let valid = Request::for_client(&shop.id);
+    // a code, an error of the request, and an error because of the browser's session
     for request in [valid.clone(), valid.with("scope", "unknown"), valid.with("prompt", "none").with("max_age", "0")] {
         // so that `max_age=0` requires a new authentication
         cluster.advance(Duration::from_secs(1));
@@ -83,6 +84,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     node.register("eve").await;
     let planted = Browser::signed_in(&node, "eve").await;
     cluster.advance(Duration::from_secs(1));
+    // `select_account` makes the request wait for its user, although the attacker's session is live
     let (_, handle) = page_and_handle(
         &node,
         &planted.authorize(&node, &Request::for_client(&shop.id).with("prompt", "select_account")).await,
@@ -91,7 +93,7 @@ async fn session_planted_before_the_sign_in_does_not_work_after_it() {
     let token = planted.cookie.as_ref().unwrap().split_once('=').unwrap().1;
     let former = browser_session::load(&node.state, token, &Default::default()).await.unwrap().unwrap();
     let (account, session) = victim.session.unwrap();
-    // The page of a sign-in does the same: the new session of the browser replaces its former one.
+    // The sign-in page calls `renew` in the same way: the new session of the browser replaces its former one.
     browser_session::renew(&node.state, &former, account, session, None).await.unwrap();
     let back = format!("/oauth2/authorize?request={handle}");
     assert_eq!(page_and_handle(&node, &planted.get(&node, &back).await).0, "/account/sign-in");
@@ -306,6 +308,7 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     cluster.advance(Duration::from_secs(1));
     let browser = Browser::signed_in(&node, "ada").await;
     let old = text(&tokens, "id_token").to_owned();
+    // the grant that issued the old ID token ends
     let refresh_token = [("token", text(&tokens, "refresh_token"))];
     let revocation = node.request(reqwest::Method::POST, "/oauth2/revoke").form(&refresh_token);
     node.send(revocation.basic_auth(&shop.id, Some(&shop.secret))).await.expect(200);
@@ -313,10 +316,10 @@ async fn id_token_of_an_earlier_grant_does_not_sign_out() {
     let path = format!("/oauth2/logout?id_token_hint={old}");
     let confirmation = browser.get(&node, &path).await.expect(200);
     assert!(confirmation.text.contains("Sign out?"), "{}", confirmation.text);
-    // Without the browser's cookie it ends nothing.
+    // Without the browser's cookie it ends nothing: the current session can still be refreshed.
     Browser::default().get(&node, &path).await.expect(303);
     let current = refresh(&node, &shop, text(&current, "refresh_token")).await.expect(200).json();
-    // An ID token of another browser's app asks as well.
+    // A browser asks as well if the ID token belongs to an app of another browser. In the browser of the app, the token signs out at once.
     let other_browser = Browser::signed_in(&node, "ada").await;
     let path = format!("/oauth2/logout?id_token_hint={}", text(&current, "id_token"));
     assert!(other_browser.get(&node, &path).await.expect(200).text.contains("Sign out?"));

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use latchkey::domain::{app_client::AppSettings, authentication::Acr};
+use latchkey::{
+    domain::{app_client::AppSettings, authentication::Acr},
+    service::clients::NewClient,
+};
 use reqwest::Method;
 
 use super::{Browser, CALLBACK, Request, claims, exchange, page_and_handle, response_of, shop, sign_in, text, web};
@@ -108,6 +111,7 @@ async fn error_of_request_goes_to_client() {
         (valid.with("prompt", "unknown"), "invalid_request"),
         (valid.with("max_age", "soon"), "invalid_request"),
         (valid.with("max_age", "-1"), "invalid_request"),
+        // the user has just authenticated (the clock stands still), so a new authentication would not reach aal3
         (valid.with("acr_values", "aal3"), "unmet_authentication_requirements"),
         (valid.with("id_token_hint", "e30.e30.e30"), "invalid_request"),
         (valid.with_another("request", "e30.e30."), "request_not_supported"),
@@ -116,7 +120,8 @@ async fn error_of_request_goes_to_client() {
         (valid.with_another("resource", "https://other.example.com"), "invalid_target"),
         (valid.with_another("nonce", "another"), "invalid_request"),
         (valid.with_another("scope", "openid"), "invalid_request"),
-        (valid.with("login_hint", &"x".repeat(3000)), "invalid_request"),
+        // values are at most 2,048 bytes long
+        (valid.with("login_hint", &"x".repeat(2049)), "invalid_request"),
     ] {
         let answer = browser.authorize(&node, &request).await.expect(303);
         let response = response_of(&answer);
@@ -165,10 +170,8 @@ async fn error_of_untrusted_client_or_redirect_uri_is_shown_to_user() {
 async fn prompt_none_never_shows_a_page() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
-    let asking = web("asking");
-    let asking =
-        latchkey::service::clients::NewClient { app: AppSettings { asks_consent: true, ..asking.app }, ..asking };
-    cluster.service_client_with(asking).await;
+    let app = AppSettings { asks_consent: true, ..web("asking").app };
+    cluster.service_client_with(NewClient { app, ..web("asking") }).await;
     let silent = Request::for_client(&shop.id).with("prompt", "none");
     let error = async |browser: &Browser, request: &Request| {
         response_of(&browser.authorize(&node, request).await.expect(303)).remove("error")
@@ -179,6 +182,7 @@ async fn prompt_none_never_shows_a_page() {
     assert_eq!(error(&browser, &silent).await, None);
     assert_eq!(error(&browser, &silent.with("client_id", "asking")).await.as_deref(), Some("consent_required"));
     assert_eq!(error(&browser, &silent.with("acr_values", "aal2")).await.as_deref(), Some("login_required"));
+    // 62 s after the sign-in
     cluster.advance(Duration::from_secs(61));
     assert_eq!(error(&browser, &silent.with("max_age", "60")).await.as_deref(), Some("login_required"));
     assert_eq!(error(&browser, &silent.with("max_age", "62")).await, None);
@@ -203,20 +207,19 @@ async fn hint_of_another_user_requires_that_user() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prompt_login_and_max_age_require_a_new_authentication() {
+async fn prompt_and_max_age_require_a_new_authentication() {
     let cluster = TestCluster::new();
     let (node, shop) = shop(&cluster).await;
     let browser = Browser::signed_in(&node, "ada").await;
     cluster.advance(Duration::from_secs(10));
-    for request in [
-        Request::for_client(&shop.id).with("prompt", "login"),
-        Request::for_client(&shop.id).with("prompt", "select_account"),
-        Request::for_client(&shop.id).with("max_age", "0"),
-        Request::for_client(&shop.id).with("max_age", "9"),
+    let valid = Request::for_client(&shop.id);
+    for (request, expected) in [
+        (valid.with("prompt", "login"), "/account/reauthenticate"),
+        (valid.with("prompt", "select_account"), "/account/select-account"),
+        (valid.with("max_age", "0"), "/account/reauthenticate"),
+        (valid.with("max_age", "9"), "/account/reauthenticate"),
     ] {
         let (page, handle) = page_and_handle(&node, &browser.authorize(&node, &request).await);
-        let selects_account = request.0.contains(&("prompt".to_owned(), "select_account".to_owned()));
-        let expected = if selects_account { "/account/select-account" } else { "/account/reauthenticate" };
         assert_eq!(page, expected, "{request:?}");
         let back = format!("/oauth2/authorize?request={handle}");
         // The old session is not enough, however often the browser returns.
@@ -228,7 +231,7 @@ async fn prompt_login_and_max_age_require_a_new_authentication() {
         assert_eq!(claims(text(&tokens, "id_token"))["auth_time"], node.state.clock.now().as_secs());
         cluster.advance(Duration::from_secs(10));
     }
-    let create = Request::for_client(&shop.id).with("prompt", "create");
+    let create = valid.with("prompt", "create");
     assert_eq!(page_and_handle(&node, &browser.authorize(&node, &create).await).0, "/account/register");
     node.stop().await;
 }
@@ -253,7 +256,7 @@ async fn acr_values_require_a_session_of_that_level() {
     let tokens = exchange(&node, &shop, &code["code"]).await.expect(200).json();
     let id = claims(text(&tokens, "id_token"));
     assert_eq!((text(&id, "acr"), &id["amr"]), (Acr::Aal2.as_str(), &serde_json::json!(["pwd", "otp", "mfa"])));
-    // Of several values, the lowest is required.
+    // Of several values, the lowest is required: the browser's session of level aal1 suffices.
     let request = Request::for_client(&shop.id).with("acr_values", "aal2 aal1");
     assert!(response_of(&browser.authorize(&node, &request).await).contains_key("code"));
     node.stop().await;

@@ -1,4 +1,4 @@
-//! The durations of the protocol, all derived from `cache.max_staleness`.
+//! The durations of the revocation log's protocol (docs/architecture.md), all derived from `cache.max_staleness`.
 
 use std::time::Duration;
 
@@ -26,20 +26,20 @@ impl Timing {
         self.max_staleness / 10 * 9
     }
 
-    /// The maximum age of the newest returned ping, 0.4 S: the node has then received everything that was published
-    /// longer ago than that.
+    /// The maximum age of the newest returned ping, 0.4 S. So the node has received everything that was published more than 0.4 S
+    /// ago.
     pub(super) fn max_channel_lag(self) -> Duration {
         self.max_staleness / 10 * 4
     }
 
-    /// How long a node sends heartbeats before it uses its cache, 0.5 S. By then every node that trusts its view of the
-    /// channel has received one of them.
+    /// How long a node sends heartbeats before it uses its cache, 0.5 S. By then every node that trusts its list of peers has
+    /// received one of the heartbeats.
     pub(super) fn probation(self) -> Duration {
         self.max_staleness / 10 * 5
     }
 
-    /// The longest pause between two heartbeats that doesn't restart the probation, 0.5 S. The lease that the first announces outlasts
-    /// the pause and the time that the second may take to arrive.
+    /// The longest pause between two heartbeats that doesn't restart the probation, 0.5 S. The lease of the first heartbeat, S, outlasts
+    /// the pause and the 0.4 S that the second heartbeat may take to arrive.
     pub(super) fn max_heartbeat_gap(self) -> Duration {
         self.max_staleness / 10 * 5
     }

@@ -30,7 +30,7 @@ pub struct Replacement {
     pub id: SessionId,
     /// The account that the session belongs to.
     pub account: AccountId,
-    /// The session that it replaces.
+    /// The session that the new session replaces.
     pub replaces: SessionId,
     /// Which sessions may be replaced, by the transport of their refresh token.
     pub accepted: AcceptedTransport,
@@ -62,14 +62,14 @@ pub enum ReplaceOutcome {
     },
     /// The session to replace has ended; nothing was changed.
     Gone,
-    /// The session to replace is not accepted; nothing was changed.
+    /// The transport of the session to replace is not accepted; nothing was changed.
     NotAccepted,
 }
 
 impl SessionStore {
     /// Ends every session of an account and starts the session that replaces `replacement.replaces` (I5), with its
-    /// transport and its details. Does nothing if the session to replace has ended (I3) or is not accepted. Returns once no
-    /// other node can call an ended session active.
+    /// transport and its details. Does nothing if the session to replace has ended (I3) or its transport is not accepted. Returns
+    /// once no other node can call an ended session active.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -92,14 +92,16 @@ impl SessionStore {
             idle_timeout,
             absolute_timeout,
         } = replacement;
+        // the script sets the transport of the replaced session
         let (record, ttl) = new_record(Transport::Bearer, idle_timeout, absolute_timeout, now);
-        // ARGV 9 and those after it, as revoke_all.lua describes them.
+        let refuses_cookies = accepted == AcceptedTransport::Bearer;
+        // ARGV 9 to 15 of revoke_all.lua
         let extra = [
             bytes(replaces.as_bytes()),
             Value::Bytes(record.encode().into()),
             script::duration_millis(ttl),
             additional_claims.encode_with(&roles).into(),
-            if accepted == AcceptedTransport::Bearer { "1".into() } else { "".into() },
+            if refuses_cookies { "1".into() } else { "".into() },
             Value::Integer(claims_version.0.into()),
             Value::Bytes(authentication.map(encode_authentication).unwrap_or_default().into()),
         ];
@@ -110,7 +112,7 @@ impl SessionStore {
             Some("cookie") => return Ok(ReplaceOutcome::NotAccepted),
             _ => {}
         }
-        // The positions are those that revoke_all.lua describes.
+        // revoke_all.lua describes the positions in the answer
         let Value::Array(parts) = &answer else { return Err(unexpected("revoke_all", &answer)) };
         let (Some(ended), Some(record)) =
             (parts.first().and_then(Value::as_u64), parts.get(1).and_then(Value::as_bytes))
