@@ -16,6 +16,7 @@ async fn i11_code_is_exchanged_once_by_sixteen_racers_on_two_nodes() {
     let (node, shop) = shop(&cluster).await;
     let peer = cluster.node().await;
     let browser = Browser::signed_in(&node, "ada").await;
+    // four races, because each may interleave differently
     for _ in 0..4 {
         let code = browser.code(&node, &Request::for_client(&shop.id)).await;
         let racers = (0..16).map(|n| exchange(if n % 2 == 0 { &node } else { &peer }, &shop, &code));
@@ -44,9 +45,10 @@ async fn second_use_of_code_ends_session_of_first_use() {
     // A caller without the verifier or the client's secret can't end the session.
     let stranger = cluster.service_client_with(web("stranger")).await;
     exchange(&node, &stranger, &code).await.expect(400);
-    exchange_with(&node, &shop, &code, CALLBACK, &VERIFIER.to_lowercase()).await.expect(400);
+    let wrong_verifier = VERIFIER.to_lowercase();
+    exchange_with(&node, &shop, &code, CALLBACK, &wrong_verifier).await.expect(400);
     assert_eq!(userinfo().await, 200);
-    // The code has expired long ago. Its second use still ends the session.
+    // The code expired after a minute. Its second use still ends the session.
     cluster.advance(Duration::from_secs(300));
     assert_eq!(error_of(&exchange(&node, &shop, &code).await), (400, "invalid_grant".to_owned()));
     assert_eq!(userinfo().await, 401);
@@ -74,7 +76,7 @@ async fn code_is_bound_to_client_redirect_uri_and_verifier() {
     assert_eq!(error_of(&exchange(&node, &shop, "lk_ac_unknown").await), invalid);
     let without_verifier = [("grant_type", "authorization_code"), ("code", &code), ("redirect_uri", CALLBACK)];
     assert_eq!(error_of(&token(&node, &shop, &without_verifier).await).1, "invalid_request");
-    // The refused requests have not consumed the code.
+    // The refused requests did not consume the code.
     exchange(&node, &shop, &code).await.expect(200);
     node.stop().await;
 }
@@ -113,6 +115,7 @@ async fn public_client_exchanges_code_without_secret() {
     let node = cluster.node().await;
     node.register("ada").await;
     let mut app = cluster.service_client_with(public("spa")).await;
+    // `refresh` below authenticates `app` with an empty secret, as a public client
     let secret = std::mem::take(&mut app.secret);
     let browser = Browser::signed_in(&node, "ada").await;
     let code = browser.code(&node, &Request::for_client("spa")).await;

@@ -19,6 +19,13 @@ use crate::{
 const INSTALL: &str = "this test needs systemd-analyze: `apt-get install systemd` (Debian, Ubuntu), `dnf install systemd` (Fedora); or \
                        run `make test`, which installs it";
 
+/// Binds the socket to which a node reports to systemd. Waiting for a message fails after a minute.
+fn notify_socket(path: &Path) -> UnixDatagram {
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    socket
+}
+
 /// Receives messages until one contains this line. Returns that message.
 fn receive(socket: &UnixDatagram, line: &str) -> String {
     let mut buffer = [0; 4096];
@@ -35,8 +42,9 @@ fn receive(socket: &UnixDatagram, line: &str) -> String {
 async fn systemd_receives_readiness_heartbeats_and_the_stop() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
+    let socket = notify_socket(&path);
     let mut serve = command(folder.path(), &["serve"]);
+    // systemd expects a heartbeat at least every 200 ms
     serve.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let mut service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     assert!(receive(&socket, "READY=1").contains("STATUS=ready"));
@@ -51,9 +59,9 @@ async fn systemd_receives_readiness_heartbeats_and_the_stop() {
 async fn node_without_redis_reports_ready_with_its_problem_as_status() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let url = format!("redis.url=redis+unix://{}", folder.path().join("none.sock").display());
-    let mut serve = command(folder.path(), &["serve", "--set", &url]);
+    let socket = notify_socket(&path);
+    let setting = format!("redis.url=redis+unix://{}", folder.path().join("none.sock").display());
+    let mut serve = command(folder.path(), &["serve", "--set", &setting]);
     serve.env("NOTIFY_SOCKET", &path);
     let _service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     let message = receive(&socket, "READY=1");
@@ -64,13 +72,13 @@ async fn node_without_redis_reports_ready_with_its_problem_as_status() {
 async fn node_without_database_extends_its_start_and_reports_why() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify.sock");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let socket = notify_socket(&path);
     let unused = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("database.url=postgres://latchkey:secret@{}/latchkey", unused.local_addr().unwrap());
+    let setting = format!("database.url=postgres://latchkey:secret@{}/latchkey", unused.local_addr().unwrap());
     drop(unused);
-    let mut serve = command(folder.path(), &["serve", "--set", &url]);
+    let mut serve = command(folder.path(), &["serve", "--set", &setting]);
     let mut node = serve.env("NOTIFY_SOCKET", &path).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // the node asks systemd for another 10 s
     let message = receive(&socket, "EXTEND_TIMEOUT_USEC=10000000");
     node.kill().unwrap();
     node.wait().unwrap();
@@ -80,7 +88,7 @@ async fn node_without_database_extends_its_start_and_reports_why() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn socket_that_systemd_passes_is_used() {
-    // As systemd does, the script passes the socket as descriptor 3 and names the process for which it is.
+    // As systemd does, the script passes the socket as descriptor 3, and names the process that the socket is for.
     const PASS_SOCKET: &str = "import os, socket, sys
 s = socket.create_server(('127.0.0.1', 0))
 os.dup2(s.fileno(), 3, inheritable=True)
@@ -118,7 +126,7 @@ fn printed_unit(document: &str) -> String {
     read(document).split("```ini\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
 }
 
-/// Only the path of the binary differs, which a machine without the package does not have.
+/// `systemd-analyze verify` accepts the units. The test replaces the path of the binary, which exists only where the package is installed.
 #[test]
 fn unit_files_and_printed_units_have_no_mistakes() {
     let programs = guard::find_programs(&["systemd-analyze"], []).expect(INSTALL);

@@ -9,12 +9,15 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_cbor_2::Value as Cbor;
 use serde_json::{Value, json};
 
+// Flags of the authenticator data (WebAuthn Level 3, section 6.1).
 pub const USER_PRESENT: u8 = 0x01;
 pub const USER_VERIFIED: u8 = 0x04;
 pub const BACKUP_ELIGIBLE: u8 = 0x08;
 pub const BACKED_UP: u8 = 0x10;
 /// The response contains the credential's id and public key.
 const ATTESTED: u8 = 0x40;
+/// The response belongs to a credential that is registered already.
+const NOT_ATTESTED: u8 = 0;
 
 /// Encodes bytes in base64url.
 pub fn text(bytes: impl AsRef<[u8]>) -> String {
@@ -41,7 +44,7 @@ pub struct Authenticator {
     pub step: u32,
     /// The page's origin.
     pub origin: String,
-    /// The relying party that the authenticator signs for. None: the relying party of the options.
+    /// The relying party that the authenticator signs for; `None` for the relying party of the options.
     pub rp_id: Option<String>,
     /// Whether the page is framed by a page of another origin.
     pub cross_origin: bool,
@@ -117,7 +120,7 @@ impl Authenticator {
             "response": {
                 "clientDataJSON": text(self.client_data("webauthn.create", options)),
                 "attestationObject": text(serde_cbor_2::to_vec(&object).unwrap()),
-                // The last one is unknown.
+                // the last transport is unknown to the service
                 "transports": ["internal", "hybrid", "carrier-pigeon"],
             },
         })
@@ -125,7 +128,7 @@ impl Authenticator {
 
     /// Responds to `navigator.credentials.get`.
     pub fn get(&mut self, options: &Value) -> Value {
-        let data = self.authenticator_data(options["rpId"].as_str().unwrap(), 0);
+        let data = self.authenticator_data(options["rpId"].as_str().unwrap(), NOT_ATTESTED);
         let client_data = self.client_data("webauthn.get", options);
         let signed = [data.clone(), digest(&SHA256, &client_data).as_ref().to_vec()].concat();
         let signature = self.key.sign(&SystemRandom::new(), &signed).unwrap();
@@ -144,15 +147,17 @@ impl Authenticator {
         })
     }
 
-    fn authenticator_data(&mut self, rp_id: &str, more_flags: u8) -> Vec<u8> {
+    /// The hash of the relying party's id, the flags and the signature counter.
+    fn authenticator_data(&mut self, rp_id: &str, attested: u8) -> Vec<u8> {
         let rp_id = self.rp_id.as_deref().unwrap_or(rp_id);
         let mut data = digest(&SHA256, rp_id.as_bytes()).as_ref().to_vec();
-        data.push(self.flags | more_flags);
+        data.push(self.flags | attested);
         data.extend(self.counter.to_be_bytes());
         self.counter += self.step;
         data
     }
 
+    /// The client data of the browser, as JSON: the operation, the challenge and the page's origin.
     fn client_data(&self, kind: &str, options: &Value) -> Vec<u8> {
         let data = json!({
             "type": kind,

@@ -15,7 +15,7 @@ async fn shutdown_finishes_requests_in_flight_and_refuses_new_ones() {
     server.gate.entered().await;
 
     server.stop.cancel();
-    assert_eq!(idle.rest().await, "");
+    assert_eq!(idle.rest().await, "", "an idle connection is closed");
     within(async { while TcpStream::connect(server.address).await.is_ok() {} }).await;
     server.gate.open();
     let answer = waiting.answer().await;
@@ -32,6 +32,6 @@ async fn shutdown_cuts_off_requests_after_timeout() {
     waiting.send(WAIT).await;
     server.gate.entered().await;
     server.stop.cancel();
-    assert_eq!(waiting.rest().await, "");
+    assert_eq!(waiting.rest().await, "", "the connection is closed without an answer");
     within(server.ended).await.unwrap().unwrap();
 }

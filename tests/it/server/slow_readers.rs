@@ -1,4 +1,4 @@
-//! Write timeouts: slow readers are disconnected. Other clients may read for an unlimited time.
+//! Write timeouts: slow readers are disconnected. A client that reads fast enough may read a response for an unlimited time.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,24 @@ use tokio::io::AsyncReadExt;
 
 use super::{Client, DATA, GOAWAY, HEADERS, HELLO, SETTINGS, SHORT, Server, within};
 
+// Frame types of HTTP/2 (RFC 9113, section 6).
 const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 
+// Flags of frames.
+const NO_FLAGS: u8 = 0;
 const ACK: u8 = 0x1;
 const END_STREAM: u8 = 0x1;
-const END_STREAM_AND_HEADERS: u8 = 0x5;
+const END_HEADERS: u8 = 0x4;
+
+/// The stream of frames that concern the whole connection.
+const CONNECTION: u32 = 0;
 
 /// SETTINGS_INITIAL_WINDOW_SIZE (RFC 9113, section 6.5.2).
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
-/// The initial window of a connection and of each stream.
+/// The initial window of a connection and of each stream, in bytes.
 const DEFAULT_WINDOW: u32 = 65_535;
 
 #[tokio::test]
@@ -34,6 +40,7 @@ async fn response_read_byte_by_byte_is_aborted() {
             assert_eq!(other.answer().await.status, 200);
         }
     };
+    // the server aborts the response: it drops the body
     tokio::select! {
         () = server.gate.dropped() => {}
         () = reading => {}
@@ -59,8 +66,8 @@ async fn large_response_that_is_read_arrives_completely() {
             (DATA, 1) => {
                 if !payload.is_empty() {
                     let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
-                    client.send_frame(WINDOW_UPDATE, 0, 0, &len).await;
-                    client.send_frame(WINDOW_UPDATE, 0, 1, &len).await;
+                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, CONNECTION, &len).await;
+                    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 1, &len).await;
                 }
                 body.extend(payload);
                 if flags & END_STREAM != 0 {
@@ -81,7 +88,7 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
     get(&mut client, 1, b"/endless").await;
     get(&mut client, 3, b"/hello").await;
     // the length of `hello`
-    client.send_frame(WINDOW_UPDATE, 0, 3, &5_u32.to_be_bytes()).await;
+    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 3, &5_u32.to_be_bytes()).await;
     let mut received = BTreeMap::new();
     while !received.contains_key(&(RST_STREAM, 1)) || !received.contains_key(&(DATA, 3)) {
         let (kind, stream, payload) = client.frame().await;
@@ -92,7 +99,7 @@ async fn http2_stream_without_window_is_reset_and_others_continue() {
 
     // Later streams of the connection work.
     get(&mut client, 5, b"/hello").await;
-    client.send_frame(WINDOW_UPDATE, 0, 5, &5_u32.to_be_bytes()).await;
+    client.send_frame(WINDOW_UPDATE, NO_FLAGS, 5, &5_u32.to_be_bytes()).await;
     assert_eq!(read_until(&mut client, DATA, 5).await, b"hello");
 }
 
@@ -103,7 +110,7 @@ async fn http2_stream_whose_window_grows_by_bytes_is_reset() {
     get(&mut client, 1, b"/endless").await;
     loop {
         match client.frame().await {
-            (DATA, 1, _) => client.send_frame(WINDOW_UPDATE, 0, 1, &1_u32.to_be_bytes()).await,
+            (DATA, 1, _) => client.send_frame(WINDOW_UPDATE, NO_FLAGS, 1, &1_u32.to_be_bytes()).await,
             (RST_STREAM, 1, _) => break,
             _ => {}
         }
@@ -127,18 +134,21 @@ async fn event_stream_that_is_read_has_no_timeout() {
     let mut second = http2(&server, DEFAULT_WINDOW).await;
     get(&mut second, 1, b"/events").await;
     read_until(&mut second, HEADERS, 1).await;
+    // the handlers of both event streams wait
     for _ in 0..2 {
         server.gate.entered().await;
     }
+    // two rounds, in each of which the idle connections reach their timeouts before the event streams send an event
     for _ in 0..2 {
         let mut idle = server.connect().await;
         idle.send(HELLO).await;
         assert_eq!(idle.answer().await.status, 200);
         assert_eq!(idle.rest().await, "");
         let mut idle = http2(&server, DEFAULT_WINDOW).await;
-        read_until(&mut idle, GOAWAY, 0).await;
+        read_until(&mut idle, GOAWAY, CONNECTION).await;
         idle.drain().await;
 
+        // once for each event stream
         server.gate.open();
         server.gate.open();
         let mut event = [0; 11];
@@ -168,8 +178,8 @@ async fn event_stream_ends_when_server_stops() {
                 assert_eq!(payload, b"");
                 ended = flags & END_STREAM != 0;
             }
-            (PING, 0, 0, payload) => {
-                second.send_frame(PING, ACK, 0, &payload).await;
+            (PING, NO_FLAGS, CONNECTION, payload) => {
+                second.send_frame(PING, ACK, CONNECTION, &payload).await;
                 pinged = true;
             }
             _ => {}
@@ -179,23 +189,23 @@ async fn event_stream_ends_when_server_stops() {
     within(server.ended).await.unwrap().unwrap();
 }
 
-/// An HTTP/2 connection with this window for each stream.
+/// An HTTP/2 connection that grants each stream this window, in bytes.
 async fn http2(server: &Server, window: u32) -> Client {
     let mut client = server.connect().await;
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     let mut settings = INITIAL_WINDOW_SIZE.to_be_bytes().to_vec();
     settings.extend(window.to_be_bytes());
-    client.send_frame(SETTINGS, 0, 0, &settings).await;
+    client.send_frame(SETTINGS, NO_FLAGS, CONNECTION, &settings).await;
     client
 }
 
-/// GET of `http://x` and a path: static table entries 2 and 6, then literals named by entries 4 and 1 (RFC 7541,
-/// appendix A).
+/// Sends a GET request for `http://x` and a path. The header block has entries 2 and 6 of the static table, then literals that entries
+/// 4 and 1 name (RFC 7541, appendix A).
 async fn get(client: &mut Client, stream: u32, path: &[u8]) {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend(path);
     block.extend(b"\x01\x01x");
-    client.send_frame(HEADERS, END_STREAM_AND_HEADERS, stream, &block).await;
+    client.send_frame(HEADERS, END_STREAM | END_HEADERS, stream, &block).await;
 }
 
 /// Reads frames until one of this type arrives on this stream, and returns its payload.

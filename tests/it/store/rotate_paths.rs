@@ -1,4 +1,4 @@
-//! `rotate.lua` with and without its fast path gives the same answers, records and events.
+//! Differential test: in random histories, `rotate.lua` with and without its fast path gives the same answers, records and events.
 
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ const FAST: &str = include_str!("../../../src/store/redis/lua/rotate_fast.lua");
 const LIB: &str = include_str!("../../../src/store/redis/lua/lib.lua");
 const ROTATE: &str = include_str!("../../../src/store/redis/lua/rotate.lua");
 
+/// The number of random histories, each of one session.
 const HISTORIES: u64 = 100;
+/// The number of tokens that a history presents.
 const STEPS: usize = 30;
 
 /// A reproducible source of choices (splitmix64).
@@ -39,13 +41,14 @@ impl Choices {
     }
 }
 
-/// The script with or without the fast path, and the keys that it uses.
-struct Path {
+/// The script with or without the fast path, and the keys that only this variant uses.
+struct Variant {
     script: String,
+    /// The account's hash, and the stream and the position of its bucket.
     keys: [&'static str; 3],
 }
 
-impl Path {
+impl Variant {
     async fn rotate(&self, client: &Client, presentation: &[u8]) -> Value {
         let mut words: Vec<Value> = vec![self.script.as_str().into(), 3.into()];
         words.extend(self.keys.iter().map(|key| Value::from(*key)));
@@ -70,9 +73,10 @@ async fn rotate_fast_path_matches_full_script() {
     let client = server.raw().await;
     let (ada, id) = (account(), session(1));
     let constants = lua_constants();
-    let fast = Path { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
+    let fast = Variant { script: format!("{constants}{FAST}\n{LIB}\n{ROTATE}"), keys: ["s{f}", "e{f}", "n{f}"] };
+    // `answers` has the answers of the fast path: none
     let full =
-        Path { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
+        Variant { script: format!("{constants}local answers = {{}}\n{LIB}\n{ROTATE}"), keys: ["s{u}", "e{u}", "n{u}"] };
     let (mut rotations, mut counted_repeats) = (0, 0);
     for seed in 0..HISTORIES {
         let mut choices = Choices(seed);
@@ -100,26 +104,30 @@ async fn rotate_fast_path_matches_full_script() {
         let (has_authentication, has_roles) = (choices.below(3) == 0, choices.below(2) == 0);
         let mut generation = record.generation.0;
         raw_command(&client, "FLUSHALL", vec![]).await;
-        for path in [&fast, &full] {
-            let mut words: Vec<Value> = vec![path.keys[0].into(), Value::Bytes(id.as_bytes().to_vec().into())];
+        for variant in [&fast, &full] {
+            let mut words: Vec<Value> = vec![variant.keys[0].into(), Value::Bytes(id.as_bytes().to_vec().into())];
             words.push(Value::Bytes(record.encode().into()));
             if has_roles {
                 words.extend(["r".into(), "admin".into()]);
             }
             if record.has_last_use {
+                // no counted repeats; methods 3, level 2 and a time (src/store/redis/last_use.rs)
                 let authentication = [&[0; 5][..], &[0, 3, 2, 1, 2, 3, 4, 5, 6]].concat();
                 let last_use =
                     [encoded(&origin(0)), if has_authentication { authentication } else { Vec::new() }].concat();
+                // part 4 of the session
                 words.extend([[&id.as_bytes()[..], &[4]].concat(), last_use].map(|part| Value::Bytes(part.into())));
             }
             raw_command(&client, "HSET", words).await;
-            raw_command(&client, "PEXPIRE", vec![path.keys[0].into(), 100_000_000.into()]).await;
+            // the key does not expire during the test
+            raw_command(&client, "PEXPIRE", vec![variant.keys[0].into(), 100_000_000.into()]).await;
         }
         for _ in 0..STEPS {
             let millisecond = Duration::from_millis(1);
             now = now + choices.one_of(&[Duration::ZERO, millisecond, grace, grace + millisecond, idle / 3, idle]);
-            // Clocks of nodes differ.
+            // some nodes have a clock that is slow
             let clock = if choices.below(8) == 0 { now - Duration::from_millis(500) } else { now };
+            // the current token, or one of up to three generations before or one after it
             let presented = if choices.below(2) == 0 {
                 generation.saturating_sub(choices.one_of(&[0, 1, 2, 3])).saturating_add(choices.one_of(&[0, 1]))
             } else {
@@ -147,9 +155,10 @@ async fn rotate_fast_path_matches_full_script() {
 }
 
 /// The origin with this number: 0 and 1 are in one network, 2 is in another.
-fn origin(which: u8) -> LastUseOrigin {
-    let ip = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]][usize::from(which)];
-    LastUseOrigin { tag: OriginTag([which / 2; 8]), ip: Some(ip.into()) }
+fn origin(number: u8) -> LastUseOrigin {
+    let ip = [[192, 0, 2, 1], [192, 0, 2, 2], [198, 51, 100, 1]][usize::from(number)];
+    let network = number / 2;
+    LastUseOrigin { tag: OriginTag([network; 8]), ip: Some(ip.into()) }
 }
 
 fn encoded(origin: &LastUseOrigin) -> Vec<u8> {
@@ -158,13 +167,14 @@ fn encoded(origin: &LastUseOrigin) -> Vec<u8> {
     bytes
 }
 
-/// The parts of the answer to one operation. The answer to a rotation may be the record alone, without a name.
+/// The parts of the answer to the script's only operation, the first of which names the outcome. The script may answer a rotation with the
+/// record alone.
 fn outcome(answer: &Value) -> Vec<Value> {
     let operation = answer.clone().into_array().remove(0);
     if operation.is_array() { operation.into_array() } else { vec!["rotated".into(), operation] }
 }
 
-/// An answer without the id of the event that a reuse appends: each script has its own stream.
+/// An answer without the id of the event that a reuse appends: each variant has its own stream.
 fn without_event_id(answer: &Value) -> Value {
     let mut operation = outcome(answer);
     if matches!(operation[0].as_str().as_deref(), Some("reused" | "second_holder")) {
@@ -187,6 +197,7 @@ impl Presentation {
     fn encode(&self, account: &[u8; 16], session: &[u8; 16]) -> Vec<u8> {
         let mut bytes = [&account[..], &session[..], &self.presented.to_be_bytes()].concat();
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap();
+        // times in milliseconds have 6 bytes
         for time in [self.now.as_millis().unsigned_abs(), millis(self.rule.grace), millis(self.idle)] {
             bytes.extend(&time.to_be_bytes()[2..]);
         }

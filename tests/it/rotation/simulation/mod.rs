@@ -1,4 +1,5 @@
-//! Simulates honest holders and thieves of refresh tokens under several rotation rules. Seeded, without a server.
+//! Simulates honest holders and thieves of refresh tokens under several rotation rules, without a server. The same seed gives the same
+//! results. Times are in milliseconds.
 
 pub mod honest;
 pub mod policies;
@@ -10,32 +11,37 @@ const SECOND: u64 = 1000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 
-/// The distribution of the owner's refreshes until a thief is detected.
+/// How soon a rule detects a kind of thief: the number of the owner's refreshes until then, over many simulated thefts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detection {
     /// The median, or none if half of the thieves are not detected.
     pub median: Option<u32>,
     /// The 99.9th percentile, or none if more than one in a thousand is not detected.
     pub percentile_99_9: Option<u32>,
-    /// The number of thieves that are not detected within [`Detection::MOST`] refreshes.
+    /// The number of thieves that are not detected within [`Detection::MAX_REFRESHES`].
     pub never: u64,
 }
 
 impl Detection {
     /// The number of the owner's refreshes after which a thief counts as undetected.
-    pub const MOST: u32 = 100;
+    pub const MAX_REFRESHES: u32 = 100;
+
+    /// Stands for an undetected thief. Sorts behind all numbers of refreshes.
+    const UNDETECTED: u32 = u32::MAX;
 
     /// Simulates this number of thefts.
     pub fn of(thief: thief::Thief, owner: thief::Owner, policy: policies::Policy, thefts: u64, seed: u64) -> Self {
-        let detected = |theft| thief.detected_after(owner, policy, Self::MOST, seed.wrapping_add(theft));
-        let mut refreshes: Vec<u32> = (0..thefts).map(|theft| detected(theft).unwrap_or(u32::MAX)).collect();
+        let detected = |theft| thief.detected_after(owner, policy, Self::MAX_REFRESHES, seed.wrapping_add(theft));
+        let mut refreshes: Vec<u32> = (0..thefts).map(|theft| detected(theft).unwrap_or(Self::UNDETECTED)).collect();
         refreshes.sort_unstable();
-        let at = |thousandths: usize| refreshes.get(refreshes.len() * thousandths / 1000).copied();
-        let found = |refreshes: Option<u32>| refreshes.filter(|refreshes| *refreshes < u32::MAX);
+        let quantile = |thousandths: usize| {
+            let refreshes = refreshes.get(refreshes.len() * thousandths / 1000).copied();
+            refreshes.filter(|refreshes| *refreshes != Self::UNDETECTED)
+        };
         Self {
-            median: found(at(500)),
-            percentile_99_9: found(at(999)),
-            never: refreshes.iter().filter(|refreshes| **refreshes == u32::MAX).count() as u64,
+            median: quantile(500),
+            percentile_99_9: quantile(999),
+            never: refreshes.iter().filter(|refreshes| **refreshes == Self::UNDETECTED).count() as u64,
         }
     }
 }

@@ -7,6 +7,9 @@ use super::{
     rule::Tag,
 };
 
+/// The time between two refreshes of the owner.
+const INTERVAL: u64 = 5 * MINUTE;
+
 /// The thief's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thief {
@@ -42,7 +45,7 @@ pub enum Owner {
 }
 
 impl Thief {
-    /// The thieves that strict rotation detects and that are in another network or have another user agent, with their names.
+    /// The thieves that strict rotation detects and that are in another network or have another user agent, each with a description.
     pub const DETECTABLE: [(&str, Self); 7] = [
         ("shadows the owner within the grace window", Self::Shadows),
         ("alternates with the owner", Self::Alternates),
@@ -53,7 +56,7 @@ impl Thief {
         ("waits until the owner is offline", Self::Offline),
     ];
 
-    /// The thieves that a tolerant rule cannot detect.
+    /// The thieves that no rule with a grace window and a retry window can detect.
     pub const UNDETECTABLE: [(&str, Self); 2] = [
         ("uses the token once while the owner is offline", Self::Once),
         ("shadows from the owner's network", Self::SameNetwork),
@@ -61,12 +64,13 @@ impl Thief {
 
     /// The number of the owner's refreshes until the session ends, or none if it has not ended after `most` refreshes.
     pub fn detected_after(self, owner: Owner, policy: Policy, most: u32, seed: u64) -> Option<u32> {
+        let (network, now) = (0, 0);
         let mut theft = Theft {
-            session: policy.sign_in(0, 0),
+            session: policy.sign_in(network, now),
             owner: FIRST,
             thief: FIRST,
-            network: 0,
-            now: 0,
+            network,
+            now,
             random: Random::new(seed),
         };
         (1..=most).find(|refresh| theft.round(self, owner, *refresh).is_none())
@@ -76,7 +80,9 @@ impl Thief {
 /// A session with two holders.
 struct Theft {
     session: Box<dyn Rotation>,
+    /// The token that the owner holds.
     owner: Token,
+    /// The token that the thief holds.
     thief: Token,
     /// The owner's network.
     network: Tag,
@@ -85,20 +91,23 @@ struct Theft {
 }
 
 impl Theft {
-    /// Simulates the time from one refresh of the owner to the next. Returns none when the session has ended.
+    /// Simulates the time from one refresh of the owner to the next. `refresh` is the number of the owner's refresh, from 1. Returns
+    /// none when the session has ended.
     fn round(&mut self, thief: Thief, owner: Owner, refresh: u32) -> Option<()> {
-        let kinds = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
-        let thief = if thief == Thief::Mixes { kinds[self.random.below(5) as usize] } else { thief };
+        let mixed = [Thief::Shadows, Thief::Alternates, Thief::First, Thief::FirstTwice, Thief::Overtakes];
+        let thief = if thief == Thief::Mixes { mixed[self.random.below(5) as usize] } else { thief };
         let began = self.now;
         match thief {
             Thief::First | Thief::FirstTwice => {
-                self.now += 5 * MINUTE - SECOND - self.random.below(8 * SECOND);
+                // 1 to 9 s before the owner, whose repeat is then within the grace window (10 s)
+                self.now += INTERVAL - SECOND - self.random.below(8 * SECOND);
                 self.present_as_thief(thief)?;
                 if thief == Thief::FirstTwice {
                     self.present_as_thief(thief)?;
                 }
             }
             Thief::Offline if refresh == 1 => {
+                // the owner is offline for 100 minutes
                 for _ in 0..20 {
                     self.now += 5 * MINUTE;
                     self.present_as_thief(thief)?;
@@ -110,7 +119,7 @@ impl Theft {
             }
             _ => {}
         }
-        self.now = self.now.max(began + 5 * MINUTE);
+        self.now = self.now.max(began + INTERVAL);
         let tabs = if owner == Owner::Tabs { 3 } else { 1 };
         for _ in 0..tabs {
             self.refresh_as_owner(owner)?;
@@ -118,17 +127,19 @@ impl Theft {
         }
         match thief {
             Thief::Shadows | Thief::SameNetwork => {
+                // less than 10 s after the owner's first tab, so within the grace window
                 self.now += self.random.below(7 * SECOND);
                 self.present_as_thief(thief)?;
             }
             Thief::Alternates => {
-                self.now += 150 * SECOND;
+                self.now += INTERVAL / 2;
                 self.present_as_thief(thief)?;
             }
             Thief::Overtakes => {
                 self.now += self.random.below(7 * SECOND);
-                // Two to six requests. The first one receives the current token, unless the thief holds it already.
-                for _ in 0..=1 + self.random.below(5) {
+                // The first request receives the current token, unless the thief holds it already. The others rotate it.
+                let requests = 2 + self.random.below(5);
+                for _ in 0..requests {
                     self.present_as_thief(thief)?;
                 }
             }
@@ -150,6 +161,7 @@ impl Theft {
             self.network += 1;
         }
         let mut answer = self.session.present(self.owner, self.network, self.now)?;
+        // the response is lost, and the owner repeats the request
         while self.random.chance(0.01) {
             self.now += SECOND;
             answer = self.session.present(self.owner, self.network, self.now)?;
