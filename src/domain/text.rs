@@ -54,13 +54,15 @@ const DECEPTIVE: [(u32, u32); 34] = [
     (0x0002_FFFE, 0x0002_FFFF),
 ];
 
-/// Whether a character is invisible, changes the direction of text, or is a control character.
+/// Whether a character is invisible, changes the direction of text, has no agreed meaning, or is a control character.
 pub fn is_deceptive(c: char) -> bool {
     let code = u32::from(c);
+    // Most text is below the first range, so the ranges are not searched for it.
     c.is_control() || (code >= 0xAD && DECEPTIVE.iter().any(|(first, last)| (*first..=*last).contains(&code)))
 }
 
-/// Whether a text mixes Latin letters with Greek or Cyrillic ones, many of which look the same (`аdmin`).
+/// Whether a text has letters of more than one of the Latin, Greek and Cyrillic scripts, in which many letters look the same:
+/// `аdmin` begins with the Cyrillic `а`.
 pub fn mixes_lookalike_scripts(text: &str) -> bool {
     let latin = |c: char| c.is_ascii_alphabetic() || matches!(u32::from(c), 0xC0..=0x024F | 0x1E00..=0x1EFF);
     let greek = |c: char| matches!(u32::from(c), 0x0370..=0x03FF | 0x1F00..=0x1FFF);
@@ -120,7 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn latin_mixed_with_cyrillic_or_greek_is_recognized() {
+    fn mixed_latin_greek_and_cyrillic_letters_are_recognized() {
+        // Cyrillic а and Latin letters, Greek ο and Latin letters, Greek α and Cyrillic а
         for mixed in ["\u{430}dmin", "r\u{3bf}ot", "\u{3b1}\u{430}"] {
             assert!(mixes_lookalike_scripts(mixed), "{mixed}");
         }

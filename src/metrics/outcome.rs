@@ -56,9 +56,9 @@ outcomes! {
         Success => "success",
         /// The code was wrong, or the passkey was not accepted.
         WrongCode => "wrong_code",
-        /// The challenge was used, has expired, or is for something else.
+        /// The challenge was used, has expired, or has another purpose.
         InvalidChallenge => "invalid_challenge",
-        /// The factor can't be used here.
+        /// The sign-in does not accept this kind of factor, or this transport.
         Refused => "refused",
         /// A rate limit was exceeded.
         Limited => "limited",
@@ -76,7 +76,7 @@ outcomes! {
         Rotated => "rotated",
         /// A superseded token was answered with the current one.
         Repeated => "repeated",
-        /// As [`Self::Repeated`], from elsewhere: the session has counted the repeat.
+        /// A superseded token from another network or user agent was answered with the current one, and was counted.
         Counted => "counted",
         /// A superseded token ended the session.
         Reused => "reused",

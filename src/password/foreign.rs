@@ -66,12 +66,14 @@ impl FirebaseHashConfig {
     pub fn parse(text: &str) -> Option<Self> {
         let value = |name: &str| {
             let lines = text.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(':'));
-            let mut values = lines.filter(|(given, _)| given.trim().trim_matches('"') == name);
+            let mut values = lines.filter(|(key, _)| key.trim().trim_matches('"') == name);
             values.next().map(|(_, value)| value.trim().trim_matches('"').to_owned())
         };
         let bytes = |name: &str| value(name).and_then(|text| BASE64.decode(text).ok());
         let number = |name: &str| value(name).and_then(|text| text.parse().ok());
-        (value("algorithm")? == "SCRYPT").then_some(())?;
+        if value("algorithm")? != "SCRYPT" {
+            return None;
+        }
         Some(Self {
             signer_key: bytes("base64_signer_key").filter(|key| !key.is_empty())?,
             salt_separator: bytes("base64_salt_separator")?,
@@ -97,8 +99,9 @@ impl std::fmt::Debug for FirebaseHashConfig {
 
 /// Rewrites a hash in its stored form. A string in an unknown format is returned unchanged, and the parser then refuses it.
 pub(super) fn normalize(text: &str) -> Result<Cow<'_, str>, BadHash> {
-    let django = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
-    if let Some((scheme, rest)) = django {
+    // Django and Werkzeug begin with the name of the scheme, PHC strings with a `$`.
+    let named = text.split_once('$').filter(|(scheme, _)| !scheme.is_empty());
+    if let Some((scheme, rest)) = named {
         let rewritten = match scheme {
             // Django puts its own name of the scheme in front of a complete hash: `argon2$argon2id$…`, `bcrypt$$2b$…`.
             "argon2" | "bcrypt" if rest.starts_with(['$', 'a']) => {
@@ -161,16 +164,18 @@ fn werkzeug(method: &str, rest: &str) -> Option<String> {
 
 /// `$pbkdf2$1000$salt$hash` (SHA-1), `$pbkdf2-sha256$29000$salt$hash`, `$pbkdf2-sha512$…`: base64 with `.` for `+`.
 fn passlib_pbkdf2(text: &str) -> Option<String> {
-    let [empty, scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else { return None };
+    let [before_first_dollar, scheme, rounds, salt, hash] = text.split('$').collect::<Vec<_>>()[..] else {
+        return None;
+    };
     let digest = Pbkdf2Digest::parse(if scheme == "pbkdf2" { "sha1" } else { scheme.strip_prefix("pbkdf2-")? })?;
     let decode = |text: &str| BASE64.decode(text.replace('.', "+")).ok();
     // `parse` alone would accept a plus sign.
     let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
-    let rounds = rounds.parse().ok().filter(|_| empty.is_empty() && is_number)?;
+    let rounds = rounds.parse().ok().filter(|_| before_first_dollar.is_empty() && is_number)?;
     Some(pbkdf2(digest, rounds, &decode(salt)?, &decode(hash)?))
 }
 
-/// `salt:hash` of better-auth: 16 bytes in hexadecimal, used as text, and 64 bytes in hexadecimal; N = 16384, r = 16.
+/// `salt:hash` of better-auth: 16 bytes in hexadecimal, used as text, and 64 bytes in hexadecimal; N = 2^14, r = 16, p = 1.
 fn better_auth(text: &str) -> Option<String> {
     let (salt, hash) = text.split_once(':').filter(|(salt, hash)| salt.len() == 32 && hash.len() == 128)?;
     hex(salt)?;
@@ -241,6 +246,9 @@ fn log2(text: &str) -> Option<u32> {
 /// Decodes hexadecimal.
 fn hex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    (text.len().is_multiple_of(2) && text.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(())?;
+    // `from_str_radix` alone would accept a plus sign.
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     text.as_bytes().chunks(2).map(pair).collect()
 }

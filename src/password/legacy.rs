@@ -48,7 +48,7 @@ pub(super) enum LegacyHash {
         salt: Vec<u8>,
         expected: Vec<u8>,
     },
-    /// The scrypt output is an AES-256 key that encrypts the project's signer key.
+    /// The scrypt output is an AES-256 key. The hash is the project's signer key, encrypted with that key.
     Firebase {
         params: scrypt::Params,
         salt: Vec<u8>,
@@ -59,7 +59,7 @@ pub(super) enum LegacyHash {
 
 /// The outcome of comparing a password with a hash of another system.
 pub(super) struct LegacyComparison {
-    /// Whether the hash is one of the password.
+    /// Whether the hash is a hash of the password.
     pub(super) matches: bool,
     /// Whether the hash covers the whole password. bcrypt ignores all bytes after the first 72.
     pub(super) covers_password: bool,
@@ -88,7 +88,7 @@ impl LegacyHash {
             return passlib_bcrypt_sha256(rest, limits);
         }
         let phc = Phc::parse(text)?;
-        // The numbers for PBKDF2 are the size of the digest in bytes and the rounds that take as long as one unit of work.
+        // The two numbers of each PBKDF2 scheme are the size of the digest in bytes, and the rounds that take as long as one unit of work.
         match phc.scheme {
             "scrypt" => parse_scrypt(&phc, limits),
             "firebase-scrypt" => parse_firebase(&phc, limits),
@@ -129,6 +129,7 @@ impl LegacyHash {
                 let mut ciphertext = signer_key.clone();
                 let cipher = UnboundCipherKey::new(&AES_256, key.as_ref()).and_then(EncryptingKey::ctr);
                 let cipher = cipher.map_err(|_| BadHash::Malformed)?;
+                // Firebase uses an IV of zeros, in the mode CTR.
                 let iv = EncryptionContext::Iv128(FixedLength::from([0; 16]));
                 cipher.less_safe_encrypt(&mut ciphertext, iv).map_err(|_| BadHash::Malformed)?;
                 ciphertext.ct_eq(expected).into()

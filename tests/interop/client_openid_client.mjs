@@ -6,21 +6,24 @@ import { config } from './lines.mjs'
 
 const jwk = createPrivateKey(config.private_key).export({ format: 'jwk' })
 const key = await crypto.subtle.importKey('jwk', jwk, { name: 'ECDSA', namedCurve: 'P-256' }, false, ['sign'])
+// `algorithm` selects the metadata document: 'oidc' or 'oauth2'.
 const discover = (id, method, algorithm) =>
   client.discovery(new URL(config.issuer), id, undefined, method, { algorithm, execute: [client.allowInsecureRequests] })
 
 let service
 for (const method of [
-  undefined, // the default: client_secret_post
+  client.ClientSecretPost(config.client_secret),
   client.ClientSecretBasic(config.client_secret),
   client.PrivateKeyJwt({ key, kid: config.kid }),
 ]) {
-  service = await discover(config.client_id, method ?? client.ClientSecretPost(config.client_secret), 'oidc')
+  service = await discover(config.client_id, method, 'oidc')
   const tokens = await client.clientCredentialsGrant(service, { scope: 'read write' })
+  // The library writes the type in lower case.
   assert.deepEqual([tokens.token_type, tokens.scope], ['bearer', 'read write'])
   const introspected = await client.tokenIntrospection(service, tokens.access_token)
   assert.deepEqual([introspected.active, introspected.sub], [true, config.client_id])
 }
+// The client has no scope `account`.
 await assert.rejects(client.clientCredentialsGrant(service, { scope: 'account' }), { error: 'invalid_scope' })
 
 const app = await discover(config.app_id, client.None(), 'oauth2')
@@ -28,6 +31,7 @@ const first = await client.refreshTokenGrant(app, config.refresh_token)
 const second = await client.refreshTokenGrant(app, first.refresh_token)
 assert.equal((await client.tokenIntrospection(service, second.access_token)).sub, config.subject)
 await client.tokenRevocation(app, second.access_token)
+// An unknown token is not an error (RFC 7009, section 2.2).
 await client.tokenRevocation(app, 'unknown')
 assert.deepEqual(await client.tokenIntrospection(service, second.access_token), { active: false })
 await assert.rejects(client.refreshTokenGrant(app, second.refresh_token), { error: 'invalid_grant' })

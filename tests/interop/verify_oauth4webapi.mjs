@@ -5,8 +5,8 @@ import { answer, config } from './lines.mjs'
 const http = { [oauth.allowInsecureRequests]: true }
 const settings = config.oauth4webapi ?? {}
 const issuer = new URL(config.issuer)
-const found = await oauth.discoveryRequest(issuer, { ...http, algorithm: 'oauth2' })
-const server = await oauth.processDiscoveryResponse(issuer, found)
+const response = await oauth.discoveryRequest(issuer, { ...http, algorithm: 'oauth2' })
+const server = await oauth.processDiscoveryResponse(issuer, response)
 await answer(async (token) => {
   const request = new Request('https://api.example.com/', { headers: { authorization: `Bearer ${token}` } })
   // The library caches keys for each metadata object, for at least a minute. A copy of the object has no cache.

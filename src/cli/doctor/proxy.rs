@@ -17,12 +17,13 @@ use crate::{
 
 const CHECK: &str = "proxy";
 
-/// The time limit for connecting to the node, and for each read.
+/// The time limit for connecting to the node, and for each read and write.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How much of a page of metrics is read, in bytes.
 const MAX_PAGE: u64 = 1 << 20;
 
+/// Compares the counters with the settings. Returns a finding of the status ok if no counters can be read.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     if config.issuer.starts_with("https://") && config.http.trusted_proxies.is_empty() {
@@ -49,13 +50,16 @@ fn not_compared(why: &str) -> Finding {
     Finding::ok(CHECK, format!("not compared with what proxies send: {why}"))
 }
 
-/// The requests that a node has received since its start, by the use of the forwarding header. The names are those of
-/// [`forwarded`].
+/// The numbers of requests that a node has received since its start, by the label `result` of [`FORWARDED_REQUESTS`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
+    /// From a trusted proxy, with the configured header.
     read: u64,
+    /// From a local address that is not a trusted proxy, with a proxy's header.
     untrusted_peer: u64,
+    /// From a trusted proxy, with another header than the configured one.
     other_header: u64,
+    /// From a trusted proxy, without a proxy's header.
     absent: u64,
 }
 
@@ -98,7 +102,7 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
     if read == 0 && absent > 0 {
         let detail = format!(
             "none of {absent} requests from http.trusted_proxies has the header {header}: let the proxy write it, or remove \
-             addresses that are not a proxy's"
+             from http.trusted_proxies the addresses that are not a proxy's"
         );
         findings.push(Finding::warn(CHECK, detail));
     }
@@ -107,8 +111,8 @@ fn compare(counts: &Counts, config: &Config) -> Vec<Finding> {
             CHECK,
             if read > 0 {
                 format!(
-                    "{read} requests of trusted proxies have the header {header}, as configured. Not seen from here: whether \
-                     the proxy appends or overwrites it, and whether clients reach the node past the proxy"
+                    "{read} requests of trusted proxies have the header {header}, as configured. This check can't see \
+                     whether the proxy appends or overwrites it, or whether clients reach the node without the proxy"
                 )
             } else {
                 "no request came through a proxy yet: send one through it and run doctor again".to_owned()
@@ -123,6 +127,7 @@ fn fetch_metrics(address: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
+    // In HTTP/1.0 the page ends with the connection, and is not chunked.
     write!(stream, "GET /metrics HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
     let mut page = String::new();
     stream.take(MAX_PAGE).read_to_string(&mut page)?;

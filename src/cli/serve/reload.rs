@@ -1,4 +1,4 @@
-//! SIGHUP: reads the configuration again, applies the log settings, and logs the keys of changes that need a restart.
+//! SIGHUP: reads the configuration again, applies `log.filter`, and logs the keys of changes that need a restart.
 
 use crate::{
     cli::Global,
@@ -23,7 +23,7 @@ impl Reloader {
     /// # Errors
     /// [`ConfigError`] if the configuration has become invalid since the node loaded it.
     pub(super) fn new(global: Global, log_filter: LogFilter) -> Result<Self, ConfigError> {
-        let running = inspect(&global)?;
+        let running = effective_settings(&global)?;
         Ok(Self { global, log_filter, running })
     }
 
@@ -38,14 +38,15 @@ impl Reloader {
     fn try_reload(&mut self) -> Result<(), ConfigError> {
         let sources = self.global.config_sources()?;
         let log = config::load_log_settings(&sources)?;
-        let found = inspect(&self.global)?;
-        let changed = changed_keys(&self.running, &found);
+        let read = effective_settings(&self.global)?;
+        let changed = changed_keys(&self.running, &read);
         let filter_changed = changed.contains(&RELOADABLE);
         if filter_changed {
             self.log_filter.replace(&log)?;
         }
+        let applied = if filter_changed { RELOADABLE } else { "nothing" };
         let needs_restart: Vec<_> = changed.iter().copied().filter(|key| *key != RELOADABLE).collect();
-        let (applied, needs_restart) = (if filter_changed { RELOADABLE } else { "nothing" }, needs_restart.join(", "));
+        let needs_restart = needs_restart.join(", ");
         if needs_restart.is_empty() {
             tracing::info!(
                 applied,
@@ -55,7 +56,7 @@ impl Reloader {
             tracing::warn!(applied, needs_restart, "SIGHUP: configuration reloaded; some changes need a restart");
         }
         // only the applied setting is updated, so that the next signal reports the other changes again
-        let new = found.into_iter().find(|setting| setting.key == RELOADABLE);
+        let new = read.into_iter().find(|setting| setting.key == RELOADABLE);
         let old = self.running.iter_mut().find(|setting| setting.key == RELOADABLE);
         if let (Some(old), Some(new)) = (old, new) {
             *old = new;
@@ -64,9 +65,10 @@ impl Reloader {
     }
 }
 
-fn inspect(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
+fn effective_settings(global: &Global) -> Result<Vec<EffectiveSetting>, ConfigError> {
     let sources = global.config_sources()?;
-    Ok(config::inspect(&sources)?.0)
+    let (settings, _warnings) = config::inspect(&sources)?;
+    Ok(settings)
 }
 
 /// The keys whose values differ. Both lists have all settings in the same order. Secrets are masked, so a changed secret is not detected.

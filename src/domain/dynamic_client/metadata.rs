@@ -8,7 +8,7 @@ use crate::domain::app_client::{ClientAuthMethod, GrantType};
 /// issued `client_id` can contain it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientMetadata {
-    /// `client_name`, reduced to what can be shown; none if nothing can.
+    /// `client_name`, sanitized for display. None if nothing of it can be displayed.
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// `redirect_uris`

@@ -4,8 +4,13 @@ use std::fmt;
 
 use crate::domain::account::Email;
 
-/// The address of a recipient: a dot-atom or UTF-8 local part (RFC 5321, section 4.1.2; RFC 6531, section 3.3) and an ASCII
-/// domain (IDNA 2008). It contains no character that a mail header or an SMTP command interprets.
+/// The longest local part in bytes (RFC 5321, section 4.5.3.1.1).
+const MAX_LOCAL_PART: usize = 64;
+/// The longest address in bytes: a path of 256 bytes (RFC 5321, section 4.5.3.1.3) without its angle brackets.
+const MAX_ADDRESS: usize = 254;
+
+/// The address of a recipient: a dot-atom or UTF-8 local part (RFC 5321, section 4.1.2; RFC 6531, section 3.3), and an ASCII
+/// domain (IDNA 2008) or an address literal (RFC 5321, section 4.1.3). It contains no character that a mail header or an SMTP command interprets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Recipient {
     text: String,
@@ -34,12 +39,12 @@ impl Recipient {
     /// [`RecipientError`]
     pub fn new(email: &Email) -> Result<Self, RecipientError> {
         let (local, domain) = email.as_str().rsplit_once('@').ok_or(RecipientError::Domain)?;
-        if !is_dot_atom(local) || local.len() > 64 {
+        if !is_dot_atom(local) || local.len() > MAX_LOCAL_PART {
             return Err(RecipientError::LocalPart);
         }
         let domain = ascii_domain(domain)?;
         let text = format!("{local}@{domain}");
-        if text.len() > 254 {
+        if text.len() > MAX_ADDRESS {
             return Err(RecipientError::Length);
         }
         Ok(Self { at: local.len(), text })
@@ -77,12 +82,13 @@ fn is_dot_atom(local: &str) -> bool {
     local.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
-/// The ASCII form of a domain, or an address literal (RFC 5321, section 4.1.3).
+/// Converts a domain to ASCII. An address literal such as `[192.0.2.1]` is checked and returned unchanged.
 fn ascii_domain(domain: &str) -> Result<String, RecipientError> {
     if let Some(literal) = domain.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        let (tag, text) = literal.split_at_checked(5).unwrap_or(("", literal));
-        let is_address = if tag.eq_ignore_ascii_case("IPv6:") {
-            text.parse::<std::net::Ipv6Addr>().is_ok()
+        const IPV6_TAG: &str = "IPv6:";
+        let (tag, after_tag) = literal.split_at_checked(IPV6_TAG.len()).unwrap_or(("", literal));
+        let is_address = if tag.eq_ignore_ascii_case(IPV6_TAG) {
+            after_tag.parse::<std::net::Ipv6Addr>().is_ok()
         } else {
             literal.parse::<std::net::Ipv4Addr>().is_ok()
         };
@@ -107,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn internationalized_domain_is_converted_to_ascii() {
+    fn internationalized_domain_is_converted_to_ascii_and_other_domains_are_kept() {
         assert_eq!(recipient("Ann@Bücher.example").as_deref(), Ok("Ann@xn--bcher-kva.example"));
         assert_eq!(recipient("zoë@例え.テスト").as_deref(), Ok("zoë@xn--r8jz45g.xn--zckzah"));
         assert_eq!(recipient("ann@[192.0.2.1]").as_deref(), Ok("ann@[192.0.2.1]"));
@@ -141,10 +147,12 @@ mod tests {
 
     #[test]
     fn address_longer_than_rfc_5321_allows_is_refused() {
-        assert!(recipient(&format!("{}@b.example", "a".repeat(64))).is_ok());
-        assert_eq!(recipient(&format!("{}@b.example", "a".repeat(65))), Err(RecipientError::LocalPart));
+        assert!(recipient(&format!("{}@b.example", "a".repeat(MAX_LOCAL_PART))).is_ok());
+        assert_eq!(recipient(&format!("{}@b.example", "a".repeat(MAX_LOCAL_PART + 1))), Err(RecipientError::LocalPart));
+        // a label of a domain has at most 63 bytes
         assert_eq!(recipient(&format!("a@{}.example", "b".repeat(64))), Err(RecipientError::Domain));
         let domain = [&*"b".repeat(63), &"b".repeat(63), &"b".repeat(63)].join(".");
-        assert_eq!(recipient(&format!("{}@{domain}", "a".repeat(64))), Err(RecipientError::Length));
+        // 64 + 1 + 191 bytes, in parts that are each short enough
+        assert_eq!(recipient(&format!("{}@{domain}", "a".repeat(MAX_LOCAL_PART))), Err(RecipientError::Length));
     }
 }

@@ -18,7 +18,7 @@ pub struct KeysApi;
 #[derive(Object)]
 #[oai(rename = "Jwks")]
 struct JwksResponse {
-    /// The JSON Web Keys: the signing key, the next one, and retired ones whose tokens have not all expired.
+    /// The JSON Web Keys: the signing key, the next one, and superseded ones whose tokens have not all expired.
     keys: Vec<Any<serde_json::Value>>,
 }
 
@@ -45,8 +45,8 @@ impl Problems for KeysProblems {
 impl KeysApi {
     /// Get the public keys
     ///
-    /// The keys that verify access tokens (RFC 7517). A new key is published before it signs, and a superseded key until its last
-    /// token has expired.
+    /// The keys that verify access tokens (RFC 7517). A new key is published before it signs. A superseded key stays published until
+    /// its last token has expired.
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
     async fn jwks(&self, Data(state): Data<&Arc<AppState>>) -> Result<KeysResponse, Failed<KeysProblems>> {
         let jwks = state.keys.current().jwks(state.clock.now());

@@ -99,7 +99,7 @@ impl From<Reauthenticated> for ReauthenticatedResponse {
 
 #[derive(ApiResponse)]
 enum ReauthenticateResponse {
-    /// The session's new access token. Its refresh token stays.
+    /// The session's new access token. The session's refresh token stays valid.
     #[oai(status = 200)]
     Ok(Json<ReauthenticatedResponse>),
 }
@@ -122,7 +122,7 @@ impl Problems for ReauthenticateProblems {
     ];
 }
 
-/// The problem of a step-up that failed, for pages as well.
+/// Converts the error of a step-up to a problem. Pages use this function too.
 pub(in crate::http) fn problem(error: ReauthenticateError) -> ProblemError {
     error.into()
 }
@@ -170,8 +170,8 @@ impl ReauthenticationApi {
     /// Authenticate again (step-up)
     ///
     /// For a call that was refused with `insufficient_user_authentication`. Returns an access token with a new `auth_time`, and
-    /// with the `acr` and `amr` of what was shown. The session's next refreshes keep them for {factors.step_up_ttl}; then `acr` and
-    /// `amr` are those of the sign-in again. Failures count like those of a sign-in.
+    /// with the `acr` and `amr` of this authentication. The session's next refreshes keep them for {factors.step_up_ttl}. After that,
+    /// `acr` and `amr` are those of the sign-in again. Failures count like those of a sign-in.
     #[oai(path = "/v1/me/reauthenticate", method = "post", operation_id = "reauthenticate")]
     async fn reauthenticate(
         &self,
@@ -181,11 +181,11 @@ impl ReauthenticationApi {
         Body(request): Body<ReauthenticateRequest>,
     ) -> Result<ReauthenticateResponse, Failed<ReauthenticateProblems>> {
         let factor = match request.method {
-            // the passkey is in `credential`
+            // the passkey is in `credential`, which is passed on below
             Some(MethodName::Passkey) => None,
             // a code by mail does not raise the level of a session
             Some(MethodName::EmailCode) => {
-                let detail = "A code by mail does not authenticate again. Send the password or another factor.";
+                let detail = "A code by mail can't be used for a step-up. Send the password or another factor.";
                 let field = FieldError::new("method", FieldCode::UnknownValue, detail);
                 return Err(ProblemError::fields(Code::InvalidFields, vec![field]).into());
             }
@@ -199,7 +199,7 @@ impl ReauthenticationApi {
             device: client.device_token.clone(),
             origin: client.into_origin(None),
         };
-        let done = reauthenticate(state, &caller, input).await?;
-        Ok(ReauthenticateResponse::Ok(Json(done.into())))
+        let reauthenticated = reauthenticate(state, &caller, input).await?;
+        Ok(ReauthenticateResponse::Ok(Json(reauthenticated.into())))
     }
 }

@@ -119,16 +119,16 @@ impl VerifyApi {
     /// proxy passes on the request's `Authorization` header and lets the request through if the response is 200. The identity is
     /// in the response headers; there is no body. A session that has ended is refused at once.
     ///
-    /// Only users pass. Add `?allow=clients` to let service clients with their own access tokens pass as well; those have no
-    /// `X-Auth-Session`. The parameter may be given once; it is refused if it is repeated, so that a caller who can add
-    /// to the query cannot change which callers pass.
+    /// Only users pass. Add `?allow=clients` to let service clients with their own access tokens pass as well; their responses have no
+    /// `X-Auth-Session`. Each parameter may be given once. A repeated parameter is refused, so that a caller who can add to the
+    /// query cannot change which callers pass.
     ///
-    /// With `?acr=aal2` a user passes only if the authentication has that level, and with `?max_age=300` only if it is that
-    /// recent; others get `insufficient_user_authentication` with the challenge of RFC 9470. Neither parameter applies to
+    /// With `?acr=aal2` a user passes only if the authentication has at least that level, and with `?max_age=300` only if it is at
+    /// most 300 seconds old. Other users get `insufficient_user_authentication` with the challenge of RFC 9470. Neither parameter applies to
     /// service clients, which have no user.
     ///
     /// Every method is accepted, and any path may follow (`/v1/verify/…`), since some proxies send the method and the path of
-    /// the original request. The query is ignored in that case.
+    /// the original request. If a path follows, the query is ignored.
     #[oai(path = "/v1/verify", method = "get", operation_id = "verify")]
     async fn verify(
         &self,

@@ -22,19 +22,19 @@ pub(super) struct Form {
 }
 
 impl Form {
-    /// Takes a text without surrounding blanks. Empty if it is absent.
+    /// Takes a text without surrounding blanks. Empty if the field is absent or too long.
     pub(super) fn text(&mut self, name: &str) -> String {
         let text = self.parameters.take(name).unwrap_or_default();
         if text.len() > MAX_TEXT { String::new() } else { text.trim().to_owned() }
     }
 
-    /// Takes a secret, exactly as it was typed. None if it is empty.
+    /// Takes a secret, exactly as it was typed. None if the field is absent or empty.
     pub(super) fn secret(&mut self, name: &str) -> Option<SecretText> {
         self.parameters.take(name).map(Into::into)
     }
 
-    /// Takes the token of a link: the script fills in the token, people paste the whole link.
-    pub(super) fn link(&mut self, name: &str) -> Option<SecretText> {
+    /// Takes the token of a mailed link. The page's script fills in the token alone, but people paste the whole link.
+    pub(super) fn link_token(&mut self, name: &str) -> Option<SecretText> {
         let text = self.text(name);
         let token = text.rsplit_once("token=").map_or(text.as_str(), |(_, token)| token);
         (!token.is_empty()).then(|| token.into())
@@ -45,11 +45,11 @@ impl Form {
         self.parameters.take(name).is_some()
     }
 
-    /// Compares the token of the form with the browser's token.
+    /// Checks that a page of this browser sent the form. `is_token` returns whether the form's CSRF token is the browser's.
     ///
     /// # Errors
-    /// [`Code::CrossSiteRequest`], [`Code::FormExpired`]
-    pub(super) fn check(&mut self, is_token: impl FnOnce(&str) -> bool) -> Result<(), ProblemError> {
+    /// [`Code::CrossSiteRequest`] if a page of another site sent the form, [`Code::FormExpired`] if its token is another one.
+    pub(super) fn check_csrf(&mut self, is_token: impl FnOnce(&str) -> bool) -> Result<(), ProblemError> {
         if let Some(refused) = self.cross_site.take() {
             return Err(refused);
         }
@@ -57,7 +57,7 @@ impl Form {
         if is_token(&token) {
             return Ok(());
         }
-        let detail = "The form's token is missing, or of another browser or session. Open the page again.";
+        let detail = "The form's token is missing, or belongs to another browser or session. Open the page again.";
         Err(ProblemError::new(Code::FormExpired, detail))
     }
 }

@@ -64,7 +64,7 @@ pub(super) async fn show_reset(visit: Visit) -> Result<Response> {
 #[handler]
 pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let mut view = ResetPassword { identifier: form.text("identifier"), ..reset_view(&visit) };
-    let link = form.link("token");
+    let link = form.link_token("token");
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
     let set = async {
         visit.check(&mut form)?;
@@ -91,7 +91,7 @@ pub(super) async fn show_link(visit: Visit) -> Result<Response> {
 /// `POST /account/undo-address`
 #[handler]
 pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Response> {
-    let link = form.link("token");
+    let link = form.link_token("token");
     let undone = async {
         visit.check(&mut form)?;
         let token = require_link(link.as_ref())?;
@@ -103,7 +103,7 @@ pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Respons
 /// `POST /account/not-me`
 #[handler]
 pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
-    let link = form.link("token");
+    let link = form.link_token("token");
     let secured = async {
         visit.check(&mut form)?;
         let token = require_link(link.as_ref())?;

@@ -70,7 +70,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let signed_in = async {
         visit.check(&mut form)?;
         let address = Some(email.clone()).filter(|email| !email.is_empty());
-        let (token, code) = (form.link("token").map(Secret), form.secret("code").map(Secret));
+        let (token, code) = (form.link_token("token").map(Secret), form.secret("code").map(Secret));
         let link_or_code = presented(token, "email", address, code)?;
         let secret = visit.cookie(cookies::LOGIN_REQUEST).ok_or_else(invalid_code)?;
         let request_secret = LoginRequestSecret::from(crate::domain::secret::SecretText::from(secret));

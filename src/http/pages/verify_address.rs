@@ -51,7 +51,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     if matches!(proof.as_str(), "new_password" | "password") {
         view.proof = proof;
     }
-    let link = form.link("token");
+    let link = form.link_token("token");
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
     let caller = visit.browser.session.as_ref().map(|session| session.caller(&visit.state));
     let verified = async {

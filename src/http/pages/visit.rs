@@ -98,9 +98,9 @@ impl Visit {
     /// Checks that a page of this browser has sent the form.
     ///
     /// # Errors
-    /// See [`Form::check`].
+    /// See [`Form::check_csrf`].
     pub(super) fn check(&self, form: &mut Form) -> Result<(), ProblemError> {
-        form.check(|token| self.browser.accepts_csrf(&self.state, token))
+        form.check_csrf(|token| self.browser.accepts_csrf(&self.state, token))
     }
 }
 

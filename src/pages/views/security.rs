@@ -1,4 +1,4 @@
-//! Factors of the signed-in account: passkeys, authenticator apps, recovery codes.
+//! Factors of the signed-in account: passkeys, authenticator apps, recovery codes. All times are in milliseconds since the Unix epoch.
 
 use serde::Serialize;
 
@@ -11,11 +11,11 @@ pub struct PasskeyView {
     pub id: String,
     /// The name that the owner gave to the factor.
     pub name: String,
-    /// When it was added, in milliseconds since the Unix epoch.
+    /// When the passkey was added.
     pub created_at: i64,
-    /// When it was last used.
+    /// When the factor was last used.
     pub last_used_at: Option<i64>,
-    /// Whether it is synchronized between devices.
+    /// Whether the passkey is synchronized between devices.
     pub is_synced: bool,
 }
 
@@ -26,9 +26,9 @@ pub struct TotpFactorView {
     pub id: String,
     /// The name that the owner gave to the factor.
     pub name: String,
-    /// When it was set up, in milliseconds since the Unix epoch.
+    /// When the app was set up.
     pub created_at: i64,
-    /// When it was last used.
+    /// When the factor was last used.
     pub last_used_at: Option<i64>,
 }
 
@@ -51,7 +51,7 @@ pub struct Security {
     pub with_passkeys: bool,
     /// The options of a new passkey, as JSON; none until the user requests one.
     pub passkey_options: Option<String>,
-    /// Whether an account of these roles needs a second factor.
+    /// Whether a role of the account requires a second factor.
     pub is_required: bool,
     /// Whether codes by mail can be switched on.
     pub with_email_code: bool,
@@ -80,25 +80,27 @@ pub struct RememberedDeviceView {
 
 impl Security {
     pub(super) fn states() -> Vec<Self> {
+        const SAMPLE_TIME: i64 = 1_800_000_000_000;
+        const THIRTY_DAYS: i64 = 30 * 86_400 * 1000;
         let passkey = |id: &str, last_used_at| PasskeyView {
             id: text(id),
             name: text("Ann's phone"),
-            created_at: 1_800_000_000_000,
+            created_at: SAMPLE_TIME,
             last_used_at,
             is_synced: last_used_at.is_some(),
         };
         let full = Self {
             has_password: true,
-            password_changed_at: Some(1_800_000_000_000),
+            password_changed_at: Some(SAMPLE_TIME),
             totps: vec![TotpFactorView {
                 id: text("1"),
                 name: text("Authenticator app"),
-                created_at: 1_800_000_000_000,
-                last_used_at: Some(1_800_000_000_000),
+                created_at: SAMPLE_TIME,
+                last_used_at: Some(SAMPLE_TIME),
             }],
             recovery_codes: 8,
             has_factor: true,
-            passkeys: vec![passkey("1", Some(1_800_000_000_000)), passkey("2", None)],
+            passkeys: vec![passkey("1", Some(SAMPLE_TIME)), passkey("2", None)],
             with_passkeys: true,
             passkey_options: None,
             is_required: true,
@@ -109,17 +111,22 @@ impl Security {
                 .map(|is_current| RememberedDeviceView {
                     id: text("1"),
                     name: is_current.then(|| text("Firefox, Linux")),
-                    last_used_at: 1_800_000_000_000,
-                    expires_at: 1_802_592_000_000,
+                    last_used_at: SAMPLE_TIME,
+                    expires_at: SAMPLE_TIME + THIRTY_DAYS,
                     is_current,
                 })
                 .into(),
         };
         vec![
+            // the last recovery code; codes by mail can be switched on
             Self { recovery_codes: 1, has_email_code: false, ..full.clone() },
+            // codes by mail can be switched on once the address is verified
             Self { with_email_code: true, has_password: true, ..Self::default() },
+            // the user adds a passkey
             Self { passkey_options: Some(text("{}")), ..full },
+            // no factor and no password; passkeys can be added
             Self { with_passkeys: true, ..Self::default() },
+            // no kind of factor is switched on
             Self::default(),
         ]
     }
@@ -134,7 +141,7 @@ pub struct Totp {
     pub uri: String,
     /// The QR code: an SVG element.
     pub qr_code: String,
-    /// The `otpauth:` URI again, for the page after a wrong code.
+    /// The `otpauth:` URI again, in a hidden field: after a wrong code the page is shown with the same secret.
     pub state: String,
     /// Whether a sign-in waits for the enrolment.
     pub is_enrolment: bool,

@@ -3,7 +3,7 @@
 //! | key | type | holds | ends |
 //! | --- | --- | --- | --- |
 //! | `lk:s{T}A` | hash | the sessions of account `A` | with the last session |
-//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry: when an entry is appended that is newer by `redis.event_retention` or more (up to ten seconds more); the key: `redis.event_retention` after its last entry |
+//! | `lk:e{T}` | stream | the revocations of the bucket's accounts, newest last; bucket 0 also has those of signing keys | an entry: when another entry is appended after `redis.event_retention` (and up to ten seconds); the key: `redis.event_retention` after its last entry |
 //! | `lk:n{T}` | string | the id of the last entry of `lk:e{T}` | with the stream |
 //! | `lk:o{T}A` | hash | the one-time tokens of account `A`: links and codes of mails, as keyed digests | with the last token |
 //! | `lk:wC` | string | the challenge `C` of a passkey ceremony: what it was issued for, and its state | after `passkeys.timeout`, or with its use |
@@ -13,14 +13,14 @@
 //! | `lk:h{T}N` | string | a challenge of a sign-in; `N` is a digest of its secret | with the challenge |
 //! | `lk:jH` | string | marks an assertion of a service client (`private_key_jwt`) as used; `H` is a hash of the client and the `jti` | with the assertion |
 //! | `lk:lH` | string | the time at which a rate limit has its full quota again; `H` is a keyed hash of the limit and its subject | at that time |
-//! | `lk:gH` | hash | the login throttle of an account, a field per bucket; `H` is a keyed hash of the account's id, or of a typed name that no account has | the latest of an hour after a failure without a delay, a day after one with a delay, and `limits.known_for` after a sign-in |
-//! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per bucket; `H` is a keyed hash of both | a day, or twice `limits.factor_backoff_max`, after the last failure |
+//! | `lk:gH` | hash | the login throttle of an account, a field per throttle bucket; `H` is a keyed hash of the account's id, or of a typed name that no account has | the latest of an hour after a failure without a delay, a day after a failure with a delay, and `limits.known_for` after a sign-in |
+//! | `lk:fH` | hash | the throttle of a kind of second factor of an account, a field per throttle bucket; `H` is a keyed hash of the account and the kind | a day, or twice `limits.factor_backoff_max`, after the last failure |
 //!
 //! Revocations and heartbeats are published on the channel `lk:r`, or `lk:r@N` for database `N`, since channels belong to
 //! the whole server. On `lk:r:NODE` a node receives acknowledgements (`revocation_log/ack_tracker.rs`).
 //!
 //! `lk:` is `redis.prefix`, `A` the account's id (base64url without padding), `T` the tag of the account's bucket.
-//! There are 256 buckets; an account's is the last byte of its id. Redis Cluster hashes the tag, so all keys of one
+//! There are 256 buckets. The last byte of an account's id is the number of its bucket. Redis Cluster hashes the tag, so all keys of one
 //! operation share a slot (I8). The tags spread the buckets evenly over the cluster's 16,384 slots.
 //!
 //! The fields of a session hash are described in [`super::record`].
@@ -106,7 +106,7 @@ impl Keys {
         key
     }
 
-    /// An authorization code, by its SHA-256.
+    /// An authorization code. `digest` is the code's SHA-256.
     pub fn authorization_code(&self, account: AccountId, digest: [u8; 32]) -> String {
         let mut key = self.bucket_key("c{", bucket(account), ACCOUNT_CHARS + DIGEST_CHARS);
         BASE64_URL_SAFE_NO_PAD.encode_string(account.as_bytes(), &mut key);
@@ -114,7 +114,7 @@ impl Keys {
         key
     }
 
-    /// An authorization request, by the SHA-256 of its handle.
+    /// An authorization request. `digest` is the SHA-256 of the request's handle.
     pub fn authorization_request(&self, digest: [u8; 32]) -> String {
         format!("{}a{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(digest))
     }
@@ -141,7 +141,7 @@ impl Keys {
         self.events_of_bucket(bucket(account))
     }
 
-    /// The stream of the revocations of a bucket, a number below [`BUCKETS`].
+    /// The stream of the revocations of a bucket. `bucket` is a number below [`BUCKETS`].
     pub fn events_of_bucket(&self, bucket: usize) -> String {
         self.bucket_key("e{", bucket, 0)
     }
@@ -173,19 +173,19 @@ impl Keys {
         format!("{}w{}", self.prefix, BASE64_URL_SAFE_NO_PAD.encode(challenge))
     }
 
-    /// The state of a rate limit, by a keyed hash of the limit and its subject.
-    pub fn limit(&self, subject: &str) -> String {
-        format!("{}l{subject}", self.prefix)
+    /// The state of a rate limit. `hash` is a keyed hash of the limit and its subject.
+    pub fn limit(&self, hash: &str) -> String {
+        format!("{}l{hash}", self.prefix)
     }
 
-    /// The login throttle of an account, by a keyed hash of the account's name.
-    pub fn login_throttle(&self, account: &str) -> String {
-        format!("{}g{account}", self.prefix)
+    /// The login throttle of an account. `hash` is a keyed hash of the account's id, or of a typed name that no account has.
+    pub fn login_throttle(&self, hash: &str) -> String {
+        format!("{}g{hash}", self.prefix)
     }
 
-    /// The throttle of a kind of second factor of an account, by a keyed hash of both.
-    pub fn factor_throttle(&self, subject: &str) -> String {
-        format!("{}f{subject}", self.prefix)
+    /// The throttle of a kind of second factor of an account. `hash` is a keyed hash of the account and the kind.
+    pub fn factor_throttle(&self, hash: &str) -> String {
+        format!("{}f{hash}", self.prefix)
     }
 
     /// The channel on which the revocations in the Redis database with this number are published.
@@ -215,6 +215,7 @@ mod tests {
     #[test]
     fn keys_of_an_account_are_stable_and_share_a_slot() {
         let keys = Keys::new("lk:");
+        // The last byte, 0xab, is the number of the account's bucket. `1g` is the tag of that bucket.
         let account: AccountId = "0192f0c1-2345-7abc-8def-0123456789ab".parse().unwrap();
         assert_eq!(keys.sessions(account), "lk:s{1g}AZLwwSNFeryN7wEjRWeJqw");
         assert_eq!(keys.one_time_tokens(account), "lk:o{1g}AZLwwSNFeryN7wEjRWeJqw");

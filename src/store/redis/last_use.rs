@@ -11,7 +11,7 @@
 //! | 4, optional | generation G of the counted repeats |
 //! | 1, with G | counted repeats: bit n is set if a counted repeat presented a token older than generation G - n |
 //! | 9, optional | authentication of the sign-in: methods (u16), level (u8), time (u48, ms); if absent, the password at the start of the session |
-//! | 16, optional | parent: the session that this one belongs to |
+//! | 16, optional | parent: the browser's session that an app session is beneath |
 //! | 9, optional | step-up: the last authentication after the sign-in, in the same form; the record has the flag [`STEP_UP`](super::record::STEP_UP) |
 //!
 //! A rotation from the same origin leaves the part unchanged.
@@ -80,7 +80,7 @@ pub struct LastUse {
     pub authentication: Option<Authentication>,
     /// The last authentication after the sign-in, if any.
     pub step_up: Option<Authentication>,
-    /// The session that this one belongs to.
+    /// The browser's session that an app session is beneath.
     pub parent: Option<SessionId>,
 }
 
@@ -90,7 +90,7 @@ impl LastUse {
         Self { counted_at: Generation(0), counted: 0, origin, authentication, step_up: None, parent }
     }
 
-    /// Encodes the part: at most 64 bytes. `began` is the start of the session.
+    /// Encodes the last use, in at most 64 bytes. `began` is the start of the session.
     pub fn encode(&self, began: Timestamp) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(32);
         self.origin.encode(&mut bytes);
@@ -108,7 +108,7 @@ impl LastUse {
         bytes
     }
 
-    /// Decodes a part.
+    /// Decodes a last use.
     ///
     /// # Errors
     /// [`RecordError::Damaged`]
@@ -178,14 +178,14 @@ mod tests {
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.parent, read.step_up), (parent, Some(step_up)));
                 assert_eq!(read.authentication, authentication.or(Some(Authentication::by_password(began))));
-                let part = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
-                let bytes = part.encode(began);
+                let without_step_up = LastUse { counted: 5, ..LastUse::new(origin, authentication, parent) };
+                let bytes = without_step_up.encode(began);
                 assert!(bytes.len() <= 64, "{} bytes", bytes.len());
                 let read = LastUse::decode(&bytes).unwrap();
                 assert_eq!((read.origin, read.counted, read.parent), (origin, 5, parent));
                 let default = parent.map(|_| Authentication::by_password(began));
                 assert_eq!(read.authentication, authentication.or(default));
-                // Shorter than the tag and the length of the address.
+                // Fewer bytes than the tag (8) and the length of the address (1).
                 for length in 0..9 {
                     assert_eq!(LastUse::decode(&bytes[..length]), Err(RecordError::Damaged(length)));
                 }
@@ -195,8 +195,9 @@ mod tests {
 
     #[test]
     fn counted_repeats_leave_the_history_after_eight_generations() {
-        let part = LastUse { counted: 0b1011, ..LastUse::new(LastUseOrigin::default(), None, None) };
-        let after = [0, 4, 5, 6, 7, 8, 100].map(|current| part.counted_repeats(Generation(current)));
+        // Bits 0, 1 and 3 at generation 0. Each later generation moves them up by one, and bits above bit 7 are lost.
+        let last_use = LastUse { counted: 0b1011, ..LastUse::new(LastUseOrigin::default(), None, None) };
+        let after = [0, 4, 5, 6, 7, 8, 100].map(|current| last_use.counted_repeats(Generation(current)));
         assert_eq!(after, [3, 3, 2, 2, 1, 0, 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! The challenges of passkey ceremonies, a string each. Each function is one atomic round trip on one key.
+//! Stores the challenges of passkey ceremonies, each as one string. Each function is one atomic round trip on one key.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -64,8 +64,11 @@ impl PasskeyChallenges {
     ) -> Result<(), RedisError> {
         let key = self.connection.keys.passkey_challenge(challenge);
         let value = Bytes::from([&binding.bytes(), state].concat());
+        // Redis refuses an expiry of 0 ms.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
-        let answer = Box::pin(self.connection.client_for_request()?.set(key, value, Some(ttl), None, false)).await;
+        let (set_options, return_previous) = (None, false);
+        let client = self.connection.client_for_request()?;
+        let answer = Box::pin(client.set(key, value, Some(ttl), set_options, return_previous)).await;
         answer.inspect_err(|error| self.connection.reconnect_if_demoted(error)).map_err(RedisError::from)
     }
 

@@ -1,4 +1,4 @@
-//! `DELETE /v1/me`, and `GET /v1/me/export`.
+//! Deletion of an account by its owner (`DELETE /v1/me`), and the export of the account's data (`GET /v1/me/export`).
 
 use std::time::Duration;
 
@@ -9,6 +9,9 @@ use serde_json::json;
 use super::{email, problem, signed_in, verify};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
+/// The default of `account.deletion_grace`.
+const GRACE: Duration = Duration::from_hours(14 * 24);
+
 #[tokio::test]
 async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_period() {
     let cluster = TestCluster::new();
@@ -17,12 +20,12 @@ async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_
     let tokens = node.login("ada").await;
     verify(&cluster, &node, "ada", &tokens).await;
     let answer = signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
-    // 14 days after the time of the test's clock
+    // 14 days after 2027-01-15T08:00:00Z, at which the test's clock starts
     assert_eq!(answer.text_of("deletes_at"), "2027-01-29T08:00:00.000Z");
     node.refresh(&tokens.refresh).await.expect(401);
     cluster.mail_to(&email("ada"), "deletion_scheduled").await;
     assert_eq!(delete_due(&node.state).await.unwrap(), 0);
-    cluster.advance(Duration::from_hours(14 * 24));
+    cluster.advance(GRACE);
     // the grace period has ended, and the deletion has not run yet
     assert_eq!(node.try_login("ada", PASSWORD).await.problem(), problem(401, "invalid_credentials"));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
@@ -37,15 +40,16 @@ async fn account_that_cannot_be_deleted_does_not_keep_later_accounts_from_deleti
         node.register(name).await;
         let tokens = node.login(name).await;
         signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
+        // the deletion of ada is due before that of ben
         cluster.advance(Duration::from_secs(1));
     }
     let refuse = "CREATE TRIGGER refuse BEFORE DELETE ON accounts WHEN OLD.email_key = 'ada@example.com' \
                   BEGIN SELECT RAISE(ABORT, 'refused'); END";
     cluster.execute_sql(refuse).await;
-    cluster.advance(Duration::from_hours(14 * 24));
+    cluster.advance(GRACE);
     assert_eq!(delete_due(&node.state).await.unwrap(), 1, "the account of ben");
     node.register("ben").await;
-    assert_eq!(delete_due(&node.state).await.unwrap(), 0);
+    assert_eq!(delete_due(&node.state).await.unwrap(), 0, "the new account of ben is not deleted");
     cluster.execute_sql("DROP TRIGGER refuse").await;
     assert_eq!(delete_due(&node.state).await.unwrap(), 1, "the account of ada");
 }
@@ -57,10 +61,10 @@ async fn sign_in_during_the_grace_period_cancels_the_deletion() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
-    // the grace period is 14 days
-    cluster.advance(Duration::from_hours(13 * 24));
+    let one_day = Duration::from_hours(24);
+    cluster.advance(GRACE - one_day);
     node.login("ada").await;
-    cluster.advance(Duration::from_hours(2 * 24));
+    cluster.advance(2 * one_day);
     assert_eq!(delete_due(&node.state).await.unwrap(), 0);
     node.login("ada").await;
 }

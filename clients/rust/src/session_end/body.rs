@@ -21,12 +21,13 @@ pub struct SessionEnded(pub EndCause);
 
 pin_project! {
     /// A response body that ends with its session, if its length is unknown. An event stream ends as if it were complete, so
-    /// that its client reconnects. Any other body ends with [`SessionEnded`], so that the client doesn't take a part for the
-    /// whole.
+    /// that its client reconnects. Any other body ends with [`SessionEnded`], so that the client notices that the body is
+    /// incomplete.
     #[derive(Debug, Default)]
     pub struct SessionBody<B> {
         #[pin]
         inner: B,
+        // `None` for a body that doesn't end with its session, and after the end of the body.
         watch: Option<SessionWatch>,
         ends_cleanly: bool,
         has_ended: bool,
@@ -34,19 +35,19 @@ pin_project! {
 }
 
 impl<B> SessionBody<B> {
-    /// A body that is sent whole.
+    /// A body that is sent to its own end, whatever happens to a session.
     #[cfg(feature = "tower")]
     pub(crate) fn whole(inner: B) -> Self {
         Self { inner, watch: None, ends_cleanly: true, has_ended: false }
     }
 
-    /// A body that ends with the session if its length is unknown. `headers` are the response's.
+    /// A body that ends with the session if its length is unknown. `headers` are the response's headers.
     pub(crate) fn new(inner: B, headers: &HeaderMap, session: &VerifiedSession) -> Self
     where
         B: Body,
     {
-        let is_stream = inner.size_hint().exact().is_none();
-        let watch = is_stream.then(|| session.watch());
+        let has_unknown_length = inner.size_hint().exact().is_none();
+        let watch = has_unknown_length.then(|| session.watch());
         let ends_cleanly =
             headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         Self { inner, watch, ends_cleanly, has_ended: false }

@@ -18,9 +18,9 @@ const BUFFER_SIZE: usize = 16 * 1024;
 /// The request that makes hyper upgrade the handler's end of the tunnel; only this module sees it.
 const TUNNEL_REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: tunnel\r\nconnection: upgrade\r\nupgrade: tunnel\r\n\r\n";
 
-/// Stands between the caller's connection and the handler that upgrades it. hyper gives an upgraded connection to the code that takes
-/// [`OnUpgrade`] from the request, and no layer can wrap that connection. The tunnel therefore takes the caller's
-/// connection itself, and gives the handler the upgraded end of an HTTP connection in memory.
+/// Relays bytes between the caller's connection and the handler that upgrades it, and closes both when the session ends. hyper
+/// gives an upgraded connection to the code that takes [`OnUpgrade`] from the request, and no layer can wrap that connection. The
+/// tunnel therefore takes the caller's connection itself, and gives the handler the upgraded end of an HTTP connection in memory.
 pub(super) struct Tunnel {
     /// The upgrade of the caller's connection.
     caller: OnUpgrade,
@@ -32,7 +32,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Replaces the [`OnUpgrade`] of a request with that of a new tunnel. Returns `None` for a request without an upgrade.
+    /// Replaces the [`OnUpgrade`] of a request with the handler's end of a new tunnel. Returns `None` for a request without an upgrade.
     pub(super) async fn open<B>(request: &mut Request<B>, session: &VerifiedSession) -> Option<Self> {
         let caller = request.extensions_mut().remove::<OnUpgrade>()?;
         let (mut near, far) = duplex(BUFFER_SIZE);
@@ -44,7 +44,7 @@ impl Tunnel {
         Some(Self { caller, near, accept, session: session.clone() })
     }
 
-    /// Connects both ends if the handler has accepted the upgrade. Otherwise the handler's end is closed.
+    /// Starts to relay if the handler's response accepts the upgrade. Otherwise drops the tunnel, which closes the handler's end.
     pub(super) fn connect<R>(self, response: &Response<R>) {
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return;
@@ -80,7 +80,7 @@ impl Tunnel {
                     return to_caller.shutdown().await;
                 }
                 let mut written = 0;
-                // `write` is cancel safe: when the session ends, the tracker has seen every byte that was sent.
+                // Not `write_all`: `write` is cancel safe, so the tracker has seen every byte that was sent when the session ends.
                 while written < length {
                     let sent = to_caller.write(&buffer[written..length]).await?;
                     if sent == 0 {
@@ -96,15 +96,18 @@ impl Tunnel {
         match watch.run(async { tokio::try_join!(upstream, downstream) }).await {
             Ok(result) => result.map(|_| ()),
             Err(cause) => {
-                let between_frames = is_websocket && frames.is_between_frames();
-                close(&mut to_caller, between_frames.then_some(cause)).await
+                // Amid another frame, the caller would read a close frame as that frame's payload.
+                let can_send_close_frame = is_websocket && frames.is_between_frames();
+                close(&mut to_caller, can_send_close_frame.then_some(cause)).await
             }
         }
     }
 }
 
-/// Serves the one request of the tunnel: sends its upgrade to [`Tunnel::open`], and answers 101 once the handler has accepted.
+/// Serves [`TUNNEL_REQUEST`], the one request on the connection in memory: sends the request's upgrade to [`Tunnel::open`], and
+/// answers 101 once the handler has accepted.
 async fn serve(far: DuplexStream, send_upgrade: oneshot::Sender<OnUpgrade>, accepted: oneshot::Receiver<()>) {
+    // hyper may call the service repeatedly, but each channel can be used once: the first call takes them.
     let channels = Mutex::new(Some((send_upgrade, accepted)));
     let service = service_fn(|mut request: Request<Incoming>| {
         let channels = channels.lock().ok().and_then(|mut channels| channels.take());

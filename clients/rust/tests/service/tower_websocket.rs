@@ -24,8 +24,9 @@ use crate::{
     websocket::Socket,
 };
 
-/// A service behind the layer, as axum serves it. `/echo` answers each message with itself, and `/raw` switches to a protocol of
-/// its own that echoes bytes; the end of each handler is reported.
+/// Starts a service behind the layer, served as axum does. `/echo` is a WebSocket that sends each message back. `/raw` switches to
+/// the protocol `echo-bytes`, which sends each byte back. Any other path refuses the upgrade. When a handler ends, the returned
+/// channel receives its name: `echo`, `raw` or `refused`.
 async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'static str>) {
     let (ended, ends) = mpsc::unbounded_channel();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -35,7 +36,7 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
             let upgrade = hyper::upgrade::on(&mut request);
             match request.uri().path() {
                 "/echo" => {
-                    switch(&mut response, request.headers(), "websocket");
+                    accept_upgrade(&mut response, request.headers(), "websocket");
                     tokio::spawn(async move {
                         let stream = TokioIo::new(upgrade.await.unwrap());
                         let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
@@ -46,7 +47,7 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
                     });
                 }
                 "/raw" => {
-                    switch(&mut response, request.headers(), "echo-bytes");
+                    accept_upgrade(&mut response, request.headers(), "echo-bytes");
                     tokio::spawn(async move {
                         let (mut reader, mut writer) = tokio::io::split(TokioIo::new(upgrade.await.unwrap()));
                         let _ = tokio::io::copy(&mut reader, &mut writer).await;
@@ -78,7 +79,7 @@ async fn serve(verifier: &Verifier) -> (SocketAddr, mpsc::UnboundedReceiver<&'st
     (address, ends)
 }
 
-fn switch(response: &mut Response<String>, request: &HeaderMap, protocol: &'static str) {
+fn accept_upgrade(response: &mut Response<String>, request: &HeaderMap, protocol: &'static str) {
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, "upgrade".parse().unwrap());
@@ -97,6 +98,7 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     let (address, mut ends) = serve(&verifier).await;
     let mut first = Socket::open(address, "/echo", &tokens[0].access).await;
     let mut second = Socket::open(address, "/echo", &tokens[1].access).await;
+    // needs several reads and writes of the layer's buffers of 16 KiB
     let long = "a".repeat(100_000);
     for text in ["hello", &long] {
         assert_eq!(first.ask(text).await, text);
@@ -107,8 +109,8 @@ async fn layer_closes_websocket_with_the_cause_of_the_end() {
     assert_eq!(first.closed().await, Some((1008, "session_revoked".to_owned())));
     assert_eq!(ends.recv().await, Some("echo"));
     assert_eq!(second.ask("still here").await, "still here");
+    // stops the feed for longer than the default of `end_after_silence`, 5 s
     fixture.proxy.set(Mode::Frozen);
-    // longer than the default of `end_after_silence`, 5 s
     fixture.clock.advance(Duration::from_secs(6));
     assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
     assert_eq!(ends.recv().await, Some("echo"));
@@ -124,7 +126,7 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;
-    let mut stream = upgrade(address, "/raw", &tokens.access).await;
+    let mut stream = send_upgrade(address, "/raw", &tokens.access).await;
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 101 "));
     stream.write_all(b"ping").await.unwrap();
     let mut echoed = [0; 4];
@@ -138,18 +140,18 @@ async fn layer_closes_upgraded_connection_of_any_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upgrade_that_the_handler_refuses_leaves_nothing() {
+async fn upgrade_refused_by_handler_or_layer_leaves_no_registration() {
     let fixture = Fixture::new().await;
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
     let (address, mut ends) = serve(&verifier).await;
-    let mut stream = upgrade(address, "/other", &tokens.access).await;
+    let mut stream = send_upgrade(address, "/other", &tokens.access).await;
     assert!(read_head(&mut stream).await.starts_with("HTTP/1.1 400 "));
     assert_eq!(ends.recv().await, Some("refused"));
+    let refused_by_layer = Socket::try_open(address, "/echo", "not-a-token").await;
+    assert!(refused_by_layer.is_err_and(|error| error.contains("401")));
     assert_eq!(verifier.status().registrations, 0);
-    let refused = Socket::try_open(address, "/echo", "no token").await;
-    assert!(refused.is_err_and(|error| error.contains("401")));
     drop(verifier);
     fixture.stop().await;
 }
@@ -170,7 +172,7 @@ async fn client_that_goes_away_ends_the_handler_and_its_registration() {
     fixture.stop().await;
 }
 
-async fn upgrade(address: SocketAddr, path: &str, access: &str) -> TcpStream {
+async fn send_upgrade(address: SocketAddr, path: &str, access: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: echo-bytes\r\nauthorization: Bearer {access}\r\n\r\n"

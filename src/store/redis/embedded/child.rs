@@ -15,16 +15,16 @@ use super::{
     wire::{self, Pong},
 };
 
-/// How long a server may take to answer, without the time for loading its data.
+/// How long a server may take until it answers a ping.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server may take to load its data.
+/// How long a server that answers that it loads its data may take from its start until it is ready.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait for the rest of a server's output after its exit.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Starts servers in one folder.
+/// Starts a server in its data folder, again if the server has exited.
 #[derive(Debug)]
 pub(super) struct Launcher {
     binary: PathBuf,
@@ -131,7 +131,7 @@ impl Server {
         self.output.last_lines()
     }
 
-    /// Sends SIGTERM, and kills the server if it does not stop in time.
+    /// Stops the server: sends SIGTERM, and kills the server if it does not exit within [`STOP_TIMEOUT`].
     pub(super) async fn stop(mut self) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid

@@ -32,14 +32,15 @@ for part = 1, 3 do
   position = position + 1 + length
 end
 
--- The current authentication of the browser's session. None is stored for a sign-in by password (method bit 1, level 1) at its start.
+-- The current authentication of the browser's session. If none is stored, the session began with a sign-in by password (method bit 1,
+-- level 1).
 local authentication = ''
 if found[2] and has_last_use(parent) then
   local _, _, _, parent_authentication = read_last_use(found[2])
   authentication = parent_authentication
 end
 if authentication == '' then authentication = struct.pack('>I2BI6', 1, 1, parent.created_at) end
--- The session belongs to the browser's session, unless the client has `offline_access`.
+-- The new session is beneath the browser's session, unless the client has `offline_access`.
 local last_use = write_last_use(ARGV[9], 0, 0, child_authentication(authentication, offline == 1 and '' or browser))
 
 -- A browser's session has no parent, so its authentication of 18 bytes is a sign-in (9) and a step-up (9). Bit 3 of the flags in the
@@ -51,7 +52,7 @@ end
 
 -- Without `offline_access`, the new session expires with the browser's session at the latest, since the expiry of a browser's session
 -- does not end the sessions beneath it. The new session also extends the idle timeout of the browser's session to its own.
--- With `offline_access`, it expires with the browser's session only if that session has a shorter lifetime, because the account must
+-- With `offline_access`, the new session expires with the browser's session only if that session has a shorter lifetime, because the account must
 -- set up a second factor.
 local new_record = read_record(record)
 if offline == 0 or parent.ends_at - parent.created_at < new_record.ends_at - new_record.created_at then
@@ -63,7 +64,7 @@ if offline == 0 and parent.idle_ends_at < new_record.idle_ends_at then
   redis.call('HSET', key, browser, write_record(parent))
 end
 
--- A browser's session and one app's session always fit.
+-- At least 2, so that the browser's session and the new session beneath it always fit.
 local max_sessions = math.max(2, tonumber(ARGV[7]))
 
 local version = read_claims(found[4])

@@ -1,5 +1,6 @@
--- Extends the idle timeout of a session that has no tokens: a browser's.
--- ARGV  3 session id  4 now, ms  5 idle timeout, ms  6 the origin of the request (last_use.rs)
+-- Extends the idle timeout of a browser's session, which has no tokens that could be refreshed.
+-- KEYS  1 the account's session hash
+-- ARGV  1, 2 lib.lua  3 session id  4 now, ms  5 idle timeout, ms  6 the origin of the request (last_use.rs)
 -- Returns 1, or 0 if the session has ended.
 
 local key, id, now, idle = KEYS[1], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
