@@ -41,8 +41,8 @@ fn apply(folder: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Writes the set-up file, and returns the folder for its secrets.
-fn write(folder: &Path, setup: &str) -> PathBuf {
+/// Writes the set-up file. Returns the folder of the files with secrets that the set-up file names.
+fn write_setup(folder: &Path, setup: &str) -> PathBuf {
     let setup_folder = folder.join("setup");
     fs::create_dir_all(setup_folder.join("secrets")).unwrap();
     fs::write(setup_folder.join("latchkey-setup.toml"), setup).unwrap();
@@ -68,7 +68,7 @@ async fn declared_clients_and_accounts_are_created_once() {
     let service = Service::start(folder.path());
     // SHA-256 of "test"
     let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
-    let secrets = write(folder.path(), &SETUP.replace("HASH", hash));
+    let secrets = write_setup(folder.path(), &SETUP.replace("HASH", hash));
     fs::write(secrets.join("ada"), format!("{PASSWORD}\n")).unwrap();
 
     let (code, planned) = apply(folder.path(), &["--dry-run"]);
@@ -82,13 +82,13 @@ async fn declared_clients_and_accounts_are_created_once() {
 
     let (code, applied) = apply(folder.path(), &[]);
     assert_eq!(code, Some(0), "{applied}");
-    assert_eq!(applied.lines().count(), 5, "{applied}");
+    assert_eq!(applied.lines().count(), 5, "the four planned changes and a summary: {applied}");
     assert_eq!(fs::metadata(secrets.join("billing")).unwrap().permissions().mode() & 0o777, 0o600);
     let secret = fs::read_to_string(secrets.join("billing")).unwrap().trim_end().to_owned();
     assert!(secret.starts_with("lk_cs_") && !applied.contains(&secret), "a secret is written, not printed");
     assert_eq!(apply(folder.path(), &[]), (Some(0), "Nothing to change.\n".to_owned()));
 
-    // A node reads clients at its start.
+    // A restarted node has the new clients at once. A running node applies them within seconds.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     assert!(authenticates(&service, "billing", &secret).await);
@@ -103,13 +103,13 @@ async fn changed_declarations_change_clients_and_roles() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     service.client.register("ada").await;
-    let secrets = write(folder.path(), "[[client]]\nname = \"billing\"\nsecret_file = \"secrets/billing\"\n");
+    let secrets = write_setup(folder.path(), "[[client]]\nname = \"billing\"\nsecret_file = \"secrets/billing\"\n");
     let first = "first-secret-of-the-billing-service-0123";
     fs::write(secrets.join("billing"), first).unwrap();
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
 
     fs::write(secrets.join("billing"), "second-secret-of-the-billing-service-456\n").unwrap();
-    write(
+    write_setup(
         folder.path(),
         "[[client]]\nname = \"billing\"\nscopes = [\"read\"]\nsecret_file = \"secrets/billing\"\n\
          [[user]]\nemail = \"ADA@example.com\"\nroles = [\"support\", \"ops\"]\n",
@@ -125,9 +125,9 @@ async fn changed_declarations_change_clients_and_roles() {
     assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
 
     // Roles that are not declared are removed, and an account without `roles` keeps them.
-    write(folder.path(), "[[user]]\nemail = \"ada@example.com\"\nroles = [\"ops\"]\n");
+    write_setup(folder.path(), "[[user]]\nemail = \"ada@example.com\"\nroles = [\"ops\"]\n");
     assert!(apply(folder.path(), &[]).1.contains("roles ops support → ops"));
-    write(folder.path(), "[[user]]\nemail = \"ada@example.com\"\n");
+    write_setup(folder.path(), "[[user]]\nemail = \"ada@example.com\"\n");
     assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
     // A client that is no longer declared stays.
     assert_eq!(clients(folder.path()).len(), 1);
@@ -153,7 +153,7 @@ async fn invalid_declarations_change_nothing() {
         ("[[user]]\nemail = \"ada@example.com\"\n", "there is no account ada@example.com: declare password_file"),
         ("[[user]]\nemail = \"ada@example.com\"\npassword_file = \"none\"\n", "No such file"),
     ] {
-        let secrets = write(folder.path(), &format!("{good}\n{bad}"));
+        let secrets = write_setup(folder.path(), &format!("{good}\n{bad}"));
         fs::write(secrets.join("short"), "short").unwrap();
         let (code, text) = apply(folder.path(), &[]);
         assert_eq!(code, Some(1), "{bad}: {text}");
@@ -185,7 +185,7 @@ audiences = ["https://invoices.example.com"]
 async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
-    let secrets = write(folder.path(), APPS);
+    let secrets = write_setup(folder.path(), APPS);
     let web = "+ client grafana (web): redirect URIs https://grafana.example.com/login/generic_oauth, audiences none, \
                scopes openid profile email offline_access, a new secret in";
     let public = "+ client terminal (public): redirect URIs http://127.0.0.1/callback, audiences \
@@ -209,7 +209,7 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
         .replace("login/generic_oauth", "login/other")
         .replace("consent = true\n", "")
         .replace("display_name = \"Grafana\"", "display_name = \"Our Grafana\"");
-    write(folder.path(), &changed);
+    write_setup(folder.path(), &changed);
     let (code, text) = apply(folder.path(), &["--dry-run"]);
     assert_eq!(code, Some(0), "{text}");
     assert!(
@@ -222,7 +222,7 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
     assert_eq!(apply(folder.path(), &[]).1, "Nothing to change.\n");
 
-    // The apps work with the declared credentials and redirect URIs.
+    // The apps work with the declared credentials and redirect URIs. With the right secret, only the refresh token is refused.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     let secret = fs::read_to_string(secrets.join("grafana")).unwrap().trim_end().to_owned();
@@ -231,6 +231,7 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
         let request = service.client.request(Method::POST, "/oauth2/token").basic_auth("grafana", Some(secret));
         assert_eq!(service.client.send(request.form(&form)).await.text_of("error"), error);
     }
+    // A valid request leads to the sign-in page. A redirect URI at a loopback address may have any port (RFC 8252, section 7.3).
     let authorize = "/oauth2/authorize?client_id=terminal&redirect_uri=http%3A%2F%2F127.0.0.1%3A4711%2Fcallback\
                      &response_type=code&scope=invoices:read&code_challenge_method=S256\
                      &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
@@ -262,16 +263,16 @@ async fn invalid_app_declarations_change_nothing() {
             "a service signs nobody in",
         ),
     ] {
-        let secrets = write(folder.path(), &bad);
+        let secrets = write_setup(folder.path(), &bad);
         let (code, text) = apply(folder.path(), &[]);
         assert_eq!(code, Some(1), "{bad}: {text}");
         assert!(text.contains(problem), "{bad}: {text}");
         assert!(clients(folder.path()).is_empty() && !secrets.join("a").exists(), "{bad}");
     }
     // A client's kind can't change: its secrets and grants would not fit the new kind.
-    write(folder.path(), public);
+    write_setup(folder.path(), public);
     assert_eq!(apply(folder.path(), &[]).0, Some(0));
-    write(folder.path(), &format!("{web}secret_file = \"secrets/a\"\n"));
+    write_setup(folder.path(), &format!("{web}secret_file = \"secrets/a\"\n"));
     let (code, text) = apply(folder.path(), &[]);
     assert_eq!(code, Some(1));
     assert!(text.contains("client a is of the kind public and declared as web: delete it first"), "{text}");

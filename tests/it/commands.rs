@@ -32,12 +32,13 @@ async fn signing_keys_rotate_beside_a_running_node() {
         jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let before = keys().await;
-    let rotated = run(folder.path(), &["keys", "rotate"]);
-    assert!(rotated.status.success(), "{rotated:?}");
-    let listed = String::from_utf8(run(folder.path(), &["keys", "list"]).stdout).unwrap();
+    printed(folder.path(), &["keys", "rotate"]);
+    let listed = printed(folder.path(), &["keys", "list"]);
+    // The new key is published, and signs later.
     assert!(listed.contains("signing") && listed.contains("published"), "{listed}");
     let retired = run(folder.path(), &["keys", "retire", &before[0]]);
     assert_eq!(retired.status.code(), Some(1), "the only signing key cannot be retired");
+    // A restarted node reads both keys at once.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
     let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
@@ -221,7 +222,7 @@ fn strict_doctor_fails_on_warnings() {
 }
 
 #[test]
-fn start_with_a_database_that_refuses_names_the_setting_and_the_address() {
+fn start_with_a_missing_database_names_the_setting_and_the_address() {
     let folder = tempfile::tempdir().unwrap();
     let postgres = crate::harness::postgres::shared();
     for arguments in [&["serve"][..], &["migrate"]] {

@@ -40,22 +40,27 @@ fn read(path: &str) -> String {
 
 /// The paths of all Markdown documents, relative to the root.
 fn documents() -> Vec<String> {
-    fn visit(folder: &Path, recursive: bool, found: &mut Vec<PathBuf>) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Subfolders {
+        Visit,
+        Skip,
+    }
+    fn visit(folder: &Path, subfolders: Subfolders, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.expect("a directory entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let foreign = name.starts_with('.') || FOREIGN_FOLDERS.contains(&name.as_str());
-            if path.is_dir() && recursive && !foreign {
-                visit(&path, recursive, found);
+            if path.is_dir() && subfolders == Subfolders::Visit && !foreign {
+                visit(&path, subfolders, found);
             } else if name.ends_with(".md") {
                 found.push(path);
             }
         }
     }
     let mut found = Vec::new();
-    visit(&root(), false, &mut found);
+    visit(&root(), Subfolders::Skip, &mut found);
     for folder in DOCUMENT_FOLDERS {
-        visit(&root().join(folder), true, &mut found);
+        visit(&root().join(folder), Subfolders::Visit, &mut found);
     }
     let relative = |path: PathBuf| path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
     found.into_iter().map(relative).collect()
@@ -89,17 +94,18 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether `text` has at least `min` lower-case words with `separator` in between.
-fn is_path_of_words(text: &str, separator: &str, min: usize) -> bool {
+/// Whether `text` consists of at least two lower-case words with `separator` in between.
+fn is_path_of_words(text: &str, separator: &str) -> bool {
     let is_word = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
     };
-    text.split(separator).count() >= min && text.split(separator).all(is_word)
+    text.split(separator).count() >= 2 && text.split(separator).all(is_word)
 }
 
 /// Whether a test of this name, as `cargo test` prints it, exists in `tests/it` or in the source.
 fn is_test(name: &str) -> bool {
     let Some((module, test)) = name.rsplit_once("::") else { return false };
+    // A module of unit tests, `tests`, may be in the file of its parent.
     let parents = [Some(module), module.strip_suffix("::tests")];
     let folders = parents.into_iter().flatten().map(|module| module.replace("::", "/"));
     let mut files = folders
@@ -136,19 +142,19 @@ fn has_heading(text: &str, anchor: &str) -> bool {
         .any(|line| anchor_of(line.trim_start_matches('#')) == anchor)
 }
 
-/// Fails with every finding of `check`, a function of a document's path and text, with the path before each.
-fn assert_no_findings(paths: &[String], what: &str, check: impl Fn(&str, &str) -> Vec<String>) {
+/// Asserts that `check`, a function of a document's path and text, finds nothing. Panics with `problem` and the findings of all documents.
+fn assert_no_findings(paths: &[String], problem: &str, check: impl Fn(&str, &str) -> Vec<String>) {
     let findings: Vec<String> = paths
         .iter()
         .flat_map(|path| check(path, &read(path)).into_iter().map(move |finding| format!("{path}: {finding}")))
         .collect();
-    assert!(findings.is_empty(), "{what}: {findings:#?}");
+    assert!(findings.is_empty(), "{problem}: {findings:#?}");
 }
 
 #[test]
 fn documents_name_existing_tests_and_modules_only() {
     let named = |text: &str| -> Vec<String> {
-        let spans = code_spans(text).into_iter().filter(|span| is_path_of_words(span, "::", 2));
+        let spans = code_spans(text).into_iter().filter(|span| is_path_of_words(span, "::"));
         let tests = spans.filter(|span| !LOG_TARGETS.contains(&span.split("::").next().unwrap_or_default()));
         tests.map(str::to_owned).collect()
     };
@@ -166,7 +172,7 @@ fn documents_name_existing_tests_and_modules_only() {
 #[test]
 fn makefile_names_existing_tests_only() {
     let makefile = read("Makefile");
-    let named: Vec<&str> = makefile.split_whitespace().filter(|word| is_path_of_words(word, "::", 2)).collect();
+    let named: Vec<&str> = makefile.split_whitespace().filter(|word| is_path_of_words(word, "::")).collect();
     let missing: Vec<&&str> = named.iter().filter(|name| !is_test(name)).collect();
     assert!(!named.is_empty() && missing.is_empty(), "these tests do not exist: {missing:?}");
 }
@@ -210,7 +216,7 @@ fn documents_name_existing_settings_only() {
     assert_no_findings(&documents(), "these settings do not exist", |_, text| {
         // `session.grace`, also with a value: `session.grace = "0s"`
         let keys = code_spans(text).into_iter().map(|span| span.split(" = ").next().unwrap_or(span));
-        let keys = keys.filter(|key| is_path_of_words(key, ".", 2));
+        let keys = keys.filter(|key| is_path_of_words(key, "."));
         let keys = keys.filter(|key| key.split_once('.').is_some_and(|(section, _)| sections.contains(section)));
         keys.filter(|key| !is_setting(key)).map(str::to_owned).collect()
     });
@@ -229,7 +235,7 @@ fn readme_links_every_document_and_has_at_most_150_lines() {
 
 /// Someone who tries several examples on one service can create the clients of all of them.
 #[test]
-fn client_add_in_documents_has_a_name_of_its_own_in_each() {
+fn no_two_documents_add_clients_of_the_same_name() {
     let mut documents_of = HashMap::<String, Vec<String>>::new();
     for document in documents() {
         for rest in read(&document).split("client add ").skip(1) {

@@ -1,4 +1,4 @@
-//! `clients/js` and `examples/express`.
+//! The JavaScript verifier package (`clients/js`) and the Express example (`examples/express`): their tests, types and printed commands.
 
 use std::{
     fs,
@@ -135,6 +135,7 @@ async fn readme_commands_install_and_programs_run_as_printed() {
     let checkout = Checkout::new(&["clients/js"], &service, &registry.environment(cache.path()));
     let folder = checkout.app_folder();
     for commands in code_blocks("clients/js/README.md", "sh") {
+        // The registry, a task of this runtime, answers meanwhile.
         tokio::task::block_in_place(|| checkout.run(&folder, &commands));
     }
     let installed = folder.join("node_modules/latchkey-verify");
@@ -148,8 +149,8 @@ async fn readme_commands_install_and_programs_run_as_printed() {
         path
     };
     for (name, text) in [("express.mjs", express), ("fastify.mjs", fastify)] {
-        let words = [tool("node"), write(name, text)].map(|word| word.display().to_string());
-        let app = App::start(&service.app_environment(), |_| words.clone().into()).await;
+        let command = [tool("node"), write(name, text)].map(|word| word.display().to_string());
+        let app = App::start(&service.app_environment(), |_port| command.clone().into()).await;
         app.check(&service).await;
         app.check_chat(&service).await;
     }

@@ -77,7 +77,7 @@ async fn confirmation_that_a_locked_database_refuses_is_not_counted() {
     let code = app.code(&cluster.clock);
     let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
-    // One more than the number of wrong codes that are answered without a wait.
+    // With `limits.factor_backoff_after` = 5, six wrong codes would be answered, and a seventh would have to wait.
     for _ in 0..7 {
         assert_unavailable(&confirm(&node, &challenge, &code).await);
     }
@@ -139,6 +139,7 @@ async fn grace_period_counts_from_the_first_sign_in_and_ends_its_sessions() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(48));
     let node = cluster.node().await;
     node.register("ada").await;
+    // The time before the first sign-in does not count.
     cluster.advance(Duration::from_hours(100));
     let first = node.login("ada").await;
     cluster.advance(Duration::from_hours(47));
@@ -160,13 +161,13 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let session = node.login("ada").await;
     let session = Tokens::of(&node.refresh(&session.refresh).await.expect(200));
-    let admin = Roles::parse(["admin"]).unwrap();
-    latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
+    let (admin, none) = (Roles::parse(["admin"]).unwrap(), Roles::default());
+    latchkey::service::accounts::change_roles(&node.state, id, &admin, &none).await.unwrap();
     // The new role requires a factor: the next refresh ends the session.
     assert_eq!(node.refresh(&session.refresh).await.problem(), problem(401, "invalid_refresh_token"));
     assert_eq!(node.refresh(&session.refresh).await.status, 401);
     enrolment_of(&node.try_login("ada", PASSWORD).await);
-    latchkey::service::accounts::change_roles(&node.state, id, &Roles::default(), &admin).await.unwrap();
+    latchkey::service::accounts::change_roles(&node.state, id, &none, &admin).await.unwrap();
     node.login("ada").await;
 }
 
@@ -206,6 +207,7 @@ async fn session_that_replaces_one_of_the_grace_period_ends_with_the_grace_perio
     let answer = crate::accounts::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", body).await;
     let tokens = Tokens::of(&answer.expect(200));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    // 49 hours after the first sign-in
     cluster.advance(Duration::from_hours(25));
     node.refresh(&tokens.refresh).await.expect(401);
 }
@@ -216,6 +218,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
     let grace = Duration::from_hours(48);
     let mut cluster = cluster_requiring(FactorPolicy::AllAccounts, grace);
     cluster.config.factors.email_code = true;
+    // so that no change needs a step-up
     cluster.config.session.recent = grace;
     let node = cluster.node().await;
     node.register("ada").await;

@@ -23,7 +23,7 @@ async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let answer = node.try_login("ada", crate::harness::client::PASSWORD).await;
     let body = answer.json();
     assert_eq!(body["methods"], json!(["totp", "recovery_code"]));
-    assert_eq!(body["expires_in"], 600);
+    assert_eq!(body["expires_in"], 600, "a challenge of a sign-in works for ten minutes");
     let challenge = super::challenge_of(&answer);
     let answer = second_factor(&node, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
     assert!(answer.header("x-device-token").starts_with("lk_dt_"), "{answer:?}");
@@ -122,6 +122,8 @@ async fn code_works_once_and_one_step_early_or_late() {
         problem(401, "invalid_code"),
         "the code was used before"
     );
+    // Each accepted code must be of a later step than the last one that was used. So the clock moves on by two steps, and the
+    // code of the earlier step comes first.
     cluster.advance(STEP);
     cluster.advance(STEP);
     for (seconds, status) in [(-60, 401), (60, 401), (-30, 200), (30, 200)] {
@@ -145,10 +147,10 @@ async fn second_app_can_be_added_renamed_and_removed() {
     assert!(codes_of(&answer).is_empty(), "the recovery codes of the first app stay");
     let tokens = Tokens::of(&answer);
     let third = signed_in(&node, &tokens, Method::POST, "/v1/me/factors/totp", json!({})).await;
-    assert_eq!(third.problem(), problem(409, "too_many_factors"));
+    assert_eq!(third.problem(), problem(409, "too_many_factors"), "an account has at most two apps");
 
     let listed = node.get("/v1/me/factors", &tokens.access).await.json();
-    let id = |at: usize| listed["factors"][at]["id"].as_str().unwrap().to_owned();
+    let id = |index: usize| listed["factors"][index]["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/me/factors/totp/{}", id(1));
     signed_in(&node, &tokens, Method::PATCH, &path, json!({ "label": "New phone" })).await.expect(204);
     let renamed = node.get("/v1/me/factors", &tokens.access).await.json();
@@ -243,7 +245,7 @@ async fn rotated_secret_of_the_service_reseals_factors() {
     let node = cluster.node().await;
     let ada = account(&cluster, &node, "ada").await;
     node.stop().await;
-    // More secrets that can't be opened than one read returns, before those of the account.
+    // 250 secrets that can't be opened, before those of the account: more than one read returns (200).
     let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250), \
                ids(id) AS (SELECT printf('00000000-0000-7000-8000-%012x', i) FROM n)";
     cluster

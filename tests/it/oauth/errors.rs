@@ -9,7 +9,7 @@ use crate::harness::test_cluster::TestCluster;
 const PATHS: [&str; 3] = ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke"];
 
 #[tokio::test]
-async fn body_that_is_not_a_form_is_an_invalid_request() {
+async fn body_that_is_not_a_valid_form_is_an_invalid_request() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let form = "application/x-www-form-urlencoded";
@@ -22,8 +22,10 @@ async fn body_that_is_not_a_form_is_an_invalid_request() {
             (None, ""),
             (Some(form), ""),
             (Some(form), "grant_type=&token="),
+            // invalid percent-encoding, invalid UTF-8
             (Some(form), "grant_type=client_credentials&token=%"),
             (Some(form), "grant_type=client_credentials&token=%ff"),
+            // repeated parameters; `%61` is `a`
             (Some(form), "grant_type=client_credentials&token=x&token=x&grant_type=refresh_token"),
             (Some(form), "grant_type=client_credentials&token=x&a=1&%61=1"),
         ] {
@@ -62,15 +64,18 @@ async fn http_errors_and_unavailability_answer_with_problems() {
         let answer = node.send(node.request(Method::GET, path)).await;
         assert_eq!(answer.problem(), (405, "method_not_allowed".to_owned()));
         assert_eq!(answer.header("allow"), "POST");
+        // longer than `http.max_body`, 64 KiB
         let long = "x".repeat(70_000);
         assert_eq!(post(&node, path, None, &[("token", &long)]).await.problem(), (413, "payload_too_large".to_owned()));
     }
     assert_eq!(post(&node, "/oauth2/unknown", None, &[]).await.problem(), (404, "not_found".to_owned()));
+    // Redis refuses every write.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     let form = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     let answer = post(&node, "/oauth2/token", None, &form).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
     assert!(!answer.header("retry-after").is_empty());
+    // 0 means unlimited
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     post(&node, "/oauth2/introspect", Some(&client), &[("token", &tokens.refresh)]).await.expect(200);
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::binary::{Service, run};
 
+/// Runs a command that must succeed. Returns its standard output.
 fn printed(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -43,7 +44,7 @@ async fn client_add_prints_the_settings_that_an_app_needs() {
 }
 
 #[test]
-fn client_add_names_the_origin_of_the_issuer() {
+fn client_add_reports_where_the_issuer_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     assert!(run(folder.path(), &["migrate"]).status.success());
     let add = |name: &str, more: &[&str]| {
@@ -61,6 +62,7 @@ fn client_add_names_the_origin_of_the_issuer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn client_add_refuses_settings_that_contradict_each_other() {
     let folder = tempfile::tempdir().unwrap();
+    // creates the database
     drop(Service::start(folder.path()));
     for (arguments, message) in [
         (&["--kind", "web"][..], "an app needs a --redirect-uri"),

@@ -14,13 +14,15 @@ use crate::harness::{
     test_cluster,
 };
 
-/// Settings that allow the server's address.
+/// Settings that allow the server's address and trust its certificate.
 fn settings(server: &DocumentServer) -> DynamicClientSettings {
+    // Only the settings of dynamic clients are used, so neither Redis nor the database needs to exist.
     let mut settings = test_cluster::config("redis://127.0.0.1:1", "sqlite:///nonexistent/latchkey.db").dynamic_clients;
     server.allow(&mut settings);
     settings
 }
 
+/// Fetches a document. Returns its body.
 async fn fetch(settings: &DynamicClientSettings, url: &str) -> Result<Vec<u8>, FetchError> {
     fetch_whole(settings, url).await.map(|fetched| fetched.body)
 }
@@ -50,8 +52,9 @@ async fn host_with_private_address_is_not_connected_to() {
     // A name that resolves to 127.0.0.1, as an attacker's own domain may.
     assert_eq!(fetch(&without_private, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     // Networks are allowed one by one.
-    let other = DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..without_private };
-    assert_eq!(fetch(&other, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
+    let other_network =
+        DynamicClientSettings { private_networks: vec!["10.0.0.0/8".parse().unwrap()], ..without_private };
+    assert_eq!(fetch(&other_network, &server.url("/c.json")).await, Err(FetchError::PrivateAddress));
     assert_eq!(server.requests("/c.json"), 0);
     // IP addresses in any spelling are refused before a connection.
     for host in ["127.0.0.1", "2130706433", "0x7f000001", "0177.1", "[::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]"]
@@ -65,12 +68,15 @@ async fn host_with_private_address_is_not_connected_to() {
 async fn redirect_is_not_followed() {
     let server = DocumentServer::start().await;
     server.set("/secret", Reply::json(&json!({})));
-    for (status, code) in [("301 M", 301), ("302 F", 302), ("303 S", 303), ("307 T", 307), ("308 P", 308)] {
+    for code in [301, 302, 303, 307, 308] {
         for target in
             [server.url("/secret"), "http://169.254.169.254/latest/meta-data/".to_owned(), "/secret".to_owned()]
         {
             let location = format!("Location: {target}");
-            server.set("/c.json", Reply::with(status, &["Content-Type: application/json", &location], b"{}"));
+            server.set(
+                "/c.json",
+                Reply::with(&format!("{code} Redirect"), &["Content-Type: application/json", &location], b"{}"),
+            );
             let outcome = fetch(&settings(&server), &server.url("/c.json")).await;
             assert_eq!(outcome, Err(FetchError::Status(code)), "{target}");
         }
@@ -80,12 +86,14 @@ async fn redirect_is_not_followed() {
 
 #[tokio::test]
 async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
+    const MAX_BYTES: usize = 1024;
     let server = DocumentServer::start().await;
-    let settings = DynamicClientSettings { max_document_bytes: 1024, ..settings(&server) };
+    let settings = DynamicClientSettings { max_document_bytes: MAX_BYTES, ..settings(&server) };
     let json_type = "Content-Type: application/json";
-    let large = vec![b' '; 1025];
+    let large = vec![b' '; MAX_BYTES + 1];
     // a gzip member, which would expand to nothing
     let bomb = [0x1f, 0x8b, 0x08, 0x00, 0, 0, 0, 0, 0, 0x03, 0x03, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    // more than 16 KiB of headers, and more than 64 headers: the limits of the fetcher
     let header = format!("X-Padding: {}", "x".repeat(32 << 10));
     let many: Vec<String> = (0..200).map(|number| format!("X-{number}: 1")).collect();
     let many: Vec<&str> = std::iter::once(json_type).chain(many.iter().map(String::as_str)).collect();
@@ -117,7 +125,7 @@ async fn response_that_is_too_large_compressed_or_not_json_is_refused() {
         assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(error), "{name}");
     }
     // Without a `Content-Length`, the bytes are counted as they arrive.
-    let chunk = format!("400\r\n{}\r\n", " ".repeat(1024));
+    let chunk = format!("{MAX_BYTES:x}\r\n{}\r\n", " ".repeat(MAX_BYTES));
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     server.set("/c.json", Reply { bytes: format!("{head}{chunk}{chunk}0\r\n\r\n").into_bytes(), stalls: false });
     assert_eq!(fetch(&settings, &server.url("/c.json")).await, Err(FetchError::TooLarge));

@@ -36,12 +36,12 @@ impl Process {
 
     /// Resident memory, in MiB.
     pub(super) fn memory(&self) -> u64 {
-        self.status("VmRSS:") / 1024
+        self.status_kib("VmRSS:") / 1024
     }
 
     /// Peak resident memory, in MiB.
     pub(super) fn peak_memory(&self) -> u64 {
-        self.status("VmHWM:") / 1024
+        self.status_kib("VmHWM:") / 1024
     }
 
     /// Number of open files and connections.
@@ -49,7 +49,8 @@ impl Process {
         std::fs::read_dir(self.proc().join("fd")).unwrap().count()
     }
 
-    fn status(&self, name: &str) -> u64 {
+    /// A value of `/proc/PID/status`, in KiB.
+    fn status_kib(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(self.proc().join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_suffix("kB")).unwrap();
         line.trim().parse().unwrap()

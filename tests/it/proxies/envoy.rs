@@ -15,6 +15,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = tool("envoy");
     let folder = guard::folder("latchkey-envoy-");
     let settings = folder.join("envoy.yaml");
+    // The example's ports of Latchkey, the app and Envoy are replaced with free ones.
     let port = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
     adapt(
         "envoy/envoy.yaml",

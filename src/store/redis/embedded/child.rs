@@ -17,7 +17,7 @@ use super::{
 
 /// How long a server may take until it answers a ping.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a server that answers that it loads its data may take from its start until it is ready.
+/// How long a server may take from its start until it is ready, if it reports that it loads its data.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
 /// How long a server may take to stop after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use super::{
 };
 
 impl User<'_> {
+    /// Signs out of a session, by its access token or its last refresh token.
     pub(super) async fn logout(&mut self, index: usize) {
         let (node, by_access) = (self.any_node(), self.random.percent(50));
         let session = &self.sessions[index];
@@ -33,9 +34,9 @@ impl User<'_> {
         self.note(&id, Call::End, answer, span);
     }
 
-    /// Presents a refresh token for a refresh and for a logout at the same time.
-    pub(super) async fn logout_during_refresh(&mut self, index: usize, last: usize) {
-        let (generation, text) = self.sessions[index].refresh[last].clone();
+    /// Presents a refresh token of a session for a refresh and for a logout at the same time.
+    pub(super) async fn logout_during_refresh(&mut self, index: usize, token_index: usize) {
+        let (generation, text) = self.sessions[index].refresh[token_index].clone();
         let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
         let ((refresh_reply, refresh_span), (logout_reply, logout_span)) = tokio::join!(
@@ -86,7 +87,8 @@ impl User<'_> {
         }
     }
 
-    /// Records that all sessions were ended, or may have been.
+    /// Records that all sessions were ended (`Answer::Done`) or may have been (`Answer::Unknown`), except the session `caller` if
+    /// `keep_caller` is set.
     fn note_all_ended(&mut self, caller: usize, keep_caller: bool, answer: Answer, span: Interval) {
         let kept = keep_caller.then(|| self.sessions[caller].id.clone());
         if answer == Answer::Done {
@@ -104,6 +106,7 @@ impl User<'_> {
         );
     }
 
+    /// Ends all sessions of the account with the credentials of the session `caller`, except that session if `keep_caller` is set.
     pub(super) async fn end_all(&mut self, caller: usize, keep_caller: bool) {
         let (node, access) = (self.any_node(), self.sessions[caller].access.clone());
         let path = if keep_caller { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
@@ -121,12 +124,13 @@ impl User<'_> {
         }
     }
 
+    /// Changes the password with the credentials of the session `caller`. The response starts a session that replaces all others.
     pub(super) async fn change_password(&mut self, caller: usize) {
-        // After an unanswered change the current password is uncertain: a login finds out.
+        // After an unanswered change, either of two passwords may be the current one: a login finds out which.
         let [current] = &self.passwords[..] else { return self.login().await };
         let (current, node) = (current.clone(), self.random.below(self.cluster.nodes.len()));
         self.changes += 1;
-        // every user and every change gets a new password, long enough for the password policy
+        // Two primes make a password that no other user or change has, long enough for the password policy.
         let new = format!("{} lantern orchid {}", self.number * 7919, self.changes * 104_729);
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
@@ -163,6 +167,7 @@ impl User<'_> {
         }
     }
 
+    /// Signs in with a password that was changed, and records a violation if it still works.
     async fn try_old_password(&mut self, old: &str) {
         let node = self.any_node();
         let body = json!({ "identifier": self.name, "password": old });
