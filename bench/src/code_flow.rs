@@ -100,11 +100,11 @@ impl Workload for CodeFlow<'_> {
         let flow = &mut self.in_flight[connection];
         if class == 1 {
             self.browsers.push_back(mem::take(&mut flow.browser));
-            flow.code = Some(code_of(answer).ok_or_else(|| answer.wrong("authorize"))?.to_owned());
+            flow.code = Some(code_of(answer).ok_or_else(|| answer.unexpected("authorize"))?.to_owned());
             return Ok(());
         }
         tokens(answer, "exchange")?;
-        answer.member("id_token").map(drop).ok_or_else(|| answer.wrong("exchange without an ID token"))
+        answer.member("id_token").map(drop).ok_or_else(|| answer.unexpected("exchange without an ID token"))
     }
 }
 
@@ -140,7 +140,7 @@ impl BrowserSignIn {
 }
 
 /// The header lines of a browser with these cookies.
-pub fn header_lines(cookies: &[(String, String)], further: &str) -> String {
+fn header_lines(cookies: &[(String, String)], further: &str) -> String {
     if cookies.is_empty() {
         return further.to_owned();
     }
@@ -176,7 +176,7 @@ impl Workload for BrowserSignIn {
                 cookies.push((name.to_owned(), value.to_owned()));
             }
         }
-        let location = answer.header("location").ok_or_else(|| answer.wrong("sign-in of a browser"))?;
+        let location = answer.header("location").ok_or_else(|| answer.unexpected("sign-in of a browser"))?;
         if code_of(answer).is_some() {
             cookies.retain(|(name, _)| !path_scoped.contains(name));
             self.browsers.push_back(header_lines(cookies, self.headers));

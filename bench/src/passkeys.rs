@@ -157,7 +157,7 @@ impl Workload for PasskeyLogin<'_> {
             return tokens(answer, "passkey login").map(|_| ());
         }
         let challenge = answer.member("challenge").filter(|_| answer.status == 200);
-        self.challenges[connection] = Some(challenge.ok_or_else(|| answer.wrong("passkey options"))?.to_owned());
+        self.challenges[connection] = Some(challenge.ok_or_else(|| answer.unexpected("passkey options"))?.to_owned());
         Ok(())
     }
 }

@@ -40,7 +40,7 @@ pub fn tokens<'a>(answer: &Answer<'a>, what: &str) -> Result<(&'a str, &'a str),
     let refresh = answer.member("refresh_token");
     match (answer.status, access, refresh) {
         (200, Some(access), Some(refresh)) => Ok((access, refresh)),
-        _ => Err(answer.wrong(what)),
+        _ => Err(answer.unexpected(what)),
     }
 }
 
@@ -82,7 +82,8 @@ impl Workload for Refresh<'_> {
         }
         self.sessions.push_back(refresh.to_owned());
         if let Some((_, collected)) = &mut self.collect {
-            let session = answer.member("session_id").ok_or_else(|| answer.wrong("refresh without a session_id"))?;
+            let session =
+                answer.member("session_id").ok_or_else(|| answer.unexpected("refresh without a session_id"))?;
             collected.push((access.to_owned(), session.to_owned()));
         }
         Ok(())
@@ -126,7 +127,7 @@ impl Workload for Introspect<'_> {
     fn answer(&mut self, connection: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
         let (_, session) = &self.requests[self.in_flight[connection]];
         let active = answer.status == 200 && answer.holds(&self.active) && answer.holds(session);
-        if active { Ok(()) } else { Err(answer.wrong("introspect")) }
+        if active { Ok(()) } else { Err(answer.unexpected("introspect")) }
     }
 }
 
@@ -217,7 +218,7 @@ impl Workload for Get {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 200 && answer.holds(&self.expected) { Ok(()) } else { Err(answer.wrong("get")) }
+        if answer.status == 200 && answer.holds(&self.expected) { Ok(()) } else { Err(answer.unexpected("get")) }
     }
 }
 
@@ -246,7 +247,7 @@ impl Workload for Logout {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 204 { Ok(()) } else { Err(answer.wrong("logout")) }
+        if answer.status == 204 { Ok(()) } else { Err(answer.unexpected("logout")) }
     }
 }
 
@@ -260,7 +261,7 @@ impl Workload for RefreshEnded {
     }
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
-        if answer.status == 401 { Ok(()) } else { Err(answer.wrong("an ended session was refreshed")) }
+        if answer.status == 401 { Ok(()) } else { Err(answer.unexpected("an ended session was refreshed")) }
     }
 }
 
@@ -277,7 +278,7 @@ impl Workload for Hello {
 
     fn answer(&mut self, _: usize, _: usize, answer: &Answer<'_>) -> Result<(), String> {
         static WORLD: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new("\"world\""));
-        if answer.status == 200 && answer.holds(&WORLD) { Ok(()) } else { Err(answer.wrong("hello")) }
+        if answer.status == 200 && answer.holds(&WORLD) { Ok(()) } else { Err(answer.unexpected("hello")) }
     }
 }
 
@@ -339,7 +340,7 @@ impl Workload for Mix<'_> {
                 Ok(())
             }
             _ if answer.status == 204 => Ok(()),
-            _ => Err(answer.wrong("logout")),
+            _ => Err(answer.unexpected("logout")),
         }
     }
 }

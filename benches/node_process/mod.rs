@@ -31,6 +31,7 @@ fn latchkey(folder: &Path, redis: &Redis, settings: &[(&str, &str)], arguments: 
         .env("LATCHKEY_ISSUER", "https://auth.example.com")
         .env("LATCHKEY_REDIS_URL", redis.url())
         .env("LATCHKEY_SECRET", SECRET)
+        // info includes the line `started`, from which `NodeProcess::start` reads the address
         .env("LATCHKEY_LOG_FILTER", "error,latchkey::cli=info")
         // all callers share one address
         .env("LATCHKEY_LIMITS_LOGIN_PER_ADDRESS", "off")
@@ -49,6 +50,7 @@ impl NodeProcess {
             let line: serde_json::Value = serde_json::from_str(&line.unwrap()).ok()?;
             Some(line["api"].as_str()?.to_owned())
         });
+        // a node whose pipe is full would block
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, client: Client::new(api.expect("the node starts")) }
     }

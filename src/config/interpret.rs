@@ -72,7 +72,7 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         "" => Err("must be a path".into()),
         path => path::absolute(working_dir.join(path)).map_err(|error| format!("must be a path: {error}")),
     });
-    let previous = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
+    let previous_secrets = read.many("secret_previous", |text| check::secret(text).map(|()| text.into()));
     let secret_location = secret_location(read, working_dir);
     let registration = RegistrationSettings {
         open: read.boolean("registration.open"),
@@ -176,7 +176,8 @@ pub(super) fn interpret(read: &mut Reader<'_>, working_dir: &Path) -> ParsedConf
         http.drain_delay = Duration::ZERO;
     }
 
-    let secrets = Secrets { current: String::new().into(), previous };
+    // the caller sets the current secret, from its location
+    let secrets = Secrets { current: String::new().into(), previous: previous_secrets };
     let warnings = Vec::new();
     let config = Config {
         listen,

@@ -246,7 +246,7 @@ mod tests {
             (json!({ "nbf": 1_800_000_006 }), E::NotYetValid),
             (json!({ "jti": null }), E::MissingClaim("jti")),
             (json!({ "jti": "" }), E::MissingClaim("jti")),
-            (json!({ "jti": "x".repeat(257) }), E::Malformed),
+            (json!({ "jti": "x".repeat(MAX_JTI + 1) }), E::Malformed),
         ] {
             assert_eq!(outcome_with(&changes), Err(error), "{changes}");
         }
@@ -260,9 +260,11 @@ mod tests {
         ] {
             assert_eq!(outcome(&signed(Algorithm::Es256, &header, &claims())), Err(error), "{header}");
         }
-        let foreign = signed(Algorithm::EdDsa, &json!({ "alg": "ES256" }), &claims());
-        assert_eq!(outcome(&foreign), Err(E::BadSignature));
-        for text in ["", "a.b", "a.b.c", "e30.e30.", &format!("{foreign}{}", "A".repeat(9000))] {
+        let signed_by_other_key = signed(Algorithm::EdDsa, &json!({ "alg": "ES256" }), &claims());
+        assert_eq!(outcome(&signed_by_other_key), Err(E::BadSignature));
+        let too_long = format!("{signed_by_other_key}{}", "A".repeat(MAX_BYTES));
+        // e30 is {}: a header without an algorithm
+        for text in ["", "a.b", "a.b.c", "e30.e30.", &too_long] {
             assert_eq!(outcome(text), Err(E::Malformed), "{text}");
         }
     }

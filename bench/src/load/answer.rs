@@ -40,14 +40,14 @@ impl<'a> Answer<'a> {
 
     /// The value of the first JSON string member of this name, without unescaping.
     pub fn member(&self, name: &str) -> Option<&'a str> {
-        let named = |at: usize| {
-            let rest = self.body[at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
+        let value_if_named = |quote_at: usize| {
+            let rest = self.body[quote_at + 1..].strip_prefix(name.as_bytes())?.strip_prefix(b"\"")?;
             let rest = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
             let end = memchr::memchr(b'"', rest)?;
             std::str::from_utf8(&rest[..end]).ok()
         };
-        // a quotation mark is rarer than any letter of the name
-        memchr::memchr_iter(b'"', self.body).find_map(named)
+        // searches for quotation marks, because they are rarer than any letter of the name
+        memchr::memchr_iter(b'"', self.body).find_map(value_if_named)
     }
 
     /// Returns whether the body contains a text. Takes a prepared searcher, because building one takes longer than a search.
@@ -55,25 +55,26 @@ impl<'a> Answer<'a> {
         text.find(self.body).is_some()
     }
 
-    /// An error that quotes the response.
-    pub fn wrong(&self, what: &str) -> String {
-        format!("{what}: {} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(300)]))
+    /// The error text for an unexpected response: the failed call, the status and the start of the body.
+    pub fn unexpected(&self, call: &str) -> String {
+        format!("{call}: {} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(300)]))
     }
 }
 
 /// Parses the first response in the buffer; `None` while the response is incomplete.
 pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
     const CONTENT_LENGTH: &[u8] = b"content-length:";
-    static END: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"\r\n\r\n"));
-    let Some(head) = END.find(buffer) else { return Ok(None) };
+    const BLANK_LINE: &[u8] = b"\r\n\r\n";
+    static FIND_BLANK_LINE: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(BLANK_LINE));
+    let Some(head_end) = FIND_BLANK_LINE.find(buffer) else { return Ok(None) };
     // the three digits after "HTTP/1.1 "
     let status = buffer
         .get(9..12)
         .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
-        .ok_or_else(|| anyhow::anyhow!("not an HTTP answer"))?;
+        .ok_or_else(|| anyhow::anyhow!("the response has no HTTP/1.1 status line"))?;
     let mut length = if status == 204 { Some(0) } else { None };
     let mut from = 0;
-    for to in memchr::memchr_iter(b'\n', &buffer[..head]).chain([head]) {
+    for to in memchr::memchr_iter(b'\n', &buffer[..head_end]).chain([head_end]) {
         let line = &buffer[from..to];
         from = to + 1;
         if line.len() > CONTENT_LENGTH.len() && line[..CONTENT_LENGTH.len()].eq_ignore_ascii_case(CONTENT_LENGTH) {
@@ -81,7 +82,8 @@ pub(super) fn frame(buffer: &[u8]) -> anyhow::Result<Option<Frame>> {
             length = Some(value.parse::<usize>()?);
         }
     }
-    let length = length.ok_or_else(|| anyhow::anyhow!("an answer without a length"))?;
-    let end = head + 4 + length;
-    Ok((buffer.len() >= end).then_some(Frame { status, body_at: head + 4, end }))
+    let length = length.ok_or_else(|| anyhow::anyhow!("the response has no Content-Length"))?;
+    let body_at = head_end + BLANK_LINE.len();
+    let end = body_at + length;
+    Ok((buffer.len() >= end).then_some(Frame { status, body_at, end }))
 }

@@ -35,7 +35,7 @@ use tokio::runtime::Runtime;
 
 use super::{Common, Name, Seeding, Target, basic, local};
 use crate::{
-    code_flow::{AppClient, CALLBACK, header_lines},
+    code_flow::{AppClient, CALLBACK},
     host::{Host, Process, RedisServer, free_port, is_alive},
     passkeys::Authenticator,
 };
@@ -90,6 +90,7 @@ fn command(program: &Path, name: Name, folder: &Path, redis_url: &str, port: u16
         .env("LATCHKEY_LOG_FILTER", "warn")
         // the tokens must outlive the benchmark
         .env("LATCHKEY_TOKEN_ACCESS_TTL", "1h")
+        // must be longer than the lifetime of the tokens
         .env("LATCHKEY_REDIS_EVENT_RETENTION", "2h");
     let newer: &[&str] = if name == Name::Baseline { &[] } else { &NEWER_LIMITS };
     for limit in LIMITS.iter().chain(newer) {
@@ -113,7 +114,7 @@ impl Target {
         Self::start(host, common, (Name::Baseline, program), vec![redis], &url, &[])
     }
 
-    /// Starts Latchkey on this Redis and database.
+    /// Starts Latchkey on these Redis servers, which `url` names.
     pub fn latchkey_on(
         host: &Host,
         common: &Common,
@@ -134,7 +135,9 @@ impl Target {
     ) -> anyhow::Result<Self> {
         let folder = host.create_folder(name.text())?;
         let run = |arguments: &[&str]| {
-            let output = command(program, name, &folder, url, 0).args(arguments).stdin(Stdio::null()).output();
+            let unused_port = 0;
+            let output =
+                command(program, name, &folder, url, unused_port).args(arguments).stdin(Stdio::null()).output();
             let output = output.context("running latchkey")?;
             ensure!(output.status.success(), "latchkey {arguments:?}: {output:?}");
             anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -180,7 +183,7 @@ impl Target {
         })
     }
 
-    /// Starts another node without caches.
+    /// Starts another node without caches, on the Redis and database of the node `warm`.
     pub fn cold(warm: &Self) -> anyhow::Result<Self> {
         let without_caches = [("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0")];
         let name = if warm.name == Name::Baseline { Name::BaselineCold } else { Name::LatchkeyCold };
@@ -188,7 +191,7 @@ impl Target {
         warm.another_node("cold", &without_caches).map(|node| Self { name, access, ..node })
     }
 
-    /// Starts another node on the same Redis and database.
+    /// Starts another node on the same Redis and database. `log` is the name of its log file.
     pub fn another_node(&self, log: &str, settings: Settings<'_>) -> anyhow::Result<Self> {
         let (process, address) = serve(&self.program, self.name, &self.folder, &self.url, log, settings)?;
         Ok(Self {
@@ -275,8 +278,7 @@ impl Filler {
                     let account = AccountId::from_bytes(random()?);
                     let grant = self.session(account, Transport::Browser).await?;
                     let token = self.browser_tokens.encode(account, grant.session);
-                    let cookie = ("__Host-latchkey-browser".to_owned(), token.expose().to_owned());
-                    anyhow::Ok(header_lines(&[cookie], ""))
+                    anyhow::Ok(format!("Cookie: __Host-latchkey-browser={}\r\n", token.expose()))
                 })
                 .buffer_unordered(CONCURRENT_CREATES);
             let mut browsers = VecDeque::with_capacity(count);
@@ -312,7 +314,7 @@ impl Filler {
         made.into_inner().map_err(|_| anyhow::anyhow!("a panic while filling"))
     }
 
-    /// Creates a session; retries for some seconds, because Redis may be slow on a busy machine.
+    /// Creates a session. Retries for five seconds, because Redis may be slow on a busy machine.
     async fn create_with_retries(&self, account: AccountId) -> anyhow::Result<String> {
         for _ in 0..20 {
             if let Ok(token) = self.create(account).await {

@@ -29,6 +29,7 @@ const REGISTRATIONS = new WeakMap();
  * @throws {LatchkeyError} if no middleware of this package watches the request
  */
 export function registrationOf(request) {
+  // A Fastify request has Node's request as `raw`.
   const registration = REGISTRATIONS.get(request) ?? REGISTRATIONS.get(/** @type {{ raw?: object }} */ (request).raw ?? request);
   if (!registration) throw new LatchkeyError("the request has no registration: closeOnEnd is off, or no middleware ran before");
   return registration;
@@ -87,7 +88,7 @@ export function endResponseOnEnd(verifier, claims, request, response) {
 function endResponse(response) {
   if (response.writableEnded) return;
   if (!response.headersSent) {
-    // A response that the app sends as a whole is let through. The app streams if it calls `write`.
+    // A response that the app sends as a whole is let through. Only an app that streams calls `write`.
     const write = response.write;
     response.write = /** @type {typeof response.write} */ (
       (/** @type {Parameters<typeof write>} */ ...parameters) => {

@@ -7,8 +7,9 @@ import { ProtocolError } from "./errors.js";
  *   | { kind: "account", account: string, before: number, except: string | undefined }
  *   | { kind: "key", kid: string }
  *   | { kind: "claims", account: string, version: number, at: number }} Revocation The kind session ends one session. The kind account ends
- *   the account's sessions that began before a second, except perhaps one. The kind key retires a signing key. The kind claims
- *   invalidates the account's tokens with an older version of the claims, and those without a version from this second or before.
+ *   the account's sessions that began before the second `before`, without the session `except`. The kind key retires a signing key.
+ *   The kind claims invalidates the account's tokens with a version of the claims below `version`, and its tokens without a version
+ *   that were issued in or before the second `at`. Both seconds count from 1970.
  */
 
 /** @typedef {Extract<Revocation, { kind: "account" }>} AccountRevocation */
@@ -88,7 +89,7 @@ function string(value) {
 }
 
 /**
- * The second of a time (RFC 3339), since the epoch.
+ * Parses a time (RFC 3339). Returns whole seconds since 1970.
  *
  * @param {string} value
  */
@@ -103,7 +104,7 @@ export class RevocationSet {
   #maxEntries;
   /** Each revocation and when it was last received; oldest first. @type {Map<string, { revocation: Revocation, at: number }>} */
   #received = new Map();
-  /** @type {Map<string, Map<string, AccountRevocation>>} */
+  /** The account-wide revocations of each account, by their ids. @type {Map<string, Map<string, AccountRevocation>>} */
   #byAccount = new Map();
   /** When a revocation last did not fit. @type {number | undefined} */
   #overflowed;
@@ -132,6 +133,7 @@ export class RevocationSet {
     this.evictExpired(now);
     const id = idOf(revocation);
     const known = this.#received.get(id)?.revocation;
+    // Moves a known revocation to the end of the order.
     this.#received.delete(id);
     if (this.#received.size >= this.#maxEntries) {
       this.#overflowed = now;
@@ -187,7 +189,7 @@ export class RevocationSet {
     for (const revocation of this.#byAccount.get(claims.sub)?.values() ?? []) {
       if (endsSession(revocation, claims)) return "account_revoked";
     }
-    const change = this.#received.get(`c ${claims.sub}`)?.revocation;
+    const change = this.#received.get(claimsChangeId(claims.sub))?.revocation;
     return change?.kind === "claims" && outdates(change, claims) ? "claims_changed" : undefined;
   }
 
@@ -202,7 +204,7 @@ export class RevocationSet {
 }
 
 /**
- * The key of a revocation in the set. A later revocation with the same key replaces it.
+ * The id of a revocation in the set. A later revocation with the same id replaces it.
  *
  * @param {Revocation} revocation
  */
@@ -215,8 +217,13 @@ function idOf(revocation) {
     case "account":
       return `a ${revocation.account} ${revocation.before} ${revocation.except ?? ""}`;
     case "claims":
-      return `c ${revocation.account}`;
+      return claimsChangeId(revocation.account);
   }
+}
+
+/** @param {string} account */
+function claimsChangeId(account) {
+  return `c ${account}`;
 }
 
 /**

@@ -43,29 +43,27 @@ pub struct BackupArgs {
 pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
     let sources = global.config_sources()?;
     let config = load_existing(&sources)?;
-    let (_, secret) = load_data_locations(&sources)?;
+    let (_, secret_file) = load_data_locations(&sources)?;
     logging::init(&config.log, None)?;
     let database = sqlite_path(&config.database)?;
     let has_embedded_redis = config.redis.url.is_none();
-    if database.is_none() && secret.is_none() && !has_embedded_redis {
-        bail!(
-            "there is nothing to copy: this service keeps all its data elsewhere.\n{}",
-            describe_external_data(&config, false, false)
-        );
+    let external_data = describe_external_data(&config, database.is_some(), has_embedded_redis);
+    if database.is_none() && secret_file.is_none() && !has_embedded_redis {
+        bail!("there is nothing to copy: this service keeps all its data elsewhere.\n{external_data}");
     }
     if let Some(path) = &database {
         let exists = path.try_exists().with_context(|| format!("the database {} can't be read", path.display()))?;
         if !exists {
-            bail!("there is no database at {}", path.display());
+            bail!("there is no database at {}; correct database.url (LATCHKEY_DATABASE_URL)", path.display());
         }
     }
     create_dir(&args.dir).with_context(|| args.dir.display().to_string())?;
 
     let created_at = Clock::System.now().to_string();
     let mut names = Vec::new();
-    if let Some(secret) = &secret {
+    if let Some(path) = &secret_file {
         let mut copy = new_file(&args.dir.join(SECRET))?;
-        let mut file = fs::File::open(secret).with_context(|| secret.display().to_string())?;
+        let mut file = fs::File::open(path).with_context(|| path.display().to_string())?;
         io::copy(&mut file, &mut copy)?;
         copy.sync_all()?;
         names.push(SECRET);
@@ -88,6 +86,7 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
         let mut copy = tokio::fs::File::from_std(new_file(&args.dir.join(SESSIONS))?);
         let copied =
             embedded::copy(&socket, &mut copy).await.context("can't copy the sessions from the embedded Redis");
+        // an embedded Redis that this command did not have to start belongs to a running node
         let was_running = redis.is_none();
         if let Some(redis) = redis {
             redis.stop().await;
@@ -96,15 +95,15 @@ pub fn run(args: &BackupArgs, global: &Global) -> anyhow::Result<()> {
         names.push(SESSIONS);
         Ok(Some(was_running))
     })?;
+    // without the sessions it is unknown, and unimportant, whether a node runs
     Manifest::write(&args.dir, &names, created_at, was_running.unwrap_or(true))?;
 
     println!("Wrote {} to {}.", names.join(", "), args.dir.display());
-    if secret.is_some() {
+    if secret_file.is_some() {
         println!("It contains the secret: anyone who has it can forge tokens. Keep it encrypted.");
     }
-    let elsewhere = describe_external_data(&config, database.is_some(), has_embedded_redis);
-    if !elsewhere.is_empty() {
-        println!("Not included, back it up too:\n{elsewhere}");
+    if !external_data.is_empty() {
+        println!("Not included, back it up too:\n{external_data}");
     }
     Ok(())
 }

@@ -31,7 +31,7 @@ struct AppResponse {
     client_id: String,
     /// The app's name.
     name: String,
-    /// The scopes that the owner has allowed. Absent for an app that does not ask.
+    /// The scopes that the owner has allowed. Absent for an app that does not ask for consent.
     scope: Option<String>,
     /// When the owner first consented to the app.
     allowed_at: Option<Time>,
@@ -53,14 +53,15 @@ struct ConsentsResponse {
 
 impl Example for ConsentsResponse {
     fn example() -> Self {
-        let then: Time = Timestamp::from_millis(1_767_225_600_000).into();
+        // 2026-01-01T00:00:00Z
+        let time = || Some(Time::from(Timestamp::from_millis(1_767_225_600_000)));
         Self {
             apps: vec![AppResponse {
                 client_id: "grafana".to_owned(),
                 name: "Grafana".to_owned(),
                 scope: Some("openid profile email".to_owned()),
-                allowed_at: Some(then),
-                last_used_at: Some(Timestamp::from_millis(1_767_225_600_000).into()),
+                allowed_at: time(),
+                last_used_at: time(),
                 sessions: 1,
                 open_url: Some("https://grafana.example.com/login?iss=https%3A%2F%2Fauth.example.com".to_owned()),
             }],
@@ -141,6 +142,7 @@ impl ConsentsApi {
     ) -> Result<WithdrawAnswer, Failed<WithdrawProblems>> {
         let found = match consents::stored_client_id(&client_id) {
             Some(id) => consents::revoke(state, &caller, &id, client.ip).await?,
+            // no client can have this id
             None => false,
         };
         if found {

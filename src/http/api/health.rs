@@ -66,7 +66,8 @@ impl HealthApi {
     /// failure is for operators only: see the log, `/readyz` of the metrics listener, or `latchkey doctor`.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
     async fn readyz(&self, Data(state): Data<&Arc<AppState>>, Draining(drain): Draining) -> ReadyResponse {
-        if drain.is_cancelled() || readiness::worst(&readiness::check(state).await) == Status::Failed {
+        let is_draining = drain.is_cancelled();
+        if is_draining || readiness::worst(&readiness::check(state).await) == Status::Failed {
             return ReadyResponse::NotReady(Json(Health { status: StatusName::Unavailable }));
         }
         ReadyResponse::Ready(Json(Health { status: StatusName::Ok }))

@@ -91,7 +91,7 @@ impl Example for StartResetRequest {
 struct StartedResponse {
     /// The account's id.
     account_id: Uuid,
-    /// With `return`: the link (`mail.links`).
+    /// With `return`: the link, made of the URL in `mail.links`.
     link: Option<String>,
     /// With `return`: the token of the link, for `POST /v1/password/reset`.
     token: Option<String>,

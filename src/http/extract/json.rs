@@ -35,7 +35,8 @@ impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for Body<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(meta::<T>(true))
+        let required = true;
+        Some(meta::<T>(required))
     }
 
     async fn from_request(
@@ -59,7 +60,8 @@ impl<'a, T: ParseFromJSON + 'static> ApiExtractor<'a> for MaybeBody<T> {
     }
 
     fn request_meta() -> Option<MetaRequest> {
-        Some(meta::<T>(false))
+        let required = false;
+        Some(meta::<T>(required))
     }
 
     async fn from_request(
@@ -111,7 +113,7 @@ fn parse<T: ParseFromJSON + 'static>(bytes: &[u8]) -> Result<T, ProblemError> {
     T::parse_from_json(Some(value)).map_err(|error| ProblemError::new(Code::MalformedRequest, error.into_message()))
 }
 
-/// The schema of a body and those it refers to. Built once per type and leaked: each handler with a body has one type.
+/// The schema of a body's type and the schemas that it refers to. Built once per type and leaked: the handlers have few types.
 fn registry_of<T: Type + 'static>() -> &'static Registry {
     static REGISTRIES: RwLock<BTreeMap<TypeId, &'static Registry>> = RwLock::new(BTreeMap::new());
     let found = REGISTRIES.read().unwrap_or_else(PoisonError::into_inner).get(&TypeId::of::<T>()).copied();
@@ -148,6 +150,7 @@ fn check(registry: &Registry, schema: &MetaSchema, fields: &Map<String, Value>) 
     errors
 }
 
+/// The schemas that a field's value must satisfy, with references replaced by their schemas.
 fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a MetaSchema> {
     match schema {
         MetaSchemaRef::Reference(name) => registry.schemas.get(name).into_iter().collect(),
@@ -159,6 +162,7 @@ fn resolve<'a>(registry: &'a Registry, schema: &'a MetaSchemaRef) -> Vec<&'a Met
     }
 }
 
+/// Validates a field's value and returns the first error.
 fn check_value(name: &str, schemas: Vec<&MetaSchema>, value: &Value) -> Option<FieldError> {
     schemas.into_iter().find_map(|schema| {
         let has_type = match schema.ty {
@@ -246,6 +250,7 @@ mod tests {
 
     #[test]
     fn body_that_is_no_unambiguous_object_is_malformed() {
+        // \u0061 is `a`: the field `name` occurs twice
         for body in ["", "{", r#"{"name":"ab","n\u0061me":"ac"}"#, "[]", "1", "{\"name\":\"ab\"} x", "\u{feff}{}"] {
             assert_eq!(parse::<Sample>(body.as_bytes()).unwrap_err().code, Code::MalformedRequest, "{body}");
         }

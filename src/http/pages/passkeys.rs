@@ -63,7 +63,8 @@ pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Respo
         Ok(response) => Ok(response),
         Err(problem) => {
             let authorization = Authorization::of(&visit).await?;
-            let view = sign_in::view(&visit, authorization.as_ref(), String::new());
+            let no_identifier = String::new();
+            let view = sign_in::view(&visit, authorization.as_ref(), no_identifier);
             sign_in::page(visit.reply().error(&problem), authorization.as_ref(), &view)
         }
     }

@@ -130,8 +130,9 @@ pub(in crate::service) async fn begin(
 
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
 ///
-/// With a new factor, the account also forgets the devices that it recognizes (see [`limits::FactorAttempt`]). `shown` are the
-/// authentication methods of a factor that the caller has shown for the change. They raise the new session's level.
+/// With a new factor, the account also forgets the devices that it recognizes: an attacker who knew the password before may have made
+/// the account recognize theirs. `shown` are the authentication methods of a factor that the caller has shown for the change. They
+/// raise the new session's level.
 pub(in crate::service) async fn commit(
     state: &AppState,
     mut change: AccountChange,
@@ -141,7 +142,8 @@ pub(in crate::service) async fn commit(
 ) -> Result<Tokens, ChangeFactorsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
-    let (reason, raised) = (EndReason::FactorsChanged, shown.map(|shown| replacement_authentication(claims, shown)));
+    let reason = EndReason::FactorsChanged;
+    let raised = shown.map(|shown| replacement_authentication(claims, shown));
     let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;
@@ -151,7 +153,8 @@ pub(in crate::service) async fn commit(
     Ok(tokens)
 }
 
-/// Writes a change of factors to the audit log, and sends a notice to the owner.
+/// Writes a change of factors to the audit log, and sends a notice to the owner. `claims` are those of the caller's access token, and
+/// `None` during a sign-in, which has no token yet.
 pub(in crate::service) async fn record_and_notify(
     state: &AppState,
     change: &mut AccountChange,

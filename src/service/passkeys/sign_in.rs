@@ -63,8 +63,8 @@ async fn try_sign_in(state: &AppState, input: &PasskeySignIn) -> Result<SignInSt
         RequestOrigin { ip: input.origin.ip, user_agent: input.origin.user_agent.clone(), accept_language: None };
     let credential = input.credential.clone();
     // A passkey without user verification is one factor: the sign-in may continue with another one.
-    let verified = verify::verify(state, PasskeyTask::SignIn, credential, &origin, |user_verified| user_verified);
-    let verified = verified.await?;
+    let is_complete = |user_verified: bool| user_verified;
+    let verified = verify::verify(state, PasskeyTask::SignIn, credential, &origin, is_complete).await?;
     let (now, passkey) = (state.clock.now(), verified.passkey);
     let acr = if verified.user_verified { Acr::Aal2 } else { Acr::Aal1 };
     let authentication = Authentication { at: now, methods: verified.methods, acr };

@@ -2,8 +2,8 @@
 //!
 //! Identical refusals wait as one entry with a count. The number of rows per minute about refusals is limited by budgets, so that
 //! a flood can't fill the disk. Refusals that name no account or client have one budget for each kind of event. Refusals that name
-//! one have a budget for each kind of event and each account or client. A flood of anonymous refusals therefore never hides
-//! password guessing at an account.
+//! an account or a client have a budget for each kind of event and each account or client. A flood of anonymous refusals therefore
+//! never hides password guessing at an account.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
@@ -21,7 +21,7 @@ use crate::domain::{
 /// The period of the budgets.
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// The maximum number of accounts and clients that are counted in a period. Refusals of further accounts and clients are lost.
+/// The maximum number of budgets of accounts and clients in a period. Refusals of further accounts and clients are lost.
 const MAX_SUBJECTS: usize = 10_000;
 
 /// The budget of rows in a period that all named accounts and clients share beyond their first rows, as a multiple of

@@ -1,5 +1,6 @@
-//! The floor: plain poem handlers with parsed keys. A refresh is one script and one signature, an introspection one
-//! verification and one `GET`, and a sign-out one `DEL` that publishes nothing.
+//! The floor: a server that does only the indispensable work of a refresh, an introspection and a sign-out, in plain poem
+//! handlers with parsed keys. A refresh is one script and one signature, an introspection one verification and one `GET`, and
+//! a sign-out one `DEL` that publishes nothing.
 //!
 //! There is no MAC on the refresh token, no rate limit, no log and no batching of Redis calls. A service that batches can
 //! therefore be faster than the floor.
@@ -38,6 +39,8 @@ use serde::{Deserialize, Serialize};
 
 const IDLE_MS: i64 = 7 * 24 * 3600 * 1000;
 const ACCESS_TTL_S: i64 = 3600;
+/// As many as a Latchkey node opens by default (`redis.pool_size`).
+const REDIS_CONNECTIONS: usize = 4;
 
 struct Floor {
     redis: Pool,
@@ -47,7 +50,8 @@ struct Floor {
     header: String,
 }
 
-/// The same claims as in Latchkey's access tokens.
+/// The same claims as in Latchkey's access tokens, so that signing and verifying takes as long. The floor has no accounts and no
+/// token ids: `sub` and `jti` are the session id.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -110,6 +114,7 @@ async fn refresh(Data(floor): Data<&Arc<Floor>>, Json(request): Json<RefreshToke
         )
         .await
         .map_err(|_| Failed)?;
+    // the session has ended, or the generation is not the current one
     if answer.is_null() {
         return Err(Failed);
     }
@@ -210,14 +215,18 @@ pub(crate) async fn serve(port: u16, redis_port: u16) -> anyhow::Result<()> {
             connection.max_command_attempts = 1;
             connection.tcp.nodelay = Some(true);
         })
-        .set_policy(ReconnectPolicy::new_exponential(0, 20, 1000, 2))
-        .build_pool(4)?;
+        .set_policy({
+            let (unlimited_attempts, min_delay_ms, max_delay_ms, factor) = (0, 20, 1000, 2);
+            ReconnectPolicy::new_exponential(unlimited_attempts, min_delay_ms, max_delay_ms, factor)
+        })
+        .build_pool(REDIS_CONNECTIONS)?;
     redis.init().await?;
     let rotate = Script::from_lua(include_str!("rotate.lua"));
     rotate.load(redis.next()).await?;
     let signing = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)?;
     let public =
         ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, signing.public_key().as_ref()).ok().context("the public key")?;
+    // the placeholder is as long as Latchkey's key ids (RFC 7638)
     let header = r#"{"alg":"ES256","typ":"at+jwt","kid":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
     let header = BASE64_URL_SAFE_NO_PAD.encode(header);
     let floor = Arc::new(Floor { redis, rotate, signing, public, header });

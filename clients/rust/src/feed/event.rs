@@ -7,10 +7,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::sse::Message;
 use crate::id::Id;
 
-/// The upper bound of `retain_seconds`.
+/// The longest `retain` of an event. A longer `retain_seconds` is shortened to it.
 const MAX_RETAIN: Duration = Duration::from_hours(24 * 30);
 
-/// The maximum length of a key's name.
+/// The maximum length of a `kid`, in bytes.
 const MAX_KID: usize = 256;
 
 /// An event of the feed.
@@ -193,7 +193,7 @@ mod tests {
             format!(
                 r#"{{"kind":"account","account_id":"{ACCOUNT}","before":"2026-11-23T04:08:30Z","except_session_id":"x",{time}}}"#
             ),
-            format!(r#"{{"kind":"key","kid":"{}",{time}}}"#, "k".repeat(300)),
+            format!(r#"{{"kind":"key","kid":"{}",{time}}}"#, "k".repeat(MAX_KID + 1)),
         ] {
             assert_eq!(parsed("revocation", &data), Err(InvalidEvent), "{data}");
         }
