@@ -44,4 +44,5 @@ app.post(pathname, signedIn, async (request, response) => {
 app.all(pathname, (request, response) => response.status(405).end())
 const listening = app.listen(Number(port), '127.0.0.1')
 await new Promise((done) => listening.once('listening', done))
+// the test waits for this line
 console.log('ready')

@@ -37,6 +37,7 @@ async function link(template) {
   for (;;) {
     const files = fs.existsSync(mails) ? fs.readdirSync(mails).filter((file) => file.endsWith(`.${template}.eml`)) : [];
     if (files.length > 0) {
+      // decodes quoted-printable
       const text = fs.readFileSync(path.join(mails, files[0]), "utf8").replace(/=\r\n/g, "").replace(/=3D/g, "=");
       return text.match(/https?:\/\/[^\s"]+#token=[\w-]+/)[0];
     }
@@ -76,6 +77,7 @@ assert.equal(await heading(), "Your recovery codes");
 await page.click("text=I have saved them");
 await page.waitForSelector("text=My laptop");
 await show(page, "passkey");
+// Without presence, Chromium does not sign the user in with the passkey before the screenshot of the sign-in page.
 await setPresence(false);
 await submit("header form button");
 assert.equal(await heading(), "You are signed out");
@@ -89,6 +91,7 @@ await page.waitForSelector("#identifier");
 await page.waitForSelector("text=The store");
 await show(page, "sign-in");
 await setPresence(true);
+// The button is gone if the browser has offered the passkey in the first field.
 await page.click("text=Sign in with a passkey", { timeout: 5000 }).catch(() => {});
 await page.waitForSelector("#user");
 assert.match(await page.textContent("#user"), /ada@example\.com/);
@@ -107,7 +110,7 @@ await account.waitForSelector("#user");
 assert.equal(account.url(), `${app}/`);
 console.log("opened: ok");
 
-// end the app's session there: the open page of the app shows at once that the user is signed out
+// end the app's session in the list of apps: the open page of the app shows at once that the user is signed out
 await account.goto(`${issuer}/account/devices`);
 assert.equal(await account.locator("button[aria-label='Sign out: The store']").count(), 1);
 await page.goto(app);
@@ -122,7 +125,7 @@ await show(page, "app-signed-out");
 await show(account, "apps-ended");
 console.log("ended: ok");
 
-// a sign-out from the app also ends the session of Latchkey's pages
+// a sign-out from the app also ends the session of Latchkey's pages, with which the browser signs in to the app without a form
 await page.click("#sign-in");
 await page.waitForSelector("#user");
 await page.click("text=Sign out");

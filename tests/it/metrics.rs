@@ -50,7 +50,7 @@ impl MetricsListener {
     }
 }
 
-/// Scrapes a node as Prometheus would.
+/// Scrapes a node as Prometheus would. Asserts that the metrics listener serves no other paths.
 async fn scrape(node: &Node) -> String {
     let listener = MetricsListener::start(node, Draining::default()).await;
     let client = &listener.client;
@@ -135,8 +135,10 @@ async fn counters_of_sign_ins_have_every_documented_label_before_the_first_event
 #[tokio::test(flavor = "multi_thread")]
 async fn counters_count_logins_refreshes_and_requests() {
     let mut cluster = TestCluster::new();
+    // so that a repeat after the grace window is reuse
     cluster.config.session.retry_window = std::time::Duration::ZERO;
     let node = cluster.node().await;
+    // the node must use its session cache, whose hits and misses are counted
     cluster.wait_for_peers().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
@@ -153,7 +155,7 @@ async fn counters_count_logins_refreshes_and_requests() {
         let request = node.request(Method::POST, "/oauth2/introspect").form(&[("token", &second.access)]);
         node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
     }
-    node.get("/nowhere/at/all", "").await.expect(404);
+    node.send(node.request(Method::GET, "/nowhere/at/all")).await.expect(404);
     let before = scrape(&node).await;
     node.logout(&second.refresh).await.expect(204);
     let after = scrape(&node).await;
@@ -234,7 +236,7 @@ async fn database_gauges_count_connections_in_use() {
 async fn metrics_path_on_the_api_listener_is_not_found() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    node.get("/metrics", "").await.expect(404);
+    node.send(node.request(Method::GET, "/metrics")).await.expect(404);
 }
 
 fn root(path: &str) -> String {
@@ -311,7 +313,7 @@ async fn alerts_dashboard_and_docs_name_only_existing_metrics() {
     let panels = dashboard["panels"].as_array().unwrap();
     let queries = panels.iter().filter_map(|panel| panel["targets"].as_array()).flatten();
     let queries: Vec<&str> = queries.map(|target| target["expr"].as_str().unwrap()).collect();
-    assert!(queries.len() > 20);
+    assert!(queries.len() > 20, "the dashboard has queries");
     // one rule per query, so that promtool parses it
     let rules: String = queries
         .iter()

@@ -17,6 +17,7 @@ def dependencies(roots: list[str]) -> dict[str, metadata.Distribution]:
     found: dict[str, metadata.Distribution] = {}
     queue = list(roots)
     while queue:
+        # the normalized name (PEP 503), so that a package is found once
         name = re.sub(r"[-_.]+", "-", queue.pop()).lower()
         if name in found:
             continue
@@ -36,12 +37,12 @@ def write_wheel(distribution: metadata.Distribution, folder: Path) -> None:
     skipped = ("INSTALLER", "REQUESTED", "RECORD", "direct_url.json")
     files = [file for file in distribution.files if ".." not in file.parts and file.suffix != ".pyc"]
     files = [file for file in files if file.name not in skipped]
-    (info,) = {file.parts[0] for file in files if file.name == "METADATA" and file.parts[0].endswith(".dist-info")}
+    (dist_info,) = {file.parts[0] for file in files if file.name == "METADATA" and file.parts[0].endswith(".dist-info")}
     with zipfile.ZipFile(folder / f"{name}-{distribution.version}-{tag}.whl", "w") as wheel:
         for file in files:
             wheel.write(file.locate(), str(file))
         # pip accepts a RECORD without hashes and sizes
-        wheel.writestr(f"{info}/RECORD", "".join(f"{file},,\n" for file in files) + f"{info}/RECORD,,\n")
+        wheel.writestr(f"{dist_info}/RECORD", "".join(f"{file},,\n" for file in files) + f"{dist_info}/RECORD,,\n")
 
 
 for distribution in dependencies(ROOTS).values():

@@ -1,5 +1,6 @@
 //! `PATCH /v1/me`.
 
+use latchkey::domain::profile::MAX_METADATA;
 use reqwest::Method;
 use serde_json::json;
 
@@ -39,7 +40,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
     let patch = |body| signed_in(&node, &tokens, Method::PATCH, "/v1/me", body);
     let body = json!({
         "display_name": "a\u{202e}b", "locale": "english", "time_zone": "/etc", "username": "a b",
-        "user_metadata": { "x": "y".repeat(5000) },
+        "user_metadata": { "x": "y".repeat(MAX_METADATA) },
     });
     let answer = patch(body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
@@ -49,6 +50,7 @@ async fn invalid_fields_are_listed_together_and_nothing_changes() {
         ["invalid_username", "invalid_display_name", "invalid_locale", "invalid_time_zone", "metadata_too_large"]
     );
     assert_eq!(patch(json!({ "username": "GRACE" })).await.problem(), problem(409, "username_taken"));
+    // a reserved name
     assert_eq!(patch(json!({ "username": "root" })).await.problem(), problem(422, "invalid_fields"));
     assert_eq!(patch(json!({ "user_metadata": "text" })).await.json()["errors"][0]["code"], "wrong_type");
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["username"], "ada");

@@ -25,6 +25,7 @@ fn summaries(rows: &[AuditRow]) -> Vec<(&str, &str, bool, i64)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_security_event_is_recorded() {
     let mut cluster = TestCluster::new();
+    // so that a repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let service = cluster.service_client("billing").await;
@@ -92,6 +93,7 @@ async fn every_security_event_is_recorded() {
 async fn identical_refusals_are_counted_and_written_when_the_node_stops() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // after some wrong passwords, the account's rate limit refuses the sign-ins
     for _ in 0..50 {
         node.try_login("nobody", "whatever it is").await;
     }
@@ -185,6 +187,7 @@ async fn flood_of_refusals_does_not_hide_guesses_at_an_account() {
 async fn i15_every_end_of_a_session_is_recorded_with_its_cause() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 2;
+    // so that a repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;

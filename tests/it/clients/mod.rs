@@ -46,7 +46,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs a program that prints a line when it works, signs its user out, and returns all lines that the program prints.
+/// Runs a program. Calls `sign_out` after the program's first line, which shows that the program works. Returns all lines that the
+/// program prints until it ends.
 async fn run_until_signed_out<T>(mut command: Command, sign_out: impl AsyncFnOnce() -> T) -> Vec<String> {
     command.stdout(Stdio::piped());
     let mut program = tokio::process::Command::from(command).kill_on_drop(true).spawn().unwrap();

@@ -21,6 +21,7 @@ async fn redis_out_of_memory_ends_sessions_but_starts_none() {
     node.register("ada").await;
     let [kept, ended] = [node.login("ada").await, node.login("ada").await];
 
+    // less than Redis uses already
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]);
     assert_unavailable(&node.refresh(&kept.refresh).await);
     assert_unavailable(&node.try_login("ada", PASSWORD).await);
@@ -100,6 +101,7 @@ async fn redis_that_cannot_save_returns_503() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_is_loading_returns_503() {
+    // Redis loads with a delay for each key, and answers commands after each 1,024 bytes
     let arguments = ["--enable-debug-command", "yes", "--loading-process-events-interval-bytes", "1024"];
     let server = Redis::start_with(&arguments);
     let cluster = cluster(&server);
@@ -107,7 +109,7 @@ async fn redis_that_is_loading_returns_503() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // the server loads until the delay is removed
+    // 2,000 keys with a delay of 20 ms each: the server loads until the test removes the delay
     server.command(&["DEBUG", "POPULATE", "2000", "lk-test", "100"]);
     server.command(&["CONFIG", "SET", "key-load-delay", "20000"]);
     let mut reload = in_background(&server, &["DEBUG", "RELOAD"]);

@@ -55,8 +55,7 @@ async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor
     // A password that an operator sets does not come from the mailbox.
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, PASSWORD).await.expect(204);
-    let id =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::set_password(&node.state, id, NEW_PASSWORD.into()).await.unwrap();
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
@@ -89,11 +88,12 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
 async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (tokens, former) = account(&cluster, &node, "ada").await;
+    let (tokens, former_recovery_codes) = account(&cluster, &node, "ada").await;
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let recovery_codes = codes_of(&answer);
     assert_eq!(recovery_codes.len(), 10, "the app gets new recovery codes");
+    // the app's next code: the code of this time step is used up
     cluster.advance(STEP);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["totp", "recovery_code"]));
@@ -104,7 +104,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
         problem(401, "invalid_code")
     );
     assert_eq!(
-        second_factor(&node, &challenge, "recovery_code", &former[0]).await.problem(),
+        second_factor(&node, &challenge, "recovery_code", &former_recovery_codes[0]).await.problem(),
         problem(401, "invalid_code")
     );
     let answer = second_factor(&node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
@@ -180,8 +180,7 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
     let cluster = cluster();
     let node = cluster.node().await;
     account(&cluster, &node, "ada").await;
-    let id =
-        node.state.sql.find_account(&latchkey::domain::account::Identifier::parse("ada")).await.unwrap().unwrap().id;
+    let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));

@@ -10,6 +10,8 @@ use tokio::sync::Barrier;
 use crate::history::nodes::ProcessCluster;
 
 const USERS: usize = 8;
+/// The number of refreshes by all users after which the node is killed.
+const REFRESHES_BEFORE_KILL: usize = USERS * 5;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_a_killed_node_continue_at_another_node() {
@@ -50,7 +52,7 @@ async fn sessions_of_a_killed_node_continue_at_another_node() {
                     *total += 1;
                     *total
                 };
-                if total == USERS * 5 {
+                if total == REFRESHES_BEFORE_KILL {
                     cluster.nodes[0].kill();
                 }
             }
@@ -64,7 +66,7 @@ async fn sessions_of_a_killed_node_continue_at_another_node() {
         }
     });
     let answered: usize = join_all(users).await.into_iter().sum();
-    assert!(answered >= USERS * 5);
+    assert!(answered >= REFRESHES_BEFORE_KILL);
     cluster.nodes[0].restart();
     cluster.wait_until_ready().await;
 }

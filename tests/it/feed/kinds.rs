@@ -11,7 +11,8 @@ use crate::harness::{
     test_cluster::{Node, TestCluster},
 };
 
-/// Two nodes, the account `ada`, and a subscription to the feed of `peer`. The tests revoke on `node`.
+/// Two nodes, the account `ada`, and a subscription to the feed of `peer`. The tests revoke on `node`. The test clock starts at
+/// 2027-01-15T08:00:00Z.
 struct FeedFixture {
     cluster: TestCluster,
     node: Node,
@@ -23,12 +24,14 @@ struct FeedFixture {
 impl FeedFixture {
     async fn start() -> Self {
         let mut cluster = TestCluster::new();
+        // so that a repeat after the grace window is reuse
         cluster.config.session.retry_window = Duration::ZERO;
         let (node, peer) = (cluster.node().await, cluster.node().await);
         let account = node.register("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;
-        let mut feed = Feed::open(&peer, &service, None).await;
-        assert_eq!(feed.caught_up().await, [Value::Null; 0]);
+        let no_last_id = None;
+        let mut feed = Feed::open(&peer, &service, no_last_id).await;
+        assert_eq!(feed.caught_up().await, Vec::<Value>::new());
         Self { cluster, node, peer, feed, account }
     }
 
@@ -84,7 +87,7 @@ async fn revocation_for_a_changed_password_is_sent() {
         fixture.node.change_password(&tokens.access, PASSWORD, "marmalade verse engine tidal").await.expect(200);
     let received = fixture.next().await;
     assert_eq!((&received["kind"], &received["reason"]), (&"account".into(), &"password_changed".into()));
-    // The test clock starts at 08:00:00. `before` is in whole seconds.
+    // `before` is in whole seconds
     assert_eq!(
         (&received["before"], &received["at"]),
         (&"2027-01-15T08:00:01.000Z".into(), &"2027-01-15T08:00:01.500Z".into())
@@ -101,6 +104,7 @@ async fn revocations_of_a_disabled_account_and_its_newest_session_are_sent() {
     let newest = fixture.node.login("ada").await;
     let ada = accounts::find(&fixture.node.state.sql, "ada").await.unwrap();
     accounts::disable(&fixture.node.state, ada.id).await.unwrap();
+    // The event of the account covers sessions that began before the current second, so the newest session has an event of its own.
     let mut received = [fixture.next().await, fixture.next().await];
     received.sort_by_key(|received| received["kind"].to_string());
     assert_eq!((&received[0]["kind"], &received[0]["reason"]), (&"account".into(), &"disabled".into()));

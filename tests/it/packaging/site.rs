@@ -48,6 +48,7 @@ fn check_of_the_site_refuses_broken_links_and_resources_of_other_hosts() {
     for (page, problem) in [
         ("<script src='https://cdn.example.com/a.js'></script>", "index.html loads https://cdn.example.com/a.js"),
         ("<link rel='stylesheet' href='//fonts.example.com/a.css'>", "index.html loads //fonts.example.com/a.css"),
+        // the script of mdBook sends such code to the playground
         ("<pre class='playground'></pre>", "index.html loads https://play.rust-lang.org"),
         ("<a href='none.html'></a>", "index.html: none.html does not exist"),
         ("<a href='#none'></a>", "index.html: #none has no such anchor"),

@@ -99,7 +99,8 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
 #[tokio::test]
 async fn refused_passkey_does_not_end_the_enrolment() {
     let mut cluster = cluster_requiring_factors();
-    cluster.config.passkeys.allowed_aaguids = vec![Uuid::from_bytes([7; 16]).to_string().parse().unwrap()];
+    let aaguid = Uuid::from_bytes(Authenticator::new().aaguid);
+    cluster.config.passkeys.allowed_aaguids = vec![aaguid.to_string().parse().unwrap()];
     let node = cluster.node().await;
     for name in ["ada", "eve"] {
         node.register(name).await;
@@ -112,13 +113,13 @@ async fn refused_passkey_does_not_end_the_enrolment() {
     let waiting = challenge(&node, "ada").await;
     let mut other_origin = Authenticator::new();
     other_origin.origin = "https://evil.example".to_owned();
-    let mut unknown = Authenticator::new();
-    unknown.aaguid = [8; 16];
+    let mut other_model = Authenticator::new();
+    other_model.aaguid = [8; 16];
     let mut copy = Authenticator::new();
     copy.credential.clone_from(&eves_key.credential);
     for (authenticator, refusal) in [
         (&mut other_origin, problem(422, "passkey_rejected")),
-        (&mut unknown, problem(403, "passkey_model_not_allowed")),
+        (&mut other_model, problem(403, "passkey_model_not_allowed")),
         (&mut copy, problem(409, "passkey_exists")),
     ] {
         let credential = authenticator.create(&creation_options(&node, &waiting).await);

@@ -1,4 +1,5 @@
-//! The steps of the modules of the profiles Basic and Form Post, which differ in their response mode.
+//! The steps of the modules of the profiles Basic and Form Post, which differ in their response mode. Each function has the name of its
+//! module, without the prefix `oidcc-`. The requests of [`Suite::request`] have the state `a state` and the nonce `a nonce`.
 
 use std::time::Duration;
 
@@ -15,11 +16,17 @@ use super::{
     },
     Mode, Suite,
 };
+use crate::harness::client::Answer;
 
-/// A request object without a signature.
+/// A request object without a signature: the header `{"alg":"none"}` and the claims `{}`.
 const UNSIGNED: &str = "eyJhbGciOiJub25lIn0.e30.";
 
 impl Suite {
+    /// Reads a public document of the provider.
+    async fn document(&self, path: &str) -> Answer {
+        self.node.send(self.node.request(Method::GET, path)).await.expect(200)
+    }
+
     async fn userinfo(&self, tokens: &Value) -> Value {
         self.node.get("/oauth2/userinfo", text(tokens, "access_token")).await.expect(200).json()
     }
@@ -69,7 +76,7 @@ pub async fn idtoken_signature(mode: Mode) {
     let suite = Suite::start(mode).await;
     let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
     let id_token = Jws::parse(text(&tokens, "id_token")).unwrap();
-    let jwks = suite.node.get("/.well-known/jwks.json", "").await.expect(200).text;
+    let jwks = suite.document("/.well-known/jwks.json").await.text;
     let keys = ClientKeys::parse(&to_jwks(&jwks).unwrap()).unwrap();
     assert!(keys.verify(&id_token));
     let kid = id_token.header.kid.as_deref().unwrap();
@@ -79,7 +86,7 @@ pub async fn idtoken_signature(mode: Mode) {
 
 pub async fn idtoken_unsigned(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = suite.document("/.well-known/openid-configuration").await.json();
     let offered = metadata["id_token_signing_alg_values_supported"].as_array().unwrap();
     assert!(!offered.contains(&json!("none")), "{metadata}");
     let tokens = suite.tokens(&suite.browser().await, &suite.request()).await;
@@ -252,6 +259,7 @@ pub async fn login_hint(mode: Mode) {
     let suite = Suite::start(mode).await;
     let request = suite.request().with("login_hint", "ada@example.com");
     suite.tokens(&suite.browser().await, &request).await;
+    // a browser without a session gets the sign-in page, with the hint in the first field
     let sent = Browser::default().authorize(&suite.node, &request).await.expect(303);
     let path = sent.header("location").replace(&suite.node.state.config.issuer, "");
     let page = Browser::default().get(&suite.node, &path).await.expect(200);
@@ -349,7 +357,7 @@ pub async fn unsigned_request_object_supported_correctly_or_rejected_as_unsuppor
 
 pub async fn claims_essential(mode: Mode) {
     let suite = Suite::start(mode).await;
-    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = suite.document("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["claims_parameter_supported"], false);
     let request = suite.request().with("claims", r#"{"userinfo":{"name":{"essential":true}}}"#);
     let tokens = suite.tokens(&suite.browser().await, &request).await;
@@ -360,7 +368,7 @@ pub async fn claims_essential(mode: Mode) {
 pub async fn ensure_request_object_with_redirect_uri(mode: Mode) {
     let suite = Suite::start(mode).await;
     let claims = BASE64_URL_SAFE_NO_PAD.encode(r#"{"redirect_uri":"https://app.example.com/other"}"#);
-    let request = suite.request().with("request", &format!("eyJhbGciOiJub25lIn0.{claims}."));
+    let request = suite.request().with("request", &UNSIGNED.replace("e30", &claims));
     let response = suite.respond(&suite.browser().await, &request).await;
     assert_eq!(response["error"], "request_not_supported");
     suite.finish().await;
