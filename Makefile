@@ -106,6 +106,7 @@ openapi: ## regenerate openapi/openapi.json, the committed copy of the API descr
 	@echo 'wrote openapi/openapi.json'
 
 docs: ## regenerate docs/cli.md, docs/configuration.md and the types of clients/browser
+	@sh .ci/install.sh test
 	cargo run --locked --quiet -- man --markdown > target/cli.md.new && mv target/cli.md.new docs/cli.md
 	cargo run --locked --quiet -- config reference > target/configuration.md.new && mv target/configuration.md.new docs/configuration.md
 	"$(TOOLS)/bin/node" clients/browser/scripts/generate.mjs openapi/openapi.json clients/browser/src/api.ts

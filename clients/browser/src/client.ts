@@ -480,11 +480,7 @@ export class LatchkeyClient {
 
   /** Makes a call with the access token, and returns the JSON of the response. */
   async #json<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const headers = { ...(await this.#deviceHeader(path)), ...(body !== undefined && JSON_TYPE) };
-    const init: RequestInit = { method, headers, credentials: this.#usesCookie ? "include" : "omit" };
-    if (body !== undefined) init.body = JSON.stringify(body);
-    const response = await this.fetch(this.#base + path, init);
-    if (!response.ok) throw await problemOf(response);
+    const response = await this.#withAccess((access) => this.#call(method, path, body, access.token));
     return (response.status === 204 ? null : await response.json()) as T;
   }
 

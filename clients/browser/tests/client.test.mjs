@@ -130,6 +130,16 @@ test("an_unreachable_service_does_not_sign_out", async () => {
   assert.equal(storage.get(), "lk_rt_0");
 });
 
+test("a_call_with_the_access_token_to_an_unreachable_service_is_typed", async () => {
+  const fake = service((path) => {
+    if (path === "/v1/login") return tokens(0);
+    throw new TypeError("offline");
+  });
+  const auth = await signedIn(fake);
+  await assert.rejects(auth.me(), LatchkeyUnreachable);
+  await assert.rejects(auth.sessions(), LatchkeyUnreachable);
+});
+
 test("an_overloaded_service_is_retried_after_retry_after_and_does_not_sign_out", async () => {
   const storage = memoryTokenStorage();
   storage.set("lk_rt_0");

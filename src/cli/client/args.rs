@@ -8,10 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use crate::{
     config::parse_duration,
     crypto::client_keys::to_jwks,
-    domain::{
-        app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
-        client::ClientId,
-    },
+    domain::app_client::{AppSettings, ClientAuthMethod, ClientKind, GrantType},
     service::clients::{MAX_GRACE, NewClient},
 };
 

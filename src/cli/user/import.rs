@@ -137,7 +137,7 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
     let done = import(&importer, reader, &name, &mut report).await;
     bar.finish_and_clear();
     let summary = done.context("the import stopped; once the cause is removed, the same command resumes it")?;
-    println!("{} accounts imported from {} {unit}s.", summary.imported, summary.records);
+    println!("{} imported from {}.", count(summary.imported, "account"), count(summary.records, unit));
     if args.from.is_some() && summary.records == summary.ignored && summary.skipped_before == 0 {
         bail!("the file contains no accounts; check that it is an export of the system named by --from");
     }
@@ -146,6 +146,11 @@ pub(super) async fn run(sql: &Sql, config: &Config, args: &ImportArgs) -> anyhow
         1 => bail!("1 {unit} was not imported; see above"),
         refused => bail!("{refused} {unit}s were not imported; see above"),
     }
+}
+
+/// A number with its noun: `1 account`, `2 accounts`.
+fn count(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A progress bar on standard error, if that is a terminal.

@@ -20,16 +20,18 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
         writeln!(out, "{}", row(["ID", "STATE", "CREATED", "USERNAME", "E-MAIL", "ROLES"]))?;
     }
     let mut remaining = args.limit.unwrap_or(u64::MAX);
-    let mut after = args.after;
+    let mut last_printed = args.after;
+    let mut last_read = args.after;
     loop {
-        let page = sql.list_accounts(after, PAGE_SIZE).await?;
+        let page = sql.list_accounts(last_read, PAGE_SIZE).await?;
         let Some(last) = page.last() else { return Ok(out.flush()?) };
+        last_read = Some(last.id);
         for account in page.iter().filter(|account| args.matches(account)) {
             if remaining == 0 {
                 out.flush()?;
                 eprintln!(
                     "more accounts match; continue with --after {}",
-                    after.map_or_else(String::new, |id| id.to_string())
+                    last_printed.map_or_else(String::new, |id| id.to_string())
                 );
                 return Ok(());
             }
@@ -39,12 +41,9 @@ pub(super) async fn run(sql: &Sql, args: &ListArgs) -> anyhow::Result<()> {
                 writeln!(out, "{}", table_row(account))?;
             }
             remaining -= 1;
-            after = Some(account.id);
+            last_printed = Some(account.id);
         }
         out.flush()?;
-        if remaining > 0 {
-            after = Some(last.id);
-        }
     }
 }
 

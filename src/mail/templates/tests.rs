@@ -7,8 +7,9 @@ use crate::{
     config::{Sources, load},
     domain::{
         account::Email,
+        clock::Timestamp,
         entropy::Entropy,
-        mail::{LinkAndCode, Recipient},
+        mail::{ActionOrigin, LinkAndCode, Recipient},
     },
     mail::sample::sample,
 };

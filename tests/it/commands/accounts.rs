@@ -55,6 +55,22 @@ async fn accounts_are_managed_beside_a_running_node() {
     drop(service.end(Signal::TERM));
 }
 
+#[test]
+fn user_list_with_a_used_up_limit_ends_if_no_later_account_matches() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(run(folder.path(), &["migrate"]).status.success());
+    for (email, role) in [("ada@example.com", "admin"), ("bob@example.com", "support")] {
+        let add = ["user", "add", email, "--role", role, "--password-stdin"];
+        assert!(run_with_input(folder.path(), &add, PASSWORD).status.success());
+    }
+    let list =
+        |role: &str, limit: &str| run(folder.path(), &["user", "list", "--role", role, "--limit", limit, "--json"]);
+    let admins = list("admin", "1");
+    assert_eq!(json_lines(&text(&admins.stdout)).len(), 1);
+    assert_eq!(text(&admins.stderr), "", "no other administrator matches");
+    assert_eq!(list("admin", "0").status.code(), Some(2), "a limit is at least 1");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn operator_changes_roles_password_and_email_of_an_account() {
     let folder = tempfile::tempdir().unwrap();

@@ -49,19 +49,18 @@ pub struct Verdict {
     pub tokens: usize,
     pub reuses: usize,
     pub ends: usize,
-    /// Number of injected faults, counted when each begins and again when it ends.
-    pub fault_changes: usize,
+    pub faults: usize,
     /// Answers that the model does not allow.
     pub violations: Vec<String>,
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sessions, operations, unknown, tokens, reuses, ends, fault_changes, violations } = self;
+        let Self { sessions, operations, unknown, tokens, reuses, ends, faults, violations } = self;
         write!(
             f,
             "{operations} calls about {sessions} sessions, {unknown} never answered; {tokens} tokens returned, {reuses} \
-             reuses detected, {ends} ends acknowledged; {fault_changes} beginnings and ends of faults; {} violations",
+             reuses detected, {ends} ends acknowledged; {faults} faults; {} violations",
             violations.len()
         )
     }
@@ -124,7 +123,8 @@ impl Record {
             tokens: count(|op| matches!(op.answer, Answer::Token(..))),
             reuses: count(|op| op.answer == Answer::Reused),
             ends: count(|op| op.answer == Answer::Done),
-            fault_changes: self.faults.lock().unwrap().len(),
+            // each fault is recorded when it begins and when it ends
+            faults: self.faults.lock().unwrap().len() / 2,
             violations: self.violations.lock().unwrap().clone(),
         };
         for ((account, id), ops) in sessions {
