@@ -19,7 +19,8 @@ const CONNECTIONS: usize = 64;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Turns caches and the grace window off: with few sessions, each is refreshed far more often than in production.
+/// Turns caches and the grace window off: with few sessions, each is used far more often than in production, and would
+/// be answered from a cache, or as a repeat of a superseded token.
 const WITHOUT_CACHES_AND_GRACE: Settings<'static> =
     &[("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0"), ("LATCHKEY_SESSION_GRACE", "0s")];
 
@@ -28,13 +29,16 @@ const SCENARIOS: [Scenario; 3] = [Scenario::Refresh, Scenario::IntrospectCold, S
 /// One row of the table.
 #[derive(Debug, Serialize)]
 struct Point {
-    /// The number of sessions, of sessions per account, or of nodes.
-    what: String,
+    /// The number of sessions or of sessions per account; or the number of nodes and what Redis they use.
+    #[serde(rename = "what")]
+    scale: String,
     scenario: &'static str,
     per_second: f64,
     /// 99th percentile of the latency in milliseconds.
     p99: f64,
+    /// CPU time of the node that responds, per response.
     server_micros: f64,
+    /// CPU time of Redis per response.
     redis_micros: f64,
     redis_bytes_per_session: Option<f64>,
     errors: u64,
@@ -56,15 +60,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let text = format!("{}\n{sizing}", table(&points));
     fs::write(out.join("growth.md"), &text)?;
     fs::write(out.join("growth.json"), serde_json::to_vec_pretty(&points)?)?;
-    fs::write(out.join("growth-sessions.svg"), lines("live sessions", &points[..sessions_end]))?;
-    fs::write(out.join("growth-accounts.svg"), lines("sessions of each account", &points[sessions_end..accounts_end]))?;
+    fs::write(out.join("growth-sessions.svg"), cpu_time_plot("live sessions", &points[..sessions_end]))?;
+    fs::write(
+        out.join("growth-accounts.svg"),
+        cpu_time_plot("sessions of each account", &points[sessions_end..accounts_end]),
+    )?;
     println!("{text}\nWritten to {}: growth.md, growth.json, growth-sessions.svg, growth-accounts.svg", out.display());
     Ok(())
 }
 
 /// Measures 1 thousand, 100 thousand and 1 million sessions.
 fn sessions(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
-    let mut target = start(host, common, "sessions", None)?;
+    let mut target = start(host, common, "sessions", RedisKind::Single)?;
     let (mut live, mut points) = (0, Vec::new());
     for count in [1_000_usize, 100_000, 1_000_000] {
         eprintln!("{count} sessions");
@@ -87,7 +94,7 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
     let mut points = Vec::new();
     for each in [1, 10, 50] {
         eprintln!("{each} sessions of each account");
-        let mut target = start(host, common, &format!("accounts-{each}"), None)?;
+        let mut target = start(host, common, &format!("accounts-{each}"), RedisKind::Single)?;
         target.per_account = each;
         let empty = used_memory(&target)?;
         let redis_micros =
@@ -97,7 +104,7 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
         let create = (redis_micros(&target) - before) / 100_000.0;
         let bytes = (used_memory(&target)? - empty) / 100_000.0;
         points.push(Point {
-            what: each.to_string(),
+            scale: each.to_string(),
             scenario: "create",
             // the sessions are created directly in Redis, without requests to the server
             per_second: 0.0,
@@ -115,10 +122,10 @@ fn per_account(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::R
 /// Measures one, two and three nodes, on one Redis and on three masters.
 fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<Vec<Point>> {
     let mut points = Vec::new();
-    for (on_cluster, store) in [(false, "one Redis"), (true, "a cluster of three masters")] {
-        let cluster = if on_cluster { Some("cluster") } else { None };
-        let name = if on_cluster { "nodes-cluster" } else { "nodes" };
-        let mut nodes = vec![start(host, common, name, cluster)?];
+    for (redis, folder, store) in
+        [(RedisKind::Single, "nodes", "one Redis"), (RedisKind::Cluster, "nodes-cluster", "a cluster of three masters")]
+    {
+        let mut nodes = vec![start(host, common, folder, redis)?];
         let mut sessions = nodes[0].seed(100_000)?;
         for count in 1..=3 {
             eprintln!("{count} nodes on {store}");
@@ -144,13 +151,20 @@ fn nodes(host: &Host, common: &Common, arguments: &Arguments) -> anyhow::Result<
     Ok(points)
 }
 
-/// Starts Latchkey on its own Redis, or on a Redis Cluster of this name.
-fn start(host: &Host, common: &Common, name: &str, cluster: Option<&str>) -> anyhow::Result<Target> {
-    let host = &host.subfolder(name)?;
-    let (redis, url) = match cluster {
-        Some(name) => RedisServer::start_cluster(host, name)?,
-        None => {
-            let redis = RedisServer::start(host, name, host.persistence)?;
+#[derive(Clone, Copy)]
+enum RedisKind {
+    Single,
+    /// A Redis Cluster of three masters.
+    Cluster,
+}
+
+/// Starts Latchkey on a Redis of its own, with all files in `folder`.
+fn start(host: &Host, common: &Common, folder: &str, redis: RedisKind) -> anyhow::Result<Target> {
+    let host = &host.subfolder(folder)?;
+    let (redis, url) = match redis {
+        RedisKind::Cluster => RedisServer::start_cluster(host, "cluster")?,
+        RedisKind::Single => {
+            let redis = RedisServer::start(host, folder, host.persistence)?;
             let url = redis.url();
             (vec![redis], url)
         }
@@ -164,7 +178,7 @@ fn timing(arguments: &Arguments) -> Timing {
 
 fn all_scenarios(
     target: &mut Target,
-    what: &str,
+    scale: &str,
     bytes_per_session: f64,
     arguments: &Arguments,
 ) -> anyhow::Result<Vec<Point>> {
@@ -175,7 +189,7 @@ fn all_scenarios(
         for _ in 0..arguments.rounds {
             rounds.push(measure(target, scenario, CONNECTIONS, ACCOUNTS, timing(arguments))?);
         }
-        points.push(point(what.to_owned(), scenario, &rounds, Some(bytes_per_session)));
+        points.push(point(scale.to_owned(), scenario, &rounds, Some(bytes_per_session)));
     }
     Ok(points)
 }
@@ -202,17 +216,18 @@ fn measure_nodes(nodes: &mut [Target], scenario: Scenario, timing: Timing) -> an
         per_second,
         p99: samples.iter().map(|sample| sample.p99).fold(0.0, f64::max),
         server_micros: weighted(|sample| sample.server_micros),
-        // each measurement has counted Redis' time for all nodes
+        // the nodes share Redis: each sample has Redis' CPU time for all nodes, divided by the responses of its own node
         redis_micros: samples.iter().map(|s| s.redis_micros * s.per_second).fold(0.0, f64::max) / per_second,
         errors: samples.iter().map(|sample| sample.errors).sum(),
         ..Sample::default()
     })
 }
 
-fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes_per_session: Option<f64>) -> Point {
+/// The medians of the rounds.
+fn point(scale: String, scenario: Scenario, rounds: &[Sample], bytes_per_session: Option<f64>) -> Point {
     let median = |figure: fn(&Sample) -> f64| Spread::of(rounds.iter().map(figure)).map_or(0.0, |spread| spread.median);
     let point = Point {
-        what,
+        scale,
         scenario: scenario.text(),
         per_second: median(|sample| sample.per_second),
         p99: median(|sample| sample.p99),
@@ -221,17 +236,19 @@ fn point(what: String, scenario: Scenario, rounds: &[Sample], bytes_per_session:
         redis_bytes_per_session: bytes_per_session,
         errors: rounds.iter().map(|sample| sample.errors).sum(),
     };
-    // keeps the results so far in case a later measurement fails
+    // printed at once: a later measurement may fail, and then no file is written
     eprint!("{}", row(&point));
     point
 }
 
-/// Costs for capacity planning: the figures at a million sessions, one per account. `None` if a figure was not measured.
+/// Costs for capacity planning: of the creation of a session at one session per account, and of everything else at a million
+/// sessions. `None` if a figure was not measured.
 fn capacity_costs(points: &[Point], host: &Host) -> anyhow::Result<Option<Measured>> {
     let at_a_million =
-        |scenario: Scenario| points.iter().rfind(|p| p.what == "1000000" && p.scenario == scenario.text());
+        |scenario: Scenario| points.iter().rfind(|p| p.scale == "1000000" && p.scenario == scenario.text());
     let cost =
         |scenario| at_a_million(scenario).map(|point| Cost { server: point.server_micros, redis: point.redis_micros });
+    // the first point has one session per account
     let create_redis = points.iter().find(|point| point.scenario == "create").map(|point| point.redis_micros);
     // with one thread, for two seconds
     let hashes_per_second = bare_argon2(host, 1, 2)?;
@@ -272,24 +289,24 @@ fn table(points: &[Point]) -> String {
 }
 
 fn row(point: &Point) -> String {
-    let Point { what, scenario, per_second, p99, server_micros, redis_micros, errors, .. } = point;
+    let Point { scale, scenario, per_second, p99, server_micros, redis_micros, errors, .. } = point;
     let bytes = point.redis_bytes_per_session.map_or_else(String::new, |bytes| format!("{bytes:.0}"));
     format!(
-        "| {what} | {scenario} | {per_second:.0} | {p99:.2} | {server_micros:.1} | {redis_micros:.1} | {bytes} | {errors} |\n"
+        "| {scale} | {scenario} | {per_second:.0} | {p99:.2} | {server_micros:.1} | {redis_micros:.1} | {bytes} | {errors} |\n"
     )
 }
 
-/// Plots CPU time per request, of the server and of Redis.
-fn lines(what: &str, points: &[Point]) -> String {
+/// Plots CPU time per request, of the server and of Redis, as an SVG.
+fn cpu_time_plot(x_axis: &str, points: &[Point]) -> String {
     let mut series = Vec::new();
     for (colour, scenario) in ["#1f6feb", "#1a7f37", "#bf8700"].into_iter().zip(SCENARIOS) {
         let of = |figure: fn(&Point) -> f64| {
             let points = points.iter().filter(|point| point.scenario == scenario.text());
-            points.map(|point| (point.what.clone(), figure(point))).collect()
+            points.map(|point| (point.scale.clone(), figure(point))).collect()
         };
         let name = scenario.text();
         series.push(Series { name: format!("{name}: server"), colour, dashed: false, points: of(|p| p.server_micros) });
         series.push(Series { name: format!("{name}: Redis"), colour, dashed: true, points: of(|p| p.redis_micros) });
     }
-    plot::lines(&format!("Processor time for each request, µs, by {what}"), &series)
+    plot::lines(&format!("Processor time for each request, µs, by {x_axis}"), &series)
 }

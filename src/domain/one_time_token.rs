@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use super::{clock::Timestamp, ids::AccountId};
 
-const HOUR: Duration = Duration::from_hours(1);
-
 /// The number of wrong codes after which the code of a mail stops working. The link of the mail still works, so that attackers
 /// who guess codes do not lock the owner out.
 pub const CODE_ATTEMPTS: u8 = 5;
@@ -87,14 +85,14 @@ impl TokenPurpose {
     pub const fn ttl(self) -> Duration {
         match self {
             Self::VerifyEmail | Self::AddEmail => Duration::from_hours(24),
-            Self::ChangeEmail | Self::ResetPassword => HOUR,
+            Self::ChangeEmail | Self::ResetPassword => Duration::from_hours(1),
             Self::Invitation => Duration::from_hours(7 * 24),
             Self::Login | Self::SecondFactor => Duration::from_mins(10),
             Self::UndoEmailChange | Self::SecureAccount => Duration::from_hours(72),
         }
     }
 
-    /// The maximum number of live tokens of an account for this purpose; a further one replaces the oldest.
+    /// The maximum number of live tokens of an account for this purpose. A further token replaces the oldest.
     pub const fn max_live(self) -> u32 {
         match self {
             // Each token belongs to a mail about a different event or address.

@@ -2,14 +2,14 @@
 
 use super::{clock::Timestamp, ids::RememberedDeviceId};
 
-/// A remembered device. `Debug` omits its digest.
+/// A remembered device. `Debug` omits the digests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RememberedDevice {
     /// The id, by which the owner names the device.
     pub id: RememberedDeviceId,
     /// The digest of the account and the device token.
     pub digest: [u8; 32],
-    /// The digest of the account's state. The device is accepted only while the digest is the same.
+    /// The digest of the account's state when the device was remembered. The device stops skipping the second factor when this state changes.
     pub binding: [u8; 16],
     /// The name that the client gave the device.
     pub name: Option<String>,

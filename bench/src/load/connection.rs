@@ -23,7 +23,7 @@ pub(super) struct Connection {
     written: usize,
     /// The buffer for the response; grows as needed.
     input: Vec<u8>,
-    /// Bytes of `input` that have been read.
+    /// Bytes of `input` that the socket has filled.
     filled: usize,
     /// The response in `input`, once it is complete.
     frame: Option<Frame>,
@@ -44,6 +44,7 @@ pub(super) enum Progress {
 }
 
 impl Connection {
+    /// Connects, and registers the socket with `poll` under the connection's number.
     pub(super) fn open(address: SocketAddr, number: usize, poll: &Poll) -> anyhow::Result<Self> {
         let stream = std::net::TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -84,7 +85,7 @@ impl Connection {
     fn write(&mut self) -> anyhow::Result<()> {
         while self.written < self.out.len() {
             match self.stream.write(&self.out[self.written..]) {
-                Ok(0) => bail!("closed while writing"),
+                Ok(0) => bail!("the server closed the connection while a request was written"),
                 Ok(more) => self.written += more,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -94,7 +95,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes and reads until the socket would block.
+    /// Writes and reads until the response is complete or the socket would block.
     pub(super) fn advance(&mut self) -> anyhow::Result<Progress> {
         if !self.waiting {
             return Ok(Progress::Waiting);
@@ -105,7 +106,7 @@ impl Connection {
                 self.input.resize(self.filled * 2, 0);
             }
             match self.stream.read(&mut self.input[self.filled..]) {
-                Ok(0) => bail!("closed while reading"),
+                Ok(0) => bail!("the server closed the connection before it answered"),
                 Ok(more) => self.filled += more,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Waiting),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -113,7 +114,7 @@ impl Connection {
             }
             if let Some(frame) = frame(&self.input[..self.filled])? {
                 if frame.end != self.filled {
-                    bail!("more than one answer to a request");
+                    bail!("the server sent more than one answer to a request");
                 }
                 self.frame = Some(frame);
                 self.waiting = false;
@@ -122,7 +123,7 @@ impl Connection {
         }
     }
 
-    /// The response that [`Progress::Answered`] announced, its class, and its latency in microseconds.
+    /// After [`Progress::Answered`]: the class of the request, the response, and the latency in microseconds.
     pub(super) fn answer(&self) -> (usize, Answer<'_>, u32) {
         let micros = u32::try_from(self.sent_at.elapsed().as_micros()).unwrap_or(u32::MAX);
         let answer = match self.frame {

@@ -7,7 +7,7 @@ import { parseClaimsChange, parseRevocation, RevocationSet } from "./revocations
 import { Parser } from "./sse.js";
 import { parseObject } from "./strict-json.js";
 
-/** One subscriber. It keeps its revocations across reconnects, and reports when they become stale. */
+/** A subscription to the feed. Its revocations stay in force across reconnects. */
 export class RevocationFeed {
   #issuer;
   #settings;
@@ -18,13 +18,14 @@ export class RevocationFeed {
   #stage = "connecting";
   /** @type {string | undefined} */
   #lastEventId;
-  /** When the revocations were last complete; undefined after a gap. @type {number | undefined} */
+  /** When the node last reported that it had sent everything; undefined after a gap. @type {number | undefined} */
   #syncedAt;
-  /** When the revocations were last complete, whether or not a gap followed; before the first snapshot, when the feed was created. */
+  /** When `#revocations` last held everything that the node had sent. A gap does not reset it. Starts at the creation of the feed. */
   #completeAt = performance.now();
   #backoff = new Backoff();
+  /** Whether the feed has been live at least once. */
   #wasLive = false;
-  /** @type {Set<() => void>} */
+  /** Callbacks for the first time that the feed is live, or for its end. @type {Set<() => void>} */
   #waiters = new Set();
 
   /** Called with every revocation and change of claims, also with those that do not fit into memory. @type {(revocation: import("./revocations.js").Revocation) => void} */
@@ -53,7 +54,7 @@ export class RevocationFeed {
   }
 
   /**
-   * Whether the local revocations retire the signing key.
+   * Whether the signing key is retired: by the local revocations, or by a snapshot that is still being received.
    *
    * @param {string} kid
    */
@@ -93,7 +94,7 @@ export class RevocationFeed {
   }
 
   /**
-   * Connects and reconnects.
+   * Follows the feed until `closing` is aborted, and reconnects after each interruption.
    *
    * @param {AbortSignal} closing The signal that ends the subscription.
    */
@@ -117,6 +118,7 @@ export class RevocationFeed {
     closing.addEventListener("abort", end, { once: true });
     const onSilence = () => connection.abort(new ProtocolError("the feed is silent"));
     const { maxStalenessMs, requestTimeoutMs } = this.#settings;
+    // Until the response's headers arrive, the timeout of requests applies too.
     let watchdog = setTimeout(onSilence, Math.min(maxStalenessMs, requestTimeoutMs)).unref();
     try {
       const reader = await this.#issuer.openFeed(this.#lastEventId, connection.signal);
@@ -187,6 +189,8 @@ export class RevocationFeed {
   }
 
   /**
+   * Records that the node has sent everything up to `now`.
+   *
    * @param {number} now
    * @param {string | undefined} id the position from which the feed resumes
    */
@@ -197,6 +201,8 @@ export class RevocationFeed {
   }
 
   /**
+   * Adds the revocation to those in force, and to a snapshot that is being received.
+   *
    * @param {import("./revocations.js").Revocation} revocation
    * @param {number} now
    */
@@ -206,11 +212,16 @@ export class RevocationFeed {
     this.onRevocation(revocation);
   }
 
+  /** After a gap: the revocations are not current, and the next connection starts with a snapshot. */
   #invalidate() {
     this.#lastEventId = this.#syncedAt = undefined;
   }
 
-  /** @param {string} data */
+  /**
+   * How long revocations are kept, in milliseconds: the event's `retain_seconds` and the leeway.
+   *
+   * @param {string} data
+   */
   #parseRetain(data) {
     const { retain_seconds: seconds } = parseObject(data);
     if (typeof seconds !== "number" || !(seconds > 0 && seconds < 1e9)) throw new ProtocolError("retain_seconds is not a duration");

@@ -13,9 +13,9 @@ import { originOf } from "./origin.js";
  *   when it is revoked, the claims of its account change, or its last known token expires. True by default.
  */
 
-/** @typedef {{ status: 401 | 403 | 503, headers: Record<string, string>, body: string }} Refusal A complete response. */
+/** @typedef {{ status: 401 | 403 | 503, headers: Record<string, string>, body: string }} Refusal A complete response that refuses the request. */
 
-/** @typedef {{ status: 401 | 403 | 503, title: string, code: string, detail: string, challenge?: string, retryAfter?: string }} Problem */
+/** @typedef {{ status: 401 | 403 | 503, title: string, code: string, detail: string, challenge?: string, retryAfter?: string }} Problem A refusal before it is written as a response (RFC 9457). */
 
 /** @type {Problem} */
 const AUTHENTICATION_REQUIRED = {

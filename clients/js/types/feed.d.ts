@@ -1,4 +1,4 @@
-/** One subscriber. It keeps its revocations across reconnects, and reports when they become stale. */
+/** A subscription to the feed. Its revocations stay in force across reconnects. */
 export class RevocationFeed {
     /**
      * @param {import("./issuer.js").IssuerClient} issuer
@@ -17,7 +17,7 @@ export class RevocationFeed {
      */
     causeOf(kid: string | undefined, claims: import("./revocations.js").SessionClaims): import("./revocations.js").RevocationCause | undefined;
     /**
-     * Whether the local revocations retire the signing key.
+     * Whether the signing key is retired: by the local revocations, or by a snapshot that is still being received.
      *
      * @param {string} kid
      */
@@ -34,7 +34,7 @@ export class RevocationFeed {
      */
     waitLive(timeoutMs: number): Promise<boolean>;
     /**
-     * Connects and reconnects.
+     * Follows the feed until `closing` is aborted, and reconnects after each interruption.
      *
      * @param {AbortSignal} closing The signal that ends the subscription.
      */

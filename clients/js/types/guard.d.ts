@@ -68,13 +68,16 @@ export type GuardOptions = {
     closeOnEnd?: boolean | undefined;
 };
 /**
- * A complete response.
+ * A complete response that refuses the request.
  */
 export type Refusal = {
     status: 401 | 403 | 503;
     headers: Record<string, string>;
     body: string;
 };
+/**
+ * A refusal before it is written as a response (RFC 9457).
+ */
 export type Problem = {
     status: 401 | 403 | 503;
     title: string;

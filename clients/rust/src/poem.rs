@@ -26,7 +26,7 @@ mod websocket;
 #[cfg(feature = "poem-websocket")]
 pub use websocket::{SessionSocket, SessionWebSocket};
 
-/// The middleware.
+/// Wraps endpoints in [`VerifyEndpoint`].
 #[derive(Clone, Debug)]
 pub struct Verify {
     guard: Guard,
@@ -82,7 +82,7 @@ impl<'a> FromRequest<'a> for Caller {
     }
 }
 
-/// Without [`Verify`] around the handler, the response is 401.
+/// The session that [`Verify`] added to the request. Without [`Verify`] around the handler, the response is 401.
 impl<'a> FromRequest<'a> for VerifiedSession {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         extension(request)
@@ -95,7 +95,7 @@ fn extension<T: Clone + Send + Sync + 'static>(request: &Request) -> Result<T> {
     added.ok_or_else(|| poem::Error::from_response(response(&Refusal::NoToken)))
 }
 
-/// Lets the body end with the session if its length is unknown.
+/// Ends a body of unknown length when the session ends.
 fn end_with_session(mut response: Response, session: &VerifiedSession) -> Response {
     let body: BoxBody<_, io::Error> = response.take_body().into();
     let body = if http_body::Body::size_hint(&body).exact().is_some() {

@@ -13,6 +13,7 @@ use crate::{
 #[derive(Serialize)]
 struct DynamicClientJson<'a> {
     client_id: &'a str,
+    /// The id under which consents and sessions name the client.
     reference: &'a str,
     name: Option<String>,
     redirect_uris: Vec<String>,
@@ -51,8 +52,8 @@ pub(super) fn list(clients: &[StoredDynamicClient], json: bool) -> io::Result<()
         let date = shown.created_at.split('T').next().unwrap_or_default();
         let state = if shown.disabled_at.is_some() { "disabled" } else { "enabled" };
         let name = escape(shown.name.as_deref().unwrap_or("-"));
-        // The `client_id` of an app that registered itself is long, and those of different apps begin alike. The reference in
-        // the first column identifies the app.
+        // The `client_id` is the URL of the app's metadata, or a text that Latchkey issued when the app registered itself.
+        // These texts are long and begin alike, so the reference in the first column identifies the app.
         let client_id = if shown.client_id.starts_with("https://") { shown.client_id } else { "(registered itself)" };
         writeln!(out, "{:<36}  {state:<8}  {date:<10}  {name:<24}  {}", shown.reference, escape(client_id))?;
     }

@@ -13,23 +13,28 @@ use crate::config::Config;
 /// The magic numbers of network file systems (statfs(2)): NFS, SMB, CIFS, SMB2, Ceph, 9P.
 const NETWORK_FILE_SYSTEMS: [u32; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400, 0x0102_1997];
 
+/// Memory of a cached session, as the reference of `cache.max_sessions` says.
+const SESSION_BYTES: u64 = 100;
+
+/// Memory of a cached access token, as the reference of `cache.max_tokens` says.
+const TOKEN_BYTES: u64 = 1500;
+
 /// Number of file descriptors for logs and libraries, beside connections.
 const OTHER_FILES: u64 = 64;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
-    let limit = cgroup_limit().into_iter().chain(physical_memory()).min();
+    let available = cgroup_limit().into_iter().chain(physical_memory()).min();
     let mut findings =
-        vec![check_memory(config, limit), check_descriptors(config, getrlimit(Resource::Nofile).current)];
+        vec![check_memory(config, available), check_descriptors(config, getrlimit(Resource::Nofile).current)];
     findings.extend(check_file_system(config));
     findings
 }
 
-fn check_memory(config: &Config, limit: Option<u64>) -> Finding {
+fn check_memory(config: &Config, available: Option<u64>) -> Finding {
     const CHECK: &str = "memory";
     let password = &config.password;
     let hashing = u64::from(password.memory_kib) * 1024 * password.threads as u64;
-    // bytes per entry, as the reference of the two settings says
-    let cached = config.cache.max_sessions as u64 * 100 + config.cache.max_tokens as u64 * 1500;
+    let cached = config.cache.max_sessions as u64 * SESSION_BYTES + config.cache.max_tokens as u64 * TOKEN_BYTES;
     let needed = hashing + cached;
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     let budget = format!(
@@ -40,15 +45,15 @@ fn check_memory(config: &Config, limit: Option<u64>) -> Finding {
         mib(cached)
     );
     let remedy = "lower password.threads or cache.max_tokens, or add memory";
-    match limit {
+    match available {
         None => Finding::ok(CHECK, budget),
-        Some(limit) if needed > limit => {
-            Finding::fail(CHECK, format!("{budget}; only {} MiB are available: {remedy}", mib(limit)))
+        Some(available) if needed > available => {
+            Finding::fail(CHECK, format!("{budget}; only {} MiB are available: {remedy}", mib(available)))
         }
-        Some(limit) if needed > limit / 2 => {
-            Finding::warn(CHECK, format!("{budget}, more than half of {} MiB: {remedy}", mib(limit)))
+        Some(available) if needed > available / 2 => {
+            Finding::warn(CHECK, format!("{budget}, more than half of {} MiB: {remedy}", mib(available)))
         }
-        Some(limit) => Finding::ok(CHECK, format!("{budget}, of {} MiB", mib(limit))),
+        Some(available) => Finding::ok(CHECK, format!("{budget}, of {} MiB", mib(available))),
     }
 }
 
@@ -58,6 +63,7 @@ fn cgroup_limit() -> Option<u64> {
     let path =
         groups.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/").trim_start_matches('/').to_owned();
     let root = Path::new("/sys/fs/cgroup");
+    // version 2; version 2 in a container, whose mount begins at its own group; version 1
     let candidates =
         [root.join(path).join("memory.max"), root.join("memory.max"), root.join("memory/memory.limit_in_bytes")];
     let limits = candidates.iter().filter_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok());
@@ -91,7 +97,7 @@ fn check_descriptors(config: &Config, limit: Option<u64>) -> Finding {
 fn check_file_system(config: &Config) -> Option<Finding> {
     let path = config.database.url.expose().strip_prefix("sqlite:")?.trim_start_matches("//").split('?').next()?;
     let folder = Path::new(path).parent()?;
-    // Compares the low 32 bits. The others differ by platform.
+    // `f_type` is signed or wider on some platforms; the low 32 bits are the magic number.
     let kind = u32::try_from(statfs(folder).ok()?.f_type & 0xffff_ffff).ok()?;
     NETWORK_FILE_SYSTEMS.contains(&kind).then(|| {
         let detail = "the SQLite file is on a network file system, where it can be corrupted: move it to a local disk, \
@@ -119,8 +125,8 @@ mod tests {
     #[test]
     fn memory_budget_above_half_of_the_limit_warns_and_above_the_limit_fails() {
         let (_folder, config) = config();
-        // Hashing takes 4 × 19 MiB, and the caches 38 MiB: 114 MiB.
-        let status = |mib: Option<u64>| check_memory(&config, mib.map(|mib| mib << 20)).status;
+        // Hashing takes 4 × 19 MiB, and the caches 38 MiB (100,000 sessions and 20,000 tokens): 114 MiB.
+        let status = |available_mib: Option<u64>| check_memory(&config, available_mib.map(|mib| mib << 20)).status;
         assert_eq!(
             [None, Some(1024), Some(200), Some(100)].map(status),
             [Status::Ok, Status::Ok, Status::Warn, Status::Fail]
@@ -129,7 +135,7 @@ mod tests {
 
     #[test]
     fn descriptor_limit_below_the_need_warns() {
-        // 1000 connections of clients, those to the stores, and 64 other files
+        // 1000 connections of clients, the connections to the stores, and 64 other files are more than 1024
         let (_folder, config) = config();
         assert_eq!(check_descriptors(&config, Some(1024)).status, Status::Warn);
         assert_eq!(check_descriptors(&config, Some(2048)).status, Status::Ok);

@@ -183,7 +183,7 @@ impl EmailLoginApi {
         cookie_refusal.check(transport)?;
         let presented = presented(request.token, "email", request.email, request.code)?;
         let (request_secret, known_device) = (request.request.0.into(), client.device_token.clone());
-        let origin = client.into_origin(request.device.map(printable));
+        let origin = client.into_origin_with_device(request.device.map(printable));
         let (tokens, device) =
             email_login::verify(state, &presented, &request_secret, transport, origin, known_device.as_ref()).await?;
         Ok(SignedInResponse::new(tokens, Some(device)))

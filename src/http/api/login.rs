@@ -261,7 +261,7 @@ impl Problems for RefreshProblems {
 impl From<RefreshError> for ProblemError {
     fn from(error: RefreshError) -> Self {
         let (code, detail) = match error {
-            // Only the token endpoint takes a resource.
+            // `InvalidTarget` cannot occur here: only the token endpoint takes a resource.
             RefreshError::InvalidToken | RefreshError::InvalidTarget => {
                 (Code::InvalidRefreshToken, "The refresh token is not valid, or its session has ended. Sign in again.")
             }
@@ -297,10 +297,10 @@ impl From<LogoutError> for ProblemError {
 
 /// Replaces control and bidirectional characters in a name that will be shown in lists.
 pub(super) fn printable(name: String) -> String {
-    let hidden = |c: char| {
+    let is_replaced = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    name.replace(hidden, " ")
+    name.replace(is_replaced, " ")
 }
 
 #[OpenApi(tag = "Tag::SignIn")]
@@ -330,7 +330,7 @@ impl LoginApi {
             password: request.password.0,
             transport,
             device: client.device_token.clone(),
-            origin: client.into_origin(request.device.map(printable)),
+            origin: client.into_origin_with_device(request.device.map(printable)),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
             wanted_acr: Acr::default(),
         };
@@ -351,18 +351,20 @@ impl LoginApi {
         &self,
         Data(state): Data<&Arc<AppState>>,
         client: ClientInfo,
-        CsrfCheck(cross_site): CsrfCheck,
+        CsrfCheck(cross_site_problem): CsrfCheck,
         RefreshCookie(cookie): RefreshCookie,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedInResponse, Failed<RefreshProblems>> {
         let in_body = request.and_then(|request| request.refresh_token);
-        let clear = in_body.is_none() && cookie.is_some();
-        let from = client.into_origin(None);
+        let from_cookie = in_body.is_none() && cookie.is_some();
+        let origin = client.into_origin();
         let outcome = match (&in_body, &cookie) {
-            // the response of a cookie session would set the cookie, which other sites' pages must not do
-            (Some(token), _) if cross_site.is_some() => refresh::refresh_in_body(state, token.0.expose(), &from).await,
-            (Some(token), _) => refresh::refresh(state, token.0.expose(), &from).await,
-            (None, Some(token)) => refresh::refresh(state, token, &from).await,
+            // Pages of other sites must not set the cookie. So the session of a token that they send must not be a cookie session.
+            (Some(token), _) if cross_site_problem.is_some() => {
+                refresh::refresh_in_body(state, token.0.expose(), &origin).await
+            }
+            (Some(token), _) => refresh::refresh(state, token.0.expose(), &origin).await,
+            (None, Some(token)) => refresh::refresh(state, token, &origin).await,
             (None, None) => {
                 let detail = "No refresh token was sent, neither in the body nor in the cookie. Sign in.";
                 return Err(Failed::new(Code::AuthenticationRequired, detail));
@@ -371,7 +373,7 @@ impl LoginApi {
         match outcome {
             Ok(tokens) => Ok(SignedInResponse::new(tokens, None)),
             Err(RefreshError::Service(error)) => Err(error.into()),
-            Err(error) => Err(Failed::from(error).clearing_cookie(clear)),
+            Err(error) => Err(Failed::from(error).clearing_cookie(from_cookie)),
         }
     }
 

@@ -167,7 +167,7 @@ impl PasskeyLoginApi {
             credential: request.credential.0,
             transport,
             device: client.device_token.clone(),
-            origin: client.into_origin(request.device.map(printable)),
+            origin: client.into_origin_with_device(request.device.map(printable)),
             replaces: replaced.filter(|_| transport == Transport::Cookie),
         };
         finish(state, sign_in::sign_in(state, &input).await?)

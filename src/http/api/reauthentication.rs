@@ -197,7 +197,7 @@ impl ReauthenticationApi {
             password: request.password.map(|password| password.0),
             credential: request.credential.map(|credential| credential.0),
             device: client.device_token.clone(),
-            origin: client.into_origin(None),
+            origin: client.into_origin(),
         };
         let reauthenticated = reauthenticate(state, &caller, input).await?;
         Ok(ReauthenticateResponse::Ok(Json(reauthenticated.into())))

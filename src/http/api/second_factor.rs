@@ -183,7 +183,7 @@ pub(super) fn continuation(
     Continuation {
         challenge: challenge.0,
         device: client.device_token.clone(),
-        origin: client.into_origin(None),
+        origin: client.into_origin(),
         accepted: cookie_refusal.accepted_transports(),
         replaces,
     }

@@ -32,8 +32,13 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
-    /// The client data that a session stores.
-    pub fn into_origin(self, device: Option<String>) -> SessionOrigin {
+    /// The client data that a session stores, without a name of the device.
+    pub fn into_origin(self) -> SessionOrigin {
+        self.into_origin_with_device(None)
+    }
+
+    /// The client data that a session stores, with the name that the client gave its device.
+    pub fn into_origin_with_device(self, device: Option<String>) -> SessionOrigin {
         SessionOrigin { ip: self.ip, user_agent: self.user_agent, device }
     }
 }

@@ -284,7 +284,7 @@ impl TokenApi {
                     code_verifier: verifier(form.code_verifier, &client)?,
                     resource: form.resource,
                 };
-                let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_origin(None)).await?;
+                let (tokens, id_token) = exchange_code(state, &client, exchange, &info.into_origin()).await?;
                 Ok(TokenAnswer::of_app(tokens, id_token))
             }
             GrantTypeName::RefreshToken => {
@@ -292,7 +292,7 @@ impl TokenApi {
                 let Some(client) = caller.client_or_app(state)? else {
                     // the session was started by the REST API, and so has no client
                     check_scope(form.scope.as_deref(), &state.config.token.scope)?;
-                    let tokens = refresh::refresh_in_body(state, token.0.expose(), &info.into_origin(None)).await?;
+                    let tokens = refresh::refresh_in_body(state, token.0.expose(), &info.into_origin()).await?;
                     return Ok(TokenAnswer::of_session(tokens));
                 };
                 if client.is_service() {
@@ -301,7 +301,7 @@ impl TokenApi {
                 }
                 let client = Caller::require_grant(client, GrantType::RefreshToken)?;
                 check_scope(form.scope.as_deref(), &client.scopes.to_string())?;
-                let (resource, origin) = (form.resource.as_deref(), info.into_origin(None));
+                let (resource, origin) = (form.resource.as_deref(), info.into_origin());
                 let refreshed = refresh::refresh_for_client(state, &client, token.0.expose(), resource, &origin).await;
                 let (tokens, id_token) = refreshed?;
                 Ok(TokenAnswer::of_app(tokens, id_token))

@@ -87,7 +87,7 @@ impl Visit {
 
     /// The origin of a session that starts now.
     pub(super) fn session_origin(&self) -> SessionOrigin {
-        self.client.clone().into_origin(None)
+        self.client.clone().into_origin()
     }
 
     /// The page of the account to go to after a sign-in, without the prefix of all pages.

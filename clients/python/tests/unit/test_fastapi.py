@@ -1,4 +1,4 @@
-"""The FastAPI dependencies. tests/unit/test_cases.py has the statuses and challenges."""
+"""The FastAPI dependencies let requests pass or refuse them. test_cases.py tests every kind of token."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ def app_of(latchkey: Latchkey) -> FastAPI:
 
 
 @asynccontextmanager
-async def calling(latchkey: Latchkey) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(latchkey: Latchkey) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of the app."""
     transport = httpx.ASGITransport(app_of(latchkey))
     async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
@@ -44,35 +44,36 @@ def bearer(token: str) -> dict[str, str]:
 
 
 async def test_valid_token_passes_and_invalid_token_is_challenged(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey() as latchkey, calling(latchkey) as client:
+    async with issuer.latchkey() as latchkey, client_of(latchkey) as client:
         assert await latchkey.wait_live(60)
         passed = await client.get("/orders", headers=bearer(issuer.token()))
         assert (passed.status_code, passed.json()) == (200, SID)
+        # without a bearer token, the challenge has no error (RFC 6750, section 3.1)
         for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer"}):
             answer = await client.get("/orders", headers=headers)
             assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="latchkey"')
         answer = await client.get("/orders", headers=bearer(issuer.token(aud="another")))
         assert answer.status_code == 401
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="latchkey", error="invalid_token"'
-        twice = [("Authorization", f"Bearer {issuer.token()}")] * 2
-        assert (await client.get("/orders", headers=twice)).status_code == 401
+        two_headers = [("Authorization", f"Bearer {issuer.token()}")] * 2
+        assert (await client.get("/orders", headers=two_headers)).status_code == 401
 
 
 async def test_service_client_token_is_refused_by_current_session(issuer: FakeIssuer) -> None:
-    async with issuer.latchkey() as latchkey, calling(latchkey) as client:
+    async with issuer.latchkey() as latchkey, client_of(latchkey) as client:
         assert await latchkey.wait_live(60)
         robot = bearer(issuer.token(sub="robot", client_id="robot", sid=None, auth_time=None))
         assert (await client.get("/orders", headers=robot)).status_code == 401
         assert (await client.get("/stock", headers=robot)).json() == "robot"
 
 
-async def test_lost_feed_is_answered_503_with_retry_after(issuer: FakeIssuer) -> None:
-    issuer.feed = None
-    async with issuer.latchkey(feed_lost="refuse") as latchkey, calling(latchkey) as client:
+async def test_without_feed_and_feed_lost_refuse_answer_is_503_with_retry_after(issuer: FakeIssuer) -> None:
+    issuer.feed = None  # the issuer refuses the subscription
+    async with issuer.latchkey(feed_lost="refuse") as latchkey, client_of(latchkey) as client:
         answer = await client.get("/orders", headers=bearer(issuer.token()))
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
 
 
-async def test_openapi_document_of_the_app_names_the_scheme(issuer: FakeIssuer) -> None:
+async def test_openapi_document_of_the_app_has_the_bearer_scheme(issuer: FakeIssuer) -> None:
     schemes = app_of(Latchkey(issuer.url, audience="a", client_id="b", client_secret="c")).openapi()["components"]
     assert schemes["securitySchemes"]["Latchkey"]["scheme"] == "bearer"

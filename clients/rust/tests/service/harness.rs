@@ -1,5 +1,5 @@
-//! The service's own test cluster: a real Redis, a real database, and the service on them.
-#![allow(dead_code)]
+//! The harness of the service's own tests: a real Redis, a real database, and nodes on them.
+#![allow(dead_code, reason = "these tests use a part of the harness")]
 
 #[path = "../../../../tests/it/harness/client.rs"]
 pub mod client;
