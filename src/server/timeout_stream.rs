@@ -42,7 +42,9 @@ pub(super) struct TimeoutStream {
     has_ended: bool,
     /// The read timeouts of an HTTP/1 connection; none for HTTP/2.
     reading: Option<Reading>,
+    /// Takes the socket of a subscriber of the feed from hyper; none for HTTP/2.
     takeover: Option<Takeover>,
+    /// The write timeout.
     writing: WriteStall,
     /// The unsent rest of a response that replaces one of hyper's.
     replacement: Vec<u8>,
@@ -105,11 +107,10 @@ impl TimeoutStream {
         Poll::Ready(Ok(()))
     }
 
-    /// Replaces an error response that hyper wrote by itself. Returns whether `written` was one.
+    /// Replaces `written` if it is an error response that hyper made by itself. Returns whether it is.
     fn replace_hyper_error(&mut self, written: &[u8]) -> bool {
-        if self.reading.is_some()
-            && let Some(answer) = refusal::rewrite_hyper_error(written)
-        {
+        let is_http1 = self.reading.is_some();
+        if is_http1 && let Some(answer) = refusal::rewrite_hyper_error(written) {
             self.replacement = answer;
             return true;
         }
@@ -217,7 +218,8 @@ impl AsyncWrite for TimeoutStream {
         if let Some(takeover) = &this.takeover {
             takeover.on_flush();
         }
-        // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here
+        // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here. If the timeout
+        // is over already, the waker makes hyper read and get the timeout.
         if let Some(reading) = &mut this.reading
             && reading.poll_timeout(cx).is_ready()
         {
@@ -241,8 +243,8 @@ struct Reading {
     stop: Watch,
 }
 
-/// The bytes that an HTTP/1 connection waits for, with [`Activity::changes`] at the start of the phase. The phase has ended
-/// once the connection's value differs.
+/// The bytes that an HTTP/1 connection waits for. Contains [`Activity::changes`], which counts beginnings and ends of requests, at the
+/// start of the phase. Once the connection's count differs, the phase has ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
     /// The rest of the headers of a request.
@@ -252,7 +254,8 @@ enum Phase {
 }
 
 impl Reading {
-    /// Called when bytes arrive. Between requests they begin the headers of the next one; later bytes do not extend its deadline.
+    /// Called when bytes arrive. The first bytes after a request begin the headers of the next request and set their deadline. Later bytes
+    /// do not extend the deadline.
     fn received(&mut self) {
         let headers = Phase::Headers(self.activity.changes());
         if !self.activity.is_busy() && self.phase != headers {
@@ -262,7 +265,7 @@ impl Reading {
     }
 
     /// Called when no bytes are available. Pending until the deadline, and between requests at most until the stop signal. Then
-    /// an error, or the end of the stream if no request had begun.
+    /// an error, or `Ok` if no request had begun: a read that returns `Ok` without bytes is the end of the stream.
     fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.activity.is_busy() {
             return Poll::Pending;

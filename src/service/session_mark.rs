@@ -69,7 +69,8 @@ pub async fn run(state: &AppState, mut known: Option<Timestamp>) {
 /// [`ServiceError`]
 pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<(), ServiceError> {
     let now = state.clock.now();
-    // Nodes write a mark to Redis first. Reading the database first therefore never makes its mark the newer one by mistake.
+    // Nodes write a mark to Redis first, so this node reads the database first. In the other order, a mark that is written between the two
+    // reads would be found in the database only.
     if known.is_none_or(|known| now.saturating_since(known) >= MARK_INTERVAL) {
         *known = state.sql.session_mark().await?.max(*known);
     }

@@ -143,8 +143,8 @@ impl AppState {
         let digest_key = |secret| derive(secret, derive::ONE_TIME_TOKENS);
         let previous: Vec<_> = config.secrets.previous.iter().map(digest_key).collect();
         let token_digests = TokenDigests::new(&digest_key(&config.secrets.current), previous.iter().map(|key| &**key));
-        let sealer = Sealer::new(&config.secrets);
-        let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, sealer).await?;
+        let key_sealer = Sealer::new(&config.secrets);
+        let keys = SigningKeys::load(config.keys.algorithm, &clock, &entropy, &sql, key_sealer).await?;
         let factor_sealer = Sealer::new(&config.secrets);
         let pseudonymizer = Pseudonymizer::new(&derive(&config.secrets.current, derive::LIMITS));
         let origin_tags = OriginTagger::new(&config.secrets);

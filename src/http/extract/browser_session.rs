@@ -18,8 +18,8 @@ use crate::{
 ///
 /// The session, if there is one, was read from Redis for this request. A page with a form
 ///
-/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sets the cookie, if there is one;
-/// 2. refuses the submission unless [`Browser::accepts_csrf`] is true of the field, and checks
+/// 1. calls [`Browser::csrf_token`], puts the token into a hidden field, and sets the cookie that it returns, if any;
+/// 2. refuses the submission unless [`Browser::accepts_csrf`] returns true for the field, and checks
 ///    [`CsrfCheck`](super::auth::CsrfCheck) as well.
 #[derive(Clone, Debug)]
 pub struct Browser {
@@ -40,6 +40,7 @@ impl Browser {
             set_cookie = Some(cookie::set_visitor(&visitor));
             self.visitor = Some(visitor);
         }
+        // the browser has a session or a visitor's cookie by now
         let token = self.csrf_subject().map(|subject| state.csrf.token(subject)).unwrap_or_default();
         (token, set_cookie)
     }

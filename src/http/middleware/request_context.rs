@@ -145,7 +145,10 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
         })
     }
 
+    /// The response to an error: an OAuth error, an error page, or a problem. `is_load` is true if a browser may load the path as a page,
+    /// in contrast to submitting a form.
     fn error_response(&self, error: poem::Error, is_load: bool, path: &str, id: &RequestId) -> Response {
+        // the response keeps the id of the operation, by which the log and the metrics name the route
         let operation = error.data::<OperationId>().copied();
         let mut response = match error.downcast_ref::<OAuthError>() {
             Some(error) => error.clone().into_response(),

@@ -25,6 +25,7 @@ use crate::{
     },
 };
 
+/// The signed-in owner as the caller of a change of factors.
 fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
     Caller { claims: &owner.caller, origin: &visit.origin, accepted: AcceptedTransport::Any }
 }
@@ -59,6 +60,7 @@ async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<R
 }
 
 /// The response to a change: the page with new recovery codes, which are shown once, or the list of factors if there are no codes.
+/// `tokens` are of the session that replaces the browser's, which the change has ended. `notice` is the code of the text above the list.
 fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> Result<Response> {
     let reply = signed_in(visit, tokens.account, tokens.session);
     if codes.is_empty() {
@@ -74,7 +76,8 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
     let owner = require_owner!(visit, "/security");
     let started = async {
         visit.check(&mut form)?;
-        totp::start(&visit.state, &caller(&visit, &owner), None).await.map_err(problem)
+        let no_label = None;
+        totp::start(&visit.state, &caller(&visit, &owner), no_label).await.map_err(problem)
     };
     match started.await {
         Ok(enrolment) => visit.reply().page(&totp_view(enrolment.uri.expose())),
@@ -82,10 +85,11 @@ pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Respo
     }
 }
 
-/// `POST /account/security/totp/confirm`
+/// `POST /account/security/totp/confirm`: adds the authenticator app, once the user has entered one of its codes.
 #[handler]
 pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
+    // the field `state` has the app's `otpauth:` URI, to show the page again after a wrong code
     let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
     let confirmed = async {
         visit.check(&mut form)?;
@@ -104,7 +108,7 @@ pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Res
     }
 }
 
-/// `POST /account/security/totp/remove`
+/// `POST /account/security/totp/remove`: removes an authenticator app.
 #[handler]
 pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");

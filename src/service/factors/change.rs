@@ -131,19 +131,39 @@ pub(in crate::service) async fn begin(
 /// Stores a change of factors: ends all sessions of the account, starts the session that replaces the caller's, and commits.
 ///
 /// With a new factor, the account also forgets the devices that it recognizes: an attacker who knew the password before may have made
-/// the account recognize theirs. `shown` are the authentication methods of a factor that the caller has shown for the change. They
-/// raise the new session's level.
+/// the account recognize theirs.
 pub(in crate::service) async fn commit(
+    state: &AppState,
+    change: AccountChange,
+    caller: &Caller<'_>,
+    summary: ChangeSummary,
+) -> Result<Tokens, ChangeFactorsError> {
+    store_change(state, change, caller, summary, None).await
+}
+
+/// As [`commit`], after the caller has proved a factor. `proved` are the authentication methods of this factor. They raise the new
+/// session's level.
+pub(in crate::service) async fn commit_with_proved_factor(
+    state: &AppState,
+    change: AccountChange,
+    caller: &Caller<'_>,
+    summary: ChangeSummary,
+    proved: AuthenticationMethods,
+) -> Result<Tokens, ChangeFactorsError> {
+    store_change(state, change, caller, summary, Some(proved)).await
+}
+
+async fn store_change(
     state: &AppState,
     mut change: AccountChange,
     caller: &Caller<'_>,
     summary: ChangeSummary,
-    shown: Option<AuthenticationMethods>,
+    proved: Option<AuthenticationMethods>,
 ) -> Result<Tokens, ChangeFactorsError> {
     let (claims, origin, now) = (caller.claims, caller.origin, state.clock.now());
     record_and_notify(state, &mut change, summary, Some(claims), origin, now).await?;
     let reason = EndReason::FactorsChanged;
-    let raised = shown.map(|shown| replacement_authentication(claims, shown));
+    let raised = proved.map(|proved| replacement_authentication(claims, proved));
     let tokens = replace_sessions_with(state, &mut change, claims, caller.accepted, reason, origin.ip, raised).await?;
     if summary.event == AuditEvent::FactorAdded {
         limits::forget_devices(state, claims.sub).await?;
@@ -175,11 +195,11 @@ pub(in crate::service) async fn record_and_notify(
     Ok(())
 }
 
-/// The authentication of the session that replaces the caller's: the caller's own methods, and the factor that was shown.
-fn replacement_authentication(claims: &AccessClaims, shown: AuthenticationMethods) -> Authentication {
+/// The authentication of the session that replaces the caller's: the caller's own methods, and the factor that was proved.
+fn replacement_authentication(claims: &AccessClaims, proved: AuthenticationMethods) -> Authentication {
     let known =
         AuthenticationMethod::ALL.into_iter().filter(|method| claims.amr.iter().any(|amr| amr == method.as_str()));
-    let methods = known.chain(shown.iter()).fold(AuthenticationMethods::default(), AuthenticationMethods::with);
+    let methods = known.chain(proved.iter()).fold(AuthenticationMethods::default(), AuthenticationMethods::with);
     Authentication {
         at: Timestamp::from_millis(claims.auth_time.saturating_mul(1000)),
         methods: methods.with(AuthenticationMethod::MultipleFactors),

@@ -39,7 +39,7 @@ pub async fn enable(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChan
     let recovery_codes = if had_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::EmailCode };
-    let tokens = change::commit(state, change, caller, summary, None).await?;
+    let tokens = change::commit(state, change, caller, summary).await?;
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 
@@ -60,5 +60,5 @@ pub async fn disable(state: &AppState, caller: &Caller<'_>) -> Result<Tokens, Ch
         change: FactorChange::Removed,
         factor: NoticeFactor::EmailCode,
     };
-    change::commit(state, change, caller, summary, None).await
+    change::commit(state, change, caller, summary).await
 }

@@ -49,7 +49,7 @@ pub async fn renew(state: &AppState, caller: &Caller<'_>) -> Result<FactorsChang
         change: FactorChange::Added,
         factor: NoticeFactor::RecoveryCodes,
     };
-    let tokens = change::commit(state, change, caller, summary, None).await?;
+    let tokens = change::commit(state, change, caller, summary).await?;
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 

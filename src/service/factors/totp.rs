@@ -180,8 +180,8 @@ async fn check_and_confirm(
         if keeps_codes { Vec::new() } else { recovery_codes::generate(state, &mut change, now).await? };
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Totp };
-    let shown = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
-    let tokens = change::commit(state, change, caller, summary, Some(shown)).await?;
+    let proved = AuthenticationMethods::only(AuthenticationMethod::OneTimePassword);
+    let tokens = change::commit_with_proved_factor(state, change, caller, summary, proved).await?;
     Ok(FactorsChanged { tokens, recovery_codes })
 }
 
@@ -240,7 +240,7 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     }
     let summary =
         ChangeSummary { event: AuditEvent::FactorRemoved, change: FactorChange::Removed, factor: NoticeFactor::Totp };
-    change::commit(state, change, caller, summary, None).await
+    change::commit(state, change, caller, summary).await
 }
 
 /// Finds the authenticator app that shows this code now. Does not find a code that was used.

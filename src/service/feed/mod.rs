@@ -1,5 +1,5 @@
-//! The revocation feed: a snapshot of the revocations that can still affect a valid token, or those missed since a position,
-//! then each revocation as it happens.
+//! The revocation feed: a snapshot of the revocations that can still affect a valid token, or the revocations
+//! since a position, then each revocation as it happens.
 //!
 //! A subscriber that is not attached to its core's fan-out (`fan_out.rs`) costs no memory but its position in the fan-out's broadcast. A
 //! subscriber that reads too slowly to keep its position is disconnected, and resumes from its last event when it reconnects.
@@ -95,25 +95,25 @@ pub fn retention(state: &AppState) -> Duration {
 }
 
 /// Subscribes a client to the feed: from the id of its last event on, or with a snapshot. The stream ends when the node can no
-/// longer send every revocation, when the client reads too slowly, and when it is disabled.
+/// longer send every revocation, when the client reads too slowly, and when the client is disabled.
 ///
 /// # Errors
 /// [`SubscribeError`]
 pub async fn subscribe(
     state: Arc<AppState>,
     client: &ClientId,
-    last: Option<&str>,
+    last_event_id: Option<&str>,
 ) -> Result<Subscription, SubscribeError> {
     let permit = state.feed_subscribers.admit(client)?;
     let now = wait_for_sync(&state, SYNC_TIMEOUT).await.ok_or(SubscribeError::NotSynced)?;
-    let start =
-        last.map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
+    let start = last_event_id
+        .map_or(StreamStart::Snapshot, |last| StreamStart::of(last, now, state.config.redis.event_retention));
     let mut subscription = Subscription { phase: Phase::Ended, state, client: client.clone(), _permit: permit };
     subscription.catch_up(start);
     Ok(subscription)
 }
 
-/// One subscriber's stream. Events are produced only as it is polled, so that at most one waits for a slow reader.
+/// One subscriber's stream. Events are produced only as the stream is polled, so that at most one event waits for a slow reader.
 pub struct Subscription {
     phase: Phase,
     state: Arc<AppState>,
@@ -132,7 +132,7 @@ enum Phase {
     /// Waits for the next message of the fan-out. `synced_at` is the time of the last heartbeat.
     Live {
         next: ReusableBoxFuture<'static, Received>,
-        /// A message that was received when the subscriber was to be attached.
+        /// A message that [`Subscription::attach`] found waiting. It is polled next.
         received: Option<Received>,
         synced_at: Instant,
     },
@@ -163,13 +163,13 @@ impl Subscription {
         matches!(self.phase, Phase::Live { received: None, .. })
     }
 
-    /// Attaches a subscriber to the fan-out, which then calls it for each event in place of this stream. Returns false if there
-    /// are more messages to poll. Must be called in the task that polls the stream.
+    /// Attaches a subscriber to the fan-out, which then calls the subscriber for each event, in place of this stream. Returns false if
+    /// there are more messages to poll. Must be called in the task that polls the stream.
     pub(crate) fn attach(&mut self, subscriber: Weak<dyn AttachedSubscriber>) -> bool {
         let Phase::Live { next, received, .. } = &mut self.phase else { return false };
         let is_attached = self.state.feed_subscribers.attach(current_core(), subscriber, || {
             if received.is_none() {
-                // Without its cooperative budget, `recv` returns `Pending` only if no message waits.
+                // Without tokio's cooperative budget, `recv` returns `Pending` only if no message waits.
                 let mut polling = pin!(unconstrained(poll_fn(|cx| next.poll(cx))));
                 if let Poll::Ready(message) = polling.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     *received = Some(message);
@@ -223,14 +223,16 @@ impl Stream for Subscription {
                     match message {
                         Ok(FanOutMessage::Event(event)) => {
                             let is_heartbeat = matches!(event.event(), FeedEvent::Heartbeat(_));
-                            if !is_heartbeat || this.state.clients.is_enabled(this.client.as_str()) {
+                            // Each heartbeat is an occasion to check that the client is still enabled.
+                            if is_heartbeat && !this.state.clients.is_enabled(this.client.as_str()) {
+                                Ended::Disabled
+                            } else {
                                 if is_heartbeat {
                                     *synced_at = Instant::now();
                                 }
                                 next.set(receive(messages));
                                 return Poll::Ready(Some(event));
                             }
-                            Ended::Disabled
                         }
                         Ok(FanOutMessage::NotSynced) if synced_at.elapsed() <= DESYNC_LIMIT => {
                             next.set(receive(messages));
@@ -242,6 +244,7 @@ impl Stream for Subscription {
                             continue;
                         }
                         Err(RecvError::Lagged(_)) => Ended::TooSlow,
+                        // The core's fan-out has ended: it was too slow, or the node stops.
                         Err(RecvError::Closed) => Ended::Overloaded,
                     }
                 }
@@ -264,6 +267,8 @@ enum StreamStart {
 }
 
 impl StreamStart {
+    /// Where a subscriber with this last event id starts. A position must be so recent that Redis still holds the revocations of the
+    /// [`RESUME_OVERLAP`] before it.
     fn of(last: &str, now: Timestamp, retention: Duration) -> Self {
         match FeedPosition::parse(last) {
             None => Self::Gap("the last event id was not issued by this service"),
@@ -295,8 +300,11 @@ enum Ended {
 
 /// The result of sending the queued messages.
 enum Drained {
+    /// Every message was sent.
     Complete,
+    /// Redis has lost revocations.
     Lost,
+    /// The queue was full, and has dropped messages.
     Lagged,
 }
 
@@ -307,7 +315,7 @@ struct Backlog {
 }
 
 impl Backlog {
-    /// Sends the backlog. Returns the receiver of what follows it.
+    /// Sends the backlog. Returns the receiver of the messages that follow.
     async fn send_all(&self, start: StreamStart) -> CaughtUp {
         let since = match start {
             StreamStart::Position(FeedPosition(time)) => {
@@ -320,6 +328,8 @@ impl Backlog {
         timeout(SNAPSHOT_TIMEOUT, self.catch_up(since)).await.unwrap_or(Err(Ended::TooSlow))
     }
 
+    /// Announces a snapshot, after the event `gap` if there is a reason for one. Returns the time from which [`Self::catch_up`] starts:
+    /// none, which means all revocations that can still affect a valid token.
     async fn start_snapshot(&self, gap: Option<&'static str>) -> Result<Option<Timestamp>, Ended> {
         if let Some(why) = gap {
             self.send(FeedEvent::Gap(why)).await?;
@@ -329,15 +339,15 @@ impl Backlog {
     }
 
     /// Sends the revocations since a time by Redis' clock, or all that can still affect a valid token. Returns the receiver of the
-    /// following ones.
+    /// messages that follow.
     async fn catch_up(&self, mut since: Option<Timestamp>) -> CaughtUp {
         'restart: loop {
             // Subscribes before it reads, so that a revocation in between is sent twice rather than never.
             let mut messages = fan_out::subscribe(&self.state);
             let position = wait_for_sync(&self.state, DESYNC_LIMIT).await.ok_or(Ended::NotSynced)?;
             let from = since.unwrap_or(position - retention(&self.state));
-            for first in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
-                let (revocations, is_complete) = self.read(first, from).await?;
+            for first_bucket in (0..BUCKETS).step_by(CONCURRENT_STREAMS) {
+                let (revocations, is_complete) = self.read(first_bucket, from).await?;
                 if !is_complete && since.is_some() {
                     // A snapshot contains every revocation that Redis still holds.
                     since = self.start_snapshot(Some(LOST)).await?;
@@ -359,12 +369,13 @@ impl Backlog {
         }
     }
 
-    /// Reads some streams, in a task of its own: a slow subscriber must not hold a reader's permit.
-    async fn read(&self, first: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
+    /// Reads the streams of [`CONCURRENT_STREAMS`] buckets. Returns their revocations, and false if Redis has lost some. The task of its own
+    /// goes on while the subscriber is not polled: a slow subscriber must not hold a reader's permit.
+    async fn read(&self, first_bucket: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {
             let _permit = state.feed_subscribers.acquire_reader().await;
-            let buckets = first..BUCKETS.min(first + CONCURRENT_STREAMS);
+            let buckets = first_bucket..BUCKETS.min(first_bucket + CONCURRENT_STREAMS);
             try_join_all(buckets.map(|bucket| state.redis.revocation_log.revocations_since(bucket, since))).await
         });
         let read = reading.await.map_err(|_| Ended::Closed)??;
@@ -397,8 +408,8 @@ impl Backlog {
     }
 }
 
-/// Waits until this node is synchronized with Redis. Returns the time up to which it has received every revocation; none if
-/// that takes longer than `limit`.
+/// Waits until this node is synchronized with Redis. Returns the time up to which the node has received every revocation; none if
+/// the wait takes longer than `limit`.
 async fn wait_for_sync(state: &AppState, limit: Duration) -> Option<Timestamp> {
     let polling = async {
         loop {
@@ -427,6 +438,7 @@ mod tests {
         for useless in [now + RESUME_OVERLAP + millisecond, now + RESUME_OVERLAP - hour - millisecond] {
             assert!(matches!(of(useless), StreamStart::Gap(_)));
         }
-        assert!(matches!(StreamStart::of("7", now, hour), StreamStart::Gap(_)));
+        let not_a_position = "7";
+        assert!(matches!(StreamStart::of(not_a_position, now, hour), StreamStart::Gap(_)));
     }
 }

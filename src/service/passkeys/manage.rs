@@ -65,5 +65,5 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: PasskeyId) -> Res
     }
     let (event, factor) = (AuditEvent::FactorRemoved, NoticeFactor::Passkey);
     let summary = ChangeSummary { event, change: FactorChange::Removed, factor };
-    change::commit(state, change, caller, summary, None).await
+    change::commit(state, change, caller, summary).await
 }

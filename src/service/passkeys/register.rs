@@ -131,7 +131,7 @@ pub async fn register(
     let summary =
         ChangeSummary { event: AuditEvent::FactorAdded, change: FactorChange::Added, factor: NoticeFactor::Passkey };
     let proved_methods = passkey.methods(user_verified);
-    let tokens = change::commit(state, change, caller, summary, Some(proved_methods)).await?;
+    let tokens = change::commit_with_proved_factor(state, change, caller, summary, proved_methods).await?;
     Ok(Registered { passkey, tokens, recovery_codes })
 }
 

@@ -96,13 +96,13 @@ const fn level_of_factors(account: &Account) -> Acr {
     if account.factors.has_aal2_factor() { Acr::Aal2 } else { Acr::Aal1 }
 }
 
-/// The methods and the level of a first factor (`proved`) together with a second one (`shown`).
+/// The methods and the level of a first and a second factor together.
 pub(in crate::service) fn combine(
     account: &Account,
-    proved: AuthenticationMethods,
-    shown: AuthenticationMethods,
+    first: AuthenticationMethods,
+    second: AuthenticationMethods,
 ) -> (AuthenticationMethods, Acr) {
-    let methods = shown.iter().fold(proved, AuthenticationMethods::with);
+    let methods = second.iter().fold(first, AuthenticationMethods::with);
     match level_of_factors(account) {
         Acr::Aal1 => (methods, Acr::Aal1),
         acr => (methods.with(AuthenticationMethod::MultipleFactors), acr),

@@ -1,6 +1,6 @@
 //! Cache of live sessions, and the lease during which its content is valid.
 //!
-//! A cached session is used only while the node is *synchronized*: it has compared, within the last moments, the position
+//! A cached session is used only while the node is *synchronized*: it has compared, within its lease, the position
 //! of every bucket with Redis and has applied the missing entries (`synchronizer.rs`). Nothing needs to end the lease: it lapses
 //! also when a connection dies silently, when Redis hangs, and when the process was stopped. While other nodes don't wait for
 //! this one (`ack_state.rs`), the node is synchronized but looks up every session in Redis.
@@ -156,6 +156,7 @@ impl SessionCache {
     /// Removes a session that has ended, or may have ended.
     pub(in crate::store::redis) fn remove_session(&self, account: AccountId, session: SessionId) {
         let mut bucket = self.bucket(key::bucket(account));
+        // A lookup that has read the session from Redis before must not cache it.
         bucket.cursor.invalidate();
         bucket.sessions.remove(&session);
     }
@@ -205,7 +206,7 @@ impl SessionCache {
 
     /// Applies an entry whose predecessor is `previous`; `None` if the caller knows that nothing is missing before it. After a gap, the
     /// cached sessions that the entry ends are removed at once, so that the node refuses them. The feed gets the entry only when the
-    /// synchronizer has applied those before it, since subscribers resume from the last event that they received.
+    /// synchronizer has applied the entries before it, since subscribers resume from the last event that they received.
     pub(super) fn apply(&self, entry: Entry, previous: Option<Position>) -> Applied {
         let mut bucket = self.bucket(entry.bucket());
         let applied = bucket.cursor.apply(entry.position, previous);
@@ -242,8 +243,8 @@ impl SessionCache {
     }
 
     /// Extends the lease until `until`, after a synchronization that began at `began` and applied all entries up to `watermark` by Redis'
-    /// clock. With `use_cache`, cached sessions may be used until then. Without it, the end that an earlier
-    /// synchronization set stays: peers still wait for the lease that was announced then.
+    /// clock. With `use_cache`, cached sessions may be used until `until`. Otherwise they may be used until the end that an earlier
+    /// synchronization has set: peers still wait for the lease that was announced then.
     pub(super) fn extend_lease(&self, began: Instant, until: Instant, watermark: Timestamp, use_cache: bool) {
         let mut lease = self.lease();
         *lease = Lease { synced: Some((until, watermark)), last_sync: Some(began) };

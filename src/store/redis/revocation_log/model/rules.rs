@@ -1,13 +1,14 @@
-//! The rules of the protocol. Each is necessary for I3: without it, the model finds a violation.
+//! The rules of the protocol by which nodes propagate revocations. Each rule is necessary for I3 (revoked stays revoked): without
+//! the rule, the model finds a violation.
 
 /// A rule that the model can switch off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// The node that ends a session waits for its peers.
+    /// The node that ends a session waits until its peers have acknowledged the event.
     NodesWaitForPeers,
-    /// The node waits for a silent peer until the whole lease has lapsed.
+    /// The node that ends a session waits for a silent peer until the peer's whole lease has lapsed.
     NodesWaitOutLeases,
-    /// A request that finds the session ended waits too.
+    /// A request that finds the session already ended waits for the peers too.
     RepeatsAreConfirmed,
     /// A peer confirms only once its bucket has reached the position.
     ConfirmationsWaitForThePosition,
@@ -25,7 +26,7 @@ pub(super) enum Rule {
     LeasesHaveAMargin,
     /// A node stops using its cache before it announces a zero lease.
     CacheIsInvalidBeforeTheNodeLeaves,
-    /// A heartbeat that Redis didn't publish extends nothing.
+    /// A heartbeat that Redis didn't publish doesn't extend the lease of its node.
     OnlyPublishedHeartbeatsExtend,
     /// A node sends heartbeats for a while before it uses its cache.
     CacheWaitsForTheProbation,
