@@ -19,8 +19,8 @@ const CONNECTIONS: usize = 64;
 const ACCESS_TOKENS: usize = 1000;
 const WARM_UP: Duration = Duration::from_millis(500);
 
-/// Turns caches and the grace window off: with few sessions, each is used far more often than in production, and would
-/// be answered from a cache, or as a repeat of a superseded token.
+/// Turns caches and the grace window off. With few sessions, each session is used far more often than in production: caches
+/// would answer, and records would hold more superseded generations.
 const WITHOUT_CACHES_AND_GRACE: Settings<'static> =
     &[("LATCHKEY_CACHE_MAX_STALENESS", "0s"), ("LATCHKEY_CACHE_MAX_TOKENS", "0"), ("LATCHKEY_SESSION_GRACE", "0s")];
 

@@ -219,7 +219,7 @@ impl AsyncWrite for TimeoutStream {
             takeover.on_flush();
         }
         // hyper flushes the end of a response but does not read before something arrives, so the idle timeout starts here. If the timeout
-        // is over already, the waker makes hyper read and get the timeout.
+        // has already expired, the waker makes hyper read, and the read returns the timeout.
         if let Some(reading) = &mut this.reading
             && reading.poll_timeout(cx).is_ready()
         {

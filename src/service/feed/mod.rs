@@ -369,8 +369,8 @@ impl Backlog {
         }
     }
 
-    /// Reads the streams of [`CONCURRENT_STREAMS`] buckets. Returns their revocations, and false if Redis has lost some. The task of its own
-    /// goes on while the subscriber is not polled: a slow subscriber must not hold a reader's permit.
+    /// Reads the streams of [`CONCURRENT_STREAMS`] buckets. Returns their revocations, and false if Redis has lost some. Runs in a task of
+    /// its own, which continues while the subscriber is not polled: a slow subscriber must not hold a reader's permit.
     async fn read(&self, first_bucket: usize, since: Timestamp) -> Result<(Vec<Revocation>, bool), Ended> {
         let state = Arc::clone(&self.state);
         let reading = tokio::spawn(async move {

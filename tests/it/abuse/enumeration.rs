@@ -69,11 +69,13 @@ async fn login_to_existing_disabled_and_unknown_accounts_does_the_same_work() {
     }
     let grace = accounts::find(&node.state.sql, "grace").await.unwrap();
     accounts::disable(&node.state, grace.id).await.unwrap();
+    // the first call of a script also loads it into Redis
     node.login("ada").await;
-    node.try_login("warming up", PASSWORD).await.expect(401);
+    node.try_login("nobody at all", PASSWORD).await.expect(401);
     let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
 
-    // Eight attempts with each name: six are refused for the password, the others by the throttle.
+    // Eight attempts with each name. `limits.login_backoff_after` is 5, so the sixth wrong password causes a delay, in which the throttle
+    // refuses the last two attempts.
     let mut expected = None;
     for identifier in ["ada", "eve@example.com", "grace", "nobody", "nobody@example.com"] {
         let mut attempts = Vec::new();
@@ -127,6 +129,7 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
+    // the first call of a script also loads it into Redis
     node.change_password(&tokens.access, "x", "y").await.expect(403);
     let mut counter = WorkCounter { cluster: &cluster, node: &node, monitor: Monitor::start(&cluster.redis) };
     let change = |current: &str| {
@@ -150,23 +153,25 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     let mut cluster = cluster();
+    // none of the 240 wrong passwords is throttled
     cluster.config.limits.backoff = None;
     cluster.config.limits.login_per_address = None;
     cluster.config.password.memory_kib = 4096;
     let node = cluster.node().await;
     node.register("ada").await;
-    let mut durations: [Vec<u128>; 2] = [Vec::new(), Vec::new()];
+    let (mut existing, mut unknown): (Vec<u128>, Vec<u128>) = (Vec::new(), Vec::new());
     for round in 0..120 {
-        let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-        for kind in order {
-            let identifier = ["ada@example.com", "eve@example.com"][kind];
+        let mut logins = [("ada@example.com", &mut existing), ("eve@example.com", &mut unknown)];
+        if round % 2 == 1 {
+            logins.reverse();
+        }
+        for (identifier, durations) in logins {
             let start = Instant::now();
             node.try_login(identifier, "not the password").await.expect(401);
-            durations[kind].push(start.elapsed().as_micros());
+            durations.push(start.elapsed().as_micros());
         }
     }
-    let longer =
-        durations[0].iter().flat_map(|a| durations[1].iter().map(move |b| a > b)).filter(|longer| *longer).count();
-    let share = longer as f64 / (durations[0].len() * durations[1].len()) as f64;
+    let longer = existing.iter().flat_map(|a| unknown.iter().map(move |b| a > b)).filter(|longer| *longer).count();
+    let share = longer as f64 / (existing.len() * unknown.len()) as f64;
     assert!((0.2..=0.8).contains(&share), "an account that exists takes longer in {share:.2} of all pairs");
 }

@@ -1,4 +1,4 @@
-//! `POST /v1/me/password`.
+//! `POST /v1/me/password`: a signed-in user changes the password.
 
 use super::{assert_fields, field_error, field_errors, problem};
 use crate::harness::{
@@ -7,7 +7,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn password_change_requires_current_password() {
+async fn password_change_requires_current_password_and_ends_other_sessions() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
@@ -19,9 +19,11 @@ async fn password_change_requires_current_password() {
     let answer = node.change_password(&tokens.access, PASSWORD, "password").await;
     assert_eq!(answer.problem(), problem(422, "weak_password"));
     assert_eq!(field_errors(&answer)[0].0, "new_password");
-    assert_eq!(node.change_password("x", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
+    assert_eq!(node.change_password("not-a-token", PASSWORD, new).await.problem(), problem(401, "invalid_token"));
+    // the refused changes have ended no session
     node.refresh(&other.refresh).await.expect(200);
     let changed = node.change_password(&tokens.access, PASSWORD, new).await.expect(200);
+    // the new session has the transport of the caller's, which is not the cookie
     assert_eq!((changed.header("cache-control"), changed.header("set-cookie")), ("no-store", ""));
     let names = ["access_token", "token_type", "expires_in", "refresh_token", "refresh_expires_in", "session_id"];
     assert_fields(&changed.json(), &names);

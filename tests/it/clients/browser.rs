@@ -68,11 +68,11 @@ async fn readme_program_in_node_signs_in_once_and_then_resumes_from_its_storage(
         command.args(["-c", "cd \"$0\" && exec \"$1\" program.mjs"]).arg(folder.path()).arg(node);
         String::from_utf8(tokio::task::block_in_place(|| succeed(&mut command)).stdout).unwrap()
     };
-    // the number is that of the account's sessions
+    // the program prints the number of the account's sessions last
     assert_eq!(run(), "signed in ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
     assert_eq!(run(), "resumed ada@example.com 1\n");
-    // the session has ended: the program signs in again
+    // ends the program's session, and keeps the one of this test: the program signs in again, to the second session
     let tokens = node.login("ada").await;
     let end = node.request(Method::DELETE, "/v1/sessions?keep_current=true").bearer_auth(&tokens.access);
     node.send(end).await;
@@ -158,6 +158,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let _page = tokio::task::block_in_place(|| Guard::start(&spec)).unwrap_or_else(|error| panic!("{error}"));
     drive(&service.client().base, port, "browser_client.mjs", &["cookie", "bearer"]).await;
     drive(&service.client().base, port, "passkeys_browser.mjs", &PASSKEY_CHECKS).await;
+    // admins must set up a second factor when they sign in: see the service's settings above
     for name in ["eve", "bob"] {
         service.client().register(name).await;
         let email = format!("{name}@example.com");
@@ -206,6 +207,7 @@ pub async fn drive_until_later(
     parts: &[&str],
     later: Option<Box<dyn FnOnce() + Send>>,
 ) {
+    // on the same site as the page, so that the browser sends the API's cookies
     let api = api.replace("127.0.0.1", "localhost");
     run(vec![api, format!("http://localhost:{port}")], script, parts, later).await;
 }
@@ -216,7 +218,7 @@ pub(super) async fn drive_at(arguments: Vec<String>, script: &'static str, parts
 }
 
 async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later: Option<Box<dyn FnOnce() + Send>>) {
-    // Node resolves modules from the script's folder
+    // Node resolves modules from the script's folder, so the script is copied beside a link to the packages
     let folder = tempfile::tempdir().unwrap();
     let copied = folder.path().join(script);
     fs::copy(project(&format!("tests/interop/{script}")), &copied).unwrap();
@@ -226,6 +228,7 @@ async fn run(arguments: Vec<String>, script: &'static str, parts: &[&str], later
         command.arg(copied).args(arguments).env("CHROMIUM", tool("chromium"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         if later.is_some() {
+            // the script runs its part `step-up`, which prints `later`
             command.env("STEP_UP", "1");
         }
         let mut child = command.spawn().unwrap();

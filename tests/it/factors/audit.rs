@@ -24,6 +24,7 @@ async fn every_step_of_a_second_factor_is_recorded_and_counted() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+    // a node that stops writes the queued entries of the audit log
     node.stop().await;
     let rows = cluster.sql().await.audit(&AuditFilter::default(), 100).await.unwrap();
     let has = |event: &str, outcome: &str, detail: &str| {

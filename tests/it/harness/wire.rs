@@ -65,6 +65,7 @@ impl Wire {
     /// Sends a request and reads the response.
     pub async fn call(&mut self, request: &[u8]) -> io::Result<Reply> {
         let answer = self.exchange(request).await;
+        // after an error, or if the server closes the connection, the next call opens a new one
         if answer.as_ref().map_or(true, |answer| answer.header("connection") == "close") {
             self.stream = None;
         }

@@ -78,7 +78,7 @@ impl Times {
             match (op.call, op.answer) {
                 (Call::Login, _) => times.created = op.span,
                 // adds the times of this generation, and of all before it
-                (Call::Refresh(presented), _) => times.superseded(presented).earliest = u64::MAX,
+                (Call::Refresh(presented), _) => times.superseded_mut(presented).earliest = u64::MAX,
                 _ => {}
             }
         }
@@ -94,20 +94,21 @@ impl Times {
             let last = &mut times.superseded[presented as usize].latest;
             *last = op.span.latest.saturating_add(rules.lateness).max(*last);
         }
-        let mut earliest = u64::MAX;
+        // when a token of a later generation was first returned
+        let mut first_returned = u64::MAX;
         for generation in (0..times.superseded.len()).rev() {
             let returns_successor =
                 |op: &&Op| matches!(op.answer, Answer::Token(returned, _) if returned as usize == generation + 1);
             let first = ops.iter().filter(returns_successor).map(|op| op.span.latest).min();
-            earliest = earliest.min(first.unwrap_or(u64::MAX));
+            first_returned = first_returned.min(first.unwrap_or(u64::MAX));
             let last = &mut times.superseded[generation].latest;
-            *last = if earliest < u64::MAX { earliest } else { *last };
+            *last = if first_returned < u64::MAX { first_returned } else { *last };
         }
         times
     }
 
     /// The times of a generation in `superseded`, which are added if missing.
-    fn superseded(&mut self, generation: u32) -> &mut Interval {
+    fn superseded_mut(&mut self, generation: u32) -> &mut Interval {
         let generation = generation as usize;
         if self.superseded.len() <= generation {
             // an empty interval: not superseded as far as the model knows
@@ -155,7 +156,8 @@ impl Times {
     fn grace(&self, generation: u32, at: Interval, rules: &Rules) -> (bool, bool) {
         let since = self.superseded[generation as usize];
         let (min_age, max_age) = (at.earliest.saturating_sub(since.latest), at.latest.saturating_sub(since.earliest));
-        // the grace window of a session that is refreshed very often is up to a sixth longer
+        // the grace window of a session that is refreshed very often is up to a sixth longer, because rotate.lua then merges
+        // superseded generations
         let longest = rules.grace + rules.grace / 6 + rules.tolerance;
         (min_age < longest, max_age.saturating_add(rules.tolerance) < rules.grace)
     }
@@ -226,7 +228,8 @@ impl Live {
         let lowest = |bits: u32| u8::try_from((1_u32 << bits.min(8)) - 1).unwrap();
         let lacked = self.generation - presented;
         let counted = self.counted | lowest(lacked);
-        // the consecutive generations that reveal a second holder if each has a counted repeat
+        // The consecutive generations that reveal a second holder if each is counted. They are more than this repeat alone counts, since
+        // only a second repeat reveals another holder.
         let run = lowest(rules.counted_repeats_limit.max(lacked + 1));
         (counted & run != run).then_some(Self { counted, ..self })
     }

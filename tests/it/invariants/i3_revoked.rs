@@ -1,4 +1,4 @@
-//! I3: Once logout or revoke has answered, no refresh succeeds on any node, and no request in flight revives the session. The
+//! I3, revoked stays revoked: once a logout or a revocation has been answered, no refresh succeeds on any node, and no request in flight revives the session. The
 //! event is appended in the same atomic step as the revocation.
 
 use std::time::Duration;
@@ -63,6 +63,7 @@ async fn i3_refresh_in_flight_does_not_revive_an_ended_session() {
         let ending = Ending::ALL[round % 4];
         let tokens = nodes[round % 2].login("ada").await;
         let claims = nodes[0].verified(&tokens.access);
+        // to a later second, so that `RevokeAll` appends one event for all sessions
         cluster.advance(Duration::from_secs(1));
         // Each client refreshes with its newest token until it is refused.
         let racers = join_all((0..16).map(|i| {
@@ -128,9 +129,10 @@ async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     let [one, two, three] = [node.login("ada").await, node.login("ada").await, node.login("ada").await];
     node.logout(&one.refresh).await.expect(204);
     node.get("/v1/me", &two.access).await.expect(200);
-    // The session of another account can't be ended; the answer is that for an unknown session.
+    // The session of another account can't be ended, and is answered like an unknown session.
     let path = format!("/v1/sessions/{}", stranger.session);
     assert_eq!(node.delete(&path, &two.access).await.problem(), (404, "unknown_session".to_owned()));
+    // to a later second, so that one event ends all sessions but one
     cluster.advance(Duration::from_secs(1));
     let answer = node.delete("/v1/sessions?keep_current=true", &two.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 1, "the third session; the first had ended");
@@ -139,7 +141,7 @@ async fn i3_ending_a_session_leaves_other_sessions_and_accounts_alone() {
     node.refresh(&stranger.refresh).await.expect(200);
     let account = node.verified(&two.access).sub;
     let events = events::sessions_and_causes(&cluster.redis, account);
-    // after the event of the logout
+    // the first event is that of the logout
     assert_eq!(events[1], (format!("all but {}", two.session), "revoked".to_owned()));
 }
 
@@ -157,15 +159,18 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
         let tokens = node.login("ada").await;
         let account = node.verified(&tokens.access).sub;
+        // to a later second, so that `RevokeAll` appends one event for all sessions
         cluster.advance(Duration::from_secs(1));
+        // a limit of one byte: Redis is out of memory
         cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
         let before = cluster.redis.dump();
+        // the second refresh is the client's retry
         for _ in 0..2 {
             let answer = node.refresh(&tokens.refresh).await;
             assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
             assert!(!answer.header("retry-after").is_empty());
         }
-        assert_eq!(node.try_login("ada", crate::harness::client::PASSWORD).await.status, 503);
+        assert_eq!(node.try_login("ada", PASSWORD).await.status, 503);
         assert!(cluster.redis.dump() == before, "refused requests change nothing");
         node.get("/v1/me", &tokens.access).await.expect(200);
 
@@ -179,6 +184,7 @@ async fn i3_redis_out_of_memory_still_revokes_and_refuses_other_writes() {
 #[tokio::test]
 async fn i3_reuse_with_redis_out_of_memory_revokes_session() {
     let mut cluster = TestCluster::new();
+    // a repeat after the grace window is reuse
     cluster.config.session.retry_window = Duration::ZERO;
     let node = cluster.node().await;
     node.register("ada").await;

@@ -133,6 +133,7 @@ async fn user_signs_in_through_the_pages_to_an_app_that_nobody_registered() {
     let page = visitor.open(&path(&to_consent)).await.expect(200);
     assert!(page.text.contains("The Helper"), "{}", page.text);
     assert!(page.text.contains("does not know this app. Continue only if you trust localhost."), "{}", page.text);
+    // the redirect URI is an address of the app's own host, not of a program on the user's device
     assert!(!page.text.contains("runs on your device"), "{}", page.text);
     let allowed = visitor.submit(&form(&page, "/account/consent"), &[("decision", "allow")]).await.expect(303);
     let back = visitor.open(&path(&allowed)).await.expect(303);
@@ -194,7 +195,7 @@ async fn url_is_the_client_id_in_tokens_and_lists() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_later() {
+async fn consent_to_an_app_is_withdrawn_by_its_url_and_prune_then_deletes_the_app() {
     let (cluster, server) = cluster().await;
     let (node, browser) = node_with_browser(&cluster).await;
     let client_id = server.app(PATH, &[]);
@@ -215,13 +216,14 @@ async fn consent_to_an_app_is_withdrawn_by_its_url_and_its_row_deleted_a_day_lat
         let parsed = RequestHandle::parse(&handle).unwrap();
         authorize::consent(&node.state, &parsed, &session(&node, &browser).await).await.unwrap();
     }
+    // `prune` keeps an app for 24 hours after an account last allowed it
     cluster.advance(Duration::from_hours(25));
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 0, "an account still allows the app");
     let login_tokens = node.login("ada").await;
     let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
     node.delete(&format!("/v1/me/consents/{encoded}"), &login_tokens.access).await.expect(204);
     assert_eq!(node.state.sql.dynamic_clients(10).await.unwrap().len(), 1);
-    // no account has allowed the app within the last 24 hours
+    // no account allows the app any more
     assert_eq!(dynamic_clients::prune(&node.state).await.unwrap(), 1);
     assert_eq!(error_of(&refresh(&node, &client_id, &tokens).await).0, 401);
     node.stop().await;
@@ -245,7 +247,7 @@ async fn client_with_invalid_document_or_redirect_uri_is_refused_on_a_page() {
     .into_iter()
     .enumerate()
     {
-        let client_id = server.app(&format!("/lie{number}"), std::slice::from_ref(&change));
+        let client_id = server.app(&format!("/invalid{number}"), std::slice::from_ref(&change));
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
         assert!(refusal(&answer).contains("its content is not valid"), "{change:?} {answer:?}");
     }
@@ -291,6 +293,7 @@ async fn url_that_is_not_in_canonical_form_is_refused_as_client_id() {
         format!("https://localhost:{port}/apps/../apps/helper.json"),
         format!("https://localhost:{port}/apps/%2e%2e/apps/helper.json"),
         format!("https://localhost:{port}{PATH}#fragment"),
+        // longer than 512 bytes
         format!("https://localhost:{port}/{}", "x".repeat(512)),
     ] {
         let answer = browser.authorize(&node, &request(&server, &client_id)).await;
@@ -397,6 +400,7 @@ async fn app_gets_tokens_only_for_the_resource_that_it_names() {
     let code = callback_parameters(&server, &answer).remove("code").unwrap();
     let tokens = exchange(&node, &server, &client_id, &code).await.expect(200).json();
     assert_eq!(claims(text(&tokens, "access_token"))["aud"], json!(cluster.config.issuer));
+    // `admin` is in the app's document, but not in `dynamic_clients.scopes`
     for (name, value, error) in
         [("resource", "https://other.example/mcp", "invalid_target"), ("scope", "admin", "invalid_scope")]
     {

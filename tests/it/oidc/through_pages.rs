@@ -36,7 +36,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
     assert!(!policy.contains("form-action") && policy.contains("default-src 'none'"), "{policy}");
     let form = action(&page, "/account/sign-in");
     let wrong = visitor.submit(&form, &[("identifier", "ada"), ("password", "wrong")]).await;
-    assert_eq!(wrong.header("location"), "", "{wrong:?}");
+    assert_eq!(wrong.header("location"), "", "a wrong password leads nowhere: {wrong:?}");
     let signed_in = visitor.submit(&form, &[("identifier", "ada"), ("password", PASSWORD)]).await.expect(303);
     let back = follow(&node, &mut visitor, &signed_in).await.expect(303);
     let code = response_of(&back).remove("code").unwrap();
@@ -84,6 +84,7 @@ async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
             action(&page, "/account/sign-in/second-factor")
         };
         let code = ada.app.code(&cluster.clock);
+        // the app shows another code for the next round: each code works once
         cluster.advance(crate::factors::STEP);
         let right = visitor.submit(&form, &[("method", "totp"), ("code", &code)]).await.expect(303);
         let back = follow(&node, &mut visitor, &right).await.expect(303);

@@ -20,8 +20,9 @@ const PING: u8 = 6;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
-/// An error code (RFC 9113, section 7), as the next.
+/// Error code (RFC 9113, section 7) of a client that no longer needs the response.
 const CANCEL: u32 = 0x8;
+/// Error code (RFC 9113, section 7) for a peer that causes too much load.
 const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -32,6 +33,8 @@ const BUDGET: u64 = 64;
 #[tokio::test(flavor = "multi_thread")]
 async fn connection_with_rapid_resets_is_closed() {
     const RESETS: u32 = 20_000;
+    /// More than the node accepts before it closes the connection.
+    const PER_CONNECTION: u32 = 500;
     let process = Process::start(&[]);
     let client = Client::new(process.node.client.base.clone());
     assert!(is_alive(&client).await);
@@ -40,16 +43,16 @@ async fn connection_with_rapid_resets_is_closed() {
     while sent < RESETS {
         let mut stream = connect(&client).await;
         let mut pairs = Vec::new();
-        for number in 0..500 {
-            let stream = 2 * number + 1;
-            frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream, &get(b"/readyz"));
-            frame(&mut pairs, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        for number in 0..PER_CONNECTION {
+            let stream_id = 2 * number + 1;
+            frame(&mut pairs, HEADERS, END_STREAM | END_HEADERS, stream_id, &get(b"/readyz"));
+            frame(&mut pairs, RST_STREAM, 0, stream_id, &CANCEL.to_be_bytes());
         }
         // an error: the node has closed the connection already
         let _ = within(stream.write_all(&pairs)).await;
-        sent += 500;
+        sent += PER_CONNECTION;
         connections += 1;
-        assert_eq!(end(stream).await, Some(ENHANCE_YOUR_CALM));
+        assert_eq!(goaway_code(stream).await, Some(ENHANCE_YOUR_CALM));
         assert!(is_alive(&client).await, "other clients are served");
     }
     let peak = process.peak_memory();
@@ -73,7 +76,7 @@ async fn endless_headers_are_not_buffered() {
         let mut sent = 0_usize;
         let mut ended = stream.write_all(&head).await.is_err();
         while !ended {
-            // unbounded headers would exhaust the memory
+            // the node accepts less than 64 MiB: unbounded headers would exhaust the memory
             assert!(sent < 64 << 20, "the node accepted {sent} bytes of headers");
             ended = within(stream.write_all(&more)).await.is_err();
             sent += more.len();
@@ -93,6 +96,7 @@ async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
     let before = process.memory();
     let mut requests = Vec::new();
     for _ in 0..1000 {
+        // a ping has 8 bytes (RFC 9113, section 6.7)
         frame(&mut requests, PING, 0, 0, b"are you?");
         frame(&mut requests, SETTINGS, 0, 0, &[]);
     }
@@ -101,6 +105,7 @@ async fn acknowledgements_are_not_buffered_for_client_that_does_not_read() {
     // until the node closes the connection
     while within(stream.write_all(&requests)).await.is_ok() {
         sent += requests.len();
+        // 1 GiB
         assert!(sent < 1 << 30, "the node accepted {sent} bytes");
     }
     assert!(is_alive(&client).await);
@@ -116,6 +121,7 @@ async fn header_and_body_limits_equal_those_of_http1() {
 
     let mut stream = connect(&client).await;
     let mut large = get(b"/livez");
+    // about 39 kB, more than `http.max_header` (32 KiB), in frames below the maximum size of 16 KiB
     large.extend(literal(b"x-large", &[b'x'; 120]).repeat(300));
     let mut frames = Vec::new();
     let (first, rest) = large.split_at(16_000);
@@ -132,6 +138,7 @@ async fn header_and_body_limits_equal_those_of_http1() {
     let mut large = vec![0x83, 0x86, 0x04, 9];
     large.extend(b"/v1/login\x01\x01x");
     large.extend(literal(b"content-type", b"application/json"));
+    // one byte more than `http.max_body`
     large.extend(literal(b"content-length", b"65537"));
     let mut frames = Vec::new();
     frame(&mut frames, HEADERS, END_HEADERS, 1, &large);
@@ -198,7 +205,7 @@ pub(super) async fn next(stream: &mut TcpStream) -> Option<(u8, u32, Vec<u8>)> {
 }
 
 /// Reads to the end and returns the error code of the last GOAWAY.
-async fn end(mut stream: TcpStream) -> Option<u32> {
+async fn goaway_code(mut stream: TcpStream) -> Option<u32> {
     let mut reason = None;
     while let Some((kind, _, payload)) = next(&mut stream).await {
         if kind == GOAWAY {

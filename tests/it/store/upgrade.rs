@@ -42,6 +42,7 @@ fn ada() -> AccountId {
     ACCOUNT.parse().unwrap()
 }
 
+/// The time this many milliseconds after [`NOW`].
 fn plus(millis: u64) -> Timestamp {
     NOW + Duration::from_millis(millis)
 }
@@ -64,6 +65,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
     let now = plus(61_000);
     let listed = store.sessions.list(ada(), now).await.unwrap();
     let seen: Vec<_> = listed.iter().map(|s| (s.id, s.generation, s.transport, s.created_at, s.last_used_at)).collect();
+    // the sessions of the fixture, which were used in the minute after `NOW`
     assert_eq!(
         seen,
         [
@@ -148,7 +150,7 @@ async fn record_of_newer_version_is_refused_and_error_names_version(server: Redi
     let raw = server.raw().await;
     // the version is the first byte of a record
     let mut newer = fields[0].1.clone();
-    newer[0] = 3;
+    newer[0] = 3; // this release writes versions 1 and 2
     raw_command(&raw, "HSET", vec![key.into(), Value::Bytes(fields[0].0.clone().into()), Value::Bytes(newer.into())])
         .await;
     let before = server.only_hash().await;
@@ -190,6 +192,7 @@ async fn run_0_1(raw: &Client, script: &str, account: AccountId, arguments: Vec<
     words.extend(
         [keys.sessions(account), keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)].map(Value::from),
     );
+    // the retention of events in milliseconds, how streams are trimmed, and the channel of events
     words.push("3600000 MAXLEN channel".into());
     words.extend(arguments.into_iter().map(|argument| Value::Bytes(argument.into())));
     raw_command(raw, "EVAL", words).await.into_array()
@@ -240,7 +243,7 @@ async fn session_of_this_release_is_used_by_release_0_1_and_back(server: Redis) 
     assert_eq!(present_0_1(&raw, ada, id, 12, plus(700_000)).await, "gone");
     create(&store, ada, id, plus(700_000)).await;
     let session_argument = [&ada.as_bytes()[..], id.as_bytes()].concat();
-    let event = format!("{ada}\n{id}\nlogout\n1800000700000");
+    let event = format!("{ada}\n{id}\nlogout\n{}", plus(700_000).as_millis());
     let ended = run_0_1(&raw, REVOKE_0_1, ada, vec![session_argument, event.into_bytes()]).await;
     assert_eq!(ended[0].as_i64(), Some(1));
     assert_eq!(rotate(0, plus(700_000)).await, Rotation::Gone);

@@ -49,7 +49,7 @@ async fn password_change_revokes_all_earlier_tokens_of_the_account_only() {
     for tokens in [&here, &there, &bob] {
         assert!(verifier.verify(&tokens.access).await.is_ok());
     }
-    // the feed gives the time of the change in whole seconds: the sessions must have begun in an earlier second
+    // one event ends all sessions that began before the second of the change; sessions of this second would get an event each
     fixture.cluster.advance(Duration::from_secs(2));
     let answer =
         fixture.node.change_password(&here.access, PASSWORD, "quite another phrase of words").await.expect(200);
