@@ -77,8 +77,8 @@ pub async fn options(state: &AppState, task: PasskeyTask, ip: Option<IpAddr>) ->
 
 /// Verifies the response of a passkey and consumes its challenge. Stores the counter and the backup state.
 ///
-/// `is_complete` gets whether the authenticator has verified its user. It returns whether the authentication is complete with this passkey.
-/// Only then is the time of the passkey's last use stored; otherwise the caller stores it once the authentication is complete.
+/// `is_complete` gets whether the authenticator has verified its user, and returns whether the authentication is complete with this
+/// passkey. Only then is the time of the passkey's last use stored. Otherwise the caller stores the time once the authentication is complete.
 ///
 /// # Errors
 /// [`PasskeyError`]. A counter that did not grow is refused, recorded, and reported to the owner: the authenticator may have been copied.
@@ -91,6 +91,7 @@ pub async fn verify(
 ) -> Result<VerifiedPasskey, PasskeyError> {
     let ceremonies = ceremonies(state)?;
     limits::check_passkey(state, origin.ip).await?;
+    // writes the refusal to the audit log, with the passkey if the response names a known one
     let refuse = |reason: &'static str, passkey: Option<&Passkey>| {
         let binding = task.binding();
         let detail = passkey.map_or_else(

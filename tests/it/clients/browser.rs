@@ -152,6 +152,7 @@ async fn react_example_starts_as_printed_and_passes_in_chromium() {
     let serve =
         format!("cd '{}'\n{}", folder.display(), replace(serve, "localhost:3000", &format!("localhost:{port}")));
     let variables: Vec<String> = checkout.environment().iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // RUN_GROUP runs `sh -e -c SERVE`; the `sh` before that is the `$0` of RUN_GROUP
     let words = ["env"].into_iter().chain(variables.iter().map(String::as_str));
     let words: Vec<&str> = words.chain(["sh", "-c", RUN_GROUP, "sh", "sh", "-e", "-c", &serve]).collect();
     let spec = Spec { command: &words, stop: "TERM", folder: None, ready: "http://", unprivileged: false };

@@ -58,6 +58,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
     let mut cluster = crate::factors::remembered_devices::cluster();
+    // The throttle counts a sign-in in progress as a failure.
     cluster.config.limits.backoff = None;
     let (node, shop) = shop(&cluster).await;
     let ada = crate::factors::enrol(&cluster, &node, "ada").await;

@@ -90,7 +90,7 @@ async fn record_version_1_is_read_and_used(server: Redis) {
         .await
         .unwrap();
 
-    // the rotation history of session 2 keeps each superseded token within its grace window
+    // The rotation history of session 2 keeps each superseded token within its grace window. The oldest was superseded at `plus(1_000)`.
     let rotate = async |id: SessionId, generation, now| {
         store.sessions.rotate(ada(), id, Generation(generation), GRACE, IDLE, now).await.unwrap()
     };
