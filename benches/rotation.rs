@@ -1,6 +1,6 @@
 //! Compares rotation rules: false sign-outs of honest holders, and the time until a thief is detected.
 //!
-//! Needs no server. `make bench-rotation` compiles this file alone and runs it; docs/rotation.md has its table.
+//! Needs no server. `make bench-rotation` compiles this file alone and runs it; docs/rotation.md has its tables.
 #![allow(missing_docs, unreachable_pub)]
 
 #[path = "../tests/it/rotation/simulation/mod.rs"]
@@ -27,7 +27,7 @@ fn main() {
     let names: Vec<&str> = Policy::ALL.iter().map(|(name, _)| *name).collect();
     println!("False sign-outs per million refreshes ({REFRESHES} refreshes each, seed {SEED})\n");
     row("holder", &names);
-    row("---", &["---:"; 5]);
+    row("---", &["---:"; Policy::ALL.len()]);
     for (name, honest) in Honest::ALL {
         let cells = Policy::ALL.map(|(_, policy)| per_million(honest.false_sign_outs(policy, REFRESHES, SEED)));
         row(name, &cells);
@@ -35,14 +35,14 @@ fn main() {
 
     println!("\nThe owner's refreshes until the session ends: median / 99.9 % ({THEFTS} thefts each, seed {SEED})\n");
     row("thief", &names);
-    row("---", &["---:"; 5]);
+    row("---", &["---:"; Policy::ALL.len()]);
     for (name, thief) in Thief::DETECTABLE {
         detection_row(name, thief, Owner::Desk);
     }
     for (suffix, owner) in [("the owner moves", Owner::Moving), ("the owner has three tabs", Owner::Tabs)] {
-        let others =
+        let thieves =
             [("shadows", Thief::Shadows), ("refreshes first, twice", Thief::FirstTwice), ("mixes", Thief::Mixes)];
-        for (name, thief) in others {
+        for (name, thief) in thieves {
             detection_row(&format!("{name}; {suffix}"), thief, owner);
         }
     }
@@ -57,9 +57,9 @@ fn main() {
         let policy = Policy::Latchkey(Settings { counted_repeats_limit: limit, ..DEFAULTS });
         let phones = [(0.05, Moves::Hourly), (0.20, Moves::Hourly), (0.05, Moves::AfterEachLoss)];
         let phones = phones.map(|(loss, moves)| Honest::Phone(loss, moves).false_sign_outs(policy, REFRESHES, SEED));
-        let [five, twenty, new] = phones.map(per_million);
-        let shadow = detection(Detection::of(Thief::Shadows, Owner::Desk, policy, THEFTS, SEED));
-        row(&limit.to_string(), &[five, twenty, new, shadow]);
+        let [few_lost, many_lost, new_networks] = phones.map(per_million);
+        let shadowing_thief = detection(Detection::of(Thief::Shadows, Owner::Desk, policy, THEFTS, SEED));
+        row(&limit.to_string(), &[few_lost, many_lost, new_networks, shadowing_thief]);
     }
     eprintln!("\nsimulated in {:.1} s", began.elapsed().as_secs_f64());
 }
@@ -70,6 +70,7 @@ fn row(name: &str, cells: &[impl AsRef<str>]) {
     println!("| {name} | {} |", cells.join(" | "));
 }
 
+/// Prints when each policy detects a thief.
 fn detection_row(name: &str, thief: Thief, owner: Owner) {
     let cells = Policy::ALL.map(|(_, policy)| detection(Detection::of(thief, owner, policy, THEFTS, SEED)));
     row(name, &cells);

@@ -30,6 +30,7 @@ const cookieOptions = { httpOnly: true, sameSite: "lax", secure: origin.startsWi
 const cookiesOf = (request) => Object.fromEntries((request.headers.cookie ?? "").split("; ").map((pair) => pair.split("=")));
 
 app.use((request, response, next) => {
+  // form-action allows the issuer too, because the form of /sign-out redirects there
   const policy = `default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self' ${issuer.origin}; base-uri 'none'; frame-ancestors 'none'`;
   response.set({ "Content-Security-Policy": policy, "Cache-Control": "no-store" });
   next();
@@ -50,13 +51,13 @@ app.get("/sign-in", async (request, response) => {
     response.status(400).send(page(undefined, "This app does not know that issuer."));
     return;
   }
-  const [verifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
-  const signInState = Buffer.from(JSON.stringify({ verifier, state, nonce, target: pathOf(target) })).toString("base64url");
-  response.cookie("app_sign_in", signInState, { ...cookieOptions, maxAge: 600_000 });
+  const [codeVerifier, state, nonce] = [oidc.randomPKCECodeVerifier(), oidc.randomState(), oidc.randomNonce()];
+  const signInState = Buffer.from(JSON.stringify({ codeVerifier, state, nonce, target: pathOf(target) })).toString("base64url");
+  response.cookie("app_sign_in", signInState, { ...cookieOptions, maxAge: 600_000 }); // ten minutes in ms
   const url = oidc.buildAuthorizationUrl(provider, {
     redirect_uri: `${origin}/callback`,
     scope: "openid profile email",
-    code_challenge: await oidc.calculatePKCECodeChallenge(verifier),
+    code_challenge: await oidc.calculatePKCECodeChallenge(codeVerifier),
     code_challenge_method: "S256",
     state,
     nonce,
@@ -79,15 +80,15 @@ app.get("/callback", async (request, response) => {
     return;
   }
   try {
-    const { verifier, state, nonce, target } = JSON.parse(Buffer.from(signInState, "base64url").toString());
-    const checks = { pkceCodeVerifier: verifier, expectedState: state, expectedNonce: nonce, idTokenExpected: true };
+    const { codeVerifier, state, nonce, target } = JSON.parse(Buffer.from(signInState, "base64url").toString());
+    const checks = { pkceCodeVerifier: codeVerifier, expectedState: state, expectedNonce: nonce, idTokenExpected: true };
     const tokens = await oidc.authorizationCodeGrant(provider, new URL(request.originalUrl, origin), checks);
     await request.session?.revoke();
     const session = await sessions.start(tokens);
     response.cookie("app_session", session.id, cookieOptions);
     response.redirect(target);
   } catch (error) {
-    console.warn("sign-in:", error.message);
+    console.warn("sign-in failed:", error.message);
     response.status(400).send(page(undefined, "The sign-in did not succeed."));
   }
 });
@@ -100,7 +101,7 @@ app.get("/events", (request, response) => {
     return;
   }
   response.writeHead(200, { "Content-Type": "text/event-stream" });
-  response.write(": open\n\n");
+  response.write(": open\n\n"); // a comment, with which the headers are sent
   const ended = () => response.end("event: ended\ndata:\n\n");
   session.onEnd.add(ended);
   response.on("close", () => session.onEnd.delete(ended));

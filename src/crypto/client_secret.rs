@@ -61,7 +61,7 @@ mod tests {
         let (one, other) = (ClientSecret::generate(&entropy), ClientSecret::generate(&entropy));
         let encoded = one.expose().strip_prefix("lk_cs_").unwrap();
         assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(encoded).unwrap().len(), 32);
-        assert_eq!(encoded.len(), 43);
+        assert_eq!(encoded.len(), 43, "32 bytes without padding");
         assert_eq!(format!("{one:?} {:?}", one.hash()), "[client secret] [client secret hash]");
         assert_eq!(one.hash(), hash(one.expose()));
         assert_ne!(one.hash(), other.hash());

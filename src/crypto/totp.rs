@@ -1,4 +1,4 @@
-//! Time-based codes of authenticator apps (RFC 6238): six digits by HMAC-SHA-1, a new code every 30 seconds, since many apps
+//! Time-based codes of authenticator apps (RFC 6238): six digits by HMAC-SHA-1, and a new code every 30 seconds. Many apps
 //! ignore other parameters.
 
 use std::fmt;
@@ -22,7 +22,7 @@ pub const DIGITS: u8 = 6;
 pub const STEP_SECONDS: u64 = 30;
 
 /// How many codes before and after the current one are accepted, for clocks that differ (RFC 6238, section 5.2).
-const DRIFT: u64 = 1;
+const MAX_DRIFT_STEPS: u64 = 1;
 
 /// A secret that an account and its owner's authenticator app share. `Debug` omits it.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ impl TotpSecret {
         IMPORTED_BYTES.contains(&bytes.len()).then(|| Self(bytes))
     }
 
-    /// The bytes, to be sealed.
+    /// The bytes, to be encrypted.
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
@@ -105,14 +105,14 @@ impl TotpSecret {
         .into()
     }
 
-    /// Finds the time step of a code, if the code is valid at `now`. Codes of `last_used` and earlier steps are refused: a code works
-    /// once (RFC 6238, section 5.2).
+    /// Finds the time step of a code, if the code is valid at `now`. Codes of the step `last_used` and earlier ones are refused, because a
+    /// code works once (RFC 6238, section 5.2). `last_used` is 0 if no code was used.
     pub fn find_step(&self, code: &TotpCode, now: Timestamp, last_used: u64) -> Option<u64> {
         let totp = self.totp();
         let current = now.as_secs().max(0).unsigned_abs() / STEP_SECONDS;
         let mut found = None;
         // All steps are compared, so that the running time reveals nothing about the code.
-        for step in current.saturating_sub(DRIFT)..=current + DRIFT {
+        for step in current.saturating_sub(MAX_DRIFT_STEPS)..=current + MAX_DRIFT_STEPS {
             let expected = totp.generate(step * STEP_SECONDS).to_string();
             let equal: bool = expected.as_bytes().ct_eq(code.0.expose().as_bytes()).into();
             if equal && step > last_used {
@@ -176,19 +176,21 @@ mod tests {
         {
             let now = Timestamp::from_millis(seconds * 1000);
             let step = secret.find_step(&TotpCode::parse(code).unwrap(), now, 0);
-            assert_eq!(step, Some(seconds.unsigned_abs() / 30), "{code}");
+            assert_eq!(step, Some(seconds.unsigned_abs() / STEP_SECONDS), "{code}");
         }
     }
 
     #[test]
     fn code_is_accepted_one_step_early_and_late_and_once() {
+        const STEP: u64 = 60_000_000;
         let secret = TotpSecret::generate(&Entropy::system());
-        let at = |step: i64| Timestamp::from_millis((60_000_000 + step) * 30_000);
-        let code = TotpCode::parse(&secret.totp().generate(60_000_000 * 30).to_string()).unwrap();
-        let accepted = [-2, -1, 0, 1, 2].map(|step| secret.find_step(&code, at(step), 0).is_some());
+        let code = TotpCode::parse(&secret.totp().generate(STEP * STEP_SECONDS).to_string()).unwrap();
+        let at = |step: u64| Timestamp::from_millis((step * STEP_SECONDS * 1000).cast_signed());
+        let accepted =
+            [STEP - 2, STEP - 1, STEP, STEP + 1, STEP + 2].map(|now| secret.find_step(&code, at(now), 0).is_some());
         assert_eq!(accepted, [false, true, true, true, false]);
-        assert_eq!(secret.find_step(&code, at(0), 60_000_000), None, "the step was used");
-        assert_eq!(secret.find_step(&code, at(0), 59_999_999), Some(60_000_000));
+        assert_eq!(secret.find_step(&code, at(STEP), STEP), None, "the step was used");
+        assert_eq!(secret.find_step(&code, at(STEP), STEP - 1), Some(STEP));
     }
 
     #[test]
@@ -203,7 +205,9 @@ mod tests {
             assert_eq!(TotpSecret::from_base32(text).unwrap().expose(), secret.expose(), "{text}");
         }
         assert_eq!(TotpSecret::from_base32("GEZDGNBVGY3TQOJQGEZA====").unwrap().expose(), b"123456789012");
-        for bad in ["", "GEZDGNBV", "GEZDGNBVGY3TQOJ1", "GEZDGNBVGY3TQOJÄ", &"A".repeat(200)] {
+        // 9 and 65 bytes
+        let (too_short, too_long) = ("A".repeat(15), "A".repeat(104));
+        for bad in ["", &too_short, &too_long, "GEZDGNBVGY3TQOJ1", "GEZDGNBVGY3TQOJÄ"] {
             assert!(TotpSecret::from_base32(bad).is_none(), "{bad}");
         }
     }
@@ -220,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn code_of_another_form_is_refused() {
+    fn code_that_is_not_six_ascii_digits_is_refused() {
         assert!(TotpCode::parse("123 456").is_some());
         for bad in ["", "12345", "1234567", "12345a", "１２３４５６", &"1".repeat(99)] {
             assert!(TotpCode::parse(bad).is_none(), "{bad}");

@@ -15,9 +15,9 @@ pub enum EndReason {
     Logout,
     /// The owner, a service client or an operator ended the sessions.
     Revoked,
-    /// A superseded refresh token was presented (RFC 9700, section 4.14.2).
+    /// A superseded refresh token was reused (I2; RFC 9700, section 4.14.2).
     Reuse,
-    /// The account exceeded its number of sessions; the oldest ended.
+    /// The account exceeded `session.max_per_account`, and its oldest session ended.
     Limit,
     /// The account's password was changed.
     PasswordChanged,
@@ -99,12 +99,12 @@ pub enum RevocationTarget {
         /// The session.
         session: SessionId,
     },
-    /// Every session of an account that began before a time, with at most one exception. Sessions that began within the second
-    /// of the revocation can't be distinguished by `session_start`; each of them has an event of its own too.
+    /// Every session of an account that began before a time, with at most one exception. `session_start` counts whole seconds, so it
+    /// does not tell which sessions of the revocation's second have ended; each of these sessions has an event of its own too.
     Account {
         /// The account.
         account: AccountId,
-        /// Sessions that began before this have ended. The start of the second of the revocation.
+        /// The start of the revocation's second. Sessions that began earlier have ended.
         before: Timestamp,
         /// The session that continues, or that a password change has started.
         except: Option<SessionId>,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The refresh cookie. Browsers accept a `__Host-` cookie only if it is secure, for one host and for all paths.
-pub const NAME: &str = "__Host-latchkey";
+pub const REFRESH: &str = "__Host-latchkey";
 
 /// The cookie with the device token.
 pub const DEVICE: &str = "__Host-latchkey-device";
@@ -37,18 +37,18 @@ pub fn set_device(token: &str) -> String {
 }
 
 /// `Set-Cookie` for a refresh token that is valid for `max_age`.
-pub fn set(token: &RefreshToken, max_age: Duration) -> String {
-    format!("{NAME}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
+pub fn set_refresh(token: &RefreshToken, max_age: Duration) -> String {
+    format!("{REFRESH}={}; Path=/; Max-Age={}; Secure; HttpOnly; SameSite=Strict", token.expose(), max_age.as_secs())
 }
 
 /// `Set-Cookie` that deletes the refresh cookie.
-pub fn clear() -> String {
-    format!("{NAME}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
+pub fn clear_refresh() -> String {
+    format!("{REFRESH}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict")
 }
 
 /// The refresh token in the request's cookie.
-pub fn token(request: &Request) -> Option<String> {
-    named(request, NAME)
+pub fn refresh_token(request: &Request) -> Option<String> {
+    named(request, REFRESH)
 }
 
 /// `Set-Cookie` for the browser's session, for `max_age`: the session's absolute lifetime.

@@ -1,7 +1,7 @@
 """The FastAPI reference: sign-in, refresh, sign-out and introspection, written to be fast.
 
 Keys are parsed once, and each call makes one request to Redis, where Lua scripts change sessions. Passwords are hashed
-on a separate thread, because argon2 releases the interpreter lock. orjson encodes JSON. Runs as `uvicorn service:app
+on separate threads, because argon2 releases the interpreter lock. orjson encodes JSON. Runs as `uvicorn service:app
 --workers 2`.
 """
 
@@ -28,10 +28,12 @@ from pydantic import BaseModel, Field
 
 ISSUER = "https://auth.example.com"
 ACCESS_TTL_S = 3600
-IDLE_MS = 7 * 24 * 3600 * 1000
-ABSOLUTE_MS = 30 * 24 * 3600 * 1000
-GRACE_MS = 10_000
-LUA = Path(__file__).parent.parent / "lua"
+IDLE_TIMEOUT_MS = 7 * 24 * 3600 * 1000
+ABSOLUTE_LIFETIME_MS = 30 * 24 * 3600 * 1000
+GRACE_WINDOW_MS = 10_000
+LUA_SCRIPTS = Path(__file__).parent.parent / "lua"
+# revoke.lua appends the account's id to this prefix: it is the key of the set of the account's sessions.
+ACCOUNT_KEY_PREFIX = "user:"
 
 key = load_pem_private_key(Path(os.environ["KEY"]).read_bytes(), None)
 public_key = key.public_key()
@@ -43,9 +45,9 @@ accounts = sqlite3.connect(f"file:{os.environ['DATABASE']}?mode=ro", uri=True, c
 store = redis.asyncio.Redis(
     connection_pool=redis.asyncio.BlockingConnectionPool.from_url(os.environ["REDIS_URL"], max_connections=64, timeout=30)
 )
-create = store.register_script((LUA / "create.lua").read_text())
-rotate = store.register_script((LUA / "rotate.lua").read_text())
-revoke = store.register_script((LUA / "revoke.lua").read_text())
+create = store.register_script((LUA_SCRIPTS / "create.lua").read_text())
+rotate = store.register_script((LUA_SCRIPTS / "rotate.lua").read_text())
+revoke = store.register_script((LUA_SCRIPTS / "revoke.lua").read_text())
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 dummy_hash = hasher.hash("nobody's password")
@@ -68,19 +70,19 @@ def json_response(body: dict, status: int = 200, headers: dict | None = None) ->
     return Response(orjson.dumps(body), status, headers, "application/json")
 
 
-def refused(code: str) -> Response:
+def unauthorized(code: str) -> Response:
     return json_response({"title": "Unauthorized", "status": 401, "code": code}, 401, {"www-authenticate": "Bearer"})
 
 
-def tokens(user: str, session: str, secret: str, created_ms: int, now: float) -> Response:
-    seconds = int(now)
+def token_response(user: str, session: str, secret: str, created_ms: int, now: float) -> Response:
+    issued_at = int(now)
     claims = {
         "iss": ISSUER,
         "sub": user,
         "aud": "latchkey",
         "client_id": "latchkey",
-        "iat": seconds,
-        "exp": seconds + ACCESS_TTL_S,
+        "iat": issued_at,
+        "exp": issued_at + ACCESS_TTL_S,
         "jti": str(uuid.uuid4()),
         "sid": session,
         "auth_time": created_ms // 1000,
@@ -94,7 +96,7 @@ def tokens(user: str, session: str, secret: str, created_ms: int, now: float) ->
             "token_type": "Bearer",
             "expires_in": ACCESS_TTL_S,
             "refresh_token": f"{session}.{secret}",
-            "refresh_expires_in": IDLE_MS // 1000,
+            "refresh_expires_in": IDLE_TIMEOUT_MS // 1000,
             "session_id": session,
         }
     )
@@ -116,33 +118,34 @@ async def login(request: LoginRequest) -> Response:
     query = "SELECT id, password_hash FROM accounts WHERE email = ?"
     account = accounts.execute(query, (request.identifier.lower(),)).fetchone()
     password_hash = account[1] if account else dummy_hash
-    is_password = await asyncio.get_running_loop().run_in_executor(hashing, matches, password_hash, request.password)
-    if not is_password or not account:
-        return refused("invalid_credentials")
+    is_correct = await asyncio.get_running_loop().run_in_executor(hashing, matches, password_hash, request.password)
+    if not is_correct or not account:
+        return unauthorized("invalid_credentials")
     session, secret, now = str(uuid.uuid4()), secrets.token_urlsafe(32), time.time()
     now_ms = int(now * 1000)
     await create(
-        [f"session:{session}", f"user:{account[0]}"],
-        [account[0], digest(secret), now_ms, now_ms + ABSOLUTE_MS, IDLE_MS, session],
+        [f"session:{session}", f"{ACCOUNT_KEY_PREFIX}{account[0]}"],
+        [account[0], digest(secret), now_ms, now_ms + ABSOLUTE_LIFETIME_MS, IDLE_TIMEOUT_MS, session],
     )
-    return tokens(account[0], session, secret, now_ms, now)
+    return token_response(account[0], session, secret, now_ms, now)
 
 
 @app.post("/v1/refresh")
 async def refresh(request: RefreshTokenRequest) -> Response:
     session, _, secret = request.refresh_token.partition(".")
     next_secret, now = secrets.token_urlsafe(32), time.time()
-    arguments = [digest(secret), digest(next_secret), int(now * 1000), GRACE_MS, IDLE_MS]
-    outcome, *rest = await rotate([f"session:{session}"], arguments)
+    arguments = [digest(secret), digest(next_secret), int(now * 1000), GRACE_WINDOW_MS, IDLE_TIMEOUT_MS]
+    outcome, *stored = await rotate([f"session:{session}"], arguments)
     if outcome != b"rotated":
-        return refused("refresh_token_reused" if outcome == b"reused" else "invalid_refresh_token")
-    return tokens(rest[0].decode(), session, next_secret, int(rest[1]), now)
+        return unauthorized("refresh_token_reused" if outcome == b"reused" else "invalid_refresh_token")
+    user, created_ms = stored
+    return token_response(user.decode(), session, next_secret, int(created_ms), now)
 
 
 @app.post("/v1/logout")
 async def logout(request: RefreshTokenRequest) -> Response:
     session, _, secret = request.refresh_token.partition(".")
-    await revoke([f"session:{session}"], [digest(secret), "user:", session])
+    await revoke([f"session:{session}"], [digest(secret), ACCOUNT_KEY_PREFIX, session])
     return Response(status_code=204)
 
 

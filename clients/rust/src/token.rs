@@ -35,7 +35,7 @@ pub(crate) struct Signed {
     pub(crate) claims: Arc<Claims>,
     pub(crate) key: Arc<Key>,
     pub(crate) session: Option<Session>,
-    /// In seconds since the Unix epoch.
+    /// The later of `nbf` and `iat`, in seconds since the Unix epoch.
     not_before: i64,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// The session of a token; `None` if the token has none, as a service client's own.
+    /// The session of a token; `None` if the token has no session, as that of a service client.
     pub(crate) fn of(claims: &Claims) -> Option<Self> {
         Some(Self {
             id: Id::parse(claims.sid.as_deref()?)?,
@@ -65,14 +65,14 @@ impl Session {
         })
     }
 
-    /// Whether this session ends with the account's sessions that began before `before`, in seconds since the Unix epoch, all
-    /// except the session `except`.
+    /// Whether an account-wide revocation ends this session: it ends the account's sessions that began before `before`, in
+    /// seconds since the Unix epoch, except the session `except`.
     pub(crate) fn is_cut_off(&self, before: i64, except: Option<Id>) -> bool {
         self.began < before && except != Some(self.id)
     }
 
     /// Whether the token was issued before the claims of its account reached `version` at the time `at`, in seconds since the
-    /// Unix epoch.
+    /// Unix epoch. The time decides only for a token without a version.
     pub(crate) fn precedes_claims(&self, version: u64, at: i64) -> bool {
         self.claims_version.map_or(self.issued <= at, |own| own < version)
     }

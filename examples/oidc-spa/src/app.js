@@ -28,11 +28,12 @@ function show(user) {
   element("expires").textContent = user ? new Date(user.expires_at * 1000).toLocaleTimeString() : "";
 }
 
-let retry;
+/** Set while a renewal is due to be retried. */
+let retryTimer;
 
 function stopRetrying() {
-  clearTimeout(retry);
-  retry = undefined;
+  clearTimeout(retryTimer);
+  retryTimer = undefined;
 }
 
 /** Renews the access token now. */
@@ -42,8 +43,8 @@ function renew() {
 }
 
 /**
- * Handles a failed renewal. If Latchkey refuses it, the session has ended. After any other error, such as a lost network, the app tries
- * again once the browser is online, and otherwise every 30 seconds.
+ * Handles a failed renewal. If Latchkey refuses the refresh token, the session has ended. After any other error, such as a lost network,
+ * the app retries after 30 seconds, or earlier if the browser comes online.
  */
 async function renewalFailed(error) {
   stopRetrying();
@@ -52,7 +53,7 @@ async function renewalFailed(error) {
     element("message").textContent = "You were signed out.";
   } else {
     element("message").textContent = error.message;
-    retry = setTimeout(renew, 30_000);
+    retryTimer = setTimeout(renew, 30_000);
   }
 }
 
@@ -69,7 +70,7 @@ users.events.addSilentRenewError(renewalFailed);
 element("sign-in").addEventListener("click", () => users.signinRedirect());
 element("sign-out").addEventListener("click", () => users.signoutRedirect());
 element("renew").addEventListener("click", renew);
-addEventListener("online", () => retry && renew());
+addEventListener("online", () => retryTimer && renew());
 
 try {
   if (parameters.has("code") || parameters.has("error")) {

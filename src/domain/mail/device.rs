@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Parts of user agents with the names of their browsers; the first part that occurs decides. A browser whose user agent also
 /// contains the part of another browser precedes that browser.
 const BROWSERS: [(&str, &str); 12] = [
+    // `Edg/`, `EdgA/` or `EdgiOS/`
     ("Edg", "Edge"),
     ("OPR/", "Opera"),
     ("SamsungBrowser/", "Samsung Internet"),

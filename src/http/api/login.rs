@@ -157,7 +157,7 @@ impl TokensResponse {
     /// The tokens, and the cookie with the refresh token of a cookie session.
     pub(super) fn split(tokens: Tokens) -> (Self, Option<String>) {
         let cookie = (tokens.transport == Transport::Cookie)
-            .then(|| cookie::set(&tokens.refresh_token, tokens.refresh_expires_in));
+            .then(|| cookie::set_refresh(&tokens.refresh_token, tokens.refresh_expires_in));
         let body = Self {
             access_token: tokens.access_token.into_exposed(),
             token_type: "Bearer".to_owned(),
@@ -390,7 +390,7 @@ impl LoginApi {
         presented: PresentedCredentials,
         MaybeBody(request): MaybeBody<RefreshTokenRequest>,
     ) -> Result<SignedOutResponse, Failed<LogoutProblems>> {
-        let clear = presented.cookie.is_some().then(cookie::clear);
+        let clear = presented.cookie.is_some().then(cookie::clear_refresh);
         let input = LogoutInput {
             bearer: presented.bearer,
             body_token: request.and_then(|request| request.refresh_token).map(|token| token.0.expose().to_owned()),

@@ -24,7 +24,7 @@ pub(super) struct PasskeyOptionsResponse {
     /// The options in the JSON form of WebAuthn: `PublicKeyCredential.parseCreationOptionsFromJSON` or
     /// `parseRequestOptionsFromJSON` reads them.
     public_key: JsonObject,
-    /// How many seconds the response is accepted.
+    /// For how many seconds the authenticator's response is accepted.
     expires_in: u64,
 }
 
@@ -37,7 +37,7 @@ impl Example for PasskeyOptionsResponse {
             "allowCredentials": [],
             "userVerification": "required",
         });
-        Self { public_key: members(options), expires_in: 300 }
+        Self { public_key: json_object(options), expires_in: 300 }
     }
 }
 
@@ -73,7 +73,8 @@ pub(super) struct PasskeyResponse {
 
 impl Example for PasskeyResponse {
     fn example() -> Self {
-        let then = |secs: i64| Time(Timestamp::from_millis((1_767_225_600 + secs) * 1000));
+        let new_year_2026 = 1_767_225_600;
+        let time = |secs: i64| Time(Timestamp::from_millis(secs * 1000));
         Self {
             id: Uuid::from_u128(0x019b_7a63_2c00_7b1e_8c55_0d6f_3a1b_9e22),
             name: "Ada's phone".to_owned(),
@@ -82,8 +83,8 @@ impl Example for PasskeyResponse {
             discoverable: Some(true),
             backup_eligible: true,
             backed_up: true,
-            created_at: then(0),
-            last_used_at: Some(then(3600)),
+            created_at: time(new_year_2026),
+            last_used_at: Some(time(new_year_2026 + 3600)),
         }
     }
 }
@@ -177,12 +178,13 @@ impl Example for RenamePasskeyRequest {
 /// An example of a credential in its JSON form.
 pub(super) fn credential_example(response: &Value) -> JsonObject {
     let id = "t3JzWk0xQ9mJ8oN5bYv2Rg";
-    members(json!({
+    json_object(json!({
         "id": id, "rawId": id, "type": "public-key", "response": response, "clientExtensionResults": {},
     }))
 }
 
-fn members(value: Value) -> JsonObject {
+/// The object that the value is; an empty object for any other value.
+fn json_object(value: Value) -> JsonObject {
     match value {
         Value::Object(members) => JsonObject(members),
         _ => JsonObject(Map::new()),

@@ -91,7 +91,7 @@ fn bearer(request: &Request) -> Result<Option<String>, ProblemError> {
 }
 
 fn refresh_cookie(request: &Request) -> Result<Option<String>, ProblemError> {
-    let token = cookie::token(request);
+    let token = cookie::refresh_token(request);
     if token.is_some() {
         cookie::refuse_cross_site(state(request)?, request)?;
     }

@@ -14,11 +14,11 @@ use crate::http::{
     problem::{Code, ProblemError, sentence},
 };
 
-/// The `Retry-After` of a request whose body was evicted.
+/// The `Retry-After` of a request whose body was evicted to make room for newer bodies.
 const RETRY_EVICTED: Duration = Duration::from_secs(1);
 
-/// The problem of an error in a request for `path` with this id. `docs` is whether the documentation is served.
-pub(super) fn problem(error: poem::Error, paths: &Paths, docs: bool, path: &str, id: &str) -> ProblemError {
+/// The problem of an error in a request for `path` with this id.
+pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str, id: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
@@ -31,7 +31,7 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, docs: bool, path: &str,
         return ProblemError { retry_after, ..ProblemError::new(Code::Unavailable, sentence(timed_out)) };
     }
     if error.is::<NotFoundError>() {
-        let hint = if docs { " The API documentation is at /docs." } else { "" };
+        let hint = if serves_docs { " The API documentation is at /docs." } else { "" };
         return ProblemError::new(Code::NotFound, format!("No such endpoint.{hint}"));
     }
     if error.is::<MethodNotAllowedError>() {

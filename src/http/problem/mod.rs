@@ -143,7 +143,7 @@ impl ProblemError {
             response = response.header(header::ALLOW, allow);
         }
         if self.clear_cookie {
-            response = response.header(header::SET_COOKIE, super::cookie::clear());
+            response = response.header(header::SET_COOKIE, super::cookie::clear_refresh());
         }
         response.body(body)
     }

@@ -22,6 +22,7 @@ def test_chunk_size_and_line_ending_do_not_change_events(end: bytes, size: int) 
 
 
 def test_event_without_id_has_the_last_event_id() -> None:
+    # An id that contains a NUL is ignored, a block without data sets the last event id, and an empty id clears it.
     events = parsed(b"data: a\n\nid: 1\ndata: b\n\ndata: c\n\nid: \0\ndata: d\n\nid: 2\n\ndata: e\n\nid\ndata: f\n\n", 1000)
     assert [event.id for event in events] == [None, "1", "1", "1", "2", ""]
 
@@ -37,10 +38,10 @@ def test_block_without_data_is_no_event() -> None:
     assert parsed(b"data: never ended\n", 5) == []
 
 
-@pytest.mark.parametrize("line", [b"x" * 100, b"data: " + b"x" * 100 + b"\n"])
-def test_event_over_the_limit_raises(line: bytes) -> None:
+@pytest.mark.parametrize("repeated", [b"x" * 100, b"data: " + b"x" * 100 + b"\n"], ids=["one line", "many lines"])
+def test_event_over_the_limit_raises(repeated: bytes) -> None:
     with pytest.raises(ProtocolError):
-        parsed(line * (MAX_EVENT_BYTES // 100 + 1), 999)
+        parsed(repeated * (MAX_EVENT_BYTES // 100 + 1), 999)
 
 
 def test_invalid_utf_8_raises() -> None:

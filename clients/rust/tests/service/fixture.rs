@@ -11,7 +11,7 @@ use std::{
 use latchkey_verify::{Builder, Clock, Invalid, Verifier, VerifyError};
 
 use crate::harness::{
-    fault_proxy::FaultProxy,
+    fault_proxy::{FaultProxy, Mode},
     test_cluster::{Node, ServiceClient, TestCluster},
     wait,
 };
@@ -56,6 +56,7 @@ impl Fixture {
     }
 
     pub async fn with(mut cluster: TestCluster) -> Self {
+        // The node's configuration needs the proxy's URL, and the proxy needs the node's address.
         let proxy = FaultProxy::start_without_target().await;
         cluster.config.issuer = proxy.http_url();
         let node = cluster.node().await;
@@ -85,7 +86,7 @@ impl Fixture {
 
     /// Cuts the verifiers off, and shuts the node down.
     pub async fn stop(self) {
-        self.proxy.set(crate::harness::fault_proxy::Mode::Cut);
+        self.proxy.set(Mode::Cut);
         self.node.stop().await;
     }
 }

@@ -8,7 +8,8 @@ import { auth, explain, usePasskeyOffer, useSession } from "./auth.js";
 function App() {
   const [message, setMessage] = useState("");
   const onError = useCallback((error) => setMessage(explain(error)), []);
-  const session = useSession(onError);
+  const session = useSession(onError); // undefined: not known yet, null: signed out
+  /** What the sign-in still needs: `secondFactor`, `enrolment` or nothing. */
   const [step, setStep] = useState({});
   /** The action to repeat after the step-up. */
   const [pendingAction, setPendingAction] = useState(undefined);
@@ -23,6 +24,7 @@ function App() {
       await action();
       setPendingAction(undefined);
     } catch (error) {
+      // The setter would call a function that it is given, so the action is the result of a function.
       if (error.code === "insufficient_user_authentication") setPendingAction(() => action);
       else onError(error);
     }
@@ -40,6 +42,7 @@ function App() {
       {session === null && secondFactor && <SecondStep attempt={attempt} secondFactor={secondFactor} onStep={setStep} />}
       {session === null && enrolment && <Enrol attempt={attempt} enrolment={enrolment} showRecoveryCodes={showRecoveryCodes} />}
       {session && pendingAction && <StepUp attempt={attempt} action={pendingAction} onError={onError} />}
+      {/* A change of factors starts a new session: with a new key, Account loads the factors again. */}
       {session && <Account key={session.id} attempt={attempt} showRecoveryCodes={showRecoveryCodes} onError={onError} />}
     </>
   );
@@ -57,7 +60,7 @@ function SignIn({ attempt, onStep, onError }) {
     });
   };
   /** Ends the offer before the dialog opens, because the browser handles one passkey request at a time. */
-  const usePasskey = () => {
+  const signInWithPasskey = () => {
     setOffered(false);
     return attempt(async () => onStep(await auth.signInWithPasskey()));
   };
@@ -69,13 +72,13 @@ function SignIn({ attempt, onStep, onError }) {
       <button name="action" value="sign-in">Sign in</button>
       <button name="action" value="register" className="secondary">Create an account</button>
       {passkeysSupported() && (
-        <button id="use-passkey" type="button" className="secondary" onClick={usePasskey}>Sign in with a passkey</button>
+        <button id="use-passkey" type="button" className="secondary" onClick={signInWithPasskey}>Sign in with a passkey</button>
       )}
     </form>
   );
 }
 
-/** Offers passkeys for as long as it is mounted. */
+/** Offers passkeys in the browser's list of usernames, as long as this component is mounted. */
 function PasskeyOffer({ onStep, onError }) {
   usePasskeyOffer(onStep, onError);
   return null;
@@ -92,12 +95,12 @@ const METHOD_NAMES = {
 /** Sets up the second factor that the account must have. */
 function Enrol({ attempt, enrolment, showRecoveryCodes }) {
   const [app, setApp] = useState(null);
-  const usePasskey = () => attempt(async () => showRecoveryCodes(await auth.enrolPasskey(enrolment, "My passkey")));
+  const createPasskey = () => attempt(async () => showRecoveryCodes(await auth.enrolPasskey(enrolment, "My passkey")));
   return (
     <section id="enrol">
       <p>Your account must have a second factor. Set one up to continue.</p>
       {enrolment.methods.includes("passkey") && passkeysSupported() && (
-        <button id="enrol-passkey" onClick={usePasskey}>Create a passkey</button>
+        <button id="enrol-passkey" onClick={createPasskey}>Create a passkey</button>
       )}
       <button id="enrol-totp" className="secondary" onClick={() => attempt(async () => setApp(await auth.startTotp({ enrolment })))}>
         Use an authenticator app
@@ -131,9 +134,9 @@ function StepUp({ attempt, action, onError }) {
   const [method, setMethod] = useState("");
   useEffect(() => {
     const load = async () => {
-      const { factors, recovery_codes_left: codes } = await auth.factors();
+      const { factors, recovery_codes_left: codesLeft } = await auth.factors();
       const kinds = ["totp", "passkey"].filter((kind) => factors.some((factor) => factor.kind === kind));
-      const usable = kinds.length ? [...kinds, ...(codes > 0 ? ["recovery_code"] : [])] : ["password"];
+      const usable = kinds.length ? [...kinds, ...(codesLeft > 0 ? ["recovery_code"] : [])] : ["password"];
       setMethods(usable);
       setMethod(usable[0]);
     };
@@ -141,9 +144,9 @@ function StepUp({ attempt, action, onError }) {
   }, [onError]);
   const submit = (event) => {
     event.preventDefault();
-    const proof = new FormData(event.target).get("proof");
+    const typed = new FormData(event.target).get("proof");
     return attempt(async () => {
-      await auth.reauthenticate(method === "passkey" ? {} : method === "password" ? { password: proof } : { method, code: proof });
+      await auth.reauthenticate(proofOf(method, typed));
       await action();
     });
   };
@@ -162,7 +165,13 @@ function StepUp({ attempt, action, onError }) {
   );
 }
 
-/** The second step of a sign-in. */
+/** The proof for `reauthenticate`. With an empty proof, the browser asks for a passkey. */
+function proofOf(method, typed) {
+  if (method === "passkey") return {};
+  return method === "password" ? { password: typed } : { method, code: typed };
+}
+
+/** The second step of a sign-in: a passkey or a code. */
 function SecondStep({ attempt, secondFactor, onStep }) {
   const codes = secondFactor.methods.filter((method) => method !== "passkey");
   const submit = (event) => {
