@@ -44,6 +44,11 @@ impl Sources {
         Self { working_dir: working_dir.into(), environment, ..Self::default() }
     }
 
+    /// Sources without settings: the defaults apply, unless `working_dir` has a `latchkey.toml`.
+    pub fn in_dir(working_dir: impl Into<PathBuf>) -> Self {
+        Self { working_dir: working_dir.into(), ..Self::default() }
+    }
+
     /// Merges the sources. Each overrides the ones before: defaults, configuration file, environment, `--set`, `--data-dir`.
     pub(super) fn gather(&self, problems: &mut Vec<Problem>) -> Settings {
         let mut settings = Settings::defaults();

@@ -120,8 +120,7 @@ mod tests {
     #[test]
     fn line_breaks_in_subject_become_spaces() {
         let folder = tempfile::tempdir().unwrap();
-        // The default settings: the variable is not one of Latchkey's.
-        let settings = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap().mail;
+        let settings = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap().mail;
         let to = Recipient::new(&Email::parse("ann@example.com").unwrap()).unwrap();
         let rendered = Rendered {
             subject: "Hello\r\nBcc: eve@evil.example\n\nbody\u{2028}x".to_owned(),

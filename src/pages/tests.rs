@@ -10,7 +10,7 @@ use crate::{
 
 fn config(templates: Option<&Path>) -> Config {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap();
+    let mut config = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap();
     config.issuer = "https://auth.example.com/id".to_owned();
     config.pages.templates = templates.map(Path::to_owned);
     config
@@ -35,6 +35,7 @@ fn every_language_has_every_text_with_the_same_placeholders() {
             for (key, text) in keys {
                 let (Some(text), Some(own)) = (text.as_str(), own[key].as_str()) else { continue };
                 assert_eq!(placeholders(own), placeholders(text), "{locale}: {section}.{key}");
+                // Short words and formats may be the same in two languages.
                 let may_be_equal = text.len() < 12 || key == "date" || key == "minutes";
                 assert!(locale == Locale::En || own != text || may_be_equal, "{locale}: {section}.{key} is English");
             }
@@ -80,7 +81,7 @@ fn values_are_escaped() {
 }
 
 #[test]
-fn paths_start_with_that_of_the_issuer() {
+fn paths_start_with_the_path_of_the_issuer() {
     let html = Pages::load(&config(None)).unwrap().render(&Frame::default(), &SignIn::default()).unwrap();
     assert!(
         html.contains("action=\"/id/account/sign-in\"") && html.contains("href=\"/id/account/assets/style-"),
@@ -91,7 +92,8 @@ fn paths_start_with_that_of_the_issuer() {
 #[test]
 fn page_has_no_inline_script_or_style() {
     let pages = Pages::load(&config(None)).unwrap();
-    for (name, html) in render_samples(&pages, &Frame::default(), true).unwrap() {
+    let with_errors = true;
+    for (name, html) in render_samples(&pages, &Frame::default(), with_errors).unwrap() {
         assert!(
             !html.contains("style=\"") && !html.contains("<style") && !html.contains("javascript:"),
             "{name}: {html}"
@@ -100,7 +102,7 @@ fn page_has_no_inline_script_or_style() {
             !html.contains(" onclick") && !html.contains(" onload") && !html.contains(" onsubmit"),
             "{name}: {html}"
         );
-        assert_eq!(html.matches("<script").count(), 1, "{name}: {html}");
+        assert_eq!(html.matches("<script").count(), 1, "only the script file of all pages: {name}: {html}");
         assert!(!html.contains("{{") && !html.contains("undefined"), "{name}: {html}");
         assert!(html.starts_with("<!doctype html>\n<html lang=\"en\""), "{name}: {html}");
     }
@@ -110,7 +112,8 @@ fn page_has_no_inline_script_or_style() {
 fn every_form_posts_with_a_token() {
     let pages = Pages::load(&config(None)).unwrap();
     let frame = Frame { csrf: "TOKEN".to_owned(), ..Frame::default() };
-    for (name, html) in render_samples(&pages, &frame, false).unwrap() {
+    let with_errors = false;
+    for (name, html) in render_samples(&pages, &frame, with_errors).unwrap() {
         // The page `form_post` submits an authorization response to an app, which must not get the anti-forgery token.
         let posts_to_latchkey = !name.starts_with("form_post");
         assert!(posts_to_latchkey || !html.contains("TOKEN"), "{name}: {html}");
@@ -165,8 +168,9 @@ fn folder_with_a_mistake_is_refused() {
 }
 
 #[test]
-fn qr_code_reads_back_as_its_text() {
+fn qr_code_is_an_svg_without_styles_and_refuses_text_that_is_too_long() {
     let svg = qr_code("otpauth://totp/a?secret=b").unwrap();
     assert!(svg.starts_with("<svg class=\"qr\" viewBox=\"0 0 ") && !svg.contains("style"), "{svg}");
-    assert!(qr_code(&"x".repeat(5000)).is_none());
+    let too_long = "x".repeat(5000); // a QR code holds at most 2,953 bytes
+    assert!(qr_code(&too_long).is_none());
 }

@@ -185,6 +185,7 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
 
 impl Stats {
     fn waiting(&self) -> usize {
+        // The counter is negative for a moment if a thread takes a job before `submit` has counted the job.
         usize::try_from(self.waiting.load(Ordering::SeqCst)).unwrap_or_default()
     }
 
@@ -304,6 +305,7 @@ mod tests {
         for _ in 0..19 {
             assert!(pool.submit(Box::new(|_| None)).is_ok());
         }
+        // The result is held back while at least JOBS_PER_RESULT jobs wait: until one of the last jobs, which panic.
         for _ in 0..20 {
             assert!(pool.submit(Box::new(|_| panic!("on purpose"))).is_ok());
         }

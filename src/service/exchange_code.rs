@@ -68,8 +68,10 @@ pub async fn exchange_code(
     input: CodeExchange,
     origin: &SessionOrigin,
 ) -> Result<(Tokens, Option<IdToken>), ExchangeCodeError> {
+    // Exchanges and refreshes share a limit.
     limits::check_refresh_by_address(state, origin.ip)?;
     let code = AuthorizationCode::parse(input.code.expose()).ok_or(ExchangeCodeError::InvalidCode)?;
+    // The code is bound to the challenge of the authorization request, or to an empty one.
     let challenge = match &input.code_verifier {
         None => String::new(),
         Some(verifier) if is_code_verifier(verifier.expose()) => s256(verifier.expose()),

@@ -55,14 +55,13 @@ pub(super) async fn user_claims(
     account: AccountId,
     scopes: &str,
 ) -> Result<Option<UserClaims>, ServiceError> {
-    let (profile, email) = (has_scope(scopes, "profile"), has_scope(scopes, "email"));
     let Some(account) = state.sql.account(account).await? else { return Ok(None) };
     let mut claims = UserClaims::default();
-    if profile {
+    if has_scope(scopes, "profile") {
         reveal_profile(&mut claims, &account, state.sql.profile(account.id).await?);
     }
     // An account has no address if another account has verified its address.
-    if email && !account.email.as_str().is_empty() {
+    if has_scope(scopes, "email") && !account.email.as_str().is_empty() {
         claims.email = Some(account.email.as_str().to_owned());
         claims.email_verified = Some(account.email_verified);
     }

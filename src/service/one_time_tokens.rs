@@ -142,8 +142,9 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 /// Finds a presented token that works for one of `purposes`, and its account, without consuming it. Does the same work for known and
 /// unknown accounts (I12). A wrong code counts as a failed attempt.
 ///
-/// `address` is the address that the token is about, as for [`issue`]. With `None`, the token is about an address that the account owns:
-/// the primary one, or the verified secondary one to which the mail was sent. For a code, the typed identifier says which.
+/// `address` and `request_secret` are those of [`issue`]. With no `address`, the token is about an address that the account owns:
+/// the primary one, or the verified secondary one to which the mail was sent. For a code, the identifier that the
+/// holder typed decides which of the two.
 pub(super) async fn find(
     state: &AppState,
     presented: &PresentedToken,
@@ -158,7 +159,7 @@ pub(super) async fn find(
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
             let digests = PresentedDigests::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
-            let found = check(state, account.clone(), group, digests.clone(), address.cloned()).await?;
+            let found = find_bound(state, account.clone(), group, digests.clone(), address.cloned()).await?;
             let may_go_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
             if found.is_some() || address.is_some() || !may_go_to_secondary {
                 return Ok(found);
@@ -166,7 +167,7 @@ pub(super) async fn find(
             let secondary = state.sql.secondary_emails(account.id).await?;
             for verified in secondary.into_iter().filter(|email| email.verified_at.is_some()) {
                 let about = Some(verified.email);
-                if let Some(claim) = check(state, account.clone(), group, digests.clone(), about).await? {
+                if let Some(claim) = find_bound(state, account.clone(), group, digests.clone(), about).await? {
                     return Ok(Some(claim));
                 }
             }
@@ -190,7 +191,7 @@ pub(super) async fn find_code_for_account(
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
     let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, UNBOUND));
-    check(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
+    find_bound(state, account, TokenGroup::Purpose(purpose), digests, address.cloned()).await
 }
 
 /// Finds the code of a sign-in's challenge ([`issue_for_challenge`]), without consuming it.
@@ -203,7 +204,7 @@ pub(super) async fn find_code_for_challenge(
 ) -> Result<Option<Claim>, ServiceError> {
     let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
     let digests = PresentedDigests::Code(state.token_digests.code_digests(&code, purpose, account.id, &challenge));
-    check(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
+    find_bound(state, account, TokenGroup::Challenge(purpose, challenge), digests, None).await
 }
 
 /// Finds a code for the account of a typed identifier. For an unknown account, looks up an id that no account has.
@@ -222,7 +223,7 @@ async fn find_code(
         let found = match &account {
             Some(account) => {
                 let about = address.cloned().or_else(|| account.other_email(identifier));
-                check(state, account.clone(), TokenGroup::Purpose(*purpose), digests(account.id), about).await?
+                find_bound(state, account.clone(), TokenGroup::Purpose(*purpose), digests(account.id), about).await?
             }
             None => {
                 let id = dummy_account_id(state, identifier);
@@ -245,8 +246,8 @@ fn dummy_account_id(state: &AppState, identifier: &Identifier) -> AccountId {
     AccountId::from_bytes(bytes)
 }
 
-/// Looks a presented token up in Redis, and checks that it is bound to the account's current state. Does not consume it.
-async fn check(
+/// Finds a presented token in Redis that is bound to the account's current state, without consuming it.
+async fn find_bound(
     state: &AppState,
     account: Account,
     group: TokenGroup,
@@ -257,6 +258,7 @@ async fn check(
     let (TokenGroup::Purpose(purpose) | TokenGroup::Challenge(purpose, _)) = group;
     let binding = binding(&account, purpose, about.as_ref().unwrap_or(&account.email));
     let found = state.redis.one_time_tokens.find(account.id, group, &presented, binding, now).await?;
+    // The token of a closed account does not work, but its lookup takes as long as any other (I12).
     Ok(found.filter(|_| !account.is_closed(now)).map(|_| Claim { account, purpose, about, group, presented }))
 }
 
@@ -270,7 +272,7 @@ pub(super) async fn find_link_about(
     for address in addresses {
         let digests = PresentedDigests::Link(state.token_digests.link_digests(token, UNBOUND));
         let group = TokenGroup::Purpose(token.purpose);
-        if let Some(claim) = check(state, account.clone(), group, digests, Some(address)).await? {
+        if let Some(claim) = find_bound(state, account.clone(), group, digests, Some(address)).await? {
             return Ok(Some(claim));
         }
     }

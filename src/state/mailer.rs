@@ -144,7 +144,7 @@ impl Mailer {
         }))
     }
 
-    /// Stores the number of waiting mails, as counted in the database.
+    /// Stores the number of waiting mails, as counted in the database, and reports it with the age of the `oldest` one in metrics.
     pub(crate) fn set_queue(&self, waiting: u64, oldest: Option<Timestamp>) {
         self.queued.store(waiting, Ordering::Relaxed);
         let age = oldest.map_or(Duration::ZERO, |oldest| self.clock.now().saturating_since(oldest));
@@ -179,7 +179,7 @@ impl Mailer {
         self.transport.delete_file(id).await;
     }
 
-    /// Connects to the SMTP server, or creates the folder of mails. Returns a sentence about it for the operator.
+    /// Connects to the SMTP server, or creates the folder of mails. Returns a sentence for the operator about the result.
     ///
     /// # Errors
     /// [`DeliveryError`]

@@ -27,6 +27,9 @@ use crate::harness::{
     test_cluster::TestCluster,
 };
 
+/// The bytes at the start of a source by which an interrupted import recognizes the source: its fingerprint.
+const FINGERPRINT_BYTES: u64 = 64 * 1024;
+
 /// Hashes of [`PASSWORD`], made by argon2-cffi, bcrypt, and Python's hashlib and passlib.
 const HASHES: [(&str, &str); 8] = [
     ("argon2id", "$argon2id$v=19$m=256,t=2,p=1$c2l4dGVlbiBieXRlLXNhbA$po0WFnpifCbP1nuZu91yGD2dGNwq5zdC4rYCO6zunGs"),
@@ -42,7 +45,7 @@ const HASHES: [(&str, &str); 8] = [
     ),
 ];
 
-/// Imports a source into the cluster's database. Returns the result and the reported progress.
+/// Imports a source into the cluster's database, in batches of `batch` records. Returns the result and the reported progress.
 async fn run(
     cluster: &TestCluster,
     sql: &Sql,
@@ -69,6 +72,7 @@ async fn run_format(
     (result, reported)
 }
 
+/// Connects to the cluster's database, and creates its tables.
 async fn open(cluster: &TestCluster) -> Sql {
     let sql = Sql::connect(&cluster.config.database).await.unwrap();
     sql.migrate().await.unwrap();
@@ -139,6 +143,7 @@ async fn check_sign_in_and_upgrade(cluster: TestCluster) {
             (Some(&*format!("{name}@Example.com")), Some("staff"))
         );
         assert_eq!(me["created_at"], "2019-05-06T07:08:09.000Z");
+        // The hash now has the parameters of the cluster's configuration.
         let upgraded = stored().await.password_hash.unwrap();
         assert!(upgraded.expose().starts_with("$argon2id$v=19$m=64,t=1,p=1$"), "{name}: {}", upgraded.expose());
 
@@ -190,13 +195,14 @@ async fn refused_records_are_reported_and_the_others_imported() {
         (9, "invalid_role"),
         (10, "invalid_password_hash"),
     ];
-    // All records in one batch, then each record in a batch of its own, when the accounts exist.
+    // All records in one batch. The blank lines 3 and 8 are ignored.
     let (done, reported) = run(&cluster, &sql, 500, lines.join("\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { records: 11, imported: 2, ignored: 2, refused: 7, ..Summary::default() });
     assert_eq!(refused_records(&reported), expected);
     let reports = format!("{reported:?}");
     assert!(!reports.contains("po0WFn"), "a hash was reported: {reports}");
 
+    // Once more, when the accounts exist: each record in a batch of its own, with other line ends.
     let (done, reported) = run(&cluster, &sql, 1, lines.join("\r\n").as_bytes()).await;
     assert_eq!(done.unwrap(), Summary { records: 11, ignored: 2, refused: 9, ..Summary::default() });
     assert_eq!(refused_records(&reported)[0], (1, "email_taken"));
@@ -213,7 +219,7 @@ async fn interrupted_import_resumes_after_the_stored_records() {
         (1..=1234).map(|n| if matches!(n, 100 | 1000 | 1100) { "?\n".into() } else { line(n) }).collect();
     let text: String = lines.concat();
     let middle = lines[..999].concat().len() + 1;
-    assert!(middle > 64 * 1024, "the source fails after the bytes of the fingerprint");
+    assert!(middle as u64 > FINGERPRINT_BYTES, "the source fails after the bytes of the fingerprint");
 
     let (stopped, reported) = run(&cluster, &sql, 100, broken(&text, middle)).await;
     let Err(ImportError::Read { record: 999, source }) = stopped else { panic!("{stopped:?}") };
@@ -302,8 +308,8 @@ async fn max_bytes_in_flight(count: usize) -> u64 {
 async fn import_memory_is_independent_of_the_number_of_records() {
     let few = max_bytes_in_flight(1_000).await;
     let many = max_bytes_in_flight(10_000).await;
-    // The fingerprint (64 KiB), a batch of 100 records of at most 200 bytes, and the reader's buffer (8 KiB).
-    let bound = 64 * 1024 + 100 * 200 + 8 * 1024;
+    // The fingerprint, a batch of 100 records of at most 200 bytes, and the reader's buffer (8 KiB).
+    let bound = FINGERPRINT_BYTES + 100 * 200 + 8 * 1024;
     assert!(few <= bound && many <= bound, "{few} and {many} of {bound} bytes");
 }
 
@@ -348,6 +354,7 @@ async fn bcrypt_account_with_long_password_is_not_locked_out_by_a_typing_error()
     let cluster = TestCluster::new();
     let sql = open(&cluster).await;
     let long = "0123456789".repeat(9);
+    // the hash of `long`
     let hash = "$2b$04$mLi6xYGTlmU7e8ngfWeST.Rc8LY9o0ZCp5Scwx5InsXqhSstCH.FW";
     let line = serde_json::json!({ "email": "tail@example.com", "password_hash": hash }).to_string();
     run(&cluster, &sql, 500, line.as_bytes()).await.0.unwrap();

@@ -15,9 +15,8 @@ use crate::{
 };
 
 fn settings(templates: Option<&Path>) -> MailSettings {
-    // The default settings: `A` is not a variable of Latchkey.
     let folder = tempfile::tempdir().unwrap();
-    let mut settings = load(&Sources::from_environment(folder.path(), [("A", "b")]), &Entropy::system()).unwrap().mail;
+    let mut settings = load(&Sources::in_dir(folder.path()), &Entropy::system()).unwrap().mail;
     settings.templates = templates.map(Path::to_owned);
     settings
 }

@@ -26,9 +26,11 @@ impl ReplayGuard {
     /// [`RedisError`]
     pub async fn record_first_use(&self, client: &str, jti: &str, ttl: Duration) -> Result<bool, RedisError> {
         let key = self.connection.keys.assertion(client, jti);
+        // Redis refuses a TTL of zero.
         let ttl = Expiration::PX(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX).max(1));
         let client = self.connection.client_for_request()?;
-        let answer = Box::pin(client.set(key, 1, Some(ttl), Some(SetOptions::NX), false)).await;
+        let return_former_value = false;
+        let answer = Box::pin(client.set(key, 1, Some(ttl), Some(SetOptions::NX), return_former_value)).await;
         let answer: Option<String> = answer.inspect_err(|error| self.connection.reconnect_if_demoted(error))?;
         Ok(answer.is_some())
     }

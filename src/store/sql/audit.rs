@@ -198,15 +198,15 @@ fn insertion(rows: usize, dialect: Dialect) -> String {
     );
     for row in 0..rows {
         for column in 1..=COLUMNS {
-            let before = match (row, column) {
+            let separator = match (row, column) {
                 (0, 1) => "(",
                 (_, 1) => "), (",
                 _ => ", ",
             };
             // Writing to a String can't fail.
             let _ = match dialect {
-                Dialect::Sqlite => write!(sql, "{before}?"),
-                Dialect::Postgres => write!(sql, "{before}${}", row * COLUMNS + column),
+                Dialect::Sqlite => write!(sql, "{separator}?"),
+                Dialect::Postgres => write!(sql, "{separator}${}", row * COLUMNS + column),
             };
         }
     }
@@ -237,13 +237,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn selection_by_account_uses_the_index_of_accounts() {
+    async fn selection_uses_the_index_of_the_account_or_else_of_the_time() {
         sqlx::any::install_default_drivers();
         let mut connection = AnyConnection::connect("sqlite::memory:").await.unwrap();
         connection.execute(include_str!("../../../migrations/0005_audit.sql")).await.unwrap();
         let mut plan = async |filter| {
             let (sql, equal) = selection(&filter);
-            let mut query = query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"))).bind(0).bind(9).bind(1);
+            let (since, until, limit) = (0, 9, 1);
+            let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+            let mut query = query(explain).bind(since).bind(until).bind(limit);
             for value in equal {
                 query = query.bind(value);
             }

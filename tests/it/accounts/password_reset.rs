@@ -1,7 +1,8 @@
-//! `POST /v1/password/forgot`, `POST /v1/password/reset`.
+//! Password reset by mail: `POST /v1/password/forgot`, `POST /v1/password/reset`.
 
 use std::time::Duration;
 
+use latchkey::domain::{limit::Quota, one_time_token::CODE_ATTEMPTS};
 use serde_json::json;
 
 use super::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify, without_limits};
@@ -66,7 +67,7 @@ async fn wrong_codes_invalidate_the_code_and_not_the_link() {
         let body = json!({ "identifier": email("ada"), "code": code, "new_password": NEW_PASSWORD });
         node.post("/v1/password/reset", body)
     };
-    for _ in 0..5 {
+    for _ in 0..CODE_ATTEMPTS {
         assert_eq!(attempt("2222-2222").await.problem(), problem(401, "invalid_code"));
     }
     assert_eq!(attempt(&code).await.problem(), problem(401, "invalid_code"), "a stranger has used up the attempts");
@@ -107,7 +108,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
     wait::until("all work is done", || async { node.state.background.is_empty() }).await;
     assert_eq!(node.state.sql.mails(None, 100).await.unwrap().len(), 1);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
-    // later, the owner gets another mail
+    // the owner gets another mail after the window of `limits.mail_per_account`
     cluster.advance(Duration::from_mins(5));
     request_reset(&cluster, &node, "ada").await;
 }
@@ -115,8 +116,7 @@ async fn flood_of_forgotten_password_calls_sends_one_mail_whose_link_works() {
 #[tokio::test]
 async fn calls_above_the_limit_of_an_address_are_refused() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits.recovery_per_address =
-        Some(latchkey::domain::limit::Quota { count: 3, window: Duration::from_mins(10) });
+    cluster.config.limits.recovery_per_address = Some(Quota { count: 3, window: Duration::from_mins(10) });
     let node = cluster.node().await;
     for _ in 0..3 {
         node.post("/v1/password/forgot", json!({ "identifier": "nobody" })).await.expect(202);
@@ -129,6 +129,7 @@ async fn calls_above_the_limit_of_an_address_are_refused() {
 #[tokio::test]
 async fn disabled_account_gets_no_mail_and_its_links_stop_working() {
     let mut cluster = TestCluster::new();
+    // so that no limit prevents the second mail
     without_limits(&mut cluster);
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
@@ -157,8 +158,7 @@ async fn changed_password_invalidates_earlier_reset_links() {
 async fn reset_without_token_or_code_is_refused_with_the_alternatives() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    for body in [json!({}), json!({ "identifier": "ada" }), json!({ "code": "ABCD-EFGH" })] {
-        let mut body = body;
+    for mut body in [json!({}), json!({ "identifier": "ada" }), json!({ "code": "ABCD-EFGH" })] {
         body["new_password"] = json!(NEW_PASSWORD);
         let answer = node.post("/v1/password/reset", body).await;
         assert_eq!(answer.problem(), problem(422, "invalid_fields"));

@@ -27,13 +27,14 @@ async fn example_in_chromium_enrols_signs_in_reauthenticates_and_recovers() {
     cluster.config.passkeys.relying_party = Some(RelyingParty { id: "localhost".to_owned(), origins: vec![page] });
     let node = cluster.node().await;
     node.register("ada").await;
+    // as admins, eve and bob must set up a factor
     for name in ["eve", "bob"] {
         let id = node.register(name).await.text_of("id").parse().unwrap();
         latchkey::service::accounts::change_roles(&node.state, id, &admin, &Roles::default()).await.unwrap();
     }
     let _page = PageServer::start(&client, port);
     let clock = cluster.clock.clone();
-    // an authentication counts as recent for 10 minutes
+    // the step-up of the script needs an authentication that is no longer recent: older than 10 minutes
     let later = Box::new(move || clock.advance(Duration::from_mins(11)));
     drive_until_later(&node.base, port, "factors_browser.mjs", &FACTOR_CHECKS, Some(later)).await;
 }

@@ -7,7 +7,7 @@ pub fn create(folder: &Path) {
     create_for(folder, "IP:127.0.0.1");
 }
 
-/// Creates `ca.pem`, `server.pem` and `server.key` for these names.
+/// Creates `ca.pem`, `server.pem` and `server.key` for these names, which are in the form of openssl: `DNS:localhost,IP:127.0.0.1`.
 pub fn create_for(folder: &Path, alternative_names: &str) {
     openssl(folder, &format!("req -x509 {KEY} -days 2 -keyout ca.key -out ca.pem -subj /CN=test-ca"));
     issue_for(folder, "server", "test-server", alternative_names);

@@ -106,12 +106,13 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
     }
 
-    /// Dumps all keys, fields and values, for tests that search the bytes.
+    /// Dumps all keys, fields and values except rate limits, for tests that search or compare the bytes.
     pub fn dump(&self) -> Vec<u8> {
         let mut all = Vec::new();
         let listing = self.command(&["--scan"]);
-        // SCAN has no order, and rate-limit keys expire by themselves
+        // The keys of rate limits (`lk:l…`) may expire meanwhile.
         let mut keys: Vec<_> = listing.lines().filter(|key| !key.starts_with("lk:l")).collect();
+        // SCAN returns the keys in no order.
         keys.sort_unstable();
         for key in keys {
             all.extend(key.as_bytes());
@@ -139,6 +140,7 @@ impl Drop for Redis {
     }
 }
 
+/// Starts a server, whose guard deletes `folder` at the end.
 fn run(command: &[String], folder: Option<&Path>) -> Result<Guard, String> {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     Guard::start(&Spec {

@@ -131,6 +131,7 @@ impl Node {
     }
 }
 
+/// The command that starts node `number`, with its data in `folder`.
 fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<String> {
     let mut command = vec![
         "env".to_owned(),
@@ -159,6 +160,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
         "limits.registration_per_address=off",
         "limits.password_change_per_address=off",
         "limits.password_change_per_account=off",
+        // cheap hashes
         "password.memory_kib=64",
         "password.iterations=1",
         "log.filter=warn,latchkey::cli=info",
@@ -171,6 +173,7 @@ fn command(folder: &str, number: usize, redis: &str, database: &str) -> Vec<Stri
 /// Starts a node, and returns its process and a client of its API.
 fn launch(command: &[String]) -> (Guard, Client) {
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    // the log line `started` has the member `api`
     let spec = Spec { command: &command, stop: "KILL", folder: None, ready: "\"api\":", unprivileged: false };
     let guard = Guard::start(&spec).unwrap_or_else(|error| panic!("{error}"));
     let log = guard.log();

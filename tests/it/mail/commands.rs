@@ -48,8 +48,7 @@ fn preview_renders_each_part_in_the_requested_language() {
 #[tokio::test(flavor = "multi_thread")]
 async fn mail_list_show_and_retry_read_and_change_the_outbox() {
     let folder = migrated();
-    let no_variables: [(&str, &str); 0] = [];
-    let config = load_existing(&Sources::from_environment(folder.path(), no_variables)).unwrap();
+    let config = load_existing(&Sources::in_dir(folder.path())).unwrap();
     let sql = Sql::connect(&config.database).await.unwrap();
     let mail = outbox_mail(Clock::System.now());
     sql.enqueue_mail(&mail).await.unwrap();

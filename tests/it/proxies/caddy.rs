@@ -1,6 +1,6 @@
 //! Caddy with `forward_auth`.
 
-use super::{Addresses, Proxy, adapt};
+use super::{Addresses, Proxy, copy_example};
 use crate::{
     harness::guard::{self, Guard, Spec},
     openapi_external::tool,
@@ -15,7 +15,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = tool("caddy");
     let folder = guard::folder("latchkey-caddy-");
     let settings = folder.join("Caddyfile");
-    adapt(
+    copy_example(
         "caddy/Caddyfile",
         &settings,
         &[

@@ -1,6 +1,6 @@
 //! Envoy with `ext_authz` over HTTP.
 
-use super::{Addresses, Proxy, adapt};
+use super::{Addresses, Proxy, copy_example};
 use crate::{
     harness::guard::{self, Guard, Spec},
     openapi_external::tool,
@@ -17,7 +17,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let settings = folder.join("envoy.yaml");
     // The example's ports of Latchkey, the app and Envoy are replaced with free ones.
     let port = |port: u16| format!("address: 127.0.0.1, port_value: {port} ");
-    adapt(
+    copy_example(
         "envoy/envoy.yaml",
         &settings,
         &[

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Addresses, Proxy, adapt};
+use super::{Addresses, Proxy, copy_example};
 use crate::harness::guard::{self, Guard, Spec};
 
 const INSTALL: &str = "this test needs HAProxy: `apt-get install haproxy` (Debian, Ubuntu), `dnf install haproxy` (Fedora), \
@@ -19,7 +19,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let script = folder.join("latchkey.lua");
     fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/haproxy/latchkey.lua"), &script).unwrap();
     let settings = folder.join("haproxy.cfg");
-    adapt(
+    copy_example(
         "haproxy/haproxy.cfg",
         &settings,
         &[

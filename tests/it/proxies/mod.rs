@@ -367,8 +367,8 @@ fn values<'a>(received: &'a Value, name: &str) -> Vec<&'a str> {
     equal.map(|header| header[1].as_str().unwrap()).collect()
 }
 
-/// Writes a file of `examples` to `target` with replacements, of which each must occur in the file.
-fn adapt(example: &str, target: &Path, changes: &[(&str, &str)]) {
+/// Copies a file of `examples` to `target` with replacements, of which each must occur in the file.
+fn copy_example(example: &str, target: &Path, changes: &[(&str, &str)]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
     let mut text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     for (from, into) in changes {

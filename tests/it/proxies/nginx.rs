@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Addresses, Proxy, adapt};
+use super::{Addresses, Proxy, copy_example};
 use crate::harness::guard::{self, Guard, Spec};
 
 const INSTALL: &str = "this test needs nginx: `apt-get install nginx` (Debian, Ubuntu), `dnf install nginx` (Fedora), \
@@ -28,7 +28,7 @@ pub(super) fn start(addresses: &Addresses) -> Result<Guard, String> {
 pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, String> {
     let program = guard::find_programs(&["nginx"], []).ok_or(INSTALL)?.join("nginx");
     let folder = guard::folder("latchkey-nginx-");
-    adapt(example, &folder.join("latchkey.conf"), changes);
+    copy_example(example, &folder.join("latchkey.conf"), changes);
     let folder_text = folder.to_str().unwrap();
     let settings = folder.join("nginx.conf");
     fs::write(&settings, main_configuration(folder_text)).unwrap();

@@ -1,6 +1,6 @@
 //! Traefik with `ForwardAuth`.
 
-use super::{Addresses, Proxy, adapt};
+use super::{Addresses, Proxy, copy_example};
 use crate::{
     harness::guard::{self, Guard, Spec},
     openapi_external::tool,
@@ -16,7 +16,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
     let program = tool("traefik");
     let folder = guard::folder("latchkey-traefik-");
     let (settings, dynamic) = (folder.join("traefik.yml"), folder.join("dynamic.yml"));
-    adapt(
+    copy_example(
         "traefik/traefik.yml",
         &settings,
         &[
@@ -24,7 +24,7 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("filename: dynamic.yml", &format!("filename: {}", dynamic.display())),
         ],
     );
-    adapt(
+    copy_example(
         "traefik/dynamic.yml",
         &dynamic,
         &[("127.0.0.1:8080", &addresses.latchkey.to_string()), ("127.0.0.1:3000", &addresses.app.to_string())],

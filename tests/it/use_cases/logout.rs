@@ -13,13 +13,19 @@ fn outcome(presented: usize, genuine: usize, ended: usize) -> LogoutOutcome {
     LogoutOutcome { presented, genuine, ended }
 }
 
-/// Logs out with these credentials: an access token, a refresh token in the body, and one in the cookie.
-async fn present(
-    node: &Node,
-    bearer: Option<&str>,
-    body: Option<&str>,
-    cookie: Option<&str>,
-) -> Result<LogoutOutcome, LogoutError> {
+/// The credentials of a logout.
+#[derive(Clone, Copy, Default)]
+struct Credentials<'a> {
+    /// An access token.
+    bearer: Option<&'a str>,
+    /// A refresh token in the body.
+    body: Option<&'a str>,
+    /// A refresh token in the cookie.
+    cookie: Option<&'a str>,
+}
+
+async fn present(node: &Node, credentials: Credentials<'_>) -> Result<LogoutOutcome, LogoutError> {
+    let Credentials { bearer, body, cookie } = credentials;
     let owned = |token: Option<&str>| token.map(str::to_owned);
     let input = LogoutInput { bearer: owned(bearer), body_token: owned(body), cookie: owned(cookie), ip: None };
     logout(&node.state, input).await
@@ -31,16 +37,16 @@ async fn logout_ends_the_session_of_each_credential_presented() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (first, second, third) = (node.login("ada").await, node.login("ada").await, node.login("ada").await);
-    let all = || present(&node, Some(&first.access), Some(&second.refresh), Some(&third.refresh));
-    assert_eq!(all().await.unwrap(), outcome(3, 3, 3));
+    let all = Credentials { bearer: Some(&first.access), body: Some(&second.refresh), cookie: Some(&third.refresh) };
+    assert_eq!(present(&node, all).await.unwrap(), outcome(3, 3, 3));
     for tokens in [&first, &second, &third] {
         node.refresh(&tokens.refresh).await.expect(401);
     }
-    assert_eq!(all().await.unwrap(), outcome(3, 3, 0), "a repeated logout ends no session");
+    assert_eq!(present(&node, all).await.unwrap(), outcome(3, 3, 0), "a repeated logout ends no session");
     // Two credentials of one session end it once.
     let fourth = node.login("ada").await;
-    let twice = present(&node, Some(&fourth.access), None, Some(&fourth.refresh)).await;
-    assert_eq!(twice.unwrap(), outcome(2, 2, 1));
+    let twice = Credentials { bearer: Some(&fourth.access), cookie: Some(&fourth.refresh), ..Credentials::default() };
+    assert_eq!(present(&node, twice).await.unwrap(), outcome(2, 2, 1));
 }
 
 #[tokio::test]
@@ -49,9 +55,10 @@ async fn logout_with_an_expired_access_token_ends_its_session_and_that_of_the_co
     let node = cluster.node().await;
     node.register("ada").await;
     let (first, second) = (node.login("ada").await, node.login("ada").await);
-    cluster.advance(Duration::from_secs(3600));
+    cluster.advance(Duration::from_hours(1)); // access tokens expire after five minutes
     node.get("/v1/me", &first.access).await.expect(401);
-    assert_eq!(present(&node, Some(&first.access), None, Some(&second.refresh)).await.unwrap(), outcome(2, 2, 2));
+    let both = Credentials { bearer: Some(&first.access), cookie: Some(&second.refresh), ..Credentials::default() };
+    assert_eq!(present(&node, both).await.unwrap(), outcome(2, 2, 2));
     for tokens in [&first, &second] {
         node.refresh(&tokens.refresh).await.expect(401);
     }
@@ -64,11 +71,13 @@ async fn logout_with_a_broken_bearer_ends_the_session_of_the_cookie() {
     node.register("ada").await;
     for bearer in ["undefined", "", "a.b.c"] {
         let tokens = node.login("ada").await;
-        assert_eq!(present(&node, Some(bearer), None, Some(&tokens.refresh)).await.unwrap(), outcome(2, 1, 1));
+        let both = Credentials { bearer: Some(bearer), cookie: Some(&tokens.refresh), ..Credentials::default() };
+        assert_eq!(present(&node, both).await.unwrap(), outcome(2, 1, 1));
         node.refresh(&tokens.refresh).await.expect(401);
     }
-    assert_eq!(present(&node, Some("undefined"), Some("lk_rt_x"), Some("x")).await.unwrap(), outcome(3, 0, 0));
-    assert!(matches!(present(&node, None, None, None).await, Err(LogoutError::NothingPresented)));
+    let broken = Credentials { bearer: Some("undefined"), body: Some("lk_rt_x"), cookie: Some("x") };
+    assert_eq!(present(&node, broken).await.unwrap(), outcome(3, 0, 0));
+    assert!(matches!(present(&node, Credentials::default()).await, Err(LogoutError::NothingPresented)));
 }
 
 /// An expired token with changed claims has an invalid signature.
@@ -89,9 +98,10 @@ async fn logout_with_a_forged_expired_access_token_ends_nothing() {
     forged["exp"] = 1_700_000_000.into();
     let payload = BASE64_URL_SAFE_NO_PAD.encode(forged.to_string());
     let [header, signature] = [parts[0], parts[2]];
-    cluster.advance(Duration::from_secs(3600));
+    cluster.advance(Duration::from_hours(1)); // access tokens expire after five minutes
     for token in [format!("{header}.{payload}.{signature}"), format!("{header}.{payload}.")] {
-        assert_eq!(present(&node, Some(&token), None, None).await.unwrap(), outcome(1, 0, 0));
+        let credentials = Credentials { bearer: Some(&token), ..Credentials::default() };
+        assert_eq!(present(&node, credentials).await.unwrap(), outcome(1, 0, 0));
     }
     node.refresh(&owner.refresh).await.expect(200);
 }

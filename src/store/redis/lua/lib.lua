@@ -12,7 +12,7 @@
 
 local STREAM, POSITION, ACCOUNT = KEYS[#KEYS - 1], KEYS[#KEYS], ARGV[2]
 
--- The hashes with fewer fields have no session count (field 'c'): reading all their sessions is cheap.
+-- Session hashes with fewer fields have no session count (field 'c'): reading all their sessions is cheap.
 local MIN_COUNTED_FIELDS = 16
 
 local function read_record(record)

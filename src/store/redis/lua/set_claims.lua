@@ -1,5 +1,5 @@
 -- Replaces the roles and other claims of an account, and their version, and appends the event (I16). The next refresh of each session
--- returns them. lib.lua describes KEYS and ARGV 1 and 2.
+-- returns the new claims. lib.lua describes KEYS and ARGV 1 and 2.
 -- ARGV  3 the roles, separated by spaces, and the other claims (record.rs), or ''  4 now, ms  5 the account's new epoch
 --       6 end of the fence: until then sign-ins that were checked against an older epoch are refused, ms
 --       7 the new version of the claims  8 the node that waits for acknowledgements, or ''
@@ -19,6 +19,7 @@ local version = math.max(tonumber(ARGV[7]), read_claims(found[2]) + 1)
 redis.call('HDEL', key, 'r')
 append_event(event_of(claims_uuid(version), 'revoked', now), ARGV[8])
 publish()
+-- An account without sessions needs no roles here: its next sign-in writes them.
 if roles ~= '' and redis.call('EXISTS', key) == 1 then redis.call('HSET', key, 'r', roles) end
 
 -- Without this fence a sign-in that read the former roles from SQL would write them here after this script. A fence that is in

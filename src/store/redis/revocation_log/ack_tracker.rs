@@ -287,6 +287,7 @@ pub(super) async fn publish(client: &Client, channel: &str, message: String) -> 
 mod tests {
     use super::*;
 
+    /// Longer than a test.
     const LEASE: Duration = Duration::from_secs(100);
 
     #[tokio::test]
@@ -298,6 +299,7 @@ mod tests {
         let (first, second) = (tracker.open(), tracker.open());
         assert_eq!((first.origin(), second.origin()), ("one 0".to_owned(), "one 1".to_owned()));
         let mut first = Box::pin(first.confirmed());
+        // An acknowledgement has the name of the sender and the numbers of revocations.
         tracker.on_direct("two 0 1");
         tracker.on_direct("three 1 77");
         assert!(futures_util::poll!(&mut first).is_pending());
@@ -347,7 +349,8 @@ mod tests {
         let ack = outgoing.recv().await.unwrap();
         assert_eq!((&*ack.origin, ack.number), ("two", 3));
         tracker.on_heartbeat("two".into(), LEASE);
-        assert_eq!(tracker.open().request(1, position), Some("confirm one 0 1 7-0".to_owned()));
+        let request = tracker.open().request(1, position);
+        assert_eq!(request.as_deref(), Some("confirm one 0 1 7-0"), "node, number, bucket, position");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) struct Report<A> {
 /// Visits states breadth first, until one violates an invariant or `limit` states have been visited.
 pub(super) fn search<M: Model>(model: &M, limit: usize) -> Report<M::Action> {
     let initial = model.initial();
-    // the fingerprints of the visited states, each with its predecessor's and the action that led from there
+    // by the fingerprint of a visited state: the fingerprint of its predecessor, and the action between the two
     let mut parents: HashMap<u64, Option<(u64, M::Action)>> = HashMap::from([(fingerprint(&initial), None)]);
     let mut queue = VecDeque::from([initial]);
     let mut actions = Vec::new();
