@@ -28,14 +28,15 @@ use super::{
     node_process::NodeProcess,
 };
 
-/// The number of subscribers of the node, and of the reference loop.
+/// The number of subscribers of the node, and of the bare loop.
 pub const SUBSCRIBERS: usize = 1000;
 /// The number of events. Each is sent when the previous event has reached every subscriber.
 pub const EVENTS: usize = 200;
-/// The length of an event's text in bytes, as the reference loop writes it.
+/// The length in bytes of the text that the bare loop writes for an event, without the blank line after it.
 const EVENT_BYTES: usize = 230;
 
-/// Subscribes to the node, ends the sessions through `client` and prints the processor time of the node per delivery.
+/// Subscribes to the node, signs out [`EVENTS`] of the sessions through `client`, and prints the processor time per delivery of the
+/// node and of the bare loop.
 pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClient, sessions: Vec<Tokens>) {
     let received = Arc::new(AtomicU64::new(0));
     let address: SocketAddr = node.client.base.strip_prefix("http://").unwrap().parse().unwrap();
@@ -49,31 +50,33 @@ pub async fn measure(client: &Client, node: &NodeProcess, service: &ServiceClien
         while !contains(&text, b"event: live") {
             assert!(stream.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));
         }
-        tokio::spawn(count(stream, b"event: revocation", Arc::clone(&received)));
+        tokio::spawn(count_marks(stream, b"event: revocation", Arc::clone(&received)));
     }
-    // the processor time of the idle node in a second, which is subtracted below
+    // what the node spends without events, which is subtracted below
     let idle_start = cpu_of(node.child.id());
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let idle = (cpu_of(node.child.id()) - idle_start) / 2;
+    let idle_per_second = (cpu_of(node.child.id()) - idle_start) / 2;
 
-    let (before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
+    let (cpu_before, began, mut expected) = (cpu_of(node.child.id()), std::time::Instant::now(), 0);
     for tokens in sessions.into_iter().take(EVENTS) {
         client.logout(&tokens.refresh).await.expect(204);
         expected += SUBSCRIBERS as u64;
         wait::until("every subscriber has the event", || async { received.load(Ordering::Relaxed) >= expected }).await;
     }
-    let spent = (cpu_of(node.child.id()) - before).saturating_sub(idle.mul_f64(began.elapsed().as_secs_f64()));
-    let node = micros(spent, expected);
+    let idle = idle_per_second.mul_f64(began.elapsed().as_secs_f64());
+    let spent = (cpu_of(node.child.id()) - cpu_before).saturating_sub(idle);
+    let node = micros_per_delivery(spent, expected);
 
-    let bare = reference().await;
+    let bare = measure_bare_loop().await;
     println!("{SUBSCRIBERS} subscribers, {EVENTS} events, processor time per delivery:");
     println!("  the node                                  {node:6.2} µs");
     println!("  a bare tokio broadcast-and-write loop     {bare:6.2} µs");
     println!("  ratio                                     {:6.2}", node / bare);
 }
 
-/// The processor time per delivery of a loop that does nothing but broadcast a text and write it to each socket, on one thread.
-async fn reference() -> f64 {
+/// The processor time per delivery, in microseconds, of a loop that does nothing but broadcast a text and write it to each socket. The
+/// loop has a thread of its own, so that the time of that thread excludes the readers.
+async fn measure_bare_loop() -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let received = Arc::new(AtomicU64::new(0));
@@ -82,7 +85,7 @@ async fn reference() -> f64 {
         tokio::spawn(async move {
             for _ in 0..SUBSCRIBERS {
                 let stream = TcpStream::connect(address).await.unwrap();
-                tokio::spawn(count(stream, b"\n\n", Arc::clone(&received)));
+                tokio::spawn(count_marks(stream, b"\n\n", Arc::clone(&received)));
             }
         })
     };
@@ -110,7 +113,7 @@ async fn reference() -> f64 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
-            micros(cpu_of_this_thread() - before, (EVENTS * SUBSCRIBERS) as u64)
+            micros_per_delivery(cpu_of_this_thread() - before, (EVENTS * SUBSCRIBERS) as u64)
         })
     });
     readers.await.unwrap();
@@ -118,7 +121,7 @@ async fn reference() -> f64 {
 }
 
 /// Adds the number of times that `mark` arrives to `total`, until the stream ends.
-async fn count(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>) {
+async fn count_marks(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>) {
     let mut buffer = vec![0; 4096];
     let mut kept = 0;
     loop {
@@ -133,7 +136,7 @@ async fn count(mut stream: TcpStream, mark: &'static [u8], total: Arc<AtomicU64>
             found += 1;
         }
         total.fetch_add(found, Ordering::Relaxed);
-        // keep the end of the text, which may be the beginning of a mark
+        // the end of the text may be the beginning of a mark, so the next read is appended to it
         let rest = from.max(text.len().saturating_sub(mark.len() - 1))..text.len();
         kept = rest.len();
         buffer.copy_within(rest, 0);
@@ -162,12 +165,12 @@ fn cpu_of_this_thread() -> Duration {
     on_cpu(&text)
 }
 
-/// The first number of `schedstat`: nanoseconds on a processor.
+/// The time that a thread has spent on a processor: the first number of its `schedstat`, in nanoseconds.
 fn on_cpu(schedstat: &str) -> Duration {
     Duration::from_nanos(schedstat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "printed with two digits")]
-fn micros(time: Duration, count: u64) -> f64 {
-    time.as_secs_f64() * 1e6 / count as f64
+fn micros_per_delivery(time: Duration, deliveries: u64) -> f64 {
+    time.as_secs_f64() * 1e6 / deliveries as f64
 }

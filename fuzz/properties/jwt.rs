@@ -1,4 +1,4 @@
-//! Access tokens.
+//! Access tokens: only what the trusted key signed is accepted.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -20,16 +20,16 @@ use latchkey::{
 use serde_json::Value;
 
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-const LEEWAY: i64 = 5;
+const LEEWAY_SECS: i64 = 5;
 const ISSUER: &str = "https://auth.example.com";
 const AUDIENCE: &str = "latchkey";
 
-/// Valid claims.
+/// Claims that are valid at [`NOW`].
 const CLAIMS: &str = r#"{"iss":"https://auth.example.com","sub":"01a207a0-e539-703f-a54d-9d422b32bb87","aud":"latchkey",
 "client_id":"latchkey","iat":1800000000,"exp":1800000300,"jti":"j","sid":"230ed87b-b827-489b-860e-164407f99bea",
 "auth_time":1800000000,"acr":"aal1","amr":["pwd"],"scope":"account"}"#;
 
-/// The only trusted key.
+/// The only key that the verifier trusts.
 static KEY: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(Algorithm::Es256).expect("a key"));
 
 /// A verifier without a cache that trusts [`KEY`].
@@ -41,7 +41,7 @@ static VERIFIER: LazyLock<TokenVerifier> = LazyLock::new(|| {
     let rules = TokenRules {
         issuer: ISSUER.to_owned(),
         audience: AUDIENCE.to_owned(),
-        leeway: Duration::from_secs(LEEWAY.unsigned_abs()),
+        leeway: Duration::from_secs(LEEWAY_SECS.unsigned_abs()),
     };
     TokenVerifier::new(rules, Arc::new(keys), 0, &entropy)
 });
@@ -51,11 +51,12 @@ fn valid_header() -> String {
     format!(r#"{{"alg":"ES256","typ":"at+jwt","kid":"{}"}}"#, KEY.kid())
 }
 
+/// The part of a token that is signed.
 fn message(header: &str, payload: &str) -> String {
     format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(payload))
 }
 
-/// Signs any header and payload with the trusted key.
+/// A token with any header and payload, signed by the trusted key.
 fn signed(header: &str, payload: &str) -> String {
     let message = message(header, payload);
     let signature = KEY.sign(message.as_bytes()).expect("a signature");
@@ -68,6 +69,7 @@ fn signed(header: &str, payload: &str) -> String {
 /// `KID` in the input stands for the id of the trusted key.
 pub fn jwt(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
+    // otherwise, each refusal below could have the same unrelated cause
     assert!(VERIFIER.verify(&signed(&valid_header(), CLAIMS), NOW).is_ok());
     assert!(VERIFIER.verify(text, NOW).is_err());
     let with_kid = text.replace("KID", KEY.kid());
@@ -108,8 +110,8 @@ fn check_claims(verified: &IssuedToken, payload: &str) {
     let time = |name: &str| parsed[name].as_i64().expect("a time");
     let now = NOW.as_millis() / 1000;
     assert_eq!(parsed["iss"], ISSUER);
-    assert!(time("exp").saturating_add(LEEWAY) > now && time("iat") <= now + LEEWAY);
-    assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY));
+    assert!(time("exp").saturating_add(LEEWAY_SECS) > now && time("iat") <= now + LEEWAY_SECS);
+    assert!(parsed.get("nbf").and_then(Value::as_i64).is_none_or(|from| from <= now + LEEWAY_SECS));
     match verified {
         IssuedToken::Session(token) | IssuedToken::App(token) => {
             let is_service = |audience: &Value| audience == AUDIENCE;

@@ -26,7 +26,7 @@ const ROOTS = [
 
 const wanted = new Map();
 
-/** Adds a schema, and the schemas that it refers to, to `wanted`. */
+/** Adds the schema with this name, and the schemas that it refers to, to `wanted`. */
 function collect(name) {
   if (wanted.has(name) || !schemas[name]) return;
   wanted.set(name, schemas[name]);
@@ -37,8 +37,10 @@ function collect(name) {
   });
 }
 
+/** Returns the TypeScript type of a schema. */
 function typeOf(schema) {
   if (schema.$ref) return schema.$ref.split("/").pop();
+  // Parts without a type only add a description.
   if (schema.allOf) return schema.allOf.filter((part) => part.$ref || part.type || part.enum).map(typeOf).join(" & ");
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
   if (schema.type === "array") return `Array<${typeOf(schema.items)}>`;
@@ -52,6 +54,7 @@ function comment(text, indent = "") {
   return text ? `${indent}/** ${text.replace(/\s+/g, " ").trim()} */\n` : "";
 }
 
+/** Returns the exported type or interface of the schema with this name. */
 function declaration(name, schema) {
   if (schema.enum) return `${comment(schema.description)}export type ${name} = ${typeOf(schema)};\n`;
   const required = new Set(schema.required ?? []);

@@ -7,7 +7,7 @@ import { describeError, InvalidToken, Unavailable } from "./errors.js";
 
 /** @typedef {Map<string, import("./jwks.js").Key>} Keys */
 
-/** Keeps keys while the issuer is unreachable, and drops keys that the issuer no longer publishes. */
+/** The issuer's keys. Keeps them while the issuer is unreachable, and drops a key that the issuer no longer publishes. */
 export class KeyRing {
   #fetch;
   #isRetired;
@@ -37,7 +37,7 @@ export class KeyRing {
   }
 
   /**
-   * The key named `kid`. An unknown name triggers a refresh, at most once per `keysCooldownMs`.
+   * The key named `kid`. An unknown `kid` triggers a refresh, at most once per `keysCooldownMs`.
    *
    * @param {string} kid
    * @throws {InvalidToken} if the issuer publishes no such key
@@ -46,6 +46,7 @@ export class KeyRing {
   async get(kid) {
     if (!this.#keys.has(kid)) {
       const cooledDown = performance.now() - this.#refreshStarted >= this.#settings.keysCooldownMs;
+      // To wait for a running refresh costs no further request.
       if (cooledDown || this.#refreshing) await this.#refresh();
     }
     const key = this.#keys.get(kid);
@@ -64,7 +65,7 @@ export class KeyRing {
   }
 
   /**
-   * Drops a key at once.
+   * Drops a key at once, and requests a refresh.
    *
    * @param {string} kid
    */
@@ -87,6 +88,7 @@ export class KeyRing {
     const backoff = new Backoff();
     const close = () => {
       this.#closed = true;
+      // Ends the pause between two refreshes, and with it the loop.
       this.requestRefresh();
     };
     closing.addEventListener("abort", close, { once: true });
@@ -101,7 +103,7 @@ export class KeyRing {
     }
   }
 
-  /** All callers share one refresh. */
+  /** Refreshes the keys and reports whether the issuer was reached. All callers share a running refresh. */
   #refresh() {
     if (!this.#refreshing) {
       this.#refreshStarted = performance.now();
@@ -128,7 +130,7 @@ export class KeyRing {
 }
 
 /**
- * Waits for `ms` milliseconds, or until `signal` aborts.
+ * Waits for `ms` milliseconds, or until `signal` aborts. Does not keep the process running.
  *
  * @param {number} ms
  * @param {AbortSignal} signal

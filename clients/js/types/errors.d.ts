@@ -13,8 +13,8 @@ export class LatchkeyError extends Error {
 /**
  * The token is forged, damaged, expired, revoked or for another service.
  *
- * `reason` and the message are for the log and contain nothing of the token. Tell the client only RFC 6750's `invalid_token`,
- * and for `claims_changed` also that reason, so that it refreshes the token.
+ * `reason` and the message are for the log and contain nothing of the token. Send the client only the error `invalid_token`
+ * (RFC 6750). If the reason is `claims_changed`, send that, too: the client then refreshes the token.
  */
 export class InvalidToken extends LatchkeyError {
     /**
@@ -32,7 +32,7 @@ export class InvalidToken extends LatchkeyError {
  */
 export class Unavailable extends LatchkeyError {
 }
-/** A registration cannot be renewed: it has ended or is closed, or the claims belong to another session. */
+/** A registration of `onEnd` cannot be renewed: it has ended or is closed, or the claims belong to another session. */
 export class RenewError extends LatchkeyError {
     /**
      * @param {string} message

@@ -1,12 +1,12 @@
 /**
- * Waits for `ms` milliseconds, or until `signal` aborts.
+ * Waits for `ms` milliseconds, or until `signal` aborts. Does not keep the process running.
  *
  * @param {number} ms
  * @param {AbortSignal} signal
  */
 export function pause(ms: number, signal: AbortSignal): Promise<void>;
 /** @typedef {Map<string, import("./jwks.js").Key>} Keys */
-/** Keeps keys while the issuer is unreachable, and drops keys that the issuer no longer publishes. */
+/** The issuer's keys. Keeps them while the issuer is unreachable, and drops a key that the issuer no longer publishes. */
 export class KeyRing {
     /**
      * @param {() => Promise<Keys>} fetch
@@ -17,7 +17,7 @@ export class KeyRing {
     /** Called when the keys were replaced, with a function that reports whether a key is still published. @type {(isPublished: (kid: string) => boolean) => void} */
     onReplaced: (isPublished: (kid: string) => boolean) => void;
     /**
-     * The key named `kid`. An unknown name triggers a refresh, at most once per `keysCooldownMs`.
+     * The key named `kid`. An unknown `kid` triggers a refresh, at most once per `keysCooldownMs`.
      *
      * @param {string} kid
      * @throws {InvalidToken} if the issuer publishes no such key
@@ -31,7 +31,7 @@ export class KeyRing {
      */
     has(kid: string): boolean;
     /**
-     * Drops a key at once.
+     * Drops a key at once, and requests a refresh.
      *
      * @param {string} kid
      */

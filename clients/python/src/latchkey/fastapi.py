@@ -74,6 +74,8 @@ async def current_token(
 
     Responds 401 with a challenge (RFC 6750, section 3) without a valid token, and 503 if its validity cannot be decided now. With
     :class:`CloseOnEnd`, the connection is closed when the session ends.
+
+    The parameter ``_`` only shows the bearer scheme in the app's OpenAPI document.
     """
     try:
         return await authenticate(connection, allow_clients=True)
@@ -112,7 +114,7 @@ def require_role(*roles: str) -> Callable[[Claims], Awaitable[Claims]]:
 def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims], Awaitable[Claims]]:
     """Returns a dependency that responds 403 unless the token has all of the scopes.
 
-    It accepts the tokens that :func:`current_session` accepts; with ``allow_clients``, those of :func:`current_token`.
+    It accepts the tokens that :func:`current_session` accepts. With ``allow_clients``, it accepts service clients' tokens, too.
     """
     authenticate = current_token if allow_clients else current_session
 
@@ -127,9 +129,10 @@ def require_scope(*scopes: str, allow_clients: bool = False) -> Callable[[Claims
 
 
 def require_acr(*values: str) -> Callable[..., Awaitable[Claims]]:
-    """Returns a dependency that requires one of these ``acr`` values; a higher level satisfies ``aal1`` and ``aal2``, too.
+    """Returns a dependency like :func:`current_session` that requires one of these ``acr`` values.
 
-    Like :func:`current_session`, and responds 401 with an ``insufficient_user_authentication`` challenge (RFC 9470) otherwise.
+    A higher level satisfies ``aal1`` and ``aal2``, too. Otherwise the dependency responds 401 with an
+    ``insufficient_user_authentication`` challenge (RFC 9470).
     """
     return require_authentication(acr=values)
 
@@ -153,16 +156,17 @@ def require_authentication(
         raise ValueError("max_age must be a whole number of seconds")
     if values is None and max_age is None:
         raise ValueError("require acr, max_age or both")
-    challenge = ', error="insufficient_user_authentication"'
+    challenge_parameters = ', error="insufficient_user_authentication"'
     if values is not None:
-        challenge += f', acr_values="{" ".join(values)}"'
+        challenge_parameters += f', acr_values="{" ".join(values)}"'
     if max_age is not None:
-        challenge += f', max_age="{max_age}"'
+        challenge_parameters += f', max_age="{max_age}"'
 
     async def dependency(connection: HTTPConnection, claims: Annotated[Claims, Depends(current_session)]) -> Claims:
         strong = values is None or any(_satisfies(claims.acr, value) for value in values)
-        if not strong or (max_age is not None and not _is_recent(claims, max_age + latchkey_of(connection).settings.leeway)):
-            raise _as_fastapi(unauthorized("Sign in again as the challenge requires.", challenge))
+        recent = max_age is None or _is_recent(claims, max_age + latchkey_of(connection).settings.leeway)
+        if not (strong and recent):
+            raise _as_fastapi(unauthorized("Sign in again as the challenge requires.", challenge_parameters))
         return claims
 
     return dependency
@@ -179,5 +183,5 @@ def _is_recent(claims: Claims, seconds: float) -> bool:
 
 
 def _as_fastapi(error: StarletteHTTPException) -> HTTPException:
-    """The same refusal as FastAPI's own exception, for which apps register handlers."""
+    """Converts a refusal to FastAPI's own exception, for which apps register handlers."""
     return HTTPException(error.status_code, error.detail, dict(error.headers or {}))

@@ -1,4 +1,7 @@
-"""The cases of claims, ends of sessions and guards that the verifiers in all languages share."""
+"""The cases of claims, ends of sessions and guards that the verifiers in all languages share.
+
+``about`` in ``tests/fixtures/verifier_session_cases.json`` describes the cases' fields.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from latchkey.revocations import RevocationSet, parse_claims_change, parse_revoc
 
 pytestmark = pytest.mark.anyio
 CASES = json.loads((Path(__file__).parents[4] / "tests/fixtures/verifier_session_cases.json").read_text())
+KID = "one"
 SETTINGS = Settings(issuer="https://a.example", audience="latchkey", client_id="b", client_secret="c")  # noqa: S106
 
 
@@ -30,7 +34,7 @@ class VerifierFixture:
         self.registry = EndRegistry(
             SETTINGS,
             self.revocations.cause_of,
-            lambda: self.elapsed - self.complete_at,
+            silence=lambda: self.elapsed - self.complete_at,
             now=lambda: self.now,
             elapsed=lambda: self.elapsed,
         )
@@ -38,16 +42,16 @@ class VerifierFixture:
     def receive(self, name: str, data: dict[str, Any]) -> None:
         """Processes an event of the feed."""
         event = parse_claims_change(data) if name == "claims" else parse_revocation(data)
-        self.revocations.add(event, 0)
+        self.revocations.add(event, now=0)
         self.registry.on_revocation(event)
 
     def verify(self, *changes: dict[str, Any]) -> Claims:
-        """The claims of the token of a case, changed. Raises ``InvalidToken`` if it is refused."""
+        """Verifies the cases' token with these changes, and returns its claims. Raises ``InvalidToken`` if it is refused."""
         payload = {"iss": SETTINGS.issuer, "aud": SETTINGS.audience, "jti": "j", **CASES["token"]}
         for change in changes:
             payload.update(change)
-        claims = validate_claims(payload, SETTINGS, self.now, "one")
-        cause = self.revocations.cause_of("one", claims)
+        claims = validate_claims(payload, SETTINGS, self.now, KID)
+        cause = self.revocations.cause_of(KID, claims)
         if cause is not None:
             raise InvalidToken("claims_changed" if cause == "claims_changed" else "revoked")
         return claims
@@ -82,7 +86,7 @@ async def test_shared_case_of_ends(case: dict[str, Any]) -> None:
                 registration.renew(fixture.verify(token, data))
             case "advance" | "silent":
                 fixture.now, fixture.elapsed = fixture.now + data, fixture.elapsed + data
-                if step == "advance":
+                if step == "advance":  # with a heartbeat of the feed
                     fixture.complete_at = fixture.elapsed
                 fixture.registry.end_expired()
             case _:

@@ -58,7 +58,7 @@ fn payload_length(header: &[u8]) -> Option<u64> {
 pub(super) fn close_frame(cause: EndCause) -> Vec<u8> {
     const FINAL_CLOSE: u8 = 0x88;
     let reason = cause.as_str().as_bytes();
-    // The names of causes are far shorter than the 123 bytes that fit.
+    // The names of causes are far shorter than the 123 bytes that fit. A longer name would be left out.
     let length = u8::try_from(2 + reason.len()).unwrap_or(2);
     let mut frame = vec![FINAL_CLOSE, length];
     frame.extend(cause.close_code().to_be_bytes());
@@ -80,7 +80,7 @@ mod tests {
         // a binary frame of 65,536 bytes, with a length of 64 bits
         stream.extend([0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
         stream.extend([9; 65_536]);
-        // a text frame of 2 bytes, masked with 4
+        // a text frame of 2 bytes, with a mask of 4 bytes
         stream.extend([0x81, 0x82, 1, 2, 3, 4, 5, 6]);
         // a ping without a payload
         stream.extend([0x89, 0]);
@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn close_frame_has_code_and_cause() {
+        // final close frame, 2 + 9 bytes, code 1013
         assert_eq!(close_frame(EndCause::FeedLost), b"\x88\x0b\x03\xf5feed_lost");
+        // final close frame, 2 + 15 bytes, code 1008
         assert_eq!(close_frame(EndCause::SessionRevoked), b"\x88\x11\x03\xf0session_revoked");
     }
 }
