@@ -30,7 +30,7 @@ pub struct DigestCache<T> {
 }
 
 impl<T> DigestCache<T> {
-    /// Creates a cache for about `capacity` entries; a capacity below 32 caches nothing.
+    /// Creates a cache for about `capacity` entries. A capacity below 32 caches nothing: a shard needs room for two entries.
     pub fn new(capacity: usize, entropy: &Entropy) -> Self {
         let shard = || Mutex::new(BoundedMap::new(capacity / SHARDS));
         Self { shards: std::iter::repeat_with(shard).take(SHARDS).collect(), salt: entropy.bytes() }
@@ -48,7 +48,7 @@ impl<T> DigestCache<T> {
         Digest(context.finish().as_ref().try_into().unwrap_or_default())
     }
 
-    /// The cached value.
+    /// The value that is cached under a digest.
     pub fn get(&self, digest: Digest) -> Option<Arc<T>> {
         self.shard(digest).lock().unwrap_or_else(PoisonError::into_inner).get(&digest).map(Arc::clone)
     }

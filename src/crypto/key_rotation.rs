@@ -42,7 +42,7 @@ impl Timing {
 pub struct RotationPlan {
     /// The row to insert.
     pub new: StoredKey,
-    /// The keys whose trust now has an end, or an earlier one.
+    /// The keys whose trust ends by this rotation, or ends earlier than before.
     pub ends: Vec<TrustEnd>,
 }
 
@@ -83,11 +83,11 @@ pub fn plan_rotation(
     let superseded_until = new.signs_from + timing.overlap;
     let ends = trusted()
         .map(|key| {
-            // A key that is scheduled to sign later than the new one would supersede it, so its trust ends now.
+            // A key that is scheduled to sign later would supersede the new key. Trust in the scheduled key ends now, so it never signs.
             let until = if key.signs_from > new.signs_from { now } else { superseded_until };
             (key, until)
         })
-        .filter(|(key, until)| key.verifies_until.is_none_or(|already| *until < already))
+        .filter(|(key, until)| key.verifies_until.is_none_or(|current_end| *until < current_end))
         .map(|(key, verifies_until)| TrustEnd { kid: key.kid.clone(), verifies_until })
         .collect();
     RotationPlan { new, ends }
@@ -103,7 +103,9 @@ pub fn plan_retirement(stored: &[StoredKey], kid: &str, now: Timestamp) -> Resul
     if let Some(until) = key.verifies_until.filter(|&until| until <= now) {
         return Ok(TrustEnd { kid: kid.to_owned(), verifies_until: until });
     }
-    if !stored.iter().any(|other| other.kid != kid && other.verifies_until.is_none() && other.signs_from <= now) {
+    let mut others = stored.iter().filter(|other| other.kid != kid);
+    let another_signs = others.any(|other| other.verifies_until.is_none() && other.signs_from <= now);
+    if !another_signs {
         return Err(RetireError::OnlySigner(kid.to_owned()));
     }
     Ok(TrustEnd { kid: kid.to_owned(), verifies_until: now })
@@ -122,7 +124,7 @@ mod tests {
 
     const TIMING: Timing = Timing { publish_before: Duration::from_secs(600), overlap: Duration::from_secs(400) };
 
-    /// Carries out a rotation as SQL does; returns the new key's id.
+    /// Carries out a rotation at second `now` as SQL does; returns the new key's id.
     fn rotate(keys: &mut Vec<StoredKey>, start: SigningStart, now: i64) -> String {
         let plan = plan_rotation(keys, stored(Algorithm::Es256, now), start, TIMING, at(now));
         for end in plan.ends {
@@ -168,7 +170,8 @@ mod tests {
         use SigningStart::{AfterPublication, Now};
         // The longest time for which a node can accept a token: the overlap of `TIMING`.
         const ACCEPTED_FOR: i64 = 400;
-        // The times of the rotations, in seconds after the first key.
+        // The times of the rotations, in seconds after the first key. A key that is published first signs 600 s after its rotation:
+        // so 699, 700 and 1301 are around the starts of scheduled keys, at 700 and 1300.
         let schedules: [&[(i64, SigningStart)]; 5] = [
             &[(100, AfterPublication), (200, AfterPublication), (300, AfterPublication)],
             &[(100, AfterPublication), (200, Now), (900, AfterPublication)],
@@ -213,12 +216,14 @@ mod tests {
         let ring = ring(&keys, at(1100));
         assert_eq!([1100, 1600, 9999].map(|now| signer(&ring, now)), [&new, &new, &new].map(Clone::clone));
         assert!(ring.verification_key(&scheduled, at(1100)).is_none());
+        // The old key stays trusted for the overlap of 400 s after the new key starts to sign at 1100.
         assert!(ring.verification_key(&old, at(1499)).is_some());
         assert!(ring.verification_key(&old, at(1500)).is_none());
     }
 
     #[test]
     fn later_of_two_keys_of_same_time_signs() {
+        // The ids of the keys are random: in some of eight pairs, the later key has the smaller id.
         for _ in 0..8 {
             let mut keys = Vec::new();
             rotate(&mut keys, SigningStart::Now, 0);
@@ -237,6 +242,7 @@ mod tests {
         let ring = ring(&keys, at(1001));
         assert!(ring.verification_key(&stolen, at(1001)).is_none());
         assert_eq!(signer(&ring, 1001), new);
+        // A second retirement does not change the end of trust.
         let repeated = plan_retirement(&keys, &stolen, at(2000)).unwrap();
         assert_eq!(repeated, TrustEnd { kid: stolen, verifies_until: at(1001) });
     }
@@ -250,7 +256,7 @@ mod tests {
         let next = rotate(&mut keys, SigningStart::AfterPublication, 1000);
         assert_eq!(plan_retirement(&keys, &first, at(1001)), Err(RetireError::OnlySigner(first.clone())));
         assert_eq!(plan_retirement(&keys, &next, at(1001)), Err(RetireError::OnlySigner(next.clone())));
-        // The next key signs now.
+        // The next key signs now. The first one does not sign in its place again.
         assert!(plan_retirement(&keys, &first, at(1600)).is_ok());
         assert_eq!(plan_retirement(&keys, &next, at(1600)), Err(RetireError::OnlySigner(next)));
         assert_eq!(plan_retirement(&keys, "?", at(1600)), Err(RetireError::Unknown("?".to_owned())));

@@ -1,4 +1,5 @@
-//! Clients that sign users in (RFC 6749, section 2; RFC 8252): their kind, redirect URIs, grant types and authentication.
+//! Settings of clients, above all of those that sign users in (RFC 6749, section 2; RFC 8252): kind, redirect URIs, grant types and
+//! authentication.
 
 use url::Url;
 
@@ -104,7 +105,7 @@ impl GrantType {
     }
 }
 
-/// The registration of a client that signs users in. Empty for services.
+/// How a client signs users in. Empty for a service, except for its grant types and authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppSettings {
     /// The name that pages and lists show. Without a name, they show the `client_id`.
@@ -115,7 +116,7 @@ pub struct AppSettings {
     pub post_logout_redirect_uris: Vec<String>,
     /// The types of grants that the client may exchange for tokens.
     pub grant_types: Vec<GrantType>,
-    /// The only authentication method that is accepted. None accepts every method for which the client has credentials.
+    /// The only authentication method that is accepted. Without a value, every method is accepted for which the client has credentials.
     pub auth_method: Option<ClientAuthMethod>,
     /// Whether users consent before their first sign-in.
     pub asks_consent: bool,

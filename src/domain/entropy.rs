@@ -14,9 +14,10 @@ use super::{
 /// for 512.
 const BUFFER_BYTES: usize = 512;
 
-/// A thread's buffer of random bytes. Used bytes are overwritten.
+/// A thread's buffer of random bytes.
 struct Buffer {
     bytes: [u8; BUFFER_BYTES],
+    /// The number of bytes at the start that were not used yet. The others are zeros, so that no one learns a used id from memory.
     unused: usize,
 }
 
@@ -102,11 +103,11 @@ mod tests {
 
     #[test]
     fn uuids_are_unique_and_used_bytes_are_erased() {
-        let generate_one = |n: i64| match n % 2 {
+        let generate_alternately = |n: i64| match n % 2 {
             0 => Entropy::system().uuid(),
             _ => Entropy::system().ordered_uuid(Timestamp::from_millis(1_800_000_000_000)),
         };
-        let generate = move || (0..1000).map(generate_one).collect::<Vec<_>>();
+        let generate = move || (0..1000).map(generate_alternately).collect::<Vec<_>>();
         let threads = [std::thread::spawn(generate), std::thread::spawn(generate)];
         let of_threads = threads.into_iter().flat_map(|thread| thread.join().unwrap());
         let all: HashSet<Uuid> = of_threads.chain(generate()).collect();

@@ -49,7 +49,7 @@ impl Locale {
     }
 
     /// The best language of an `Accept-Language` header (RFC 9110, section 12.5.4): the supported language with the highest
-    /// weight, and the first of several with equal weights. Only the first 32 entries count.
+    /// weight, and the first of several with equal weights. A weight of 0 excludes a language. Only the first 32 entries count.
     pub fn from_accept_language(header: &str) -> Option<Self> {
         let mut best: Option<(Self, f32)> = None;
         for entry in header.split(',').take(32) {
@@ -67,8 +67,8 @@ impl Locale {
         best.map(|(locale, _)| locale)
     }
 
-    /// The language for a recipient: the account's, else the best one of `Accept-Language`, else `default`. Unsupported
-    /// languages are skipped.
+    /// The language for a user: the one that the account's tag names, else the best one of `Accept-Language`, else `default`.
+    /// Unsupported languages are skipped.
     pub fn choose(account: Option<&str>, accept_language: Option<&str>, default: Self) -> Self {
         let account = account.and_then(Self::from_tag);
         account.or_else(|| accept_language.and_then(Self::from_accept_language)).unwrap_or(default)

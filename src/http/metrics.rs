@@ -41,16 +41,16 @@ async fn readyz(Data(state): Data<&Arc<AppState>>, Data(draining): Data<&Drainin
     let worst = readiness::worst(&checks);
     let describe = |check: &Check| {
         let problems: Vec<_> = check.problems.iter().map(|problem| problem.text.as_str()).collect();
-        json!({ "name": check.name, "status": name(check.status), "problems": problems })
+        json!({ "name": check.name, "status": status_text(check.status), "problems": problems })
     };
     let is_draining = draining.0.is_cancelled();
-    let summary = if is_draining { "draining" } else { name(worst) };
+    let summary = if is_draining { "draining" } else { status_text(worst) };
     let body = json!({ "status": summary, "checks": checks.iter().map(describe).collect::<Vec<_>>() });
     let status = if is_draining || worst == Status::Failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     Response::builder().status(status).content_type("application/json").body(body.to_string())
 }
 
-fn name(status: Status) -> &'static str {
+fn status_text(status: Status) -> &'static str {
     match status {
         Status::Ok => "ok",
         Status::Warning => "warning",

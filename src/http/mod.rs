@@ -99,7 +99,7 @@ pub fn endpoint(state: Arc<AppState>) -> impl Endpoint<Output = Response> + 'sta
     request_context::RequestContext { inner, cors, paths, state }
 }
 
-/// The API, the pages and the documentation. Every nested route costs as much as a small handler, so the most frequent calls are
+/// The API, the pages and the documentation. Poem's nested routes cost as much as a small handler each, so the most frequent calls are
 /// looked up by path and method first.
 struct Routes<A> {
     /// None if `http.docs` is off.
@@ -119,10 +119,14 @@ impl<A: Endpoint> Endpoint for Routes<A> {
         if let Some(endpoint) = self.frequent.get(path).and_then(|methods| methods.get(request.method())) {
             return Ok(client_info::move_device_token_to_cookie(endpoint.call(request).await?));
         }
-        if let Some(documentation) = self.documentation.as_ref().filter(|_| documentation::PATHS.contains(&path)) {
+        if documentation::PATHS.contains(&path)
+            && let Some(documentation) = &self.documentation
+        {
             return Ok(documentation.call(request).await?.into_response());
         }
-        if let Some(pages) = self.pages.as_ref().filter(|_| pages::is_page(path)) {
+        if pages::is_page(path)
+            && let Some(pages) = &self.pages
+        {
             return pages.call(request).await;
         }
         // The documented routes have one exact path each. Proxies and clients call some of them at other paths as well.
@@ -132,11 +136,12 @@ impl<A: Endpoint> Endpoint for Routes<A> {
     }
 }
 
-/// The OpenAPI document with these configured values, without a running service.
+/// Renders the OpenAPI document with these configured limits. Needs no running service.
 pub fn document(limits: &Limits) -> Document {
     Document::new(&service(), limits)
 }
 
+/// Combines the APIs of all endpoint groups.
 fn service() -> OpenApiService<impl OpenApi, ()> {
     // Nested tuples, because poem-openapi combines at most sixteen APIs in one tuple.
     let sign_in = (LoginApi, EmailLoginApi, PasskeyLoginApi, SecondFactorApi, EnrolmentApi);

@@ -19,7 +19,9 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct PerAddress {
     limit: usize,
+    /// Knows the trusted proxies.
     addresses: ClientAddressResolver,
+    /// The number of open connections of each client network.
     open: Mutex<HashMap<IpAddr, usize>>,
     /// Whether a refusal has been logged at WARN.
     has_warned: AtomicBool,
@@ -35,7 +37,7 @@ impl PerAddress {
         }
     }
 
-    /// Counts a connection until the result is dropped. `None` if the network is at its limit.
+    /// Counts a connection until the returned admission is dropped. `None` if the network is at its limit: close the connection.
     pub(super) fn admit(self: &Arc<Self>, address: IpAddr) -> Option<Admission> {
         if self.addresses.is_trusted(address.to_canonical()) {
             return Some(Admission { counted: None });

@@ -36,7 +36,7 @@ pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Resul
     }
 }
 
-/// Whether other nodes may exist. A single node never reads the database because of a forged token.
+/// Whether other nodes may exist. If none can, a forged token does not make the node read the database.
 fn has_peers(state: &AppState) -> bool {
     state.config.multi_node || state.redis.revocation_log.peers() > 0
 }

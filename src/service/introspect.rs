@@ -67,12 +67,18 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     match verify_issued_token(state, token).await {
         // The caller is one of the resources of the app's token.
         Ok(IssuedToken::App(verified)) if is_for(&verified.aud) => {
-            let current = current_authentication(state, &verified, now).await?;
-            Ok(current.map_or(Introspection::Inactive, |current| Introspection::App(verified, current)))
+            let session = session_state(state, &verified, now).await?;
+            Ok(match session {
+                SessionState::Ended => Introspection::Inactive,
+                SessionState::Live { newer } => Introspection::App(verified, newer),
+            })
         }
         Ok(IssuedToken::Session(verified)) if may_introspect_sessions => {
-            let current = current_authentication(state, &verified, now).await?;
-            Ok(current.map_or(Introspection::Inactive, |current| Introspection::Session(verified, current)))
+            let session = session_state(state, &verified, now).await?;
+            Ok(match session {
+                SessionState::Ended => Introspection::Inactive,
+                SessionState::Live { newer } => Introspection::Session(verified, newer),
+            })
         }
         Ok(IssuedToken::Client(verified)) if is_for(&verified.aud) => {
             let enabled = state.clients.find(&verified.client_id).await?.is_some();
@@ -82,24 +88,35 @@ pub async fn introspect(state: &AppState, caller: &Client, token: &str) -> Resul
     }
 }
 
-/// Returns `None` if the session has ended. Otherwise the inner value is the user's current authentication, if the token names an older
-/// one.
-async fn current_authentication(
+/// The state of the session of an access token.
+enum SessionState {
+    /// The session has ended, or does not have the token's claims any more.
+    Ended,
+    /// The session is live.
+    Live {
+        /// The user's current authentication, if the token may name an older one.
+        newer: Option<Authentication>,
+    },
+}
+
+async fn session_state(
     state: &AppState,
     verified: &VerifiedToken,
     now: Timestamp,
-) -> Result<Option<Option<Authentication>>, ServiceError> {
+) -> Result<SessionState, ServiceError> {
     let live = state.redis.sessions.liveness(verified.sub, verified.sid, now).await?;
     if check_session(verified, live).is_err() {
-        return Ok(None);
+        return Ok(SessionState::Ended);
     }
     if !live.is_some_and(|live| live.stepped_up) {
-        return Ok(Some(None));
+        return Ok(SessionState::Live { newer: None });
     }
     // The session has been stepped up, perhaps after the token was issued.
-    let found = state.redis.sessions.sign_in_and_step_up(verified.sub, verified.sid).await?;
+    let Some(found) = state.redis.sessions.sign_in_and_step_up(verified.sub, verified.sid).await? else {
+        return Ok(SessionState::Ended);
+    };
     let ttl = state.config.factors.step_up_ttl;
-    Ok(found.map(|found| Some(found.sign_in.with_step_up(found.step_up, ttl, now))))
+    Ok(SessionState::Live { newer: Some(found.sign_in.with_step_up(found.step_up, ttl, now)) })
 }
 
 /// The decision that a service client may introspect a session's access token. Kept for identical requests, and rechecked for each.
@@ -120,7 +137,8 @@ impl CachedDecision {
 }
 
 /// Whether a cached decision still holds. The client must be enabled with the same secret and audience. The token and its key must be
-/// valid. The session must be cached as live with the claims of the token. Otherwise the endpoint introspects the token.
+/// valid. The session must be cached as live with the claims of the token. It must not be stepped up, because a response then contains the
+/// current authentication, which only Redis has. If the decision does not hold, the endpoint introspects the token.
 ///
 /// # Errors
 /// [`ServiceError`] if the client exceeds its rate limit.

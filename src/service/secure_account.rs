@@ -51,8 +51,9 @@ pub async fn secure_account(
 ) -> Result<(), SecureAccountError> {
     limits::check_recovery(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
-    let Some(claim) = one_time_tokens::find(state, &presented, &[purpose], None, one_time_tokens::UNBOUND).await?
-    else {
+    let any_own_address = None;
+    let claim = one_time_tokens::find(state, &presented, &[purpose], any_own_address, one_time_tokens::UNBOUND).await?;
+    let Some(claim) = claim else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);
     };
@@ -62,6 +63,7 @@ pub async fn secure_account(
     };
     let outcome = apply(state, change, origin).await;
     if outcome.is_err() {
+        // the account was not secured, so the link must work again
         one_time_tokens::restore(state, &claim, &taken).await;
     }
     Ok(outcome?)
@@ -72,7 +74,7 @@ async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrig
     let (id, now) = (change.account.id, state.clock.now());
     let entry = AuditEntry::new(now, AuditEvent::AccountSecured).account(id).actor(Actor::Account).address(origin.ip);
     change.record(&entry).await?;
-    let link = restore_earliest(state, &mut change, origin).await?;
+    let link = restore_earliest_address(state, &mut change, origin).await?;
     secure(state, &mut change, link, origin).await?;
     change.commit().await?;
     tracing::info!(account = %id, "account secured by its owner");
@@ -84,7 +86,7 @@ async fn apply(state: &AppState, mut change: AccountChange, origin: &RequestOrig
 ///
 /// Returns whether a reset link may go to the primary address. If another account has verified the former address since, the current
 /// address stays, and it may be the attacker's.
-async fn restore_earliest(
+async fn restore_earliest_address(
     state: &AppState,
     change: &mut AccountChange,
     origin: &RequestOrigin,
@@ -92,7 +94,8 @@ async fn restore_earliest(
     let now = state.clock.now();
     // The addresses are sorted from the newest to the earliest.
     let Some(earliest) = change.former_addresses(now).await?.pop() else { return Ok(ResetLink::Send) };
-    change.clear_former_addresses(None).await?;
+    let since_any_time = None;
+    change.clear_former_addresses(since_any_time).await?;
     if earliest.email.key() == change.account.email.key() {
         return Ok(ResetLink::Send);
     }
@@ -129,13 +132,14 @@ pub(super) async fn secure(
 ) -> Result<(), ServiceError> {
     let (id, now, reason) = (change.account.id, state.clock.now(), EndReason::Revoked);
     change.remove_password(now).await?;
-    let factor_window = TokenPurpose::SecureAccount.ttl().max(state.config.account.undo_window);
+    let undo_window = state.config.account.undo_window;
+    let factor_window = TokenPurpose::SecureAccount.ttl().max(undo_window);
     suspect::remove_since(change, now - factor_window, now, origin.ip).await?;
     change.clear_pending_address().await?;
-    let since = now - state.config.account.undo_window;
-    change.clear_recent_secondary_emails(since).await?;
-    change.withdraw_consents(Some(since), now, origin.ip).await?;
-    change.set_deletion(None, now).await?;
+    change.clear_recent_secondary_emails(now - undo_window).await?;
+    change.withdraw_consents(Some(now - undo_window), now, origin.ip).await?;
+    let no_deletion = None;
+    change.set_deletion(no_deletion, now).await?;
     let epoch = change.bump_epoch().await?;
     if link == ResetLink::Send {
         send_reset(state, change, origin).await?;

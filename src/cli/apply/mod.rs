@@ -38,6 +38,7 @@ pub struct ApplyArgs {
 /// # Errors
 /// If the file can't be used, an account or a client can't be created or changed, or a store is unreachable.
 pub fn run(args: &ApplyArgs, global: &Global) -> anyhow::Result<()> {
+    // the file changes a service that exists: a data directory without a service is an error
     let config = global.start_existing()?;
     let declared = file::load(&args.file, &config.token)?;
     block_on(with_services(config, async |state| apply(state, &declared, args.dry_run).await))
@@ -69,7 +70,7 @@ async fn apply(state: &AppState, declared: &Declared, dry_run: bool) -> anyhow::
     for client in &declared.clients {
         let is_new =
             changes.iter().any(|change| matches!(change, Change::AddClient(spec) if spec.id == client.spec.id));
-        if let Some(path) = client.new_secret_file.as_ref().filter(|_| !is_new) {
+        if !is_new && let Some(path) = &client.new_secret_file {
             println!(
                 "! client {}: {} is missing, and a secret is stored as a hash only: `latchkey client rotate-secret {}` \
                  creates a new secret",
@@ -163,6 +164,7 @@ impl DeclaredAccount {
             FirstPassword::None => {
                 bail!("there is no account {email}: declare password_file or `invite = true` to create it")
             }
+            // reads the file only to find errors before the first change
             FirstPassword::File(path) => FirstPassword::read(path).map(drop),
             FirstPassword::Invitation => Ok(()),
         }
@@ -171,8 +173,9 @@ impl DeclaredAccount {
 
 async fn add_client(state: &AppState, client: &DeclaredClient) -> anyhow::Result<()> {
     let generated = ClientSecret::generate(&state.entropy);
+    // A client without a declared secret gets the generated one. If no file is declared for it either, nobody learns the secret.
     let secret = client.spec.secret.clone().unwrap_or_else(|| generated.hash());
-    // The file comes first: if it could not be written after the client is added, the secret would be lost.
+    // The file is written first: if that failed after the client is added, the secret would be lost.
     if let Some(path) = &client.new_secret_file {
         write_secret(path, &generated).with_context(|| path.display().to_string())?;
     }

@@ -9,6 +9,7 @@ fn refused(flags: &[&str]) -> Vec<String> {
     error.problems.iter().map(ToString::to_string).collect()
 }
 
+/// docs/configuration.md states the limits. Most numbers are just beyond a limit.
 #[test]
 fn impossible_values_are_refused() {
     for flag in [
@@ -46,11 +47,14 @@ fn impossible_values_are_refused() {
         "session.retry_window=31d",
         "session.counted_repeats_limit=1",
         "session.counted_repeats_limit=9",
+        // longer than the default session.absolute_timeout of 30 days
         "session.idle_timeout=31d",
+        // shorter than the default session.idle_timeout of 7 days
         "session.absolute_timeout=6d",
         "session.max_per_account=0",
         "token.access_ttl=29s",
         "token.access_ttl=61m",
+        // not a minute shorter than the default redis.event_retention of 1 hour
         "token.access_ttl=1h",
         "token.audience=",
         "token.scope=",
@@ -59,6 +63,7 @@ fn impossible_values_are_refused() {
         "keys.algorithm=es256",
         "keys.refresh_interval=0s",
         "password.min_length=7",
+        // more than the default password.max_length of 128
         "password.min_length=129",
         "password.max_length=63",
         "password.max_length=1025",
@@ -69,6 +74,7 @@ fn impossible_values_are_refused() {
         "password.parallelism=0",
         "password.threads=-1",
         "password.queue=0",
+        // less than the default password.memory_kib of 19456
         "password.max_import_memory_kib=19455",
         "password.max_import_work=0",
         "log.filter=inof",

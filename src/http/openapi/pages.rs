@@ -24,7 +24,7 @@ use crate::domain::locale::parse_weight;
 /// The paths of the documentation.
 pub const PATHS: [&str; 4] = ["/", "/docs", "/openapi.json", "/openapi.yaml"];
 
-/// How long caches may use a page without revalidating it. It changes with the release and the configuration.
+/// How long caches may use a page without revalidating it. A page changes only with the release and the configuration.
 const CACHE_CONTROL: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The routes of the documentation. The first request for one of the documents renders all of them. Rendering at start-up would be the
@@ -70,6 +70,7 @@ fn page(pages: &Arc<Pages>, select: fn(&Rendered) -> &Page) -> impl Endpoint + '
 /// A page that does not change while the service runs, uncompressed and compressed.
 struct Page {
     content_type: &'static str,
+    /// The start of the SHA-256 of the page, which is enough for an ETag.
     hash: String,
     plain: Bytes,
     /// None if compression failed.
@@ -87,7 +88,7 @@ impl Page {
 
     fn response(&self, request: &Request) -> Response {
         let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(request));
-        // each encoding has a validator of its own (RFC 9110, section 8.8.3)
+        // each encoding needs a validator of its own (RFC 9110, section 8.8.3)
         let etag = format!("\"{}{}\"", self.hash, if gzip.is_some() { "-gzip" } else { "" });
         let mut response = Response::builder()
             .header(header::ETAG, &etag)
@@ -133,14 +134,16 @@ pub(super) fn links() -> String {
 }
 
 /// The page of `/docs`: Swagger UI with the completed document, a doctype, a title, a viewport and an empty icon. `swagger_ui` is the page
-/// that poem-openapi makes, which contains its own document, `derived`; the result contains `document` instead.
+/// that poem-openapi makes. It contains the document as poem-openapi derives it (`derived`), which `document` replaces.
 #[cfg(feature = "swagger-ui")]
 pub(super) fn html(swagger_ui: &str, derived: &str, document: &Value) -> String {
     let head = "<title>Latchkey API</title>\n    \
                 <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n    \
                 <link rel=\"icon\" href=\"data:,\">";
+    // A `</script>` in a text of the document must not end the script that contains the document.
+    let document = document.to_string().replace("</", "<\\/");
     swagger_ui
-        .replace(derived, &document.to_string().replace("</", "<\\/"))
+        .replace(derived, &document)
         .replacen("<html charset=\"UTF-8\">", "<!doctype html>\n<html lang=\"en\">", 1)
         .replacen("<title>Swagger UI</title>", head, 1)
         .trim_start()

@@ -99,7 +99,7 @@ pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Res
     match confirmed.await {
         Ok(confirmed) => done(&visit, &confirmed.tokens, &confirmed.recovery_codes, "factor_added"),
         Err(problem) if problem.code == Code::InvalidCode => {
-            visit.reply().code(Some("code"), "wrong_code").page(&totp_view(&uri))
+            visit.reply().field_error("code", "wrong_code").page(&totp_view(&uri))
         }
         Err(problem) => match step_up(&visit, problem, "/security") {
             Ok(response) => Ok(response),

@@ -51,11 +51,12 @@ fn message(
     detail: Option<String>,
     status: StatusCode,
 ) -> Result<Response> {
-    let view = Message { action: None, detail, ..Message::new(failure.kind(), "") };
-    visit.reply().code(None, code).status(status).page(&view)
+    let view = Message { detail, ..Message::without_action(failure.kind()) };
+    visit.reply().form_error(code).status(status).page(&view)
 }
 
-/// The message of a failed request, with a reason for developers. The links to other languages lead to `/account/error`: the request itself is not repeated.
+/// The message of a failed request. `detail` is a reason for developers. The links to other languages lead to `/account/error`: the
+/// request itself is not repeated.
 ///
 /// # Errors
 /// A page that can't be rendered.
@@ -70,8 +71,8 @@ pub(in crate::http) fn failure(
     message(&visit, failure, code, detail, StatusCode::BAD_REQUEST)
 }
 
-/// The message that the browser was not redirected to a client that its user has not allowed. It shows the error and the host of the
-/// redirect URI. The user may follow a link to it, unless the client expects a form.
+/// The message that the browser was not redirected to a client that its user has not allowed. It shows the error, and the host of the
+/// redirect URI. The user may follow a link to the redirect URI, unless the client expects a form.
 ///
 /// # Errors
 /// A page that can't be rendered.
@@ -82,11 +83,12 @@ pub(in crate::http) fn unconfirmed(visit: &Visit, response: &AuthorizationRespon
     let detail = reasons.map(|(_, value)| value.as_str()).collect::<Vec<_>>().join(": ");
     let url = (response.mode == ResponseMode::Query).then(|| response.to_url());
     let client = ClientLink { host: host(&response.redirect_uri), url };
-    let view = Message { action: None, detail: Some(detail), client: Some(client), ..Message::new(failure.kind(), "") };
-    visit.reply().code(None, UNCONFIRMED).status(StatusCode::BAD_REQUEST).page(&view)
+    let view = Message { detail: Some(detail), client: Some(client), ..Message::without_action(failure.kind()) };
+    visit.reply().form_error(UNCONFIRMED).status(StatusCode::BAD_REQUEST).page(&view)
 }
 
-/// `GET /account/error`: shows the error of an authorization request or a sign-out in another language.
+/// `GET /account/error`: shows the error of an authorization request or a sign-out in another language. The parameters are not trusted:
+/// only known values select a text.
 #[handler]
 pub(super) async fn show_error(visit: Visit) -> Result<Response> {
     let kind = visit.parameter("kind").unwrap_or_default();
@@ -113,8 +115,8 @@ pub(in crate::http) fn form_post(visit: &Visit, response: &AuthorizationResponse
 /// # Errors
 /// [`crate::http::problem::ProblemError`], or a page that can't be rendered.
 pub(in crate::http) async fn confirm_sign_out(visit: Visit, parameters: &[(String, String)]) -> Result<Response> {
-    let kept = ["client_id", "post_logout_redirect_uri", "state"];
-    let kept: Vec<_> = parameters.iter().filter(|(name, _)| kept.contains(&name.as_str())).collect();
+    let kept_names = ["client_id", "post_logout_redirect_uri", "state"];
+    let kept: Vec<_> = parameters.iter().filter(|(name, _)| kept_names.contains(&name.as_str())).collect();
     let query = kept.iter().map(|(name, value)| (name, value));
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
     let path = visit.path.clone();

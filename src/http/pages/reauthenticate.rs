@@ -104,7 +104,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
         Err(problem) => problem,
     };
     let reply = match problem.code {
-        Code::InvalidCode => visit.reply().code(Some("code"), "wrong_code"),
+        Code::InvalidCode => visit.reply().field_error("code", "wrong_code"),
         _ => visit.reply().error(&problem),
     };
     let authorization = Authorization::of(&visit).await?;

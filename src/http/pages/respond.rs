@@ -115,10 +115,17 @@ impl Reply<'_> {
         self.cookie(cookie)
     }
 
-    /// Reports the error of a field, or of the form, by the code of its text.
-    pub(super) fn code(mut self, field: Option<&str>, code: &str) -> Self {
+    /// Reports an error of the whole form, by the code of its text.
+    pub(super) fn form_error(mut self, code: &str) -> Self {
         self.status = StatusCode::UNPROCESSABLE_ENTITY;
-        self.errors = field.map_or_else(|| FormErrors::general(code), |field| FormErrors::field(field, code));
+        self.errors = FormErrors::general(code);
+        self
+    }
+
+    /// Reports the error of a field, by the code of its text.
+    pub(super) fn field_error(mut self, field: &str, code: &str) -> Self {
+        self.status = StatusCode::UNPROCESSABLE_ENTITY;
+        self.errors = FormErrors::field(field, code);
         self
     }
 

@@ -163,7 +163,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
         return Ok(visit.reply().redirect_to_page("/sign-in?again=1"));
     };
     let reply = visit.reply().notice(notice(&visit));
-    let reply = if pending.methods.is_empty() { reply.code(None, "no_method_left") } else { reply };
+    let reply = if pending.methods.is_empty() { reply.form_error("no_method_left") } else { reply };
     ask(&visit, reply, &pending, visit.parameter("method")).await
 }
 
@@ -226,6 +226,6 @@ pub(super) fn wrong_code() -> ProblemError {
 /// The sign-in page after a challenge that has expired or does not work.
 pub(super) async fn expired(visit: &Visit) -> Result<Response> {
     let authorization = Authorization::of(visit).await?;
-    let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).code(None, "invalid_challenge");
+    let reply = visit.reply().cookie(cookies::clear(cookies::CHALLENGE)).form_error("invalid_challenge");
     sign_in::page(reply, authorization.as_ref(), &sign_in::view(visit, authorization.as_ref(), visit.typed()))
 }

@@ -63,6 +63,11 @@ impl Message {
         }
     }
 
+    /// A message without an action.
+    pub fn without_action(kind: &str) -> Self {
+        Self { action: None, ..Self::new(kind, "") }
+    }
+
     /// The samples of [`View::samples`](super::View::samples): every kind, with and without the optional parts.
     pub(super) fn states() -> Vec<Self> {
         let mut states: Vec<_> = Self::KINDS.iter().map(|kind| Self::new(kind, "sign-in")).collect();

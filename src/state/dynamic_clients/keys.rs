@@ -17,36 +17,36 @@ impl DynamicClients {
     pub(super) fn check_jwks_uri(&self, metadata: &ClientMetadata) -> Result<(), DocumentError> {
         let Some(uri) = &metadata.jwks_uri else { return Ok(()) };
         if self.fetcher.is_none() {
-            // An operator who allows registrations alone has not allowed requests to other hosts.
+            // An operator who allows only the registration of dynamic clients has not allowed requests to other hosts.
             return Err(MetadataError::Metadata("jwks_uri is not supported here: send jwks.").into());
         }
         self.check_url(uri).map(|_| ())
     }
 
     /// Whether the keys of a client are in memory, so that [`Self::keys`] sends no request.
-    pub(in crate::state) fn has_keys(&self, found: &LoadedClient) -> bool {
-        jwks_uri(found).is_none_or(|uri| self.keys.get(uri).is_some())
+    pub(in crate::state) fn has_keys(&self, loaded: &LoadedClient) -> bool {
+        jwks_uri(loaded).is_none_or(|uri| self.keys.get(uri).is_some())
     }
 
     /// Whether keys that were fetched within the last minute are in memory, so that [`Self::newer_keys`] sends no request.
-    pub(in crate::state) fn has_newer_keys(&self, found: &LoadedClient) -> bool {
-        jwks_uri(found).is_none_or(|uri| self.keys.get_newer(uri).is_some())
+    pub(in crate::state) fn has_newer_keys(&self, loaded: &LoadedClient) -> bool {
+        jwks_uri(loaded).is_none_or(|uri| self.keys.get_newer(uri).is_some())
     }
 
     /// The keys of a client.
     ///
     /// # Errors
     /// [`DocumentError`] if the keys are at a `jwks_uri` and can't be fetched.
-    pub(in crate::state) async fn keys(&self, found: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
-        let Some(uri) = jwks_uri(found) else { return Ok(Arc::clone(&found.keys)) };
+    pub(in crate::state) async fn keys(&self, loaded: &LoadedClient) -> Result<Arc<ClientKeys>, DocumentError> {
+        let Some(uri) = jwks_uri(loaded) else { return Ok(Arc::clone(&loaded.keys)) };
         let url = self.check_url(uri)?;
         self.keys.get_or_fetch(uri, async || self.fetch_keys(&url).await).await
     }
 
     /// The keys at the `jwks_uri` of a client, fetched within the last minute. For a signature that older keys do not verify: the
     /// client may have a new key. `None` if the client has no `jwks_uri`, or the fetch fails.
-    pub(in crate::state) async fn newer_keys(&self, found: &LoadedClient) -> Option<Arc<ClientKeys>> {
-        let uri = jwks_uri(found)?;
+    pub(in crate::state) async fn newer_keys(&self, loaded: &LoadedClient) -> Option<Arc<ClientKeys>> {
+        let uri = jwks_uri(loaded)?;
         let url = self.check_url(uri).ok()?;
         self.keys.get_newer_or_fetch(uri, async || self.fetch_keys(&url).await).await.ok()
     }
@@ -56,8 +56,8 @@ impl DynamicClients {
     }
 }
 
-fn jwks_uri(found: &LoadedClient) -> Option<&str> {
-    found.client.dynamic.as_ref()?.metadata.jwks_uri.as_deref()
+fn jwks_uri(loaded: &LoadedClient) -> Option<&str> {
+    loaded.client.dynamic.as_ref()?.metadata.jwks_uri.as_deref()
 }
 
 fn parse_keys(body: &[u8]) -> Result<Arc<ClientKeys>, DocumentError> {
