@@ -1,4 +1,4 @@
-//! Sessions, rate limits and revocations in Redis. Only this folder depends on fred.
+//! Sessions, rate limits and revocations in Redis. Only this folder depends on fred, the Redis client.
 //!
 //! [`RedisStores`] is opened once. Its parts share one [`RedisConnection`].
 
@@ -111,8 +111,7 @@ impl RedisStores {
     /// Measures the clock of Redis and returns a clock that follows it, so that all nodes that share a Redis have the same time.
     /// `own` is the clock of this node. While Redis can't be reached, or denies `TIME`, the returned clock shows the time of `own`.
     ///
-    /// For tests: `replacement` takes the place of the Redis server's clock. A manual clock `own` is returned unchanged if there is
-    /// no replacement.
+    /// Tests pass a `replacement` for the clock of Redis. Without one, a manual clock `own` is returned unchanged.
     pub async fn follow_clock(&self, own: &Clock, replacement: Option<Clock>) -> Clock {
         let clock = self.connection.clock.follow(own, replacement);
         if let Err(error) = self.connection.clock.measure(self.connection.client()).await {

@@ -11,7 +11,7 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a client. Returns false if its id is taken.
+    /// Inserts an enabled client with one secret. Returns false if its id is taken.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -197,10 +197,11 @@ impl Sql {
     }
 }
 
+/// Reads a client from a row. Columns that hold several items separate them by spaces.
 fn read(row: &AnyRow) -> Result<Client, SqlError> {
     let id: String = row.try_get("id")?;
     let corrupt = |column: &str| SqlError::Corrupt(format!("{column} of the client {id:?}"));
-    let item_set = |column: &str| -> Result<SpaceSeparated, SqlError> {
+    let space_separated = |column: &str| -> Result<SpaceSeparated, SqlError> {
         let text: String = row.try_get(column)?;
         SpaceSeparated::from_spaced(&text).map_err(|InvalidItem(_)| corrupt(column))
     };
@@ -242,13 +243,14 @@ fn read(row: &AnyRow) -> Result<Client, SqlError> {
             tos_uri: row.try_get("tos_uri")?,
             initiate_login_uri: row.try_get("initiate_login_uri")?,
         },
-        scopes: item_set("scopes")?,
-        audiences: item_set("audiences")?,
+        scopes: space_separated("scopes")?,
+        audiences: space_separated("audiences")?,
         jwks: row.try_get("jwks")?,
         secret: hash("secret_hash", row.try_get("secret_hash")?)?,
         former_secret,
         created_at: Timestamp::from_millis(row.try_get("created_at")?),
         disabled_at: disabled_at.map(Timestamp::from_millis),
+        // Dynamic clients are not in this table.
         dynamic: None,
         id: ClientId::parse(&id).map_err(|_| corrupt("id"))?,
     })

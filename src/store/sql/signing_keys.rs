@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 impl Sql {
-    /// Inserts a new key and sets the end of validity of older keys, by their `kid`, in one transaction.
+    /// Inserts a new key, and sets the end of trust in older keys (`ends`: `kid` and `verifies_until`), in one transaction.
     ///
     /// # Errors
     /// [`SqlError`], also if a key with the same `kid` exists.
@@ -25,20 +25,20 @@ impl Sql {
     }
 
     /// Inserts the first key, unless a key exists. If nodes start concurrently, exactly one of them inserts its key. Returns whether
-    /// this call did.
+    /// this call has inserted `key`.
     ///
     /// # Errors
     /// [`SqlError`]
     pub async fn insert_first_key(&self, key: &StoredKey) -> Result<bool, SqlError> {
         let mut tx = self.begin_write().await?;
         self.dialect.lock(&mut tx, Lock::FirstKey).await?;
-        let other = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
-        if other.is_none() {
+        let existing = query("SELECT kid FROM signing_keys LIMIT 1").fetch_optional(&mut *tx).await?;
+        if existing.is_none() {
             insert(&mut tx, key).await?;
             self.record(&mut tx, &AuditEntry::new(key.created_at, AuditEvent::KeyMade).detail(&key.kid)).await?;
         }
         tx.commit().await?;
-        Ok(other.is_none())
+        Ok(existing.is_none())
     }
 
     /// Lists all keys, oldest first.
@@ -54,7 +54,8 @@ impl Sql {
         rows.iter().map(read).collect()
     }
 
-    /// Sets the time until which the tokens of a key are valid; `None` for no end. Returns whether the key exists.
+    /// Sets the end of trust in a key: its tokens are refused from then on. Records the end in the audit log as the key's retirement.
+    /// `None` removes an end. Returns whether the key exists.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -83,7 +84,7 @@ impl Sql {
         Ok(done.rows_affected() > 0)
     }
 
-    /// Deletes the keys whose validity ended before `now`, and returns their number.
+    /// Deletes the keys in which trust has ended before `now`, and returns their number.
     ///
     /// # Errors
     /// [`SqlError`]

@@ -10,12 +10,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 /// The number of lines that are kept for error messages.
 const KEPT_LINES: usize = 10;
 
-/// The last lines of output.
+/// The last lines of the server's output. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Output(Arc<Mutex<VecDeque<String>>>);
 
 impl Output {
-    /// Logs a stream line by line until its end.
+    /// Logs an output stream of the server line by line until its end, and keeps the last lines.
     pub(super) async fn follow(self, stream: impl AsyncRead + Unpin) {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
@@ -41,14 +41,15 @@ impl Output {
     }
 }
 
-/// Logs one line, such as `123:M 23 Nov 2026 02:00:00.000 * text`. The sign before the text is the level. Lines of the highest level, `#`,
-/// are logged as information, since "Redis is starting" is one of them. A line without a process id reports an error in the server's
-/// arguments.
+/// Logs one line, such as `123:M 23 Nov 2026 02:00:00.000 * text`: process id, role, date, time, level, text. Lines of the highest level,
+/// `#`, are logged at INFO, since "Redis is starting" is one of them. A line without a process id reports an error in the server's
+/// arguments, and is logged at WARN.
 fn log(line: &str) {
+    let level = line.split(' ').nth(5);
     let has_pid = line.split_once(':').is_some_and(|(pid, _)| pid.bytes().all(|byte| byte.is_ascii_digit()));
     if !has_pid {
         tracing::warn!(target: "latchkey::redis_server", "{line}");
-    } else if line.split(' ').nth(5) == Some("#") {
+    } else if level == Some("#") {
         tracing::info!(target: "latchkey::redis_server", "{line}");
     } else {
         tracing::debug!(target: "latchkey::redis_server", "{line}");

@@ -59,6 +59,7 @@ pub struct RevocationLog {
     connection: Arc<RedisConnection>,
     pub(super) session_cache: Arc<SessionCache>,
     pub(super) acks: Arc<AckTracker>,
+    /// `cache.max_staleness`. Zero: the node caches no sessions.
     max_staleness: Duration,
     tasks: Mutex<Vec<AbortHandle>>,
 }
@@ -85,6 +86,7 @@ impl RevocationLog {
         let connection = &self.connection;
         let caches_sessions = !self.max_staleness.is_zero();
         let timing = Timing::new(if caches_sessions { self.max_staleness } else { STALENESS_WITHOUT_CACHE });
+        // Without session caches, which all nodes then lack, no node waits for acknowledgements.
         if caches_sessions {
             self.acks.configure(timing);
         }
@@ -114,7 +116,9 @@ impl RevocationLog {
         tasks.push(tokio::spawn(subscriber.run()).abort_handle());
         tasks.push(tokio::spawn(synchronizer.run()).abort_handle());
         tasks.push(tokio::spawn(send_acks).abort_handle());
-        tasks.push(watchdog::watch(connection.subscriber.clone(), None));
+        // A connection of the pool logs outages already.
+        let outage_log = None;
+        tasks.push(watchdog::watch(connection.subscriber.clone(), outage_log));
     }
 
     /// Subscribes to the revocations that this node applies from now on. A subscriber that reads too slowly gets
@@ -206,7 +210,8 @@ impl RevocationLog {
         let keys = &self.connection.keys;
         let bucket = event_entry::KEYS_BUCKET;
         let keys = vec![keys.events_of_bucket(bucket), keys.position_of_bucket(bucket)];
-        let arguments = vec![self.connection.event_trim_args(), "".into(), kid.into(), script::millis(now)];
+        let no_account = "";
+        let arguments = vec![self.connection.event_trim_args(), no_account.into(), kid.into(), script::millis(now)];
         script::run(&self.connection.scripts.key_retired, &self.connection, keys, arguments).await?;
         Ok(())
     }

@@ -48,7 +48,8 @@ impl SessionStore {
         ];
         let answer = self.run(&self.connection.scripts.set_claims, account, arguments).await;
         // Removed after an error as well, since Redis may have run the script. The next lookup of each session reads Redis.
-        self.log.session_cache.remove_account(account, None);
+        let except = None;
+        self.log.session_cache.remove_account(account, except);
         let answer = answer?;
         let version = answer.as_u64().and_then(|version| u32::try_from(version).ok());
         let version = version.ok_or_else(|| unexpected("set_claims", &answer))?;
@@ -63,7 +64,7 @@ impl SessionStore {
     pub async fn claims_version(&self, account: AccountId) -> Result<Option<ClaimsVersion>, RedisError> {
         let client = self.connection.client_for_request()?;
         let found = client.hget(self.connection.keys.sessions(account), record::CLAIMS_VERSION_FIELD);
-        let found: Option<Bytes> = Box::pin(found).await?;
-        Ok(found.map(|stamp| record::decode_claims_stamp(Some(&stamp))).transpose()?.map(|stamp| stamp.version))
+        let Some(field): Option<Bytes> = Box::pin(found).await? else { return Ok(None) };
+        Ok(Some(record::decode_claims_stamp(Some(&field))?.version))
     }
 }

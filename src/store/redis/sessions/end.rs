@@ -82,8 +82,8 @@ impl SessionStore {
         Ok(ended)
     }
 
-    /// Ends one session and, if it is a browser's, the sessions beneath it (I3). Returns the sessions that ended, once no other node
-    /// can call them active.
+    /// Ends one session and, if it is a browser's session, the sessions beneath it (I3). Returns the sessions that ended, once no other
+    /// node can call them active. Waits also if the session had ended before, as [`Self::revoke`] does.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -115,7 +115,7 @@ impl SessionStore {
     }
 
     /// Moves the sessions beneath the browser's session `former` to its replacement `new`, and ends `former` (I3). If `new` is not live,
-    /// ends `former` and the sessions beneath it. Returns whether `former` existed.
+    /// ends `former` and the sessions beneath it. Returns whether `former` existed. `reason` is the reason of every end.
     ///
     /// # Errors
     /// [`RedisError`]
@@ -159,7 +159,8 @@ impl SessionStore {
         reason: EndReason,
         now: Timestamp,
     ) -> Result<u64, RedisError> {
-        let answer = self.run_revoke_all(sessions, reason, now, []).await?;
+        let no_replacement = [];
+        let answer = self.run_revoke_all(sessions, reason, now, no_replacement).await?;
         answer.as_u64().ok_or_else(|| unexpected("revoke_all", &answer))
     }
 
@@ -185,7 +186,8 @@ impl SessionStore {
         let answer = self.run(&self.connection.scripts.revoke_all, account, arguments).await;
         self.log.session_cache.remove_account(account, except);
         let answer = answer?;
-        // A text, such as 'gone', means that the script changed nothing.
+        // The script returns the number of ended sessions, or an array with the replacement session. A text, such as 'gone', means that
+        // it changed nothing.
         if answer.as_u64().is_some() || answer.is_array() {
             self.count_revocation(reason);
             pending.confirmed().await;

@@ -15,7 +15,7 @@ impl Scenario {
         self.switched_off == Some(rule)
     }
 
-    /// Delivers a message to the node with this index.
+    /// The node with this index receives a message.
     fn deliver(&self, state: &mut System, index: usize, message: Message) {
         let now = state.nodes[index].now(state.tick);
         let node = &mut state.nodes[index];
@@ -64,8 +64,10 @@ impl Scenario {
             Sync::PositionRead { began, before, redis_position } => {
                 node.cursor.reconcile(before, redis_position);
                 if node.cursor.is_behind(redis_position) && !self.breaks(Rule::MissingEntriesAreApplied) {
+                    // The entries of the model's stream have the positions 1, 2, 3, …
                     for (entry, ends_session) in stream.iter().enumerate() {
-                        node.apply(Position { millis: entry as u64 + 1, number: 0 }, None, *ends_session);
+                        let (position, previous) = (Position { millis: entry as u64 + 1, number: 0 }, None);
+                        node.apply(position, previous, *ends_session);
                     }
                 }
                 let healthy = node.acks.channel_is_healthy(now);
@@ -84,19 +86,19 @@ impl Scenario {
             }
             Sync::Published { began, sent, lease, succeeded } => {
                 node.sync = Sync::Idle;
-                let before = node.acks.cache_usable_from();
+                let former_usable_from = node.acks.cache_usable_from();
                 if succeeded {
                     node.acks.on_heartbeat_published(lease, sent, now);
                 }
-                let mut from = node.acks.cache_usable_from();
-                if self.breaks(Rule::PausesRestartTheProbation) && from.is_some() {
-                    from = before.or(from);
+                let mut usable_from = node.acks.cache_usable_from();
+                if self.breaks(Rule::PausesRestartTheProbation) && usable_from.is_some() {
+                    usable_from = former_usable_from.or(usable_from);
                 }
                 if self.breaks(Rule::CacheWaitsForTheProbation) {
-                    from = from.map(|_| now);
+                    usable_from = usable_from.map(|_| now);
                 }
-                let succeeded = succeeded || self.breaks(Rule::OnlyPublishedHeartbeatsExtend);
-                if succeeded && from.is_some_and(|from| from <= now) {
+                let extends = succeeded || self.breaks(Rule::OnlyPublishedHeartbeatsExtend);
+                if extends && usable_from.is_some_and(|from| from <= now) {
                     let began = if self.breaks(Rule::LeasesCountFromTheBeginning) { now } else { began };
                     let validity = timing().cache_validity();
                     let margin = timing().announced_lease() - validity;
@@ -112,6 +114,7 @@ impl Scenario {
         let Progress::Done { mut number, ended, confirm } = state.progress[index] else { return };
         let node = &mut state.nodes[self.requests[index].node];
         let now = node.now(state.tick);
+        // The node removes its own copy of the session, and refuses lookups that were sent before.
         node.cursor.invalidate();
         node.is_cached = false;
         if !ended && self.breaks(Rule::RepeatsAreConfirmed) {
@@ -143,20 +146,22 @@ impl Scenario {
         let Progress::Waiting { number, since } = state.progress[index] else { return false };
         let node = &state.nodes[self.requests[index].node];
         let now = node.now(state.tick);
+        let has_waited_half_a_lease = since + timing().announced_lease() / 2 <= now;
         self.breaks(Rule::NodesWaitForPeers)
             || node.acks.wait_until(number, since, now).is_none()
-            || (self.breaks(Rule::NodesWaitOutLeases) && since + timing().announced_lease() / 2 <= now)
+            || (self.breaks(Rule::NodesWaitOutLeases) && has_waited_half_a_lease)
     }
 
     /// Redis runs the script of the request with this index.
-    fn run(&self, state: &mut System, index: usize) {
+    fn run_script(&self, state: &mut System, index: usize) {
         let Progress::Sent { number } = state.progress[index] else { return };
         let request = self.requests[index];
         let name = Arc::clone(&state.nodes[request.node].name);
         let ended = state.session_is_live;
         if ended {
             state.session_is_live = false;
-            state.append(true, number.map(|number| (name, number)));
+            let ends_session = true;
+            state.append(ends_session, number.map(|number| (name, number)));
         }
         let confirm = (!ended || !request.asks_in_event).then(|| state.position());
         state.progress[index] = Progress::Done { number, ended, confirm };
@@ -182,6 +187,7 @@ impl Scenario {
             | Action::SyncPublish(index)
             | Action::SyncExtend(index) => {
                 self.synchronize(state, index);
+                // Unless other actions may come between the steps, one action runs all steps of the synchronization.
                 while !self.allow.interleaved_sync && !matches!(state.nodes[index].sync, Sync::Idle) {
                     self.synchronize(state, index);
                 }
@@ -220,6 +226,7 @@ impl Scenario {
                     self.deliver(state, index, message);
                 }
             }
+            // The second message in the queue overtakes the first.
             Action::DeliverEarly(index) => {
                 let message = state.nodes[index].connection.as_mut().and_then(|queue| queue.remove(1));
                 if let Some(message) = message {
@@ -252,6 +259,7 @@ impl Scenario {
                     }
                 }
             }
+            // A restarted node has a new name, as other nodes see it.
             Action::Restart(index) => {
                 let uses_cache = state.nodes[index].uses_cache;
                 state.nodes[index] = Node::new(state.next_name, uses_cache);
@@ -263,10 +271,13 @@ impl Scenario {
                 let number = if asks_in_event { node.acks.open(node.now(tick)) } else { None };
                 state.progress[index] = Progress::Sent { number };
             }
-            Action::RequestRun(index) => self.run(state, index),
+            Action::RequestRun(index) => self.run_script(state, index),
             Action::RequestReceive(index) => self.receive(state, index),
             Action::RequestAnswer(index) => self.answer(state, index),
-            Action::OtherEvent => state.append(false, None),
+            Action::OtherEvent => {
+                let (ends_session, waiting_node) = (false, None);
+                state.append(ends_session, waiting_node);
+            }
         }
     }
 }
