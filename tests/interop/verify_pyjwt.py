@@ -1,4 +1,7 @@
-"""Verifies access tokens with PyJWT and its PyJWKClient: one token per line in, one result per line out."""
+"""Verifies access tokens with PyJWT and its PyJWKClient: one token per line in, one result per line out.
+
+The argument is a JSON object: ``issuer``, ``audience``, and in ``pyjwt`` the options of PyJWKClient, if any.
+"""
 
 import json
 import sys

@@ -237,7 +237,7 @@ async fn mails_are_limited_per_address() {
     let node = cluster.node().await;
     node.register("ada").await;
     add_verified(&cluster, &node, &node.login("ada").await, "work").await;
-    // more than limits.mail_per_account allows
+    // limits.mail_per_account allows one mail in 5 minutes
     for _ in 0..20 {
         node.post("/v1/password/forgot", json!({ "identifier": email("ada") })).await.expect(202);
     }
@@ -269,7 +269,9 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
 
     // undo works even after a thief has removed the former address
     let emails = node.get("/v1/me/emails", &tokens.access).await.json()["emails"].clone();
-    let tokens = Tokens::of(&remove(&node, &tokens, emails[1]["id"].as_str().unwrap()).await.expect(200));
+    let former = &emails[1];
+    assert_eq!(former["email"], email("ada"));
+    let tokens = Tokens::of(&remove(&node, &tokens, former["id"].as_str().unwrap()).await.expect(200));
     node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204);
     node.refresh(&tokens.refresh).await.expect(401);
     for name in ["work", "ada"] {
@@ -286,13 +288,13 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
-    let (stale, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let (reset_token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
     let new = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(401);
     assert_eq!(list(&node, &new).await, ["ada (primary)"]);
     assert_eq!(remove(&node, &new, &id).await.problem(), problem(404, "unknown_email"));
     node.try_login(&email("work"), PASSWORD).await.expect(401);
-    assert_eq!(reset(&node, &stale, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
+    assert_eq!(reset(&node, &reset_token, NEW_PASSWORD).await.problem(), problem(401, "invalid_code"));
     wait_until_settled(&node).await;
     for name in ["work", "ada"] {
         let mail = cluster.mail_to(&email(name), "secondary_address_changed").await;
@@ -319,10 +321,13 @@ async fn removal_of_an_unverified_address_invalidates_its_link_and_sends_no_noti
 async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
+    // a change of addresses counts as a password change
     cluster.config.limits.password_change_per_account = None;
+    // `ada`, `work` and `home`
     cluster.config.account.max_emails = 3;
     let node = cluster.node().await;
-    let id = node.register("ada").await.text_of("id");
+    // the primary address has the id of the account
+    let primary = node.register("ada").await.text_of("id");
     let (work, tokens) = add_verified(&cluster, &node, &node.login("ada").await, "work").await;
     let (home, _, _) = add(&cluster, &node, &tokens, "home").await;
     assert_eq!(post(&node, &tokens, "another").await.problem(), problem(409, "too_many_emails"));
@@ -333,7 +338,7 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/me/emails", body).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
     assert_eq!(answer.json()["errors"][0]["code"], "invalid_email");
-    for refused in [remove(&node, &tokens, &id).await, make_primary(&node, &tokens, &id).await] {
+    for refused in [remove(&node, &tokens, &primary).await, make_primary(&node, &tokens, &primary).await] {
         assert_eq!(refused.problem(), problem(409, "primary_email"));
     }
     assert_eq!(make_primary(&node, &tokens, &home).await.problem(), problem(403, "email_not_verified"));
@@ -351,8 +356,8 @@ async fn invalid_changes_of_addresses_are_refused_with_their_codes() {
 async fn changes_of_addresses_need_a_recent_authentication() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
-    // an authentication counts as recent for 10 minutes
-    cluster.advance(Duration::from_mins(16));
+    // an authentication counts as recent for 10 minutes (session.recent)
+    cluster.advance(Duration::from_mins(11));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     for refused in
         [post(&node, &tokens, "new").await, remove(&node, &tokens, &id).await, make_primary(&node, &tokens, &id).await]
@@ -395,6 +400,7 @@ async fn secondary_address_that_becomes_primary_by_change_or_by_operator_is_stor
     let answer = signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     let tokens = Tokens::of(&answer.expect(200));
     assert_eq!(list(&node, &tokens).await, ["work (primary)", "home"]);
+    // the operator makes a verified secondary address the primary one
     let id = node.get("/v1/me", &tokens.access).await.text_of("id").parse().unwrap();
     let address = |name: &str| latchkey::domain::account::Email::parse(&email(name)).unwrap();
     latchkey::service::accounts::set_email(&node.state, id, &address("home")).await.unwrap();
@@ -425,7 +431,7 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     let events = node.get("/v1/me/export", &tokens.access).await.expect(200).json()["events"].clone();
     assert!(events.as_array().unwrap().iter().any(|event| event["event"] == "email_added"), "{events}");
     signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
-    // the grace period of the deletion
+    // the grace period of a deletion, after which the account is deleted
     cluster.advance(Duration::from_hours(14 * 24));
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
     node.register("work").await;

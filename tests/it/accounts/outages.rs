@@ -1,4 +1,6 @@
 //! Calls while Redis, the database or the mail server fails: the answer is clear, and no change is half made.
+//!
+//! The tests that stop Redis run on several threads: the thread that restarts the server waits until the server is ready.
 
 use latchkey::{config::SmtpSecurity, store::sql::Sql};
 use serde_json::json;
@@ -38,7 +40,8 @@ async fn calls_without_redis_answer_503_and_leave_link_and_password_unchanged() 
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
-/// The audit entry is part of the change, so the change fails after the link was consumed, and the link is restored.
+/// Without the table of the audit log, the change fails after the link was consumed, because the audit entry is part of the change. The
+/// link is restored.
 #[tokio::test]
 async fn change_that_the_database_refuses_keeps_the_link_valid() {
     let cluster = TestCluster::new();
@@ -60,7 +63,7 @@ async fn change_of_address_whose_mail_cannot_be_stored_changes_nothing_and_can_b
     node.register("ada").await;
     let tokens = node.login("ada").await;
     cluster.execute_sql("ALTER TABLE mail_outbox RENAME TO outbox_gone").await;
-    // the address is not changed, and no change is pending, if the mail can't be stored
+    // no change is pending if the mail can't be stored
     let body = json!({ "email": email("new") });
     let answer = super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/me/email", body).await;
     assert_eq!(answer.status, 500);
@@ -83,14 +86,15 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     node.register("ada").await;
     server.set_down(true);
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
-    let row = || async { node.state.sql.mails(None, 1).await.unwrap().pop() };
+    let (any_state, limit) = (None, 1);
+    let newest_mail = || async { node.state.sql.mails(any_state, limit).await.unwrap().pop() };
     wait::until("an attempt has failed", || async {
-        row().await.is_some_and(|row| row.error.is_some() && !row.is_claimed)
+        newest_mail().await.is_some_and(|mail| mail.error.is_some() && !mail.is_claimed)
     })
     .await;
     node.try_login("ada", PASSWORD).await.expect(200);
     server.set_down(false);
-    let due_at = row().await.unwrap().due_at;
+    let due_at = newest_mail().await.unwrap().due_at;
     cluster.advance(due_at.saturating_since(cluster.clock.now()) + std::time::Duration::from_millis(1));
     let received = server.wait_for(1).await.remove(0);
     reset(&node, received.mail.token(), NEW_PASSWORD).await.expect(204);
@@ -117,6 +121,7 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
     assert_eq!((&me["email"], &me["email_verified"]), (&json!(email("ada")), &json!(false)));
     cluster.execute_sql("ALTER TABLE audit_gone RENAME TO audit").await;
     use_link(&verification).await.expect(204);
+    // a change of address answers with the tokens of a new session
     use_link(&change).await.expect(200);
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
@@ -155,7 +160,7 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
     node.try_login(&email("new"), PASSWORD).await.expect(200);
 }
 
-/// A change of addresses that fails because of the database or Redis changes nothing, and its link still works.
+/// A change of addresses that fails because of the database (500) or Redis (503) changes nothing, and its link still works.
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing_and_complete_later() {
     use super::emails;

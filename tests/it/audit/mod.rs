@@ -6,9 +6,11 @@ mod store;
 
 use latchkey::store::sql::{AuditFilter, AuditRow, Sql};
 
-/// All rows, oldest first.
+/// All rows of the audit log, oldest first.
 async fn rows(sql: &Sql) -> Vec<AuditRow> {
-    let mut rows = sql.audit(&AuditFilter::default(), 10_000).await.unwrap();
+    let (all, limit) = (AuditFilter::default(), 10_000);
+    let mut rows = sql.audit(&all, limit).await.unwrap();
+    // newest first
     rows.reverse();
     rows
 }

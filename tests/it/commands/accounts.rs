@@ -26,6 +26,7 @@ fn run_with_input(folder: &Path, arguments: &[&str], input: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
+/// Parses the output of a command that prints one JSON object per line.
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -88,7 +89,7 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     let roles = printed(path, &["user", "roles", "email:ada@example.com", "--remove", "admin"]);
     assert!(roles.contains(": ops.") && !roles.contains("admin"), "{roles}");
 
-    // `--stdin` is an alias of `--password-stdin`
+    // `password` is too common a password; `--stdin` is an alias of `--password-stdin`
     let weak = run_with_input(path, &["user", "set-password", "ada", "--stdin"], "password");
     assert_eq!(weak.status.code(), Some(1), "{}", text(&weak.stderr));
     let set = run_with_input(path, &["user", "set-password", "ada", "--password-stdin"], NEW_PASSWORD);
@@ -100,6 +101,7 @@ async fn operator_changes_roles_password_and_email_of_an_account() {
     printed(path, &["user", "set-email", "username:ada", "countess@example.com"]);
     service.client.try_login("countess@example.com", NEW_PASSWORD).await.expect(200);
     let shown = json_lines(&printed(path, &["user", "show", "countess@example.com", "--json"]));
+    // the sessions of the two sign-ins with the new password
     assert_eq!((&shown[0]["username"], &shown[0]["sessions"]), (&"ada".into(), &2.into()));
     let id = shown[0]["id"].as_str().unwrap();
     assert!(printed(path, &["user", "show", &format!("id:{id}")]).contains("countess@example.com"));
@@ -243,10 +245,11 @@ async fn operator_invites_a_user_and_starts_a_reset_without_learning_a_password(
     let reset_password = async |body: Value| service.client.post("/v1/password/reset", body).await;
 
     let mailed = printed(path, &["user", "invite", "ada@example.com", "--username", "ada", "--role", "ops"]);
-    assert_eq!(mailed.lines().count(), 1, "{mailed}");
-    let link = printed(path, &["user", "invite", "ada@example.com", "--print"]);
-    let token = value_of(&link, "link").split("lk_ot_").nth(1).unwrap().to_owned();
-    let body = serde_json::json!({ "token": format!("lk_ot_{token}"), "new_password": PASSWORD });
+    assert_eq!(mailed.lines().count(), 1, "no link is printed: {mailed}");
+    let invitation = printed(path, &["user", "invite", "ada@example.com", "--print"]);
+    let link = value_of(&invitation, "link");
+    let token = &link[link.find("lk_ot_").unwrap()..];
+    let body = serde_json::json!({ "token": token, "new_password": PASSWORD });
     reset_password(body).await.expect(204);
     let tokens = service.client.login("ada").await;
     let me = service.client.get("/v1/me", &tokens.access).await.expect(200).json();
@@ -291,6 +294,7 @@ async fn operator_writes_metadata_that_tokens_contain() {
     let me = service.client.get("/v1/me", &after).await.expect(200).json();
     assert_eq!(me["app_metadata"]["plan"], "gold");
     assert_eq!(metadata(&["--replace", "{\"b\":2}", "--remove", "b"]), "{}\n");
+    // no value, a value that is not JSON, and metadata that are not an object
     for bad in [&["--add", "plan"][..], &["--add", "plan=gold"], &["--replace", "[1]"]] {
         let output = run(path, &[&["user", "metadata", "ada"], bad].concat());
         assert_eq!(output.status.code(), Some(1), "{bad:?}");

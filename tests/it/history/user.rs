@@ -22,6 +22,10 @@ use super::{
 /// The addresses of the user's two networks (0 and 1), between which the user moves, and of the thief's.
 const NETWORKS: [&str; 3] = ["192.0.2.7", "198.51.100.4", "203.0.113.9"];
 const THIEF: Network = 2;
+/// How long the client of a user waits for a response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a user presents the credentials of a session that is known to have ended.
+const TRIES_AFTER_END: usize = 4;
 
 /// The outcome of a request.
 enum Reply {
@@ -133,8 +137,9 @@ impl<'a> User<'a> {
             48..50 => self.refresh(index, last, 4).await,
             // an old token, as of a slow tab or a thief
             50..60 => {
-                let furthest = *self.random.pick(&[3, 12]);
-                let old = last.saturating_sub(self.random.below(furthest));
+                // one of the last 3 or of the last 12 tokens
+                let newest = *self.random.pick(&[3, 12]);
+                let old = last.saturating_sub(self.random.below(newest));
                 let network = if self.random.percent(50) { THIEF } else { self.network };
                 self.refresh_from(network, index, old, 1).await;
             }
@@ -164,7 +169,7 @@ impl<'a> User<'a> {
         node: usize,
         finish: impl FnOnce(RequestBuilder) -> RequestBuilder,
         (method, path): (Method, &str),
-        timeout: Option<Duration>,
+        timeout: Duration,
     ) -> (Reply, Interval) {
         let earliest = self.record.now();
         let request = finish(self.cluster.nodes[node].request(method.clone(), path));
@@ -173,7 +178,6 @@ impl<'a> User<'a> {
             let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
             Ok::<_, reqwest::Error>((status, headers, answer.bytes().await?))
         };
-        let timeout = timeout.unwrap_or(Duration::from_secs(60));
         let reply = match tokio::time::timeout(timeout, sending).await {
             Err(_) => Reply::Unknown,
             Ok(Err(error)) if error.is_connect() => Reply::Never,
@@ -211,16 +215,17 @@ impl<'a> User<'a> {
 
     /// Lets the user present the credentials of an ended session a few more times.
     fn mark_ended(&mut self, index: usize) {
-        self.sessions[index].tries.get_or_insert(4);
+        self.sessions[index].tries.get_or_insert(TRIES_AFTER_END);
     }
 
     async fn login(&mut self) {
         let node = self.any_node();
         let possible_passwords = self.passwords.len();
+        // the newest password first
         for password in self.passwords.clone().into_iter().rev() {
             let body = json!({ "identifier": self.name, "password": password });
             let finish = |request: RequestBuilder| from_network(request, self.network).json(&body);
-            let (reply, span) = self.send(node, finish, (Method::POST, "/v1/login"), None).await;
+            let (reply, span) = self.send(node, finish, (Method::POST, "/v1/login"), REQUEST_TIMEOUT).await;
             match reply {
                 Reply::Answered(200, body) => {
                     let text = |field: &str| body[field].as_str().unwrap().to_owned();
@@ -250,7 +255,7 @@ impl<'a> User<'a> {
         let (generation, text) = self.sessions[index].refresh[token_index].clone();
         let nodes: Vec<usize> = (0..times).map(|_| self.any_node()).collect();
         let replies = {
-            let present_once = |node: usize| self.present(node, &text, network, None);
+            let present_once = |node: usize| self.present(node, &text, network, REQUEST_TIMEOUT);
             join_all(nodes.into_iter().map(present_once)).await
         };
         for (reply, span) in replies {
@@ -258,27 +263,21 @@ impl<'a> User<'a> {
         }
     }
 
-    /// A thief in another network presents each token just after the user did. The fourth time ends the session. The thief's
-    /// responses do not reach the user.
+    /// A thief in another network presents each token just after the user did. The fourth time ends the session, by
+    /// `session.counted_repeats_limit`. The thief's responses do not reach the user.
     async fn simulate_thief(&mut self, index: usize) {
         for _ in 0..4 {
             let last = self.sessions[index].refresh.len() - 1;
             self.refresh(index, last, 1).await;
             let (generation, text) = self.sessions[index].refresh[last].clone();
             let node = self.any_node();
-            let (reply, span) = self.present(node, &text, THIEF, None).await;
+            let (reply, span) = self.present(node, &text, THIEF, REQUEST_TIMEOUT).await;
             self.note_refresh(index, (generation, THIEF), reply, span, Delivery::Lost);
         }
     }
 
     /// Presents a refresh token to a node.
-    async fn present(
-        &self,
-        node: usize,
-        token: &str,
-        network: Network,
-        timeout: Option<Duration>,
-    ) -> (Reply, Interval) {
+    async fn present(&self, node: usize, token: &str, network: Network, timeout: Duration) -> (Reply, Interval) {
         let body = json!({ "refresh_token": token });
         let finish = |request: RequestBuilder| from_network(request, network).json(&body);
         self.send(node, finish, (Method::POST, "/v1/refresh"), timeout).await
@@ -329,7 +328,7 @@ impl<'a> User<'a> {
     async fn retry_lost_refresh(&mut self, index: usize, last: usize) {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let node = self.any_node();
-        let (reply, span) = self.present(node, &text, self.network, None).await;
+        let (reply, span) = self.present(node, &text, self.network, REQUEST_TIMEOUT).await;
         self.note_refresh(index, (generation, self.network), reply, span, Delivery::Lost);
         if self.random.percent(30) {
             self.network = 1 - self.network;
@@ -343,14 +342,15 @@ impl<'a> User<'a> {
     async fn abandon_refresh(&mut self, index: usize, last: usize) {
         let (generation, text) = self.sessions[index].refresh[last].clone();
         let (node, timeout) = (self.any_node(), self.random.millis(0, 20));
-        let (reply, span) = self.present(node, &text, self.network, Some(timeout)).await;
+        let (reply, span) = self.present(node, &text, self.network, timeout).await;
         self.note_refresh(index, (generation, self.network), reply, span, Delivery::Arrives);
     }
 
     async fn check_session(&mut self, index: usize) {
         let node = self.any_node();
         let (id, access) = (self.sessions[index].id.clone(), self.sessions[index].access.clone());
-        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::GET, "/v1/me"), None).await;
+        let (reply, span) =
+            self.send(node, |request| request.bearer_auth(access), (Method::GET, "/v1/me"), REQUEST_TIMEOUT).await;
         let answer = match reply {
             Reply::Answered(200, _) => Answer::Live,
             Reply::Answered(401, _) => Answer::Gone,
@@ -369,7 +369,7 @@ fn from_network(request: RequestBuilder, network: Network) -> RequestBuilder {
     request.header("x-forwarded-for", NETWORKS[usize::from(network)])
 }
 
-/// The generation and a hash of a refresh token, read without its key.
+/// A refresh token as an answer: its generation and a hash of its text. Does not check its MAC.
 fn token(text: &str) -> Answer {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("lk_rt_").unwrap()).unwrap();
     let mut hasher = DefaultHasher::new();

@@ -42,7 +42,7 @@ fn kubernetes_configuration_is_accepted_beside_service_link_variables() {
     let file = packaging().join("kubernetes/latchkey.toml");
     let mut variables = variables(&read("kubernetes/secret.env.example"), "=");
     assert_eq!(variables.len(), 3, "{variables:?}");
-    // the example leaves LATCHKEY_SECRET empty
+    assert_eq!(variables[0], ("LATCHKEY_SECRET".to_owned(), String::new()), "the example leaves the secret empty");
     variables[0].1 = "a secret that was filled in, of 32 bytes".to_owned();
     // Kubernetes sets these variables for the services `latchkey` and `latchkey-redis` of the namespace if service links are enabled.
     for (name, value) in [
@@ -116,7 +116,7 @@ fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
         ];
         assert_eq!(kinds, expected, "{version}: {output}");
         assert_eq!(rendered.matches("\nkind: ").count(), expected.len(), "{rendered}");
-        // The deployment refers to the configuration and the secrets by the generated names.
+        // kustomize generates the names of the configuration and of the secrets. Each stands in its object and in the deployment.
         let generated: Vec<_> = names.into_iter().filter(|name| name.starts_with("latchkey-")).collect();
         assert_eq!(generated.len(), 2, "{output}");
         for name in generated {
@@ -129,7 +129,7 @@ fn kubernetes_folder_renders_to_objects_that_match_the_schemas() {
 fn compose_environment_is_accepted() {
     let compose = read("container/compose.yaml");
     let mut variables = variables(&compose, ": ");
-    assert!(variables.len() > 5, "{variables:?}");
+    assert!(variables.len() > 5, "most variables were not found: {variables:?}");
     // Compose would insert the required variables and the defaults.
     for (_, value) in &mut variables {
         *value = value.replace("${POSTGRES_PASSWORD:?}", "password");
@@ -161,6 +161,7 @@ async fn setup_file_of_compose_creates_the_admin_and_the_client() {
     for name in ["admin-password", "api-secret"] {
         fs::write(secrets.join(name), format!("{name} 4M0yGpZ9b1Hn7Q2wKxV5tRc8\n")).unwrap();
     }
+    // in the container, the secrets are in /run/secrets
     let setup = read("container/setup.toml").replace("/run/secrets", secrets.to_str().unwrap());
     fs::write(folder.path().join("setup.toml"), setup).unwrap();
     for printed in ["Applied.", "Nothing to change."] {

@@ -48,11 +48,14 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(30), future).await.expect("a step hangs")
 }
 
-/// A handler that reports when it is entered and blocks until the gate opens.
+/// Holds handlers until a test lets them continue, and reports what they do.
 #[derive(Clone)]
 pub(crate) struct Gate {
+    /// One permit for each handler that has entered.
     entered: Arc<Semaphore>,
+    /// One permit for each handler that may continue.
     open: Arc<Semaphore>,
+    /// Notified when the server has dropped the response of `/endless`.
     dropped: Arc<Notify>,
 }
 
@@ -95,6 +98,8 @@ impl Drop for NotifyOnDrop {
     }
 }
 
+/// The handlers of the tests. `/wait` answers once the gate opens. `/events` sends an event each time that the gate opens, until the server
+/// stops. The body of `/endless` never ends. The body of `/big` has 1 MiB.
 fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
     let endless_dropped = Arc::clone(&gate.dropped);
     let events_gate = gate.clone();
@@ -126,6 +131,7 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
                 let dropped = NotifyOnDrop(Arc::clone(&endless_dropped));
                 async move {
                     poem::Body::from_bytes_stream(futures_util::stream::repeat_with(move || {
+                        // moves the value into the body, which drops it
                         let _alive = &dropped;
                         Ok::<_, std::io::Error>(vec![b'x'; 64 * 1024])
                     }))
@@ -151,14 +157,18 @@ fn endpoint(gate: Gate, settings: &HttpSettings) -> impl Endpoint + 'static {
         .with(RequestTimeout::new(settings.request_timeout))
 }
 
+/// A running server with the handlers of [`endpoint`].
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     pub(crate) gate: Gate,
+    /// Stops the server when it is cancelled.
     pub(crate) stop: CancellationToken,
+    /// Completes with the result of [`server::run`].
     pub(crate) ended: JoinHandle<std::io::Result<()>>,
 }
 
 impl Server {
+    /// Starts a server. `change` changes its settings, which have long timeouts and high limits.
     pub(crate) async fn start(change: impl FnOnce(&mut HttpSettings)) -> Self {
         let mut settings = HttpSettings {
             max_connections: 100,
@@ -199,13 +209,16 @@ impl Server {
     }
 }
 
+/// A connection to the server.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
 }
 
+/// A response of HTTP/1.1.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// The status line and the headers, in lower case.
     pub(crate) head: String,
     pub(crate) body: String,
 }

@@ -21,6 +21,7 @@ async fn missing_scripts_are_reloaded(mut server: Redis) {
     server.kill();
     server.restart();
     wait::until("the store is connected again", || async { store.health.ping().await.is_ok() }).await;
+    // the restarted server has the rotation, but no script
     let again = store.sessions.rotate(ada, session(1), Generation(0), GRACE, IDLE, NOW).await.unwrap();
     let Rotation::Repeated(grant) = again else { panic!("{again:?}") };
     assert_eq!(grant.generation, Generation(1), "the acknowledged rotation survived");

@@ -8,7 +8,7 @@ use super::{
         model::{Answer, Call, Interval, Op, UNKNOWN_NETWORK},
         record::Affected,
     },
-    Delivery, Reply, Session, User, token,
+    Delivery, REQUEST_TIMEOUT, Reply, Session, User, token,
 };
 
 impl User<'_> {
@@ -20,7 +20,7 @@ impl User<'_> {
         let body = json!({ "refresh_token": session.refresh.last().unwrap().1 });
         let with_token =
             |request: RequestBuilder| if by_access { request.bearer_auth(access) } else { request.json(&body) };
-        let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), None).await;
+        let (reply, span) = self.send(node, with_token, (Method::POST, "/v1/logout"), REQUEST_TIMEOUT).await;
         let answer = match reply {
             // also for a token that has expired, or whose session has ended before
             Reply::Answered(204, _) => Answer::Done,
@@ -40,8 +40,8 @@ impl User<'_> {
         let (id, nodes) = (self.sessions[index].id.clone(), [self.any_node(), self.any_node()]);
         let body = json!({ "refresh_token": text });
         let ((refresh_reply, refresh_span), (logout_reply, logout_span)) = tokio::join!(
-            self.present(nodes[0], &text, self.network, None),
-            self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), None),
+            self.present(nodes[0], &text, self.network, REQUEST_TIMEOUT),
+            self.send(nodes[1], |request| request.json(&body), (Method::POST, "/v1/logout"), REQUEST_TIMEOUT),
         );
         self.note_refresh(index, (generation, self.network), refresh_reply, refresh_span, Delivery::Arrives);
         match logout_reply {
@@ -61,7 +61,8 @@ impl User<'_> {
         let (node, id) = (self.any_node(), self.sessions[ended].id.clone());
         let (caller_id, access) = (self.sessions[caller].id.clone(), self.sessions[caller].access.clone());
         let path = format!("/v1/sessions/{id}");
-        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, &path), None).await;
+        let (reply, span) =
+            self.send(node, |request| request.bearer_auth(access), (Method::DELETE, &path), REQUEST_TIMEOUT).await;
         match reply {
             Reply::Answered(204, _) => {
                 if ended != caller {
@@ -110,7 +111,8 @@ impl User<'_> {
     pub(super) async fn end_all(&mut self, caller: usize, keep_caller: bool) {
         let (node, access) = (self.any_node(), self.sessions[caller].access.clone());
         let path = if keep_caller { "/v1/sessions?keep_current=true" } else { "/v1/sessions" };
-        let (reply, span) = self.send(node, |request| request.bearer_auth(access), (Method::DELETE, path), None).await;
+        let (reply, span) =
+            self.send(node, |request| request.bearer_auth(access), (Method::DELETE, path), REQUEST_TIMEOUT).await;
         match reply {
             Reply::Answered(200, _) => self.note_all_ended(caller, keep_caller, Answer::Done, span),
             Reply::Answered(401, _) => {
@@ -135,7 +137,7 @@ impl User<'_> {
         let body = json!({ "current_password": &current, "new_password": &new });
         let access = self.sessions[caller].access.clone();
         let with_body = |request: RequestBuilder| request.bearer_auth(access).json(&body);
-        let (reply, span) = self.send(node, with_body, (Method::POST, "/v1/me/password"), None).await;
+        let (reply, span) = self.send(node, with_body, (Method::POST, "/v1/me/password"), REQUEST_TIMEOUT).await;
         match reply {
             Reply::Answered(200, body) => {
                 let text = |field: &str| body[field].as_str().unwrap().to_owned();
@@ -171,7 +173,8 @@ impl User<'_> {
     async fn try_old_password(&mut self, old: &str) {
         let node = self.any_node();
         let body = json!({ "identifier": self.name, "password": old });
-        let (reply, _) = self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), None).await;
+        let (reply, _) =
+            self.send(node, |request| request.json(&body), (Method::POST, "/v1/login"), REQUEST_TIMEOUT).await;
         if let Reply::Answered(200, _) = reply {
             self.record.record_violation(format!("user {}: a password that was changed still works", self.number));
         }

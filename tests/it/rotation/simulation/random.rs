@@ -6,6 +6,7 @@ pub struct Random(u64);
 impl Random {
     /// Creates a generator. Different seeds yield independent choices.
     pub fn new(seed: u64) -> Self {
+        // SplitMix64 advances by addition: without the multiplication, near seeds could yield shifted copies of one sequence.
         Self(seed.wrapping_mul(0xd134_2543_de82_ef95))
     }
 
@@ -16,7 +17,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number at least 0 and below 1.
+    /// A number at least 0 and below 1, of the 53 bits that an `f64` can hold.
     fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
