@@ -177,7 +177,7 @@ pub async fn verify(
     }
     limits::check_recovery(state, origin.ip).await?;
     let (purpose, secret) = (TokenPurpose::Login, request_secret.expose().as_bytes());
-    let Some(claim) = one_time_tokens::find(state, presented, &[purpose], None, secret).await? else {
+    let Some(claim) = one_time_tokens::find(state, presented, &[purpose], secret).await? else {
         one_time_tokens::record_refusal(state, presented, purpose, origin.ip);
         return Err(EmailLoginError::InvalidToken);
     };

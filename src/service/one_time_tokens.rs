@@ -142,14 +142,12 @@ fn binding(account: &Account, purpose: TokenPurpose, address: &Email) -> Binding
 /// Finds a presented token that works for one of `purposes`, and its account, without consuming it. Does the same work for known and
 /// unknown accounts (I12). A wrong code counts as a failed attempt.
 ///
-/// `address` and `request_secret` are those of [`issue`]. With no `address`, the token is about an address that the account owns:
-/// the primary one, or the verified secondary one to which the mail was sent. For a code, the identifier that the
-/// holder typed decides which of the two.
+/// `request_secret` is the one of [`issue`]. The token is about an address that the account owns: the primary one, or the verified
+/// secondary one to which the mail was sent. For a code, the identifier that the holder typed decides which of the two.
 pub(super) async fn find(
     state: &AppState,
     presented: &PresentedToken,
     purposes: &[TokenPurpose],
-    address: Option<&Email>,
     request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     match presented {
@@ -159,9 +157,9 @@ pub(super) async fn find(
             let Some(account) = state.sql.account(token.account).await? else { return Ok(None) };
             let digests = PresentedDigests::Link(state.token_digests.link_digests(&token, request_secret));
             let group = TokenGroup::Purpose(token.purpose);
-            let found = find_bound(state, account.clone(), group, digests.clone(), address.cloned()).await?;
+            let found = find_bound(state, account.clone(), group, digests.clone(), None).await?;
             let may_go_to_secondary = matches!(token.purpose, TokenPurpose::ResetPassword | TokenPurpose::Login);
-            if found.is_some() || address.is_some() || !may_go_to_secondary {
+            if found.is_some() || !may_go_to_secondary {
                 return Ok(found);
             }
             let secondary = state.sql.secondary_emails(account.id).await?;
@@ -176,7 +174,7 @@ pub(super) async fn find(
         PresentedToken::Code { identifier, code } => {
             let Some(code) = Code::parse(code.expose()) else { return Ok(None) };
             let account = state.sql.find_account(identifier).await?;
-            find_code(state, account, identifier, &code, purposes, address, request_secret).await
+            find_code(state, account, identifier, &code, purposes, request_secret).await
         }
     }
 }
@@ -214,7 +212,6 @@ async fn find_code(
     identifier: &Identifier,
     code: &Code,
     purposes: &[TokenPurpose],
-    address: Option<&Email>,
     request_secret: &[u8],
 ) -> Result<Option<Claim>, ServiceError> {
     let mut claim = None;
@@ -222,7 +219,7 @@ async fn find_code(
         let digests = |id| PresentedDigests::Code(state.token_digests.code_digests(code, *purpose, id, request_secret));
         let found = match &account {
             Some(account) => {
-                let about = address.cloned().or_else(|| account.other_email(identifier));
+                let about = account.other_email(identifier);
                 find_bound(state, account.clone(), TokenGroup::Purpose(*purpose), digests(account.id), about).await?
             }
             None => {

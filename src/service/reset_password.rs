@@ -61,7 +61,7 @@ pub async fn reset_password(
     // Held until the end: a request that the hashing queue would refuse is refused before its other work.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_recovery(state, origin.ip).await?;
-    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, None, one_time_tokens::UNBOUND).await? else {
+    let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, one_time_tokens::UNBOUND).await? else {
         one_time_tokens::record_refusal(state, presented, TokenPurpose::ResetPassword, origin.ip);
         return Err(ResetPasswordError::InvalidToken);
     };

@@ -51,8 +51,7 @@ pub async fn secure_account(
 ) -> Result<(), SecureAccountError> {
     limits::check_recovery(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
-    let any_own_address = None;
-    let claim = one_time_tokens::find(state, &presented, &[purpose], any_own_address, one_time_tokens::UNBOUND).await?;
+    let claim = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await?;
     let Some(claim) = claim else {
         one_time_tokens::record_refusal(state, &presented, purpose, origin.ip);
         return Err(SecureAccountError::InvalidToken);

@@ -227,7 +227,7 @@ async fn find(
             }
         }
     }
-    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], None, one_time_tokens::UNBOUND).await?)
+    Ok(one_time_tokens::find(state, presented, &[VerifyEmail], one_time_tokens::UNBOUND).await?)
 }
 
 /// The addresses of an account that a link or a code of a purpose can confirm.
