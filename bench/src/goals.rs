@@ -172,7 +172,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
             add(&format!("Redis memory per session, at {sessions} sessions"), 300.0, *bytes, " bytes");
         }
         let hashing = footprint.hashing_mib;
-        add("server memory, idle, beside the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
+        add("server memory, idle, without the hashing buffers", 30.0, footprint.idle_mib - hashing, " MiB");
         add("server memory, at 256 connections of the mix", 100.0, footprint.mix_mib, " MiB");
     }
     lines

@@ -20,6 +20,7 @@ COPIED = ["README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENS
           "packaging", "openapi", "bench/README.md"]
 # Files and folders of these names are not copied.
 LEFT_OUT = ["node_modules", "target", "dist", "venv", "__pycache__", "tests", "build", "public", "site"]
+# A link or an image in Markdown. Groups: `!` for an image, the text, the target.
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 
 
@@ -48,6 +49,7 @@ def stage(target):
     shutil.copy(HERE / "book.toml", target)
     shutil.copy(HERE / "site.css", target)
     (source / "docs/api.md").write_text(api_reference(json.loads((ROOT / "openapi/openapi.json").read_text())))
+    # The documents that are pages of the site.
     chapters = set(re.findall(r"\]\(([^)]+)\)", (HERE / "SUMMARY.md").read_text()))
     documents = [path for pattern in ("docs/*.md", "clients/**/README.md", "examples/**/README.md") for path in source.glob(pattern)]
     unlisted = sorted({str(path.relative_to(source)) for path in documents} - chapters)

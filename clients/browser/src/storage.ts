@@ -1,11 +1,11 @@
-/** Where the refresh token is kept with the transport `bearer`: one entry that all tabs share. */
+/** Stores one token. With the transport `bearer`, the client keeps the refresh token in one storage and the device token in another. */
 export interface TokenStorage {
   get(): string | null | Promise<string | null>;
   set(token: string): void | Promise<void>;
   remove(): void | Promise<void>;
 }
 
-/** Keeps the token in `localStorage`, where every script of the page's origin can read it. */
+/** Keeps the token in the entry `key` of `localStorage`, which all tabs share. Every script of the page's origin can read it. */
 export function localTokenStorage(key = "latchkey.refresh_token"): TokenStorage {
   return {
     get: () => localStorage.getItem(key),

@@ -18,17 +18,23 @@ from latchkey.revocations import (
     parse_revocation,
 )
 
+# A token of a session that began in second 1000. The tests treat it as signed by the key "one".
 CLAIMS = Claims(
     sub=SUB, client_id="latchkey", scope=("account",), roles=(), iss="i", aud=("latchkey",), jti="j",
     iat=1000, exp=1300, sid=SID, auth_time=1000,
 )  # fmt: skip
 
 
+def empty_set() -> RevocationSet:
+    """A set of at most 10 revocations, each kept for 310 seconds."""
+    return RevocationSet(max_entries=10, retain=310)
+
+
 def set_of(*added: Revocation) -> RevocationSet:
-    """A set of these revocations, received at 0 and kept for 310 seconds."""
-    revocations = RevocationSet(max_entries=10, retain=310)
+    """A set of these revocations, all received in second 0."""
+    revocations = empty_set()
     for revocation in added:
-        revocations.add(revocation, 0)
+        revocations.add(revocation, now=0)
     return revocations
 
 
@@ -39,11 +45,13 @@ def set_of(*added: Revocation) -> RevocationSet:
         (SessionRevocation("another"), None),
         (KeyRevocation("one"), "key_retired"),
         (KeyRevocation("two"), None),
+        # account, start of the first session that is not revoked, excepted session
         (AccountRevocation(SUB, 1001, None), "account_revoked"),
         (AccountRevocation(SUB, 1000, None), None),
         (AccountRevocation(SUB, 1001, "another"), "account_revoked"),
         (AccountRevocation(SUB, 1001, SID), None),
         (AccountRevocation("another", 2000, None), None),
+        # account, version, second of the change
         (ClaimsChange(SUB, 1, 1000), "claims_changed"),
         (ClaimsChange(SUB, 1, 999), None),
         (ClaimsChange("another", 1, 2000), None),
@@ -62,7 +70,7 @@ def test_service_client_token_is_affected_by_key_revocations_only() -> None:
     claims = replace(CLAIMS, sid=None, auth_time=None)
     revocations = set_of(AccountRevocation(SUB, 5000, None), SessionRevocation(SID), ClaimsChange(SUB, 9, 5000))
     assert revocations.cause_of("one", claims) is None
-    revocations.add(KeyRevocation("one"), 0)
+    revocations.add(KeyRevocation("one"), now=0)
     assert revocations.cause_of("one", claims) == "key_retired"
 
 
@@ -92,18 +100,19 @@ def test_token_with_an_older_version_of_the_claims_is_refused(version: int | Non
     assert set_of(ClaimsChange(SUB, 7, 1100)).cause_of("one", claims) == cause
 
 
-def test_changes_of_claims_are_one_entry_for_an_account_in_any_order_of_receipt() -> None:
+def test_changes_of_claims_in_any_order_are_merged_into_one_entry_of_the_account() -> None:
     revocations = set_of(ClaimsChange(SUB, 7, 1100), ClaimsChange(SUB, 5, 1200), ClaimsChange(SUB, 6, 1000))
+    # The merged entry has the latest version (7) and the latest second (1200).
     assert len(revocations) == 1
     assert revocations.cause_of("one", replace(CLAIMS, claims_version=6)) == "claims_changed"
     assert revocations.cause_of("one", replace(CLAIMS, iat=1200)) == "claims_changed"
     assert revocations.cause_of("one", replace(CLAIMS, iat=1201)) is None
     revocations.evict_expired(311)
-    assert revocations == RevocationSet(max_entries=10, retain=310)
+    assert revocations == empty_set()
 
 
-def test_change_of_claims_is_parsed() -> None:
-    data = {"account_id": SUB, "claims_version": 7, "at": "1970-01-01T00:16:41.900Z", "new": 1}
+def test_change_of_claims_is_parsed_and_its_time_rounded_down() -> None:
+    data = {"account_id": SUB, "claims_version": 7, "at": "1970-01-01T00:16:41.900Z", "unknown_member": 1}
     assert parse_claims_change(data) == ClaimsChange(SUB, 7, 1001)
 
 
@@ -119,7 +128,7 @@ def test_malformed_change_of_claims_raises(change: dict[str, Any]) -> None:
 
 def test_revocation_is_evicted_after_retain() -> None:
     revocations = set_of(SessionRevocation(SID), AccountRevocation(SUB, 1001, None), KeyRevocation("one"))
-    revocations.add(SessionRevocation(SID), 100)  # received again: kept longer
+    revocations.add(SessionRevocation(SID), now=100)  # received again: kept until 410
     revocations.evict_expired(310)
     assert len(revocations) == 3
     revocations.evict_expired(311)
@@ -127,16 +136,16 @@ def test_revocation_is_evicted_after_retain() -> None:
     assert revocations.cause_of("one", CLAIMS) == "session_revoked"
     revocations.evict_expired(411)
     assert revocations.cause_of("one", CLAIMS) is None
-    assert revocations == RevocationSet(max_entries=10, retain=310)
+    assert revocations == empty_set()
 
 
 def test_full_set_is_incomplete_until_the_dropped_revocation_expires() -> None:
     revocations = set_of(*(SessionRevocation(str(number)) for number in range(10)))
     assert revocations.is_complete(0)
-    revocations.add(SessionRevocation("1"), 50)
-    assert revocations.is_complete(50), "it is a duplicate"
-    revocations.add(SessionRevocation(SID), 60)
-    assert len(revocations) == 10
+    revocations.add(SessionRevocation("1"), now=50)
+    assert revocations.is_complete(50), "the set has this revocation already"
+    revocations.add(SessionRevocation(SID), now=60)
+    assert len(revocations) == 10, "the new revocation is dropped"
     assert not revocations.is_complete(60)
     assert not revocations.is_complete(370)
     assert revocations.is_complete(371)
@@ -145,7 +154,7 @@ def test_full_set_is_incomplete_until_the_dropped_revocation_expires() -> None:
 @pytest.mark.parametrize(
     ("data", "revocation"),
     [
-        ({"kind": "session", "account_id": SUB, "session_id": SID, "new": 1}, SessionRevocation(SID)),
+        ({"kind": "session", "account_id": SUB, "session_id": SID, "unknown_member": 1}, SessionRevocation(SID)),
         ({"kind": "account", "account_id": SUB, "before": "1970-01-01T00:16:41.000Z"}, AccountRevocation(SUB, 1001, None)),
         (
             {"kind": "account", "account_id": SUB, "before": "1970-01-01T00:16:41Z", "except_session_id": SID},

@@ -1,7 +1,7 @@
 import { LatchkeyClient, LatchkeyProblem, LatchkeyUnreachable, SignedOut, passkeysSupported } from "latchkey-browser";
 import { useEffect, useState } from "react";
 
-// The page and Latchkey must be the same site for the transport `cookie`: both on localhost here.
+// The transport `cookie` requires that the page and Latchkey are on the same site. Here both are on localhost.
 const parameters = new URLSearchParams(location.search);
 export const auth = new LatchkeyClient({
   baseUrl: parameters.get("api") ?? "http://localhost:8080",
@@ -34,7 +34,8 @@ export function explain(error) {
 
 /**
  * Offers passkeys in the browser's list of usernames, until the component is unmounted. Does nothing if the browser or Latchkey
- * does not support that.
+ * does not support that. `onStep` receives the result of `signInWithPasskey` when the user chooses a passkey. `onError` receives
+ * the error if Latchkey refuses the passkey. Other errors are ignored: the user has not asked for a sign-in yet.
  */
 export function usePasskeyOffer(onStep, onError) {
   useEffect(() => {
