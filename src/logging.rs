@@ -84,7 +84,8 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(parse(settings)?);
-    // Without the hint, tracing would assume that this filter may enable every level, and would evaluate each event.
+    // `and` keeps the level hint of the configured filter only if the second filter has a hint, too. Without a hint, tracing would
+    // evaluate the events of every level.
     let filter = filter.and(filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE));
     let traces = tracer.map(|tracer| {
         let only_spans = Targets::new().with_target(telemetry::TARGET, Level::TRACE);
@@ -116,6 +117,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+
+    /// Values of `is_terminal`.
+    const TERMINAL: bool = true;
+    const FILE: bool = false;
 
     #[derive(Clone, Default)]
     struct Buffer(Arc<Mutex<Vec<u8>>>);
@@ -154,26 +159,26 @@ mod tests {
 
     #[test]
     fn log_lines_are_json_unless_stderr_is_a_terminal() {
-        for (format, is_terminal) in [(LogFormat::Auto, false), (LogFormat::Json, false), (LogFormat::Json, true)] {
+        for (format, is_terminal) in [(LogFormat::Auto, FILE), (LogFormat::Json, FILE), (LogFormat::Json, TERMINAL)] {
             let line = request_line(format, is_terminal);
             let value: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert_eq!((value["message"].as_str(), value["status"].as_u64()), (Some("answered"), Some(200)));
             assert_eq!(value["level"], "INFO");
             assert_eq!(value["target"], "latchkey::logging::tests");
         }
-        for (format, is_terminal) in [(LogFormat::Auto, true), (LogFormat::Text, false)] {
+        for (format, is_terminal) in [(LogFormat::Auto, TERMINAL), (LogFormat::Text, FILE)] {
             let line = request_line(format, is_terminal);
             assert!(line.contains("answered") && !line.starts_with('{'), "{line}");
         }
         assert!(
-            !request_line(LogFormat::Text, false).contains('\u{1b}'),
+            !request_line(LogFormat::Text, FILE).contains('\u{1b}'),
             "a log that is not on a terminal has colour codes"
         );
     }
 
     #[test]
     fn replaced_filter_applies_to_later_events() {
-        let text = logged(LogFormat::Text, false, "info", |filter| {
+        let text = logged(LogFormat::Text, FILE, "info", |filter| {
             tracing::debug!("before");
             filter.replace(&LogSettings { format: LogFormat::Text, filter: "debug".into() }).unwrap();
             tracing::debug!("after");
@@ -183,8 +188,9 @@ mod tests {
 
     #[test]
     fn i6_url_parameters_of_dependencies_are_never_logged() {
-        let text = logged(LogFormat::Text, false, "trace", |_| {
+        let text = logged(LogFormat::Text, FILE, "trace", |_| {
             tracing::warn!(target: "sqlx_postgres::options::parse", key = "sslpassword", value = "hunter2", "ignoring");
+            // another target with the same prefix
             tracing::warn!(target: "sqlx_postgres::optionsx", "other");
         });
         assert!(text.contains("other") && !text.contains("hunter2"), "{text}");

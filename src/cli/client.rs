@@ -14,7 +14,7 @@ use super::{Global, block_on, bootstrap::open_existing_database, prompt};
 use crate::{
     config::{SettingOrigin, inspect},
     domain::{app_client::ClientKind, clock::Clock, entropy::Entropy},
-    service::clients::{self, GRACE},
+    service::clients::{self, DEFAULT_GRACE},
 };
 
 /// Runs a subcommand of `latchkey client`.
@@ -65,7 +65,7 @@ pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
                 println!("Deleted {}. Running nodes apply this within seconds.", args.name);
             }
             ClientCommand::RotateSecret(args) => {
-                let grace = args.grace.unwrap_or(GRACE);
+                let grace = args.grace.unwrap_or(DEFAULT_GRACE);
                 let rotated = clients::rotate_secret(&clock, &entropy, &sql, &args.name, grace).await;
                 let (id, secret) = rotated.with_context(|| format!("{:?}", args.name))?;
                 print_secret(&id, &secret)?;

@@ -64,8 +64,8 @@ pub struct RevokeArgs {
 /// If the account or session does not exist, or a store is unreachable.
 pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start_existing()?;
-    if matches!(command, SessionCommand::Revoke(args) if args.everyone && !args.yes) {
-        prompt::confirm("Revoke all sessions of all accounts?", false)?;
+    if let SessionCommand::Revoke(RevokeArgs { everyone: true, yes, .. }) = command {
+        prompt::confirm("Revoke all sessions of all accounts?", *yes)?;
     }
     block_on(with_services(config, async |state| match command {
         SessionCommand::List(args) => list(state, args).await,
@@ -117,7 +117,7 @@ fn row([id, created, last_used, expires, address, device]: [&str; 6]) -> String 
     row.trim_end().to_owned()
 }
 
-/// A session as JSON.
+/// A session as `latchkey session list --json` prints it.
 #[derive(Serialize)]
 struct SessionJson<'a> {
     id: String,
@@ -127,6 +127,7 @@ struct SessionJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_address: Option<String>,
     counted_repeats: u8,
+    /// The address that the session was started from.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,8 +1,8 @@
-//! The cookies that name browsers' sessions: `lk_bs_` and 87 characters of base64url, which encode a version (1 byte), the account
-//! (16), the session (16), and an HMAC-SHA256 of all these (32).
+//! Browser tokens: the values of the cookies that name browsers' sessions. A browser token is `lk_bs_` and 87 characters of
+//! base64url, which encode a version (1 byte), the account (16), the session (16), and an HMAC-SHA256 of all these (32).
 //!
 //! The MAC key is derived from the service's secret, which Redis never sees: forged cookies are refused without Redis, and a copy of
-//! Redis contains no usable cookie. The value is not a refresh token and is accepted nowhere else.
+//! Redis contains no usable cookie. A browser token is accepted as a cookie only, and is no refresh token.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ const VERSION: u8 = 1;
 const CLAIMS_BYTES: usize = 33;
 const TOKEN_BYTES: usize = CLAIMS_BYTES + 32;
 /// The characters of a token after its prefix.
-const ENCODED_BYTES: usize = 87;
+const ENCODED_BYTES: usize = (TOKEN_BYTES * 4).div_ceil(3);
 
 /// An encoded browser token. `Debug` omits it: it is all that a browser needs to be signed in.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ mod tests {
         let (account, session) = (AccountId::from_bytes([1; 16]), SessionId::from_bytes([2; 16]));
         let old = BrowserTokens::new(&[7; 32], []).encode(account, session);
         assert_eq!(format!("{old:?}"), "[browser token]");
-        assert_eq!(old.expose().len(), 93);
+        assert_eq!(old.expose().len(), "lk_bs_".len() + 87);
         let claims = Some((account, session));
         assert_eq!(BrowserTokens::new(&[7; 32], []).decode(old.expose()), claims);
         assert_eq!(BrowserTokens::new(&[8; 32], [&[7; 32]]).decode(old.expose()), claims);

@@ -29,7 +29,7 @@ use crate::{
 pub struct TokenRules {
     /// The required `iss`, compared as a string.
     pub issuer: String,
-    /// The audience that a session's token must have.
+    /// The audience of this service. A session's token without this audience is an [`IssuedToken::App`].
     pub audience: String,
     /// The tolerated difference between the clocks of the nodes when `exp`, `nbf` and `iat` are checked.
     pub leeway: Duration,
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn token_for_several_audiences_is_accepted_for_this_service() {
+    fn token_for_several_audiences_is_accepted_with_the_one_of_this_service() {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
         let several = AccessClaims { aud: vec!["shop".to_owned(), "api".to_owned()], ..claims() };
         let token = verifier.verify(&signed(&verifier, &several), at(100)).unwrap().into_session().unwrap();
@@ -307,10 +307,11 @@ mod tests {
             assert!(verifier.verify(&token, at(100)).is_ok());
         }
         assert_eq!((verifier.metrics().misses.get(), verifier.metrics().hits.get()), (1, 2));
+        let truncated = &token[1..];
         for _ in 0..3 {
-            assert_eq!(verifier.verify(&token[1..], at(100)), Err(TokenError::Malformed));
+            assert_eq!(verifier.verify(truncated, at(100)), Err(TokenError::Malformed));
         }
-        assert_eq!(verifier.metrics().misses.get(), 4);
+        assert_eq!((verifier.metrics().misses.get(), verifier.metrics().hits.get()), (1 + 3, 2));
     }
 
     #[test]
@@ -318,6 +319,7 @@ mod tests {
         let verifier = verifier(&stored(Algorithm::Es256, 0), "api");
         let token = token(&verifier);
         let session = verifier.verify(&token, at(100)).unwrap().into_session().unwrap();
+        // The lifetime is 100 to 400, extended by LEEWAY on both sides.
         for (now, error) in
             [(94, Some(TokenError::NotYetValid)), (95, None), (404, None), (405, Some(TokenError::Expired))]
         {

@@ -61,7 +61,8 @@ pub struct RepeatRule {
     /// How long a superseded token is answered with the current one, counted from the issue of the current token. Applies only to a
     /// token that was within [`Self::grace`] at that moment: its holder may have lost the response with the current token.
     pub retry_window: Duration,
-    /// The number of consecutive generations with a repeat from another network or user agent that ends the session, 2 to 8.
+    /// The number of consecutive counted generations that ends the session, 2 to 8. A repeat counts every generation after the
+    /// presented one, unless it comes from the network and user agent of the last rotation.
     pub counted_repeats_limit: u8,
 }
 
@@ -88,7 +89,7 @@ pub struct Session {
     pub origin: SessionOrigin,
     /// The address of the last refresh, or of the sign-in. None if it is unknown.
     pub last_used_ip: Option<IpAddr>,
-    /// Of the last eight refresh tokens, the number that a client other than the one that had used them presented again (I2).
+    /// How many of the last eight generations are counted: see [`RepeatRule::counted_repeats_limit`] (I2).
     pub counted_repeats: u8,
     /// The authentication of the session's sign-in.
     pub authentication: Authentication,
@@ -173,8 +174,7 @@ pub enum Rotation {
     Counted(Grant),
     /// The superseded token was repeated although [`RepeatRule`] does not allow it: the session was revoked.
     Reused,
-    /// A client other than that of the last rotation repeated the superseded token, in [`RepeatRule::counted_repeats_limit`]
-    /// consecutive generations. The session has two holders and was revoked.
+    /// The last [`RepeatRule::counted_repeats_limit`] generations are all counted: the session has two holders, and was revoked.
     SecondHolder,
     /// The session has expired.
     Expired,

@@ -1,4 +1,4 @@
-//! QR codes as SVG without styles, which the content security policy of pages permits.
+//! QR codes as SVG. The SVG has no styles, because the content security policy of pages forbids inline styles.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use qrcode::{Color, EcLevel, QrCode};
 /// The quiet zone around the code, in modules (ISO/IEC 18004, section 7.3.7).
 const QUIET: usize = 4;
 
-/// The SVG element of a QR code. None if the text is too long for one.
+/// The SVG element of a QR code, labelled by the page's element `qr-label`. None if the text is too long for a QR code.
 pub fn qr_code(text: &str) -> Option<String> {
     let code = QrCode::with_error_correction_level(text.as_bytes(), EcLevel::M).ok()?;
     let (width, modules) = (code.width(), code.to_colors());
@@ -17,6 +17,7 @@ pub fn qr_code(text: &str) -> Option<String> {
         let mut x = 0;
         while x < width {
             let run = row[x..].iter().take_while(|module| **module == Color::Dark).count();
+            // a rectangle for each run of dark modules in a row
             if run > 0 {
                 let _ = write!(path, "M{} {}h{run}v1h-{run}z", x + QUIET, y + QUIET);
             }

@@ -1,5 +1,5 @@
-//! Sets the metadata of an account that operators and service clients write, and that access tokens may contain
-//! (`token.app_metadata`).
+//! Sets the metadata that operators and service clients store about an account (`app_metadata`). Access tokens contain the members
+//! that `token.app_metadata` names.
 
 use crate::{
     domain::{
@@ -26,7 +26,7 @@ pub enum SetMetadataError {
     /// There is no such account.
     #[error("there is no such account")]
     NotFound,
-    /// The members that tokens contain are too large.
+    /// The members that access tokens contain are too large.
     #[error(
         "the members that access tokens contain (token.app_metadata) must have at most {MAX_TOKEN_METADATA} bytes of JSON"
     )]
@@ -54,14 +54,14 @@ pub async fn set_app_metadata(
     }
     let now = state.clock.now();
     let mut change = state.sql.change_account(id).await?.ok_or(SetMetadataError::NotFound)?;
-    let claims = additional_claims::load_in_change(state, &mut change).await?;
+    let former_claims = additional_claims::load_in_change(state, &mut change).await?;
     let mut profile = change.profile().await?;
     profile.app_metadata = metadata;
     change.set_profile(&profile).await?;
     let mut entry = AuditEntry::new(now, AuditEvent::ProfileChanged).account(id).detail("app_metadata");
     entry.facts.actor = initiator.actor();
     change.record(&entry).await?;
-    additional_claims::update(state, &mut change, &claims).await?;
+    additional_claims::update(state, &mut change, &former_claims).await?;
     let account = change.account.clone();
     change.commit().await?;
     tracing::info!(account = %id, "metadata of an account set");

@@ -76,7 +76,15 @@ pub async fn is_admin(state: &AppState, caller: Option<&AccessClaims>) -> Result
     Ok(account.is_some_and(|it| it.disabled_at.is_none() && it.roles.contains(Roles::ADMIN)))
 }
 
-/// Checks that the caller, if any, may register accounts.
+/// Checks that registration is open to everyone.
+///
+/// # Errors
+/// [`RegisterError::Closed`]
+pub fn check_registration_is_open(state: &AppState) -> Result<(), RegisterError> {
+    if state.config.registration.open { Ok(()) } else { Err(RegisterError::Closed) }
+}
+
+/// Checks that the caller may register accounts: registration is open, or the caller is an admin.
 ///
 /// # Errors
 /// [`RegisterError::Closed`], [`RegisterError::Service`]
@@ -105,6 +113,7 @@ pub async fn register_for_client(
     if is_reserved && !is_admin(state, caller).await? {
         return Err(RegisterError::UsernameReserved);
     }
+    // Refuses early if the hashing queue is full, before any work in Redis and in the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
     limits::check_registration(state, &input.email, ip).await?;
     let actor = caller.map_or(Actor::Anyone, |caller| Actor::Admin(caller.sub));
@@ -132,6 +141,7 @@ fn send_after_response(state: &Arc<AppState>, email: Email, origin: RequestOrigi
         async move {
             let identifier = Identifier::from(&email);
             let Some(account) = state.sql.find_account(&identifier).await? else { return Ok(()) };
+            // no mails about an account that nobody can use any more
             if account.is_closed(state.clock.now()) {
                 return Ok(());
             }
@@ -176,10 +186,13 @@ fn as_if_registered(new: NewAccount) -> Account {
 /// # Errors
 /// [`RegisterError`]
 pub async fn register(state: &AppState, input: Register) -> Result<Account, RegisterError> {
-    create(state, input, None, None).await.map_err(|(error, _)| error)
+    // Without an actor, the entry in the audit log names the operator as the actor.
+    let (actor, ip) = (None, None);
+    create(state, input, actor, ip).await.map_err(|(error, _)| error)
 }
 
-/// Creates an account. If the database refuses the account, the error comes with the account that was not created.
+/// Creates an account. If the database refuses the account, the error comes with the account that was not created. `actor` and `ip` are
+/// for the audit log.
 async fn create(
     state: &AppState,
     input: Register,

@@ -20,7 +20,7 @@ use crate::{
 pub struct RegisteredApp {
     /// The id, the secret and the metadata.
     pub registration: Registration,
-    /// The scopes that it may request.
+    /// The scopes that the app may request.
     pub scopes: SpaceSeparated,
 }
 
@@ -57,10 +57,12 @@ pub fn register_client(
         DocumentError::Host => {
             MetadataError::RedirectUri("The host of a redirect URI or of jwks_uri is not allowed here.")
         }
+        // The form of jwks_uri has been checked, so only `DocumentError::Keys` is left.
         _ => MetadataError::Metadata("jwks has no usable key or contains a private key."),
     })?;
-    let found = state.clients.unseal_registration(&registration.client_id);
-    let scopes = found.map(|found| found.client.scopes.clone()).unwrap_or_default();
+    // Reads the client back from its `client_id`, as later requests do: only then does it get the configured scopes.
+    let client = state.clients.unseal_registration(&registration.client_id);
+    let scopes = client.map(|loaded| loaded.client.scopes.clone()).unwrap_or_default();
     tracing::info!(
         name = registration.metadata.name,
         redirect_uri = registration.metadata.redirect_uris.first(),

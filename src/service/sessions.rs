@@ -34,8 +34,8 @@ pub async fn list_for_operator(state: &AppState, account: AccountId) -> Result<V
     Ok(state.redis.sessions.list(account, state.clock.now()).await?)
 }
 
-/// Ends a session of the caller's account, and the app sessions beneath a browser session. Returns whether there was such a session. To
-/// end another session than its own, the caller needs a recent authentication (ASVS 7.5.2).
+/// Ends a session of the caller's account. If it is a browser's session, ends the app sessions beneath it, too. Returns whether there was
+/// such a session. To end another session than its own, the caller needs a recent authentication (ASVS 7.5.2).
 ///
 /// # Errors
 /// [`ServiceError`]

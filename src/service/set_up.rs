@@ -238,7 +238,7 @@ pub async fn apply(state: &AppState, change: &Change) -> Result<(), SetUpError> 
             state.sql.update_client(id, scopes, audiences, jwks.as_deref(), app, now).await?;
         }
         Change::SetSecret(id, secret) => {
-            state.sql.rotate_client_secret(id, secret, now + clients::GRACE, now).await?;
+            state.sql.rotate_client_secret(id, secret, now + clients::DEFAULT_GRACE, now).await?;
         }
         Change::DisableClient(id) => clients::disable(&state.clock, &state.sql, id.as_str()).await?,
         Change::EnableClient(id) => clients::enable(&state.clock, &state.sql, id.as_str()).await?,

@@ -1,5 +1,5 @@
 //! `latchkey doctor`: checks everything that the service needs, and names a remedy for each problem. The doctor shares the readiness
-//! checks with the service. The doctor creates no data: if the data directory has none, it reports a problem of the configuration.
+//! checks with the service. The doctor creates no data: it reports a data directory without data as a problem of the configuration.
 //! While the service is not running, the doctor starts the embedded Redis and stops it again.
 
 mod keys;
@@ -45,7 +45,7 @@ fn parse_address(text: &str) -> Result<Email, String> {
 #[error("at least one check failed")]
 pub struct ChecksFailed;
 
-/// The result of a check.
+/// The outcome of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -67,11 +67,13 @@ impl fmt::Display for Status {
     }
 }
 
-/// The result of a check, with the remedy of a problem.
+/// A line of the output: what a check has found.
 #[derive(Clone, Debug, Serialize)]
 struct Finding {
+    /// The name of the check, such as `configuration`.
     check: &'static str,
     status: Status,
+    /// The finding. For a problem, also the remedy.
     detail: String,
 }
 

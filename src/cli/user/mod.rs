@@ -287,6 +287,7 @@ pub struct DeleteArgs {
 pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
     let config = global.start_existing()?;
     match command {
+        // Listing and importing need only the database, not Redis.
         UserCommand::List(args) => block_on(async {
             let sql = open_existing_database(&config).await?;
             list::run(&sql, args).await?;
@@ -300,8 +301,9 @@ pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
             Ok(())
         }),
         UserCommand::Add(args) => {
-            let (names, password) = (args.names()?, prompt::read_new_password(args.password_stdin)?);
-            block_on(with_services(config, async |state| add(state, names, password).await))
+            let details = args.validate()?;
+            let password = prompt::read_new_password(args.password_stdin)?;
+            block_on(with_services(config, async |state| add(state, details, password).await))
         }
         other => block_on(with_services(config, async |state| dispatch::run(state, other).await)),
     }
@@ -319,11 +321,11 @@ pub(super) async fn with_services<T>(
 }
 
 impl AddArgs {
-    /// Validates the names, before the password is prompted for.
-    fn names(&self) -> anyhow::Result<NewAccountNames> {
+    /// Validates the arguments, before the user types the password.
+    fn validate(&self) -> anyhow::Result<NewAccountDetails> {
         let invalid = |name: &str, why| anyhow!("{name:?} {why}");
         let username = self.username.as_deref();
-        Ok(NewAccountNames {
+        Ok(NewAccountDetails {
             email: Email::parse(&self.email).map_err(|why| invalid(&self.email, why))?,
             username: username.map(|name| Username::parse(name).map_err(|why| invalid(name, why))).transpose()?,
             roles: Roles::parse(&self.roles).map_err(|why| anyhow!("--role {why}"))?,
@@ -332,14 +334,14 @@ impl AddArgs {
 }
 
 /// The address, the username and the roles of a new account.
-struct NewAccountNames {
+struct NewAccountDetails {
     email: Email,
     username: Option<Username>,
     roles: Roles,
 }
 
-async fn add(state: &AppState, names: NewAccountNames, password: SecretText) -> anyhow::Result<()> {
-    let NewAccountNames { email, username, roles } = names;
+async fn add(state: &AppState, details: NewAccountDetails, password: SecretText) -> anyhow::Result<()> {
+    let NewAccountDetails { email, username, roles } = details;
     let password = state.passwords.check_new(password)?;
     let account = register(state, Register { email, username, password, roles }).await?;
     println!("Added {} with the id {}.", super::output::escape(account.email.as_str()), account.id);

@@ -1,4 +1,4 @@
-//! The form of the URLs that this service fetches for clients.
+//! Checks the URLs of client ID metadata documents, which this service fetches.
 
 use url::{Host, Url};
 
@@ -15,7 +15,7 @@ pub enum DocumentUrlError {
     #[error("is not an https URL in normal form: without dot segments, user name and fragment")]
     Form,
     /// The host is an address or ends with a dot.
-    #[error("has an IP address in place of a host name")]
+    #[error("has an IP address in place of a host name, or a host name that ends with a dot")]
     Host,
 }
 
@@ -48,7 +48,7 @@ mod tests {
     const URL: &str = "https://app.example.com/client.json";
 
     #[test]
-    fn document_url_not_in_normal_form_is_refused() {
+    fn only_https_url_in_normal_form_with_a_host_name_is_accepted() {
         for text in [URL, "https://app.example.com/", "https://app.example.com:8443/c?v=1", "https://localhost:1/c"] {
             assert_eq!(check_document_url(text).map(String::from), Ok(text.to_owned()));
         }

@@ -61,7 +61,7 @@ templates! {
     Invitation = "invitation",
     /// A sign-in from a device that the account didn't know. [`MailData::NewDevice`]
     NewDevice = "new_device",
-    /// A session ended because its refresh token was used twice. [`MailData::SessionReuse`]
+    /// A session ended because a superseded refresh token was used (I2). [`MailData::SessionReuse`]
     SessionReuse = "session_reuse",
     /// The account was disabled. [`MailData::AccountDisabled`]
     AccountDisabled = "account_disabled",
@@ -145,13 +145,13 @@ impl FromStr for MailId {
 /// A link, and perhaps a code, that can be used once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkAndCode {
-    /// The URL with its token (`config.mail.links`).
+    /// The URL with its token. The settings `mail.links` have its template.
     #[serde(serialize_with = "expose")]
     pub link: SecretText,
     /// The code to type instead. None for mails that have only a link.
     #[serde(serialize_with = "expose_optional")]
     pub code: Option<SecretText>,
-    /// The time at which link and code stop working. The mail is not sent after it.
+    /// The time at which link and code stop working. The mail is not sent after that time.
     pub expires_at: Timestamp,
 }
 
@@ -225,7 +225,7 @@ pub enum MailData {
     AddressTaken {
         /// Where the registration came from.
         origin: ActionOrigin,
-        /// A page or URL of the app where the owner can sign in; it holds no token.
+        /// The URL of a page where the owner can sign in, without a token (`mail.links.sign_in`).
         sign_in: String,
     },
     /// [`Template::PasswordReset`]
@@ -275,7 +275,7 @@ pub enum MailData {
         /// The code. There is no link: the code is typed where the sign-in began.
         #[serde(serialize_with = "expose")]
         code: SecretText,
-        /// The time at which the code stops working. The mail is not sent after it.
+        /// The time at which the code stops working. The mail is not sent after that time.
         expires_at: Timestamp,
         /// Where the sign-in came from.
         origin: ActionOrigin,
@@ -284,7 +284,7 @@ pub enum MailData {
     DeletionScheduled {
         /// The time at which the account is deleted, unless its owner signs in before.
         deletes_at: Timestamp,
-        /// A page or URL of the app where the owner can sign in; it holds no token.
+        /// The URL of a page where the owner can sign in, without a token (`mail.links.sign_in`).
         sign_in: String,
     },
     /// [`Template::Invitation`]
@@ -425,10 +425,12 @@ pub struct OutboxMail {
     pub expires_at: Timestamp,
 }
 
+/// Serializes a secret in clear text: the outbox stores the data encrypted.
 fn expose<S: Serializer>(secret: &SecretText, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(secret.expose())
 }
 
+/// Serializes a secret like [`expose`], if there is one.
 fn expose_optional<S: Serializer>(secret: &Option<SecretText>, serializer: S) -> Result<S::Ok, S::Error> {
     match secret {
         Some(secret) => serializer.serialize_some(secret.expose()),

@@ -45,8 +45,9 @@ struct SessionResponse {
     last_used_at: Time,
     /// The IP address of the last refresh, or of the sign-in.
     last_used_ip: Option<String>,
-    /// The number of the last eight refresh tokens that another network or user agent presented again. A few are a sign of a
-    /// connection that loses responses while it changes networks; many are a sign of a second holder of the session.
+    /// How many of the last eight refresh tokens a client with another network or user agent lacked: it presented an earlier token.
+    /// A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the
+    /// session.
     counted_repeats: u8,
     /// When the session ends unless it is refreshed.
     expires_at: Time,
@@ -58,13 +59,14 @@ struct SessionResponse {
     device: Option<String>,
     /// Whether this is the calling session.
     current: bool,
-    /// Whether this is a browser's session on Latchkey's own pages. The sessions of apps end with it, unless they have `offline_access`.
+    /// Whether this is a browser's session on Latchkey's own pages. The app sessions that the browser has signed in to end together
+    /// with the browser's session, unless they have `offline_access`.
     browser: bool,
     /// The app that the user signed in to with OpenID Connect: its `client_id`.
     client_id: Option<String>,
     /// The app's name.
     app: Option<String>,
-    /// The browser's session with which an app's session ends.
+    /// The id of the browser's session with which this app session ends.
     parent: Option<Uuid>,
 }
 
@@ -78,7 +80,9 @@ struct SessionsResponse {
 
 impl Example for SessionsResponse {
     fn example() -> Self {
-        let then = |secs: i64| Timestamp::from_millis((1_767_225_600 + secs) * 1000).into();
+        const NEW_YEAR_2026: i64 = 1_767_225_600;
+        const IDLE_TIMEOUT: i64 = 7 * 24 * 3600;
+        let then = |secs: i64| Timestamp::from_millis((NEW_YEAR_2026 + secs) * 1000).into();
         Self {
             sessions: vec![SessionResponse {
                 id: Uuid::from_u128(0x5f0c_2f0e_7d1c_4a58_9a3b_2f1f_6a1e_0d42),
@@ -86,7 +90,7 @@ impl Example for SessionsResponse {
                 last_used_at: then(300),
                 last_used_ip: Some("192.0.2.7".to_owned()),
                 counted_repeats: 0,
-                expires_at: then(605_100),
+                expires_at: then(300 + IDLE_TIMEOUT),
                 ip: Some("192.0.2.7".to_owned()),
                 user_agent: Some("Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0".to_owned()),
                 device: Some("Ada's laptop".to_owned()),
@@ -205,8 +209,8 @@ impl SessionApi {
 
     /// End a session
     ///
-    /// Ends one session of the account, which may be the calling one. Another one needs a session that was authenticated within
-    /// the last {session.recent}.
+    /// Ends one session of the account, which may be the calling one. To end another session, the calling session must have been
+    /// authenticated within the last {session.recent}.
     #[oai(path = "/v1/sessions/:id", method = "delete", operation_id = "revoke_session")]
     async fn revoke(
         &self,
@@ -236,7 +240,7 @@ fn describe(session: Session, app: Option<ClientLabel>, current: SessionId) -> S
         parent: session.parent.map(|parent| parent.0),
         id: session.id.0,
         created_at: session.created_at.into(),
-        last_used_at: to_the_minute(&session).into(),
+        last_used_at: last_used_to_the_minute(&session).into(),
         last_used_ip: session.last_used_ip.map(|ip| ip.to_string()),
         counted_repeats: session.counted_repeats,
         expires_at: session.expires_at().into(),
@@ -249,7 +253,7 @@ fn describe(session: Session, app: Option<ClientLabel>, current: SessionId) -> S
 
 /// The time of the last use, rounded down to the minute and not before the sign-in: the holder of a stolen token must not learn from
 /// the list when its owner refreshes.
-pub(in crate::http) fn to_the_minute(session: &Session) -> Timestamp {
+pub(in crate::http) fn last_used_to_the_minute(session: &Session) -> Timestamp {
     let millis = session.last_used_at.as_millis();
     Timestamp::from_millis(millis - millis.rem_euclid(60_000)).max(session.created_at)
 }

@@ -30,7 +30,7 @@ use crate::{
 /// A body that was not read. The response has this error's status; over HTTP/1 the connection closes after it.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// 413.
+    /// The body is larger than `http.max_body_bytes`: 413.
     #[error("the body is larger than {limit} bytes")]
     TooLarge {
         /// The largest body that is accepted, in bytes.
@@ -114,11 +114,10 @@ impl<E: Endpoint> Endpoint for ReadBodyEndpoint<E> {
 }
 
 impl ReadBody {
-    /// Takes a request's body if all of it has arrived. If not, the rest is left for [`ReadBodyEndpoint`], which waits
-    /// for it.
+    /// Takes a request's body if all of it has arrived. If not, the body is left for [`ReadBodyEndpoint`], which waits for
+    /// the rest. A body without a `Content-Length` within the limit is left, too.
     pub(in crate::http) async fn try_read_buffered(&self, request: &mut Request) -> Result<Option<Bytes>, BodyError> {
-        let fits = |length| usize::try_from(length).is_ok_and(|length: usize| length <= self.max_bytes);
-        if !declared_length(request).is_some_and(fits) {
+        if !declared_length(request).is_some_and(|length| self.fits(length)) {
             return Ok(None);
         }
         let max_bytes = self.max_bytes;
@@ -128,6 +127,7 @@ impl ReadBody {
             Some(Ok(None)) => Err(BodyError::TooLarge { limit: max_bytes }),
             Some(Err(error)) => Err(BodyError::Unreadable(error)),
             None => {
+                // Never too large: hyper reads no more than the declared length, which fits.
                 let rest = collected.map(|collected| Ok::<_, io::Error>(collected?.unwrap_or_default()));
                 request.set_body(Body::from_bytes_stream(rest.into_stream()));
                 Ok(None)
@@ -137,8 +137,7 @@ impl ReadBody {
 
     async fn read(&self, request: &Request, body: Body) -> Result<Body, BodyError> {
         let too_large = BodyError::TooLarge { limit: self.max_bytes };
-        let declared = declared_length(request);
-        if declared.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > self.max_bytes)) {
+        if declared_length(request).is_some_and(|length| !self.fits(length)) {
             return Err(too_large);
         }
         let mut collected = pin!(collect(body, self.max_bytes));
@@ -153,11 +152,16 @@ impl ReadBody {
         }
     }
 
+    /// Whether a body of `length` bytes is within the limit.
+    fn fits(&self, length: u64) -> bool {
+        usize::try_from(length).is_ok_and(|length| length <= self.max_bytes)
+    }
+
     /// Waits for the rest of a body, which occupies a slot until then.
     async fn wait<T>(&self, request: &Request, collected: impl Future<Output = T>) -> Result<T, BodyError> {
         let mut slot = self.pending.admit(self.sender(request));
         tokio::select! {
-            biased;
+            biased; // a body that is complete by now counts, even if it is evicted or late
             collected = collected => Ok(collected),
             bound = slot.evicted() => {
                 let error = BodyError::Evicted(bound);
@@ -171,6 +175,7 @@ impl ReadBody {
     fn sender(&self, request: &Request) -> BodySender {
         let peer = ClientAddressResolver::peer(request);
         BodySender {
+            // a connection of a trusted proxy carries the bodies of many clients
             connection: peer.filter(|peer| !self.addresses.is_trusted(peer.ip())),
             address: peer.map(|peer| self.addresses.resolve(peer.ip(), request.headers())),
         }

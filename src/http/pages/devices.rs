@@ -54,15 +54,15 @@ fn describe(session: &Session, is_current: bool) -> SessionView {
         client: None,
         open_url: None,
         created_at: session.created_at.as_millis(),
-        last_used_at: to_the_minute(session).as_millis(),
+        last_used_at: last_used_to_the_minute(session).as_millis(),
         ip: session.last_used_ip.or(session.origin.ip).map(|ip| ip.to_string()),
         is_current,
     }
 }
 
 /// The time of the last use, as `GET /v1/sessions` shows it.
-fn to_the_minute(session: &Session) -> Timestamp {
-    crate::http::api::session::to_the_minute(session)
+fn last_used_to_the_minute(session: &Session) -> Timestamp {
+    crate::http::api::session::last_used_to_the_minute(session)
 }
 
 /// `GET /account/devices`

@@ -35,7 +35,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         Register { email: form.text("email"), username: form.text("username"), with_username: with_username(&visit) };
     let registered = async {
         visit.check(&mut form)?;
-        register::check_may_register(&visit.state, None).await.map_err(ProblemError::from)?;
+        register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
         let fields = RegisterFields {
             email: view.email.clone(),

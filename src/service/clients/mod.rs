@@ -29,12 +29,12 @@ use crate::{
 pub const SIGN_IN_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
 
 /// How long the former secret of a client is accepted beside the new one, by default.
-pub const GRACE: Duration = Duration::from_hours(24);
+pub const DEFAULT_GRACE: Duration = Duration::from_hours(24);
 
 /// The maximum number of clients that [`list_dynamic`] returns.
 pub const MAX_LISTED: u32 = 10_000;
 
-/// The longest grace period for a former secret: a year.
+/// The longest grace period for a former secret: 366 days.
 pub const MAX_GRACE: Duration = Duration::from_hours(24 * 366);
 
 /// A client to create.
@@ -51,7 +51,7 @@ pub struct NewClient {
     pub jwks: Option<String>,
     /// The kind.
     pub kind: ClientKind,
-    /// How the client signs users in. If it names no grant types, those of its kind apply.
+    /// How the client signs users in. Without grant types, the client gets those of its kind.
     pub app: AppSettings,
 }
 
@@ -64,9 +64,10 @@ pub enum ClientError {
     /// The name is `token.client_id`.
     #[error("the name is token.client_id, which is reserved for apps that sign users in and have no secret")]
     Reserved,
-    /// The name has the form of the internal id of a dynamic client, which no operator has registered.
+    /// The name has the form of a reference: the internal id of a dynamic client, which no operator has registered.
     #[error(
-        "the name must not be url. or dcr. and 32 characters, which stand for apps that were not registered by an operator"
+        "the name must not be url. or dcr. followed by 32 characters: such names are reserved for apps that no operator has \
+         registered"
     )]
     Reference,
     /// A client has this name, perhaps a disabled one.
@@ -91,7 +92,7 @@ pub enum ClientError {
     Contradiction(&'static str),
     /// A scope or an audience is malformed.
     #[error("a scope or an audience: {0}")]
-    Word(#[from] InvalidItem),
+    InvalidItem(#[from] InvalidItem),
     /// See [`ServiceError`].
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -197,17 +198,14 @@ fn check_app(new: &NewClient) -> Result<AppSettings, ClientError> {
         app.grant_types = GrantType::of_kind(new.kind);
     }
     let signs_in = app.grant_types.contains(&GrantType::AuthorizationCode);
+    let has_credentials = new.jwks.is_some()
+        || app.grant_types.contains(&GrantType::ClientCredentials)
+        || app.auth_method.is_some_and(|method| method != ClientAuthMethod::None);
     match (new.kind, app.auth_method) {
         (ClientKind::Service, _) if signs_in || !app.redirect_uris.is_empty() || app.initiate_login_uri.is_some() => {
             return refuse("a service signs nobody in: use --kind web or --kind public for an app");
         }
-        (
-            ClientKind::Public,
-            Some(ClientAuthMethod::SecretBasic | ClientAuthMethod::SecretPost | ClientAuthMethod::PrivateKeyJwt),
-        ) => {
-            return refuse("a public client has no credentials: use --kind web");
-        }
-        (ClientKind::Public, _) if new.jwks.is_some() || app.grant_types.contains(&GrantType::ClientCredentials) => {
+        (ClientKind::Public, _) if has_credentials => {
             return refuse("a public client has no credentials: use --kind web");
         }
         (ClientKind::Web | ClientKind::Service, Some(ClientAuthMethod::None)) => {
@@ -245,7 +243,7 @@ pub async fn show(sql: &Sql, name: &str) -> Result<Client, ClientError> {
 }
 
 /// Disables a client; nodes apply this within seconds. [`enable`] undoes it. A dynamic client, which no operator has
-/// registered, is named by its `client_id` or its reference. It exists once an account has allowed it.
+/// registered, is named by its `client_id` or its reference. A dynamic client exists once an account has allowed it.
 ///
 /// # Errors
 /// [`ClientError::Unknown`], [`ClientError::Service`]

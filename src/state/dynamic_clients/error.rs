@@ -29,7 +29,7 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
-    /// Whether a later fetch can't succeed unless the document changes.
+    /// Whether a retry is useless as long as the document stays the same.
     pub const fn is_final(self) -> bool {
         match self {
             Self::Fetch(error) => error.is_final(),
@@ -51,8 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn invalid_url_is_described_alike_for_a_client_id_and_a_jwks_uri() {
+    fn invalid_url_is_described_without_its_member_because_it_may_be_a_client_id_or_a_jwks_uri() {
         let text = DocumentError::Url(DocumentUrlError::Host).to_string();
-        assert_eq!(text, "the URL of the document has an IP address in place of a host name");
+        assert_eq!(
+            text,
+            "the URL of the document has an IP address in place of a host name, or a host name that ends with a dot"
+        );
     }
 }

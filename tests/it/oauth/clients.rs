@@ -40,7 +40,7 @@ async fn client_id_that_is_taken_reserved_or_invalid_is_refused() {
     assert!(matches!(add("latchkey", "read").await, Err(ClientError::Reserved)));
     assert!(matches!(add("bill ing", "read").await, Err(ClientError::Name(_))));
     assert!(matches!(add("0192f0c1-2345-7abc-8def-0123456789ab", "read").await, Err(ClientError::Name(_))));
-    assert!(matches!(add("other", "re ad").await, Err(ClientError::Word(_))));
+    assert!(matches!(add("other", "re ad").await, Err(ClientError::InvalidItem(_))));
     for name in ["nobody", "no body"] {
         assert!(matches!(clients::disable(&cluster.clock, &sql, name).await, Err(ClientError::Unknown)));
         let rotated = clients::rotate_secret(&cluster.clock, &entropy, &sql, name, Duration::ZERO).await;
