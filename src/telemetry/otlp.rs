@@ -31,7 +31,7 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts a thread that exports spans to `telemetry.otlp_endpoint`; returns `None` if that is empty.
+    /// Starts a thread that exports spans to `telemetry.otlp_endpoint`; returns `None` if the setting is empty.
     ///
     /// # Errors
     /// If the thread or its HTTP client can't be created. An unreachable collector is logged later.

@@ -19,16 +19,16 @@ context.setDefaultTimeout(30_000);
 const page = await context.newPage();
 page.on("pageerror", (error) => assert.fail(`page: ${error}`));
 
-/** The claims of the newest access token. `account` waits until they are read. */
+/** The claims of the newest access token. `accountShown` waits until they are read. */
 let claims;
 let reading = Promise.resolve();
-async function read(response) {
+async function readClaims(response) {
   const body = await response.json().catch(() => ({}));
   const token = body?.access_token ?? body?.tokens?.access_token;
   if (token) claims = JSON.parse(Buffer.from(token.split(".")[1], "base64url").toString());
 }
-page.on("response", (response) => (reading = reading.then(() => read(response))));
-async function account() {
+page.on("response", (response) => (reading = reading.then(() => readClaims(response))));
+async function accountShown() {
   await shown("account");
   await reading;
 }
@@ -62,7 +62,8 @@ async function signOut() {
   await page.click("#sign-out");
   await shown("sign-in");
 }
-const enrolled = async () => {
+/** The secret of the authenticator app that the page sets up. */
+const newTotpSecret = async () => {
   await shown("totp");
   await page.waitForFunction(() => document.getElementById("totp-secret").textContent.length === 32);
   assert.ok(await page.evaluate(() => document.getElementById("totp-qr").decode().then(() => true)), "the QR code is an image");
@@ -74,14 +75,14 @@ await shown("sign-in");
 
 // an authenticator app is added, after a wrong code
 await submitPassword("ada");
-await account();
+await accountShown();
 await page.click("#add-totp");
-const secret = await enrolled();
+const secret = await newTotpSecret();
 await confirmTotp(secret, "000000");
 await says("wrong");
 await confirmTotp(secret);
 const codes = await recoveryCodes();
-assert.equal(new Set(codes).size, 10, codes.join(" "));
+assert.equal(new Set(codes).size, 10, codes.join(" ")); // ten different codes
 await page.locator("#totps li").waitFor();
 await reading;
 assert.equal(claims.acr, "aal2");
@@ -92,8 +93,8 @@ await signOut();
 await submitPassword("ada");
 await secondFactor("totp", "000000");
 await says("wrong");
-await secondFactor("totp", code(secret, 30));
-await account();
+await secondFactor("totp", code(secret, 30)); // the code of the next 30 seconds: the enrolment has used the current one
+await accountShown();
 assert.equal(claims.acr, "aal2");
 assert.ok(claims.amr.includes("otp"), claims.amr.join());
 console.log("sign-in: ok");
@@ -103,11 +104,11 @@ for (const works of [true, false]) {
   await signOut();
   await submitPassword("ada");
   await secondFactor("recovery_code", codes[0]);
-  if (works) await account();
+  if (works) await accountShown();
   else await says("wrong");
 }
 await secondFactor("recovery_code", codes[1]);
-await account();
+await accountShown();
 console.log("recovery: ok");
 
 // ten minutes later, a change of the account needs a step-up, after which the page repeats the change by itself
@@ -116,7 +117,7 @@ if (process.env.STEP_UP) {
   console.log("later");
   await lines[Symbol.asyncIterator]().next();
   lines.close();
-  await page.click("#renew-codes");
+  await page.click("#renew-codes"); // the change
   await shown("step-up");
   await reading;
   const before = claims.auth_time;
@@ -142,9 +143,9 @@ await signOut();
 await submitPassword("eve");
 await shown("enrol");
 await page.click("#enrol-totp");
-await confirmTotp(await enrolled());
+await confirmTotp(await newTotpSecret());
 assert.equal((await recoveryCodes()).length, 10);
-await account();
+await accountShown();
 assert.equal(claims.acr, "aal2");
 await signOut();
 
@@ -157,7 +158,7 @@ await cdp.send("WebAuthn.addVirtualAuthenticator", {
 await submitPassword("bob");
 await shown("enrol");
 await page.click("#enrol-passkey");
-await account();
+await accountShown();
 assert.equal((await recoveryCodes()).length, 10);
 await page.locator("#passkeys li").waitFor();
 await reading;

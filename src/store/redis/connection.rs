@@ -42,7 +42,8 @@ pub struct RedisConnection {
     pub(super) metrics: RedisMetrics,
     pub(super) keys: Keys,
     pub(super) event_retention: Duration,
-    /// The first argument of every session script: while `has_minid` is false, and while it is true.
+    /// The possible first arguments of a session script, which say how it trims a stream: by length while `has_minid` is false, and by
+    /// time while it is true.
     pub(super) event_trim_args: [Bytes; 2],
     /// Whether the server supports `XADD … MINID` (Redis 6.2); false until the first health check.
     pub(super) has_minid: AtomicBool,
@@ -130,7 +131,7 @@ impl RedisConnection {
     pub(super) fn open(url: &SecretText, settings: &RedisSettings, cores: &Cores) -> Result<Self, RedisError> {
         let Address { mut config, label } = Address::new(url, settings)?;
         config.version = RespVersion::RESP3;
-        config.fail_fast = false;
+        config.fail_fast = false; // retries the first connection, too
         let is_cluster = config.server.is_clustered();
         let keys = Keys::new(&settings.prefix);
         let channel = keys.channel(config.database.unwrap_or(0));
@@ -145,6 +146,7 @@ impl RedisConnection {
                 connection.connection_timeout = Duration::from_secs(2);
                 connection.internal_command_timeout = Duration::from_secs(2);
                 connection.reconnect_on_auth_error = true;
+                // Further commands fail at once (I10).
                 connection.max_command_buffer_len = 10_000;
                 connection.tcp.nodelay = Some(true);
             })
@@ -162,6 +164,7 @@ impl RedisConnection {
         let connections: Vec<_> = pool.clients().iter().enumerate().map(connect).collect();
         let outage = Arc::<watchdog::Outage>::default();
         let watch = |(i, client): (usize, &Client)| {
+            // One connection logs outages for all of them.
             let log = (i == 0).then(|| watchdog::OutageLog::new(label.clone(), Arc::clone(&outage)));
             watchdog::watch(client.clone(), log)
         };
@@ -202,7 +205,7 @@ impl RedisConnection {
         client.subscribe([slice::from_ref(&channel), others].concat()).await?;
         // fred reports success once SUBSCRIBE is sent. Whether Redis accepted it is known from the number of subscribers, read on the same
         // connection. A refusal of SUBSCRIBE is dropped, or arrives as the answer to this command.
-        let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes()));
+        let server = ClusterHash::Custom(redis_keyslot(client.id().as_bytes())); // where fred sends SUBSCRIBE in a cluster
         let command = CustomCommand::new_static("PUBSUB", server, false);
         let count = client.custom::<(String, i64), _>(command, vec!["NUMSUB".to_owned(), channel]).await;
         let is_denied = match count {

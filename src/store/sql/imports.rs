@@ -55,11 +55,11 @@ impl Sql {
         let outcomes = insert_with_emails(&mut tx, rows, emails).await?;
         let inserted = rows.iter().zip(&outcomes).filter(|(_, outcome)| **outcome == ImportOutcome::Inserted);
         let inserted: HashSet<AccountId> = inserted.map(|(row, _)| row.id).collect();
-        let kinds = Factors::NONE.set(FactorKind::Totp, true);
+        let totp_only = Factors::NONE.set(FactorKind::Totp, true);
         for factor in factors.iter().filter(|factor| inserted.contains(&factor.account)) {
             super::factors::insert_totp(&mut tx, factor).await?;
             query("UPDATE accounts SET factors = $1, factors_version = 1 WHERE id = $2")
-                .bind(i64::from(kinds.bits()))
+                .bind(i64::from(totp_only.bits()))
                 .bind(factor.account.to_string())
                 .execute(&mut *tx)
                 .await?;
@@ -117,9 +117,11 @@ async fn insert_with_emails(
         emails_by_row.entry(*index).or_default().push(email);
     }
     let mut outcomes = accounts::insert(tx, rows).await?;
+    // The rows that the last call of `accounts::insert` tried to insert.
     let mut tried: Vec<usize> = (0..rows.len()).collect();
     // The rows with a secondary address that is taken.
     let mut refused = BTreeSet::new();
+    // Ends when no further row is refused: a refusal frees values that other rows were skipped for.
     loop {
         let refused_before = refused.len();
         for index in tried {
@@ -134,7 +136,6 @@ async fn insert_with_emails(
         if refused.len() == refused_before {
             break;
         }
-        // The values of the refused rows are free for the rows that were skipped because of them.
         let is_skipped = |index: &usize| outcomes[*index] != ImportOutcome::Inserted && !refused.contains(index);
         tried = (0..rows.len()).filter(is_skipped).collect();
         let skipped: Vec<NewAccount> = tried.iter().map(|index| rows[*index].clone()).collect();
@@ -142,7 +143,7 @@ async fn insert_with_emails(
             outcomes[*index] = outcome;
         }
     }
-    // A secondary address may have been the primary one of a row that was refused later.
+    // Tries the refused rows once more: their secondary address may have been the primary address of a row that was refused later.
     for index in refused {
         let inserted = accounts::insert(tx, slice::from_ref(&rows[index])).await?;
         let emails = emails_by_row.get(&index).map(Vec::as_slice).unwrap_or_default();

@@ -84,7 +84,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     cluster.config.mail.transport = server.transport();
     let node = cluster.node().await;
     node.register("ada").await;
-    server.set_down(true);
+    server.refuse_connections();
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
     let (any_state, limit) = (None, 1);
     let newest_mail = || async { node.state.sql.mails(any_state, limit).await.unwrap().pop() };
@@ -93,7 +93,7 @@ async fn reset_requested_while_smtp_is_down_is_mailed_once_the_server_is_up() {
     })
     .await;
     node.try_login("ada", PASSWORD).await.expect(200);
-    server.set_down(false);
+    server.accept_connections();
     let due_at = newest_mail().await.unwrap().due_at;
     cluster.advance(due_at.saturating_since(cluster.clock.now()) + std::time::Duration::from_millis(1));
     let received = server.wait_for(1).await.remove(0);

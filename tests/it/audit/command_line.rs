@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use crate::binary::run;
 
-fn lines(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
+/// The entries that `latchkey audit --json` prints with these arguments.
+fn entries(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
     let arguments = [&["audit", "--json"], arguments].concat();
     let output = run(folder, &arguments);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -12,7 +13,7 @@ fn lines(folder: &std::path::Path, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[test]
-fn audit_command_lists_changes_with_the_operator_and_filters() {
+fn audit_command_lists_and_filters_changes_and_names_the_operator() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     assert!(run(folder, &["migrate"]).status.success());
@@ -20,20 +21,21 @@ fn audit_command_lists_changes_with_the_operator_and_filters() {
         assert!(run(folder, &["client", "add", name]).status.success());
     }
     assert!(run(folder, &["client", "disable", "billing"]).status.success());
-    let rows = lines(folder, &[]);
+    let rows = entries(folder, &[]);
     let events: Vec<_> = rows.iter().map(|row| (row["event"].as_str().unwrap(), row["client_id"].as_str())).collect();
     let expected =
         [("client_added", Some("billing")), ("client_added", Some("mailer")), ("client_disabled", Some("billing"))];
     assert_eq!(events, expected);
     assert!(rows.iter().all(|row| row["actor"].as_str().unwrap().starts_with("operator:")), "{rows:?}");
 
-    assert_eq!(lines(folder, &["--event", "client_disabled"]).len(), 1);
-    assert_eq!(lines(folder, &["--limit", "1"])[0]["event"], "client_disabled");
-    assert_eq!(lines(folder, &["--until", "1h"]).len(), 0);
-    assert_eq!(lines(folder, &["--since", "1h"]).len(), 3);
-    let refused = run(folder, &["audit", "--account", "nobody"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(entries(folder, &["--event", "client_disabled"]).len(), 1);
+    assert_eq!(entries(folder, &["--limit", "1"])[0]["event"], "client_disabled", "the newest entry");
+    assert_eq!(entries(folder, &["--until", "1h"]).len(), 0, "entries that are older than an hour");
+    assert_eq!(entries(folder, &["--since", "1h"]).len(), 3, "entries of the last hour");
+    let unknown_account = run(folder, &["audit", "--account", "nobody"]);
+    assert_eq!(unknown_account.status.code(), Some(1));
 
     let table = String::from_utf8(run(folder, &["audit"]).stdout).unwrap();
-    assert!(table.starts_with("TIME ") && table.lines().count() == 4, "{table}");
+    assert!(table.starts_with("TIME "), "{table}");
+    assert_eq!(table.lines().count(), 1 + 3, "a heading and the entries: {table}");
 }

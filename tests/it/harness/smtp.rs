@@ -91,14 +91,19 @@ impl SmtpServer {
         MailTransport::Smtp(self.settings())
     }
 
-    /// Makes the server close every new connection, or accept connections again.
-    pub fn set_down(&self, is_down: bool) {
-        let path = self.folder.path().join("down");
-        if is_down {
-            fs::write(path, "").unwrap();
-        } else {
-            fs::remove_file(path).unwrap();
-        }
+    /// Makes the server close every new connection.
+    pub fn refuse_connections(&self) {
+        fs::write(self.down_file(), "").unwrap();
+    }
+
+    /// Makes the server accept connections again.
+    pub fn accept_connections(&self) {
+        fs::remove_file(self.down_file()).unwrap();
+    }
+
+    /// While this file exists, the server closes every new connection.
+    fn down_file(&self) -> PathBuf {
+        self.folder.path().join("down")
     }
 
     /// The messages that the server has accepted, in order.
@@ -106,7 +111,7 @@ impl SmtpServer {
         self.lines("received.jsonl").iter().map(Received::of).collect()
     }
 
-    /// The recipients of all delivery attempts, in order.
+    /// The recipients of all delivery attempts, refused ones included, in order.
     pub fn attempts(&self) -> Vec<String> {
         self.lines("attempts.jsonl").iter().map(|line| line["to"].as_str().unwrap().to_owned()).collect()
     }
@@ -125,14 +130,17 @@ impl SmtpServer {
 }
 
 impl Received {
+    /// Reads a line of `received.jsonl`.
     fn of(line: &Value) -> Self {
+        /// The message is not in a file of its own.
+        const NO_FILE: &str = "";
         let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         Self {
             from: text("from"),
             to: text("to"),
             is_encrypted: line["tls"].as_bool().unwrap_or_default(),
             is_authenticated: line["user"].as_bool().unwrap_or_default(),
-            mail: ReceivedMail::parse("", &text("data")),
+            mail: ReceivedMail::parse(NO_FILE, &text("data")),
         }
     }
 }

@@ -17,8 +17,8 @@ const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 2;
+    // After the grace window, a superseded token is reuse.
     cluster.config.session.retry_window = Duration::ZERO;
-    cluster.config.limits.backoff = None;
     let node = cluster.node().await;
     let client = cluster.service_client("billing").await;
     node.register("ada").await;
@@ -26,7 +26,7 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
     let mut expected: Vec<(String, String)> = Vec::new();
     let mut expect = |session: &str, reason: &str| {
         expected.push((session.to_owned(), reason.to_owned()));
-        // The next session begins in a later second than this event.
+        // An event with "all" or "all but" covers the sessions that began in an earlier second: the next session must begin in a later one.
         cluster.advance(Duration::from_secs(1));
         assert_eq!(events::sessions_and_causes(&cluster.redis, account), expected);
     };
@@ -47,13 +47,13 @@ async fn i15_each_way_to_end_a_session_appends_an_event_with_its_cause() {
 
     let reused = node.login("ada").await;
     node.refresh(&reused.refresh).await.expect(200);
-    cluster.advance(Duration::from_secs(10));
+    cluster.advance(cluster.config.session.grace);
     node.refresh(&reused.refresh).await.expect(401);
     expect(&reused.session, "reuse");
     let oldest = node.login("ada").await;
     cluster.advance(Duration::from_secs(1));
     node.login("ada").await;
-    let newest = node.login("ada").await;
+    let newest = node.login("ada").await; // the third session, of at most two
     expect(&oldest.session, "limit");
     node.delete("/v1/sessions?keep_current=true", &newest.access).await.expect(200);
     expect(&format!("all but {}", newest.session), "revoked");

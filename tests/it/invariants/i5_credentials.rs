@@ -26,11 +26,13 @@ use crate::harness::{
 
 const NEW_PASSWORD: &str = "gravel lantern opera sixpence";
 
-fn account(node: &Node, tokens: &Tokens) -> AccountId {
+/// The account whose refresh token is in `tokens`.
+fn account_of(node: &Node, tokens: &Tokens) -> AccountId {
     node.state.refresh_tokens.decode(&tokens.refresh).unwrap().account
 }
 
-fn invalid() -> (u16, String) {
+/// The status and the code of the problem that a refused refresh token gets.
+fn invalid_refresh_token() -> (u16, String) {
     (401, "invalid_refresh_token".to_owned())
 }
 
@@ -45,12 +47,13 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
         nodes[0].change_password(&caller.access, "not the password", NEW_PASSWORD).await.problem(),
         (403, "wrong_password".to_owned())
     );
-    nodes[1].refresh(&third.refresh).await.expect(200);
+    nodes[1].refresh(&third.refresh).await.expect(200); // `third` is superseded, and in its grace window
+    // The sessions began in an earlier second than the change, so one event ends all of them.
     cluster.advance(Duration::from_secs(1));
     let changed = Tokens::of(&nodes[0].change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     for node in &nodes {
         for tokens in [&caller, &other, &third] {
-            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
         node.get("/v1/me", &changed.access).await.expect(200);
@@ -58,7 +61,7 @@ async fn i5_password_change_ends_all_sessions_and_starts_a_new_one() {
         node.try_login("ada", NEW_PASSWORD).await.expect(200);
     }
     nodes[1].refresh(&changed.refresh).await.expect(200);
-    let events = events::sessions_and_causes(&cluster.redis, account(&nodes[0], &caller));
+    let events = events::sessions_and_causes(&cluster.redis, account_of(&nodes[0], &caller));
     assert_eq!(events, [(format!("all but {}", changed.session), "password_changed".to_owned())]);
 }
 
@@ -73,6 +76,7 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
         let answer = node.send(request.basic_auth(&client.id, Some(&client.secret))).await.expect(200);
         answer.json()["active"] == true
     };
+    // Before, the nodes do not use their caches.
     cluster.wait_for_peers().await;
     let first = nodes[0].login("ada").await;
     let second = Tokens::of(&nodes[0].refresh(&first.refresh).await.expect(200));
@@ -90,13 +94,13 @@ async fn i5_password_change_stops_copied_tokens_of_its_session_on_every_node() {
             assert!(!active(node, &copy.access).await && !active(node, &copy.refresh).await);
             node.get("/v1/verify", &copy.access).await.expect(401);
             assert_eq!(node.get("/v1/me", &copy.access).await.problem(), (401, "invalid_token".to_owned()));
-            assert_eq!(node.refresh(&copy.refresh).await.problem(), invalid());
+            assert_eq!(node.refresh(&copy.refresh).await.problem(), invalid_refresh_token());
         }
         assert!(active(node, &changed.access).await && active(node, &changed.refresh).await);
         node.get("/v1/verify", &changed.access).await.expect(200);
     }
     assert_eq!(
-        events::sessions_and_causes(&cluster.redis, account(&nodes[0], &first)),
+        events::sessions_and_causes(&cluster.redis, account_of(&nodes[0], &first)),
         [first.session, format!("all but {}", changed.session)].map(|ended| (ended, "password_changed".to_owned())),
         "an event for the session of this second, and one that spares the new session"
     );
@@ -110,18 +114,18 @@ async fn i5_session_after_password_change_is_new_and_has_the_details_of_the_old_
     let added = node.register("ada").await.text_of("id");
     let id: AccountId = added.parse().unwrap();
     accounts::change_roles(&node.state, id, &Roles::parse(["editor"]).unwrap(), &Roles::default()).await.unwrap();
-    let device = "a laptop whose long name takes more than one part of the details of its session";
-    let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": &device[..64] });
-    let before = Tokens::of(&node.post("/v1/login", body).await.expect(200));
+    let longest_device_name = "x".repeat(64);
+    let body = serde_json::json!({ "identifier": "ada", "password": PASSWORD, "device": longest_device_name });
+    let signed_in = Tokens::of(&node.post("/v1/login", body).await.expect(200));
     let list = || node.state.redis.sessions.list(id, cluster.clock.now());
     let [old] = list().await.unwrap().try_into().unwrap();
     cluster.advance(Duration::from_hours(9));
-    let before = Tokens::of(&node.refresh(&before.refresh).await.expect(200));
-    let changed = Tokens::of(&node.change_password(&before.access, PASSWORD, NEW_PASSWORD).await.expect(200));
+    let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
+    let changed = Tokens::of(&node.change_password(&refreshed.access, PASSWORD, NEW_PASSWORD).await.expect(200));
     let [new] = list().await.unwrap().try_into().unwrap();
     let now = cluster.clock.now();
     assert_eq!((new.id.to_string(), new.created_at, new.last_used_at), (changed.session.clone(), now, now));
-    assert_eq!((new.generation.0, new.ends_at), (0, now + Duration::from_hours(10)));
+    assert_eq!((new.generation.0, new.ends_at), (0, now + cluster.config.session.absolute_timeout));
     assert_eq!((&new.origin, new.transport), (&old.origin, old.transport));
     assert_eq!(node.verified(&changed.access).roles, ["editor"]);
     assert_eq!(node.verified(&changed.access).auth_time, now.as_secs());
@@ -137,7 +141,7 @@ async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let caller = nodes[0].login("ada").await;
-    let id = account(&nodes[0], &caller);
+    let id = account_of(&nodes[0], &caller);
     let new = |i: usize| format!("gravel lantern opera sixpence {i}");
     let answers = join_all((0..16).map(|i| {
         let (node, access, new) = (&nodes[i % 2], &caller.access, new(i));
@@ -156,7 +160,7 @@ async fn i5_one_of_sixteen_concurrent_password_changes_succeeds() {
     let left: Vec<_> = left.iter().map(|session| session.id.to_string()).collect();
     assert_eq!(left, std::slice::from_ref(&changed.session), "only the new session is left");
     for node in &nodes {
-        assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
+        assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
         node.get("/v1/me", &changed.access).await.expect(200);
         node.try_login("ada", &new(winner)).await.expect(200);
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
@@ -169,9 +173,10 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
+    // Repeats the race, since a single one may not meet the moment. The passwords alternate.
     for round in 0..10 {
         let caller = nodes[round % 2].login_with("ada", old).await;
-        let id = account(&nodes[0], &caller);
+        let id = account_of(&nodes[0], &caller);
         // Eight holders of a copy of the refresh token refresh until they are refused.
         let racers = join_all((0..8).map(|i| {
             let (node, mut token) = (&nodes[i % 2], caller.refresh.clone());
@@ -179,7 +184,7 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
                 loop {
                     let answer = node.refresh(&token).await;
                     if answer.status != 200 {
-                        assert_eq!(answer.problem(), invalid());
+                        assert_eq!(answer.problem(), invalid_refresh_token());
                         return token;
                     }
                     token = Tokens::of(&answer).refresh;
@@ -190,7 +195,7 @@ async fn i5_refresh_in_flight_does_not_revive_the_session_that_changed_the_passw
         let changed = Tokens::of(&changed.expect(200));
         for token in newest {
             for node in &nodes {
-                assert_eq!(node.refresh(&token).await.problem(), invalid());
+                assert_eq!(node.refresh(&token).await.problem(), invalid_refresh_token());
             }
         }
         let left = nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap();
@@ -208,14 +213,14 @@ async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
     node.register("ada").await;
     for reason in ["disabled", "deleted"] {
         let sessions = [node.login("ada").await, node.login("ada").await];
-        let id = account(&node, &sessions[0]);
+        let id = account_of(&node, &sessions[0]);
         let ended = match reason {
             "disabled" => accounts::disable(&node.state, id).await.unwrap(),
             _ => accounts::delete(&node.state, id).await.unwrap(),
         };
         assert_eq!(ended, 2);
         for tokens in &sessions {
-            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+            assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
             assert_eq!(node.get("/v1/me", &tokens.access).await.problem(), (401, "invalid_token".to_owned()));
         }
         assert_eq!(node.try_login("ada", PASSWORD).await.problem(), (401, "invalid_credentials".to_owned()));
@@ -238,15 +243,19 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     let (mut old, mut new) = (PASSWORD, NEW_PASSWORD);
+    // Repeats the race, since a single one may not meet the moment. The passwords alternate.
     for round in 0..20 {
         let caller = nodes[round % 2].login_with("ada", old).await;
-        let id = account(&nodes[0], &caller);
+        let id = account_of(&nodes[0], &caller);
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", old)));
         let (answers, changed) = join(racers, nodes[0].change_password(&caller.access, old, new)).await;
         let changed = Tokens::of(&changed.expect(200));
         for answer in answers {
             if answer.status == 200 {
-                assert_eq!(nodes[round % 2].refresh(&Tokens::of(&answer).refresh).await.problem(), invalid());
+                assert_eq!(
+                    nodes[round % 2].refresh(&Tokens::of(&answer).refresh).await.problem(),
+                    invalid_refresh_token()
+                );
             } else {
                 assert_eq!(answer.problem(), (401, "invalid_credentials".to_owned()));
             }
@@ -267,14 +276,15 @@ async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
-    let id = account(&nodes[0], &nodes[0].login("ada").await);
+    let id = account_of(&nodes[0], &nodes[0].login("ada").await);
+    // Repeats the race, since a single one may not meet the moment.
     for _ in 0..20 {
         let racers = join_all((0..16).map(|i| nodes[i % 2].try_login("ada", PASSWORD)));
         let (answers, ended) = join(racers, accounts::disable(&nodes[1].state, id)).await;
         ended.unwrap();
         assert_eq!(nodes[0].state.redis.sessions.list(id, cluster.clock.now()).await.unwrap(), []);
         for answer in answers.iter().filter(|answer| answer.status == 200) {
-            assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid());
+            assert_eq!(nodes[0].refresh(&Tokens::of(answer).refresh).await.problem(), invalid_refresh_token());
         }
         accounts::enable(&nodes[0].state, id).await.unwrap();
         // An enabled account can log in at once.
@@ -308,10 +318,11 @@ async fn i5_login_checked_before_the_change_creates_no_session() {
     let redis = &node.state.redis;
     let now = cluster.clock.now();
     let id = node.state.entropy.account_id(now);
-    let kept = new_session(&node, id, 0);
-    let except = Some(kept.id);
-    assert!(matches!(redis.sessions.create(kept, now).await.unwrap(), CreateOutcome::Created { .. }));
-    for except in [except, None] {
+    let spared = new_session(&node, id, 0);
+    let spared_id = Some(spared.id);
+    assert!(matches!(redis.sessions.create(spared, now).await.unwrap(), CreateOutcome::Created { .. }));
+    // Each change brings the account to epoch 2. A sign-in with epoch 1 has read the account before. The first change spares a session.
+    for except in [spared_id, None] {
         redis
             .sessions
             .revoke_all(
@@ -347,7 +358,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
     let node = cluster.node().await;
     node.register("ada").await;
     let (caller, other) = (node.login("ada").await, node.login("ada").await);
-    let id = account(&node, &caller);
+    let id = account_of(&node, &caller);
 
     // A replica refuses writes: the sessions can't be ended.
     cluster.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
@@ -367,7 +378,7 @@ async fn i5_change_that_cannot_end_the_sessions_is_rolled_back() {
 
     // The change succeeds when Redis accepts writes.
     node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await.expect(200);
-    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid_refresh_token());
     node.try_login("ada", NEW_PASSWORD).await.expect(200);
 }
 
@@ -377,7 +388,7 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
     let node = cluster.node().await;
     node.register("ada").await;
     let caller = node.login("ada").await;
-    let id = account(&node, &caller);
+    let id = account_of(&node, &caller);
     // Redis has the fence and the database does not have the change: the node was killed before it committed, or lost the response of Redis.
     let epoch = Some(Epoch(1));
     node.state
@@ -390,7 +401,7 @@ async fn i5_change_rolled_back_after_the_sessions_ended_does_not_prevent_login()
         )
         .await
         .unwrap();
-    assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid());
+    assert_eq!(node.refresh(&caller.refresh).await.problem(), invalid_refresh_token());
     let racers = join_all((0..16).map(|_| node.try_login("ada", PASSWORD))).await;
     let caller = racers.into_iter().map(|answer| Tokens::of(&answer.expect(200))).next_back().unwrap();
     node.get("/v1/me", &caller.access).await.expect(200);
@@ -411,26 +422,28 @@ async fn i5_redis_out_of_memory_allows_password_change_and_disabling() {
     for name in ["ada", "grace", "mary"] {
         node.register(name).await;
     }
-    let (alone, caller, other) = (node.login("grace").await, node.login("ada").await, node.login("ada").await);
-    let idle_account = accounts::find(&node.state.sql, "mary").await.unwrap();
+    let only_session = node.login("grace").await;
+    let (caller, other) = (node.login("ada").await, node.login("ada").await);
+    let account_without_session = accounts::find(&node.state.sql, "mary").await.unwrap();
     cluster.advance(Duration::from_secs(1));
+    // Redis refuses commands that may need memory.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-    let answer = node.delete("/v1/sessions?keep_current=true", &alone.access).await.expect(200);
+    let answer = node.delete("/v1/sessions?keep_current=true", &only_session.access).await.expect(200);
     assert_eq!(answer.json()["revoked"], 0);
     let mut changed = Vec::new();
-    for tokens in [&alone, &caller] {
+    for tokens in [&only_session, &caller] {
         let answer = node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
         changed.push(Tokens::of(&answer));
         node.get("/v1/me", &answer.text_of("access_token")).await.expect(200);
     }
-    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid());
+    assert_eq!(node.refresh(&other.refresh).await.problem(), invalid_refresh_token());
     cluster.advance(Duration::from_secs(1));
-    assert_eq!(accounts::disable(&node.state, idle_account.id).await.unwrap(), 0);
-    assert_eq!(accounts::disable(&node.state, account(&node, &caller)).await.unwrap(), 1);
+    assert_eq!(accounts::disable(&node.state, account_without_session.id).await.unwrap(), 0);
+    assert_eq!(accounts::disable(&node.state, account_of(&node, &caller)).await.unwrap(), 1);
     for tokens in [&caller, &changed[1]] {
-        assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid());
+        assert_eq!(node.refresh(&tokens.refresh).await.problem(), invalid_refresh_token());
     }
-    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account(&node, &caller))
+    let causes: Vec<_> = events::sessions_and_causes(&cluster.redis, account_of(&node, &caller))
         .into_iter()
         .map(|(_, reason)| reason)
         .collect();
@@ -447,7 +460,7 @@ async fn i5_change_while_redis_hangs_is_refused_and_rolled_back() {
     cluster.redis.signal(rustix::process::Signal::STOP);
     let answer = node.change_password(&caller.access, PASSWORD, NEW_PASSWORD).await;
     assert_eq!(answer.problem(), (503, "unavailable".to_owned()));
-    assert!(accounts::disable(&node.state, account(&node, &caller)).await.is_err());
+    assert!(accounts::disable(&node.state, account_of(&node, &caller)).await.is_err());
     cluster.redis.signal(rustix::process::Signal::CONT);
     wait::until("Redis answers", async || node.state.redis.health.ping().await.is_ok()).await;
     node.try_login("ada", PASSWORD).await.expect(200);

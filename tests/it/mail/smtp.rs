@@ -201,7 +201,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     let server = SmtpServer::start(SmtpSecurity::None, None);
     let mut cluster = cluster(&server);
     cluster.config.mail.max_queued = 100;
-    server.set_down(true);
+    server.refuse_connections();
     let node = cluster.node().await;
     let now = cluster.clock.now();
     for number in 0..50 {
@@ -229,7 +229,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
     node.get("/readyz", "").await.expect(200);
 
-    server.set_down(false);
+    server.accept_connections();
     // longer than `mail.retry_max`
     cluster.advance(Duration::from_mins(31));
     server.wait_for(50).await;
@@ -242,7 +242,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
 async fn full_outbox_refuses_codes_and_drops_notices() {
     use latchkey::domain::mail::MailData;
     let server = SmtpServer::start(SmtpSecurity::None, None);
-    server.set_down(true);
+    server.refuse_connections();
     let mut cluster = cluster(&server);
     cluster.config.mail.max_queued = 100;
     let node = cluster.node().await;

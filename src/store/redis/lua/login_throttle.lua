@@ -1,5 +1,5 @@
--- Admits or delays a password check. Counts the check as a failure in advance, so that concurrent attempts are limited too;
--- trust_device.lua or refund.lua refunds it.
+-- Admits or delays a password check. Counts the check as a failure in advance, so that concurrent attempts are limited too.
+-- trust_device.lua or refund.lua takes the failure back.
 -- The key is a hash of buckets: 's' for unrecognized devices and addresses, and one per recognized device and address. A
 -- bucket holds 'failures, not before, forgotten at, trusted until' (times in ms).
 -- KEYS  1 the account's throttle
