@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use latchkey::service::clients::{self, ClientError, NewClient};
 
-use super::{client_token, error, introspect, part, post, refused};
+use super::{client_token, error, introspect, jwt_claims, post, refused};
 use crate::harness::test_cluster::TestCluster;
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn disabled_client_is_refused_and_its_tokens_are_inactive() {
         assert_eq!(node.get("/v1/verify?allow=clients", &token).await.problem().0, 401);
     }
     // The disabled client still exists.
-    assert_eq!(part(&token, 1)["sub"], "billing");
+    assert_eq!(jwt_claims(&token)["sub"], "billing");
     let listed = clients::list(&node.state.sql).await.unwrap();
     assert_eq!(listed.iter().filter(|client| client.is_enabled()).count(), 1);
 }

@@ -100,7 +100,7 @@ async fn cached_introspection_ends_with_the_token_its_key_or_its_session() {
     node.logout(&ended.refresh).await.expect(204);
     assert_eq!(introspect(&node, &client, &ended.access).await, inactive, "signed out");
 
-    let kid = super::part(&of_retired_key.access, 0)["kid"].as_str().unwrap().to_owned();
+    let kid = super::jwt_header(&of_retired_key.access)["kid"].as_str().unwrap().to_owned();
     keys::rotate(&node.state.config, &cluster.clock, &Entropy::system(), &node.state.sql, SigningStart::Now)
         .await
         .unwrap();

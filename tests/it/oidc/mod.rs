@@ -48,7 +48,7 @@ pub const CALLBACK: &str = "https://app.example.com/callback";
 /// The code verifier of every request.
 pub const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 
-/// An app with a secret. Since it names no scopes, it gets those of `SIGN_IN_SCOPES` (`service/clients`): `openid` and three more.
+/// An app with a secret. Without scopes of its own, the app gets those of `SIGN_IN_SCOPES` (`service/clients`): `openid` and three more.
 pub fn web(name: &str) -> NewClient {
     NewClient {
         name: name.to_owned(),
@@ -85,7 +85,8 @@ pub struct Browser {
 impl Browser {
     /// Stores a browser session of an account as a sign-in by password would. Checks no password.
     pub async fn signed_in(node: &Node, name: &str) -> Self {
-        Self::signed_in_with(node, name, None).await
+        let by_password = None;
+        Self::signed_in_with(node, name, by_password).await
     }
 
     /// Stores a browser session of an account as a sign-in with two factors would. Checks no factor.
@@ -97,6 +98,7 @@ impl Browser {
         Self::signed_in_with(node, name, Some(authentication)).await
     }
 
+    /// Stores a browser session of an account. Without an `authentication`, the session is one of a sign-in by password at this time.
     async fn signed_in_with(node: &Node, name: &str, authentication: Option<Authentication>) -> Self {
         let identifier = Identifier::parse(name);
         let account = node.state.sql.find_account(&identifier).await.unwrap().unwrap();
@@ -124,7 +126,7 @@ impl Browser {
         Self { cookie: Some(cookie), session: Some((account.id, id)) }
     }
 
-    /// Requests a URL of the node.
+    /// Requests a path of the node.
     pub async fn get(&self, node: &Node, path: &str) -> Answer {
         let request = node.request(Method::GET, path);
         node.send(self.with_cookie(request)).await
@@ -170,7 +172,7 @@ impl Request {
         Self(parameters.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// Replaces the value of a parameter.
+    /// Sets the value of a parameter, and replaces the parameter if the request has it already.
     pub fn with(&self, name: &str, value: &str) -> Self {
         let mut parameters = self.without(name).0;
         parameters.push((name.to_owned(), value.to_owned()));
@@ -203,7 +205,7 @@ pub fn response_of(answer: &Answer) -> std::collections::BTreeMap<String, String
     Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
-/// The path of the page to which a browser is sent, and the handle of the request.
+/// The path of the page to which a browser is sent, and the handle of the authorization request that waits meanwhile.
 #[track_caller]
 pub fn page_and_handle(node: &Node, answer: &Answer) -> (String, String) {
     assert_eq!(answer.status, 303, "{answer:?}");
@@ -246,7 +248,7 @@ pub async fn token(node: &Node, client: &ServiceClient, form: &[(&str, &str)]) -
     node.send(request.basic_auth(&client.id, Some(&client.secret))).await
 }
 
-/// Signs the browser's user in to an app, and returns its tokens.
+/// Signs the browser's user in to an app, and returns the response of the token endpoint.
 pub async fn sign_in(node: &Node, browser: &Browser, client: &ServiceClient, scope: &str) -> Value {
     let code = browser.code(node, &Request::for_client(&client.id).with("scope", scope)).await;
     exchange(node, client, &code).await.expect(200).json()

@@ -9,13 +9,9 @@ use crate::{
         client::Tokens,
         test_cluster::{Node, ServiceClient, TestCluster},
     },
-    oidc::{self, Browser, Request},
-    passkeys::authenticator::Authenticator,
+    oidc::{self, Browser, Request, text},
+    passkeys::authenticator::{self, Authenticator},
 };
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value[field].as_str().unwrap_or_else(|| panic!("no {field} in {value}"))
-}
 
 /// Asserts that all recorded data of these features can be used. Releases before 0.2 have no such data.
 pub async fn assert_usable(cluster: &TestCluster, node: &Node, recorded: &Value) {
@@ -41,6 +37,7 @@ async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, reco
     let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
     let answer = second_factor(node, &challenge, "totp", &app.code(&cluster.clock)).await.expect(200);
     assert_eq!(oidc::claims(&answer.text_of("access_token"))["acr"], "aal2");
+    // A second code works after the first has been used.
     for code in recorded["recovery_codes"].as_array().unwrap().iter().take(2) {
         let challenge = challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
         second_factor(node, &challenge, "recovery_code", code.as_str().unwrap()).await.expect(200);
@@ -51,9 +48,9 @@ async fn assert_authenticator_app_works(cluster: &TestCluster, node: &Node, reco
 async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     Tokens::of(&node.refresh(text(recorded, "refresh")).await.expect(200));
     let mut authenticator = Authenticator::of_key(&recorded["pkcs8"], &recorded["credential"]);
-    authenticator.user_handle = Some(crate::passkeys::authenticator::bytes(&recorded["user_handle"]));
+    authenticator.user_handle = Some(authenticator::bytes(&recorded["user_handle"]));
+    // the origin and a higher signature counter than in recorded_features.py
     authenticator.origin = "http://localhost:8080".to_owned();
-    // the recording has used the counter 1
     authenticator.counter = 2;
     let options = node.post("/v1/login/passkey/options", json!({})).await.expect(200).json();
     let credential = authenticator.get(&options["public_key"]);
@@ -62,7 +59,7 @@ async fn assert_passkey_works(node: &Node, recorded: &Value, password: &str) {
     challenge_of(&node.try_login(text(recorded, "identifier"), password).await);
 }
 
-/// The app's session continues, the browser is signed in, and the user's consent is stored.
+/// The app's session continues, and the recorded cookie of the browser signs in to the app again, without a page for the sign-in or the consent.
 async fn assert_app_works(node: &Node, recorded: &Value) {
     let shop = ServiceClient {
         id: text(recorded, "client_id").to_owned(),

@@ -21,9 +21,11 @@ pub(super) struct Nodes {
     pub(super) account: AccountId,
 }
 
+/// Starts two nodes, which know each other and have valid caches.
 pub(super) async fn two_nodes(server: &Redis) -> Nodes {
     let proxy = FaultProxy::start(server.socket()).await;
-    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
+    let command_timeout = Duration::from_secs(1);
+    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), command_timeout));
     start_replication(&direct).await;
     start_replication(&proxied).await;
     wait_for_peers(&[&direct, &proxied]).await;
@@ -82,6 +84,7 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
     let Nodes { direct, proxied, proxy, account: ada } = two_nodes(&server).await;
     let mut feed = proxied.revocation_log.subscribe();
     for number in 1..=3 {
+        // Both nodes have announced a lease again after the last cut.
         wait_for_peers(&[&direct, &proxied]).await;
         assert!(is_live(&proxied, ada, session(number)).await);
         proxy.set(Mode::Cut);
@@ -98,7 +101,7 @@ async fn i3_node_with_a_cut_connection_reconnects_and_misses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_redis_loses_no_revocation() {
-    let mut server = Redis::start();
+    let mut server = Redis::redis_7_0();
     let (store, peer) = (server.store(), server.store());
     start_replication(&store).await;
     start_replication(&peer).await;
@@ -139,11 +142,12 @@ async fn sign_out_waits_for_a_dead_node_until_its_lease_lapses() {
         create(&first, ada, session(number), NOW).await;
         assert!(is_live(&second, ada, session(number)).await);
     }
-    // The third node announces its shutdown.
+    // The third node announces its shutdown, so no sign-out waits for it.
     third.close().await;
     wait_for_peers(&[&first, &second]).await;
     // The second node dies without an announcement.
     drop(second);
+    // Returns although the second node does not acknowledge.
     first.sessions.revoke(ada, session(1), EndReason::Logout, NOW).await.unwrap();
     wait_for_peers(&[&first]).await;
     assert_eq!(first.sessions.revoke_all(AccountSessions::all(ada), EndReason::Revoked, NOW).await.unwrap(), 2);

@@ -14,15 +14,15 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let begin = node.verified(&tokens.access).auth_time;
+    let signed_in_at = node.verified(&tokens.access).auth_time;
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
-    assert_eq!(node.verified(&tokens.access).auth_time, begin);
+    assert_eq!(node.verified(&tokens.access).auth_time, signed_in_at);
     let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await.expect(200);
     let now = cluster.clock.now().as_secs();
     assert_eq!((&answer.json()["acr"], &answer.json()["auth_time"]), (&json!("aal1"), &json!(now)));
     assert_eq!(answer.text_of("session_id"), tokens.session);
     let claims = node.verified(&answer.text_of("access_token"));
-    assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(begin), now));
+    assert_eq!((claims.auth_time, claims.session_start, claims.iat), (now, Some(signed_in_at), now));
     assert_eq!((claims.acr.as_str(), &claims.amr[..]), ("aal1", &["pwd".to_owned()][..]));
     // The refresh token stays valid, and the step-up does not rotate it.
     let next = advance_and_refresh(&cluster, &node, &tokens, Duration::from_secs(1)).await;
@@ -39,10 +39,11 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    let begin = node.verified(&tokens.access).auth_time;
+    let signed_in_at = node.verified(&tokens.access).auth_time;
     cluster.advance(Duration::from_secs(60));
     let mut answers = Vec::new();
-    // The account's known network has twenty times as many attempts without a delay, so 20 with `backoff()`.
+    // The sign-in came from the same network, which is therefore trusted: it has twenty times as many attempts without a delay as
+    // `backoff()` sets, so 20.
     for _ in 0..22 {
         answers.push(try_reauthenticate(&node, &tokens.access, json!({ "password": "not the password" })).await);
     }
@@ -52,7 +53,7 @@ async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled
     assert!(!last.header("retry-after").is_empty());
     assert_eq!(node.try_login("ada", PASSWORD).await.status, 429, "sign-ins and step-ups count the same failures");
     let refreshed = node.refresh(&tokens.refresh).await.expect(200).text_of("access_token");
-    assert_eq!(node.verified(&refreshed).auth_time, begin);
+    assert_eq!(node.verified(&refreshed).auth_time, signed_in_at);
 }
 
 /// A backoff after one failure without a delay.
@@ -67,14 +68,15 @@ fn backoff() -> Option<Backoff> {
 }
 
 #[tokio::test]
-async fn reauthentication_of_an_ended_session_a_disabled_account_and_without_password_is_refused() {
+async fn reauthentication_without_password_or_token_of_an_ended_session_or_a_disabled_account_is_refused() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let (tokens, other) = (node.login("ada").await, node.login("ada").await);
     let answer = try_reauthenticate(&node, &tokens.access, json!({})).await;
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
-    assert_eq!(try_reauthenticate(&node, "", json!({ "password": PASSWORD })).await.status, 401);
+    let no_token = "";
+    assert_eq!(try_reauthenticate(&node, no_token, json!({ "password": PASSWORD })).await.status, 401);
     node.logout(&tokens.refresh).await.expect(204);
     let answer = try_reauthenticate(&node, &tokens.access, json!({ "password": PASSWORD })).await;
     assert_eq!(answer.problem(), problem(401, "invalid_token"));
@@ -84,17 +86,17 @@ async fn reauthentication_of_an_ended_session_a_disabled_account_and_without_pas
 }
 
 #[tokio::test]
-async fn i5_changed_password_keeps_the_time_of_a_step_up_in_the_new_session() {
+async fn i5_password_change_after_a_step_up_starts_a_session_that_is_authenticated_now() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
     let tokens = advance_and_refresh(&cluster, &node, &tokens, LONGER_THAN_RECENT).await;
     let access = reauthenticate(&node, &tokens.access, PASSWORD).await;
-    let now = cluster.clock.now().as_secs();
+    cluster.advance(Duration::from_secs(1));
     let changed = node.change_password(&access, PASSWORD, "gravel lantern ostrich nine").await.expect(200);
-    assert_eq!(node.verified(&changed.text_of("access_token")).auth_time, now);
-    assert_eq!(node.get("/v1/me", &access).await.status, 401);
+    assert_eq!(node.verified(&changed.text_of("access_token")).auth_time, cluster.clock.now().as_secs());
+    assert_eq!(node.get("/v1/me", &access).await.status, 401, "the former session has ended");
 }
 
 #[tokio::test]
