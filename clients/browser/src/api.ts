@@ -77,7 +77,7 @@ export interface FactorsResponse {
   email_code?: boolean;
   /** Authenticator apps and passkeys, oldest first. */
   factors: Array<FactorResponse>;
-  /** How many recovery codes are left. */
+  /** The number of recovery codes that are left. */
   recovery_codes_left: number;
 }
 
@@ -137,7 +137,7 @@ export interface PasskeyAddedResponse {
 
 /** The options of a ceremony for `navigator.credentials`. */
 export interface PasskeyOptions {
-  /** How many seconds the response is accepted. */
+  /** For how many seconds the authenticator's response is accepted. */
   expires_in: number;
   /** The options in the JSON form of WebAuthn: `PublicKeyCredential.parseCreationOptionsFromJSON` or `parseRequestOptionsFromJSON` reads them. */
   public_key: unknown;
@@ -223,11 +223,11 @@ export interface RememberedDevice {
 export interface Session {
   /** The app's name. */
   app?: string;
-  /** Whether this is a browser's session on Latchkey's own pages. The sessions of apps end with it, unless they have `offline_access`. */
+  /** Whether this is a browser's session on Latchkey's own pages. The app sessions that the browser has signed in to end together with the browser's session, unless they have `offline_access`. */
   browser: boolean;
   /** The app that the user signed in to with OpenID Connect: its `client_id`. */
   client_id?: string;
-  /** The number of the last eight refresh tokens that another network or user agent presented again. A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the session. */
+  /** How many of the last eight refresh tokens a client with another network or user agent lacked: it presented an earlier token. A few are a sign of a connection that loses responses while it changes networks; many are a sign of a second holder of the session. */
   counted_repeats: number;
   /** When the user signed in. */
   created_at: string;
@@ -245,7 +245,7 @@ export interface Session {
   last_used_at: string;
   /** The IP address of the last refresh, or of the sign-in. */
   last_used_ip?: string;
-  /** The browser's session with which an app's session ends. */
+  /** The id of the browser's session with which this app session ends. */
   parent?: string;
   /** The user agent of the sign-in. */
   user_agent?: string;
@@ -279,7 +279,7 @@ export interface TotpEnrolmentResponse {
   expires_at: string;
   /** The URI as a QR code, to be scanned by an app on another device: an SVG image. */
   qr_code: string;
-  /** The secret in base32, to be typed into the app: SHA-1, six digits, 30 seconds. */
+  /** The secret in base32, to be typed into the app. The codes have six digits, and change every 30 seconds (SHA-1). */
   secret: string;
   /** The secret as a URI, to be opened by an app on this device. */
   uri: string;
