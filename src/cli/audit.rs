@@ -106,7 +106,7 @@ fn parse_event(text: &str) -> Result<AuditEvent, String> {
 /// # Errors
 /// If there is no such account, or the database can't be read.
 pub fn run(args: &AuditArgs, global: &Global) -> anyhow::Result<()> {
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     block_on(async {
         let sql = open_existing_database(&config).await?;
         let now = Clock::System.now();

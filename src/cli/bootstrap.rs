@@ -194,7 +194,7 @@ impl Outage {
 ///
 /// # Errors
 /// If the URL can't be used, or the embedded Redis can't start.
-pub async fn open_redis_only(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
+pub async fn open_redis_without_database(config: &Config) -> anyhow::Result<(RedisStores, Option<EmbeddedRedis>)> {
     let (url, embedded_redis) = redis_url(config, Sharing::Allow).await?;
     Ok((RedisStores::connect(&url, &config.redis, &config.cache, &Cores::current_runtime())?, embedded_redis))
 }

@@ -22,7 +22,7 @@ use crate::{
 /// # Errors
 /// If the client does not exist, the name is taken, an argument is invalid, or the database is unreachable.
 pub fn run(command: &ClientCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     let (clock, entropy) = (Clock::System, Entropy::system());
     let new_client = match command {
         ClientCommand::Add(args) => Some(args.to_new_client()?),

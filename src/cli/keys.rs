@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::{
     Global, block_on,
-    bootstrap::{open_existing_database, open_redis_only},
+    bootstrap::{open_existing_database, open_redis_without_database},
 };
 use crate::{
     crypto::key_rotation::SigningStart,
@@ -49,7 +49,7 @@ pub struct RetireArgs {
 /// # Errors
 /// If the key does not exist or still signs, or a store is unreachable.
 pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     block_on(async {
         let sql = open_existing_database(&config).await?;
         let clock = Clock::System;
@@ -61,7 +61,7 @@ pub fn run(command: &KeysCommand, global: &Global) -> anyhow::Result<()> {
                 println!("Created the key {}. It signs from {}.", key.kid, key.signs_from);
             }
             KeysCommand::Retire(RetireArgs { kid }) => {
-                let (redis, embedded_redis) = open_redis_only(&config).await?;
+                let (redis, embedded_redis) = open_redis_without_database(&config).await?;
                 let retired = keys::retire(&clock, &sql, &redis.revocation_log, kid).await;
                 redis.close().await;
                 if let Some(embedded_redis) = embedded_redis {

@@ -115,9 +115,9 @@ fn parse_template(text: &str) -> Result<Template, String> {
 /// If there is no such mail, a template can't be used, or the database can't be reached.
 pub fn run(command: &MailCommand, global: &Global) -> anyhow::Result<()> {
     match command {
-        MailCommand::List(args) => list(args, &global.start_existing()?),
-        MailCommand::Show(args) => show(args, &global.start_existing()?),
-        MailCommand::Retry(args) => retry(args, &global.start_existing()?),
+        MailCommand::List(args) => list(args, &global.load_existing_config()?),
+        MailCommand::Show(args) => show(args, &global.load_existing_config()?),
+        MailCommand::Retry(args) => retry(args, &global.load_existing_config()?),
         MailCommand::Preview(args) => preview(args, global),
     }
 }

@@ -15,7 +15,7 @@ pub struct MigrateArgs {}
 /// # Errors
 /// If the database is unreachable, or a migration fails.
 pub fn run(_args: &MigrateArgs, global: &Global) -> anyhow::Result<()> {
-    let config = global.start(&Entropy::system())?;
+    let config = global.load_config(&Entropy::system())?;
     let applied = block_on(async {
         let sql = Sql::connect(&config.database).await?;
         let applied = sql.migrate().await.with_context(|| migration_label(&config, &sql))?;

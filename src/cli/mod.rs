@@ -139,7 +139,7 @@ impl Global {
     ///
     /// # Errors
     /// If the configuration can't be used.
-    pub fn start(&self, entropy: &Entropy) -> anyhow::Result<Config> {
+    pub fn load_config(&self, entropy: &Entropy) -> anyhow::Result<Config> {
         let config = load(&self.sources()?, entropy)?;
         start_logging(&config, None)?;
         Ok(config)
@@ -149,13 +149,13 @@ impl Global {
     ///
     /// # Errors
     /// If the configuration can't be used, or there is no service in the data directory.
-    pub fn start_existing(&self) -> anyhow::Result<Config> {
+    pub fn load_existing_config(&self) -> anyhow::Result<Config> {
         let config = load_existing(&self.sources()?)?;
         start_logging(&config, None)?;
         Ok(config)
     }
 
-    /// Like [`Global::start`], for the service: also starts to export traces if an endpoint is configured.
+    /// Like [`Global::load_config`], for the service: also starts to export traces if an endpoint is configured.
     ///
     /// # Errors
     /// If the configuration can't be used.

@@ -63,7 +63,7 @@ pub struct RevokeArgs {
 /// # Errors
 /// If the account or session does not exist, or a store is unreachable.
 pub fn run(command: &SessionCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     if let SessionCommand::Revoke(RevokeArgs { everyone: true, yes, .. }) = command {
         prompt::confirm("Revoke all sessions of all accounts?", *yes)?;
     }

@@ -16,7 +16,7 @@ pub struct LimitSettings {
     /// Sign-ins in total.
     pub login_service: Option<Quota>,
     /// The delays after failed sign-ins to an account.
-    pub backoff: Option<Backoff>,
+    pub login_backoff: Option<Backoff>,
     /// Second factors of sign-ins from one address.
     pub factor_per_address: Option<Quota>,
     /// Mails with a code as a second factor to one account. The account's known devices and networks have separate
@@ -87,7 +87,7 @@ pub(super) fn limits(read: &mut Reader<'_>) -> LimitSettings {
     LimitSettings {
         login_per_address: read.one("limits.login_per_address", quota),
         login_service: read.one("limits.login_service", quota),
-        backoff: backoff(read),
+        login_backoff: login_backoff(read),
         factor_per_address: read.one("limits.factor_per_address", quota),
         factor_mail_per_account: read.one("limits.factor_mail_per_account", quota),
         factor_backoff: factor_backoff(read),
@@ -151,7 +151,7 @@ fn ipv6_network(read: &mut Reader<'_>) -> Option<Ipv6Network> {
     prefix.map(|prefix| Ipv6Network { prefix, factor })
 }
 
-fn backoff(read: &mut Reader<'_>) -> Option<Backoff> {
+fn login_backoff(read: &mut Reader<'_>) -> Option<Backoff> {
     let failures_without_delay = read.one("limits.login_backoff_after", |text| match text {
         "off" => Ok(None),
         text => {

@@ -118,7 +118,7 @@ fn config_without_any_setting_has_the_defaults() {
     let trust_ttl = secs(90 * 86_400);
     let backoff =
         Backoff { failures_without_delay: 5, first_delay: secs(1), max_delay: secs(900), trust_ttl, max_trusted: 32 };
-    assert_eq!(limits.backoff, Some(backoff));
+    assert_eq!(limits.login_backoff, Some(backoff));
     assert_eq!((limits.refresh_service, limits.introspection_service), (None, None));
 
     let password = config.password;

@@ -80,7 +80,7 @@ pub async fn request(
     email: &Email,
     origin: &RequestOrigin,
 ) -> Result<(), RequestError> {
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     limits::check_password_change(state, caller.sid, origin.ip).await?;
     let now = state.clock.now();
     let is_taken = is_owned_by_another(state, caller.sub, email).await?;
@@ -222,7 +222,7 @@ pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Time
     let primary = change.account.email.key();
     let former = change.former_addresses(now).await?;
     if let Some(restored) = former.iter().find(|former| former.email.key() == primary) {
-        change.clear_former_addresses(Some(restored.created_at)).await?;
+        change.clear_former_addresses_since(restored.created_at).await?;
     }
     Ok(())
 }
@@ -233,7 +233,7 @@ pub(super) async fn forget_later_addresses(change: &mut AccountChange, now: Time
 /// # Errors
 /// [`UndoError`]
 pub async fn undo(state: &AppState, token: &SecretText, origin: &RequestOrigin) -> Result<(), UndoError> {
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let purpose = TokenPurpose::UndoEmailChange;
     let refused = || {
         one_time_tokens::record_refusal(state, &PresentedToken::Link(token.clone()), purpose, origin.ip);
@@ -272,7 +272,7 @@ async fn apply_undo(
     })?;
     if let Some(replaced_at) = replaced_at {
         // The owner did not make the later changes either. Their undo links would bring an attacker's address back.
-        change.clear_former_addresses(Some(replaced_at)).await?;
+        change.clear_former_addresses_since(replaced_at).await?;
     }
     record(&mut change, AuditEvent::EmailChangeUndone, now, origin.ip).await?;
     secure_account::secure(state, &mut change, ResetLink::Send, origin).await?;

@@ -106,7 +106,7 @@ pub async fn request(
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
     let account = state.sql.find_account(&identifier).await?;
     let secret = LoginRequestSecret::generate(&state.entropy);
@@ -175,7 +175,7 @@ pub async fn verify(
     if !state.config.login.email_code {
         return Err(EmailLoginError::Off);
     }
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let (purpose, secret) = (TokenPurpose::Login, request_secret.expose().as_bytes());
     let Some(claim) = one_time_tokens::find(state, presented, &[purpose], secret).await? else {
         one_time_tokens::record_refusal(state, presented, purpose, origin.ip);
@@ -260,7 +260,7 @@ async fn claim_account(
     change.clear_factors(now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
-    change.clear_former_addresses(None).await?;
+    change.clear_former_addresses().await?;
     change.withdraw_consents(None, now, ip).await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(TokenPurpose::Login.as_str());
     change.record(&entry.actor(Actor::Account).address(ip)).await?;

@@ -59,7 +59,7 @@ pub async fn export_account(
     caller: &AccessClaims,
     ip: Option<IpAddr>,
 ) -> Result<AccountExport, AuthenticateError> {
-    limits::check_recovery(state, ip).await?;
+    limits::check_self_service(state, ip).await?;
     let (id, now) = (caller.sub, state.clock.now());
     let account = state.sql.account(id).await?.ok_or(AuthenticateError::InvalidToken)?;
     let totp_factors = state.sql.totp_factors(id).await?;

@@ -24,7 +24,7 @@ pub async fn forgot_password(
     identifier: &Identifier,
     origin: RequestOrigin,
 ) -> Result<(), ServiceError> {
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let account = state.sql.find_account(identifier).await?;
     let identifier = identifier.clone();
     background::run(state, "forgot_password", move |state| {

@@ -60,7 +60,7 @@ pub async fn reset_password(
 ) -> Result<(), ResetPasswordError> {
     // Held until the end: a request that the hashing queue would refuse is refused before its other work.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let Some(claim) = one_time_tokens::find(state, presented, &PURPOSES, one_time_tokens::UNBOUND).await? else {
         one_time_tokens::record_refusal(state, presented, TokenPurpose::ResetPassword, origin.ip);
         return Err(ResetPasswordError::InvalidToken);
@@ -105,7 +105,7 @@ async fn apply(
         })?;
         change.clear_factors(now).await?;
         change.clear_secondary_emails().await?;
-        change.clear_former_addresses(None).await?;
+        change.clear_former_addresses().await?;
         change.withdraw_consents(None, now, origin.ip).await?;
         let entry = AuditEntry::new(now, AuditEvent::EmailVerified).account(id).because(claim.purpose.as_str());
         change.record(&entry.actor(Actor::Account).address(origin.ip)).await?;

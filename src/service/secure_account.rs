@@ -49,7 +49,7 @@ pub async fn secure_account(
     token: &SecretText,
     origin: &RequestOrigin,
 ) -> Result<(), SecureAccountError> {
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let (purpose, presented) = (TokenPurpose::SecureAccount, PresentedToken::Link(token.clone()));
     let claim = one_time_tokens::find(state, &presented, &[purpose], one_time_tokens::UNBOUND).await?;
     let Some(claim) = claim else {
@@ -93,8 +93,7 @@ async fn restore_earliest_address(
     let now = state.clock.now();
     // The addresses are sorted from the newest to the earliest.
     let Some(earliest) = change.former_addresses(now).await?.pop() else { return Ok(ResetLink::Send) };
-    let since_any_time = None;
-    change.clear_former_addresses(since_any_time).await?;
+    change.clear_former_addresses().await?;
     if earliest.email.key() == change.account.email.key() {
         return Ok(ResetLink::Send);
     }

@@ -70,7 +70,7 @@ pub async fn update_account(
             return Err(UpdateAccountError::UsernameReserved);
         }
     }
-    limits::check_recovery(state, ip).await?;
+    limits::check_self_service(state, ip).await?;
     let now = state.clock.now();
     // the account may have been disabled or deleted after the access token was checked
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));

@@ -101,7 +101,7 @@ pub struct VerifyEmail<'a> {
 /// # Errors
 /// [`ServiceError`], for known and unknown addresses alike.
 pub async fn request(state: &Arc<AppState>, email: &str, origin: RequestOrigin) -> Result<(), ServiceError> {
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let identifier = Identifier::Email(email.to_lowercase());
     let account = state.sql.find_account(&identifier).await?.filter(|account| !account.owns(&identifier));
     background::run(state, "email_verification", move |state| {
@@ -142,7 +142,7 @@ pub async fn verify_email(state: &AppState, input: VerifyEmail<'_>) -> Result<Op
         Proof::None => None,
         Proof::Password(_) | Proof::NewPassword(_) => Some(state.passwords.reserve().map_err(ServiceError::from)?),
     };
-    limits::check_recovery(state, origin.ip).await?;
+    limits::check_self_service(state, origin.ip).await?;
     let Some(claim) = find(state, &presented, caller).await? else {
         one_time_tokens::record_refusal(state, &presented, TokenPurpose::VerifyEmail, origin.ip);
         return Err(VerifyEmailError::InvalidToken);
@@ -323,7 +323,7 @@ pub(super) async fn replace_credentials(
     change.set_password(hash, now).await?;
     change.clear_pending_address().await?;
     change.clear_secondary_emails().await?;
-    change.clear_former_addresses(None).await?;
+    change.clear_former_addresses().await?;
     change.clear_factors(now).await?;
     change.withdraw_consents(None, now, origin.ip).await?;
     let entry = AuditEntry::new(now, AuditEvent::PasswordChange).account(id).because("verify_email");

@@ -235,7 +235,7 @@ async fn declared_apps_are_created_once_and_changed_with_their_declaration() {
     let authorize = "/oauth2/authorize?client_id=terminal&redirect_uri=http%3A%2F%2F127.0.0.1%3A4711%2Fcallback\
                      &response_type=code&scope=invoices:read&code_challenge_method=S256\
                      &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
-    service.client.get(authorize, "").await.expect(303);
+    service.client.get_anonymously(authorize).await.expect(303);
 }
 
 #[tokio::test(flavor = "multi_thread")]

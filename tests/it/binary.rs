@@ -156,7 +156,7 @@ async fn sessions_and_accounts_survive_restart_and_kill() {
     let third = Tokens::of(&service.client.refresh(&second.refresh).await.expect(200));
     assert_ne!(third.refresh, second.refresh);
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
-    let ready = service.client.get("/readyz", "").await.expect(200);
+    let ready = service.client.get_anonymously("/readyz").await.expect(200);
     assert_eq!(ready.json()["status"], "ok", "{}", ready.text);
     assert_eq!(service.end(Signal::INT).0, Some(0));
 }
@@ -242,9 +242,9 @@ async fn start_up_warns_of_a_redis_without_persistence() {
         ["appendonly yes", "maxmemory-policy noeviction"].iter().all(|advice| log.contains(advice))
     })
     .await;
-    let ready = service.client.get("/readyz", "").await.expect(200);
+    let ready = service.client.get_anonymously("/readyz").await.expect(200);
     assert_eq!(ready.json()["status"], "ok", "{}", ready.text);
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,8 +253,8 @@ async fn node_starts_without_redis_and_is_not_ready() {
     let socket = folder.path().join("late.sock");
     let url = format!("redis.url=redis+unix://{}", socket.display());
     let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
-    service.client.get("/livez", "").await.expect(200);
-    service.client.get("/readyz", "").await.expect(503);
+    service.client.get_anonymously("/livez").await.expect(200);
+    service.client.get_anonymously("/readyz").await.expect(503);
     service.wait_for_log("not ready: /readyz fails").await;
     assert!(!service.log().contains("\"message\":\"ready\""));
 }
@@ -284,7 +284,7 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     let config = folder.path().join("latchkey.toml");
     fs::write(&config, "log.filter = \"info\"\n").unwrap();
     let service = Service::start(folder.path());
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
     service.signal(Signal::HUP);
     service.wait_for_log("\"applied\":\"nothing\"").await;
     assert!(!service.log().contains("\"route\":\"livez\""), "probes are logged at DEBUG");
@@ -293,13 +293,13 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     service.signal(Signal::HUP);
     service.wait_for_log("\"applied\":\"log.filter\"").await;
     service.wait_for_log("\"needs_restart\":\"http.max_requests\"").await;
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
     service.wait_for_log("\"level\":\"DEBUG\"").await;
 
     fs::write(&config, "log.filter = \"inof\"\n").unwrap();
     service.signal(Signal::HUP);
     service.wait_for_log("configuration not reloaded").await;
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));
 }
 

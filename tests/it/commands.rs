@@ -28,7 +28,7 @@ async fn signing_keys_rotate_beside_a_running_node() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());
     let keys = async || {
-        let jwks = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+        let jwks = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
         jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let before = keys().await;
@@ -41,7 +41,7 @@ async fn signing_keys_rotate_beside_a_running_node() {
     // A restarted node reads both keys at once.
     drop(service.end(Signal::TERM));
     let service = Service::start(folder.path());
-    let after = service.client.get("/.well-known/jwks.json", "").await.expect(200).json();
+    let after = service.client.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
     assert_eq!(after["keys"].as_array().unwrap().len(), 2, "{after}");
     drop(service.end(Signal::TERM));
 }

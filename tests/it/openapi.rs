@@ -24,10 +24,10 @@ async fn served_document_equals_committed_copy() {
     assert!(document.json == committed(), "openapi/openapi.json is out of date: run `make openapi`");
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let json = node.get("/openapi.json", "").await.expect(200);
+    let json = node.get_anonymously("/openapi.json").await.expect(200);
     assert_eq!(json.header("content-type"), "application/json");
     assert!(json.text == document.json, "/openapi.json differs from the document");
-    let yaml = node.get("/openapi.yaml", "").await.expect(200);
+    let yaml = node.get_anonymously("/openapi.yaml").await.expect(200);
     assert_eq!(yaml.header("content-type"), "application/yaml");
     assert_eq!(parse_yaml(&yaml.text), json.json());
 }
@@ -82,7 +82,7 @@ async fn schemathesis_finds_no_difference_between_service_and_document() {
 async fn docs_page_shows_every_operation_without_internet() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let html = node.get("/docs", "").await.expect(200);
+    let html = node.get_anonymously("/docs").await.expect(200);
     assert_eq!(html.header("content-type"), "text/html; charset=utf-8");
     for tag in ["<script", "<link", "<img", "<iframe"] {
         for (at, _) in html.text.match_indices(tag) {
@@ -114,13 +114,13 @@ async fn docs_page_shows_every_operation_without_internet() {
 async fn docs_page_is_compressed_cached_and_fit_for_phones() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let plain = node.get("/docs", "").await.expect(200);
+    let plain = node.get_anonymously("/docs").await.expect(200);
     assert!(plain.text.starts_with("<!doctype html>\n<html lang=\"en\">"), "{}", &plain.text[..200]);
     for element in ["<title>Latchkey API</title>", "name=\"viewport\"", "rel=\"icon\""] {
         assert!(plain.text[..1000].contains(element), "{element}");
     }
     for path in ["/docs", "/openapi.json", "/openapi.yaml"] {
-        let plain = node.get(path, "").await.expect(200);
+        let plain = node.get_anonymously(path).await.expect(200);
         let request = || node.request(Method::GET, path).header("accept-encoding", "br, gzip;q=0.5");
         let compressed = request().send().await.unwrap();
         assert_eq!(compressed.headers()["content-encoding"], "gzip");
@@ -147,9 +147,9 @@ async fn docs_can_be_turned_off() {
     cluster.config.http.docs = false;
     let node = cluster.node().await;
     for path in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
-        assert_eq!(node.get(path, "").await.expect(404).json()["detail"], "No such endpoint.", "{path}");
+        assert_eq!(node.get_anonymously(path).await.expect(404).json()["detail"], "No such endpoint.", "{path}");
     }
-    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.expect(200).json();
+    let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.expect(200).json();
     assert!(metadata.get("service_documentation").is_none(), "{metadata}");
 }
 
@@ -160,7 +160,7 @@ async fn document_shows_configured_limits() {
     cluster.config.password.max_length = 200;
     cluster.config.session.max_per_account = 7;
     let node = cluster.node().await;
-    let document = node.get("/openapi.json", "").await.expect(200);
+    let document = node.get_anonymously("/openapi.json").await.expect(200);
     for (schema, field) in [("RegisterRequest", "password"), ("ChangePasswordRequest", "new_password")] {
         let property = &document.json()["components"]["schemas"][schema]["properties"][field];
         assert_eq!((&property["minLength"], &property["maxLength"]), (&15.into(), &200.into()));

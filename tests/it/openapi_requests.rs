@@ -227,7 +227,7 @@ async fn cluster() -> (TestCluster, Node) {
     let mut cluster = TestCluster::new();
     let limits = &mut cluster.config.limits;
     (limits.registration_per_address, limits.registration_per_account) = (None, None);
-    (limits.login_per_address, limits.backoff) = (None, None);
+    (limits.login_per_address, limits.login_backoff) = (None, None);
     (limits.password_change_per_address, limits.password_change_per_account) = (None, None);
     (limits.recovery_per_address, limits.mail_per_account) = (None, None);
     (limits.passkey_per_address, limits.factor_per_address) = (None, None);

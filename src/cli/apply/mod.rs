@@ -39,7 +39,7 @@ pub struct ApplyArgs {
 /// If the file can't be used, an account or a client can't be created or changed, or a store is unreachable.
 pub fn run(args: &ApplyArgs, global: &Global) -> anyhow::Result<()> {
     // the file changes a service that exists: a data directory without a service is an error
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     let declared = file::load(&args.file, &config.token)?;
     block_on(with_services(config, async |state| apply(state, &declared, args.dry_run).await))
 }

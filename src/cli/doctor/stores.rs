@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Finding, keys, mail};
 use crate::{
-    cli::bootstrap::{missing_sqlite_file, open_redis_only},
+    cli::bootstrap::{missing_sqlite_file, open_redis_without_database},
     config::Config,
     domain::clock::Clock,
     service::readiness,
@@ -22,7 +22,7 @@ const OLDEST_POSTGRES: u32 = 15;
 
 pub(super) async fn check(config: &Config, clock: &Clock) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    match open_redis_only(config).await {
+    match open_redis_without_database(config).await {
         Err(error) => findings.push(Finding::fail("redis", format!("{error:#}"))),
         Ok((redis, embedded_redis)) => {
             match redis_findings(&redis.health, clock).await {

@@ -285,7 +285,7 @@ pub struct DeleteArgs {
 /// # Errors
 /// If the account does not exist or an argument is invalid, a line could not be imported, or a store is unreachable.
 pub fn run(command: &UserCommand, global: &Global) -> anyhow::Result<()> {
-    let config = global.start_existing()?;
+    let config = global.load_existing_config()?;
     match command {
         // Listing and importing need only the database, not Redis.
         UserCommand::List(args) => block_on(async {

@@ -169,7 +169,7 @@ pub(super) async fn save_profile(mut visit: Visit, mut form: Form) -> Result<Res
         ..profile_view(&owner)
     };
     let saved = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         // a username that stays as it is needs no recent authentication
         let former = owner.account.username.as_ref().map(|name| name.as_str()).unwrap_or_default();
         let update = parse_update(UpdateAccountRequest {
@@ -203,7 +203,7 @@ pub(super) async fn show_password(mut visit: Visit) -> Result<Response> {
 pub(super) async fn set_password(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/password");
     let changed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let current = form.secret("current_password").unwrap_or_else(|| "".into());
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
         let (origin, accepted) = (visit.origin.clone(), AcceptedTransport::Any);
@@ -241,7 +241,7 @@ pub(super) async fn show_data(mut visit: Visit) -> Result<Response> {
 pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/data");
     let exported = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         require_recent(&visit.state, &owner.caller).await?;
         let exported = export_account::export_account(&visit.state, &owner.caller, visit.client.ip).await;
         exported.map_err(ProblemError::from)
@@ -266,7 +266,7 @@ pub(super) async fn export_data(mut visit: Visit, mut form: Form) -> Result<Resp
 pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/data");
     let deleted = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         if !form.is_checked("confirm") {
             // an empty text always fails: the box is required
             super::recovery::required("confirm", "")?;

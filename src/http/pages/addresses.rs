@@ -78,7 +78,7 @@ pub(super) async fn change(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/address");
     let typed = form.text("email");
     let sent = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let email = parse_email("email", &typed)?;
         require_recent(&visit.state, &owner.caller).await?;
         change_email::request(&visit.state, &owner.caller, &email, &visit.origin).await.map_err(ProblemError::from)
@@ -102,7 +102,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let typed = form.text("secondary");
     let added = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let email: Email = parse_email("secondary", &typed)?;
         emails::add::request(&visit.state, &caller(&visit, &owner), &email).await.map_err(ProblemError::from)
     };
@@ -127,7 +127,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
 pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let changed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let id = id(&mut form)?;
         emails::change::make_primary(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };
@@ -144,7 +144,7 @@ pub(super) async fn make_primary(mut visit: Visit, mut form: Form) -> Result<Res
 pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let removed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let id = id(&mut form)?;
         emails::change::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(ProblemError::from)
     };

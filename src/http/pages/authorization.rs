@@ -113,7 +113,7 @@ fn consent_view(authorization: &Authorization) -> Consent {
 #[handler]
 pub(super) async fn consent(visit: Visit, mut form: Form) -> Result<Response> {
     let decision = form.text("decision");
-    visit.check(&mut form)?;
+    visit.check_csrf(&mut form)?;
     let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };
@@ -161,7 +161,7 @@ pub(super) async fn show_select_account(visit: Visit) -> Result<Response> {
 #[handler]
 pub(super) async fn select_account(visit: Visit, mut form: Form) -> Result<Response> {
     let choice = form.text("choice");
-    visit.check(&mut form)?;
+    visit.check_csrf(&mut form)?;
     let (Some(authorization), Some(browser)) = (Authorization::of(&visit).await?, &visit.browser.session) else {
         return Ok(visit.reply().redirect_to_page("/sign-in"));
     };

@@ -78,7 +78,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
 pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
     let ended = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let id = Uuid::try_parse(&form.text("id")).map(SessionId).map_err(|_| unknown())?;
         if !sessions::revoke(&visit.state, &owner.caller, id, visit.client.ip).await? {
             return Err(unknown());
@@ -110,7 +110,7 @@ fn unknown() -> ProblemError {
 pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
     let ended = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let ended = sessions::revoke_others(&visit.state, &owner.caller, visit.client.ip).await;
         ended.map_err(ProblemError::from)
     };
@@ -125,7 +125,7 @@ pub(super) async fn end_others(mut visit: Visit, mut form: Form) -> Result<Respo
 pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
     let revoked = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let Ok(client) = ClientId::parse(&form.text("client_id")) else { return Ok(false) };
         let revoked = consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await;
         revoked.map_err(ProblemError::from)

@@ -78,7 +78,7 @@ async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form)
     // The hidden field `state` keeps the URI of the secret, so that the page can be shown again.
     let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
     let confirmed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         Ok(enrolment::confirm_totp(&visit.state, &pending.continuation(visit), &code, &visit.origin).await)
     };
     let problem = match confirmed.await {
@@ -94,7 +94,7 @@ async fn confirm_totp(visit: &Visit, pending: &PendingChallenge, mut form: Form)
 async fn register_passkey(visit: &Visit, pending: &PendingChallenge, mut form: Form) -> Result<Response> {
     let typed = form.text("name");
     let registered = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let (name, credential) = (parse_name(&typed)?, passkeys::credential(&mut form)?);
         let input = pending.continuation(visit);
         Ok(enrolment::register_passkey(&visit.state, &input, credential, name, &visit.origin).await)

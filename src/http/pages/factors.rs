@@ -75,7 +75,7 @@ fn done(visit: &Visit, tokens: &Tokens, codes: &[SecretText], notice: &str) -> R
 pub(super) async fn start_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let started = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let no_label = None;
         totp::start(&visit.state, &caller(&visit, &owner), no_label).await.map_err(problem)
     };
@@ -92,7 +92,7 @@ pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Res
     // the field `state` has the app's `otpauth:` URI, to show the page again after a wrong code
     let (uri, code) = (form.text("state"), form.secret("code").unwrap_or_else(|| "".into()));
     let confirmed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let device = visit.client.device_token.as_ref();
         totp::confirm(&visit.state, &caller(&visit, &owner), &code, device).await.map_err(problem)
     };
@@ -113,7 +113,7 @@ pub(super) async fn confirm_totp(mut visit: Visit, mut form: Form) -> Result<Res
 pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let removed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let id =
             Uuid::try_parse(&form.text("id")).map(FactorId).map_err(|_| problem(ChangeFactorsError::UnknownFactor))?;
         totp::remove(&visit.state, &caller(&visit, &owner), id).await.map_err(problem)
@@ -129,7 +129,7 @@ pub(super) async fn remove_totp(mut visit: Visit, mut form: Form) -> Result<Resp
 pub(super) async fn enable_email_code(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let enabled = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         email_code::enable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
     };
     match enabled.await {
@@ -143,7 +143,7 @@ pub(super) async fn enable_email_code(mut visit: Visit, mut form: Form) -> Resul
 pub(super) async fn disable_email_code(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let disabled = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         email_code::disable(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
     };
     match disabled.await {
@@ -157,7 +157,7 @@ pub(super) async fn disable_email_code(mut visit: Visit, mut form: Form) -> Resu
 pub(super) async fn renew_recovery_codes(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let renewed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         recovery_codes::renew(&visit.state, &caller(&visit, &owner)).await.map_err(problem)
     };
     match renewed.await {

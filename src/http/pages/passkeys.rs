@@ -48,7 +48,7 @@ pub(super) fn credential(form: &mut Form) -> Result<Map<String, Value>, ProblemE
 #[handler]
 pub(super) async fn submit_sign_in(visit: Visit, mut form: Form) -> Result<Response> {
     let done = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let input = PasskeySignIn {
             credential: credential(&mut form)?,
             transport: Transport::Browser,
@@ -88,7 +88,7 @@ fn caller<'a>(visit: &'a Visit, owner: &'a Owner) -> Caller<'a> {
 pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let begun = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let options = register::options(&visit.state, &caller(&visit, &owner)).await;
         options.map_err(problem_of)
     };
@@ -107,7 +107,7 @@ pub(super) async fn options(mut visit: Visit, mut form: Form) -> Result<Response
 pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let added = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let name = parse_name(&form.text("name"))?;
         let credential = credential(&mut form)?;
         let added = register::register(&visit.state, &caller(&visit, &owner), credential, name).await;
@@ -131,7 +131,7 @@ pub(super) async fn add(mut visit: Visit, mut form: Form) -> Result<Response> {
 pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let renamed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let (id, name) = (parse_id(&form.text("id"))?, parse_name(&form.text("name"))?);
         let renamed = manage::rename(&visit.state, &caller(&visit, &owner), id, &name).await;
         renamed.map_err(change_failed)
@@ -147,7 +147,7 @@ pub(super) async fn rename(mut visit: Visit, mut form: Form) -> Result<Response>
 pub(super) async fn remove(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let removed = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let removed = manage::remove(&visit.state, &caller(&visit, &owner), parse_id(&form.text("id"))?).await;
         removed.map_err(change_failed)
     };

@@ -94,7 +94,7 @@ pub(super) async fn submit(mut visit: Visit, mut form: Form) -> Result<Response>
     let Some(owner) = account::owner(&mut visit).await? else { return Ok(visit.reply().redirect_to_page("/sign-in")) };
     let method = form.text("method");
     let attempt = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let input = presented(&visit, &mut form, &method)?;
         let outcome = reauthenticate::reauthenticate_browser(&visit.state, &owner.caller, input).await;
         outcome.map_err(reauthentication::problem)

@@ -32,7 +32,7 @@ pub(super) async fn show_forgot(visit: Visit) -> Result<Response> {
 pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     let view = ForgotPassword { identifier: form.text("identifier") };
     let sent = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         required("identifier", &view.identifier)?;
         let identifier = Identifier::parse(&view.identifier);
         let sent = forgot_password::forgot_password(&visit.state, &identifier, visit.origin.clone()).await;
@@ -67,7 +67,7 @@ pub(super) async fn reset(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link_token("token");
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
     let set = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let new = form.secret("new_password").unwrap_or_else(|| "".into());
         let new = visit.state.passwords.check_new(new).map_err(|reason| weak("new_password", &reason))?;
         let identifier = Some(view.identifier.clone()).filter(|identifier| !identifier.is_empty());
@@ -93,7 +93,7 @@ pub(super) async fn show_link(visit: Visit) -> Result<Response> {
 pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link_token("token");
     let undone = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let token = require_link(link.as_ref())?;
         change_email::undo(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };
@@ -105,7 +105,7 @@ pub(super) async fn undo_address(visit: Visit, mut form: Form) -> Result<Respons
 pub(super) async fn not_me(visit: Visit, mut form: Form) -> Result<Response> {
     let link = form.link_token("token");
     let secured = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let token = require_link(link.as_ref())?;
         secure_account::secure_account(&visit.state, token, &visit.origin).await.map_err(ProblemError::from)
     };

@@ -34,7 +34,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let view =
         Register { email: form.text("email"), username: form.text("username"), with_username: with_username(&visit) };
     let registered = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         register::check_registration_is_open(&visit.state).map_err(ProblemError::from)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
         let fields = RegisterFields {

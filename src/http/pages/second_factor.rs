@@ -132,7 +132,7 @@ pub(super) async fn begin(visit: &Visit, issued: &IssuedChallenge) -> Result<Res
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let Some(pending) = PendingChallenge::of(&visit) else { return expired(&visit).await };
     let method = Some(FactorKind::EmailCode.as_str());
-    if let Err(problem) = visit.check(&mut form) {
+    if let Err(problem) = visit.check_csrf(&mut form) {
         return ask(&visit, visit.reply().error(&problem), &pending, method).await;
     }
     match second_factor::send_email_code(&visit.state, &pending.continuation(&visit), &visit.origin).await {
@@ -173,7 +173,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let (method, remember) = (form.text("method"), form.is_checked("remember"));
     // `None`: the challenge does not work any more.
     let shown = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let factor = factor(&mut form, &method)?;
         let input = pending.continuation(&visit);
         match second_factor::continue_with(&visit.state, &input, &factor, remember).await {

@@ -78,7 +78,7 @@ fn describe(DeviceEntry { device, is_current }: DeviceEntry) -> RememberedDevice
 pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let forgotten = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let unknown = || ProblemError::new(Code::UnknownDevice, "The account has no remembered device with this id.");
         let id = Uuid::try_parse(&form.text("id")).map(RememberedDeviceId).map_err(|_| unknown())?;
         let known = remembered_devices::forget(&visit.state, &owner.caller, id, visit.client.ip).await?;
@@ -92,7 +92,7 @@ pub(super) async fn forget_device(mut visit: Visit, mut form: Form) -> Result<Re
 pub(super) async fn forget_devices(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/security");
     let forgotten = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         remembered_devices::forget_all(&visit.state, &owner.caller, visit.client.ip).await?;
         Ok(())
     };

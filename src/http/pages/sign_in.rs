@@ -81,7 +81,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let identifier = form.text("identifier");
     let signed_in = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let password = form.secret("password").unwrap_or_else(|| "".into());
         with_password(&visit, &identifier, password).await
     };
@@ -225,7 +225,7 @@ pub(super) fn signed_in(visit: &Visit, account: AccountId, session: SessionId) -
 /// `POST /account/sign-out`: ends the browser's session and those of the apps beneath it.
 #[handler]
 pub(super) async fn sign_out(visit: Visit, mut form: Form) -> Result<Response> {
-    visit.check(&mut form)?;
+    visit.check_csrf(&mut form)?;
     if let Some(session) = &visit.browser.session {
         browser_session::end(&visit.state, session, visit.client.ip).await.map_err(ProblemError::from)?;
     }

@@ -48,7 +48,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let sent = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         super::recovery::required("email", &email)?;
         email_login::request(&visit.state, &email, visit.origin.clone()).await.map_err(problem_of)
     };
@@ -68,7 +68,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
 pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let signed_in = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let address = Some(email.clone()).filter(|email| !email.is_empty());
         let (token, code) = (form.link_token("token").map(Secret), form.secret("code").map(Secret));
         let link_or_code = presented(token, "email", address, code)?;

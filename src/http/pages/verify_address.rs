@@ -55,7 +55,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
     view.token = link.as_ref().map(|link| link.expose().to_owned()).unwrap_or_default();
     let caller = visit.browser.session.as_ref().map(|session| session.caller(&visit.state));
     let verified = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         let code = form.secret("code").map(Secret);
         let email = Some(view.email.clone()).filter(|email| !email.is_empty());
         let presented = presented(link.map(Secret), "email", email, code)?;
@@ -100,7 +100,7 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
 pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let sent = async {
-        visit.check(&mut form)?;
+        visit.check_csrf(&mut form)?;
         if let Some(session) = &visit.browser.session {
             let claims = session.caller(&visit.state);
             let caller = Caller { claims: &claims, origin: &visit.origin, accepted: AcceptedTransport::Any };

@@ -99,7 +99,7 @@ impl Visit {
     ///
     /// # Errors
     /// See [`Form::check_csrf`].
-    pub(super) fn check(&self, form: &mut Form) -> Result<(), ProblemError> {
+    pub(super) fn check_csrf(&self, form: &mut Form) -> Result<(), ProblemError> {
         form.check_csrf(|token| self.browser.accepts_csrf(&self.state, token))
     }
 }

@@ -119,7 +119,7 @@ impl LoginAttempt {
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
         let mut attempt = Self::uncounted(subject_of(state, account), ip);
-        if state.config.limits.backoff.is_some() {
+        if state.config.limits.login_backoff.is_some() {
             let device_bucket = device.map(|token| device_bucket(state, &attempt.subject, token));
             let address_bucket = address_bucket(state, &attempt.subject, attempt.network);
             let (limiter, now) = (&state.redis.rate_limits, state.clock.now());
@@ -139,7 +139,7 @@ impl LoginAttempt {
         ip: Option<IpAddr>,
         device: Option<&DeviceToken>,
     ) -> Result<(Self, AccountLookup), ServiceError> {
-        let Some(backoff) = state.config.limits.backoff else {
+        let Some(backoff) = state.config.limits.login_backoff else {
             return Ok((Self::uncounted(String::new(), ip), AccountLookup::Deferred));
         };
         let now = state.clock.now();
@@ -170,7 +170,7 @@ impl LoginAttempt {
         device: Option<&DeviceToken>,
     ) -> Result<Self, ServiceError> {
         let subject = subject_of(state, account);
-        match state.config.limits.backoff {
+        match state.config.limits.login_backoff {
             None => Ok(Self::uncounted(subject, ip)),
             Some(backoff) => Self::admit(state, Some(account), subject, backoff, ip, device).await,
         }
@@ -241,7 +241,7 @@ impl LoginAttempt {
     ) -> TrustedDevice {
         let former = remembered.or(self.recognized_device.as_ref()).cloned();
         let token = former.unwrap_or_else(|| DeviceToken::generate(&state.entropy));
-        let Some(backoff) = state.config.limits.backoff else { return TrustedDevice { token, is_new: false } };
+        let Some(backoff) = state.config.limits.login_backoff else { return TrustedDevice { token, is_new: false } };
         let subject = subject_of(state, account.id);
         // If the account was registered after the attempt began, the attempt was counted under the identifier's digest.
         let used = self.bucket.as_ref().filter(|_| subject == self.subject);

@@ -158,7 +158,7 @@ pub async fn check_password_change(
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn check_recovery(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
+pub async fn check_self_service(state: &AppState, ip: Option<IpAddr>) -> Result<(), ServiceError> {
     let limits = &state.config.limits;
     count_shared_by_address(state, RECOVERY, limits.recovery_per_address, ip, IfDown::Fail).await?;
     count_shared(state, LimitPolicy::RecoveryService, limits.recovery_service, WHOLE_SERVICE, IfDown::Fail).await

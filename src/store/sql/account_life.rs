@@ -268,15 +268,23 @@ impl AccountChange {
         addresses(&mut self.tx, self.account.id, FORMER, now).await
     }
 
-    /// Deletes the former addresses that were stored at `since` or later, or all of them (`None`). Their changes can't be undone any more.
+    /// Deletes all former addresses. Their changes can't be undone any more.
     ///
     /// # Errors
     /// [`SqlError`]
-    pub async fn clear_former_addresses(&mut self, since: Option<Timestamp>) -> Result<(), SqlError> {
+    pub async fn clear_former_addresses(&mut self) -> Result<(), SqlError> {
+        self.clear_former_addresses_since(Timestamp::from_millis(i64::MIN)).await
+    }
+
+    /// Deletes the former addresses that were stored at `since` or later.
+    ///
+    /// # Errors
+    /// [`SqlError`]
+    pub async fn clear_former_addresses_since(&mut self, since: Timestamp) -> Result<(), SqlError> {
         query("DELETE FROM addresses WHERE account_id = $1 AND state = $2 AND created_at >= $3")
             .bind(self.account.id.to_string())
             .bind(FORMER.to_owned())
-            .bind(since.map_or(i64::MIN, Timestamp::as_millis))
+            .bind(since.as_millis())
             .execute(&mut *self.tx)
             .await?;
         Ok(())

@@ -154,7 +154,7 @@ async fn password_change_with_any_wrong_password_does_the_same_work() {
 async fn login_takes_the_same_time_for_existing_and_unknown_accounts() {
     let mut cluster = cluster();
     // none of the 240 wrong passwords is throttled
-    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_backoff = None;
     cluster.config.limits.login_per_address = None;
     cluster.config.password.memory_kib = 4096;
     let node = cluster.node().await;

@@ -109,7 +109,7 @@ async fn registration_attempts_of_a_stranger_do_not_keep_the_owner_from_register
 async fn ipv6_addresses_are_counted_by_64_bit_prefix_and_by_wider_network() {
     let mut cluster = cluster();
     let limits = &mut cluster.config.limits;
-    limits.backoff = None;
+    limits.login_backoff = None;
     limits.login_per_address = quota(5, 60);
     limits.ipv6_network = Some(Ipv6Network { prefix: 48, factor: 2 });
     limits.client_authentication_failures_per_address = quota(5, 60);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, count, email, problem, request_address_change, reset, signed_in, verify, without_limits};
+use super::{
+    NEW_PASSWORD, count, email, problem, request_address_change, reset, signed_in, verify_address, without_limits,
+};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::{Node, TestCluster},
@@ -26,7 +28,7 @@ async fn cluster_with_account(name: &str) -> (TestCluster, Node, Tokens) {
 async fn confirmed_change_replaces_address_and_session_and_notifies_the_former_address() {
     let (cluster, node, tokens) = cluster_with_account("ada").await;
     let other_session = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "lovelace").await;
     assert_eq!(
         node.get("/v1/me", &tokens.access).await.json()["email"],
@@ -66,7 +68,7 @@ async fn change_is_confirmed_by_code_in_the_session_or_by_link_with_password() {
 #[tokio::test]
 async fn new_password_with_the_link_of_a_new_address_is_refused_if_the_account_has_a_verified_address() {
     let (cluster, node, owner) = cluster_with_account("ada").await;
-    verify(&cluster, &node, "ada", &owner).await;
+    verify_address(&cluster, &node, "ada", &owner).await;
     let (token, _) = request_address_change(&cluster, &node, &owner, "mistyped").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));
@@ -101,7 +103,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
     let (cluster, node, ada) = cluster_with_account("ada").await;
     node.register("grace").await;
     let grace = node.login("grace").await;
-    verify(&cluster, &node, "grace", &grace).await;
+    verify_address(&cluster, &node, "grace", &grace).await;
     let body = json!({ "email": email("grace") });
     let taken = signed_in(&node, &ada, Method::POST, "/v1/me/email", body).await.expect(202);
     let free =
@@ -113,7 +115,7 @@ async fn address_that_another_account_has_verified_is_answered_alike_and_its_own
 #[tokio::test]
 async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change() {
     let (cluster, node, owner) = cluster_with_account("ada").await;
-    verify(&cluster, &node, "ada", &owner).await;
+    verify_address(&cluster, &node, "ada", &owner).await;
     // a thief with the password and a session
     let thief = node.login("ada").await;
     let (token, _) = request_address_change(&cluster, &node, &thief, "thief").await;
@@ -132,7 +134,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
     for password in [NEW_PASSWORD, PASSWORD] {
         node.try_login("ada", password).await.expect(401);
     }
-    let (token, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (token, _) = super::first_mail(&cluster, "ada", "password_reset").await;
     let owners_password = "marble thicket saddle forty";
     reset(&node, &token, owners_password).await.expect(204);
     let tokens = node.login_with(&email("ada"), owners_password).await;
@@ -144,7 +146,7 @@ async fn undo_restores_the_address_and_ends_the_thiefs_password_and_later_change
 #[tokio::test]
 async fn undo_link_expires_after_the_window() {
     let (cluster, node, tokens) = cluster_with_account("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let (token, _) = request_address_change(&cluster, &node, &tokens, "new").await;
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();

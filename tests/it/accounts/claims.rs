@@ -4,7 +4,7 @@ use latchkey::service::{accounts, clients::NewClient};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{email, problem, verify};
+use super::{email, problem, verify_address};
 use crate::harness::{
     client::{Answer, Tokens},
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -56,7 +56,7 @@ async fn i16_verified_address_is_in_tokens_and_introspection_of_every_node_at_on
             assert_eq!(introspect(node, &client, &before.access).await["email_verified"], false);
         }
     }
-    verify(&cluster, &nodes[0], "ada", &before).await;
+    verify_address(&cluster, &nodes[0], "ada", &before).await;
     for node in &nodes {
         assert_eq!(node.get("/v1/verify", &before.access).await.problem(), problem(401, "claims_changed"));
         assert_eq!(introspect(node, &client, &before.access).await, json!({ "active": false }));
@@ -84,7 +84,7 @@ async fn tokens_without_configured_claims_have_none_and_survive_a_verification()
     let client = metadata_client(&cluster).await;
     let id = node.register("ada").await.text_of("id");
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     set_metadata(&node, &client, &id, json!({ "plan": "gold" })).await.expect(200);
     let claims = node.verified(&tokens.access);
     assert_eq!((claims.email_verified, &claims.app_metadata), (None, &None));

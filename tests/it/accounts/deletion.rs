@@ -6,7 +6,7 @@ use latchkey::service::delete_account::delete_due;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{email, problem, signed_in, verify};
+use super::{email, problem, signed_in, verify_address};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster};
 
 /// The default of `account.deletion_grace`.
@@ -18,7 +18,7 @@ async fn deletion_ends_sessions_at_once_and_removes_the_account_after_the_grace_
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let answer = signed_in(&node, &tokens, Method::DELETE, "/v1/me", json!({})).await.expect(202);
     // 14 days after 2027-01-15T08:00:00Z, at which the test's clock starts
     assert_eq!(answer.text_of("deletes_at"), "2027-01-29T08:00:00.000Z");

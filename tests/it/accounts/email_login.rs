@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, without_limits};
+use super::{NEW_PASSWORD, email, first_mail, next_mail, problem, request_reset, reset, without_limits};
 use crate::harness::{
     client::{Client, PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -39,7 +39,7 @@ async fn code_and_link_sign_in_only_where_they_were_requested() {
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let (other, pending) = (request(&node, "nobody").await, request(&node, "ada").await);
-    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let verify = |request: &str, code: &str| {
         let body = json!({ "request": request, "email": email("ada"), "code": code, "device": "x" });
         node.post("/v1/login/code/verify", body)
@@ -70,7 +70,7 @@ async fn sign_in_by_mail_to_an_unverified_address_ends_earlier_sessions_and_remo
     node.register("ada").await;
     let squatter = node.login("ada").await;
     let pending = request(&node, "ada").await;
-    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let body = json!({ "request": pending, "email": email("ada"), "code": code });
     let tokens = Tokens::of(&node.post("/v1/login/code/verify", body).await.expect(200));
     node.refresh(&squatter.refresh).await.expect(401);

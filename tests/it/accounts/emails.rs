@@ -6,7 +6,9 @@ use latchkey::service::delete_account::delete_due;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{NEW_PASSWORD, count, email, next_mail, problem, reset, signed_in, verify, without_limits};
+use super::{
+    NEW_PASSWORD, count, email, first_mail, next_mail, problem, reset, signed_in, verify_address, without_limits,
+};
 use crate::harness::{
     client::{Answer, Client, PASSWORD, Tokens},
     test_cluster::{Node, TestCluster},
@@ -70,7 +72,7 @@ pub async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     (cluster, node, tokens)
 }
 
@@ -166,7 +168,7 @@ async fn reset_mail_goes_to_the_verified_address_that_was_typed() {
     for name in ["unverified", "work"] {
         node.post("/v1/password/forgot", json!({ "identifier": email(name).to_uppercase() })).await.expect(202);
     }
-    let (token, code) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let (token, code) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
     assert_eq!(["ada", "unverified"].map(|name| count(&cluster, name, "password_reset")), [0, 0]);
     let by_code = |identifier: String| {
@@ -196,7 +198,7 @@ async fn sign_in_code_goes_to_the_verified_address_that_was_typed() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     add_verified(&cluster, &node, &tokens, "work").await;
     let request = node.post("/v1/login/code", json!({ "email": email("work") })).await.expect(202).text_of("request");
-    let (_, code) = next_mail(&cluster, "work", 0, "sign_in_code").await;
+    let (_, code) = first_mail(&cluster, "work", "sign_in_code").await;
     let body = json!({ "request": request, "email": email("work"), "code": code });
     node.post("/v1/login/code/verify", body.clone()).await.expect(200);
     assert_eq!(node.post("/v1/login/code/verify", body).await.problem(), problem(401, "invalid_code"));
@@ -215,12 +217,12 @@ async fn reset_and_sign_in_by_a_secondary_address_do_not_verify_the_primary_one(
     let (_, tokens) = add_verified(&cluster, &node, &node.login("typo").await, "right").await;
     assert_eq!(list(&node, &tokens).await, ["typo (primary, not verified)", "right"]);
     node.post("/v1/password/forgot", json!({ "identifier": email("right") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "right", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "right", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     cluster.mail_to(&email("right"), "password_changed").await;
 
     let request = node.post("/v1/login/code", json!({ "email": email("right") })).await.expect(202).text_of("request");
-    let (token, _) = next_mail(&cluster, "right", 0, "sign_in_code").await;
+    let (token, _) = first_mail(&cluster, "right", "sign_in_code").await;
     let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(list(&node, &tokens).await, ["typo (primary, not verified)", "right"]);
@@ -244,7 +246,7 @@ async fn mails_are_limited_per_address() {
     for _ in 0..20 {
         node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
     }
-    let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "work", "password_reset").await;
     wait_until_settled(&node).await;
     assert_eq!(["ada", "work"].map(|name| count(&cluster, name, "password_reset")), [1, 1]);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
@@ -277,7 +279,7 @@ async fn secondary_address_made_primary_keeps_the_former_primary_which_can_undo_
     for name in ["work", "ada"] {
         node.try_login(&email(name), PASSWORD).await.expect(401);
     }
-    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("ada"), NEW_PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, ["ada (primary)"]);
@@ -288,7 +290,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     let (cluster, node, tokens) = cluster_with_verified_account().await;
     let (id, tokens) = add_verified(&cluster, &node, &tokens, "work").await;
     node.post("/v1/password/forgot", json!({ "identifier": email("work") })).await.expect(202);
-    let (reset_token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let (reset_token, _) = first_mail(&cluster, "work", "password_reset").await;
     let new = Tokens::of(&remove(&node, &tokens, &id).await.expect(200));
     node.refresh(&tokens.refresh).await.expect(401);
     assert_eq!(list(&node, &new).await, ["ada (primary)"]);
@@ -302,7 +304,7 @@ async fn removed_address_is_notified_loses_its_sign_in_and_can_be_registered() {
     }
     node.register("work").await;
     let owner = node.login("work").await;
-    verify(&cluster, &node, "work", &owner).await;
+    verify_address(&cluster, &node, "work", &owner).await;
 }
 
 #[tokio::test]
@@ -383,7 +385,7 @@ async fn report_of_an_added_address_removes_it_and_keeps_older_ones() {
     node.post("/v1/account/secure", json!({ "token": not_me })).await.expect(204);
     node.refresh(&thief.refresh).await.expect(401);
     node.post("/v1/password/forgot", json!({ "identifier": email("thief") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with(&email("old"), NEW_PASSWORD).await;
     assert_eq!(list(&node, &tokens).await, ["ada (primary)", "old"]);
@@ -436,5 +438,5 @@ async fn deleted_account_frees_its_addresses_and_the_export_lists_them() {
     assert_eq!(delete_due(&node.state).await.unwrap(), 1);
     node.register("work").await;
     let owner = node.login("work").await;
-    verify(&cluster, &node, "work", &owner).await;
+    verify_address(&cluster, &node, "work", &owner).await;
 }

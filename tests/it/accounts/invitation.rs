@@ -7,7 +7,7 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, next_mail, problem, reset, signed_in, without_limits};
+use super::{NEW_PASSWORD, email, first_mail, problem, reset, signed_in, without_limits};
 use crate::harness::{
     client::{Answer, PASSWORD, Tokens},
     test_cluster::{Node, ServiceClient, TestCluster},
@@ -39,7 +39,7 @@ async fn admin_invites_by_mail_and_the_owner_sets_the_password() {
     let admin = Tokens::of(&node.refresh(&user.refresh).await.expect(200));
     let answer = signed_in(&node, &admin, Method::POST, "/v1/users/invite", body).await.expect(202);
     assert_eq!(answer.json().as_object().unwrap().len(), 1, "no link and no code: {}", answer.text);
-    let (token, _) = next_mail(&cluster, "grace", 0, "invitation").await;
+    let (token, _) = first_mail(&cluster, "grace", "invitation").await;
     // The invited account has no password yet.
     node.try_login("grace", "").await.expect(401);
     reset(&node, &token, NEW_PASSWORD).await.expect(204);

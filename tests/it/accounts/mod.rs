@@ -59,13 +59,18 @@ pub async fn next_mail(cluster: &TestCluster, name: &str, before: usize, templat
     (mail.token().to_owned(), mail.code().to_owned())
 }
 
+/// The token and the code of the first mail of its template.
+pub async fn first_mail(cluster: &TestCluster, name: &str, template: &str) -> (String, String) {
+    next_mail(cluster, name, 0, template).await
+}
+
 /// Sets a password with the token of a link.
 pub async fn reset(node: &Client, token: &str, password: &str) -> Answer {
     node.post("/v1/password/reset", json!({ "token": token, "new_password": password })).await
 }
 
 /// Verifies the address of an account of [`crate::harness::client::Client::register`], as its owner.
-pub async fn verify(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
+pub async fn verify_address(cluster: &TestCluster, node: &Client, name: &str, tokens: &Tokens) {
     let before = count(cluster, name, "verify_address");
     node.post("/v1/email/verification", json!({ "email": email(name) })).await.expect(202);
     let (token, _) = next_mail(cluster, name, before, "verify_address").await;

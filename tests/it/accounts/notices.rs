@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, problem, reset, verify, without_limits};
+use super::{NEW_PASSWORD, email, problem, reset, verify_address, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::{Node, TestCluster},
@@ -16,7 +16,7 @@ async fn cluster_with_verified_account() -> (TestCluster, Node, Tokens) {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     (cluster, node, tokens)
 }
 
@@ -30,7 +30,7 @@ async fn changed_password_is_reported_and_the_report_secures_the_account() {
     node.refresh(&thief.refresh).await.expect(401);
     node.try_login("ada", NEW_PASSWORD).await.expect(401);
     // the report has sent the owner a link that sets a new password
-    let (link, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (link, _) = super::first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &link, "marble thicket saddle forty").await.expect(204);
     node.login_with("ada", "marble thicket saddle forty").await;
     assert_eq!(
@@ -50,7 +50,7 @@ async fn report_removes_the_factors_that_were_added_within_its_validity() {
     // the link of a notice works for 72 hours
     cluster.advance(std::time::Duration::from_hours(71));
     node.post("/v1/account/secure", json!({ "token": token })).await.expect(204);
-    let (link, _) = super::next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (link, _) = super::first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &link, "marble thicket saddle forty").await.expect(204);
     let own = node.login_with("ada", "marble thicket saddle forty").await;
     let left = node.get("/v1/me/factors", &own.access).await.expect(200).json();
@@ -74,7 +74,7 @@ async fn new_device_and_network_are_reported_and_known_ones_are_not() {
         node.send(request.header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:130.0) Firefox/130.0").json(&body))
     };
     let tokens = Tokens::of(&login("192.0.2.1").await.expect(200));
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     login("192.0.2.1").await.expect(200);
     login("198.51.100.7").await.expect(200);
     let mail = cluster.mail_to(&email("ada"), "new_device").await;
@@ -92,7 +92,7 @@ async fn reuse_of_a_refresh_token_and_disabling_are_reported() {
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     node.refresh(&tokens.refresh).await.expect(200);
     // after the retry window of 24 hours, in which the superseded token would be answered
     cluster.advance(std::time::Duration::from_hours(48));

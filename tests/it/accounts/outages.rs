@@ -108,7 +108,7 @@ async fn verification_and_change_of_address_that_the_database_refuses_keep_the_l
     node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (verification, _) = super::next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (verification, _) = super::first_mail(&cluster, "ada", "verify_address").await;
     let (change, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     let use_link = |token: &str| {
         super::signed_in(&node, &tokens, reqwest::Method::POST, "/v1/email/verify", json!({ "token": token }))
@@ -135,9 +135,9 @@ async fn change_of_address_and_sign_in_by_mail_interrupted_by_a_redis_outage_com
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    super::verify(&cluster, &node, "ada", &tokens).await;
+    super::verify_address(&cluster, &node, "ada", &tokens).await;
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
-    let (_, code) = super::next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (_, code) = super::first_mail(&cluster, "ada", "sign_in_code").await;
     let sign_in = json!({ "email": email("ada"), "code": code, "request": request });
     let (token, _) = super::request_address_change(&cluster, &node, &tokens, "new").await;
     server.kill();
@@ -170,7 +170,7 @@ async fn changes_of_secondary_addresses_without_database_or_redis_change_nothing
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    super::verify(&cluster, &node, "ada", &tokens).await;
+    super::verify_address(&cluster, &node, "ada", &tokens).await;
     let (id, tokens) = emails::add_verified(&cluster, &node, &tokens, "work").await;
     let (_, token, _) = emails::add(&cluster, &node, &tokens, "home").await;
     let before = emails::list(&node, &tokens).await;

@@ -6,7 +6,7 @@ use latchkey::domain::limit::Backoff;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, next_mail, problem, signed_in, verify, without_limits};
+use super::{NEW_PASSWORD, email, first_mail, next_mail, problem, signed_in, verify_address, without_limits};
 use crate::harness::{client::PASSWORD, test_cluster::TestCluster, wait};
 
 #[tokio::test]
@@ -16,7 +16,7 @@ async fn verification_with_the_session_keeps_password_and_sessions() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], false);
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["email_verified"], true);
     node.refresh(&tokens.refresh).await.expect(200);
     node.try_login("ada", PASSWORD).await.expect(200);
@@ -29,7 +29,7 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
     node.register("ada").await;
     // Addresses are compared without regard to case.
     node.post("/v1/email/verification", json!({ "email": "ADA@example.com" })).await.expect(202);
-    let (token, code) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, code) = first_mail(&cluster, "ada", "verify_address").await;
     let call = |body| node.post("/v1/email/verify", body);
     assert_eq!(call(json!({ "token": token })).await.problem(), problem(403, "proof_required"));
     let wrong = json!({ "token": token, "password": "not the password" });
@@ -44,7 +44,7 @@ async fn link_alone_is_refused_and_not_consumed_until_password_proves_the_owner(
 async fn wrong_passwords_with_a_link_are_throttled_like_sign_ins() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
-    cluster.config.limits.backoff = Some(Backoff {
+    cluster.config.limits.login_backoff = Some(Backoff {
         failures_without_delay: 1,
         first_delay: Duration::from_secs(30),
         max_delay: Duration::from_secs(300),
@@ -81,7 +81,7 @@ async fn new_password_at_verification_replaces_password_and_ends_sessions() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     node.post("/v1/email/verify", body).await.expect(204);
     node.refresh(&tokens.refresh).await.expect(401);
@@ -96,7 +96,7 @@ async fn verified_and_unknown_addresses_get_no_verification_mail() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     for address in [email("ada"), email("nobody"), "not an address".to_owned()] {
         node.post("/v1/email/verification", json!({ "email": address })).await.expect(202);
     }
@@ -113,7 +113,7 @@ async fn access_token_of_another_account_is_no_proof() {
     node.register("eve").await;
     let eve = node.login("eve").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let answer = signed_in(&node, &eve, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(answer.problem(), problem(403, "proof_required"));
 }

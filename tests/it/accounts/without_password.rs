@@ -4,7 +4,7 @@ use latchkey::domain::account::{Email, NewAccount, Roles};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{NEW_PASSWORD, email, emails, next_mail, problem, reset, signed_in, without_limits};
+use super::{NEW_PASSWORD, email, emails, first_mail, problem, reset, signed_in, without_limits};
 use crate::harness::{
     client::{PASSWORD, Tokens},
     test_cluster::TestCluster,
@@ -36,7 +36,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
         );
     }
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
-    let (token, _) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (token, _) = first_mail(&cluster, "ada", "sign_in_code").await;
     let answer = node.post("/v1/login/code/verify", json!({ "request": request, "token": token })).await.expect(200);
     let tokens = Tokens::of(&answer);
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], false);
@@ -51,7 +51,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     node.refresh(&tokens.refresh).await.expect(200);
 
     node.post("/v1/password/forgot", json!({ "identifier": "ada" })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "work", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "work", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let tokens = node.login_with("ada", NEW_PASSWORD).await;
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], true);

@@ -20,7 +20,7 @@ async fn unknown_path_or_method_returns_problem() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/nothing", "/v1", "/v1/login/", "/v1/sessions/a/b", "//", "/v1/%2e%2e/x", "/docs/x"] {
-        assert_eq!(node.get(path, "").await.problem(), problem(404, "not_found"), "{path}");
+        assert_eq!(node.get_anonymously(path).await.problem(), problem(404, "not_found"), "{path}");
     }
     for (method, path, allow) in [
         (Method::GET, "/v1/login", "POST"),
@@ -36,7 +36,7 @@ async fn unknown_path_or_method_returns_problem() {
         assert_eq!(answer.problem(), problem(405, "method_not_allowed"), "{method} {path}");
         assert_eq!(answer.header("allow"), allow, "{method} {path}");
     }
-    let root = node.get("/", "").await.expect(303);
+    let root = node.get_anonymously("/").await.expect(303);
     assert_eq!(root.header("location"), "/docs");
 }
 
@@ -84,7 +84,7 @@ async fn response_has_request_id_and_keeps_valid_ones() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     for path in ["/livez", "/v1/me", "/nothing", "/docs"] {
-        node.get(path, "").await.header("x-request-id").parse::<Uuid>().unwrap();
+        node.get_anonymously(path).await.header("x-request-id").parse::<Uuid>().unwrap();
         let kept = node.send(node.request(Method::GET, path).header("x-request-id", "trace-1234_a.b")).await;
         assert_eq!(kept.header("x-request-id"), "trace-1234_a.b");
         assert_eq!(kept.header("x-content-type-options"), "nosniff");
@@ -102,7 +102,7 @@ async fn response_has_request_id_and_keeps_valid_ones() {
 async fn log_has_the_cause_of_a_failed_request_under_its_id() {
     let cluster = factors::cluster();
     let node = cluster.node().await;
-    let ada = factors::account(&cluster, &node, "ada").await;
+    let ada = factors::account_with_app(&cluster, &node, "ada").await;
     let sign_in = factors::challenge(&node, "ada").await;
     let mut database = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     database.execute("UPDATE recovery_keys SET sealed = x'00'").await.unwrap();
@@ -134,6 +134,6 @@ async fn oversized_headers_return_problem() {
 async fn probes_report_health() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    assert_eq!(node.get("/livez", "").await.expect(200).json(), json!({ "status": "ok" }));
-    assert_eq!(node.get("/readyz", "").await.expect(200).json(), json!({ "status": "ok" }));
+    assert_eq!(node.get_anonymously("/livez").await.expect(200).json(), json!({ "status": "ok" }));
+    assert_eq!(node.get_anonymously("/readyz").await.expect(200).json(), json!({ "status": "ok" }));
 }

@@ -11,7 +11,7 @@ use crate::harness::test_cluster::{Node, TestCluster};
 
 /// The claims of a token, verified as another service would: with the served keys and a stock library.
 async fn verified(node: &Node, token: &str, algorithm: Alg) -> Value {
-    let answer = node.get("/.well-known/jwks.json", "").await.expect(200);
+    let answer = node.get_anonymously("/.well-known/jwks.json").await.expect(200);
     let set: JwkSet = serde_json::from_str(&answer.text).unwrap();
     let header = decode_header(token).unwrap();
     assert_eq!((header.alg, header.typ.as_deref()), (algorithm, Some("at+jwt")));
@@ -34,7 +34,7 @@ fn kid(token: &str) -> String {
 
 /// The ids of the keys that a node publishes.
 async fn published(node: &Node) -> Vec<String> {
-    let body = node.get("/.well-known/jwks.json", "").await.json();
+    let body = node.get_anonymously("/.well-known/jwks.json").await.json();
     body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
@@ -80,7 +80,7 @@ async fn access_tokens_have_documented_claims_in_every_algorithm() {
         assert_eq!(claims["amr"], json!(["pwd"]));
         assert_eq!(claims["scope"], "account");
         assert_eq!(claims["claims_version"], 0);
-        let answer = node.get("/.well-known/jwks.json", "").await;
+        let answer = node.get_anonymously("/.well-known/jwks.json").await;
         assert_eq!(answer.header("cache-control"), "public, max-age=300");
         let key = &answer.json()["keys"][0];
         assert_eq!((&key["kty"], &key["use"]), (&json!(kty), &json!("sig")));

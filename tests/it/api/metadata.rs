@@ -58,14 +58,14 @@ async fn metadata_is_complete_and_cacheable() {
         "latchkey_verify_endpoint": "https://auth.example.com/v1/verify",
     });
     assert_eq!(answer.json(), expected);
-    assert_eq!(node.get(OPENID, "").await.expect(200).json(), expected);
+    assert_eq!(node.get_anonymously(OPENID).await.expect(200).json(), expected);
 }
 
 #[tokio::test]
 async fn every_listed_endpoint_exists() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
-    let metadata = node.get(OAUTH, "").await.json();
+    let metadata = node.get_anonymously(OAUTH).await.json();
     let issuer = &cluster.config.issuer;
     let mut named = 0;
     for (name, value) in metadata.as_object().unwrap() {
@@ -88,12 +88,12 @@ async fn metadata_of_issuer_with_path_is_served_at_both_paths() {
     for well_known in [OAUTH, OPENID] {
         // a proxy removes the issuer's path, or leaves it where RFC 8414 puts it
         for path in [well_known.to_owned(), format!("{well_known}/sign/in")] {
-            let metadata = node.get(&path, "").await.expect(200).json();
+            let metadata = node.get_anonymously(&path).await.expect(200).json();
             assert_eq!(metadata["issuer"], "https://example.com/sign/in");
             assert_eq!(metadata["jwks_uri"], "https://example.com/sign/in/.well-known/jwks.json");
         }
         for other in ["/", "/sign", "/sign/in/", "/sign/in/x", "/sign/on", "x"] {
-            let answer = node.get(&format!("{well_known}{other}"), "").await;
+            let answer = node.get_anonymously(&format!("{well_known}{other}")).await;
             assert_eq!(answer.problem(), problem(404, "not_found"), "{other}");
         }
     }

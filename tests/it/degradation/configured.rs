@@ -10,7 +10,7 @@ async fn redis_check(arguments: &[&str]) -> Check {
     let server = Redis::start_with(arguments);
     let cluster = cluster(&server);
     let node = cluster.node().await;
-    assert_eq!(node.get("/readyz", "").await.expect(200).json(), serde_json::json!({ "status": "ok" }));
+    assert_eq!(node.get_anonymously("/readyz").await.expect(200).json(), serde_json::json!({ "status": "ok" }));
     let checks = readiness::check(&node.state).await;
     node.stop().await;
     checks[0].clone()

@@ -63,11 +63,12 @@ pub(crate) async fn assert_all_unavailable(node: &Node, name: &str, tokens: &Tok
 /// Asserts that `/livez` answers, and that `/readyz` fails because of Redis without naming the reason in the response. Returns the
 /// first problem, as operators see it.
 pub(crate) async fn assert_not_ready(node: &Node) -> String {
-    node.get("/livez", "").await.expect(200);
+    node.get_anonymously("/livez").await.expect(200);
     let answer = std::sync::Mutex::new(None);
     // A node reuses the result of its checks for a second.
     wait::until("the node is not ready", || async {
-        let ready = tokio::time::timeout(HANG_TIMEOUT, node.get("/readyz", "")).await.expect("/readyz doesn't hang");
+        let ready =
+            tokio::time::timeout(HANG_TIMEOUT, node.get_anonymously("/readyz")).await.expect("/readyz doesn't hang");
         let failed = ready.status == 503;
         *answer.lock().unwrap() = Some(ready);
         failed
@@ -83,5 +84,5 @@ pub(crate) async fn assert_not_ready(node: &Node) -> String {
 
 /// Waits until the node has recovered without a restart.
 pub(crate) async fn wait_until_ready(node: &Node) {
-    wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
+    wait::until("the node is ready", || async { node.get_anonymously("/readyz").await.status == 200 }).await;
 }

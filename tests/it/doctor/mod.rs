@@ -173,7 +173,7 @@ async fn doctor_compares_headers_of_proxies_with_settings() {
 
     let trusted = ["serve", "--set", &metrics, "--set", "http.trusted_proxies=127.0.0.1"];
     let service = Service::start_with(folder.path(), &trusted);
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
     assert!(finds(&examine(&[]), "proxy", "warn", "none of 1 requests"));
     let request = |header: &str| service.client.request(Method::GET, "/livez").header(header, "for=192.0.2.1");
     service.client.send(request("x-forwarded-for")).await.expect(200);

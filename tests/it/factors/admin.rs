@@ -9,9 +9,9 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account, cluster};
+use super::{account_with_app, cluster};
 use crate::{
-    accounts::{email, problem, signed_in, verify},
+    accounts::{email, problem, signed_in, verify_address},
     harness::client::{PASSWORD, Tokens},
 };
 
@@ -22,7 +22,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
     let added = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(added.text.contains("added to"), "{}", added.text);
@@ -53,7 +53,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
 async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_app(&cluster, &node, "ada").await;
     let id = node.register("grace").await.text_of("id").parse().unwrap();
     let tokens = node.login("grace").await;
     let body = json!({ "account": "ada" });

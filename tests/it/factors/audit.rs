@@ -4,14 +4,14 @@ use latchkey::store::sql::AuditFilter;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account, challenge, cluster, second_factor, wrong_code};
+use super::{account_with_app, challenge, cluster, second_factor, wrong_code};
 use crate::accounts::signed_in;
 
 #[tokio::test]
 async fn every_step_of_a_second_factor_is_recorded_and_counted() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let first = challenge(&node, "ada").await;
     second_factor(&node, &first, "totp", &wrong_code(&ada.app, &cluster.clock)).await.expect(401);
     second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await.expect(200);

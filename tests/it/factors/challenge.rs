@@ -6,7 +6,7 @@ use latchkey::domain::account::Roles;
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account, challenge, cluster, factor_body, second_factor, wrong_code};
+use super::{account_with_app, challenge, cluster, factor_body, second_factor, wrong_code};
 use crate::{
     accounts::{NEW_PASSWORD, problem, signed_in},
     harness::client::PASSWORD,
@@ -16,7 +16,7 @@ use crate::{
 async fn wrong_code_does_not_consume_the_challenge() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     for _ in 0..3 {
         let answer = second_factor(&node, &challenge, "totp", &wrong_code(&ada.app, &cluster.clock)).await;
@@ -33,7 +33,7 @@ async fn wrong_code_does_not_consume_the_challenge() {
 async fn challenge_expires() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     // the lifetime of a challenge
     cluster.advance(Duration::from_mins(10));
@@ -45,8 +45,8 @@ async fn challenge_expires() {
 async fn challenge_works_for_its_account_only() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
-    let eve = account(&cluster, &node, "eve").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
+    let eve = account_with_app(&cluster, &node, "eve").await;
     let challenge = challenge(&node, "ada").await;
     let answer = second_factor(&node, &challenge, "totp", &eve.app.code(&cluster.clock)).await;
     assert_eq!(answer.problem(), problem(401, "invalid_code"), "the app of another account");
@@ -64,7 +64,7 @@ async fn challenge_works_for_its_account_only() {
 async fn challenge_works_for_its_device_only() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let device = format!("lk_dt_{}", "A".repeat(43));
     let login = |device: Option<&str>| {
         let body = json!({ "identifier": "ada", "password": PASSWORD });
@@ -127,7 +127,7 @@ async fn challenge_ends_when_password_factors_or_epoch_change() {
 async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_deletion() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     node.delete("/v1/me", &ada.tokens.access).await.expect(202);
     let before =
         node.state.redis.sessions.list(node.verified(&ada.tokens.access).claims.sub, cluster.clock.now()).await;
@@ -147,7 +147,7 @@ async fn password_of_an_account_with_a_factor_starts_no_session_and_cancels_no_d
 async fn second_factor_is_accepted_by_another_node() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = account(&cluster, &nodes[0], "ada").await;
+    let ada = account_with_app(&cluster, &nodes[0], "ada").await;
     let challenge = challenge(&nodes[0], "ada").await;
     second_factor(&nodes[1], &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
@@ -156,7 +156,7 @@ async fn second_factor_is_accepted_by_another_node() {
 async fn request_without_a_code_is_refused() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let body = json!({ "challenge": challenge, "method": "totp" });
     let answer = node.post("/v1/login/second-factor", body).await;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{challenge, challenge_of, claims, codes_of, second_factor};
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, problem, signed_in, verify},
+    accounts::{NEW_PASSWORD, count, email, problem, signed_in, verify_address},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -28,10 +28,10 @@ pub fn cluster() -> TestCluster {
 }
 
 /// An account with a verified address and codes by mail. Returns its tokens and recovery codes.
-pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> (Tokens, Vec<String>) {
+pub async fn account_with_email_code(cluster: &TestCluster, node: &Client, name: &str) -> (Tokens, Vec<String>) {
     node.register(name).await;
     let tokens = node.login(name).await;
-    verify(cluster, node, name, &tokens).await;
+    verify_address(cluster, node, name, &tokens).await;
     let answer = enable(node, &tokens).await.expect(200);
     (Tokens::of(&answer), codes_of(&answer))
 }
@@ -62,7 +62,7 @@ pub(super) const WRONG_CODE: &str = "2222-2222";
 async fn code_by_mail_continues_a_sign_in_at_aal1_and_works_once() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &node, "ada").await;
+    let (_, recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
     assert_eq!(recovery_codes.len(), 10);
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["email_code", "recovery_code"]));
@@ -97,7 +97,7 @@ async fn codes_by_mail_are_off_by_default_and_need_a_verified_address_and_a_pass
     let tokens = node.login("ada").await;
     assert_eq!(node.get("/v1/me/factors", &tokens.access).await.json()["email_code"], false);
     assert_eq!(enable(&node, &tokens).await.problem(), problem(403, "email_not_verified"));
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     // An account without a password is refused. Then it gets its password back.
     let mut change = node.state.sql.change_account(id).await.unwrap().unwrap();
     let hash = change.account.password_hash.clone().unwrap();
@@ -119,7 +119,7 @@ async fn code_works_with_its_challenge_only_and_wrong_codes_count_against_that_c
     let mut cluster = cluster();
     cluster.config.limits.factor_backoff = None;
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let (owner, stranger) = (challenge(&node, "ada").await, challenge(&node, "ada").await);
     let code = mailed_code(&cluster, &node, "ada", &owner).await;
     assert_eq!(second_factor(&node, &stranger, "email_code", &code).await.problem(), problem(401, "invalid_code"));
@@ -139,7 +139,7 @@ async fn five_wrong_codes_invalidate_a_code_and_a_further_code_replaces_it() {
     let mut cluster = cluster();
     cluster.config.limits.factor_backoff = None;
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     for _ in 0..5 {
@@ -157,7 +157,7 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
     let mut cluster = cluster();
     cluster.config.factors.challenge_ttl = Duration::from_hours(1);
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let first = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &first).await;
     // the lifetime of a code by mail
@@ -181,7 +181,7 @@ async fn code_expires_after_ten_minutes_and_with_its_challenge() {
 async fn codes_by_mail_that_are_switched_off_for_all_are_not_required() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     cluster.config.factors.email_code = false;
     let off = cluster.node().await;
     let tokens = off.login("ada").await;
@@ -195,7 +195,7 @@ async fn remembered_device_skips_a_code_by_mail() {
     let mut cluster = cluster();
     cluster.config.factors.remember_device = Some(Duration::from_hours(24));
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let body = json!({ "challenge": challenge, "method": "email_code", "code": code, "remember_device": true });
@@ -229,7 +229,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
         post_from(&node, address, "/v1/login", body)
     };
     let tokens = Tokens::of(&login(home).await.expect(200));
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let codes = codes_of(&enable(&node, &tokens).await.expect(200));
     // The account recognizes the network at home after a second factor.
     let first = challenge_of(&login(home).await);
@@ -273,7 +273,7 @@ async fn stranger_who_knows_the_password_uses_up_neither_the_owners_mails_nor_th
 async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
@@ -293,7 +293,7 @@ async fn code_by_mail_is_unreadable_in_database_and_redis_and_resets_no_password
 async fn i11_code_by_mail_works_once_among_sixteen_racers_on_two_nodes() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    account(&cluster, &nodes[0], "ada").await;
+    account_with_email_code(&cluster, &nodes[0], "ada").await;
     for _ in 0..2 {
         let challenge = challenge(&nodes[0], "ada").await;
         let code = mailed_code(&cluster, &nodes[0], "ada", &challenge).await;

@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::{
     App, STEP, assert_no_credentials, challenge, challenge_of, claims, codes_of, confirm_totp,
-    email_code::{WRONG_CODE, account, cluster, mailed_code, send},
+    email_code::{WRONG_CODE, account_with_email_code, cluster, mailed_code, send},
     second_factor, start_totp,
 };
 use crate::{
-    accounts::{NEW_PASSWORD, count, email, next_mail, problem, request_reset, reset, signed_in},
+    accounts::{NEW_PASSWORD, count, email, first_mail, next_mail, problem, request_reset, reset, signed_in},
     harness::client::{PASSWORD, Tokens},
 };
 
@@ -24,7 +24,7 @@ use crate::{
 async fn i14_code_by_mail_is_refused_after_a_password_reset_until_another_factor_was_shown() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &node, "ada").await;
+    let (_, recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     assert_no_credentials(&reset(&node, &token, NEW_PASSWORD).await.expect(204));
     let challenged = node.try_login("ada", NEW_PASSWORD).await;
@@ -66,7 +66,7 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
     let mut cluster = cluster();
     cluster.config.login.email_code = true;
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     for by_link in [false, true] {
         let before = count(&cluster, "ada", "sign_in_code");
         let requested = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202);
@@ -88,7 +88,7 @@ async fn i14_sign_in_by_mail_is_refused_where_the_second_factor_is_a_mail() {
 async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (tokens, former_recovery_codes) = account(&cluster, &node, "ada").await;
+    let (tokens, former_recovery_codes) = account_with_email_code(&cluster, &node, "ada").await;
     let app = start_totp(&node, &tokens).await;
     let answer = confirm_totp(&node, &tokens, &app.code(&cluster.clock)).await.expect(200);
     let recovery_codes = codes_of(&answer);
@@ -128,7 +128,7 @@ async fn i14_code_by_mail_never_replaces_a_stronger_factor() {
 async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
     let mut cluster = cluster();
     let without_policy = cluster.node().await;
-    let (_, recovery_codes) = account(&cluster, &without_policy, "ada").await;
+    let (_, recovery_codes) = account_with_app(&cluster, &without_policy, "ada").await;
     cluster.config.factors.required = FactorPolicy::AllAccounts;
     cluster.config.factors.grace = Duration::from_hours(2);
     let node = cluster.node().await;
@@ -163,7 +163,7 @@ async fn i14_code_by_mail_does_not_count_as_a_required_factor() {
 async fn i14_code_by_mail_steps_up_no_session() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (tokens, _) = account(&cluster, &node, "ada").await;
+    let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "ada", &challenge).await;
     let body = json!({ "method": "email_code", "code": code });
@@ -179,14 +179,14 @@ async fn i14_code_by_mail_steps_up_no_session() {
 async fn i14_address_that_is_not_verified_gets_no_code() {
     let cluster = cluster();
     let node = cluster.node().await;
-    account(&cluster, &node, "ada").await;
+    account_with_email_code(&cluster, &node, "ada").await;
     let id = accounts::find(&node.state.sql, "ada").await.unwrap().id;
     accounts::set_email(&node.state, id, &Email::parse(&email("lovelace")).unwrap()).await.unwrap();
     let challenged = node.try_login("ada", PASSWORD).await;
     assert_eq!(challenged.json()["methods"], json!(["recovery_code"]));
     assert_eq!(send(&node, &challenge_of(&challenged)).await.problem(), problem(403, "login_method_off"));
     node.post("/v1/email/verification", json!({ "email": email("lovelace") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "lovelace", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "lovelace", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
     let challenge = challenge(&node, "ada").await;
     let code = mailed_code(&cluster, &node, "lovelace", &challenge).await;
@@ -198,7 +198,7 @@ async fn i14_address_that_is_not_verified_gets_no_code() {
 async fn i14_new_password_with_the_link_of_a_new_address_is_refused_where_codes_by_mail_are_on() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let (tokens, _) = account(&cluster, &node, "ada").await;
+    let (tokens, _) = account_with_email_code(&cluster, &node, "ada").await;
     let (token, _) = crate::accounts::request_address_change(&cluster, &node, &tokens, "lovelace").await;
     let body = json!({ "token": token, "new_password": NEW_PASSWORD });
     assert_eq!(node.post("/v1/email/verify", body).await.problem(), problem(403, "proof_required"));

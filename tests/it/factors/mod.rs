@@ -96,7 +96,7 @@ pub async fn enrol(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled
 }
 
 /// An account with an authenticator app.
-pub async fn account(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
+pub async fn account_with_app(cluster: &TestCluster, node: &Client, name: &str) -> Enrolled {
     node.register(name).await;
     enrol(cluster, node, name).await
 }

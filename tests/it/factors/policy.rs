@@ -9,7 +9,7 @@ use sqlx::{Connection, Executor, SqliteConnection};
 
 use super::{App, STEP, challenge, claims, cluster, codes_of, second_factor, wrong_code};
 use crate::{
-    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
+    accounts::{NEW_PASSWORD, email, first_mail, problem, request_reset, reset, signed_in, verify_address},
     degradation::assert_unavailable,
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
@@ -93,7 +93,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     let node = cluster.node().await;
     node.register("ada").await;
     let early = node.login("ada").await;
-    verify(&cluster, &node, "ada", &early).await;
+    verify_address(&cluster, &node, "ada", &early).await;
     let id = node.verified(&early.access).claims.sub;
     cluster.advance(Duration::from_hours(1));
     let challenge = enrolment_of(&node.try_login("ada", PASSWORD).await);
@@ -104,7 +104,7 @@ async fn account_that_must_enrol_can_do_nothing_else_meanwhile() {
     assert_eq!(node.refresh(&challenge).await.status, 401);
     // A code by mail and a password reset lead to the enrolment, too.
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
-    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
     enrolment_of(&node.post("/v1/login/code/verify", body).await);
     let (token, _) = request_reset(&cluster, &node, "ada").await;
@@ -175,7 +175,7 @@ async fn policy_by_role_applies_to_that_role_and_to_sessions_that_gain_it() {
 async fn last_factor_of_an_account_that_must_have_one_cannot_be_removed() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
-    let ada = super::account(&cluster, &node, "ada").await;
+    let ada = super::account_with_app(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
     assert_eq!(node.delete(&path, &ada.tokens.access).await.problem(), problem(409, "factor_required"));
@@ -186,7 +186,7 @@ async fn last_factor_of_an_account_that_must_have_one_cannot_be_removed() {
 async fn account_that_enrols_in_the_grace_period_keeps_its_session() {
     let cluster = cluster_requiring(FactorPolicy::AllAccounts, Duration::from_hours(1));
     let node = cluster.node().await;
-    let ada = super::account(&cluster, &node, "ada").await;
+    let ada = super::account_with_app(&cluster, &node, "ada").await;
     cluster.advance(Duration::from_hours(2));
     node.refresh(&ada.tokens.refresh).await.expect(200);
 }
@@ -224,7 +224,7 @@ async fn i14_session_that_a_change_of_factors_starts_in_the_grace_period_ends_wi
     node.register("ada").await;
     let ends_at = cluster.clock.now() + grace;
     let mut tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let changes = [
         (Method::POST, "/v1/me/factors/email-code"),
         (Method::POST, "/v1/me/recovery-codes"),

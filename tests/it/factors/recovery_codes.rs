@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{account, challenge, claims, cluster, codes_of, second_factor};
+use super::{account_with_app, challenge, claims, cluster, codes_of, second_factor};
 use crate::{
-    accounts::{count, email, problem, signed_in, verify},
+    accounts::{count, email, problem, signed_in, verify_address},
     harness::{client::Tokens, wait},
 };
 
@@ -13,7 +13,7 @@ use crate::{
 async fn recovery_code_replaces_the_app_once() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     // Users may type a code in lower case and with other separators.
     let code = ada.recovery_codes[0].to_lowercase().replace('-', " ");
     let first = challenge(&node, "ada").await;
@@ -30,7 +30,7 @@ async fn recovery_code_replaces_the_app_once() {
 async fn new_recovery_codes_replace_the_former_ones() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let answer = signed_in(&node, &ada.tokens, Method::POST, "/v1/me/recovery-codes", json!({})).await.expect(200);
     let codes = codes_of(&answer);
     assert_eq!(codes.len(), 10);
@@ -58,7 +58,7 @@ async fn each_use_and_few_codes_left_send_the_owner_a_mail() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
     cluster.mail_to(&email("ada"), "factor_changed").await;
     for (used, code) in ada.recovery_codes.iter().enumerate() {

@@ -13,9 +13,9 @@ use latchkey::{
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Enrolled, STEP, account, challenge_of, claims, enrol, factor_body};
+use super::{Enrolled, STEP, account_with_app, challenge_of, claims, enrol, factor_body};
 use crate::{
-    accounts::{NEW_PASSWORD, email, problem, request_address_change, request_reset, reset, signed_in, verify},
+    accounts::{NEW_PASSWORD, email, problem, request_address_change, request_reset, reset, signed_in, verify_address},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -72,7 +72,7 @@ async fn devices(node: &Client, access: &str) -> Vec<Value> {
 async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_asks_for_the_factor() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let challenged = login(&node, "ada", PASSWORD, None).await;
     assert_eq!(challenged.json()["remember_device_for"], MONTH.as_secs());
     let device = remember(&cluster, &node, "ada", &ada).await;
@@ -104,7 +104,7 @@ async fn i14_remembered_device_signs_in_with_the_password_at_aal1_and_step_up_as
 async fn device_is_remembered_only_if_its_user_wants_that_and_the_setting_is_on() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge_of(&login(&node, "ada", PASSWORD, None).await);
     let body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     let answer = node.post("/v1/login/second-factor", body).await.expect(200);
@@ -144,8 +144,8 @@ async fn remembered_device_gets_a_new_token_and_its_former_one_skips_nothing() {
 async fn device_token_of_another_account_skips_nothing() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
-    let eve = account(&cluster, &node, "eve").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
+    let eve = account_with_app(&cluster, &node, "eve").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     let other = remember(&cluster, &node, "eve", &eve).await;
     challenge_of(&login(&node, "eve", PASSWORD, Some(&device)).await);
@@ -161,7 +161,7 @@ async fn device_is_forgotten_when_password_factors_address_roles_or_state_of_the
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let state = &node.state;
 
@@ -218,7 +218,7 @@ async fn i14_password_reset_by_mail_forgets_devices() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     let (token, _) = request_reset(&cluster, &node, "ada").await;
@@ -233,7 +233,7 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = enrol(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     let by_mail = async |before: usize| {
@@ -256,7 +256,7 @@ async fn i14_remembered_device_does_not_skip_the_factor_of_a_sign_in_by_mail() {
 async fn i14_remembered_device_does_not_skip_a_required_factor() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     for policy in [FactorPolicy::AllAccounts, FactorPolicy::Roles(Roles::parse(["admin"]).unwrap())] {
         cluster.config.factors.required = policy.clone();
@@ -280,7 +280,7 @@ async fn i14_remembered_device_does_not_skip_a_required_factor() {
 async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     cluster.config.factors.remember_device = Some(Duration::from_hours(2));
     let shorter = cluster.node().await;
@@ -301,8 +301,8 @@ async fn device_expires_by_the_clock_and_with_a_shorter_setting() {
 async fn devices_are_listed_and_forgotten_by_their_owner_only() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
-    let eve = account(&cluster, &node, "eve").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
+    let eve = account_with_app(&cluster, &node, "eve").await;
     let (first, second) = (remember(&cluster, &node, "ada", &ada).await, remember(&cluster, &node, "ada", &ada).await);
     let eves_device = remember(&cluster, &node, "eve", &eve).await;
     login(&node, "ada", PASSWORD, Some(&first)).await.expect(200);
@@ -335,7 +335,7 @@ async fn further_device_replaces_the_oldest_one() {
     let mut cluster = cluster();
     cluster.config.factors.max_remembered_devices = 2;
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let mut remembered = Vec::new();
     for _ in 0..3 {
         remembered.push(remember(&cluster, &node, "ada", &ada).await);
@@ -351,7 +351,7 @@ async fn further_device_replaces_the_oldest_one() {
 async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_device() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let device = remember(&cluster, &node, "ada", &ada).await;
     login(&node, "ada", PASSWORD, Some(&device)).await.expect(200);
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
@@ -380,7 +380,7 @@ async fn database_and_redis_hold_no_device_token_and_events_and_export_name_the_
 async fn deleted_account_leaves_no_remembered_device() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     remember(&cluster, &node, "ada", &ada).await;
     let id = node.verified(&ada.tokens.access).claims.sub;
     accounts::delete(&node.state, id).await.unwrap();
@@ -394,7 +394,7 @@ async fn deleted_account_leaves_no_remembered_device() {
 async fn i11_sixteen_racers_with_one_challenge_remember_one_device() {
     let cluster = cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = account(&cluster, &nodes[0], "ada").await;
+    let ada = account_with_app(&cluster, &nodes[0], "ada").await;
     let challenge = challenge_of(&login(&nodes[0], "ada", PASSWORD, None).await);
     let mut body = factor_body(&challenge, "totp", &ada.app.code(&cluster.clock));
     body["remember_device"] = json!(true);

@@ -6,9 +6,9 @@ use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor, SqliteConnection};
 
-use super::{App, STEP, account, cluster, confirm_totp, factor_body, second_factor, start_totp, wrong_code};
+use super::{App, STEP, account_with_app, cluster, confirm_totp, factor_body, second_factor, start_totp, wrong_code};
 use crate::{
-    accounts::{NEW_PASSWORD, problem, request_reset, reset, signed_in, verify},
+    accounts::{NEW_PASSWORD, problem, request_reset, reset, signed_in, verify_address},
     degradation::assert_unavailable,
     harness::{
         client::{Answer, Client, PASSWORD},
@@ -60,7 +60,7 @@ async fn sign_in_from(cluster: &TestCluster, node: &Client, address: &str, app: 
 async fn codes_from_unrecognized_addresses_share_one_count() {
     let cluster = behind_proxy();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let wrong = wrong_code(&ada.app, &cluster.clock);
     let end = cluster.clock.now() + Duration::from_hours(24);
     let (mut checked, mut address) = (0, 0);
@@ -140,7 +140,7 @@ async fn right_code_that_a_locked_database_cannot_consume_is_not_counted() {
     let mut cluster = cluster();
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let (sign_in, code) = (super::challenge(&node, "ada").await, ada.app.code(&cluster.clock));
     node.register("bob").await;
     let bob = node.login("bob").await;
@@ -202,7 +202,7 @@ async fn password_reset_forgets_the_devices_that_the_account_recognizes() {
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     let login = |password: &str| json!({ "identifier": "ada", "password": password });
     let device = node.post("/v1/login", login(PASSWORD)).await.expect(200).header("x-device-token").to_owned();
     let known = with_device(&node, &device, "/v1/login", login(PASSWORD)).await.expect(200);

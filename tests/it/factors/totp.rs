@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    App, STEP, account, challenge, claims, cluster, codes_of, confirm_totp, enrol, second_factor, start_totp,
+    App, STEP, account_with_app, challenge, claims, cluster, codes_of, confirm_totp, enrol, second_factor, start_totp,
     wrong_code,
 };
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 async fn sign_in_with_an_authenticator_app_reaches_aal2() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let answer = node.try_login("ada", crate::harness::client::PASSWORD).await;
     let body = answer.json();
     assert_eq!(body["methods"], json!(["totp", "recovery_code"]));
@@ -112,7 +112,7 @@ async fn adding_a_factor_ends_all_other_sessions_and_replaces_the_callers() {
 async fn code_works_once_and_one_step_early_or_late() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let code = ada.app.code(&cluster.clock);
     let first = challenge(&node, "ada").await;
     let second = challenge(&node, "ada").await;
@@ -141,7 +141,7 @@ async fn code_works_once_and_one_step_early_or_late() {
 async fn second_app_can_be_added_renamed_and_removed() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let second = start_totp(&node, &ada.tokens).await;
     let answer = confirm_totp(&node, &ada.tokens, &second.code(&cluster.clock)).await.expect(200);
     assert!(codes_of(&answer).is_empty(), "the recovery codes of the first app stay");
@@ -180,7 +180,7 @@ async fn second_app_can_be_added_renamed_and_removed() {
 async fn changing_factors_needs_a_recent_authentication() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let listed = node.get("/v1/me/factors", &ada.tokens.access).await.json();
     let path = format!("/v1/me/factors/totp/{}", listed["factors"][0]["id"].as_str().unwrap());
     // an authentication counts as recent for 10 minutes
@@ -221,7 +221,7 @@ async fn enrolment_that_is_not_confirmed_expires_and_is_replaced_by_a_later_one(
 async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     let cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     let challenge = challenge(&node, "ada").await;
     let database = std::fs::read(cluster.folder().join("latchkey.db")).unwrap();
     let wal = std::fs::read(cluster.folder().join("latchkey.db-wal")).unwrap_or_default();
@@ -243,7 +243,7 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
 async fn rotated_secret_of_the_service_reseals_factors() {
     let mut cluster = cluster();
     let node = cluster.node().await;
-    let ada = account(&cluster, &node, "ada").await;
+    let ada = account_with_app(&cluster, &node, "ada").await;
     node.stop().await;
     // 250 secrets that can't be opened, before those of the account: more than one read returns (200).
     let ids = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250), \

@@ -59,7 +59,7 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     assert_unavailable(&node.post("/v1/users", registration("bob")).await);
     assert_unavailable(&node.get("/v1/me", &tokens.access).await);
     assert_unavailable(&node.change_password(&tokens.access, PASSWORD, "lantern orchid seventeen").await);
-    wait::until("the node is not ready", || async { node.get("/readyz", "").await.status == 503 }).await;
+    wait::until("the node is not ready", || async { node.get_anonymously("/readyz").await.status == 503 }).await;
     let checks = readiness::check(&node.state).await;
     // the checks of Redis and of the database
     assert_eq!((checks[0].status, checks[1].status), (Status::Ok, Status::Failed), "{checks:?}");
@@ -76,6 +76,6 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     retry_until("a login succeeds", 200, || node.try_login("ada", PASSWORD)).await;
     retry_until("an account is created", 201, || node.post("/v1/users", registration("bob"))).await;
     node.get("/v1/me", &tokens.access).await.expect(200);
-    wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
+    wait::until("the node is ready", || async { node.get_anonymously("/readyz").await.status == 200 }).await;
     node.stop().await;
 }

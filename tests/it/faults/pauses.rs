@@ -59,6 +59,6 @@ async fn redis_latency_of_300_ms_keeps_everything_working() {
         node.get("/v1/verify", &tokens.access).await.expect(401);
     });
     futures_util::future::join_all(sessions).await;
-    wait::until("the node is ready", || async { node.get("/readyz", "").await.status == 200 }).await;
+    wait::until("the node is ready", || async { node.get_anonymously("/readyz").await.status == 200 }).await;
     node.stop().await;
 }

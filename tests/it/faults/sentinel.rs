@@ -56,7 +56,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
     wait_until_ready(&nodes[0]).await;
     let [kept, ended] = [nodes[0].login("ada").await, nodes[0].login("ada").await];
     let service = cluster.service_client("billing").await;
-    let mut feed = Feed::open(&nodes[1], &service, None).await;
+    let mut feed = Feed::open(&nodes[1], &service).await;
     feed.caught_up().await;
     nodes[0].logout(&ended.refresh).await.expect(204);
     assert_eq!(feed.revocation().await["session_id"], ended.session);
@@ -82,7 +82,7 @@ async fn assert_follows_promoted_replica(fault: Signal) {
         wait_until_ready(node).await;
     }
     // the promoted replica has the missed revocations and receives new ones
-    let mut feed = Feed::open(&nodes[1], &service, last.as_deref()).await;
+    let mut feed = Feed::open_after(&nodes[1], &service, last.as_deref()).await;
     let missed = feed.caught_up().await;
     assert!(missed.iter().any(|revocation| revocation["session_id"] == ended_unseen.session.as_str()), "{missed:?}");
     nodes[1].get("/v1/verify", &tokens.access).await.expect(200);

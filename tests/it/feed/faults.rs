@@ -32,7 +32,7 @@ async fn wait_for_revocation(client: &Client, service: &ServiceClient, feed: &mu
         match feed.next().await {
             Some(event) if event.data["session_id"] == *session => return,
             Some(event) => assert!(["heartbeat", "live", "resumed", "revocation"].contains(&&*event.name), "{event:?}"),
-            None => *feed = Feed::open(client, service, feed.last_id.clone().as_deref()).await,
+            None => *feed = Feed::open_after(client, service, feed.last_id.clone().as_deref()).await,
         }
     }
 }
@@ -44,7 +44,7 @@ async fn restarted_redis_loses_no_feed_event() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.register("ada").await;
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
     for _ in 0..3 {
         let tokens = node.login("ada").await;
@@ -67,7 +67,7 @@ async fn feed_survives_cut_redis_connections() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.register("ada").await;
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
     for _ in 0..5 {
         let tokens = node.login("ada").await;
@@ -90,7 +90,7 @@ async fn emptied_redis_causes_a_gap_and_a_new_snapshot() {
     let node = cluster.node().await;
     node.register("ada").await;
     logged_out_session(&node, "ada").await;
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     assert_eq!(feed.caught_up().await.len(), 1);
     // The node notices only the loss of a revocation that it has read from Redis. After two heartbeats with new ids it has read this one.
     for _ in 0..2 {
@@ -113,7 +113,7 @@ async fn feed_without_redis_ends_and_refuses_subscribers() {
     let cluster = cluster_at(&server.url());
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
     server.kill();
     feed.read_to_end().await;
@@ -122,7 +122,7 @@ async fn feed_without_redis_ends_and_refuses_subscribers() {
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
     server.restart();
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
     drop(feed);
     node.stop().await;
@@ -144,7 +144,7 @@ async fn feed_in_a_redis_cluster_sends_revocations_of_every_master() {
         node.register(name).await;
         ended.push(logged_out_session(&node, name).await);
     }
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     let received = feed.caught_up().await;
     let mut received = sessions(&received);
     received.sort_unstable();

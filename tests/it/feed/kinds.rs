@@ -30,7 +30,7 @@ impl FeedFixture {
         let account = node.register("ada").await.text_of("id");
         let service = cluster.service_client("billing").await;
         let no_last_id = None;
-        let mut feed = Feed::open(&peer, &service, no_last_id).await;
+        let mut feed = Feed::open_after(&peer, &service, no_last_id).await;
         assert_eq!(feed.caught_up().await, Vec::<Value>::new());
         Self { cluster, node, peer, feed, account }
     }
@@ -142,7 +142,7 @@ async fn changed_roles_are_sent_live_in_the_snapshot_and_after_resuming() {
     assert_eq!(received(&mut fixture.feed).await, expected, "a change to the same roles sends no event");
     let service = fixture.cluster.service_client("other").await;
     for last in [None, last.as_deref()] {
-        let mut feed = Feed::open(&fixture.node, &service, last).await;
+        let mut feed = Feed::open_after(&fixture.node, &service, last).await;
         assert_eq!(received(&mut feed).await, expected);
     }
     fixture.stop().await;

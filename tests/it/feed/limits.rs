@@ -66,7 +66,7 @@ async fn slow_subscriber_is_dropped_and_others_receive_everything() {
     cluster.config.http.write_timeout = Duration::from_secs(1);
     let peer = cluster.node().await;
     let _slow = stalled_subscriber(&peer, &service, "event: live").await;
-    let mut quick = Feed::open(&peer, &service, None).await;
+    let mut quick = Feed::open(&peer, &service).await;
     quick.caught_up().await;
     let (count, mut counted) = watch::channel(0);
     let quick = tokio::spawn(async move {
@@ -104,7 +104,7 @@ async fn slow_subscriber_is_dropped_during_its_snapshot() {
     revoke_thousands(&node, 40).await;
     let slow = stalled_subscriber(&node, &service, "event: snapshot").await;
     // With one subscriber allowed, this succeeds once the slow subscriber is dropped.
-    let mut quick = Feed::open(&node, &service, None).await;
+    let mut quick = Feed::open(&node, &service).await;
     assert_eq!(quick.caught_up().await.len(), 40_000);
     drop((slow, quick));
     node.stop().await;
@@ -116,7 +116,7 @@ async fn subscribers_above_the_limit_get_503_with_retry_after() {
     cluster.config.feed.max_subscribers = 2;
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut subscribers = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
+    let mut subscribers = [Feed::open(&node, &service).await, Feed::open(&node, &service).await];
     for feed in &mut subscribers {
         feed.caught_up().await;
     }
@@ -138,13 +138,13 @@ async fn client_at_its_limit_of_subscribers_is_refused_while_other_clients_subsc
     cluster.config.feed.max_subscribers_per_client = 1;
     let (billing, search) = (cluster.service_client("billing").await, cluster.service_client("search").await);
     let node = cluster.node().await;
-    let mut first = Feed::open(&node, &billing, None).await;
+    let mut first = Feed::open(&node, &billing).await;
     first.caught_up().await;
     let request = node.request(reqwest::Method::GET, "/v1/revocations");
     let refused = node.send(request.basic_auth(&billing.id, Some(&billing.secret))).await;
     assert_eq!(refused.problem(), (503, "unavailable".to_owned()));
     assert_eq!(refused.header("retry-after"), "1");
-    let mut other = Feed::open(&node, &search, None).await;
+    let mut other = Feed::open(&node, &search).await;
     other.caught_up().await;
 
     drop(first);
@@ -163,7 +163,7 @@ async fn shutdown_ends_all_streams() {
     cluster.config.http.shutdown_timeout = Duration::from_hours(1);
     let service = cluster.service_client("billing").await;
     let node = cluster.node().await;
-    let mut feeds = [Feed::open(&node, &service, None).await, Feed::open(&node, &service, None).await];
+    let mut feeds = [Feed::open(&node, &service).await, Feed::open(&node, &service).await];
     for feed in &mut feeds {
         feed.caught_up().await;
     }
@@ -201,7 +201,7 @@ async fn subscribers_that_do_not_read_use_little_memory() {
     let service = cluster.service_client("billing").await;
     // warms up the allocator, the connections and the code paths
     revoke_thousands(&node, 1).await;
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     assert_eq!(feed.caught_up().await.len(), 1000);
     drop(feed);
 

@@ -35,7 +35,7 @@ async fn new_subscriber_receives_a_snapshot_and_then_live_revocations() {
     let account = node.register("ada").await.text_of("id");
     let before = logged_out_session(&node, "ada").await;
 
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     let first = feed.next().await.unwrap();
     // the lifetime of an access token (300 s), its leeway (5 s), and 5 s for clocks that differ
     assert_eq!((first.name.as_str(), &first.data), ("snapshot", &json!({ "retain_seconds": 310 })));
@@ -63,7 +63,7 @@ async fn event_id_covers_every_earlier_revocation() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.register("ada").await;
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
     // An event id is `1-MILLIS`, a time by the clock of Redis. It covers all revocations before this time.
     for _ in 0..20 {
@@ -103,9 +103,9 @@ async fn feed_serves_enabled_service_clients_only() {
         assert_eq!(refused.header("www-authenticate"), "Basic realm=\"latchkey\"");
     }
 
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
-    let mut other = Feed::open(&node, &cluster.service_client("other").await, None).await;
+    let mut other = Feed::open(&node, &cluster.service_client("other").await).await;
     other.caught_up().await;
     clients::disable(&cluster.clock, &node.state.sql, "billing").await.unwrap();
     cluster.reload_clients().await;

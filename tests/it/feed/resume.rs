@@ -11,14 +11,14 @@ async fn missed_revocations_are_replayed_by_any_node() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.register("ada").await;
-    let mut feed = Feed::open(&peer, &service, None).await;
+    let mut feed = Feed::open(&peer, &service).await;
     feed.caught_up().await;
     let last = feed.last_id.clone().unwrap();
     drop(feed);
     let missed = [logged_out_session(&node, "ada").await, logged_out_session(&peer, "ada").await];
 
     for node in [&node, &peer] {
-        let mut feed = Feed::open(node, &service, Some(&last)).await;
+        let mut feed = Feed::open_after(node, &service, Some(&last)).await;
         let first = feed.next().await.unwrap();
         // 310 seconds: the lifetime of an access token (300), the leeway (5) and a margin for clocks (5)
         assert_eq!((first.name.as_str(), &first.data), ("resumed", &json!({ "retain_seconds": 310 })));
@@ -35,7 +35,7 @@ async fn broken_connections_lose_no_revocation() {
     let service = cluster.service_client("billing").await;
     let (node, peer) = (cluster.node().await, cluster.node().await);
     node.register("ada").await;
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
     let end_sessions = async {
         let mut ended = Vec::new();
@@ -48,7 +48,7 @@ async fn broken_connections_lose_no_revocation() {
     let read_and_reconnect = async {
         loop {
             let last = feed.last_id.clone().unwrap();
-            feed = Feed::open(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
+            feed = Feed::open_after(if received.len() % 2 == 0 { &peer } else { &node }, &service, Some(&last)).await;
             assert_eq!(feed.next().await.unwrap().name, "resumed");
             // reconnects after one to three events, partly while missed revocations are replayed
             for _ in 0..=received.len() % 3 {
@@ -63,7 +63,7 @@ async fn broken_connections_lose_no_revocation() {
         ended = end_sessions => ended,
         () = read_and_reconnect => unreachable!("the loop has no end"),
     };
-    let mut feed = Feed::open(&node, &service, feed.last_id.clone().as_deref()).await;
+    let mut feed = Feed::open_after(&node, &service, feed.last_id.clone().as_deref()).await;
     received.extend(sessions(&feed.caught_up().await).into_iter().map(str::to_owned));
     for session in &ended {
         assert!(received.contains(session));
@@ -81,13 +81,13 @@ async fn unusable_last_event_id_causes_a_gap() {
     let node = cluster.node().await;
     node.register("ada").await;
     let session = logged_out_session(&node, "ada").await;
-    let mut feed = Feed::open(&node, &service, None).await;
+    let mut feed = Feed::open(&node, &service).await;
     feed.caught_up().await;
     let now: i64 = feed.last_id.unwrap().strip_prefix("1-").unwrap().parse().unwrap();
     let hour = 3_600_000;
     // older than `redis.event_retention` (1 h), in the future, or not an id of this service
     for last in [&format!("1-{}", now - hour), &format!("1-{}", now + hour), "7-1", "x"] {
-        let mut feed = Feed::open(&node, &service, Some(last)).await;
+        let mut feed = Feed::open_after(&node, &service, Some(last)).await;
         let gap = feed.next().await.unwrap();
         assert_eq!(gap.name, "gap", "{last}");
         assert!(gap.data["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{gap:?}");
@@ -96,7 +96,7 @@ async fn unusable_last_event_id_causes_a_gap() {
         assert_ne!(feed.last_id.as_deref(), Some(last));
     }
     // an id within the retention
-    let mut feed = Feed::open(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
+    let mut feed = Feed::open_after(&node, &service, Some(&format!("1-{}", now - hour / 2))).await;
     assert_eq!(feed.next().await.unwrap().name, "resumed");
     drop(feed);
     node.stop().await;

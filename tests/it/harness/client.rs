@@ -98,6 +98,11 @@ impl Client {
         self.send(self.request(Method::GET, path).bearer_auth(access)).await
     }
 
+    /// Sends a GET request without an access token.
+    pub async fn get_anonymously(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
     pub async fn delete(&self, path: &str, access: &str) -> Answer {
         self.send(self.request(Method::DELETE, path).bearer_auth(access)).await
     }

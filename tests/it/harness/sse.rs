@@ -27,8 +27,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Subscribes to a node's feed, resuming after the event `last`. Retries until the node accepts the subscription.
-    pub async fn open(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
+    /// Subscribes to a node's feed. Retries until the node accepts the subscription.
+    pub async fn open(client: &Client, service: &ServiceClient) -> Self {
+        Self::open_after(client, service, None).await
+    }
+
+    /// Like [`Self::open`], resuming after the event `last`.
+    pub async fn open_after(client: &Client, service: &ServiceClient, last: Option<&str>) -> Self {
         loop {
             let response = Self::try_open(client, service, last).await;
             if response.status() == 200 {

@@ -19,7 +19,7 @@ async fn check(generate: fn(&Path), program: &'static str) {
     cluster.clock = Clock::System;
     let node = cluster.node_at_issuer().await;
     let folder = folder();
-    let document = node.get("/openapi.json", "").await.expect(200);
+    let document = node.get_anonymously("/openapi.json").await.expect(200);
     fs::write(folder.path().join("openapi.json"), document.text).unwrap();
     let settings = json!({ "issuer": cluster.config.issuer, "password": PASSWORD });
     let run = move |folder: TempDir| {

@@ -109,7 +109,7 @@ impl Fixture {
 
     /// The ids of the keys that the node publishes.
     async fn published(&self) -> Vec<String> {
-        let body = self.node.get("/.well-known/jwks.json", "").await.json();
+        let body = self.node.get_anonymously("/.well-known/jwks.json").await.json();
         body["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 

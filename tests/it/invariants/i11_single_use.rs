@@ -4,7 +4,7 @@
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify, without_limits},
+    accounts::{NEW_PASSWORD, email, problem, request_reset, reset, signed_in, verify_address, without_limits},
     harness::{
         client::{Answer, PASSWORD},
         test_cluster::TestCluster,
@@ -106,7 +106,7 @@ async fn i11_link_stops_working_when_password_address_or_epoch_changes() {
     let node = cluster.node().await;
     let id = node.register("ada").await.text_of("id").parse().unwrap();
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
 
     let (token, _) = request_reset(&cluster, &node, "ada").await;
     node.change_password(&tokens.access, PASSWORD, NEW_PASSWORD).await.expect(200);
@@ -134,7 +134,7 @@ async fn i11_get_and_head_of_a_link_do_not_consume_it() {
     node.register("ada").await;
     let tokens = node.login("ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (token, _) = crate::accounts::next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, _) = crate::accounts::first_mail(&cluster, "ada", "verify_address").await;
     for path in ["/v1/email/verify", "/v1/password/reset", "/v1/email/undo", "/v1/account/secure"] {
         for method in [reqwest::Method::GET, reqwest::Method::HEAD] {
             let answer = node.send(node.request(method, &format!("{path}?token={token}"))).await;
@@ -163,7 +163,7 @@ async fn i11_redis_holds_digests_of_links_and_codes_only() {
 async fn i11_challenge_and_code_work_once_among_sixteen_racers_on_two_nodes() {
     let cluster = crate::factors::cluster();
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = crate::factors::account(&cluster, &nodes[0], "ada").await;
+    let ada = crate::factors::account_with_app(&cluster, &nodes[0], "ada").await;
     for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
         let challenge = crate::factors::challenge(&nodes[0], "ada").await;
         let race = (0..16).map(|racer| crate::factors::second_factor(&nodes[racer % 2], &challenge, method, &code));
@@ -180,7 +180,7 @@ async fn i11_code_works_once_among_sixteen_challenges() {
     // The throttle of wrong codes would refuse most of the requests before it checks their codes.
     cluster.config.limits.factor_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
-    let ada = crate::factors::account(&cluster, &nodes[0], "ada").await;
+    let ada = crate::factors::account_with_app(&cluster, &nodes[0], "ada").await;
     for (method, code) in [("totp", ada.app.code(&cluster.clock)), ("recovery_code", ada.recovery_codes[0].clone())] {
         let mut challenges = Vec::new();
         for racer in 0..16 {

@@ -194,7 +194,7 @@ async fn i12_second_factor_answers_alike_for_known_and_unknown_accounts() {
 
     let cluster = crate::factors::cluster();
     let node = cluster.node().await;
-    let ada = crate::factors::account(&cluster, &node, "ada").await;
+    let ada = crate::factors::account_with_app(&cluster, &node, "ada").await;
     node.register("eve").await;
     let wrong = ["ada", "eve", "nobody"].map(|name| node.try_login(name, "a wrong password"));
     let wrong: Vec<_> = futures_util::future::join_all(wrong).await.iter().map(comparable).collect();

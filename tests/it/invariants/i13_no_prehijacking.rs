@@ -16,8 +16,8 @@ use serde_json::json;
 
 use crate::{
     accounts::{
-        NEW_PASSWORD, count, email, emails, next_mail, problem, request_address_change, request_reset, reset,
-        signed_in, verify, without_limits,
+        NEW_PASSWORD, count, email, emails, first_mail, next_mail, problem, request_address_change, request_reset,
+        reset, signed_in, verify_address, without_limits,
     },
     harness::{
         client::{PASSWORD, Tokens},
@@ -54,7 +54,7 @@ async fn i13_classic_federated_merge_invited_victim_does_not_share_the_account_w
     let client = cluster.service_client_with(new).await;
     let request = node.request(Method::POST, "/v1/users/invite").basic_auth(&client.id, Some(&client.secret));
     node.send(request.json(&json!({ "email": email("victim") }))).await.expect(202);
-    let (token, _) = next_mail(&cluster, "victim", 0, "invitation").await;
+    let (token, _) = first_mail(&cluster, "victim", "invitation").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
     node.login_with("victim", NEW_PASSWORD).await;
@@ -70,7 +70,7 @@ async fn i13_unexpired_session_ends_when_the_victim_recovers_or_verifies() {
 
     let (cluster, node, attacker) = squatted_account().await;
     node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "victim", "verify_address").await;
     // the victim knows no password of the account
     let answer = node.post("/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(answer.problem(), problem(403, "proof_required"));
@@ -87,7 +87,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     // a username
     signed_in(&node, &attacker, Method::PATCH, "/v1/me", json!({ "username": "trojan" })).await.expect(200);
     node.post("/v1/password/forgot", json!({ "identifier": email("victim") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "victim", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "victim", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let before = count(&cluster, "victim", "password_reset");
     node.post("/v1/password/forgot", json!({ "identifier": "trojan" })).await.expect(202);
@@ -97,7 +97,7 @@ async fn i13_trojan_identifier_gives_no_way_back_into_the_account() {
     // an address
     node.register("attacker").await;
     let attacker = node.login("attacker").await;
-    verify(&cluster, &node, "attacker", &attacker).await;
+    verify_address(&cluster, &node, "attacker", &attacker).await;
     let (token, code) = request_address_change(&cluster, &node, &attacker, "other").await;
     for body in [
         json!({ "token": token }),
@@ -136,14 +136,14 @@ async fn i13_consent_and_former_address_of_a_squatter_do_not_survive_recovery_ve
             }
             "verification" => {
                 node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
-                let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
+                let (token, _) = first_mail(&cluster, "victim", "verify_address").await;
                 let body = json!({ "token": token, "new_password": NEW_PASSWORD });
                 node.post("/v1/email/verify", body).await.expect(204);
             }
             _ => {
                 let body = json!({ "email": email("victim") });
                 let request = node.post("/v1/login/code", body).await.expect(202).text_of("request");
-                let (token, _) = next_mail(&cluster, "victim", 0, "sign_in_code").await;
+                let (token, _) = first_mail(&cluster, "victim", "sign_in_code").await;
                 let body = json!({ "request": request, "token": token });
                 node.post("/v1/login/code/verify", body).await.expect(200);
             }
@@ -204,7 +204,7 @@ async fn i13_non_verifying_provider_imported_address_belongs_to_the_account_that
     };
     node.state.sql.insert_account(&imported).await.unwrap();
     node.post("/v1/password/forgot", json!({ "identifier": email("imported") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "imported", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "imported", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     let owner = node.login_with(&email("imported"), NEW_PASSWORD).await;
     assert_eq!(node.get("/v1/me", &owner.access).await.json()["email_verified"], true);
@@ -248,7 +248,7 @@ async fn i13_classic_federated_merge_invitation_removes_the_squatters_secondary_
         "a verified secondary address is owned"
     );
     invite("victim").await.expect(202);
-    let (token, _) = next_mail(&cluster, "victim", 0, "invitation").await;
+    let (token, _) = first_mail(&cluster, "victim", "invitation").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     assert_locked_out(&node, &attacker).await;
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
@@ -265,7 +265,7 @@ async fn i13_trojan_secondary_address_is_removed_when_the_victim_recovers_or_ver
 
     let (cluster, node, attacker) = squatted_with_own_address().await;
     node.post("/v1/email/verification", json!({ "email": email("victim") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "victim", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "victim", "verify_address").await;
     node.post("/v1/email/verify", json!({ "token": token, "new_password": NEW_PASSWORD })).await.expect(204);
     assert_locked_out(&node, &attacker).await;
     assert_address_is_gone(&cluster, &node, NEW_PASSWORD).await;
@@ -289,7 +289,7 @@ async fn i13_trojan_secondary_address_of_the_victim_is_not_verified_by_the_victi
     // The victim registers and verifies the address. The link of the attacker's account does not work afterwards.
     node.register("other").await;
     let victim = node.login("other").await;
-    verify(&cluster, &node, "other", &victim).await;
+    verify_address(&cluster, &node, "other", &victim).await;
     let late = signed_in(&node, &attacker, Method::POST, "/v1/email/verify", json!({ "token": token })).await;
     assert_eq!(late.problem(), problem(409, "email_taken"));
     let found = Tokens::of(&node.try_login(&email("other"), PASSWORD).await.expect(200));

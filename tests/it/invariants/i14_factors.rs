@@ -9,10 +9,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    accounts::{NEW_PASSWORD, email, next_mail, problem, request_reset, reset, signed_in, verify},
-    factors::{
-        account as account_with_app, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor,
-    },
+    accounts::{NEW_PASSWORD, email, first_mail, problem, request_reset, reset, signed_in, verify_address},
+    factors::{account_with_app, assert_no_credentials, challenge_of, claims, cluster, enrol, second_factor},
     harness::{
         client::{PASSWORD, Tokens},
         test_cluster::TestCluster,
@@ -26,7 +24,7 @@ async fn verified_account_with_app(
 ) -> crate::factors::Enrolled {
     node.register("ada").await;
     let tokens = node.login("ada").await;
-    verify(cluster, node, "ada", &tokens).await;
+    verify_address(cluster, node, "ada", &tokens).await;
     enrol(cluster, node, "ada").await
 }
 
@@ -54,7 +52,7 @@ async fn i14_sign_in_by_mail_needs_the_second_factor() {
     let node = cluster.node().await;
     let ada = verified_account_with_app(&cluster, &node).await;
     let request = node.post("/v1/login/code", json!({ "email": email("ada") })).await.expect(202).text_of("request");
-    let (_, code) = next_mail(&cluster, "ada", 0, "sign_in_code").await;
+    let (_, code) = first_mail(&cluster, "ada", "sign_in_code").await;
     let body = json!({ "request": request, "email": email("ada"), "code": code });
     let answer = node.post("/v1/login/code/verify", body.clone()).await;
     assert_eq!(
@@ -99,7 +97,7 @@ async fn i14_securing_the_account_by_a_link_keeps_older_factors() {
     let mail = cluster.mail_to(&email("ada"), "password_changed").await;
     let body = json!({ "token": mail.token() });
     assert_no_credentials(&node.post("/v1/account/secure", body).await.expect(204));
-    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, "gravel lantern ostrich ten").await.expect(204);
     // the app's code was used, so another one is needed
     cluster.advance(Duration::from_secs(60));
@@ -304,7 +302,7 @@ async fn i14_undone_change_of_address_keeps_older_factors() {
     signed_in(&node, &tokens, Method::POST, "/v1/email/verify", json!({ "token": token })).await.expect(200);
     let undo = cluster.mail_to(&email("ada"), "address_changed").await.token().to_owned();
     assert_no_credentials(&node.post("/v1/email/undo", json!({ "token": undo })).await.expect(204));
-    let (token, _) = next_mail(&cluster, "ada", 0, "password_reset").await;
+    let (token, _) = first_mail(&cluster, "ada", "password_reset").await;
     reset(&node, &token, NEW_PASSWORD).await.expect(204);
     challenge_of(&node.try_login("ada", NEW_PASSWORD).await);
 }
@@ -316,7 +314,7 @@ async fn i14_verification_of_an_address_starts_no_session() {
     let node = cluster.node().await;
     account_with_app(&cluster, &node, "ada").await;
     node.post("/v1/email/verification", json!({ "email": email("ada") })).await.expect(202);
-    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let answer = node.post("/v1/email/verify", json!({ "token": token, "password": PASSWORD })).await.expect(204);
     assert_no_credentials(&answer);
     challenge_of(&node.try_login("ada", PASSWORD).await);

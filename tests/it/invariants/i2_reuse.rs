@@ -294,7 +294,7 @@ async fn i2_thief_who_repeats_the_owners_tokens_is_recorded_at_once_and_ends_the
     let cluster = cluster();
     let nodes = two_nodes(&cluster).await;
     let service = cluster.service_client("billing").await;
-    let mut feed = Feed::open(&nodes[1], &service, None).await;
+    let mut feed = Feed::open(&nodes[1], &service).await;
     feed.caught_up().await;
     let mut owner = sign_in(&nodes[0], HOME).await;
     let mut thief = owner.clone();

@@ -238,7 +238,7 @@ async fn i5_disabling_or_deleting_an_account_ends_all_its_sessions() {
 async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change() {
     let mut cluster = TestCluster::new();
     // The throttle would refuse concurrent wrong passwords.
-    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
@@ -272,7 +272,7 @@ async fn i5_concurrent_login_with_the_old_password_does_not_survive_its_change()
 async fn i5_concurrent_login_does_not_survive_disabling_the_account() {
     let mut cluster = TestCluster::new();
     // The throttle would refuse concurrent wrong passwords.
-    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_backoff = None;
     cluster.config.limits.login_per_address = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;

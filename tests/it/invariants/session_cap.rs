@@ -39,7 +39,7 @@ async fn sixteen_concurrent_logins_never_exceed_the_session_cap() {
     let mut cluster = TestCluster::new();
     cluster.config.session.max_per_account = 3;
     // The throttle would limit concurrent logins.
-    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_backoff = None;
     let nodes = [cluster.node().await, cluster.node().await];
     nodes[0].register("ada").await;
     for round in 1..=5 {

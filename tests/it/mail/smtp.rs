@@ -227,7 +227,7 @@ async fn outage_of_an_hour_causes_few_attempts_and_loses_no_mail() {
     assert!(attempts < 50, "{attempts} attempts in an hour");
     let metrics = latchkey::service::metrics::render(&node.state).await.unwrap();
     assert!(metrics.contains("latchkey_mail_server_reachable 0"), "{metrics}");
-    node.get("/readyz", "").await.expect(200);
+    node.get_anonymously("/readyz").await.expect(200);
 
     server.accept_connections();
     // longer than `mail.retry_max`

@@ -31,7 +31,7 @@ async fn every_response_names_its_issuer() {
         let response = response_of(&browser.authorize(&node, &request).await);
         assert_eq!(response["iss"], "https://auth.example.com");
     }
-    let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+    let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
     node.stop().await;
 }
@@ -71,7 +71,7 @@ async fn pkce_can_not_be_left_out_or_weakened() {
     let code = browser.code(&node, &valid).await;
     let refused = exchange_with(&node, &shop, &code, CALLBACK, &s256(VERIFIER)).await;
     assert_eq!(error_of(&refused), (400, "invalid_grant".to_owned()));
-    let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+    let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["code_challenge_methods_supported"], serde_json::json!(["S256"]));
     node.stop().await;
 }

@@ -26,7 +26,7 @@ async fn client_add_prints_the_settings_that_an_app_needs() {
     assert_eq!(lines["client_id"], "grafana");
     assert!(lines["client_secret"].starts_with("lk_cs_"));
     assert_eq!((lines["scopes"], lines["redirect_uris"]), ("openid profile email offline_access", uri));
-    let metadata = service.client.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = service.client.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
     assert_eq!(lines["discovery"], format!("{}/.well-known/openid-configuration", lines["issuer"]));
     for name in
         ["issuer", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "end_session_endpoint", "jwks_uri"]

@@ -18,7 +18,7 @@ use super::{
     response_of, shop, sign_in, text, web,
 };
 use crate::{
-    accounts::{NEW_PASSWORD, email, request_reset, reset, verify},
+    accounts::{NEW_PASSWORD, email, request_reset, reset, verify_address},
     harness::{
         client::PASSWORD,
         test_cluster::{Node, ServiceClient, TestCluster},
@@ -214,7 +214,7 @@ async fn reported_password_change_withdraws_recent_consents_and_keeps_older_ones
     let cluster = TestCluster::new();
     let (node, _) = shop(&cluster).await;
     let tokens = node.login("ada").await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     // At the report the consents are 81 hours and one hour old. It withdraws those of the last 72 hours (`account.undo_window`).
     for (app, hours) in [("forum", 80), ("trojan", 1)] {
         cluster.service_client_with(app_with_consent(app)).await;

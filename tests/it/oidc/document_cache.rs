@@ -103,7 +103,10 @@ async fn endpoints_other_than_authorize_fetch_nothing_for_strangers() {
     let revoke = [("token", "lk_rt_x"), ("client_id", client_id.as_str())];
     node.send(node.request(Method::POST, "/oauth2/revoke").form(&revoke)).await;
     let encoded: String = url::form_urlencoded::byte_serialize(client_id.as_bytes()).collect();
-    node.get(&format!("/oauth2/logout?client_id={encoded}&post_logout_redirect_uri=https%3A%2F%2Fx.example"), "").await;
+    node.get_anonymously(&format!(
+        "/oauth2/logout?client_id={encoded}&post_logout_redirect_uri=https%3A%2F%2Fx.example"
+    ))
+    .await;
     assert_eq!(server.requests(PATH), 0);
     node.stop().await;
 }

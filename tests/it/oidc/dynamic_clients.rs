@@ -369,7 +369,7 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     let (node, browser) = node_with_browser(&cluster).await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(refusal(&answer).contains("its host is not allowed"), "{answer:?}");
-    let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+    let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
     assert_eq!(metadata["client_id_metadata_document_supported"], true);
     node.stop().await;
     // the default settings
@@ -377,7 +377,7 @@ async fn documents_are_off_by_default_and_limited_to_allowed_hosts() {
     let node = cluster.node().await;
     let answer = browser.authorize(&node, &request(&server, &client_id)).await;
     assert!(refusal(&answer).contains("names no client"), "{answer:?}");
-    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
+    let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.json();
     let absent = |name: &str| metadata.get(name).is_none();
     assert!(absent("client_id_metadata_document_supported") && absent("registration_endpoint"), "{metadata}");
     assert_eq!(server.requests(PATH), 0);

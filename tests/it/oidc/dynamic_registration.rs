@@ -190,7 +190,7 @@ async fn registration_is_rate_limited_and_its_clients_end_with_the_setting() {
     let node = cluster.node().await;
     node.register("ada").await;
     let browser = Browser::signed_in(&node, "ada").await;
-    let metadata = node.get("/.well-known/oauth-authorization-server", "").await.json();
+    let metadata = node.get_anonymously("/.well-known/oauth-authorization-server").await.json();
     assert_eq!(metadata["registration_endpoint"], format!("{}/oauth2/register", cluster.config.issuer));
     let app = register_app(&node, "none").await;
     let code = allow(&node, &browser, &app.id).await;

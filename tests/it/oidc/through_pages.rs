@@ -59,7 +59,7 @@ async fn user_signs_in_on_the_page_and_returns_to_the_app() {
 async fn i14_app_that_requires_aal2_gets_the_factor_of_a_remembered_device() {
     let mut cluster = crate::factors::remembered_devices::cluster();
     // The throttle counts a sign-in in progress as a failure.
-    cluster.config.limits.backoff = None;
+    cluster.config.limits.login_backoff = None;
     let (node, shop) = shop(&cluster).await;
     let ada = crate::factors::enrol(&cluster, &node, "ada").await;
     let device = crate::factors::remembered_devices::remember(&cluster, &node, "ada", &ada).await;

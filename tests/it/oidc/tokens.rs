@@ -59,7 +59,7 @@ async fn id_token_has_the_claims_of_openid_connect_core() {
         // half of a hash in base64url: SHA-512 for EdDSA, SHA-256 for the others
         let hash = text(&id, "at_hash");
         assert_eq!(hash.len(), if algorithm == Algorithm::EdDsa { 43 } else { 22 });
-        let metadata = node.get("/.well-known/openid-configuration", "").await.json();
+        let metadata = node.get_anonymously("/.well-known/openid-configuration").await.json();
         assert_eq!(metadata["id_token_signing_alg_values_supported"], json!([algorithm.as_str()]));
         node.stop().await;
     }
@@ -91,7 +91,7 @@ async fn userinfo_takes_the_token_from_a_form_and_from_one_place_only() {
     }
     node.send(post().form(&[("access_token", "x")])).await.expect(401);
     // A token in the query is not accepted: logs would keep it.
-    node.get(&format!("/oauth2/userinfo?access_token={access}"), "").await.expect(401);
+    node.get_anonymously(&format!("/oauth2/userinfo?access_token={access}")).await.expect(401);
     node.stop().await;
 }
 

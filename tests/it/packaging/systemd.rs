@@ -111,7 +111,7 @@ os.execv(sys.argv[2], sys.argv[2:])";
     let service = Service::spawn(serve).unwrap_or_else(|log| panic!("{log}"));
     let port = fs::read_to_string(port).unwrap();
     assert!(service.client.base.contains(&format!("127.0.0.1:{port}")), "{}", service.client.base);
-    service.client.get("/livez", "").await.expect(200);
+    service.client.get_anonymously("/livez").await.expect(200);
     assert_eq!(service.end(Signal::TERM).0, Some(0));
 }
 

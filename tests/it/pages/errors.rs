@@ -65,7 +65,7 @@ async fn switched_off_pages_are_not_found() {
     for path in ["/account/sign-in", "/oauth2/authorize?client_id=shop", "/oauth2/logout"] {
         assert_eq!(node.client.get(path, "x").await.problem(), (404, "not_found".to_owned()), "{path}");
     }
-    let metadata = node.client.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = node.client.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
     assert!(metadata["authorization_endpoint"].is_null() && metadata["end_session_endpoint"].is_null(), "{metadata}");
     assert_eq!(metadata["grant_types_supported"], serde_json::json!(["refresh_token", "client_credentials"]));
 }

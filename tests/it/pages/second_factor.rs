@@ -12,7 +12,7 @@ use super::{
     visitor::{Visitor, actions, alert, field_error},
 };
 use crate::{
-    accounts::{count, next_mail},
+    accounts::{count, first_mail},
     harness::{
         client::{Answer, PASSWORD, Tokens},
         test_cluster::{Node, TestCluster},
@@ -178,7 +178,7 @@ async fn code_by_mail_is_enabled_sent_and_sent_again() {
     let mut ada = signed_in(&node).await;
     let page = ada.open("/account/security").await.expect(200);
     assert!(page.text.contains("Codes by mail") && page.text.contains("Confirm your address first"), "{}", page.text);
-    let (token, _) = next_mail(&cluster, "ada", 0, "verify_address").await;
+    let (token, _) = first_mail(&cluster, "ada", "verify_address").await;
     let body = serde_json::json!({ "token": token });
     let verified = crate::accounts::signed_in(&node.client, &tokens, reqwest::Method::POST, "/v1/email/verify", body);
     verified.await.expect(204);

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{add, authenticator::Authenticator, registration_options};
+use super::{add_passkey, authenticator::Authenticator, registration_options};
 use crate::{
     accounts::document::{DocumentShell, blocks},
     harness::client::{Client, Tokens},

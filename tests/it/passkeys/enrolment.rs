@@ -7,9 +7,9 @@ use latchkey::domain::factor::FactorPolicy;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Authenticator, add, audit, claims, list, register, registration_options};
+use super::{Authenticator, add_passkey, audit, claims, list_passkeys, register, registration_options};
 use crate::{
-    accounts::{email, problem, verify},
+    accounts::{email, problem, verify_address},
     factors::{self, assert_no_credentials, codes_of},
     harness::{
         client::{Answer, Client, PASSWORD, Tokens},
@@ -65,7 +65,7 @@ async fn account_that_must_have_a_factor_registers_a_passkey_at_sign_in() {
     let claims = claims(&tokens);
     assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["pwd", "hwk", "user", "mfa"])));
     node.refresh(&tokens.refresh).await.expect(200);
-    let passkeys = list(&node, &tokens).await;
+    let passkeys = list_passkeys(&node, &tokens).await;
     assert_eq!((passkeys.len(), &passkeys[0]["name"]), (1, &json!("Ada's phone")));
     // The first challenge is used up; the other was issued while the account had no factor.
     for invalid in [&first, &other] {
@@ -84,7 +84,7 @@ async fn enrolment_by_passkey_is_recorded_and_sends_the_owner_a_mail() {
     let node = cluster.node().await;
     node.register("ada").await;
     let early = node.login("ada").await;
-    verify(&cluster, &node, "ada", &early).await;
+    verify_address(&cluster, &node, "ada", &early).await;
     cluster.advance(Duration::from_hours(1));
     let challenge = challenge(&node, "ada").await;
     let credential = Authenticator::new().create(&creation_options(&node, &challenge).await);
@@ -168,7 +168,7 @@ async fn i11_options_of_an_enrolment_work_for_their_sign_in_and_purpose_only() {
     let creation = creation_options(&node, &first).await;
     let tokens = Tokens::of(&complete(&node, &first, phone.create(&creation)).await.expect(200));
     let tokens = super::stepped_up(&node, &tokens, &mut phone).await;
-    let answer = add(&node, &tokens, Authenticator::new().create(&unused)).await;
+    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&unused)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     node.register("eve").await;
     let creation = registration_options(&node, &tokens).await;
@@ -205,7 +205,7 @@ async fn i11_enrolment_by_passkey_works_once_among_sixteen_racers_on_two_nodes()
     for answer in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!(answer.problem(), problem(401, "invalid_challenge"));
     }
-    assert_eq!(list(&nodes[1], &Tokens::of(won[0])).await.len(), 1);
+    assert_eq!(list_passkeys(&nodes[1], &Tokens::of(won[0])).await.len(), 1);
 }
 
 #[tokio::test]

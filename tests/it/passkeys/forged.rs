@@ -8,7 +8,7 @@ use super::{
     list, login, login_options, register, registration_options, sign_in, signed_in, with_passkey,
 };
 use crate::{
-    accounts::{email, problem, verify},
+    accounts::{email, problem, verify_address},
     harness::test_cluster::Node,
 };
 
@@ -41,10 +41,10 @@ async fn response_of_another_origin_relying_party_or_frame_is_refused() {
         let mut second = Authenticator::new();
         change(&mut second);
         let options = registration_options(&node, &tokens).await;
-        let answer = add(&node, &tokens, second.create(&options)).await;
+        let answer = add_passkey(&node, &tokens, second.create(&options)).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "{reason}");
         assert_eq!(recorded_refusals(&node, reason).await, 2);
-        assert_eq!(list(&node, &tokens).await.len(), 1);
+        assert_eq!(list_passkeys(&node, &tokens).await.len(), 1);
     }
     // The configuration allows the origin of an app.
     let (_cluster, node, _, mut phone) = with_passkey().await;
@@ -72,9 +72,9 @@ async fn replayed_response_is_refused() {
     sign_in(&node, &mut phone).await.expect(200);
     let options = registration_options(&node, &tokens).await;
     let response = Authenticator::new().create(&options);
-    let added = add(&node, &tokens, response.clone()).await.expect(201);
+    let added = add_passkey(&node, &tokens, response.clone()).await.expect(201);
     let tokens = super::tokens_of(&added.json()["tokens"]);
-    assert_eq!(add(&node, &tokens, response).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(add_passkey(&node, &tokens, response).await.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn response_for_another_purpose_is_refused() {
     let options = login_options(&node).await;
     let mut mixed = registration.clone();
     mixed["challenge"] = options["challenge"].clone();
-    let answer = add(&node, &tokens, Authenticator::new().create(&mixed)).await;
+    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&mixed)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
     // a response of the other kind
     let options = login_options(&node).await;
@@ -99,7 +99,7 @@ async fn response_for_another_purpose_is_refused() {
     created["response"]["signature"] = json!(text([0; 70]));
     login(&node, created).await.expect(401);
     let assertion = phone.get(&options);
-    assert_eq!(add(&node, &tokens, assertion).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(add_passkey(&node, &tokens, assertion).await.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]
@@ -109,9 +109,9 @@ async fn response_of_another_account_is_refused() {
     let eve = node.login("eve").await;
     // The challenge of a registration is bound to its account.
     let options = registration_options(&node, &tokens).await;
-    let answer = add(&node, &eve, Authenticator::new().create(&options)).await;
+    let answer = add_passkey(&node, &eve, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
-    assert!(list(&node, &eve).await.is_empty());
+    assert!(list_passkeys(&node, &eve).await.is_empty());
     let mut eves_key = Authenticator::new();
     register(&node, &eve, &mut eves_key).await;
     // the user handle of another account, no handle, and an empty one
@@ -154,13 +154,13 @@ async fn truncated_and_damaged_responses_are_refused() {
         let mut response = Authenticator::new().create(&options);
         let short = bytes(&response["response"]["attestationObject"])[..cut].to_vec();
         response["response"]["attestationObject"] = json!(text(short));
-        let answer = add(&node, &tokens, response).await;
+        let answer = add_passkey(&node, &tokens, response).await;
         assert_eq!(answer.problem(), problem(422, "passkey_rejected"), "attestationObject cut to {cut}");
     }
     let malformed: [Value; 4] = [json!({}), json!({ "id": 7 }), json!({ "response": [] }), json!({ "rawId": "%%%" })];
     for credential in malformed {
         assert_eq!(login(&node, credential.clone()).await.problem(), problem(401, "invalid_passkey"));
-        assert_eq!(add(&node, &tokens, credential).await.problem(), problem(422, "passkey_rejected"));
+        assert_eq!(add_passkey(&node, &tokens, credential).await.problem(), problem(422, "passkey_rejected"));
     }
     assert_eq!(
         node.post("/v1/login/passkey", json!({ "credential": "x" })).await.problem(),
@@ -213,14 +213,14 @@ async fn backup_flags_that_contradict_the_registration_are_refused() {
     let mut impossible = Authenticator::new();
     impossible.flags |= flags::BACKED_UP;
     let options = registration_options(&node, &tokens).await;
-    let answer = add(&node, &tokens, impossible.create(&options)).await;
+    let answer = add_passkey(&node, &tokens, impossible.create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
 }
 
 #[tokio::test]
 async fn counter_that_does_not_increase_is_refused_recorded_and_reported() {
     let (cluster, node, tokens, mut phone) = with_passkey().await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     phone.counter = 100;
     sign_in(&node, &mut phone).await.expect(200);
     for counter in [100, 99, 0] {

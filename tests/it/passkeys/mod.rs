@@ -51,7 +51,7 @@ async fn registration_options(node: &Client, tokens: &Tokens) -> Value {
     answer.expect(200).json()["public_key"].take()
 }
 
-async fn add(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
+async fn add_passkey(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
     let body = json!({ "name": "Ada's phone", "credential": credential });
     call(node, tokens, Method::POST, "/v1/me/passkeys", &body).await
 }
@@ -59,7 +59,7 @@ async fn add(node: &Client, tokens: &Tokens, credential: Value) -> Answer {
 /// Registers the authenticator and returns the new tokens.
 async fn register(node: &Client, tokens: &Tokens, authenticator: &mut Authenticator) -> Tokens {
     let options = registration_options(node, tokens).await;
-    tokens_of(&add(node, tokens, authenticator.create(&options)).await.expect(201).json()["tokens"])
+    tokens_of(&add_passkey(node, tokens, authenticator.create(&options)).await.expect(201).json()["tokens"])
 }
 
 fn tokens_of(body: &Value) -> Tokens {
@@ -94,7 +94,7 @@ async fn sign_in(node: &Client, authenticator: &mut Authenticator) -> Answer {
     login(node, authenticator.get(&options)).await
 }
 
-async fn list(node: &Client, tokens: &Tokens) -> Vec<Value> {
+async fn list_passkeys(node: &Client, tokens: &Tokens) -> Vec<Value> {
     let answer = node.get("/v1/me/passkeys", &tokens.access).await.expect(200);
     answer.json()["passkeys"].as_array().unwrap().clone()
 }

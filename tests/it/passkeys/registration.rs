@@ -12,7 +12,7 @@ use super::{
     call, list, register, registration_options, sign_in, signed_in, stepped_up, tokens_of, with_passkey,
 };
 use crate::{
-    accounts::{email, problem, verify, without_limits},
+    accounts::{email, problem, verify_address, without_limits},
     harness::{client::Tokens, test_cluster::TestCluster},
 };
 
@@ -27,7 +27,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(options["authenticatorSelection"]["userVerification"], "preferred");
     let mut phone = Authenticator::new();
     phone.flags |= flags::BACKUP_ELIGIBLE | flags::BACKED_UP;
-    let added = add(&node, &tokens, phone.create(&options)).await.expect(201).json();
+    let added = add_passkey(&node, &tokens, phone.create(&options)).await.expect(201).json();
     let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
     assert_eq!(passkey["name"], "Ada's phone");
     assert_eq!(passkey["aaguid"], Uuid::from_bytes([7; 16]).to_string());
@@ -35,7 +35,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!((&passkey["backup_eligible"], &passkey["backed_up"]), (&json!(true), &json!(true)));
     assert_eq!((&passkey["discoverable"], &passkey["last_used_at"]), (&json!(true), &json!(null)));
     assert_eq!(added["recovery_codes"].as_array().unwrap().len(), 10, "the first factor comes with recovery codes");
-    assert_eq!(list(&node, &tokens).await.as_slice(), std::slice::from_ref(passkey));
+    assert_eq!(list_passkeys(&node, &tokens).await.as_slice(), std::slice::from_ref(passkey));
     let factors = node.get("/v1/me/factors", &tokens.access).await.expect(200).json();
     assert_eq!((&factors["factors"][0]["kind"], &factors["recovery_codes_left"]), (&json!("passkey"), &json!(10)));
 
@@ -52,7 +52,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
 
     let removed = node.delete(&path, &tokens.access).await.expect(200);
     let tokens = Tokens::of(&removed);
-    assert!(list(&node, &tokens).await.is_empty());
+    assert!(list_passkeys(&node, &tokens).await.is_empty());
     assert_eq!(node.delete(&path, &tokens.access).await.problem(), problem(404, "unknown_passkey"));
     assert_eq!(sign_in(&node, &mut phone).await.problem(), problem(401, "invalid_passkey"));
     let events: Vec<_> = audit(&node).await.into_iter().map(|(event, _, _)| event).collect();
@@ -71,7 +71,7 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
         node.refresh(&old.refresh).await.expect(401);
         node.get("/v1/me", &old.access).await.expect(401);
     }
-    let id = list(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
+    let id = list_passkeys(&node, &after).await[0]["id"].as_str().unwrap().to_owned();
     let stepped_up = stepped_up(&node, &after, &mut phone).await;
     let last = Tokens::of(&node.delete(&format!("/v1/me/passkeys/{id}"), &stepped_up.access).await.expect(200));
     node.refresh(&after.refresh).await.expect(401);
@@ -81,26 +81,26 @@ async fn i5_added_and_removed_passkey_end_other_sessions_and_replace_the_callers
 #[tokio::test]
 async fn passkey_of_another_account_can_be_neither_seen_nor_changed() {
     let (_cluster, node, tokens, _) = with_passkey().await;
-    let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
+    let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     node.register("eve").await;
     let eve = node.login("eve").await;
-    assert!(list(&node, &eve).await.is_empty());
+    assert!(list_passkeys(&node, &eve).await.is_empty());
     let path = format!("/v1/me/passkeys/{id}");
     let renamed = call(&node, &eve, Method::PATCH, &path, &json!({ "name": "mine" })).await;
     assert_eq!(renamed.problem(), problem(404, "unknown_passkey"));
     assert_eq!(node.delete(&path, &eve.access).await.problem(), problem(404, "unknown_passkey"));
-    assert_eq!(list(&node, &tokens).await[0]["name"], "Ada's phone");
+    assert_eq!(list_passkeys(&node, &tokens).await[0]["name"], "Ada's phone");
 }
 
 #[tokio::test]
 async fn changes_of_passkeys_need_a_recent_authentication() {
     let (cluster, node, tokens, _) = with_passkey().await;
-    let id = list(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
+    let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
-    let end = add(&node, &tokens, Authenticator::new().create(&options)).await;
+    let end = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     let remove = node.delete(&format!("/v1/me/passkeys/{id}"), &tokens.access).await;
     for answer in [begin, end, remove] {
         assert_eq!(answer.problem(), problem(401, "insufficient_user_authentication"));
@@ -129,7 +129,7 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
         let options = registration_options(&node, tokens).await;
         let mut copy = Authenticator::new();
         copy.credential.clone_from(&phone.credential);
-        let answer = add(&node, tokens, copy.create(&options)).await;
+        let answer = add_passkey(&node, tokens, copy.create(&options)).await;
         assert_eq!(answer.problem(), expected);
     }
     let options = registration_options(&node, &tokens).await;
@@ -138,8 +138,8 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
     let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
     // The registration has replaced the session, and the challenge was bound to the former one.
-    assert_eq!(add(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
-    assert_eq!(list(&node, &tokens).await.len(), 2);
+    assert_eq!(add_passkey(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
+    assert_eq!(list_passkeys(&node, &tokens).await.len(), 2);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn model_outside_the_allow_list_is_refused() {
     let tokens = node.login("ada").await;
     let options = registration_options(&node, &tokens).await;
     assert_eq!(options["attestation"], "direct", "browsers then report the authenticator's model");
-    let answer = add(&node, &tokens, Authenticator::new().create(&options)).await;
+    let answer = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
     let mut allowed = Authenticator::new();
     allowed.aaguid = [9; 16];
@@ -190,7 +190,7 @@ async fn related_origins_are_the_web_origins_of_issuer_and_apps() {
 #[tokio::test]
 async fn added_passkey_sends_a_notice_to_the_owner() {
     let (cluster, node, tokens) = signed_in().await;
-    verify(&cluster, &node, "ada", &tokens).await;
+    verify_address(&cluster, &node, "ada", &tokens).await;
     register(&node, &tokens, &mut Authenticator::new()).await;
     let mail = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(mail.text.contains("passkey"), "{}", mail.text);

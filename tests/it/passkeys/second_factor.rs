@@ -3,7 +3,9 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use super::{Authenticator, authenticator as flags, claims, list, login, login_options, register, with_passkey};
+use super::{
+    Authenticator, authenticator as flags, claims, list_passkeys, login, login_options, register, with_passkey,
+};
 use crate::{
     accounts::{problem, without_limits},
     harness::{
@@ -50,7 +52,7 @@ async fn password_and_passkey_reach_aal2_also_without_user_verification() {
         let claims = claims(&signed_in);
         assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &amr));
     }
-    assert!(list(&node, &tokens).await.iter().all(|passkey| passkey["last_used_at"].is_string()));
+    assert!(list_passkeys(&node, &tokens).await.iter().all(|passkey| passkey["last_used_at"].is_string()));
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::{
-    Authenticator, audit, authenticator as flags, claims, list, login, login_options, register, sign_in, with_passkey,
+    Authenticator, audit, authenticator as flags, claims, list_passkeys, login, login_options, register, sign_in,
+    with_passkey,
 };
 use crate::{
     accounts::{problem, without_limits},
@@ -34,7 +35,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
     assert_eq!(super::claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
-    let passkey = &list(&node, &signed_in).await[0];
+    let passkey = &list_passkeys(&node, &signed_in).await[0];
     assert_eq!(passkey["last_used_at"], node.state.clock.now().to_string());
 }
 
@@ -46,13 +47,13 @@ async fn synced_passkey_counts_as_software_and_backup_state_is_updated() {
     // synced passkeys have no signature counter
     (synced.counter, synced.step) = (0, 0);
     let tokens = register(&node, &tokens, &mut synced).await;
-    assert_eq!(list(&node, &tokens).await[0]["backed_up"], false);
+    assert_eq!(list_passkeys(&node, &tokens).await[0]["backed_up"], false);
     synced.flags |= flags::BACKED_UP;
     for _ in 0..2 {
         let signed_in = Tokens::of(&sign_in(&node, &mut synced).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["swk", "user", "mfa"]));
     }
-    assert_eq!(list(&node, &tokens).await[0]["backed_up"], true);
+    assert_eq!(list_passkeys(&node, &tokens).await[0]["backed_up"], true);
 }
 
 #[tokio::test]
@@ -129,7 +130,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
     let mut phone = Authenticator::new();
     let options = super::registration_options(&nodes[0], &tokens).await;
     let credential = phone.create(&options);
-    let race = (0..16).map(|racer| super::add(&nodes[racer % 2], &tokens, credential.clone()));
+    let race = (0..16).map(|racer| super::add_passkey(&nodes[racer % 2], &tokens, credential.clone()));
     let added = join_all(race).await.iter().filter(|answer| answer.status == 201).count();
     assert_eq!(added, 1, "registrations");
     // A synced passkey has no signature counter, so only the challenge can reveal a repeated response.
@@ -162,7 +163,7 @@ async fn challenge_expires() {
     let key = format!("lk:w{}", options["challenge"].as_str().unwrap());
     let gone = || async { !String::from_utf8_lossy(&cluster.redis.dump()).contains(&key) };
     crate::harness::wait::until("the challenge has expired", gone).await;
-    let answer = super::add(&node, &tokens, Authenticator::new().create(&options)).await;
+    let answer = super::add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(422, "passkey_rejected"));
 }
 

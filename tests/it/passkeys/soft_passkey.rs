@@ -7,7 +7,9 @@ use webauthn_authenticator_rs::{
     softpasskey::SoftPasskey,
 };
 
-use super::{add, authenticator::text, claims, login, login_options, registration_options, signed_in, tokens_of};
+use super::{
+    add_passkey, authenticator::text, claims, login, login_options, registration_options, signed_in, tokens_of,
+};
 use crate::harness::client::Tokens;
 
 #[tokio::test]
@@ -23,7 +25,7 @@ async fn soft_passkey_registers_with_self_attestation_and_signs_in() {
     let challenge: CreationChallengeResponse = serde_json::from_value(json!({ "publicKey": options })).unwrap();
     let created = authenticator.do_registration(origin(), challenge).unwrap();
     let credential = serde_json::to_value(&created).unwrap();
-    let added = add(&node, &tokens, credential).await.expect(201).json();
+    let added = add_passkey(&node, &tokens, credential).await.expect(201).json();
     let id = text(created.raw_id);
     for _ in 0..2 {
         let mut options = login_options(&node).await;

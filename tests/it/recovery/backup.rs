@@ -45,7 +45,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     let kept = service.client.login("ada").await;
     let ended = service.client.login("ada").await;
     service.client.logout(&ended.refresh).await.expect(204);
-    let keys = key_ids(&service.client.get("/.well-known/jwks.json", "").await.json());
+    let keys = key_ids(&service.client.get_anonymously("/.well-known/jwks.json").await.json());
 
     let backup = new.path().join("backup");
     let printed = succeeds(old.path(), &["backup", backup.to_str().unwrap()]);
@@ -65,7 +65,7 @@ async fn backup_of_running_service_restores_accounts_keys_and_sessions() {
     assert_eq!(service.client.refresh(&ended.refresh).await.problem().1, "invalid_refresh_token");
     service.client.refresh(&kept.refresh).await.expect(200);
     service.client.login("ada").await;
-    assert_eq!(key_ids(&service.client.get("/.well-known/jwks.json", "").await.json()), keys);
+    assert_eq!(key_ids(&service.client.get_anonymously("/.well-known/jwks.json").await.json()), keys);
     let (code, log) = service.end(Signal::TERM);
     assert_eq!(code, Some(0), "{log}");
     // The restored sessions are durable: they survive the next restart, too.

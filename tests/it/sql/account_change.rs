@@ -84,9 +84,9 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
         change.retain_former_address(&email("ANN@example.com")).await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1);
         change.remove_former_address(&email("eve@example.com")).await.unwrap();
-        change.clear_former_addresses(Some(at(1))).await.unwrap();
+        change.clear_former_addresses_since(at(1)).await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "the older address is kept");
-        change.clear_former_addresses(None).await.unwrap();
+        change.clear_former_addresses().await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 0);
     })
     .await;

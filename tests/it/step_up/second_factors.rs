@@ -17,7 +17,7 @@ use crate::{
 
 /// An account with an authenticator app, and the tokens of a session whose second factor was an hour ago.
 async fn with_old_second_factor(cluster: &TestCluster, node: &Client) -> (factors::Enrolled, Tokens) {
-    let ada = factors::account(cluster, node, "ada").await;
+    let ada = factors::account_with_app(cluster, node, "ada").await;
     let tokens = advance_and_refresh(cluster, node, &ada.tokens, Duration::from_hours(1)).await;
     (ada, tokens)
 }
@@ -92,7 +92,7 @@ async fn factor_that_is_added_after_a_step_up_by_password_gives_its_level_to_the
 async fn refreshes_keep_the_level_of_a_step_up_until_it_expires() {
     let cluster = remembered_devices::cluster();
     let node = cluster.node().await;
-    let ada = factors::account(&cluster, &node, "ada").await;
+    let ada = factors::account_with_app(&cluster, &node, "ada").await;
     let device = remembered_devices::remember(&cluster, &node, "ada", &ada).await;
     let tokens = Tokens::of(&remembered_devices::login(&node, "ada", PASSWORD, Some(&device)).await.expect(200));
     assert_eq!(node.verified(&tokens.access).acr, "aal1");

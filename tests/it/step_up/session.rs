@@ -34,7 +34,7 @@ async fn reauthentication_renews_auth_time_of_the_session_and_refreshes_keep_it(
 #[tokio::test]
 async fn reauthentication_with_a_wrong_password_changes_nothing_and_is_throttled_like_a_sign_in() {
     let mut cluster = TestCluster::new();
-    cluster.config.limits.backoff = backoff();
+    cluster.config.limits.login_backoff = backoff();
     cluster.config.limits.login_per_address = None;
     let node = cluster.node().await;
     node.register("ada").await;

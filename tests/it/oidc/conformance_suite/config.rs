@@ -9,7 +9,7 @@ use super::{super::claims, Mode::Query, Suite};
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;
-    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = suite.node.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
     let issuer = suite.node.state.config.issuer.as_str();
     assert_eq!(metadata["issuer"], issuer);
     for endpoint in
@@ -34,7 +34,7 @@ async fn oidcc_discovery_endpoint_verification() {
     ] {
         assert_eq!(metadata[name], value, "{name}");
     }
-    let jwks = suite.node.get("/.well-known/jwks.json", "").await.expect(200).json();
+    let jwks = suite.node.get_anonymously("/.well-known/jwks.json").await.expect(200).json();
     for key in jwks["keys"].as_array().unwrap() {
         assert_eq!((&key["use"], &key["alg"]), (&json!("sig"), &json!("ES256")));
         assert!(key["kid"].is_string() && key["d"].is_null(), "{key}");

@@ -70,7 +70,7 @@ impl SignedIn {
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_rp_initiated_logout_discovery_endpoint_verification() {
     let suite = Suite::start(Query).await;
-    let metadata = suite.node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata = suite.node.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
     assert_eq!(metadata["end_session_endpoint"], "https://auth.example.com/oauth2/logout");
     suite.finish().await;
 }

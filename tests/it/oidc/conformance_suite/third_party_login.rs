@@ -52,7 +52,7 @@ async fn oidcc_3rd_party_init_login() {
     let issuer = link.query_pairs().find(|(name, _)| name == "iss").unwrap().1.into_owned();
     assert_eq!(issuer, node.state.config.issuer);
     // The app sends the browser to that issuer, where the user is signed in and has consented.
-    let metadata: Value = node.get("/.well-known/openid-configuration", "").await.expect(200).json();
+    let metadata: Value = node.get_anonymously("/.well-known/openid-configuration").await.expect(200).json();
     assert_eq!(metadata["issuer"], issuer.as_str());
     let answer = browser.authorize(&node, &Request::for_client(app)).await;
     assert!(response_of(&answer).contains_key("code"));
