@@ -164,7 +164,7 @@ impl Pages {
                 "style",
                 "css",
                 "text/css; charset=utf-8",
-                style::with_colours(&stylesheet, settings).into(),
+                style::with_colours(&stylesheet, settings.accent, settings.accent_dark).into(),
             ),
             script: Asset::new("script", "js", "text/javascript; charset=utf-8", SCRIPT.into()),
             logo: settings.logo.as_deref().map(load_logo).transpose()?,

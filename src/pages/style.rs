@@ -1,18 +1,21 @@
 //! The configured colours in the stylesheet.
 
-use crate::config::{Colour, PagesSettings};
+use crate::config::Colour;
 
 const WHITE: Colour = Colour { red: 255, green: 255, blue: 255 };
 const INK: Colour = Colour { red: 16, green: 18, blue: 22 };
 
-/// The stylesheet with the configured colours, which replace the default ones.
-pub(super) fn with_colours(style: &str, settings: &PagesSettings) -> String {
+/// The stylesheet with the configured colours, each of which replaces the default one of its theme.
+pub(super) fn with_colours(style: &str, accent: Option<Colour>, accent_dark: Option<Colour>) -> String {
     let mut text = style.to_owned();
-    if let Some(accent) = settings.accent {
-        text += &rule(accent);
-    }
-    if let Some(accent) = settings.accent_dark {
-        text += &format!("@media (prefers-color-scheme:dark){{{}}}\n", rule(accent));
+    for (theme, accent) in [
+        // Without this condition, the colour of the light theme would replace the default one of the dark theme, too.
+        ("not all and (prefers-color-scheme:dark)", accent),
+        ("(prefers-color-scheme:dark)", accent_dark),
+    ] {
+        if let Some(accent) = accent {
+            text += &format!("@media {theme}{{{}}}\n", rule(accent));
+        }
     }
     text
 }
@@ -20,7 +23,7 @@ pub(super) fn with_colours(style: &str, settings: &PagesSettings) -> String {
 /// The accent and the text on it: white or dark, whichever has more contrast.
 fn rule(accent: Colour) -> String {
     let on = if WHITE.contrast(accent) >= INK.contrast(accent) { WHITE } else { INK };
-    format!(":root{{--accent:{accent};--on-accent:{on}}}\n")
+    format!(":root{{--accent:{accent};--on-accent:{on}}}")
 }
 
 #[cfg(test)]
@@ -28,9 +31,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn accent_of_one_theme_leaves_the_other_theme_unchanged() {
+        let colour = Colour::parse("#003366");
+        let light = ":root{--accent:#003366;--on-accent:#ffffff}";
+        assert_eq!(
+            with_colours("", colour, None),
+            format!("@media not all and (prefers-color-scheme:dark){{{light}}}\n")
+        );
+        assert_eq!(with_colours("", None, colour), format!("@media (prefers-color-scheme:dark){{{light}}}\n"));
+    }
+
+    #[test]
     fn text_on_the_accent_is_the_more_readable_one() {
         let colour = |text: &str| Colour::parse(text).unwrap();
-        assert_eq!(rule(colour("#003366")), ":root{--accent:#003366;--on-accent:#ffffff}\n");
-        assert_eq!(rule(colour("#8ab4ff")), ":root{--accent:#8ab4ff;--on-accent:#101216}\n");
+        assert_eq!(rule(colour("#003366")), ":root{--accent:#003366;--on-accent:#ffffff}");
+        assert_eq!(rule(colour("#8ab4ff")), ":root{--accent:#8ab4ff;--on-accent:#101216}");
     }
 }

@@ -131,6 +131,12 @@ fn start(
     // the last worker still loads its modules
     thread::sleep(Duration::from_millis(500));
     process.update_pids();
+    ensure!(
+        process.pids.len() >= processes,
+        "{}: {} of {processes} processes started",
+        name.text(),
+        process.pids.len()
+    );
     Ok(Target {
         name,
         resident_idle: process.usage().resident,
