@@ -139,7 +139,7 @@ impl RevocationsApi {
     ///
     /// Keep every revocation and change of claims for `retain_seconds` after its `at`: no token that it concerns lives longer. What was
     /// stored before a `gap` or a `snapshot` stays in force until the next `live`. From then on the events since the `snapshot` suffice,
-    /// and what was stored before it may be dropped. Treat an unknown kind as a gap.
+    /// and what was stored before it may be dropped. At an unknown kind, connect again without `Last-Event-ID`.
     ///
     /// For service clients, by HTTP Basic. A disabled client is disconnected.
     ///
