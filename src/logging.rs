@@ -66,6 +66,15 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> Option<&str> {
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
+/// Whether the lines on standard error are JSON with these settings.
+pub fn writes_json(settings: &LogSettings) -> bool {
+    match settings.format {
+        LogFormat::Json => true,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+        LogFormat::Text => false,
+    }
+}
+
 fn parse(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
     let filter = config::log_filter(&settings.filter).map_err(|text| Problem {
         value: Some(format!("{:?}", settings.filter)),

@@ -24,9 +24,10 @@ use crate::domain::{
 pub enum KeyRingError {
     /// None of the configured secrets decrypts a stored key.
     #[error(
-        "the signing key {kid} can't be decrypted: {source}. If the secret was changed, add the previous one to \
-         LATCHKEY_SECRET_PREVIOUS, or as a second line to the secret file. If the previous secret is lost, all sessions are \
-         lost and every user has to sign in: run `latchkey keys rotate --now` and then `latchkey keys retire {kid}`"
+        "the signing key {kid} can't be decrypted: {source}. Add the secret under which it was encrypted, which is the previous \
+         one or that of the other nodes, to LATCHKEY_SECRET_PREVIOUS or as a second line to the secret file. Only if that \
+         secret is lost, run `latchkey keys rotate --now` and then `latchkey keys retire {kid}`: all sessions are then lost, \
+         and every user has to sign in"
     )]
     Sealed {
         /// The key's id.

@@ -170,7 +170,10 @@ fn run_jobs(queued: &Mutex<Receiver<Job>>, stats: &Stats, mut memory: Memory, pa
         stats.started.fetch_add(1, Ordering::Relaxed);
         let started = Instant::now();
         let delivery = catch_unwind(AssertUnwindSafe(|| job(&mut memory))).unwrap_or_else(|_| {
-            tracing::error!("a password thread caught a panic in a job: the job's request fails; standard error has the panic's message");
+            tracing::error!(
+                "a request failed because of a bug (a panic in a password job); other requests are unaffected. Report it with the panic's message \
+                 on standard error"
+            );
             None
         });
         if delivery.is_some() {
@@ -202,7 +205,8 @@ impl Stats {
         for delivery in batch {
             if catch_unwind(AssertUnwindSafe(delivery)).is_err() {
                 tracing::error!(
-                    "a password thread caught a panic while delivering a result: the job's request fails; standard error has the panic's message"
+                    "a request failed because of a bug (a panic in the delivery of a password job's result); other requests are unaffected. \
+                     Report it with the panic's message on standard error"
                 );
             }
         }

@@ -80,6 +80,26 @@ where
     E: IntoEndpoint,
     E::Endpoint: 'static,
 {
+    run_as("api", endpoint, listener, settings, cores, shutdown).await
+}
+
+/// Serves like [`run`]. `name` is the name of the listener in the log.
+///
+/// # Errors
+///
+/// See [`run`].
+pub async fn run_as<E>(
+    name: &'static str,
+    endpoint: E,
+    listener: TcpListener,
+    settings: &HttpSettings,
+    cores: &Cores,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()>
+where
+    E: IntoEndpoint,
+    E::Endpoint: 'static,
+{
     let address = listener.local_addr()?;
     let context = Arc::new(Context {
         endpoint: endpoint.into_endpoint(),
@@ -90,14 +110,14 @@ where
         tasks: TaskTracker::new(),
         per_address: Arc::new(PerAddress::new(settings)),
     });
-    tracing::info!(%address, "listening");
+    tracing::info!(listener = name, %address, "listening");
 
     let permits = Arc::new(Semaphore::new(settings.max_connections));
     accept_until(&context, cores, &permits, &listener, shutdown).await;
 
     context.drain.trigger();
     if !settings.drain_delay.is_zero() {
-        tracing::info!(%address, delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
+        tracing::info!(listener = name, %address, delay = ?settings.drain_delay, "draining: /readyz now fails, requests are still served");
         accept_until(&context, cores, &permits, &listener, tokio::time::sleep(settings.drain_delay)).await;
         if closing::block_new_handshakes(&listener) {
             accept_until(&context, cores, &permits, &listener, tokio::time::sleep(closing::HANDSHAKE_WAIT)).await;
@@ -106,13 +126,23 @@ where
     closing::close(listener, &permits, |permit, stream, remote| serve(&context, cores, permit, stream, remote));
     context.stop.trigger();
     context.tasks.close();
-    tracing::info!(%address, connections = context.tasks.len(), "stopping: no new connections, waiting for requests in flight");
+    tracing::info!(
+        listener = name,
+        %address,
+        connections = context.tasks.len(),
+        "stopping: no new connections, waiting for requests in flight"
+    );
     if tokio::time::timeout(settings.shutdown_timeout, context.tasks.wait()).await.is_err() {
-        tracing::warn!(%address, connections = context.tasks.len(), "closing connections: http.shutdown_timeout has passed");
+        tracing::warn!(
+            listener = name,
+            %address,
+            connections = context.tasks.len(),
+            "closing connections: http.shutdown_timeout has passed"
+        );
         context.cut.trigger();
         let _ = tokio::time::timeout(CUT_TIMEOUT, context.tasks.wait()).await;
     }
-    tracing::debug!(%address, "the listener has stopped");
+    tracing::debug!(listener = name, %address, "the listener has stopped");
     Ok(())
 }
 
@@ -184,7 +214,7 @@ fn serve<E>(
         match TcpStream::from_std(stream) {
             Ok(stream) => connection::serve(context, stream, remote).await,
             Err(error) => {
-                tracing::warn!(peer = %remote, %error, "connection closed: registering its socket with tokio's I/O driver failed");
+                tracing::warn!(peer = %remote, %error, "connection closed: the kernel refused to watch its socket (epoll). Check fs.epoll.max_user_watches and free memory");
             }
         }
         drop((permit, slot, admission));

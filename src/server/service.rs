@@ -60,7 +60,11 @@ impl<E: Endpoint + 'static> hyper::service::Service<Request<Incoming>> for Servi
             let response = context.endpoint.get_response((request, local, remote, Scheme::HTTP).into());
             // If a handler panics, hyper alone would close the connection without a response.
             let response = AssertUnwindSafe(response).catch_unwind().await.unwrap_or_else(|panic| {
-                tracing::error!(cause = panic_message(&*panic), "a handler panicked: its request fails with 500");
+                tracing::error!(
+                    cause = panic_message(&*panic),
+                    "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the \
+                     panic's message on standard error"
+                );
                 StatusCode::INTERNAL_SERVER_ERROR.into()
             });
             let mut response: Response<_> = response.into();

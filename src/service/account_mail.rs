@@ -70,7 +70,12 @@ pub(super) fn compose(
         Ok(recipient) => recipient,
         Err(reason) => {
             let account = account.map(tracing::field::display);
-            tracing::info!(account, %reason, "mail not sent: the address of the account can't be used in a mail");
+            tracing::warn!(
+                account,
+                %reason,
+                "mail not sent: the address can't be used in a mail. The account gets no mails until the address is corrected \
+                 (`latchkey user set-email`)"
+            );
             return Ok(None);
         }
     };

@@ -1,4 +1,4 @@
-//! Work that a node does after the response to a request. So the time of the response does not reveal whether there is any work (I12).
+//! Mails that a node queues after the response to a request. So the time of the response does not reveal whether there is any work (I12).
 
 use std::{
     sync::Arc,
@@ -26,11 +26,11 @@ where
             match work(Arc::clone(&state)).await {
                 Ok(()) => return,
                 Err(error @ ServiceError::Unavailable { .. }) if started.elapsed() < RETRY_TIME => {
-                    tracing::warn!(%error, task, "background task of an answered request failed; retrying in a second");
+                    tracing::warn!(%error, task, "a mail that a user has requested could not be queued; retrying for up to 8 s");
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(error) => {
-                    tracing::error!(%error, task, "background task of an answered request failed; not retried");
+                    tracing::error!(%error, task, "a mail that a user has requested could not be queued and is not sent: the user must request it again");
                     return;
                 }
             }

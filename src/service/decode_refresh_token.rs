@@ -22,18 +22,31 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) async fn decode_refresh_token(state: &AppState, token: &str) -> Result<Option<RefreshClaims>, ServiceError> {
     match state.refresh_tokens.decode(token) {
         Ok(claims) => Ok(Some(claims)),
-        Err(RefreshTokenError::UnknownKey) if has_peers(state) && Box::pin(state.keys.lacks_secret()).await => {
-            Err(ServiceError::Unavailable {
-                dependency: "token key",
-                retry_after: RETRY_AFTER,
-                source: anyhow::anyhow!(
-                    "another node uses a secret that this node does not have: add it to LATCHKEY_SECRET_PREVIOUS or to the \
-                     secret file and restart this node"
-                ),
-            })
+        Err(RefreshTokenError::UnknownKey) => {
+            Box::pin(require_secret_of_peers(state)).await?;
+            Ok(None)
         }
         Err(_) => Ok(None),
     }
+}
+
+/// Checks that no other node uses a secret that this node does not have. Call this for data under an unknown secret: a node that has the
+/// secret accepts the data.
+///
+/// # Errors
+/// [`ServiceError::Unavailable`]
+pub(super) async fn require_secret_of_peers(state: &AppState) -> Result<(), ServiceError> {
+    if !has_peers(state) || !state.keys.lacks_secret().await {
+        return Ok(());
+    }
+    Err(ServiceError::Unavailable {
+        dependency: "token key",
+        retry_after: RETRY_AFTER,
+        source: anyhow::anyhow!(
+            "another node uses a secret that this node does not have: add it to LATCHKEY_SECRET_PREVIOUS or to the secret file and restart \
+             this node"
+        ),
+    })
 }
 
 /// Whether other nodes may exist. If none can, a forged token does not make the node read the database.

@@ -100,7 +100,12 @@ pub async fn exchange_code(
             (grant, payload)
         }
         ExchangeOutcome::Reused { ended } => {
-            tracing::warn!(account = %code.account, client = %client.id, "authorization code used twice: its session ended");
+            tracing::warn!(
+                account = %code.account,
+                client = %client.id,
+                "an authorization code was used a second time: the session of its first use is ended. The code may be stolen, or the app repeats \
+                 its request: `latchkey audit --event code_reuse` shows how often"
+            );
             let mut entry =
                 new_entry(AuditEvent::CodeReuse).refused("used_before").actor(Actor::Client(client.id.clone()));
             entry.facts.session = ended;

@@ -147,7 +147,12 @@ async fn verify_password(state: &AppState, input: &Login, account: Option<Accoun
     let verified = state.passwords.verify(input.password.clone(), stored).await.map_err(ServiceError::from)?;
     let unusable = match (&verified, id) {
         (Verified::Unusable(reason), Some(account)) => {
-            tracing::warn!(%account, %reason, "the stored password hash can't be used: reset the account's password (`latchkey user reset`)");
+            tracing::warn!(
+                %account,
+                %reason,
+                "the stored password hash can't be used, so the owner can't sign in with the password: correct what the reason names, such as \
+                 a missing pepper, or send the owner a reset link (`latchkey user reset`)"
+            );
             true
         }
         _ => false,

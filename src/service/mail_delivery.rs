@@ -271,10 +271,14 @@ async fn run_housekeeping(state: &AppState) -> Result<(), SqlError> {
     }
 }
 
-/// Logs only the first of consecutive database failures.
+/// Logs only the first of consecutive database failures, and the first success afterwards.
 fn log_first_failure(done: Result<(), SqlError>, failing: &mut bool) {
     match done {
-        Ok(()) => *failing = false,
+        Ok(()) if *failing => {
+            *failing = false;
+            tracing::info!("mail: the outbox can be read again");
+        }
+        Ok(()) => {}
         Err(_) if *failing => {}
         Err(error) => {
             *failing = true;

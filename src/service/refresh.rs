@@ -150,7 +150,13 @@ async fn rotate(
         state.audit.record(entry.actor(Actor::Anyone).address(origin.ip));
     };
     let refuse_reuse = |reason: &'static str| {
-        tracing::warn!(account = %claims.account, session = %claims.session, reason, "refresh token reused: session ended");
+        tracing::warn!(
+            account = %claims.account,
+            session = %claims.session,
+            reason,
+            "a replaced refresh token was used again: the session was ended, since the token may be stolen. A client that stores old tokens \
+             causes this too: `latchkey audit --event refresh_reuse` shows how often"
+        );
         record(AuditEntry::new(now, AuditEvent::RefreshReuse).refused(reason));
         Err(RefreshError::Reused)
     };

@@ -43,7 +43,11 @@ const CONCURRENCY: usize = 64;
 pub async fn check_at_start(state: &AppState) -> Option<Timestamp> {
     let mut known = None;
     if let Err(error) = check(state, &mut known).await {
-        tracing::warn!(%error, "checking whether Redis was restored from an old copy failed, retrying");
+        tracing::warn!(
+            %error,
+            "could not check whether Redis was restored from an old copy: the node starts nevertheless, and checks again each second. Until a \
+             check succeeds, sessions that have ended are accepted if Redis was restored"
+        );
     }
     known
 }
@@ -77,7 +81,13 @@ pub async fn check(state: &AppState, known: &mut Option<Timestamp>) -> Result<()
     let found = state.redis.sessions.mark().await?;
     let is_old = known.is_some_and(|known| found.is_none_or(|found| found + TOLERANCE < known));
     if is_old && state.redis.sessions.accounts().await?.is_empty() {
-        tracing::info!("Redis has no sessions and no current mark: it is new, or was emptied");
+        tracing::warn!(
+            found = found.map(|mark| mark.to_string()),
+            expected = known.map(|mark| mark.to_string()),
+            "Redis has no sessions, and lacks the time that nodes write to it each minute: it was replaced or emptied since the database was \
+             last used, as after `latchkey restore`. All users must sign in again. If nobody did this, check the persistence of Redis \
+             (`latchkey doctor`) and who has access to it"
+        );
     } else if is_old {
         tracing::error!(
             found = found.map(|mark| mark.to_string()),

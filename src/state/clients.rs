@@ -233,10 +233,25 @@ impl ClientRegistry {
     pub async fn run_reloader(&self) {
         let mut ticks = tokio::time::interval(RELOAD_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_failing = false;
         loop {
             ticks.tick().await;
-            if let Err(error) = self.reload().await {
-                tracing::warn!(%error, "reloading the clients failed; the clients in memory stay in use");
+            match self.reload().await {
+                Ok(()) if is_failing => {
+                    is_failing = false;
+                    tracing::info!("reloading the clients works again");
+                }
+                Ok(()) => {}
+                // Only the first of consecutive failures is logged.
+                Err(_) if is_failing => {}
+                Err(error) => {
+                    is_failing = true;
+                    tracing::warn!(
+                        %error,
+                        "reloading the clients failed, retrying; the clients in memory stay in use. Until a reload succeeds, this node does \
+                         not see changes of clients by other nodes or commands"
+                    );
+                }
             }
         }
     }

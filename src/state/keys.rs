@@ -73,7 +73,7 @@ impl SigningKeys {
         let ring = KeyRing::open(stored.clone(), &sealer, now)?;
         for key in stored.iter().filter(|key| ring.outdated().contains(&key.kid)) {
             sql.reseal_key(&key.kid, &reseal(key, &sealer, entropy)?.sealed_private).await?;
-            tracing::info!(kid = key.kid, "signing key resealed under the current secret");
+            tracing::info!(kid = key.kid, "signing key encrypted under the current secret");
         }
         Ok(Self {
             ring: Arc::new(SharedKeyRing::new(ring)),
@@ -113,8 +113,12 @@ impl SigningKeys {
             return;
         }
         // Boxed, because this future is needed rarely, and would add kilobytes to the future of every caller.
-        if let Err(error) = Box::pin(self.reload_if_changed()).await {
-            tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay in use");
+        match Box::pin(self.reload_if_changed()).await {
+            // The reloader logs a missing secret.
+            Ok(()) | Err(StateError::KeyRing(KeyRingError::Sealed { source: SealError::UnknownSecret, .. })) => {}
+            Err(error) => {
+                tracing::warn!(%error, "reloading the signing keys for a token with an unknown key id failed; the keys in memory stay in use");
+            }
         }
         *last = Some(self.clock.now());
     }
@@ -125,14 +129,13 @@ impl SigningKeys {
         let mut feed = redis.revocation_log.subscribe();
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut logged = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
                 () = wait_for_retired_key(&mut feed) => {}
             }
-            if let Err(error) = self.reload().await {
-                tracing::warn!(%error, "reloading the signing keys failed; the keys in memory stay in use");
-            }
+            log_reload(self.reload().await, &mut logged);
         }
     }
 
@@ -157,6 +160,47 @@ impl SigningKeys {
             tracing::info!("signing keys reloaded: they have changed");
         }
         Ok(())
+    }
+}
+
+/// Why the reloader can't reload the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReloadFailure {
+    /// The node lacks the secret under which another node has encrypted the keys.
+    LacksSecret,
+    /// Any other reason.
+    Other,
+}
+
+/// Logs the first of consecutive failures of a kind, and the first success afterwards. `logged` is the last failure, if the last reload has
+/// failed.
+fn log_reload(outcome: Result<(), StateError>, logged: &mut Option<ReloadFailure>) {
+    match outcome {
+        Ok(()) => {
+            if logged.take().is_some() {
+                tracing::info!("reloading the signing keys works again");
+            }
+        }
+        // The keys are not lost: `latchkey keys rotate` and `latchkey keys retire` would sign everyone out.
+        Err(StateError::KeyRing(KeyRingError::Sealed { kid, source: SealError::UnknownSecret })) => {
+            if logged.replace(ReloadFailure::LacksSecret) != Some(ReloadFailure::LacksSecret) {
+                tracing::error!(
+                    kid,
+                    "another node has encrypted the signing keys under a secret that this node does not have: add that secret to this node's \
+                     secret file (or LATCHKEY_SECRET_PREVIOUS) and restart it. Do not rotate or retire keys. Until then this node answers \
+                     refresh tokens under the other secret with 503"
+                );
+            }
+        }
+        Err(error) => {
+            if logged.replace(ReloadFailure::Other) != Some(ReloadFailure::Other) {
+                tracing::warn!(
+                    %error,
+                    "reloading the signing keys failed, retrying; the keys in memory stay in use. Until a reload succeeds, this node does not \
+                     see changes of keys by other nodes or commands"
+                );
+            }
+        }
     }
 }
 

@@ -7,9 +7,14 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use latchkey::config::Secrets;
 use reqwest::Method;
 
-use crate::harness::{
-    client::Tokens,
-    test_cluster::{Node, TestCluster},
+use crate::{
+    factors,
+    harness::{
+        client::Tokens,
+        log::Log,
+        test_cluster::{Node, TestCluster},
+        wait::until,
+    },
 };
 
 /// Starts a node with the old secret, and then a node with the new secret and the old one.
@@ -47,6 +52,44 @@ async fn refresh_token_of_newer_secret_is_retried_instead_of_refused() {
     }
     let tokens = Tokens::of(&new.refresh(&tokens.refresh).await.expect(200));
     new.logout(&tokens.refresh).await.expect(204);
+}
+
+/// The keys are not lost. To rotate and retire them, as after a loss, would end all sessions.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_without_the_new_secret_logs_that_it_needs_the_secret_and_no_advice_to_replace_keys() {
+    let (cluster, old, _new) = nodes_during_rotation().await;
+    let kid = old.state.keys.current().signer(cluster.clock.now()).unwrap().kid().to_owned();
+    let log = Log::start();
+    let lines = || {
+        let log = String::from_utf8_lossy(&log.bytes()).into_owned();
+        log.lines().filter(|line| line.contains(&kid) && !line.contains("INFO")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    tokio::select! {
+        () = old.state.keys.run_reloader(&old.state.redis, Duration::from_hours(1)) => unreachable!("the reloader runs on"),
+        () = until("the reload is logged", || async { lines().iter().any(|line| line.contains("ERROR")) }) => {}
+    }
+    for line in lines() {
+        assert!(!line.contains("latchkey keys"), "{line}");
+    }
+    assert!(lines().iter().any(|line| line.contains("add that secret to this node's secret file")), "{:?}", lines());
+}
+
+/// A factor of an account can't be decrypted by a node that lacks the secret. Another node accepts its code.
+#[tokio::test(flavor = "multi_thread")]
+async fn second_factor_under_the_newer_secret_is_retried_instead_of_refused() {
+    let mut cluster = factors::cluster();
+    cluster.config.multi_node = true;
+    let old = cluster.node().await;
+    let previous = vec![cluster.config.secrets.current.clone()];
+    cluster.config.secrets = Secrets { current: "the new secret of a test, 32 bytes".into(), previous };
+    let new = cluster.node().await;
+    let ada = factors::account(&cluster, &new, "ada").await;
+    let challenge = factors::challenge(&old, "ada").await;
+    for (method, code) in [("totp", &ada.app.code(&cluster.clock)), ("recovery_code", &ada.recovery_codes[0])] {
+        let answer = factors::second_factor(&old, &challenge, method, code).await;
+        assert_eq!(answer.problem(), (503, "unavailable".to_owned()), "{method}");
+    }
+    factors::second_factor(&new, &challenge, "totp", &ada.app.code(&cluster.clock)).await.expect(200);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,10 +22,7 @@ pub(super) async fn check(config: &Config, sql: &Sql, now: Timestamp) -> Result<
     }
     let ring = match KeyRing::open(stored.clone(), &Sealer::new(&config.secrets), now) {
         Ok(ring) => ring,
-        Err(error) => {
-            let detail = format!("{error}; set the secret under which they were sealed, or add it to secret_previous");
-            return Ok(vec![Finding::fail(CHECK, detail)]);
-        }
+        Err(error) => return Ok(vec![Finding::fail(CHECK, error.to_string())]),
     };
     let Ok(signer) = ring.signer(now) else {
         return Ok(vec![Finding::fail(CHECK, "no key can sign now: run `latchkey keys rotate --now`")]);

@@ -23,7 +23,8 @@ pub(super) struct Endpoints {
 }
 
 /// Logs one line with all facts by which operators distinguish nodes and releases.
-pub(super) fn log_start(config: &Config, endpoints: Endpoints) {
+pub(super) fn log_start(state: &AppState, endpoints: Endpoints) {
+    let config = &state.config;
     let Endpoints { api, metrics } = endpoints;
     let metrics = metrics.map(|address| format!("http://{address}/metrics"));
     let data_dir = uses_data_dir(config).then(|| config.data_dir.display().to_string());
@@ -34,8 +35,8 @@ pub(super) fn log_start(config: &Config, endpoints: Endpoints) {
         api = format!("http://{api}"),
         metrics,
         issuer = config.issuer,
-        redis = redis(config),
-        database = database(config),
+        redis = redis(state),
+        database = database(state),
         mail = mail(config),
         data_dir,
         "started"
@@ -48,12 +49,13 @@ pub(super) async fn report_readiness(state: &AppState, endpoints: Endpoints) {
     let checks = readiness::check(state).await;
     systemd::notify_ready(&checks);
     if io::stdout().is_terminal() {
-        print_banner(&state.config, endpoints, &checks);
+        print_banner(state, endpoints, &checks);
     }
     readiness::run_reporter(state).await;
 }
 
-fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
+fn print_banner(state: &AppState, endpoints: Endpoints, checks: &[Check]) {
+    let config = &state.config;
     let Endpoints { api, metrics } = endpoints;
     let mut text = if readiness::worst(checks) == Status::Failed {
         let problems = checks.iter().filter(|check| check.status == Status::Failed).flat_map(|check| &check.problems);
@@ -69,8 +71,8 @@ fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
         line("Metrics", &format!("http://{metrics}/metrics"));
     }
     line("Issuer", &config.issuer);
-    line("Sessions", &format!("Redis ({})", redis(config)));
-    line("Accounts", database(config));
+    line("Sessions", &format!("Redis ({})", redis(state)));
+    line("Accounts", &database(state));
     line("Mail", &mail(config));
     if uses_data_dir(config) {
         line("Data", &config.data_dir.display().to_string());
@@ -79,13 +81,23 @@ fn print_banner(config: &Config, endpoints: Endpoints, checks: &[Check]) {
     let _ = io::stdout().lock().write_all(text.as_bytes());
 }
 
-/// Which Redis the node uses. The text names the setting and not its URL, which may contain a password.
-fn redis(config: &Config) -> &'static str {
-    if config.redis.url.is_some() { "redis.url" } else { "embedded" }
+/// Which Redis the node uses: the address without the password.
+fn redis(state: &AppState) -> String {
+    if state.config.redis.url.is_some() { without_setting(&state.redis.label()) } else { "embedded".to_owned() }
 }
 
-fn database(config: &Config) -> &'static str {
-    if config.database.url.expose().starts_with("sqlite:") { "SQLite" } else { "PostgreSQL" }
+/// Which database the node uses: for PostgreSQL with the address, without the password.
+fn database(state: &AppState) -> String {
+    if state.config.database.url.expose().starts_with("sqlite:") {
+        "SQLite".to_owned()
+    } else {
+        format!("PostgreSQL, {}", without_setting(state.sql.label()))
+    }
+}
+
+/// The location in a label such as `redis.url, 127.0.0.1:6379`.
+fn without_setting(label: &str) -> String {
+    label.split_once(", ").map_or(label, |(_, location)| location).to_owned()
 }
 
 /// The SMTP server, or the folder in which mails become files.
@@ -105,4 +117,15 @@ fn uses_data_dir(config: &Config) -> bool {
 fn node_name() -> Option<String> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok().or_else(|| std::env::var("HOSTNAME").ok())?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_setting;
+
+    #[test]
+    fn location_of_a_label_omits_the_setting() {
+        assert_eq!(without_setting("redis.url, cluster at a:1, b:2"), "cluster at a:1, b:2");
+        assert_eq!(without_setting("database.url, db.internal:5432/latchkey"), "db.internal:5432/latchkey");
+    }
 }

@@ -20,11 +20,12 @@ use tokio::{
 };
 
 use self::{announce::Endpoints, reload::Reloader};
-use super::{Global, block_on, bootstrap::Services};
+use super::{Global, block_on, bootstrap::Services, explain};
 use crate::{
     config::{Config, HttpSettings},
     domain::entropy::Entropy,
     http::{self, shutdown::Draining},
+    logging,
     runtime::Cores,
     server,
     service::{delete_account, dynamic_clients, factors::reseal, mail_delivery, session_mark},
@@ -50,7 +51,14 @@ const DEFAULT_METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHO
 pub fn run(_args: &ServeArgs, global: &Global) -> anyhow::Result<()> {
     let started = global.start_service(&Entropy::system())?;
     let reloader = Reloader::new(global.clone(), started.log_filter)?;
+    let is_json = logging::writes_json(&started.config.log);
     let served = block_on(serve(started.config, reloader));
+    // The command prints the error as text, which collectors of JSON lines drop.
+    if let Err(error) = &served
+        && is_json
+    {
+        tracing::error!(error = explain(error), "the node can't start or can't continue");
+    }
     if let Some(telemetry) = started.telemetry {
         telemetry.close();
     }
@@ -77,7 +85,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
     let metrics = listen_for_metrics(&state.config)?;
     let endpoints =
         Endpoints { api: listener.local_addr()?, metrics: metrics.as_ref().map(TcpListener::local_addr).transpose()? };
-    announce::log_start(&state.config, endpoints);
+    announce::log_start(&state, endpoints);
 
     let draining = Draining::default();
     let (stop_metrics, metrics_stopped) = oneshot::channel::<()>();
@@ -86,7 +94,7 @@ async fn serve(config: Config, mut reloader: Reloader) -> anyhow::Result<()> {
         let settings = metrics_http(&state.config.http);
         tokio::spawn(async move {
             let stopped = async { drop(metrics_stopped.await) };
-            server::run(endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
+            server::run_as("metrics", endpoint, listener, &settings, &Cores::current_runtime(), stopped).await
         })
     });
     let background = [

@@ -10,15 +10,16 @@ use poem_openapi::error::ParsePathError;
 
 use super::{body::BodyError, timeout::TimedOut};
 use crate::http::{
+    oauth::OAuthError,
     paths::Paths,
-    problem::{Code, ProblemError, sentence},
+    problem::{Code, ProblemError, cause::FailureCause, sentence},
 };
 
 /// The `Retry-After` of a request whose body was evicted to make room for newer bodies.
 const RETRY_EVICTED: Duration = Duration::from_secs(1);
 
-/// The problem of an error in a request for `path` with this id.
-pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str, id: &str) -> ProblemError {
+/// The problem of an error in a request for `path`.
+pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path: &str) -> ProblemError {
     if let Some(problem) = error.downcast_ref::<ProblemError>() {
         return problem.clone();
     }
@@ -47,11 +48,31 @@ pub(super) fn problem(error: poem::Error, paths: &Paths, serves_docs: bool, path
         // the text may be shown: the framework's own errors are about parameters, which hold no secrets
         return ProblemError::new(code_of(status), sentence(&error));
     }
-    tracing::error!(request_id = id, %error, "internal error");
     ProblemError::internal()
+}
+
+/// The cause of an error of the framework that [`problem`] maps to an internal error. Errors of handlers have recorded their causes.
+pub(super) fn unrecorded_cause(error: &poem::Error) -> Option<FailureCause> {
+    let is_known =
+        error.is::<ProblemError>() || error.is::<OAuthError>() || error.is::<BodyError>() || error.is::<TimedOut>();
+    (!is_known && error.status().is_server_error()).then(|| FailureCause::Internal(error.to_string()))
 }
 
 /// The first code with this status.
 fn code_of(status: StatusCode) -> Code {
     Code::ALL.iter().copied().find(|code| code.status() == status).unwrap_or(Code::MalformedRequest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_error_of_the_framework_has_its_text_as_cause_and_other_errors_have_none() {
+        let broken = poem::Error::from_string("broken", StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(unrecorded_cause(&broken), Some(FailureCause::Internal("broken".to_owned())));
+        for error in [NotFoundError.into(), ProblemError::internal().into(), TimedOut.into()] {
+            assert_eq!(unrecorded_cause(&error), None, "{error}");
+        }
+    }
 }

@@ -11,7 +11,7 @@ use poem::{
 use poem_openapi::OperationId;
 use tracing::{Instrument, field};
 
-use super::{cors::Cors, problem_mapping::problem, request_id::RequestId};
+use super::{cors::Cors, problem_mapping, request_id::RequestId};
 use crate::{
     http::{
         extract::{client_address, client_info},
@@ -72,6 +72,7 @@ impl<E: Endpoint<Output = Response>> Endpoint for RequestContext<E> {
             }
             cause::collect(self.respond(request, id.as_str()).instrument(span.clone())).await
         };
+        let cause = cause.or_else(|| outcome.as_ref().err().and_then(problem_mapping::unrecorded_cause));
         let mut response = outcome.unwrap_or_else(|error| self.error_response(error, method == "GET", uri.path(), &id));
         let route =
             response.data::<OperationId>().map_or_else(|| self.paths.route(uri.path()), |operation| operation.0);
@@ -139,7 +140,8 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
             tracing::error!(
                 request_id = id,
                 cause = panic_message(&*panic),
-                "a handler panicked: its request fails with 500"
+                "a request failed with 500 because of a bug (a panic in its handler); other requests are unaffected. Report it with the panic's \
+                 message on standard error"
             );
             Err(ProblemError::internal().into())
         })
@@ -154,7 +156,7 @@ impl<E: Endpoint<Output = Response>> RequestContext<E> {
             Some(error) => error.clone().into_response(),
             None => {
                 let languages = error.data::<pages::VisitorLocale>().cloned();
-                let problem = problem(error, &self.paths, self.state.config.http.docs, path, id.as_str());
+                let problem = problem_mapping::problem(error, &self.paths, self.state.config.http.docs, path);
                 let page = pages::error_page(&self.state, path, languages.as_ref(), is_load, &problem, id.as_str());
                 page.unwrap_or_else(|| problem.into_response(id.as_str()))
             }

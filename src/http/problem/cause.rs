@@ -48,10 +48,12 @@ pub(in crate::http) fn record(cause: FailureCause) {
     let (Err(_), Some(cause)) = (recorded, cause) else { return };
     match cause {
         FailureCause::Dependency { name: dependency, error } => {
-            tracing::warn!(dependency, error, "dependency unavailable");
+            tracing::warn!(dependency, error, "work outside of a request failed: a dependency is unavailable");
         }
-        FailureCause::Limit { setting, error } => tracing::warn!(setting, error, "limit reached"),
-        FailureCause::Internal(error) => tracing::error!(error, "internal error"),
+        FailureCause::Limit { setting, error } => {
+            tracing::warn!(setting, error, "work outside of a request failed: a limit was reached")
+        }
+        FailureCause::Internal(error) => tracing::error!(error, "work outside of a request failed: internal error"),
     }
 }
 

@@ -79,7 +79,7 @@ pub async fn authenticate(
                 }
                 Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
                 Some(found) => Err(refuse(Some(found.client), "the secret is wrong")),
-                None => Err(refuse(None, "no such client")),
+                None => Err(refuse(None, "no such client, or it is disabled")),
             }
         }
         Credentials::Assertion { client_id, assertion } => {
@@ -102,7 +102,8 @@ async fn authenticate_by_assertion(
     if client_id.is_some_and(|sent| sent != name) {
         return Err(refuse(None, "client_id and the assertion name different clients"));
     }
-    let Some(found) = state.clients.find(name).await? else { return Err(refuse(None, "no such client")) };
+    let found = state.clients.find(name).await?;
+    let Some(found) = found else { return Err(refuse(None, "no such client, or it is disabled")) };
     if !found.client.accepts(ClientAuthMethod::PrivateKeyJwt) {
         return Err(refuse(Some(found.client), "the client is registered with another authentication method"));
     }
@@ -158,8 +159,11 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
     });
     match client {
         Some(client) => tracing::warn!(client = %client.id, reason = why, "client authentication failed"),
-        // The client id that was sent is not logged: it may be a secret that was typed in the wrong place.
-        None => tracing::info!(reason = why, "client authentication failed: the client is unknown or disabled"),
+        None => tracing::info!(
+            reason = why,
+            "client authentication failed; the client id is not logged, since it may be a secret that was typed in the wrong place. \
+             `latchkey audit --event client_authentication` shows the address"
+        ),
     }
     AuthenticateClientError::Invalid
 }

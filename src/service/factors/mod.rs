@@ -9,6 +9,7 @@ pub(super) mod suspect;
 pub mod totp;
 
 use crate::{
+    crypto::seal::SealError,
     domain::{
         clock::Timestamp,
         factor::FactorKind,
@@ -42,6 +43,38 @@ pub struct FactorList {
     pub recovery_codes: u32,
     /// Whether codes by mail are on for the account; `None` if they are off for all accounts (`factors.email_code`).
     pub email_code: Option<bool>,
+}
+
+/// The outcome of a search for the factor that a code belongs to.
+#[derive(Debug)]
+pub(in crate::service) enum CodeSearch<T> {
+    /// The code is right, and may have been used.
+    Match(T),
+    /// The code is wrong.
+    Wrong,
+    /// None of the factors of this kind can be decrypted under the configured secrets, so no code is accepted.
+    Undecryptable,
+}
+
+impl<T> CodeSearch<T> {
+    /// Converts a match.
+    pub(in crate::service) fn map<U>(self, convert: impl FnOnce(T) -> U) -> CodeSearch<U> {
+        match self {
+            Self::Match(found) => CodeSearch::Match(convert(found)),
+            Self::Wrong => CodeSearch::Wrong,
+            Self::Undecryptable => CodeSearch::Undecryptable,
+        }
+    }
+}
+
+/// Logs that the secret of a factor can't be decrypted, and what to do.
+pub(super) fn log_undecryptable(account: AccountId, error: SealError) {
+    tracing::error!(
+        %account,
+        %error,
+        "the secret of a second factor can't be decrypted, so its codes are refused: add the former secret to secret_previous and restart, \
+         or reset the account's factors (`latchkey user factors ACCOUNT reset`)"
+    );
 }
 
 /// The factors of an account.

@@ -2,9 +2,16 @@
 
 use zeroize::Zeroizing;
 
-use super::change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged};
+use super::{
+    CodeSearch,
+    change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged},
+    log_undecryptable,
+};
 use crate::{
-    crypto::recovery_code::{COUNT, RecoveryCode, RecoveryKey},
+    crypto::{
+        recovery_code::{COUNT, RecoveryCode, RecoveryKey},
+        seal::SealError,
+    },
     domain::{
         account::Account,
         audit::{Actor, AuditEntry, AuditEvent},
@@ -15,7 +22,9 @@ use crate::{
         secret::SecretText,
         session::SessionOrigin,
     },
-    service::{error::ServiceError, notices, request_origin::RequestOrigin},
+    service::{
+        decode_refresh_token::require_secret_of_peers, error::ServiceError, notices, request_origin::RequestOrigin,
+    },
     state::AppState,
     store::sql::AccountChange,
 };
@@ -86,15 +95,24 @@ pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,
     code: &SecretText,
-) -> Result<Option<MatchedCode>, ServiceError> {
-    let Some(code) = RecoveryCode::parse(code.expose()) else { return Ok(None) };
-    let Some((sealed, _)) = state.sql.recovery_key(account).await? else { return Ok(None) };
-    let opened = state.sealer.open(&sealed, &aad(account)).map_err(|error| {
-        ServiceError::Internal(anyhow::Error::new(error).context(format!("the recovery key of the account {account}")))
-    })?;
+) -> Result<CodeSearch<MatchedCode>, ServiceError> {
+    let Some(code) = RecoveryCode::parse(code.expose()) else { return Ok(CodeSearch::Wrong) };
+    let Some((sealed, _)) = state.sql.recovery_key(account).await? else { return Ok(CodeSearch::Wrong) };
+    let opened = match state.sealer.open(&sealed, &aad(account)) {
+        Ok(opened) => opened,
+        Err(error @ SealError::UnknownSecret) => {
+            Box::pin(require_secret_of_peers(state)).await?;
+            log_undecryptable(account, error);
+            return Ok(CodeSearch::Undecryptable);
+        }
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("the recovery key of the account {account}"));
+            return Err(ServiceError::Internal(error));
+        }
+    };
     let digest = RecoveryKey::from_bytes(Zeroizing::new(opened.bytes.to_vec())).digest(&code);
     let exists = state.sql.has_recovery_code(account, &digest).await?;
-    Ok(exists.then_some(MatchedCode { digest }))
+    Ok(if exists { CodeSearch::Match(MatchedCode { digest }) } else { CodeSearch::Wrong })
 }
 
 /// Consumes a code, and sends the owner a notice. Returns false if another request consumed it first (I11).

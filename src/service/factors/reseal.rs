@@ -2,40 +2,48 @@
 
 use zeroize::Zeroizing;
 
-use super::{recovery_codes, totp};
+use super::{log_undecryptable, recovery_codes, totp};
 use crate::{service::error::ServiceError, state::AppState, store::sql::SealedFactor};
 
 /// Number of secrets per read.
 const BATCH: u32 = 200;
 
-/// Reseals the secrets that are sealed under a previous secret of the service. Returns their number. Logs each secret that can't be opened,
-/// and continues with the next one.
+/// Result of [`reseal`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// The number of secrets that are now sealed under the current secret of the service.
+    pub count: u64,
+    /// The number of secrets that can't be opened.
+    pub undecryptable: u64,
+}
+
+/// Reseals the secrets that are sealed under a previous secret of the service. Logs each secret that can't be opened, and continues with
+/// the next one.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn reseal(state: &AppState) -> Result<u64, ServiceError> {
+pub async fn reseal(state: &AppState) -> Result<Resealed, ServiceError> {
     let header = state.sealer.current_header();
-    let mut resealed = 0;
+    let mut resealed = Resealed::default();
     let mut after = None;
     loop {
         let apps = state.sql.outdated_totp_secrets(&header, after, BATCH).await?;
         let Some(last) = apps.last() else { break };
         after = last.factor;
-        resealed += reseal_all(state, &apps).await?;
+        reseal_all(state, &apps, &mut resealed).await?;
     }
     let mut after = None;
     loop {
         let keys = state.sql.outdated_recovery_keys(&header, after, BATCH).await?;
         let Some(last) = keys.last() else { break };
         after = Some(last.account);
-        resealed += reseal_all(state, &keys).await?;
+        reseal_all(state, &keys, &mut resealed).await?;
     }
     Ok(resealed)
 }
 
-/// Reseals the secrets that can be opened. Returns their number.
-async fn reseal_all(state: &AppState, secrets: &[SealedFactor]) -> Result<u64, ServiceError> {
-    let mut resealed = 0;
+/// Reseals the secrets that can be opened, and counts all.
+async fn reseal_all(state: &AppState, secrets: &[SealedFactor], resealed: &mut Resealed) -> Result<(), ServiceError> {
     for old in secrets {
         let aad = old.factor.map_or_else(|| recovery_codes::aad(old.account), |id| totp::aad(old.account, id));
         match state.sealer.open(&old.sealed, &aad) {
@@ -43,28 +51,37 @@ async fn reseal_all(state: &AppState, secrets: &[SealedFactor]) -> Result<u64, S
                 let bytes = Zeroizing::new(opened.bytes.to_vec());
                 let sealed = state.sealer.seal(&bytes, &aad, &state.entropy);
                 state.sql.reseal_factor_secret(old, &sealed).await?;
-                resealed += 1;
+                resealed.count += 1;
             }
             Err(error) => {
-                tracing::error!(
-                    account = %old.account,
-                    %error,
-                    "the secret of a second factor can't be decrypted: add the former secret to secret_previous and restart, or reset \
-                     the account's factors (`latchkey user factors ACCOUNT reset`)"
-                );
+                resealed.undecryptable += 1;
+                log_undecryptable(old.account, error);
             }
         }
     }
-    Ok(resealed)
+    Ok(())
 }
 
 /// Reseals once, in the background, when a node starts.
 pub async fn run(state: &AppState) {
     match reseal(state).await {
-        Ok(0) => {}
-        Ok(count) => tracing::info!(count, "secrets of second factors resealed under the current secret"),
-        Err(error) => {
-            tracing::warn!(%error, "secrets of second factors could not be resealed; the next start of a node tries again")
+        Ok(Resealed { count: 0, undecryptable: 0 }) if state.config.secrets.previous.is_empty() => {}
+        Ok(Resealed { count, undecryptable: 0 }) => {
+            tracing::info!(
+                newly_encrypted = count,
+                "all secrets of second factors are encrypted under the current secret"
+            );
         }
+        Ok(Resealed { count, undecryptable }) => tracing::error!(
+            newly_encrypted = count,
+            undecryptable,
+            "not all secrets of second factors are encrypted under the current secret: keep the former secrets configured until the factors \
+             of the errors above can be decrypted or are reset"
+        ),
+        Err(error) => tracing::warn!(
+            %error,
+            "encrypting the secrets of second factors under the current secret failed: keep the former secrets configured. The next start of \
+             a node tries again"
+        ),
     }
 }

@@ -6,12 +6,13 @@ use qrcode::{QrCode, render::svg};
 use zeroize::Zeroizing;
 
 use super::{
+    CodeSearch,
     change::{self, Caller, ChangeFactorsError, ChangeSummary, FactorsChanged},
-    recovery_codes,
+    log_undecryptable, recovery_codes,
 };
 use crate::{
     crypto::{
-        seal::Sealer,
+        seal::{SealError, Sealer},
         totp::{TotpCode, TotpSecret},
     },
     domain::{
@@ -25,6 +26,7 @@ use crate::{
         secret::SecretText,
     },
     service::{
+        decode_refresh_token::require_secret_of_peers,
         error::ServiceError,
         limits::{DeviceToken, FactorAttempt, LoginAttempt},
         token_issuer::Tokens,
@@ -196,7 +198,8 @@ pub(in crate::service) async fn confirm_pending(
     let factors = change.totp_factors().await?;
     let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
     let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
-    let Some(step) = open(state, pending)?.find_step(&code, now, pending.last_step) else { return Ok(false) };
+    let Some(secret) = open(state, pending)? else { return Ok(false) };
+    let Some(step) = secret.find_step(&code, now, pending.last_step) else { return Ok(false) };
     change.confirm_totp(pending.id, step, now).await?;
     change.set_factor(FactorKind::Totp, true, now).await?;
     Ok(true)
@@ -243,20 +246,30 @@ pub async fn remove(state: &AppState, caller: &Caller<'_>, id: FactorId) -> Resu
     change::commit(state, change, caller, summary).await
 }
 
-/// Finds the authenticator app that shows this code now. Does not find a code that was used.
+/// Finds the authenticator app that shows this code now. Does not find a code that was used. Skips apps whose secrets can't be decrypted
+/// because the secret of the service is lost.
 pub(in crate::service) async fn find(
     state: &AppState,
     account: AccountId,
     code: &SecretText,
     now: Timestamp,
-) -> Result<Option<MatchedCode>, ServiceError> {
-    let Some(code) = TotpCode::parse(code.expose()) else { return Ok(None) };
+) -> Result<CodeSearch<MatchedCode>, ServiceError> {
+    let Some(code) = TotpCode::parse(code.expose()) else { return Ok(CodeSearch::Wrong) };
+    let (mut decrypted, mut undecryptable) = (0, 0);
     for factor in state.sql.totp_factors(account).await?.iter().filter(|factor| factor.confirmed_at.is_some()) {
-        if let Some(step) = open(state, factor)?.find_step(&code, now, factor.last_step) {
-            return Ok(Some(MatchedCode { factor: factor.id, step }));
+        let Some(secret) = open(state, factor)? else {
+            undecryptable += 1;
+            continue;
+        };
+        decrypted += 1;
+        if let Some(step) = secret.find_step(&code, now, factor.last_step) {
+            return Ok(CodeSearch::Match(MatchedCode { factor: factor.id, step }));
         }
     }
-    Ok(None)
+    if undecryptable > 0 {
+        Box::pin(require_secret_of_peers(state)).await?;
+    }
+    Ok(if undecryptable > 0 && decrypted == 0 { CodeSearch::Undecryptable } else { CodeSearch::Wrong })
 }
 
 /// The confirmed authenticator apps of an account.
@@ -265,10 +278,17 @@ async fn confirmed(change: &mut AccountChange) -> Result<Vec<TotpFactor>, Servic
     Ok(factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect())
 }
 
-/// Decrypts the secret of an authenticator app.
-fn open(state: &AppState, factor: &TotpFactor) -> Result<TotpSecret, ServiceError> {
-    let opened = state.sealer.open(&factor.sealed, &aad(factor.account, factor.id)).map_err(|error| {
-        ServiceError::Internal(anyhow::Error::new(error).context(format!("the secret of the factor {}", factor.id)))
-    })?;
-    Ok(TotpSecret::from_bytes(Zeroizing::new(opened.bytes.to_vec())))
+/// Decrypts the secret of an authenticator app. Returns none, and logs it, if the secret is sealed under a secret that is not configured.
+fn open(state: &AppState, factor: &TotpFactor) -> Result<Option<TotpSecret>, ServiceError> {
+    match state.sealer.open(&factor.sealed, &aad(factor.account, factor.id)) {
+        Ok(opened) => Ok(Some(TotpSecret::from_bytes(Zeroizing::new(opened.bytes.to_vec())))),
+        Err(error @ SealError::UnknownSecret) => {
+            log_undecryptable(factor.account, error);
+            Ok(None)
+        }
+        Err(error) => {
+            let error = anyhow::Error::new(error).context(format!("the secret of the factor {}", factor.id));
+            Err(ServiceError::Internal(error))
+        }
+    }
 }

@@ -21,7 +21,7 @@ use crate::{
     metrics::{SecondFactorMethod, SecondFactorOutcome},
     service::{
         error::{ServiceError, from_store_errors},
-        factors::{recovery_codes, totp},
+        factors::{CodeSearch, recovery_codes, totp},
         limits::{self, DeviceToken, FactorAttempt, LoginAttempt},
         one_time_tokens::{self, Claim},
         passkeys::{
@@ -170,13 +170,19 @@ async fn try_continue(
     let found = match factor {
         SecondFactor::EmailCode(code) => {
             let claim = email_code::find(state, &open, code).await;
-            claim.map(|claim| claim.map(|claim| Matched::EmailCode(Box::new(claim))))
+            claim.map(|claim| {
+                claim.map_or(CodeSearch::Wrong, |claim| CodeSearch::Match(Matched::EmailCode(Box::new(claim))))
+            })
         }
         factor => find(state, account, factor, now).await,
     };
     let matched = match found {
-        Ok(Some(matched)) => matched,
-        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
+        Ok(CodeSearch::Match(matched)) => matched,
+        Ok(CodeSearch::Wrong) => return Err(wrong_code(state, account, factor, "wrong_code", &input.origin, now)),
+        Ok(CodeSearch::Undecryptable) => {
+            factor_attempt.refund(state).await;
+            return Err(wrong_code(state, account, factor, "factor_reset_needed", &input.origin, now));
+        }
         Err(error) => {
             factor_attempt.refund(state).await;
             return Err(error.into());
@@ -300,8 +306,12 @@ pub(in crate::service) async fn verify(
     let factor_attempt = FactorAttempt::begin(state, account.id, factor.kind(), &attempt, origin.ip).await?;
     let now = state.clock.now();
     let matched = match find(state, account, factor, now).await {
-        Ok(Some(matched)) => matched,
-        Ok(None) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
+        Ok(CodeSearch::Match(matched)) => matched,
+        Ok(CodeSearch::Wrong) => return Err(wrong_code(state, account, factor, "wrong_code", origin, now)),
+        Ok(CodeSearch::Undecryptable) => {
+            factor_attempt.refund(state).await;
+            return Err(wrong_code(state, account, factor, "factor_reset_needed", origin, now));
+        }
         Err(error) => {
             factor_attempt.refund(state).await;
             return Err(error.into());
@@ -389,14 +399,14 @@ async fn find(
     account: &Account,
     factor: &SecondFactor,
     now: Timestamp,
-) -> Result<Option<Matched>, ServiceError> {
+) -> Result<CodeSearch<Matched>, ServiceError> {
     Ok(match factor {
         SecondFactor::Totp(code) => totp::find(state, account.id, code, now).await?.map(Matched::Totp),
         SecondFactor::RecoveryCode(code) => {
             recovery_codes::find(state, account.id, code).await?.map(Matched::RecoveryCode)
         }
         // A passkey is checked by its signature. A code by mail belongs to the challenge of a sign-in.
-        SecondFactor::Passkey(_) | SecondFactor::EmailCode(_) => None,
+        SecondFactor::Passkey(_) | SecondFactor::EmailCode(_) => CodeSearch::Wrong,
     })
 }
 

@@ -121,10 +121,13 @@ impl AuditLog {
     pub async fn close(&self) {
         let written = tokio::time::timeout(CLOSE_TIMEOUT, self.flush()).await;
         self.shared.closing.store(true, Ordering::Relaxed);
-        if !matches!(written, Ok(Ok(()))) {
-            let count = self.shared.pending().events();
-            tracing::error!(count, "audit log: the last events could not be written and are lost");
-        }
+        let error = match written {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the database did not answer within 5 s".to_owned(),
+        };
+        let count = self.shared.pending().events();
+        tracing::error!(count, error, "audit log: the last events could not be written and are lost");
     }
 
     /// The counter of lost events.
@@ -159,10 +162,16 @@ impl Shared {
         }
     }
 
-    /// Logs the first of several failures of the writer, and none after [`AuditLog::close`].
+    /// Logs the first of several failures of the writer, and the first success afterwards. Logs no failure after [`AuditLog::close`].
     fn report(&self, outcome: Result<(), SqlError>, is_failing: &mut bool) {
         match outcome {
-            Ok(()) => *is_failing = false,
+            Ok(()) if *is_failing => {
+                *is_failing = false;
+                tracing::info!(
+                    "audit log: writing works again; `latchkey_audit_lost_total` counts the events that found no room meanwhile"
+                );
+            }
+            Ok(()) => {}
             // Logged once, not every second.
             Err(_) if *is_failing || self.closing.load(Ordering::Relaxed) => {}
             Err(error) => {

@@ -315,7 +315,7 @@ pub(super) fn keep_connected(client: Client) -> tokio::task::JoinHandle<()> {
     let mut connection = client.connect();
     let reconnect = async move {
         while let Ok(Err(error)) = connection.await {
-            tracing::warn!(%error, "a connection to Redis ended; reconnecting");
+            tracing::warn!(error = failure::reason(&error), "a connection to Redis ended; reconnecting");
             tokio::time::sleep(RETRY_PAUSE).await;
             connection = client.connect();
         }

@@ -81,6 +81,11 @@ pub struct RedisStores {
 }
 
 impl RedisStores {
+    /// The name of the server in messages: `redis.url` or the embedded Redis, and the address, without the password.
+    pub fn label(&self) -> String {
+        self.connection.label.to_string()
+    }
+
     /// Starts to connect, and retries in the background until it succeeds. While Redis is down, commands fail after at most
     /// `redis.command_timeout`. The connections are spread over the cores. Must be called in a tokio runtime.
     ///

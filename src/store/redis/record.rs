@@ -423,7 +423,13 @@ pub fn decode_all(account: AccountId, fields: &[(Bytes, Bytes)]) -> Vec<Session>
         match decode_session(account, id, value, parts) {
             Ok(session) => sessions.push(session),
             Err(error) => {
-                tracing::warn!(%account, session = %id, %error, "session record unreadable: omitted from the list")
+                tracing::warn!(
+                    %account,
+                    session = %id,
+                    %error,
+                    "a session record can't be read, so lists of sessions omit it. If a newer release has written it, upgrade this node; if it \
+                     is damaged, end the account's sessions (`latchkey session revoke ACCOUNT --all`)"
+                )
             }
         }
     }

@@ -2,6 +2,13 @@
 
 use std::process::Command;
 
+use latchkey::{
+    service::{
+        clients::NewClient,
+        factors::reseal::{Resealed, reseal},
+    },
+    store::sql::AuditFilter,
+};
 use reqwest::Method;
 use serde_json::json;
 
@@ -239,6 +246,37 @@ async fn secrets_and_codes_are_unreadable_in_database_and_redis() {
     }
 }
 
+/// The operator gives the service a new secret, and replaces the signing keys, which nobody can decrypt any more.
+#[tokio::test]
+async fn codes_of_factors_under_a_lost_secret_are_refused_until_the_factors_are_reset() {
+    let mut cluster = cluster();
+    let node = cluster.node().await;
+    let ada = account(&cluster, &node, "ada").await;
+    node.stop().await;
+    cluster.config.secrets.current = "another secret that is long enough for it".into();
+    cluster.execute_sql("DELETE FROM signing_keys").await;
+    let node = cluster.node().await;
+    let first = challenge(&node, "ada").await;
+    // More often than wrong codes are allowed: these attempts do not count.
+    for _ in 0..12 {
+        let code = ada.app.code(&cluster.clock);
+        assert_eq!(second_factor(&node, &first, "totp", &code).await.problem(), problem(401, "invalid_code"));
+    }
+    let recovery = second_factor(&node, &first, "recovery_code", &ada.recovery_codes[0]).await;
+    assert_eq!(recovery.problem(), problem(401, "invalid_code"));
+    assert_eq!(reseal(&node.state).await.unwrap(), Resealed { count: 0, undecryptable: 2 });
+    let scopes = vec!["accounts:recover".to_owned()];
+    let desk = cluster.service_client_with(NewClient { name: "desk".to_owned(), scopes, ..NewClient::default() }).await;
+    let reset = node.request(Method::POST, "/v1/users/factors/reset").basic_auth(&desk.id, Some(&desk.secret));
+    node.send(reset.json(&json!({ "account": "ada" }))).await.expect(204);
+    node.login("ada").await;
+    node.stop().await;
+    let rows = cluster.sql().await.audit(&AuditFilter::default(), 100).await.unwrap();
+    let refused = rows.iter().filter(|row| row.event == "second_factor");
+    let reasons: Vec<_> = refused.map(|row| row.reason.as_deref()).collect();
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| *reason == Some("factor_reset_needed")), "{reasons:?}");
+}
+
 #[tokio::test]
 async fn rotated_secret_of_the_service_reseals_factors() {
     let mut cluster = cluster();
@@ -259,12 +297,9 @@ async fn rotated_secret_of_the_service_reseals_factors() {
         std::mem::replace(&mut cluster.config.secrets.current, "another secret that is long enough for it".into());
     cluster.config.secrets.previous = vec![former];
     let node = cluster.node().await;
-    assert_eq!(
-        latchkey::service::factors::reseal::reseal(&node.state).await.unwrap(),
-        2,
-        "the app and the recovery key"
-    );
-    assert_eq!(latchkey::service::factors::reseal::reseal(&node.state).await.unwrap(), 0);
+    let resealed = reseal(&node.state).await.unwrap();
+    assert_eq!(resealed, Resealed { count: 2, undecryptable: 500 }, "the app and the recovery key are resealed");
+    assert_eq!(reseal(&node.state).await.unwrap(), Resealed { count: 0, undecryptable: 500 });
     node.stop().await;
     cluster.config.secrets.previous.clear();
     let node = cluster.node().await;

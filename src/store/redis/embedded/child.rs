@@ -137,12 +137,16 @@ impl Server {
         if let Some(pid) = pid
             && let Err(error) = kill_process(pid, Signal::TERM)
         {
-            tracing::warn!(%error, "sending SIGTERM to the embedded Redis failed");
+            tracing::warn!(%error, pid = pid.as_raw_nonzero().get(), "sending SIGTERM to the embedded Redis failed: it is killed after 10 s");
         }
         if timeout(STOP_TIMEOUT, self.wait_for_exit()).await.is_err() {
             tracing::error!("the embedded Redis did not stop within 10 s: killing it");
             if let Err(error) = self.child.kill().await {
-                tracing::error!(%error, "killing the embedded Redis failed");
+                tracing::error!(
+                    %error,
+                    pid = pid.map(|pid| pid.as_raw_nonzero().get()),
+                    "killing the embedded Redis failed: the server may still run, and the next start stops it"
+                );
             }
         }
     }

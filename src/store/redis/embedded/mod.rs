@@ -180,7 +180,11 @@ impl EmbeddedRedis {
         if let Some(supervisor) = self.supervisor.take()
             && let Err(error) = supervisor.await
         {
-            tracing::error!(%error, "stopping the embedded Redis failed: its supervisor ended early");
+            tracing::error!(
+                %error,
+                "the task that supervises the embedded Redis has failed (a bug): the server may still run, and the next start stops it. Report \
+                 this line"
+            );
         }
     }
 }

@@ -25,7 +25,8 @@ pub(super) async fn supervise(launcher: Launcher, mut server: Server, stop: Canc
         if started.elapsed() >= STABLE_RUN {
             pause = FIRST_PAUSE;
         }
-        tracing::error!(%status, output = server.last_output(), "the embedded Redis exited, restarting");
+        tracing::error!(%status, output = server.last_output(), "the embedded Redis exited, restarting it: requests get 503 until it runs. If the status is SIGKILL, look for the OOM killer in the \
+             kernel's log");
         server = tokio::select! {
             biased;
             () = stop.cancelled() => return,

@@ -11,7 +11,10 @@ use tokio::sync::{Notify, broadcast::error::RecvError};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    super::connection::{RedisConnection, keep_connected},
+    super::{
+        connection::{RedisConnection, keep_connected},
+        failure,
+    },
     ack_tracker::AckTracker,
     cursor::Applied,
     event_entry::Entry,
@@ -19,8 +22,8 @@ use super::{
     session_cache::SessionCache,
 };
 
-/// The pause before another attempt to subscribe after Redis has denied one.
-const DENIED_RETRY: Duration = Duration::from_secs(5);
+/// The pause before another attempt to subscribe after one that failed, or that Redis has denied.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
 
 /// Receives messages on its own connection until it is aborted. The synchronizer finds missed messages.
 pub(super) struct Subscriber {
@@ -38,10 +41,11 @@ impl Subscriber {
         let mut reconnections = client.reconnect_rx();
         let mut messages = client.message_rx();
         let _connection = AbortOnDropHandle::new(keep_connected(client.clone()));
+        let mut has_failed = false;
         loop {
             tokio::select! {
                 reconnected = reconnections.recv() => match reconnected {
-                    Ok(_) | Err(RecvError::Lagged(_)) => self.subscribe().await,
+                    Ok(_) | Err(RecvError::Lagged(_)) => has_failed = !self.subscribe().await,
                     Err(RecvError::Closed) => return,
                 },
                 message = messages.recv() => match message {
@@ -60,19 +64,25 @@ impl Subscriber {
                     }
                     Err(RecvError::Closed) => return,
                 },
-                () = tokio::time::sleep(DENIED_RETRY), if self.is_denied() => self.subscribe().await,
+                () = tokio::time::sleep(RETRY_PAUSE), if has_failed || self.is_denied() => has_failed = !self.subscribe().await,
             }
         }
     }
 
-    /// Subscribes on a new connection.
-    async fn subscribe(&self) {
+    /// Subscribes on a new connection. Returns false if no answer shows whether that worked.
+    async fn subscribe(&self) -> bool {
         self.acks.on_channel_lost();
         let own = self.acks.own_channel(&self.channel);
-        if let Err(error) = self.connection.subscribe(own, slice::from_ref(&self.channel)).await {
-            tracing::warn!(%error, "subscribing to the revocation channel failed: this node polls Redis for revocations and does not cache sessions");
+        let subscribed = self.connection.subscribe(own, slice::from_ref(&self.channel)).await;
+        if let Err(error) = &subscribed {
+            tracing::warn!(
+                error = failure::reason(error),
+                "subscribing to the revocation channel failed, retrying: until it works, this node caches no sessions, and sign-outs take up \
+                 to cache.max_staleness. If this lasts, check the connection to Redis and the rights of its user (docs/redis.md)"
+            );
         }
         self.wake.notify_one();
+        subscribed.is_ok()
     }
 
     fn is_denied(&self) -> bool {

@@ -76,7 +76,11 @@ impl Synchronizer {
                     self.cache.clear();
                     if synced {
                         synced = false;
-                        tracing::warn!(error, "revocation log out of sync: every session is looked up in Redis");
+                        tracing::warn!(
+                            error,
+                            "revocation log out of sync with Redis, retrying: this node caches no sessions, and disconnects its feed \
+                             subscribers after 5 s. If this lasts, check the connection to Redis (`latchkey doctor`)"
+                        );
                     }
                 }
             }
@@ -196,7 +200,8 @@ impl Synchronizer {
                         tracing::warn!(
                             %position,
                             bucket,
-                            "unreadable revocation skipped, perhaps of a newer release: the cached sessions of its bucket are removed"
+                            "a revocation can't be read, perhaps because a newer release has written it. What it ended has ended: cached sessions \
+                             that it may concern are looked up again, and feed subscribers get a new snapshot. Upgrade all nodes to one release"
                         );
                         self.cache.skip_unreadable(bucket, position);
                     }

@@ -42,8 +42,9 @@ use crate::{
     metrics::Timed,
 };
 
-/// How long a fence refuses sign-ins that were checked before an account changed. Longer than any request may take.
-const FENCE_DURATION: Duration = Duration::from_mins(5);
+/// How long a fence refuses sign-ins that were checked before an account changed. Longer than any request may take: the maximum of
+/// `http.request_timeout` is 10 minutes.
+const FENCE_DURATION: Duration = Duration::from_mins(15);
 
 /// The latest time that a record can hold, in milliseconds: the maximum of a u48.
 const MAX_U48: u64 = (1 << 48) - 1;
