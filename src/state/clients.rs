@@ -103,6 +103,11 @@ impl ClientRegistry {
         clients.get(client_id).is_some_and(|found| found.client.is_enabled() && predicate(&found.client))
     }
 
+    /// The operator-registered client with this `client_id`, if it is in memory and disabled.
+    pub(crate) fn disabled(&self, client_id: &str) -> Option<Arc<Client>> {
+        self.get(client_id).map(|found| found.client).filter(|client| !client.is_enabled())
+    }
+
     /// The `client_id` and the name of the client with this [`Client::id`], enabled or not. Both are the id if the client no longer
     /// exists.
     ///

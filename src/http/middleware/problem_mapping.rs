@@ -71,7 +71,8 @@ mod tests {
     fn server_error_of_the_framework_has_its_text_as_cause_and_other_errors_have_none() {
         let broken = poem::Error::from_string("broken", StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(unrecorded_cause(&broken), Some(FailureCause::Internal("broken".to_owned())));
-        for error in [NotFoundError.into(), ProblemError::internal().into(), TimedOut.into()] {
+        let others: [poem::Error; 3] = [NotFoundError.into(), ProblemError::internal().into(), TimedOut.into()];
+        for error in others {
             assert_eq!(unrecorded_cause(&error), None, "{error}");
         }
     }

@@ -79,7 +79,7 @@ pub async fn authenticate(
                 }
                 Some(found) if found.client.has_secret(&presented, state.clock.now()) => Ok(found.client),
                 Some(found) => Err(refuse(Some(found.client), "the secret is wrong")),
-                None => Err(refuse(None, "no such client, or it is disabled")),
+                None => Err(refuse_without_client(state, ip, &client_id)),
             }
         }
         Credentials::Assertion { client_id, assertion } => {
@@ -103,7 +103,7 @@ async fn authenticate_by_assertion(
         return Err(refuse(None, "client_id and the assertion name different clients"));
     }
     let found = state.clients.find(name).await?;
-    let Some(found) = found else { return Err(refuse(None, "no such client, or it is disabled")) };
+    let Some(found) = found else { return Err(refuse_without_client(state, ip, name)) };
     if !found.client.accepts(ClientAuthMethod::PrivateKeyJwt) {
         return Err(refuse(Some(found.client), "the client is registered with another authentication method"));
     }
@@ -147,6 +147,14 @@ async fn authenticate_by_assertion(
     }
 }
 
+/// Refuses an authentication for which no enabled client was found.
+fn refuse_without_client(state: &AppState, ip: Option<IpAddr>, client_id: &str) -> AuthenticateClientError {
+    match state.clients.disabled(client_id) {
+        Some(client) => refuse(state, ip, Some(client), "the client is disabled"),
+        None => refuse(state, ip, None, "no such client"),
+    }
+}
+
 /// Counts and records a failed authentication, and returns the error for the caller.
 fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why: &str) -> AuthenticateClientError {
     if let Err(limited) = limits::count_client_authentication_failure(state, ip) {
@@ -154,6 +162,7 @@ fn refuse(state: &AppState, ip: Option<IpAddr>, client: Option<Arc<Client>>, why
     }
     let entry = AuditEntry::new(state.clock.now(), AuditEvent::ClientAuthentication).actor(Actor::Anyone).address(ip);
     state.audit.record(match &client {
+        Some(client) if !client.is_enabled() => entry.refused("disabled").client(client.id.clone()),
         Some(client) => entry.refused("wrong_credentials").client(client.id.clone()),
         None => entry.refused("unknown_client"),
     });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use latchkey::{
-    service::accounts,
+    service::{accounts, clients},
     store::sql::{AuditFilter, AuditRow},
 };
 use reqwest::Method;
@@ -85,6 +85,27 @@ async fn every_security_event_is_recorded() {
     assert_eq!((reuse.actor.as_str(), reuse.address.as_deref()), ("anyone", Some("127.0.0.1")));
     let refused = recorded.iter().find(|row| row.event == "client_authentication").unwrap();
     assert_eq!(refused.client_id.as_deref(), Some("billing"));
+    node.stop().await;
+}
+
+/// The secret is right, so the recorded reason must not be a wrong secret.
+#[tokio::test]
+async fn authentication_of_a_disabled_client_is_recorded_with_its_id_and_that_reason() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let service = cluster.service_client("billing").await;
+    clients::disable(&cluster.clock, &node.state.sql, &service.id).await.unwrap();
+    node.state.clients.reload().await.unwrap();
+    for id in [service.id.as_str(), "stranger"] {
+        let request = node.request(reqwest::Method::POST, "/oauth2/introspect").basic_auth(id, Some(&service.secret));
+        node.send(request.form(&[("token", "x")])).await.expect(401);
+    }
+    node.state.audit.flush().await.unwrap();
+    let recorded = rows(&node.state.sql).await;
+    let refused = recorded.iter().filter(|row| row.event == "client_authentication");
+    let mut refused: Vec<_> = refused.map(|row| (row.reason.as_deref(), row.client_id.as_deref())).collect();
+    refused.sort_unstable();
+    assert_eq!(refused, [(Some("disabled"), Some("billing")), (Some("unknown_client"), None)]);
     node.stop().await;
 }
 

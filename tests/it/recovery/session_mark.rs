@@ -11,6 +11,7 @@ use crate::{
     harness::{
         client::{Client, Tokens},
         database::execute_sql,
+        log::Log,
         test_cluster::TestCluster,
     },
 };
@@ -29,6 +30,21 @@ async fn is_live(client: &Client, tokens: &Tokens) -> bool {
             false
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_emptied_while_a_node_runs_is_logged_as_a_warning_about_all_users() {
+    let cluster = TestCluster::new();
+    let node = cluster.node().await;
+    let mut known = None;
+    check(&node.state, &mut known).await.unwrap();
+    let expected = known.unwrap().to_string();
+    cluster.redis.command(&["FLUSHALL"]);
+    let log = Log::start();
+    check(&node.state, &mut known).await.unwrap();
+    let log = String::from_utf8_lossy(&log.bytes()).into_owned();
+    let line = log.lines().find(|line| line.contains("Redis has no sessions") && line.contains(&expected)).unwrap();
+    assert!(line.contains("WARN") && line.contains("All users must sign in again"), "{line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
