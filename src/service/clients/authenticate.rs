@@ -151,7 +151,7 @@ async fn authenticate_by_assertion(
 fn refuse_without_client(state: &AppState, ip: Option<IpAddr>, client_id: &str) -> AuthenticateClientError {
     match state.clients.disabled(client_id) {
         Some(client) => refuse(state, ip, Some(client), "the client is disabled"),
-        None => refuse(state, ip, None, "no such client"),
+        None => refuse(state, ip, None, "no enabled client has this id"),
     }
 }
 
