@@ -198,7 +198,10 @@ pub(in crate::service) async fn confirm_pending(
     let factors = change.totp_factors().await?;
     let pending = factors.iter().find(|factor| factor.confirmed_at.is_none());
     let Some(pending) = pending.filter(|factor| now < factor.created_at + CONFIRM_WITHIN) else { return Ok(false) };
-    let Some(secret) = open(state, pending)? else { return Ok(false) };
+    let Some(secret) = open(state, pending)? else {
+        log_undecryptable(pending.account, SealError::UnknownSecret);
+        return Ok(false);
+    };
     let Some(step) = secret.find_step(&code, now, pending.last_step) else { return Ok(false) };
     change.confirm_totp(pending.id, step, now).await?;
     change.set_factor(FactorKind::Totp, true, now).await?;
@@ -268,6 +271,7 @@ pub(in crate::service) async fn find(
     }
     if undecryptable > 0 {
         Box::pin(require_secret_of_peers(state)).await?;
+        log_undecryptable(account, SealError::UnknownSecret);
     }
     Ok(if undecryptable > 0 && decrypted == 0 { CodeSearch::Undecryptable } else { CodeSearch::Wrong })
 }
@@ -278,14 +282,11 @@ async fn confirmed(change: &mut AccountChange) -> Result<Vec<TotpFactor>, Servic
     Ok(factors.into_iter().filter(|factor| factor.confirmed_at.is_some()).collect())
 }
 
-/// Decrypts the secret of an authenticator app. Returns none, and logs it, if the secret is sealed under a secret that is not configured.
+/// Decrypts the secret of an authenticator app; none if it is sealed under a secret that is not configured.
 fn open(state: &AppState, factor: &TotpFactor) -> Result<Option<TotpSecret>, ServiceError> {
     match state.sealer.open(&factor.sealed, &aad(factor.account, factor.id)) {
         Ok(opened) => Ok(Some(TotpSecret::from_bytes(Zeroizing::new(opened.bytes.to_vec())))),
-        Err(error @ SealError::UnknownSecret) => {
-            log_undecryptable(factor.account, error);
-            Ok(None)
-        }
+        Err(SealError::UnknownSecret) => Ok(None),
         Err(error) => {
             let error = anyhow::Error::new(error).context(format!("the secret of the factor {}", factor.id));
             Err(ServiceError::Internal(error))
