@@ -1,5 +1,5 @@
-//! Sign-ins to an app: the workload of a browser that has signed in and of the app (authorization code with PKCE), and
-//! the preparation of such browsers.
+//! Workloads for sign-ins to an app by authorization code with PKCE: [`CodeFlow`] is measured, and [`BrowserSignIn`]
+//! prepares the signed-in browsers that it needs.
 
 use std::{collections::VecDeque, io::Write, mem};
 
@@ -11,11 +11,12 @@ use crate::{
 /// The redirect URI of the app.
 pub const CALLBACK: &str = "https://app.example.com/callback";
 
-/// The verifier and the challenge of every request (RFC 7636, appendix B).
+/// The PKCE verifier of every sign-in, and the challenge that belongs to it (RFC 7636, appendix B).
 const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// Number of sign-ins of one browser: fewer than the maximum number of sessions per account in Latchkey.
+/// Number of sign-ins that one browser may make in a measurement. Each creates a session of the browser's account, and
+/// Latchkey ends the browser's session when the account has more than 50 (`session.max_per_account`).
 pub const SIGN_INS_PER_BROWSER: usize = 40;
 
 /// A client that signs users in.
@@ -23,9 +24,14 @@ pub const SIGN_INS_PER_BROWSER: usize = 40;
 pub struct AppClient {
     /// The `client_id`.
     pub id: String,
-    /// `Authorization` of its token requests.
+    /// The `Authorization` header of its token requests.
     pub authorization: String,
 }
+
+/// Class of the app's token requests. Only responses of class 0 count as sign-ins.
+const EXCHANGE: usize = 0;
+/// Class of the browser's authorization requests.
+const AUTHORIZE: usize = 1;
 
 fn authorize_path(client_id: &str) -> String {
     format!(
@@ -43,37 +49,41 @@ fn navigate(out: &mut Vec<u8>, path: &str, headers: &str) {
     );
 }
 
-/// The code in a redirect to the app.
+/// The authorization code in a redirect to the app; `None` for any other response.
 fn code_of<'a>(answer: &Answer<'a>) -> Option<&'a str> {
     let location = answer.header("location").filter(|_| answer.status == 303)?;
     let query = location.strip_prefix(CALLBACK)?.strip_prefix('?')?;
-    query.split('&').any(|pair| pair == "state=a-state").then_some(())?;
+    if !query.split('&').any(|pair| pair == "state=a-state") {
+        return None;
+    }
     query.split('&').find_map(|pair| pair.strip_prefix("code="))
 }
 
-/// A browser that has signed in gets a code (class 1), and the app exchanges it (class 0). The exchanges count as sign-ins.
+/// Signs users in to the app: a signed-in browser requests a code, and the app exchanges the code for tokens.
 pub struct CodeFlow<'a> {
-    /// The header lines of the browsers without a request in flight.
+    /// The browsers without a request in flight, each as the header lines that it sends ([`header_lines`]).
     browsers: &'a mut VecDeque<String>,
     client: &'a AppClient,
-    path: String,
+    /// The path and query of the authorization request.
+    authorize_path: String,
+    /// One per connection.
     in_flight: Vec<InFlight>,
 }
 
 /// The sign-in of one connection.
 #[derive(Clone, Default)]
 struct InFlight {
-    /// The header lines of the browser.
+    /// The header lines of the browser, while its authorization request is in flight.
     browser: String,
-    /// The code to exchange.
+    /// The code that the app exchanges next.
     code: Option<String>,
 }
 
 impl<'a> CodeFlow<'a> {
     /// Creates the workload for this many connections, with the header lines of browsers that have signed in.
     pub fn new(browsers: &'a mut VecDeque<String>, client: &'a AppClient, connections: usize) -> Self {
-        let path = authorize_path(&client.id);
-        Self { browsers, client, path, in_flight: vec![InFlight::default(); connections] }
+        let in_flight = vec![InFlight::default(); connections];
+        Self { browsers, client, authorize_path: authorize_path(&client.id), in_flight }
     }
 }
 
@@ -81,24 +91,24 @@ impl Workload for CodeFlow<'_> {
     fn request(&mut self, connection: usize, out: &mut Vec<u8>) -> Option<usize> {
         let flow = &mut self.in_flight[connection];
         if let Some(code) = flow.code.take() {
-            let form = "application/x-www-form-urlencoded";
+            let content_type = "application/x-www-form-urlencoded";
             let body = [
                 "grant_type=authorization_code&redirect_uri=https%3A%2F%2Fapp.example.com%2Fcallback&code_verifier=",
                 VERIFIER,
                 "&code=",
                 &code,
             ];
-            request(out, "/oauth2/token", form, Some(&self.client.authorization), &body);
-            return Some(0);
+            request(out, "/oauth2/token", content_type, Some(&self.client.authorization), &body);
+            return Some(EXCHANGE);
         }
         flow.browser = self.browsers.pop_front()?;
-        navigate(out, &self.path, &flow.browser);
-        Some(1)
+        navigate(out, &self.authorize_path, &flow.browser);
+        Some(AUTHORIZE)
     }
 
     fn answer(&mut self, connection: usize, class: usize, answer: &Answer<'_>) -> Result<(), String> {
         let flow = &mut self.in_flight[connection];
-        if class == 1 {
+        if class == AUTHORIZE {
             self.browsers.push_back(mem::take(&mut flow.browser));
             flow.code = Some(code_of(answer).ok_or_else(|| answer.unexpected("authorize"))?.to_owned());
             return Ok(());
@@ -108,26 +118,31 @@ impl Workload for CodeFlow<'_> {
     }
 }
 
-/// Signs browsers in at a target that needs no form: follows its redirects with cookies until they reach the app.
+/// Signs browsers in at a target that needs no form: each browser keeps the cookies that it gets and follows redirects
+/// until one leads to the app.
 pub struct BrowserSignIn {
-    path: String,
-    /// Header lines of every request.
+    /// The path and query of the authorization request.
+    authorize_path: String,
+    /// Header lines of every request, besides `Cookie`.
     headers: &'static str,
     /// Number of browsers to sign in.
     wanted: usize,
     /// Number of browsers that have begun to sign in.
     started: usize,
+    /// One per connection.
     in_flight: Vec<Navigation>,
-    /// The header lines of browsers that have signed in.
+    /// The browsers that have signed in, each as the header lines that it sends.
     pub browsers: VecDeque<String>,
 }
 
-/// The next path of a connection's browser, and its cookies.
+/// The state of a connection's browser while it signs in.
 #[derive(Clone, Default)]
 struct Navigation {
+    /// The path of the redirect to follow; `None` when the browser has signed in.
     next: Option<String>,
     cookies: Vec<(String, String)>,
-    /// The names of cookies for single paths, which the browser does not send to the authorization endpoint.
+    /// The names of cookies that are not for all paths. During the sign-in the workload sends them with every request.
+    /// A signed-in browser does not send them to the authorization endpoint.
     path_scoped: Vec<String>,
 }
 
@@ -135,17 +150,24 @@ impl BrowserSignIn {
     /// Creates the workload for this many browsers and connections.
     pub fn new(client: &AppClient, headers: &'static str, wanted: usize, connections: usize) -> Self {
         let in_flight = vec![Navigation::default(); connections];
-        Self { path: authorize_path(&client.id), headers, wanted, started: 0, in_flight, browsers: VecDeque::new() }
+        Self {
+            authorize_path: authorize_path(&client.id),
+            headers,
+            wanted,
+            started: 0,
+            in_flight,
+            browsers: VecDeque::new(),
+        }
     }
 }
 
-/// The header lines of a browser with these cookies.
-fn header_lines(cookies: &[(String, String)], further: &str) -> String {
+/// The header lines that a browser sends, each with its CRLF: a `Cookie` line if it has cookies, and then `other_lines`.
+fn header_lines(cookies: &[(String, String)], other_lines: &str) -> String {
     if cookies.is_empty() {
-        return further.to_owned();
+        return other_lines.to_owned();
     }
     let pairs: Vec<_> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    format!("Cookie: {}\r\n{further}", pairs.join("; "))
+    format!("Cookie: {}\r\n{other_lines}", pairs.join("; "))
 }
 
 impl Workload for BrowserSignIn {
@@ -157,7 +179,7 @@ impl Workload for BrowserSignIn {
             None => {
                 self.started += 1;
                 *browser = Navigation::default();
-                self.path.clone()
+                self.authorize_path.clone()
             }
         };
         navigate(out, &path, &header_lines(&browser.cookies, self.headers));
@@ -172,6 +194,7 @@ impl Workload for BrowserSignIn {
             if !cookie.split("; ").any(|attribute| attribute.eq_ignore_ascii_case("path=/")) {
                 path_scoped.push(name.to_owned());
             }
+            // a server deletes a cookie by setting an empty value
             if !value.is_empty() {
                 cookies.push((name.to_owned(), value.to_owned()));
             }

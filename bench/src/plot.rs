@@ -1,14 +1,18 @@
-//! Plots as SVG: bars of rates on a logarithmic scale, and lines.
+//! Draws SVG plots: a bar chart of rates on a logarithmic scale, and line plots.
 
 use std::fmt::Write;
 
 use crate::{measurement::Scenario, results::Results, target::Name};
 
+// The size of a plot and its margins, in SVG user units.
 const WIDTH: f64 = 1000.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 70.0;
+const RIGHT: f64 = 20.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 60.0;
+/// Width of the legend of a line plot, left of the right margin.
+const LEGEND: f64 = 240.0;
 
 fn colour(name: Name) -> &'static str {
     match name {
@@ -44,7 +48,9 @@ pub fn rates(results: &Results) -> String {
         Name::Fastify,
         Name::OidcProvider,
     ];
-    let mut svg = begin("Requests per second at 64 connections (bars: median; lines: minimum to maximum)");
+    let connections = 64;
+    let mut svg =
+        begin(&format!("Requests per second at {connections} connections (bars: median; lines: minimum to maximum)"));
     let (low, high) = (10_f64, 100_000_f64);
     let y = |value: f64| {
         let share = (value.max(low).log10() - low.log10()) / (high.log10() - low.log10());
@@ -53,14 +59,14 @@ pub fn rates(results: &Results) -> String {
     for line in [10.0, 100.0, 1000.0, 10_000.0, 100_000.0] {
         grid(&mut svg, y(line), &format!("{line}"));
     }
-    let group_width = (WIDTH - LEFT - 20.0) / coordinate(scenarios.len());
+    let group_width = (WIDTH - LEFT - RIGHT) / small_count(scenarios.len());
     for (i, scenario) in (0_u8..).zip(scenarios) {
         let present: Vec<_> = names
             .into_iter()
-            .filter_map(|name| Some((name, results.spread((scenario, 64, name), |sample| sample.per_second)?)))
+            .filter_map(|name| Some((name, results.spread((scenario, connections, name), |sample| sample.per_second)?)))
             .collect();
         // The width of a bar with the space beside it.
-        let bar_pitch = ((group_width - 8.0) / coordinate(present.len().max(1))).min(36.0);
+        let bar_pitch = ((group_width - 8.0) / small_count(present.len().max(1))).min(36.0);
         let (width, middle) = (bar_pitch - 8.0, (bar_pitch - 8.0) / 2.0);
         let left = LEFT + f64::from(i) * group_width;
         text(&mut svg, left + group_width / 2.0, HEIGHT - BOTTOM + 42.0, 13, "middle", scenario.text());
@@ -76,21 +82,21 @@ pub fn rates(results: &Results) -> String {
                 y(spread.min),
                 m = x + middle,
             );
-            text(&mut svg, x + middle, top - 5.0, 10, "middle", &short(spread.median));
-            text(&mut svg, x + middle, bottom + 13.0, 8, "middle", name.text().split(',').next().unwrap_or_default());
+            text(&mut svg, x + middle, top - 5.0, 10, "middle", &rate_label(spread.median));
+            text(&mut svg, x + middle, bottom + 13.0, 8, "middle", name.text());
             x += bar_pitch;
         }
     }
     svg + "</svg>\n"
 }
 
-/// A small number of groups or bars as a coordinate.
-fn coordinate(count: usize) -> f64 {
+/// Converts a number of groups or bars, for calculations with coordinates.
+fn small_count(count: usize) -> f64 {
     f64::from(u16::try_from(count).unwrap_or(u16::MAX))
 }
 
 /// Formats a rate for the label of a bar: `950`, `1.2k`.
-fn short(value: f64) -> String {
+fn rate_label(value: f64) -> String {
     if value >= 1000.0 { format!("{:.1}k", value / 1000.0) } else { format!("{value:.0}") }
 }
 
@@ -106,11 +112,12 @@ fn begin(title: &str) -> String {
 
 /// Draws a horizontal grid line with a label.
 fn grid(svg: &mut String, y: f64, label: &str) {
-    let right = WIDTH - 20.0;
+    let right = WIDTH - RIGHT;
     let _ = writeln!(svg, r##"<line x1="{LEFT}" x2="{right}" y1="{y:.1}" y2="{y:.1}" stroke="#d0d7de"/>"##);
     text(svg, LEFT - 6.0, y + 4.0, 11, "end", label);
 }
 
+/// Writes text. `anchor` says which part of the text is at the point: its `start`, `middle` or `end`.
 fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     let _ = writeln!(svg, r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" text-anchor="{anchor}">{words}</text>"#);
@@ -118,20 +125,21 @@ fn text(svg: &mut String, x: f64, y: f64, size: u8, anchor: &str, words: &str) {
 
 /// One line of a line plot.
 pub struct Series {
-    /// The label.
+    /// The label in the legend.
     pub name: String,
     /// The stroke colour.
     pub colour: &'static str,
     /// Whether the line is dashed.
     pub dashed: bool,
-    /// The values from left to right.
+    /// The points from left to right: each with its label on the horizontal axis and its value.
     pub points: Vec<(String, f64)>,
 }
 
-/// Plots lines over equidistant points.
+/// Plots lines over equidistant points, with a legend on the right. All series have the labels of the first.
 pub fn lines(title: &str, series: &[Series]) -> String {
     let mut svg = begin(title);
     let max = series.iter().flat_map(|line| &line.points).map(|(_, value)| *value).fold(1.0, f64::max);
+    // The distance between grid lines: the smallest that needs at most six lines above 0.
     let step = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0]
         .into_iter()
         .find(|step| max / step <= 6.0)
@@ -144,12 +152,13 @@ pub fn lines(title: &str, series: &[Series]) -> String {
         line += step;
     }
     let positions = series.first().map_or(0, |line| line.points.len());
-    let width = (WIDTH - LEFT - 260.0) / f64::from(u32::try_from(positions.max(2) - 1).unwrap_or(1));
+    // The distance between points.
+    let pitch = (WIDTH - LEFT - RIGHT - LEGEND) / f64::from(u32::try_from(positions.max(2) - 1).unwrap_or(1));
     for (row, Series { name, colour, dashed, points }) in (0_u8..).zip(series) {
         let dash = if *dashed { r#" stroke-dasharray="6 4""# } else { "" };
         let mut path = String::new();
         for (i, (label, value)) in (0_u8..).zip(points) {
-            let (x, y) = (LEFT + 20.0 + f64::from(i) * width, y(*value));
+            let (x, y) = (LEFT + 20.0 + f64::from(i) * pitch, y(*value));
             let _ = write!(path, "{x:.1},{y:.1} ");
             let _ = writeln!(svg, r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"/>"#);
             if row == 0 {

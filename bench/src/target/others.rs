@@ -1,4 +1,5 @@
-//! The references: hello and the floor, built from the same libraries as Latchkey, and FastAPI, Fastify and node-oidc-provider.
+//! Starts the reference services that Latchkey is compared with, and seeds them with sessions: *hello* and the *floor*, which
+//! use the same libraries as Latchkey, and FastAPI, Fastify and node-oidc-provider.
 
 use std::{
     collections::VecDeque,
@@ -24,11 +25,12 @@ use crate::{
     resp::Resp,
 };
 
+/// The idle timeout and the lifetime of the seeded sessions.
 const IDLE_MS: u64 = 7 * 24 * 3600 * 1000;
 const ABSOLUTE_MS: u64 = 30 * 24 * 3600 * 1000;
 
 impl Target {
-    /// Starts *hello*.
+    /// Starts *hello*, which answers every request with constant JSON.
     pub fn hello(host: &Host) -> anyhow::Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(host.programs.join("latchkey-bench-reference"));
@@ -36,7 +38,7 @@ impl Target {
         start(host, Name::Hello, command, port, None, Seeding::None, 1)
     }
 
-    /// Starts the floor.
+    /// Starts the *floor*, a minimal server that makes one Redis call for each request.
     pub fn floor(host: &Host) -> anyhow::Result<Self> {
         let redis = RedisServer::start(host, "floor", host.persistence)?;
         let port = free_port()?;
@@ -107,7 +109,8 @@ fn set_environment(command: &mut Command, common: &Common, redis: &RedisServer) 
     command.env("KID", "bench").env("CLIENT", CLIENT);
 }
 
-/// Starts a reference, and waits until it has this number of processes.
+/// Starts a reference, and waits up to 5 s until it has this number of processes: one per worker and, if it has workers,
+/// their parent.
 fn start(
     host: &Host,
     name: Name,
@@ -143,6 +146,7 @@ fn start(
         process,
         address,
         stores: redis.iter().flat_map(|redis| redis.process.pids.clone()).collect(),
+        // `url`, `folder` and `program` start further nodes, which references do not have
         url: String::new(),
         folder: host.folder.clone(),
         program: PathBuf::new(),
@@ -165,7 +169,7 @@ pub fn bare_argon2(host: &Host, threads: usize, seconds: u64) -> anyhow::Result<
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-/// Creates the SQLite database of the references.
+/// Creates the SQLite database from which the references read the accounts.
 pub fn make_database(host: &Host, common: &Common) -> anyhow::Result<()> {
     let made = Command::new(host.tool("venv/bin/python"))
         .arg(host.root.join("bench/references/accounts.py"))
@@ -201,26 +205,26 @@ fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Writes the records that the floor's `rotate.lua` expects.
+/// Creates sessions of the floor, as the records that its refresh script expects, and returns their refresh tokens.
 pub(super) fn seed_floor(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);
     let (now, idle) = (now_ms(), IDLE_MS.to_string());
-    // a generation (u32), when the session was last used and when it ends (u48 milliseconds each)
+    // the generation 0 (u32), when the session was last used and when it ends (u48 milliseconds each)
     let mut record = [0; 16];
     record[4..10].copy_from_slice(&now.to_be_bytes()[2..]);
     record[10..16].copy_from_slice(&(now + ABSOLUTE_MS).to_be_bytes()[2..]);
     for _ in 0..count {
         let sid = Uuid::new_v4().to_string();
         redis.pipe(&[b"SET", sid.as_bytes(), &record, b"PX", idle.as_bytes()])?;
-        // session and generation
+        // a refresh token of the floor: session id and generation
         tokens.push(format!("{sid}.0"));
     }
     redis.finish()?;
     Ok(tokens)
 }
 
-/// Writes the records that the references' `create.lua` would create.
+/// Creates sessions of FastAPI or Fastify, as the records that their `create.lua` writes, and returns their refresh tokens.
 pub(super) fn seed_stack(redis: &RedisServer, count: usize) -> anyhow::Result<Vec<String>> {
     let mut redis = Resp::connect(redis.port)?;
     let mut tokens = Vec::with_capacity(count);

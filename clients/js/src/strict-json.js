@@ -6,7 +6,7 @@ const TOKEN = /([{}[\],])|("(?:[^"\\]|\\.)*")/g;
 const UTF8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * Parses JSON.
+ * Parses JSON, and refuses an object with two members of the same name.
  *
  * @param {string | Uint8Array} source text, or bytes in UTF-8
  * @returns {unknown}
@@ -24,7 +24,7 @@ export function parse(source) {
  *
  * @param {string | Uint8Array} source
  * @returns {Record<string, unknown>}
- * @throws {Error} for anything else
+ * @throws {Error} for invalid JSON, duplicate members, and JSON that is not an object
  */
 export function parseObject(source) {
   const value = parse(source);

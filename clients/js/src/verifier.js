@@ -24,7 +24,7 @@ export class Verifier {
   #ended;
 
   /**
-   * Connects in the background and does not wait for Latchkey. Until the feed has caught up, `feedLost` applies.
+   * Starts to connect in the background. Until the feed has caught up, the option `feedLost` says how tokens are handled.
    *
    * @param {import("./settings.js").Options} options
    * @throws {import("./errors.js").LatchkeyError} for invalid options
@@ -51,7 +51,7 @@ export class Verifier {
     this.#ended = Promise.all([feed.run(this.#closing.signal), keys.run(this.#closing.signal)]);
   }
 
-  /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
+  /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise the option `feedLost` applies. */
   get live() {
     return this.#feed.isCurrent();
   }
@@ -65,14 +65,14 @@ export class Verifier {
    * Waits at most `timeoutMs` until the feed has caught up for the first time.
    *
    * @param {number} timeoutMs
-   * @returns {Promise<boolean>} whether it has
+   * @returns {Promise<boolean>} whether the feed has caught up
    */
   waitLive(timeoutMs = 5_000) {
     return this.#feed.waitLive(timeoutMs);
   }
 
   /**
-   * The claims of a valid token whose session has not ended and whose account's claims have not changed.
+   * Verifies an access token, and returns its claims: it is valid, its session has not ended, and its account's claims have not changed.
    *
    * @param {string} text
    * @returns {Promise<Readonly<import("./claims.js").Claims>>}

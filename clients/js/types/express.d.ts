@@ -1,6 +1,7 @@
 /**
- * Lets requests with a valid access token pass and sets `request.auth` to the claims. Answers others with 401 and a challenge
- * (RFC 6750, section 3), or with 503 if the token cannot be verified now. Ends streaming responses when the session ends.
+ * Creates a middleware that lets requests with a valid access token pass, with the claims in `request.auth`. It answers other
+ * requests with 401 and a challenge (RFC 6750, section 3), or with 503 if the token cannot be verified now. It ends streaming
+ * responses when the session ends, unless `closeOnEnd` is false.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").GuardOptions} [options]

@@ -9,13 +9,13 @@ export function createVerifier(options: import("./settings.js").Options): Verifi
 /** Verifies access tokens locally while it follows Latchkey's revocations. Use one per process. */
 export class Verifier {
     /**
-     * Connects in the background and does not wait for Latchkey. Until the feed has caught up, `feedLost` applies.
+     * Starts to connect in the background. Until the feed has caught up, the option `feedLost` says how tokens are handled.
      *
      * @param {import("./settings.js").Options} options
      * @throws {import("./errors.js").LatchkeyError} for invalid options
      */
     constructor(options: import("./settings.js").Options);
-    /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise `feedLost` applies. */
+    /** Whether the revocations are up to date, so that tokens are verified locally. Otherwise the option `feedLost` applies. */
     get live(): boolean;
     /** The number of registrations of {@link Verifier.onEnd} that have neither ended nor been closed. */
     get registrations(): number;
@@ -23,11 +23,11 @@ export class Verifier {
      * Waits at most `timeoutMs` until the feed has caught up for the first time.
      *
      * @param {number} timeoutMs
-     * @returns {Promise<boolean>} whether it has
+     * @returns {Promise<boolean>} whether the feed has caught up
      */
     waitLive(timeoutMs?: number): Promise<boolean>;
     /**
-     * The claims of a valid token whose session has not ended and whose account's claims have not changed.
+     * Verifies an access token, and returns its claims: it is valid, its session has not ended, and its account's claims have not changed.
      *
      * @param {string} text
      * @returns {Promise<Readonly<import("./claims.js").Claims>>}

@@ -21,7 +21,8 @@ impl Credentials {
         &self.id
     }
 
-    /// The value of the `Authorization` header (RFC 6749, section 2.3.1), marked as sensitive so that it is not logged.
+    /// The value of the `Authorization` header (RFC 6749, section 2.3.1), marked as sensitive so that it is not logged. Never
+    /// `None` in practice: base64 has no character that a header refuses.
     pub(crate) fn authorization(&self) -> Option<HeaderValue> {
         let pair = Zeroizing::new(format!("{}:{}", *form_encoded(&self.id), *form_encoded(&self.secret)));
         let value = Zeroizing::new(format!("Basic {}", BASE64_STANDARD.encode(pair.as_bytes())));

@@ -1,4 +1,4 @@
-/** When registrations end, with which cause, and that they leave no memory behind. */
+/** Tests of the end registry: when registrations end, with which cause, and that they leave no memory behind. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -12,16 +12,20 @@ import { SID, SUB } from "../fake-issuer.js";
 const OTHER = "6a1d3c1f-8e2d-4b69-8b4c-3a2a7b2f1e53";
 // Times in claims are in seconds. The token is refused `leewayMs` (5 s) after `exp`: from 1,305,000 ms on.
 const CLAIMS = { sub: SUB, sid: SID, clientId: "latchkey", exp: 1300, iat: 1000, authTime: 900, sessionStart: 900, claimsVersion: 3 };
-const ROBOT = { sub: "robot", clientId: "robot", exp: 1300, iat: 1000 };
+// The claims of a service client's own token, which belongs to no session.
+const SERVICE_CLIENT = { sub: "robot", clientId: "robot", exp: 1300, iat: 1000 };
 
-/** A registry whose clocks stand still until a test moves them; its timer is real but far from firing. */
+/** A registry whose clocks stand still until a test moves them. Its timer is real, unless a test mocks it, and never fires in a test. */
 class RegistryFixture {
+  /** The wall clock. */
   nowMs = 1_000_000;
+  /** The monotonic clock. */
   elapsedMs = 0;
+  /** When the feed's last event arrived, by the monotonic clock. */
   lastEventAtMs = 0;
   log = [];
   ends = [];
-  revocations = new RevocationSet(100, 1e9); // at most 100, for longer than any test takes
+  revocations = new RevocationSet(100, 1e9); // remembers up to 100 revocations, for longer than any test takes
   registry;
 
   constructor(options = {}) {
@@ -35,13 +39,14 @@ class RegistryFixture {
     });
   }
 
-  /** Registers claims. `ends` collects the name with the cause when the registration ends. */
+  /** Registers claims. When the registration ends, `ends` gets its name with the cause. */
   add(name = "it", claims = CLAIMS) {
     return this.registry.register(claims, (cause) => this.ends.push(`${name} ${cause}`));
   }
 
+  /** Passes on an event of the feed. */
   receive(revocation) {
-    this.revocations.add(revocation, 0);
+    this.revocations.add(revocation, this.elapsedMs);
     this.registry.onRevocation(revocation);
   }
 
@@ -52,6 +57,7 @@ class RegistryFixture {
 }
 
 test("event ends the registrations that it concerns, with its cause, once", () => {
+  // The registered session started at second 900, and its token has version 3 of the claims.
   for (const [revocation, expected] of [
     [{ kind: "session", session: SID }, "session_revoked"],
     [{ kind: "session", session: OTHER }],
@@ -68,14 +74,14 @@ test("event ends the registrations that it concerns, with its cause, once", () =
     const fixture = new RegistryFixture();
     const [one, two] = [fixture.add("one"), fixture.add("two")];
     fixture.receive(revocation);
-    fixture.receive(revocation);
+    fixture.receive(revocation); // the callbacks are not called again
     assert.deepEqual(fixture.takeEnds(), expected ? [`one ${expected}`, `two ${expected}`] : [], JSON.stringify(revocation));
     assert.deepEqual([one.ended, two.ended], [expected, expected]);
     assert.equal(fixture.registry.size, expected ? 0 : 2);
   }
 });
 
-test("registration of an ended session is called before onEnd returns", () => {
+test("callback of a registration that has already ended is called before register returns", () => {
   for (const [change, cause] of [
     [(fixture) => fixture.receive({ kind: "session", session: SID }), "session_revoked"],
     [(fixture) => fixture.receive({ kind: "account", account: SUB, before: 901 }), "account_revoked"],
@@ -99,27 +105,28 @@ test("token expiry ends the registration unless a successor was accepted", () =>
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), []);
   fixture.registry.onAccepted({ ...CLAIMS, exp: 1600 });
-  fixture.registry.onAccepted({ ...CLAIMS, exp: 1100 }); // an older token does not shorten it
-  fixture.registry.onAccepted({ ...CLAIMS, sid: OTHER, exp: 9999 }); // nor does another session lengthen it
+  fixture.registry.onAccepted({ ...CLAIMS, exp: 1100 }); // a token that expires earlier changes nothing
+  fixture.registry.onAccepted({ ...CLAIMS, sid: OTHER, exp: 9999 }); // nor does a token of another session
   fixture.nowMs = 1_604_999;
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), []);
   fixture.nowMs = 1_605_000;
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), ["it token_expired"]);
-  fixture.registry.onAccepted({ ...CLAIMS, exp: 2000 });
+  fixture.registry.onAccepted({ ...CLAIMS, exp: 2000 }); // too late: the registration has ended
   assert.equal(fixture.registry.indexed, 0);
 });
 
 test("timer ends the registration when its token expires", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const fixture = new RegistryFixture({ endAfterSilenceMs: 1e9 });
+  const fixture = new RegistryFixture({ endAfterSilenceMs: 1e9 }); // no registration ends because the feed is silent
   const pass = (ms) => {
     [fixture.nowMs, fixture.elapsedMs] = [fixture.nowMs + ms, fixture.elapsedMs + ms];
     t.mock.timers.tick(ms);
   };
   fixture.add("late", { ...CLAIMS, sid: OTHER, exp: 1010 });
   fixture.add("early", { ...CLAIMS, exp: 1001 });
+  // With the leeway of 5 s, "early" ends 6 s from now and "late" 15 s. One step per delay of the timer, which is at most 1 s.
   for (let seconds = 0; seconds < 5; seconds++) pass(1_000);
   pass(999);
   assert.deepEqual(fixture.takeEnds(), []);
@@ -131,7 +138,7 @@ test("timer ends the registration when its token expires", (t) => {
 
 test("lost feed ends registrations after endAfterSilenceMs, counted from the registration at the earliest", (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const fixture = new RegistryFixture();
+  const fixture = new RegistryFixture(); // endAfterSilenceMs is 5,000
   const pass = (ms) => {
     fixture.elapsedMs += ms;
     t.mock.timers.tick(ms);
@@ -141,19 +148,19 @@ test("lost feed ends registrations after endAfterSilenceMs, counted from the reg
   fixture.lastEventAtMs = fixture.elapsedMs; // a heartbeat
   pass(4_000);
   fixture.add("new");
-  pass(1_001);
+  pass(1_001); // 5,001 since the heartbeat
   assert.deepEqual(fixture.takeEnds(), ["old feed_lost"]);
-  pass(3_900);
+  pass(3_900); // 4,901 since the registration of "new"
   assert.deepEqual(fixture.takeEnds(), []);
-  pass(100);
+  pass(100); // 5,001
   assert.deepEqual(fixture.takeEnds(), ["new feed_lost"]);
 });
 
-test("newer version of the claims in a token of the session ends registrations of the older one", () => {
+test("accepted token with a newer claims version ends registrations with an older version", () => {
   const fixture = new RegistryFixture();
   fixture.add("old");
-  fixture.add("without", { ...CLAIMS, claimsVersion: undefined });
-  fixture.add("other", { ...CLAIMS, sid: OTHER });
+  fixture.add("without a version", { ...CLAIMS, claimsVersion: undefined });
+  fixture.add("other session", { ...CLAIMS, sid: OTHER });
   fixture.registry.onAccepted({ ...CLAIMS, claimsVersion: 4 });
   assert.deepEqual(fixture.takeEnds(), ["old claims_changed"]);
   fixture.add("late");
@@ -167,10 +174,11 @@ test("renewed registration continues with the newer token", () => {
   const registration = fixture.add();
   fixture.elapsedMs = 4_000;
   registration.renew({ ...CLAIMS, exp: 1600, claimsVersion: 4, kid: "two" });
+  // each of these would have ended the registration of the older token
   fixture.receive({ kind: "claims", account: SUB, version: 4, at: 9999 });
   fixture.receive({ kind: "key", kid: "one" });
   fixture.nowMs = 1_604_999;
-  fixture.elapsedMs = 9_000;
+  fixture.elapsedMs = 9_000; // 9,000 ms of silence, but endAfterSilenceMs (5,000) counts from the renewal
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), []);
   assert.throws(() => registration.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
@@ -182,10 +190,10 @@ test("renewed registration continues with the newer token", () => {
   assert.throws(() => closed.renew({ ...CLAIMS, sid: OTHER }), { name: "RenewError", ended: undefined });
 });
 
-test("renewal with claims that are refused ends the registration", () => {
+test("renewal with claims of an outdated version ends the registration", () => {
   const fixture = new RegistryFixture();
   const registration = fixture.add("it", { ...CLAIMS, claimsVersion: 4 });
-  fixture.receive({ kind: "claims", account: SUB, version: 4, at: 0 });
+  fixture.receive({ kind: "claims", account: SUB, version: 4, at: 0 }); // does not concern version 4
   registration.renew(CLAIMS);
   assert.deepEqual(fixture.takeEnds(), ["it claims_changed"]);
 });
@@ -200,12 +208,13 @@ test("key that is no longer published ends registrations of its tokens", () => {
 
 test("service client's registrations are independent of each other", () => {
   const fixture = new RegistryFixture();
-  fixture.add("a", ROBOT);
-  const renewed = fixture.add("b", ROBOT);
-  fixture.registry.onAccepted({ ...ROBOT, exp: 9999 });
+  fixture.add("a", SERVICE_CLIENT);
+  const renewed = fixture.add("b", SERVICE_CLIENT);
+  // neither the client's other tokens nor events of accounts concern the registrations
+  fixture.registry.onAccepted({ ...SERVICE_CLIENT, exp: 9999 });
   fixture.receive({ kind: "account", account: "robot", before: 9999 });
   fixture.receive({ kind: "claims", account: "robot", version: 9, at: 9999 });
-  renewed.renew({ ...ROBOT, exp: 1600 });
+  renewed.renew({ ...SERVICE_CLIENT, exp: 1600 });
   fixture.nowMs = 1_305_000;
   fixture.registry.endExpired();
   assert.deepEqual(fixture.takeEnds(), ["a token_expired"]);
@@ -225,12 +234,12 @@ test("closed registration is not called, and closing is idempotent", () => {
   assert.equal(closed.signal.aborted, false);
 });
 
-test("callback that closes or registers others does not disturb the rest", () => {
+test("callback may close other registrations and register new ones", () => {
   const fixture = new RegistryFixture();
   let last;
   fixture.registry.register(CLAIMS, () => {
     last.close();
-    fixture.add("within");
+    fixture.add("within"); // ends at once: the session has been revoked
   });
   fixture.add("middle");
   last = fixture.add("last");
@@ -249,7 +258,7 @@ test("failing callback is logged, and the others are called", async () => {
   });
   fixture.add("other");
   fixture.receive({ kind: "session", session: SID });
-  await new Promise(setImmediate);
+  await new Promise(setImmediate); // until the rejection has been handled
   assert.deepEqual(fixture.takeEnds(), ["other session_revoked"]);
   assert.deepEqual(fixture.log, ["a callback of onEnd failed: thrown", "a callback of onEnd failed: rejected"]);
 });
@@ -264,24 +273,27 @@ test("registration above the limit is refused as unavailable", () => {
   assert.equal(fixture.registry.size, 2);
 });
 
-test("a million registrations leave nothing behind, closed or ended", () => {
+test("a million registrations, closed or ended, leave no memory behind", () => {
   setFlagsFromString("--expose-gc");
   const collect = runInNewContext("gc");
   const heap = () => (collect(), process.memoryUsage().heapUsed);
   const fixture = new RegistryFixture();
   const callback = () => {};
+  // Makes 50,000 registrations. An even round closes them, an odd round ends them by revocations of their accounts.
   const round = (number) => {
     const open = [];
     for (let at = 0; at < 50_000; at++) {
-      const sid = `${number}-${at >> 1}`; // two registrations for each session
-      open.push(fixture.registry.register({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2000 + (at % 300) }, callback));
-      if (at % 3 === 0) fixture.registry.onAccepted({ ...CLAIMS, sid, sub: `a${at % 1000}`, exp: 2400 });
+      const session = at >> 1; // two registrations for each session
+      const claims = { ...CLAIMS, sid: `${number}-${session}`, sub: `a${session % 1000}` };
+      open.push(fixture.registry.register({ ...claims, exp: 2000 + (at % 300) }, callback));
+      if (at % 3 === 0) fixture.registry.onAccepted({ ...claims, exp: 2400 });
     }
     assert.equal(fixture.registry.size, 50_000);
     if (number % 2 === 0) for (const registration of open) registration.close();
     else for (let account = 0; account < 1000; account++) fixture.registry.onRevocation({ kind: "account", account: `a${account}`, before: 9999 });
     assert.deepEqual([fixture.registry.size, fixture.registry.indexed], [0, 0]);
   };
+  // the heap is measured from the third round on, when compiled code and the like take no further memory
   round(0);
   round(1);
   const before = heap();

@@ -11,25 +11,28 @@ use crate::clock::{Clock, millis};
 /// while the machine sleeps.
 #[derive(Debug)]
 pub(crate) struct Freshness {
-    elapsed: AtomicI64,
-    unix: AtomicI64,
+    /// In milliseconds of the monotonic clock.
+    synced_elapsed: AtomicI64,
+    /// In milliseconds since the Unix epoch.
+    synced_unix: AtomicI64,
+    /// Whether the revocations are complete, apart from those that a silent feed has not delivered.
     complete: AtomicBool,
 }
 
 impl Freshness {
-    /// Revocations are missing at first. [`Freshness::since_synced`] counts from now.
+    /// Starts without revocations, so they are not complete. [`Freshness::since_synced`] counts from now.
     pub(crate) fn new(clock: &dyn Clock) -> Self {
         Self {
-            elapsed: AtomicI64::new(millis(clock.elapsed())),
-            unix: AtomicI64::new(clock.unix_millis()),
+            synced_elapsed: AtomicI64::new(millis(clock.elapsed())),
+            synced_unix: AtomicI64::new(clock.unix_millis()),
             complete: AtomicBool::new(false),
         }
     }
 
     /// Records that the revocations are complete now.
     pub(crate) fn mark_synced(&self, clock: &dyn Clock) {
-        self.unix.store(clock.unix_millis(), Ordering::Release);
-        self.elapsed.store(millis(clock.elapsed()), Ordering::Release);
+        self.synced_unix.store(clock.unix_millis(), Ordering::Release);
+        self.synced_elapsed.store(millis(clock.elapsed()), Ordering::Release);
         self.complete.store(true, Ordering::Release);
     }
 
@@ -38,7 +41,8 @@ impl Freshness {
         self.complete.store(false, Ordering::Release);
     }
 
-    /// The time since the last event of a complete feed; `None` if revocations are missing.
+    /// The time since the last event, if the feed has delivered all revocations before it; `None` if revocations are missing.
+    /// `elapsed` and `unix` are the current times of both clocks; `unix` is in milliseconds.
     pub(crate) fn silent_for(&self, elapsed: Duration, unix: i64) -> Option<Duration> {
         self.complete.load(Ordering::Acquire).then(|| self.since_synced(elapsed, unix))
     }
@@ -46,8 +50,8 @@ impl Freshness {
     /// The time since the revocations were last complete, or since the start. The larger of both clocks counts, so a wall
     /// clock that was set back has no effect.
     pub(crate) fn since_synced(&self, elapsed: Duration, unix: i64) -> Duration {
-        let by_elapsed = millis(elapsed).saturating_sub(self.elapsed.load(Ordering::Acquire));
-        let by_unix = unix.saturating_sub(self.unix.load(Ordering::Acquire));
+        let by_elapsed = millis(elapsed).saturating_sub(self.synced_elapsed.load(Ordering::Acquire));
+        let by_unix = unix.saturating_sub(self.synced_unix.load(Ordering::Acquire));
         Duration::from_millis(by_elapsed.max(by_unix).max(0).unsigned_abs())
     }
 }

@@ -125,7 +125,8 @@ impl Feed {
         }
     }
 
-    /// Whether every revocation older than `max_staleness` is in memory.
+    /// Whether every revocation older than `max_staleness` is in memory. `elapsed` and `unix` (milliseconds) are the current
+    /// times of the clocks.
     pub(crate) fn is_current(&self, elapsed: Duration, unix: i64) -> bool {
         self.silent_for(elapsed, unix).is_some_and(|silent| silent <= self.max_staleness)
     }
@@ -140,7 +141,7 @@ impl Feed {
         self.freshness.since_synced(elapsed, unix)
     }
 
-    /// The number of connections so far.
+    /// The number of streams that the issuer has opened so far.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -242,7 +243,7 @@ impl Feed {
         format!("the response is {status}")
     }
 
-    /// Processes one event.
+    /// Processes one event. `resuming` says whether the request named the last event that was received.
     fn process(
         &self,
         message: &Message,
@@ -259,7 +260,9 @@ impl Feed {
                 state.snapshots = state.snapshots.wrapping_add(1);
                 *stream = StreamState { retain: Some(millis(retain)), in_snapshot: true, live: false };
             }
-            Event::Resumed { .. } if !resuming => return Err(invalid("the stream resumes without a position")),
+            Event::Resumed { .. } if !resuming => {
+                return Err(invalid("the stream resumes although no position was requested"));
+            }
             Event::Resumed { retain } => {
                 *stream = StreamState { retain: Some(millis(retain)), in_snapshot: false, live: false };
             }
@@ -272,8 +275,8 @@ impl Feed {
             Event::Other => {}
             Event::Revocation { target, at } => {
                 let stored = self.store(&target, at, state.snapshots, keys, clock);
-                // The registry is called after the revocation was stored, so that a session that is registered in between is
-                // checked against it.
+                // In this order, because a session may be registered in between: the registration then finds the stored
+                // revocation.
                 self.registry.on_event(&target, at);
                 if !stored {
                     return Err(Disconnect::Invalid("more revocations than max_revocations".to_owned(), LONG_DELAY));
@@ -292,15 +295,16 @@ impl Feed {
                     state.backoff.reset();
                 }
                 if stream.live {
+                    // before `live`, the revocations up to this id may still be incomplete
                     state.last_event_id = message.id.clone().filter(|id| !id.is_empty());
-                    self.mark_synced(retain, state, clock);
+                    self.on_synced(retain, state, clock);
                 }
             }
         }
         Ok(())
     }
 
-    /// Stores a revocation. Returns false if there are too many.
+    /// Stores what an event ends. Returns false if the limit of revocations or keys is exceeded.
     fn store(&self, target: &Target, at: i64, snapshot: u32, keys: &KeyStore, clock: &dyn Clock) -> bool {
         let receipt = Receipt { received: millis(clock.elapsed()), snapshot };
         let stored = match *target {
@@ -317,8 +321,9 @@ impl Feed {
         stored.is_ok()
     }
 
-    /// Records that the revocations are complete, and evicts expired ones every [`EVICTION_INTERVAL`].
-    fn mark_synced(&self, retain: i64, state: &mut FeedState, clock: &dyn Clock) {
+    /// Records that the revocations are complete, wakes the tasks that wait for this, and evicts expired revocations every
+    /// [`EVICTION_INTERVAL`].
+    fn on_synced(&self, retain: i64, state: &mut FeedState, clock: &dyn Clock) {
         self.freshness.mark_synced(clock);
         let now = millis(clock.elapsed());
         if now.saturating_sub(state.last_eviction) >= EVICTION_INTERVAL {
@@ -341,7 +346,8 @@ impl Feed {
         let (mut parser, mut stream, mut state) = (Parser::default(), StreamState::default(), FeedState::default());
         let mut messages = Vec::new();
         let is_stream = parser.push(bytes, |message| messages.push(message)).is_ok();
-        let process = |message: &Message| self.process(message, false, &mut stream, &mut state, keys, clock).is_ok();
+        let resuming = false;
+        let process = |message: &Message| self.process(message, resuming, &mut stream, &mut state, keys, clock).is_ok();
         is_stream && messages.iter().all(process)
     }
 }

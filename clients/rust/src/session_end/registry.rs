@@ -64,8 +64,9 @@ pub(crate) struct Key {
 /// The state of a registration that was just added or renewed.
 #[derive(Debug)]
 pub(crate) struct RegistrationState {
-    /// The key of the last known token.
+    /// The id of the key that signed the last known token.
     pub(crate) kid: Arc<str>,
+    /// The session, as the added or renewed token describes it.
     pub(crate) session: Option<Session>,
     /// Whether a token of the session with newer claims was seen.
     pub(crate) outdated: bool,
@@ -87,7 +88,7 @@ struct Index {
     next_number: u64,
     holders: HashMap<Holder, Registrations>,
     by_account: HashMap<Id, HashSet<Id>>,
-    by_key: HashMap<Arc<str>, HashSet<Holder>>,
+    by_kid: HashMap<Arc<str>, HashSet<Holder>>,
     /// When the last known token of each holder expires, in seconds since the Unix epoch.
     expiries: BTreeSet<(i64, Holder)>,
 }
@@ -236,7 +237,7 @@ impl Registry {
                 index.take_of_account(*account, |session| session.is_cut_off(*before, *except)),
                 EndCause::AccountRevoked,
             ),
-            Target::Key(kid) => (index.take_of_key(kid), EndCause::KeyRetired),
+            Target::Key(kid) => (index.take_of_kid(kid), EndCause::KeyRetired),
             Target::Claims { account, version } => {
                 let at = at.div_euclid(1000);
                 let ended = index.take_of_account(*account, |session| session.precedes_claims(*version, at));
@@ -247,9 +248,9 @@ impl Registry {
         self.finish(ended, cause);
     }
 
-    /// Ends registrations whose last known token has expired or was signed by an untrusted key, and those that outlived the
-    /// feed. `silence` is the time since the revocations were last complete; `None` without revocations. Returns the time
-    /// until the next sweep.
+    /// Ends registrations whose last known token has expired or was signed by an untrusted key, and those for which the feed
+    /// has been lost for too long. `silence` is the time since the revocations were last complete; `None` if the verifier
+    /// follows no feed. Returns the time until the next sweep.
     pub(crate) fn sweep(
         &self,
         silence: Option<Duration>,
@@ -268,14 +269,15 @@ impl Registry {
             }
             expired.extend(index.take(holder, |_, _| true));
         }
-        let untrusted: Vec<_> = index.by_key.keys().filter(|kid| !is_trusted(kid)).cloned().collect();
-        let untrusted: Vec<_> = untrusted.into_iter().flat_map(|kid| index.take_of_key(&kid)).collect();
+        let untrusted: Vec<_> = index.by_kid.keys().filter(|kid| !is_trusted(kid)).cloned().collect();
+        let untrusted: Vec<_> = untrusted.into_iter().flat_map(|kid| index.take_of_kid(&kid)).collect();
         let mut lost = Vec::new();
         if let Some(silence) = silence.map(millis) {
             let limit = self.end_after_silence;
             if silence > limit {
                 lost = index.take_everywhere(|entry| elapsed.saturating_sub(entry.since) > limit);
             } else {
+                // one more, because the silence must exceed the limit
                 next = next.min(limit - silence + 1);
             }
         }
@@ -307,6 +309,7 @@ impl Registry {
         session: Option<Session>,
         clock: &dyn Clock,
     ) -> RegistrationState {
+        // the holder exists: its registration was just added or renewed
         let known = index.holders.get(&key.holder);
         let newest = known.and_then(|known| known.claims_version);
         RegistrationState {
@@ -347,25 +350,25 @@ impl Registry {
         self.index.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The entries and the capacity of all indexes.
+    /// The number of entries of all indexes, and the capacity of their hash maps.
     #[cfg(test)]
     pub(crate) fn footprint(&self) -> (usize, usize) {
         let index = self.read();
         let entries =
-            index.holders.len() + index.by_account.len() + index.by_key.len() + index.expiries.len() + self.len();
-        (entries, index.holders.capacity() + index.by_account.capacity() + index.by_key.capacity())
+            index.holders.len() + index.by_account.len() + index.by_kid.len() + index.expiries.len() + self.len();
+        (entries, index.holders.capacity() + index.by_account.capacity() + index.by_kid.capacity())
     }
 }
 
 impl Index {
-    /// Records a token of `holder`, and removes and returns the registrations with older claims. The caller must remove a
-    /// holder without registrations.
+    /// Records a token of `holder`, and removes and returns the registrations with older claims. If the holder then has no
+    /// registration, the caller must add one or remove the holder.
     fn adopt(&mut self, holder: Holder, session: Option<Session>, claims: &Claims) -> Vec<Entry> {
         let Some(known) = self.holders.get_mut(&holder) else {
             if let (Holder::Session(id), Some(session)) = (holder, session) {
                 self.by_account.entry(session.account).or_default().insert(id);
             }
-            self.by_key.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
+            self.by_kid.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
             self.expiries.insert((claims.exp, holder));
             let registrations = Registrations {
                 account: session.map(|session| session.account),
@@ -383,8 +386,8 @@ impl Index {
             self.expiries.insert((claims.exp, holder));
             known.exp = claims.exp;
             if known.kid != claims.kid {
-                remove_from(&mut self.by_key, &known.kid, &holder);
-                self.by_key.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
+                remove_from(&mut self.by_kid, &known.kid, &holder);
+                self.by_kid.entry(Arc::clone(&claims.kid)).or_default().insert(holder);
                 known.kid = Arc::clone(&claims.kid);
             }
         }
@@ -419,8 +422,8 @@ impl Index {
         sessions.into_iter().flat_map(|id| self.take(Holder::Session(id), ends)).collect()
     }
 
-    fn take_of_key(&mut self, kid: &str) -> Vec<Entry> {
-        let holders = self.by_key.get(kid).cloned().unwrap_or_default();
+    fn take_of_kid(&mut self, kid: &str) -> Vec<Entry> {
+        let holders = self.by_kid.get(kid).cloned().unwrap_or_default();
         holders.into_iter().flat_map(|holder| self.take(holder, |_, _| true)).collect()
     }
 
@@ -436,7 +439,7 @@ impl Index {
         if let (Holder::Session(id), Some(account)) = (holder, known.account) {
             remove_from(&mut self.by_account, &account, &id);
         }
-        remove_from(&mut self.by_key, &known.kid, &holder);
+        remove_from(&mut self.by_kid, &known.kid, &holder);
         self.expiries.remove(&(known.exp, holder));
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     harness::{client::Tokens, fault_proxy::Mode, wait},
 };
 
-/// Answers each message with itself, and a token with the outcome of its renewal.
+/// Echoes each message. A message `token TOKEN` renews the socket with the token, and is answered with the outcome.
 #[handler]
 fn echo(socket: SessionWebSocket) -> impl IntoResponse {
     socket.on_upgrade(|mut socket| async move {
@@ -46,12 +46,13 @@ fn idle(socket: SessionWebSocket) -> impl IntoResponse {
     })
 }
 
+/// Serves an app with both handlers behind the verifying middleware, and `/unprotected` without the middleware.
 async fn serve(verifier: &Verifier) -> SocketAddr {
     let verify = Verify::new(verifier.clone());
     let app = Route::new()
         .at("/echo", get(echo).with(verify.clone()))
         .at("/idle", get(idle).with(verify))
-        .at("/open", get(echo));
+        .at("/unprotected", get(echo));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).unwrap()).run(app));
@@ -71,6 +72,7 @@ impl Socket {
         Self::try_open(address, path, access).await.unwrap()
     }
 
+    /// Sends a message, and returns the next one that arrives.
     pub async fn ask(&mut self, text: &str) -> String {
         self.0.send(Received::text(text)).await.unwrap();
         self.0.next().await.unwrap().unwrap().into_text().unwrap().to_string()
@@ -108,7 +110,7 @@ async fn websocket_is_closed_with_the_cause_of_the_end() {
     let refused = Socket::try_open(address, "/echo", &tokens[0].access).await;
     assert!(refused.is_err_and(|error| error.contains("401")));
     fixture.proxy.set(Mode::Frozen);
-    fixture.clock.advance(Duration::from_secs(6));
+    fixture.clock.advance(Duration::from_secs(6)); // more than the default of `max_staleness`, 5 s
     assert_eq!(second.closed().await, Some((1013, "feed_lost".to_owned())));
     wait::until("nothing is registered", async || verifier.status().registrations == 0).await;
     drop(verifier);
@@ -153,7 +155,7 @@ async fn websocket_outside_the_middleware_is_refused() {
     fixture.node.register("ada").await;
     let tokens = fixture.node.login("ada").await;
     let verifier = fixture.verifier().await;
-    let refused = Socket::try_open(serve(&verifier).await, "/open", &tokens.access).await;
+    let refused = Socket::try_open(serve(&verifier).await, "/unprotected", &tokens.access).await;
     assert!(refused.is_err_and(|error| error.contains("401")));
     drop(verifier);
     fixture.stop().await;
