@@ -23,12 +23,12 @@ ${body}
 `;
 }
 
-/** Reloads the page when the session has ended. */
+/** The script `/events.js` of a signed-in user's page: reloads the page when the session has ended. */
 export const eventsScript = `const events = new EventSource("/events");
 events.addEventListener("ended", () => {
   events.close();
   location.reload();
 });
-// signing out on this page navigates to Latchkey: a reload would interrupt that
+// the form for signing out navigates to Latchkey: a reload would interrupt the navigation
 document.addEventListener("submit", () => events.close());
 `;

@@ -22,7 +22,8 @@ pub struct DynamicClientSettings {
     pub scopes: SpaceSeparated,
     /// The resources that these apps may request (RFC 8707).
     pub resources: SpaceSeparated,
-    /// The hosts that these apps may have; empty for any.
+    /// The hosts at which metadata documents and https redirect URIs may be; empty for any. `.example.com` stands for its
+    /// subdomains.
     pub allowed_hosts: Vec<String>,
     /// Maximum number of apps of this kind that an account can allow.
     pub max_per_account: u32,
@@ -37,7 +38,7 @@ pub struct DynamicClientSettings {
 }
 
 impl DynamicClientSettings {
-    /// Whether an app may have this host.
+    /// Whether a metadata document or an https redirect URI may be at this host.
     pub fn allows_host(&self, host: &str) -> bool {
         let matches = |allowed: &String| match allowed.strip_prefix('.') {
             Some(_) => host.len() > allowed.len() && host.ends_with(allowed.as_str()),
@@ -74,11 +75,12 @@ pub(super) fn dynamic_clients(read: &mut Reader<'_>, working_dir: &Path) -> Dyna
     settings
 }
 
+/// Refuses an item of the list that holds several scopes.
 fn single_scope(text: String) -> Result<String, String> {
     if text.contains(' ') { Err("must be a list of single scopes".into()) } else { Ok(text) }
 }
 
-/// A resource indicator (RFC 8707, section 2).
+/// Checks a resource indicator (RFC 8707, section 2).
 fn resource(text: &str) -> Result<String, String> {
     let is_absolute = Url::parse(text).is_ok_and(|url| url.fragment().is_none());
     let is_plain = SpaceSeparated::parse([text]).is_ok();
@@ -89,7 +91,7 @@ fn resource(text: &str) -> Result<String, String> {
     }
 }
 
-/// A host name in lower case, or a dot and the name of a domain.
+/// Checks an item of `allowed_hosts`: a host name in lower case, or a dot and the name of a domain.
 fn host(text: &str) -> Result<String, String> {
     let name = text.strip_prefix('.').unwrap_or(text);
     match Host::parse(name) {
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn host_setting_is_a_plain_name() {
+    fn allowed_host_must_be_a_plain_name() {
         for text in ["app.example.com", ".example.com", "localhost"] {
             assert_eq!(host(text), Ok(text.to_owned()));
         }

@@ -57,6 +57,7 @@ impl Colour {
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('#').filter(|digits| digits.len() == 6 && digits.is_ascii())?;
         let part = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
+        // checked because `from_str_radix` also accepts a sign
         digits.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(())?;
         Some(Self { red: part(0)?, green: part(2)?, blue: part(4)? })
     }
@@ -87,7 +88,7 @@ pub(super) fn pages(read: &mut Reader<'_>, working_dir: &Path, mail_product_name
     let product_name = read.one("pages.product_name", |text| {
         let is_invalid = text.contains(is_deceptive) || text.chars().count() > 64 || text.trim() != text;
         if is_invalid {
-            Err("must be at most 64 characters without control characters".into())
+            Err("must be at most 64 characters, without control characters and without spaces at the ends".into())
         } else {
             Ok(text.to_owned())
         }
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(accent("#2b57c7", LIGHT_CARD, "white").unwrap().unwrap().to_string(), "#2b57c7");
         assert!(accent("#8fb1ff", LIGHT_CARD, "white").unwrap_err().contains("has a contrast of 2.1"));
         assert!(accent("#8fb1ff", DARK_CARD, "dark").is_ok());
-        for bad in ["blue", "#12345", "#1234567", "#12345g", "2b57c7", "#ääü"] {
+        for bad in ["blue", "#12345", "#1234567", "#12345g", "2b57c7", "#+1+2+3", "#ääü"] {
             assert!(accent(bad, LIGHT_CARD, "white").is_err(), "{bad}");
         }
     }

@@ -36,7 +36,8 @@ pub const MAX_BYTES: usize = 2000;
 /// The bytes of the HMAC-SHA256 that a client id contains: 128 bits.
 const MAC_BYTES: usize = 16;
 
-/// The reference to a client by its `client_id`: 192 bits of SHA-256, so that finding two ids with the same reference is infeasible.
+/// The reference that the service stores in place of the long `client_id` of such a client: 192 bits of the id's SHA-256, so that
+/// finding two ids with the same reference is infeasible.
 pub fn reference(source: DynamicSource, client_id: &str) -> ClientId {
     let hash = digest(&SHA256, client_id.as_bytes());
     DynamicClient::reference(source, &BASE64_URL_SAFE_NO_PAD.encode(&hash.as_ref()[..24]))
@@ -104,7 +105,7 @@ impl ClientRegistrations {
 
     /// Issues a client id. None if the metadata is too long.
     pub fn issue(&self, metadata: ClientMetadata, entropy: &Entropy, now: Timestamp) -> Option<Registration> {
-        let keys = &self.keys[0]; // of the current secret, which always exists
+        let keys = &self.keys[0]; // the keys of the current secret
         let nonce = BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<9>());
         let content = Content { nonce, issued_at: now.as_secs(), metadata };
         let json = serde_json::to_vec(&content).ok()?;
@@ -193,6 +194,7 @@ mod tests {
         let registrations = ClientRegistrations::new(&secrets("a secret of the service", &[]));
         let issued = registrations.issue(metadata(), &Entropy::system(), Timestamp::from_millis(0)).unwrap();
         let (content, mac) = issued.client_id.rsplit_once('.').unwrap();
+        // metadata that the service has not authenticated
         let other = BASE64_URL_SAFE_NO_PAD.encode(r#"{"i":"x","t":0,"r":["https://evil.example/"],"a":"none"}"#);
         for text in [
             format!("{PREFIX}{other}.{mac}"),
@@ -200,7 +202,7 @@ mod tests {
             format!("{PREFIX}{other}"),
             format!("{content}.{}", "A".repeat(mac.len())),
             format!("{content}.{}", &mac[..mac.len() - 2]),
-            format!("{}A.{mac}", content),
+            format!("{content}A.{mac}"),
             format!("{content}.{mac}.{mac}"),
             content.to_owned(),
             PREFIX.to_owned(),

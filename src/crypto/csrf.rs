@@ -10,8 +10,11 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use crate::domain::{entropy::Entropy, ids::SessionId};
 
-/// The prefix of the cookie of a browser that has not signed in.
+/// The prefix of every [`VisitorToken`].
 const VISITOR_PREFIX: &str = "lk_vs_";
+/// The number of random bytes of a [`VisitorToken`], and their length in base64url.
+const VISITOR_BYTES: usize = 16;
+const VISITOR_CHARS: usize = 22;
 
 /// The random value of a browser that has not signed in, from its cookie `__Host-latchkey-visitor`. `Debug` omits it.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,12 +23,12 @@ pub struct VisitorToken(String);
 impl VisitorToken {
     /// A new value of 128 random bits.
     pub fn generate(entropy: &Entropy) -> Self {
-        Self(format!("{VISITOR_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<16>())))
+        Self(format!("{VISITOR_PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(entropy.bytes::<VISITOR_BYTES>())))
     }
 
     /// Parses the value of the cookie; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(VISITOR_PREFIX).filter(|encoded| encoded.len() == 22)?;
+        let encoded = text.strip_prefix(VISITOR_PREFIX).filter(|encoded| encoded.len() == VISITOR_CHARS)?;
         BASE64_URL_SAFE_NO_PAD.decode(encoded).ok().map(|_| Self(text.to_owned()))
     }
 
@@ -57,7 +60,7 @@ pub struct CsrfTokens {
 }
 
 impl CsrfTokens {
-    /// Computes tokens with `current` and accepts those of all keys, so that the key can be rotated.
+    /// Computes tokens with `current`, and accepts the tokens of all keys, so that the key can be rotated.
     pub fn new<'a>(current: &[u8; 32], previous: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
         let key = |bytes: &[u8; 32]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
         Self { current: key(current), previous: previous.into_iter().map(key).collect() }
@@ -104,6 +107,7 @@ mod tests {
         let tokens = CsrfTokens::new(&[7; 32], []);
         let token = tokens.token(CsrfSubject::Visitor(&one));
         assert!(tokens.verify(CsrfSubject::Visitor(&one), &token));
+        // after a rotation of the key, with and without the previous key
         assert!(CsrfTokens::new(&[8; 32], [&[7; 32]]).verify(CsrfSubject::Visitor(&one), &token));
         assert!(!CsrfTokens::new(&[8; 32], []).verify(CsrfSubject::Visitor(&one), &token));
         for subject in [CsrfSubject::Visitor(&other), session] {

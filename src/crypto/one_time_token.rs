@@ -24,6 +24,8 @@ const VERSION: u8 = 1;
 const SECRET_BYTES: usize = 24;
 /// The bytes of a link's token: version, purpose, account and secret.
 const TOKEN_BYTES: usize = 18 + SECRET_BYTES;
+/// The characters of a link's token in base64url, after the prefix.
+const TOKEN_CHARS: usize = TOKEN_BYTES / 3 * 4;
 
 /// The characters of codes: no `0`, `O`, `1` and `I`.
 const ALPHABET: &[u8; 32] = b"23456789ABCDEFGHJKLMNPQRSTUVWXYZ";
@@ -33,7 +35,7 @@ pub const CODE_CHARS: usize = 8;
 /// The token of a link. `Debug` omits its secret.
 #[derive(Clone)]
 pub struct LinkToken {
-    /// The purpose.
+    /// The purpose, such as a reset of the password.
     pub purpose: TokenPurpose,
     /// The account.
     pub account: AccountId,
@@ -50,9 +52,9 @@ impl LinkToken {
         Self { purpose, account, secret: Zeroizing::new(entropy.bytes()) }
     }
 
-    /// Reads a token; none if the text has another form.
+    /// Reads a token; `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_BYTES / 3 * 4)?;
+        let encoded = text.strip_prefix(PREFIX).filter(|encoded| encoded.len() == TOKEN_CHARS)?;
         let mut bytes = Zeroizing::new([0; TOKEN_BYTES]);
         BASE64_URL_SAFE_NO_PAD.decode_slice(encoded, &mut *bytes).ok()?;
         if bytes[0] != VERSION {
@@ -72,7 +74,7 @@ impl LinkToken {
         bytes[1] = self.purpose.byte();
         bytes[2..18].copy_from_slice(self.account.as_bytes());
         bytes[18..].copy_from_slice(&*self.secret);
-        let mut text = String::with_capacity(PREFIX.len() + TOKEN_BYTES / 3 * 4);
+        let mut text = String::with_capacity(PREFIX.len() + TOKEN_CHARS);
         text.push_str(PREFIX);
         BASE64_URL_SAFE_NO_PAD.encode_string(*bytes, &mut text);
         text.into()
@@ -97,6 +99,7 @@ impl Code {
         if text.len() > 4 * CODE_CHARS {
             return None;
         }
+        // without spaces and hyphens, of which U+2011 and U+00A0 prevent a line break
         let kept = text.chars().filter(|c| !matches!(c, ' ' | '-' | '\u{2011}' | '\u{a0}'));
         let code: Zeroizing<String> = Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect());
         let valid = code.len() == CODE_CHARS && code.bytes().all(|byte| ALPHABET.contains(&byte));
@@ -175,7 +178,8 @@ impl fmt::Debug for TokenDigests {
     }
 }
 
-/// The binding of a token to the parts of a state. The binding depends on every part and on the boundaries between the parts.
+/// A digest of the state that a token is bound to, such as the account's address and epoch: the token works only while the digest
+/// is the same. It depends on every part of the state and on the boundaries between the parts.
 pub fn binding(parts: &[&[u8]]) -> Binding {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in parts {
@@ -187,6 +191,7 @@ pub fn binding(parts: &[&[u8]]) -> Binding {
     Binding(bytes)
 }
 
+/// The digest of a link's token or of a code under one key. `kind` separates tokens from codes.
 fn digest(
     key: &hmac::Key,
     kind: &[u8; 4],
@@ -216,7 +221,7 @@ mod tests {
         let account = AccountId::from_bytes([7; 16]);
         let token = LinkToken::generate(&Entropy::system(), TokenPurpose::ResetPassword, account);
         let text = token.to_text();
-        assert_eq!(text.expose().len(), 62);
+        assert_eq!(text.expose().len(), PREFIX.len() + 56);
         let read = LinkToken::parse(text.expose()).unwrap();
         assert_eq!((read.purpose, read.account, &read.secret), (token.purpose, account, &token.secret));
         assert_eq!(format!("{token:?}"), "[one-time token for ResetPassword]");
@@ -230,10 +235,11 @@ mod tests {
     fn code_is_read_in_any_case_and_grouping() {
         let code = Code::generate(&Entropy::system());
         let text = code.to_text();
-        assert_eq!(text.expose().len(), 9);
+        assert_eq!(text.expose().len(), CODE_CHARS + 1, "eight characters and a hyphen");
         for typed in [text.expose().to_lowercase(), text.expose().replace('-', " "), text.expose().replace('-', "")] {
             assert_eq!(Code::parse(&typed).unwrap().0, code.0, "{typed}");
         }
+        // too short, with a look-alike (0), too long, with a letter that is not ASCII
         for bad in ["", "ABCD", "ABCD-EFG0", "ABCD-EFGHJ", "ÄBCD-EFGH", &"A".repeat(99)] {
             assert!(Code::parse(bad).is_none(), "{bad}");
         }
@@ -241,22 +247,23 @@ mod tests {
 
     #[test]
     fn digest_depends_on_key_purpose_account_secret_and_request_secret() {
-        let digests = TokenDigests::new(&[1; 32], [&[2; 32]]);
+        let (current_key, previous_key) = ([1; 32], [2; 32]);
+        let digests = TokenDigests::new(&current_key, [&previous_key]);
         let (entropy, account) = (Entropy::system(), AccountId::from_bytes([7; 16]));
-        let code = Code::generate(&entropy);
-        let stored = digests.code_digest(&code, TokenPurpose::Login, account, b"a");
-        assert_eq!(digests.code_digests(&code, TokenPurpose::Login, account, b"a")[0], stored);
+        let (code, request_secret) = (Code::generate(&entropy), b"a");
+        let stored = digests.code_digest(&code, TokenPurpose::Login, account, request_secret);
+        assert_eq!(digests.code_digests(&code, TokenPurpose::Login, account, request_secret)[0], stored);
         let other = AccountId::from_bytes([8; 16]);
         for different in [
             digests.code_digest(&code, TokenPurpose::Login, account, b"b"),
-            digests.code_digest(&code, TokenPurpose::ResetPassword, account, b"a"),
-            digests.code_digest(&code, TokenPurpose::Login, other, b"a"),
-            digests.code_digest(&Code::generate(&entropy), TokenPurpose::Login, account, b"a"),
-            digests.code_digests(&code, TokenPurpose::Login, account, b"a")[1],
+            digests.code_digest(&code, TokenPurpose::ResetPassword, account, request_secret),
+            digests.code_digest(&code, TokenPurpose::Login, other, request_secret),
+            digests.code_digest(&Code::generate(&entropy), TokenPurpose::Login, account, request_secret),
+            digests.code_digests(&code, TokenPurpose::Login, account, request_secret)[1], // under the previous key
         ] {
             assert_ne!(stored, different);
         }
-        let rotated = TokenDigests::new(&[3; 32], [&[1; 32]]);
-        assert!(rotated.code_digests(&code, TokenPurpose::Login, account, b"a").contains(&stored));
+        let rotated = TokenDigests::new(&[3; 32], [&current_key]);
+        assert!(rotated.code_digests(&code, TokenPurpose::Login, account, request_secret).contains(&stored));
     }
 }

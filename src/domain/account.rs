@@ -23,7 +23,8 @@ pub enum NameError {
     /// The text is not of the form `local@domain`.
     #[error("is not an e-mail address (local@domain.example, at most 254 bytes, no spaces)")]
     Email,
-    /// The name contains format characters or other invisible ones. A control character makes the form invalid instead.
+    /// The name contains format characters or other invisible ones. For control characters, the error is [`Self::Email`] or
+    /// [`Self::Username`].
     #[error("contains invisible or direction-changing characters")]
     HiddenCharacters,
     /// The name is not 1 to 64 letters, digits, `.`, `_` or `-`.
@@ -38,8 +39,8 @@ pub enum NameError {
 }
 
 impl Email {
-    /// Checks the form of an address (RFC 5321, section 4.5.3.1: at most 254 bytes, 64 before the `@`). Only a mail to it
-    /// can show whether it exists.
+    /// Checks the form of an address (RFC 5321, section 4.5.3.1: at most 254 bytes, 64 before the `@`). Only a mail
+    /// to the address can show whether it exists.
     ///
     /// The domain must contain a dot, be `localhost`, or be an address literal (`[192.0.2.1]`). A name without a dot is nearly
     /// always a typing error, and no public mail server has one.
@@ -94,7 +95,7 @@ impl Username {
         if text.contains(|c| is_deceptive(c) && !c.is_control()) {
             return Err(NameError::HiddenCharacters);
         }
-        // Checks the composed form (NFC), so that letters with combining marks count as letters.
+        // The check is on the composed form (NFC), so that letters with combining marks count as letters.
         let key = comparison_key(text);
         let ok = (1..=64).contains(&text.chars().count())
             && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-'));
@@ -270,8 +271,8 @@ impl ClaimsStamp {
 }
 
 impl Account {
-    /// The e-mail address in `identifier`, if it is not the account's primary one. If a lookup by this address has found the
-    /// account, the account has verified the address.
+    /// The e-mail address in `identifier`, if it is not the account's primary address. A lookup by an address finds an account only
+    /// by its primary address or by a verified secondary one: so if the lookup has found this account, the address is verified.
     pub fn other_email(&self, identifier: &Identifier) -> Option<Email> {
         match identifier {
             Identifier::Email(typed) if identifier.key() != self.email.key() => Some(Email(typed.clone())),
@@ -389,12 +390,12 @@ mod tests {
     }
 
     #[test]
-    fn username_that_resembles_an_address_id_or_other_name_is_refused() {
+    fn invalid_username_is_refused_with_the_reason() {
         for (bad, why) in [
             ("ann@example", NameError::Username),
             ("8281cec3-5b48-46eb-a41d-72c15ec3f9e2", NameError::UsernameIsUuid),
             ("8281CEC35B4846EBA41D72C15EC3F9E2", NameError::UsernameIsUuid),
-            ("\u{430}dmin", NameError::MixedScripts),
+            ("\u{430}dmin", NameError::MixedScripts), // the first letter is Cyrillic
             ("", NameError::Username),
             ("a b", NameError::Username),
         ] {
@@ -409,9 +410,11 @@ mod tests {
     fn token_of_older_claims_is_outdated() {
         // The claims have changed in second 7. A token without a version that was issued in this second may have the older claims.
         let stamp = ClaimsStamp { version: ClaimsVersion(2), changed_at: Some(Timestamp::from_millis(7_900)) };
-        let outdated = [Some(1), Some(2), Some(3)].map(|version| stamp.outdates(version.map(ClaimsVersion), 100));
+        let issued_at = 100; // has no effect on tokens with a version
+        let outdated = [1, 2, 3].map(|version| stamp.outdates(Some(ClaimsVersion(version)), issued_at));
         assert_eq!(outdated, [true, false, false]);
         assert_eq!([6, 7, 8].map(|issued_at| stamp.outdates(None, issued_at)), [true, true, false]);
+        // claims that have never changed
         assert!(!ClaimsStamp::default().outdates(None, 1));
     }
 

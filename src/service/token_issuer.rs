@@ -78,8 +78,8 @@ pub(super) fn issue_access(state: &AppState, grant: &Grant, now: Timestamp) -> R
     Ok(IssuedAccessToken { access_token, expires_in, session: grant.session })
 }
 
-/// Returns an access token, its lifetime and its scopes. The token expires at the session's absolute end at the latest. If a step-up raised
-/// its level, it expires no later than the step-up.
+/// Issues an access token. Returns the token, its lifetime and its scopes. The token expires at the session's absolute end at the
+/// latest. If a step-up raised the token's `acr`, the token expires no later than the step-up.
 fn access_token(
     state: &AppState,
     grant: &Grant,

@@ -17,7 +17,8 @@ use crate::{
 /// # Errors
 /// If the passed file descriptor is not a listening TCP socket, or its address can't be used.
 pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    match ListenFd::from_env().take_tcp_listener(0)? {
+    let first = 0;
+    match ListenFd::from_env().take_tcp_listener(first)? {
         Some(passed) => {
             passed.set_nonblocking(true)?;
             TcpListener::from_std(passed)
@@ -39,7 +40,7 @@ pub(super) fn notify_ready(checks: &[Check]) {
     notify(&[NotifyState::Ready, NotifyState::Status(&single_line(&status))]);
 }
 
-/// Each report that the node waits extends the time in which it must start by this much.
+/// How long systemd waits for the next report of a node that has not started yet.
 const START_EXTENSION: Duration = Duration::from_secs(10);
 
 /// Reports why the node has not started yet. Must be called at least once per [`START_EXTENSION`]; otherwise systemd ends the

@@ -41,10 +41,10 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let roles = account.roles.to_string();
     let listed: Vec<String> =
-        secondary.iter().map(|email| with_state(&email.email, email.verified_at.is_some())).collect();
+        secondary.iter().map(|email| describe_email(&email.email, email.verified_at.is_some())).collect();
     for (name, value) in [
         ("id", account.id.to_string()),
-        ("e-mail", with_state(&account.email, account.email_verified)),
+        ("e-mail", describe_email(&account.email, account.email_verified)),
         ("secondary", or_dash(Some(listed.join(", ")).filter(|listed| !listed.is_empty()))),
         ("username", or_dash(account.username.as_ref().map(|name| escape(name.as_str())))),
         ("roles", or_dash(Some(roles).filter(|roles| !roles.is_empty()))),
@@ -61,9 +61,9 @@ pub(super) async fn run(state: &AppState, account: &Account, json: bool) -> anyh
 }
 
 /// An address, with a note if it is not verified.
-fn with_state(email: &Email, is_verified: bool) -> String {
-    let state = if is_verified { "" } else { " (not verified)" };
-    format!("{}{state}", escape(email.as_str()))
+fn describe_email(email: &Email, is_verified: bool) -> String {
+    let note = if is_verified { "" } else { " (not verified)" };
+    format!("{}{note}", escape(email.as_str()))
 }
 
 /// Describes the second factors; `None` if the account has none.

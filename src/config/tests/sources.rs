@@ -1,9 +1,10 @@
-//! The precedence of flags, variables and files, and the report of all problems of all sources.
+//! The precedence of the sources (flags before environment variables before the file), and the report of the problems of
+//! all sources.
 
 use super::*;
 
 #[test]
-fn sources_override_each_other_in_order() {
+fn flags_override_variables_and_variables_override_the_file() {
     let folder =
         Folder::with_file("listen = '127.0.0.1:1'\ndata_dir = 'a'\n[session]\ngrace = '1s'\nmax_per_account = 1");
     let config = folder.load(&[]).unwrap();
@@ -15,11 +16,12 @@ fn sources_override_each_other_in_order() {
     assert_eq!(config.data_dir, folder.path().join("b"));
 
     let mut sources = folder.sources(&variables);
-    sources.data_dir = Some("c".into());
-    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()];
+    sources.data_dir = Some("c".into()); // `--data-dir`
+    sources.set = vec!["listen=127.0.0.1:3".into(), "listen=127.0.0.1:4".into()]; // the last one wins
     let config = load(&sources, &Entropy::system()).unwrap();
     assert_eq!((config.listen.port(), config.session.grace), (4, secs(2)));
     assert_eq!(config.data_dir, folder.path().join("c"));
+    // the default issuer follows `listen`
     assert_eq!(config.issuer, "http://127.0.0.1:4");
 }
 
@@ -58,6 +60,7 @@ fn all_problems_are_reported_together() {
     ]);
     sources.set = vec!["log.format=xml".into(), "http.max_bodi=1".into()];
     let error = load(&sources, &Entropy::system()).unwrap_err().to_string();
+    // settings that can hold a secret are reported without their value
     assert_eq!(
         error,
         "the configuration can't be used:

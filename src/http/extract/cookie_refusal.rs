@@ -17,17 +17,18 @@ use crate::{
 pub struct CookieRefusal(Option<ProblemError>);
 
 impl CookieRefusal {
-    /// The kinds of session that the response can replace by a new one.
+    /// The transports of the sessions that the response can replace by a new one: sessions in the cookie only if the response may
+    /// set it.
     pub const fn accepted(&self) -> AcceptedTransport {
         if self.0.is_some() { AcceptedTransport::Bearer } else { AcceptedTransport::Any }
     }
 
-    /// The transports that this request may use.
+    /// The transports that a sign-in by this request may use for its new session.
     pub const fn accepted_transports(&self) -> AcceptedTransports {
         if self.0.is_some() { AcceptedTransports::Bearer } else { AcceptedTransports::BearerAndCookie }
     }
 
-    /// Refuses a sign-in with the cookie as its transport.
+    /// Refuses a sign-in with the cookie as its transport, if the response must not set the cookie.
     ///
     /// # Errors
     /// [`Code::CrossSiteRequest`], [`Code::CookieCrossSite`]
@@ -35,7 +36,8 @@ impl CookieRefusal {
         self.0.filter(|_| transport == Transport::Cookie).map_or(Ok(()), Err)
     }
 
-    /// Converts an error to a problem. If the use case did not accept a cookie session, the problem is the reason of the refusal.
+    /// Converts an error of a use case to a problem. If the use case did not accept a cookie session, which it reports as
+    /// [`Code::CrossSiteRequest`], the problem is the actual reason.
     pub fn explain<E>(self, error: E) -> ProblemError
     where
         ProblemError: From<E>,

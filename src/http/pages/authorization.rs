@@ -58,6 +58,7 @@ fn expired() -> ProblemError {
 
 fn refused(error: AuthorizeError) -> ProblemError {
     match error {
+        // the waiting request has expired, was finished, or its client has changed meanwhile
         AuthorizeError::Untrusted(_) | AuthorizeError::Refused(_) | AuthorizeError::Unconfirmed(_) => expired(),
         AuthorizeError::TooManyApps => {
             ProblemError::new(Code::TooManyApps, "The account allows too many apps that no operator has registered.")

@@ -18,6 +18,7 @@ use crate::{
     service::{consents, sessions},
 };
 
+/// The lists that the page shows.
 async fn view(visit: &Visit, owner: &Owner) -> Result<Devices, ProblemError> {
     let mut view = Devices::default();
     for session in sessions::list(&visit.state, &owner.caller).await?.iter().filter(|session| session.client.is_none())
@@ -73,7 +74,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     visit.reply().notice(notice(&visit)).page(&view)
 }
 
-/// `POST /account/devices/end`: ends a session, and the apps beneath it.
+/// `POST /account/devices/end`: ends a session, and the app sessions beneath it.
 #[handler]
 pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     let owner = require_owner!(visit, "/devices");
@@ -94,6 +95,7 @@ pub(super) async fn end(mut visit: Visit, mut form: Form) -> Result<Response> {
     }
 }
 
+/// Sends the browser to a step-up if the problem requires one, and otherwise shows the page with the problem.
 async fn failed(visit: &Visit, owner: &Owner, problem: ProblemError) -> Result<Response> {
     match step_up(visit, problem, "/devices") {
         Ok(response) => Ok(response),
@@ -126,6 +128,7 @@ pub(super) async fn revoke(mut visit: Visit, mut form: Form) -> Result<Response>
     let owner = require_owner!(visit, "/devices");
     let revoked = async {
         visit.check_csrf(&mut form)?;
+        // no client has such an id, so there is nothing to withdraw, as for an app without a consent
         let Ok(client) = ClientId::parse(&form.text("client_id")) else { return Ok(false) };
         let revoked = consents::revoke(&visit.state, &owner.caller, &client, visit.client.ip).await;
         revoked.map_err(ProblemError::from)

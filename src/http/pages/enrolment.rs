@@ -39,20 +39,24 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
     }
     match visit.parameter("method") {
         Some("totp") => show_totp(&visit, &pending).await,
-        Some("passkey") => show_passkey(&visit, visit.reply(), &pending, String::new()).await,
+        Some("passkey") => {
+            let name = String::new();
+            show_passkey(&visit, visit.reply(), &pending, name).await
+        }
         _ => page(&visit, visit.reply(), &Enrol::default()).await,
     }
 }
 
 /// Starts to set up an authenticator app.
 async fn show_totp(visit: &Visit, pending: &PendingChallenge) -> Result<Response> {
-    match enrolment::start_totp(&visit.state, &pending.continuation(visit), None).await {
+    let label = None; // the default name of the app
+    match enrolment::start_totp(&visit.state, &pending.continuation(visit), label).await {
         Ok(enrolment) => page(visit, visit.reply(), &required_totp(enrolment.uri.expose(), pending)).await,
         Err(error) => refuse(visit, error).await,
     }
 }
 
-/// Begins to register a passkey: the page has a form that creates it.
+/// Begins to register a passkey: the page has a form that creates it. `name` is what the user has typed so far.
 async fn show_passkey(visit: &Visit, reply: Reply<'_>, pending: &PendingChallenge, name: String) -> Result<Response> {
     let options = match enrolment::passkey_options(&visit.state, &pending.continuation(visit)).await {
         Ok(options) => options,
@@ -131,6 +135,7 @@ async fn refuse(visit: &Visit, error: SecondFactorError) -> Result<Response> {
     }
 }
 
+/// The page that sets up the authenticator app that the sign-in requires.
 fn required_totp(uri: &str, pending: &PendingChallenge) -> Totp {
     Totp { is_enrolment: true, has_others: pending.has(FactorKind::Passkey), ..totp_view(uri) }
 }

@@ -19,12 +19,12 @@ use crate::{
 };
 
 /// The detail of the problem while registration is closed.
-const DETAIL: &str = "Only an admin may register accounts.";
+const CLOSED_DETAIL: &str = "Only an admin may register accounts.";
 
 #[handler]
 pub(super) async fn show(visit: Visit) -> Result<Response> {
     if !visit.state.config.registration.open {
-        return Err(ProblemError::new(Code::RegistrationClosed, DETAIL).into());
+        return Err(ProblemError::new(Code::RegistrationClosed, CLOSED_DETAIL).into());
     }
     visit.reply().page(&Register { with_username: with_username(&visit), ..Register::default() })
 }
@@ -43,10 +43,11 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
             password: password.clone(),
         };
         let input = parse_register(&visit.state, fields)?;
-        let registered = register::register_for_client(&visit.state, input, None, visit.origin.clone()).await;
+        let no_caller = None;
+        let registered = register::register_for_client(&visit.state, input, no_caller, visit.origin.clone()).await;
         registered.map_err(ProblemError::from)?;
-        // Without the password the caller is not signed in. If verification is required, the answer must be the same for an address
-        // that has an account already.
+        // The password, with which the user is then signed in. Not if verification is required: the answer must then be the same for
+        // an address that has an account already.
         let must_verify = visit.state.config.registration.verification == Verification::Required;
         Ok::<_, ProblemError>((!must_verify).then_some(password))
     };
@@ -54,15 +55,15 @@ pub(super) async fn submit(visit: Visit, mut form: Form) -> Result<Response> {
         Ok(Some(password)) => match sign_in::with_password(&visit, &view.email, password).await {
             Ok(response) => Ok(response),
             // the account was created, but the sign-in failed: the user tries again
-            Err(_) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/sign-in")),
+            Err(_) => Ok(visit.reply().cookie(typed_address(&view.email)).redirect_to_page("/sign-in")),
         },
-        Ok(None) => Ok(visit.reply().cookie(typed(&view.email)).redirect_to_page("/verify-address?sent=1")),
+        Ok(None) => Ok(visit.reply().cookie(typed_address(&view.email)).redirect_to_page("/verify-address?sent=1")),
         Err(problem) => visit.reply().error(&problem).page(&view),
     }
 }
 
-/// The cookie with the address, for the next page.
-fn typed(email: &str) -> String {
+/// The cookie that tells the next page the address, so that the user need not type it again.
+fn typed_address(email: &str) -> String {
     cookies::set(cookies::TYPED, &percent_encode(email), Some(cookies::TYPED_TTL))
 }
 

@@ -75,13 +75,14 @@ impl Sql {
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let mut tx = self.begin_write().await?;
-        self.write_consent(&mut tx, account, (client, None), allowed, now).await?;
+        let shown = None;
+        self.write_consent(&mut tx, account, (client, shown), allowed, now).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Adds to a consent within a transaction, as [`Sql::add_consent`] does. The audit entry names the client by its reference and, if
-    /// given, by the text `shown`.
+    /// Adds to a consent within a transaction, as [`Sql::add_consent`] does. The audit entry names the client by its id and, if given,
+    /// by the text `shown`: the URL of a client's metadata document, of which the id is only a digest.
     ///
     /// On PostgreSQL, waits for a concurrent change of the account, and makes later ones wait. So [`AccountChange::withdraw_consents`]
     /// sees every consent that was stored before. On SQLite a write transaction is exclusive anyway.

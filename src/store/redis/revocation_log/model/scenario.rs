@@ -81,9 +81,10 @@ impl Model for Scenario {
             // The channel was established long ago, and its last ping returns now.
             node.acks.on_ping(now - LONG_AGO, now - LONG_AGO);
             node.acks.on_ping(now, now);
+            // synchronized with the bucket, which has no events yet
             node.cursor.reconcile(None, Position::default());
             if node.uses_cache {
-                // The heartbeats of a whole probation.
+                // The heartbeats of more than a probation, which takes 2.5 ticks, as does the maximum pause between heartbeats.
                 for ago in [TICK * 5, TICK * 3, TICK, Duration::ZERO] {
                     node.acks.on_heartbeat_published(lease, now - ago, now - ago);
                 }
@@ -125,6 +126,7 @@ impl Model for Scenario {
                 continue;
             }
             match node.sync {
+                // a node synchronizes once per tick
                 Sync::Idle if node.synced_in == Some(state.tick) => {}
                 Sync::Idle => actions.push(Action::SyncAsk(index)),
                 Sync::PositionRead { .. } => actions.push(Action::SyncApply(index)),
@@ -183,7 +185,8 @@ impl Model for Scenario {
                 _ => {}
             }
         }
-        if self.allow.other_event && state.stream.iter().all(|ends_session| *ends_session) {
+        let other_event_has_occurred = state.stream.iter().any(|ends_session| !ends_session);
+        if self.allow.other_event && !other_event_has_occurred {
             actions.push(Action::OtherEvent);
         }
     }
