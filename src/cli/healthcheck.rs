@@ -23,7 +23,7 @@ pub struct HealthcheckArgs {
     pub ready: bool,
 }
 
-/// Fails unless the node at the configured address (`http.listen`) answers 200. Prints nothing on success.
+/// Fails unless the node at the configured address (`listen`) answers 200. Prints nothing on success.
 ///
 /// # Errors
 /// If the configuration can't be used, the node doesn't answer, or it answers with another status.

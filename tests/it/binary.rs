@@ -1,4 +1,4 @@
-//! The binary as an operator runs it: an empty directory, no Redis, no database, no secret configured.
+//! The binary as an operator runs it first: in an empty directory, without a configured Redis, database or secret.
 
 use std::{
     fs,
@@ -55,16 +55,17 @@ impl Service {
         Self::start_with(folder, &["serve"])
     }
 
+    /// Starts a node with these arguments and waits until it listens.
     pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
         Self::try_start_with(folder, arguments).unwrap_or_else(|log| panic!("the node did not start: {log}"))
     }
 
-    /// Starts a node with these arguments. Returns its log if it does not start.
+    /// As [`Self::start_with`], but returns the log of a node that does not start.
     pub(crate) fn try_start_with(folder: &Path, arguments: &[&str]) -> Result<Self, String> {
         Self::spawn(command(folder, arguments))
     }
 
-    /// Starts a node with this command. Returns its log if it does not start.
+    /// Starts a node with this command and waits until it listens. Returns the log of a node that does not start.
     pub(crate) fn spawn(mut command: Command) -> Result<Self, String> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -116,7 +117,7 @@ impl Service {
         wait::until(&format!("the log contains {text}"), || async { self.log().contains(text) }).await;
     }
 
-    /// Ends the process by a signal. Returns its exit code and its log.
+    /// Ends the process by a signal. Returns its exit code, which is `None` if the signal killed the process, and its log.
     pub(crate) fn end(mut self, signal: Signal) -> (Option<i32>, String) {
         self.signal(signal);
         let status = self.child.wait().unwrap();
@@ -186,10 +187,11 @@ async fn i6_log_has_one_json_line_per_request_and_no_secret() {
     service.client.logout(&tokens.refresh).await.expect(204);
     let (_, log) = service.end(Signal::TERM);
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    // the node logs once that it has stopped, and nothing afterwards
     let stopped = lines.iter().filter(|line| line["message"] == "stopped").count();
     assert_eq!((stopped, &lines.last().unwrap()["message"]), (1, &"stopped".into()), "{log}");
-    let mine: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == id.as_str()).collect();
-    let [line] = mine[..] else { panic!("{mine:?}") };
+    let of_request: Vec<&Value> = lines.iter().filter(|line| line["request_id"] == id.as_str()).collect();
+    let [line] = of_request[..] else { panic!("{of_request:?}") };
     assert_eq!((&line["route"], &line["status"], &line["method"]), (&"me".into(), &200.into(), &"GET".into()));
     assert!(line["micros"].is_u64());
     let mut secret = String::new();
@@ -207,7 +209,7 @@ async fn data_directory_in_use_is_refused() {
     let second = run(folder.path(), &["serve"]);
     let text = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{text}");
-    assert!(text.contains("LATCHKEY_DATA_DIR"), "{text}");
+    assert!(text.contains("LATCHKEY_DATA_DIR"), "the error names the setting to change: {text}");
     drop(service.end(Signal::TERM));
 }
 
@@ -238,7 +240,7 @@ async fn start_up_warns_of_a_redis_without_persistence() {
     let redis = Redis::start_with(&["--appendonly", "no", "--maxmemory-policy", "allkeys-lru"]);
     let service = Service::start_with(folder.path(), &["serve", "--set", &format!("redis.url={}", redis.url())]);
     wait::until("the log names the missing settings of this Redis", || async {
-        let log = service.log.lock().unwrap();
+        let log = service.log();
         ["appendonly yes", "maxmemory-policy noeviction"].iter().all(|advice| log.contains(advice))
     })
     .await;
@@ -250,9 +252,9 @@ async fn start_up_warns_of_a_redis_without_persistence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn node_starts_without_redis_and_is_not_ready() {
     let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("late.sock");
-    let url = format!("redis.url=redis+unix://{}", socket.display());
-    let service = Service::start_with(folder.path(), &["serve", "--set", &url]);
+    let socket = folder.path().join("redis.sock");
+    let setting = format!("redis.url=redis+unix://{}", socket.display()); // no Redis listens there
+    let service = Service::start_with(folder.path(), &["serve", "--set", &setting]);
     service.client.get_anonymously("/livez").await.expect(200);
     service.client.get_anonymously("/readyz").await.expect(503);
     service.wait_for_log("not ready: /readyz fails").await;
@@ -296,6 +298,7 @@ async fn sighup_reloads_the_log_filter_and_never_ends_the_node() {
     service.client.get_anonymously("/livez").await.expect(200);
     service.wait_for_log("\"level\":\"DEBUG\"").await;
 
+    // a misspelt level
     fs::write(&config, "log.filter = \"inof\"\n").unwrap();
     service.signal(Signal::HUP);
     service.wait_for_log("configuration not reloaded").await;

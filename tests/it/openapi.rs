@@ -1,5 +1,5 @@
-//! The OpenAPI document: the committed copy equals the served one, the service behaves as the document says, third-party tools
-//! accept it, and the page `/docs`, which shows it, needs no internet.
+//! Tests of the OpenAPI document: the committed copy equals the served one, the service behaves as the document says, and
+//! third-party tools accept the document. The page `/docs`, which shows the document, needs no internet.
 
 use std::{fs, path::Path};
 
@@ -24,6 +24,7 @@ async fn served_document_equals_committed_copy() {
     assert!(document.json == committed(), "openapi/openapi.json is out of date: run `make openapi`");
     let cluster = TestCluster::new();
     let node = cluster.node().await;
+    // the cluster has the default limits, as the committed copy
     let json = node.get_anonymously("/openapi.json").await.expect(200);
     assert_eq!(json.header("content-type"), "application/json");
     assert!(json.text == document.json, "/openapi.json differs from the document");
@@ -51,8 +52,9 @@ fn every_operation_and_field_is_described() {
     }
     for (name, schema) in document["components"]["schemas"].as_object().unwrap() {
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
-            let described = property["description"].is_string() || property["$ref"].is_string();
-            assert!(described || property["allOf"].is_array(), "{name}.{field} has no description");
+            // a reference takes over the description of the schema that it names
+            let refers = property["$ref"].is_string() || property["allOf"].is_array();
+            assert!(property["description"].is_string() || refers, "{name}.{field} has no description");
         }
     }
 }
@@ -88,7 +90,7 @@ async fn docs_page_shows_every_operation_without_internet() {
         for (at, _) in html.text.match_indices(tag) {
             let element = html.text[at..].split('>').next().unwrap();
             assert!(!element.contains("src=\"http") && !element.contains("href=\"http"), "{element}");
-            assert!(!element.contains("\"//"), "{element}");
+            assert!(!element.contains("\"//"), "a URL of another host, without a scheme: {element}");
         }
     }
     assert!(
@@ -127,9 +129,9 @@ async fn docs_page_is_compressed_cached_and_fit_for_phones() {
         assert_eq!(compressed.headers()["vary"], "Accept-Encoding");
         assert_eq!(compressed.headers()["cache-control"], "public, max-age=300");
         let etag = compressed.headers()["etag"].to_str().unwrap().to_owned();
-        assert_ne!(plain.header("etag"), etag);
+        assert_ne!(plain.header("etag"), etag, "the compressed form has an ETag of its own");
         let body = compressed.bytes().await.unwrap();
-        assert!(body.len() * 3 < plain.text.len(), "{path}: {}", body.len());
+        assert!(body.len() * 3 < plain.text.len(), "{path}: compressed to {} bytes, more than a third", body.len());
         let unchanged = node.send(request().header("if-none-match", &etag)).await.expect(304);
         assert_eq!((unchanged.text.as_str(), unchanged.header("etag")), ("", etag.as_str()));
         let other = request().header("if-none-match", "\"other\"").send().await.unwrap();
@@ -170,13 +172,14 @@ async fn document_shows_configured_limits() {
     assert!(!document.text.contains("{password.") && !document.text.contains("{session."), "a placeholder is left");
 }
 
-/// Properties that code generators and readers rely on.
+/// Checks the properties of the document that code generators and readers rely on.
 #[test]
 fn document_is_fit_for_code_generators() {
     let document: Value = serde_json::from_str(&latchkey::http::document(&Limits::defaults()).json).unwrap();
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for (name, schema) in schemas {
         for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            // code generators make an extra type of a schema that is not a reference
             for member in property["allOf"].as_array().into_iter().flatten() {
                 assert!(member["$ref"].is_string(), "{name}.{field}: {property}");
             }
@@ -203,6 +206,7 @@ fn document_is_fit_for_code_generators() {
             let id = operation["operationId"].as_str().unwrap();
             assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{id}");
             for (status, response) in operation["responses"].as_object().unwrap() {
+                // header names are written as `X-Request-Id`, not in upper case only
                 for name in response["headers"].as_object().unwrap().keys() {
                     assert!(name.bytes().any(|b| b.is_ascii_lowercase()), "{path} {status} {name}");
                 }

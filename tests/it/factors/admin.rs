@@ -1,4 +1,4 @@
-//! Resets by operators, admins and service clients.
+//! Resets of an account's second factors by admins and service clients.
 
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
     let tokens = node.login("ada").await;
     verify_address(&cluster, &node, "ada", &tokens).await;
     let ada = super::enrol(&cluster, &node, "ada").await;
+    // the removal sends a mail with the same template, so wait for the mail of the addition first
     let added = cluster.mail_to(&email("ada"), "factor_changed").await;
     assert!(added.text.contains("added to"), "{}", added.text);
 
@@ -31,6 +32,7 @@ async fn service_client_with_the_scope_resets_the_factors_of_an_account() {
         let request = node.request(Method::POST, "/v1/users/factors/reset").basic_auth(name, Some(secret));
         node.send(request.json(&json!({ "account": account })))
     };
+    // a service client without the scope `accounts:recover`
     let reader = cluster.service_client("reader").await;
     assert_eq!(reset(&reader.id, &reader.secret, "ada").await.problem(), problem(403, "forbidden"));
     let scopes = vec!["accounts:recover".to_owned()];
@@ -64,10 +66,11 @@ async fn admin_resets_the_factors_of_an_account_and_other_users_are_refused() {
     let tokens = node.login("grace").await;
     // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(11));
-    let old = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
-    let refused = signed_in(&node, &old, Method::POST, "/v1/users/factors/reset", body.clone()).await;
+    let no_longer_recent = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
+    let refused = signed_in(&node, &no_longer_recent, Method::POST, "/v1/users/factors/reset", body.clone()).await;
     assert_eq!(refused.problem(), problem(401, "insufficient_user_authentication"));
     let recent = node.login("grace").await;
     signed_in(&node, &recent, Method::POST, "/v1/users/factors/reset", body).await.expect(204);
+    // the password alone is enough again
     node.login("ada").await;
 }

@@ -1,4 +1,4 @@
-//! The database is locked or restarted: existing sessions keep working, because they do not need it.
+//! Tests with a database that is locked or restarted: existing sessions keep working, because they do not need the database.
 
 use std::time::Duration;
 
@@ -19,13 +19,14 @@ fn registration(name: &str) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locked_sqlite_keeps_logins_working() {
+async fn locked_sqlite_refuses_changes_and_keeps_logins_working() {
     let mut cluster = TestCluster::new();
     cluster.config.database.acquire_timeout = Duration::from_millis(200);
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
+    // another process holds the lock for writes
     let mut other = SqliteConnection::connect(cluster.config.database.url.expose()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     assert_unavailable(&node.post("/v1/users", registration("bob")).await);
@@ -51,7 +52,7 @@ async fn node_answers_503_while_postgres_is_down_and_recovers_after_its_restart(
     node.register("ada").await;
     let tokens = node.login("ada").await;
 
-    // the tests' PostgreSQL writes to the disk at checkpoints only
+    // the tests' PostgreSQL writes to the disk at checkpoints only, and SIGQUIT ends it without one
     postgres.execute("CHECKPOINT").await;
     postgres.guard().signal(Signal::QUIT);
     wait::until("PostgreSQL has ended", || async { postgres.has_ended() }).await;

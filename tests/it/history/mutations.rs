@@ -1,4 +1,4 @@
-//! Mutation tests of the checker: it reports nodes whose scripts were altered on the way to Redis.
+//! Mutation tests of the linearizability checker: it must report nodes whose Lua scripts were altered on the way to Redis.
 
 use std::{path::Path, time::Duration};
 
@@ -14,13 +14,15 @@ fn script(name: &str) -> (String, String) {
     (fast, format!("{}\n{}", read("lib.lua"), read(name)))
 }
 
-/// A mutation of a script.
+/// A mutation of a script: `to` replaces `from`.
 struct Mutation {
+    /// The effect of the mutation.
     what: &'static str,
+    /// The file of the script.
     script: &'static str,
     from: &'static str,
     to: &'static str,
-    /// A part of the violation that the checker reports.
+    /// A part of the violation that the checker reports. `no order`: no order of the calls explains their answers.
     found: &'static str,
 }
 
@@ -53,8 +55,8 @@ const MUTATIONS: [Mutation; 7] = [
         to: "",
         found: "no order",
     },
-    // the script reads the record from before the last write if that was just now, as if another client had written between
-    // reading and writing
+    // The script reads the record from before the last write if that write was less than 25 ms ago, as if another client had
+    // written between reading and writing.
     Mutation {
         what: "reading and writing are separate steps",
         script: "rotate.lua",
@@ -98,6 +100,7 @@ async fn checker_finds_each_altered_script() {
         for node in &cluster.nodes {
             node.proxy.swap_script(Some((original.clone(), mutated.clone())));
         }
+        // A round meets the mutated behaviour by chance, so there are several. `rounds` is also the seed of the next round.
         let mut rounds = 0;
         loop {
             let name_prefix = format!("of{number}x{rounds}x");

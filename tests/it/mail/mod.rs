@@ -45,12 +45,14 @@ pub fn mail(address: &str, data: MailData) -> Mail {
 
 /// Queues a mail as the use cases of the service do.
 pub async fn enqueue(state: &AppState, mail: &Mail) {
+    // `prepare` returns `None` only for notices, if they are off or the queue is full
     let prepared = state.mailer.prepare(mail).unwrap().unwrap();
     state.sql.enqueue_mail(&prepared).await.unwrap();
 }
 
 /// The state and the number of attempts of the newest mail.
 pub async fn outbox_state(state: &AppState) -> (OutboxState, u32) {
-    let row = state.sql.mails(None, 1).await.unwrap().remove(0);
+    let in_any_state = None;
+    let row = state.sql.mails(in_any_state, 1).await.unwrap().remove(0);
     (row.state, row.attempts)
 }

@@ -26,7 +26,7 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
     assert_eq!(options["authenticatorSelection"]["residentKey"], "preferred");
     assert_eq!(options["authenticatorSelection"]["userVerification"], "preferred");
     let mut phone = Authenticator::new();
-    phone.flags |= flags::BACKUP_ELIGIBLE | flags::BACKED_UP;
+    phone.flags |= flags::BACKUP_ELIGIBLE | flags::BACKED_UP; // its passkeys are synced
     let added = add_passkey(&node, &tokens, phone.create(&options)).await.expect(201).json();
     let (passkey, tokens) = (&added["passkey"], tokens_of(&added["tokens"]));
     assert_eq!(passkey["name"], "Ada's phone");
@@ -46,8 +46,8 @@ async fn registered_passkey_is_listed_renamed_and_removed() {
 
     let path = format!("/v1/me/passkeys/{}", passkey["id"].as_str().unwrap());
     let renamed = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": " Old phone " })).await.expect(200);
-    assert_eq!(renamed.text_of("name"), "Old phone");
-    let answer = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": "a\u{202e}b" })).await;
+    assert_eq!(renamed.text_of("name"), "Old phone", "spaces at the ends are removed");
+    let answer = call(&node, &tokens, Method::PATCH, &path, &json!({ "name": "a\u{202e}b" })).await; // reverses the text
     assert_eq!(answer.problem(), problem(422, "invalid_fields"));
 
     let removed = node.delete(&path, &tokens.access).await.expect(200);
@@ -97,6 +97,7 @@ async fn changes_of_passkeys_need_a_recent_authentication() {
     let (cluster, node, tokens, _) = with_passkey().await;
     let id = list_passkeys(&node, &tokens).await[0]["id"].as_str().unwrap().to_owned();
     let options = registration_options(&node, &tokens).await;
+    // an authentication counts as recent for 10 minutes
     cluster.advance(Duration::from_mins(16));
     let tokens = Tokens::of(&node.refresh(&tokens.refresh).await.expect(200));
     let begin = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
@@ -133,11 +134,12 @@ async fn credential_is_registered_once_and_passkeys_per_account_are_limited() {
         assert_eq!(answer.problem(), expected);
     }
     let options = registration_options(&node, &tokens).await;
+    // begun with one passkey, finished with two
     let third = Authenticator::new().create(&options);
     let tokens = register(&node, &tokens, &mut Authenticator::new()).await;
     let answer = call(&node, &tokens, Method::POST, "/v1/me/passkeys/options", &json!({})).await;
     assert_eq!(answer.problem(), problem(409, "too_many_passkeys"));
-    // The registration has replaced the session, and the challenge was bound to the former one.
+    // The registration of the second passkey has replaced the session, and the challenge of `third` was bound to the former session.
     assert_eq!(add_passkey(&node, &tokens, third).await.problem(), problem(422, "passkey_rejected"));
     assert_eq!(list_passkeys(&node, &tokens).await.len(), 2);
 }
@@ -155,7 +157,7 @@ async fn model_outside_the_allow_list_is_refused() {
     let answer = add_passkey(&node, &tokens, Authenticator::new().create(&options)).await;
     assert_eq!(answer.problem(), problem(403, "passkey_model_not_allowed"));
     let mut allowed = Authenticator::new();
-    allowed.aaguid = [9; 16];
+    allowed.aaguid = [9; 16]; // instead of [7; 16]
     register(&node, &tokens, &mut allowed).await;
 }
 

@@ -19,7 +19,7 @@ use crate::{
 #[tokio::test]
 async fn sign_in_with_user_verification_reaches_aal2() {
     let (cluster, node, tokens, mut phone) = with_passkey().await;
-    cluster.advance(Duration::from_mins(30));
+    cluster.advance(Duration::from_mins(30)); // so that `auth_time` differs from the time of the registration
     let options = login_options(&node).await;
     assert_eq!(options["rpId"], "auth.example.com");
     assert_eq!(options["userVerification"], "required");
@@ -31,7 +31,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
     assert_eq!((&claims["acr"], &claims["amr"]), (&json!("aal2"), &json!(["hwk", "user", "mfa"])));
     assert_eq!(claims["auth_time"], node.state.clock.now().as_secs());
     node.get("/v1/me", &signed_in.access).await.expect(200);
-    // A refresh keeps the claims, and the session that registered the passkey continues.
+    // A refresh keeps the level, and the session that registered the passkey continues.
     let refreshed = Tokens::of(&node.refresh(&signed_in.refresh).await.expect(200));
     assert_eq!(super::claims(&refreshed)["acr"], "aal2");
     node.refresh(&tokens.refresh).await.expect(200);
@@ -40,7 +40,7 @@ async fn sign_in_with_user_verification_reaches_aal2() {
 }
 
 #[tokio::test]
-async fn synced_passkey_counts_as_software_and_backup_state_is_updated() {
+async fn synced_passkey_counts_as_software_key_and_sign_in_updates_its_backup_state() {
     let (_cluster, node, tokens) = super::signed_in().await;
     let mut synced = Authenticator::new();
     synced.flags |= flags::BACKUP_ELIGIBLE;
@@ -49,6 +49,7 @@ async fn synced_passkey_counts_as_software_and_backup_state_is_updated() {
     let tokens = register(&node, &tokens, &mut synced).await;
     assert_eq!(list_passkeys(&node, &tokens).await[0]["backed_up"], false);
     synced.flags |= flags::BACKED_UP;
+    // the second sign-in shows that a counter that stays 0 is accepted
     for _ in 0..2 {
         let signed_in = Tokens::of(&sign_in(&node, &mut synced).await.expect(200));
         assert_eq!(claims(&signed_in)["amr"], json!(["swk", "user", "mfa"]));
@@ -81,8 +82,8 @@ async fn sign_in_without_user_verification_is_refused_unless_preferred() {
     assert_eq!(answer.problem(), problem(403, "second_factor_required"));
     assert_eq!(answer.json()["methods"], json!(["recovery_code"]));
     let body = json!({ "challenge": answer.text_of("challenge") });
-    let again = lenient.post("/v1/login/second-factor/options", body).await;
-    assert_eq!(again.problem(), problem(401, "invalid_passkey"));
+    let by_passkey = lenient.post("/v1/login/second-factor/options", body).await;
+    assert_eq!(by_passkey.problem(), problem(401, "invalid_passkey"));
     assert_eq!(list(&lenient, &tokens).await[0]["last_used_at"], json!(null), "the sign-in is not complete");
     let options = login_options(&lenient).await;
     // Without user presence, a response is refused even where user verification is only preferred.
@@ -154,7 +155,7 @@ async fn i11_response_of_a_passkey_works_once_among_sixteen_racers_on_two_nodes(
 async fn challenge_expires() {
     let mut cluster = TestCluster::new();
     without_limits(&mut cluster);
-    cluster.config.passkeys.timeout = Duration::from_millis(1);
+    cluster.config.passkeys.timeout = Duration::from_millis(1); // the lifetime of a challenge
     let node = cluster.node().await;
     node.register("ada").await;
     let tokens = node.login("ada").await;
@@ -173,6 +174,7 @@ async fn sign_ins_and_options_are_limited_by_address() {
     let quota = latchkey::domain::limit::Quota { count: 2, window: Duration::from_mins(1) };
     cluster.config.limits.passkey_per_address = Some(quota);
     let node = cluster.node().await;
+    // the options and the first sign-in use up the quota
     let options = login_options(&node).await;
     sign_in_with_new_key(&node, &options).await.expect(401);
     let refused = sign_in_with_new_key(&node, &options).await;

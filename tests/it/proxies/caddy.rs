@@ -24,7 +24,8 @@ fn start(addresses: &Addresses) -> Result<Guard, String> {
             ("http://:8000", &format!("http://:{}", addresses.listen.port())),
         ],
     );
-    // Caddy creates its folder for certificates in its home folder, even if it serves none.
+    // Caddy creates a folder for certificates in its data folder, even if it serves none. `HOME` determines the data folder if the
+    // variables of XDG are not set.
     let home = format!("HOME={}", folder.display());
     let environment = ["env", "-u", "XDG_DATA_HOME", "-u", "XDG_CONFIG_HOME", &home];
     let run = [program.to_str().unwrap(), "run", "--adapter", "caddyfile", "--config", settings.to_str().unwrap()];

@@ -24,7 +24,8 @@ pub(super) fn start(addresses: &Addresses) -> Result<Guard, String> {
     )
 }
 
-/// Starts nginx with a file of `examples` after replacements. Returns its output if it does not start.
+/// Starts nginx with a file of `examples`, in which each first text of `changes` is replaced by the second. Returns nginx's output if
+/// nginx does not start.
 pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, String> {
     let program = guard::find_programs(&["nginx"], []).ok_or(INSTALL)?.join("nginx");
     let folder = guard::folder("latchkey-nginx-");
@@ -41,7 +42,8 @@ pub(crate) fn run(example: &str, changes: &[(&str, &str)]) -> Result<Guard, Stri
     })
 }
 
-/// The main configuration, which includes the example as the file of `conf.d` would be, with folders that do not require root.
+/// The main configuration of nginx. It includes the example as a distribution's configuration includes the files of `conf.d`, and uses
+/// folders that do not require root.
 fn main_configuration(folder: &str) -> String {
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = temporary.iter().map(|name| format!("    {name}_temp_path {folder}/{name};\n")).collect();

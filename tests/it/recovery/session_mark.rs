@@ -1,4 +1,5 @@
-//! Nodes detect a Redis that was restored from an old copy, and end its sessions (I3).
+//! A revoked session stays revoked (I3) even if Redis is restored from an old copy: nodes detect the restore by a mark, and end all
+//! sessions of that Redis.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -92,8 +93,8 @@ async fn i3_redis_without_a_mark_ends_its_sessions_only_if_the_database_has_one(
     let node = cluster.node().await;
     node.register("ada").await;
     let session = node.login("ada").await;
-    // At the first start of a release with marks, neither Redis nor the database has one.
-    check(&node.state, &mut None).await.unwrap();
+    // At the first start of a release with marks, neither Redis nor the database has one. The node knows no mark before its first check.
+    check(&node.state, &mut None).await.unwrap(); // writes both
     assert!(is_live(&node.client, &session).await);
     let session = node.login("ada").await;
     cluster.redis.command(&["DEL", MARK_KEY]);
@@ -121,7 +122,7 @@ async fn i3_session_that_ended_after_the_copy_of_redis_stays_ended() {
     let service = Service::start(folder.path());
     service.client.logout(&session.refresh).await.expect(204);
     drop(service.end(Signal::TERM));
-    // as if the service had run for three more minutes
+    // as if the service had run for three more minutes: longer than the tolerance
     let later = marked_at(&data).await.unwrap() + 180_000;
     execute_sql(&database_url(&data), &format!("UPDATE session_mark SET marked_at = {later}")).await;
 

@@ -9,6 +9,7 @@ async fn body_declared_too_large_is_refused_before_it_is_read() {
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n").await;
     let answer = client.answer().await;
     assert_eq!(answer.status, 413);
+    // the server would have to read the body before the next request
     assert!(answer.head.contains("\r\nconnection: close"), "{}", answer.head);
     assert_eq!(client.rest().await, "");
 }
@@ -28,7 +29,7 @@ async fn chunked_body_above_limit_is_refused() {
     let server = Server::start(|settings| settings.max_body_bytes = 10).await;
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n").await;
-    client.send("8\r\n12345678\r\n8\r\n12345678\r\n").await;
+    client.send("8\r\n12345678\r\n8\r\n12345678\r\n").await; // two chunks of 8 bytes
     assert_eq!(client.answer().await.status, 413);
     assert_eq!(client.rest().await, "");
 }
@@ -39,6 +40,7 @@ async fn body_of_exactly_the_limit_passes() {
     let mut client = server.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n1234567890").await;
     assert_eq!(client.answer().await.body, "1234567890");
+    // a chunk of 0xa bytes, and the last chunk
     client
         .send("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\na\r\n1234567890\r\n0\r\n\r\n")
         .await;
