@@ -21,7 +21,7 @@ enum Goal {
 
 /// A row of the table.
 struct Line {
-    /// The measured figure.
+    /// What is measured, and what it is compared with.
     what: String,
     goal: Goal,
     /// `None` if the run has not measured it.
@@ -37,11 +37,11 @@ pub fn table(results: &Results, footprint: Option<&Footprint>) -> String {
     let mut text = "| what | goal | measured: median (min to max) | |\n| --- | --- | --- | --- |\n".to_owned();
     for line in lines(results, footprint) {
         let Some(measured) = line.measured else { continue };
-        let verdict = |reached| if reached { "reached" } else { "**missed**" };
+        let describe = |reached| if reached { "reached" } else { "**missed**" };
         let Line { what, unit, .. } = line;
         let (goal, large, verdict) = match line.goal {
-            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, verdict(measured.median >= goal)),
-            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, verdict(measured.median <= goal)),
+            Goal::AtLeast(goal) => (format!("at least {goal}{unit}"), goal >= 20.0, describe(measured.median >= goal)),
+            Goal::AtMost(goal) => (format!("at most {goal}{unit}"), goal >= 20.0, describe(measured.median <= goal)),
             Goal::Compare => (String::new(), false, "for comparison"),
         };
         // large figures are printed without decimals
@@ -93,7 +93,7 @@ fn lines(results: &Results, footprint: Option<&Footprint>) -> Vec<Line> {
             ratio(IntrospectWarm, Latchkey, Fastify, rate),
         ),
         line(
-            "introspect, cold: server CPU, against its floor",
+            "introspect, cold: server CPU, against the floor",
             Goal::AtMost(1.15),
             ratio(IntrospectCold, LatchkeyCold, Floor, cpu),
         ),

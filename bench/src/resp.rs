@@ -7,15 +7,17 @@ use std::{
 
 use anyhow::bail;
 
-/// Maximum number of commands without an answer yet: more would fill the buffers of both sockets, and both sides would
-/// wait for each other.
-const PIPELINE: usize = 500;
+/// Maximum number of commands without an answer yet. More could fill the buffers of both sockets: each side would then wait
+/// until the other reads.
+const MAX_UNANSWERED: usize = 500;
 
 /// A connection to Redis.
 pub struct Resp {
     writer: TcpStream,
     reader: BufReader<TcpStream>,
+    /// Commands that are not sent yet.
     out: Vec<u8>,
+    /// Number of pipelined commands without an answer yet.
     unanswered: usize,
 }
 
@@ -28,7 +30,7 @@ impl Resp {
         Ok(Self { writer, reader, out: Vec::new(), unanswered: 0 })
     }
 
-    /// Sends a command and returns its answer: empty text for null, one line per item for an array.
+    /// Sends a command and returns its answer: empty text for null, one line per item for an array. Finishes the pipeline first.
     pub fn call(&mut self, parts: &[&[u8]]) -> anyhow::Result<String> {
         self.finish()?;
         self.write(parts);
@@ -37,11 +39,11 @@ impl Resp {
         self.read()
     }
 
-    /// Adds a command to the pipeline. An error answer fails this or a later call.
+    /// Adds a command to the pipeline, whose answers are discarded. An error answer fails this or a later call.
     pub fn pipe(&mut self, parts: &[&[u8]]) -> anyhow::Result<()> {
         self.write(parts);
         self.unanswered += 1;
-        if self.unanswered >= PIPELINE { self.finish() } else { Ok(()) }
+        if self.unanswered >= MAX_UNANSWERED { self.finish() } else { Ok(()) }
     }
 
     /// Sends the pipeline and waits for its answers.
@@ -55,7 +57,7 @@ impl Resp {
         Ok(())
     }
 
-    /// Returns a number from `INFO`.
+    /// Returns the number in the field `name` of `INFO`.
     pub fn info(&mut self, name: &str) -> anyhow::Result<u64> {
         let info = self.call(&[b"INFO"])?;
         let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -83,6 +85,7 @@ impl Resp {
             Some(b'+' | b':') => Ok(line[1..].to_owned()),
             Some(b'-') => bail!("Redis: {}", &line[1..]),
             Some(b'$') => {
+                // null has the length -1
                 let Ok(length) = usize::try_from(number()?) else { return Ok(String::new()) };
                 let mut bytes = vec![0; length + 2];
                 self.reader.read_exact(&mut bytes)?;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::raw::{self, Value};
 
-/// The configuration reference.
+/// The configuration reference: each key with its description, environment variable and default.
 pub const TEXT: &str = include_str!("defaults.toml");
 
 /// Keys whose values are never shown, in the order of the reference. URLs can contain passwords.
@@ -85,12 +85,15 @@ pub fn markdown() -> String {
 fn paragraphs(comment: &[&str]) -> String {
     let mut text = String::new();
     for line in comment {
-        let item = line.trim_start().starts_with(|c: char| c.is_ascii_digit());
-        let separator = match (text.is_empty(), item || line.is_empty()) {
-            (true, _) => "",
-            (false, true) => "\n",
-            (false, false) if text.ends_with('\n') => "",
-            (false, false) => " ",
+        let is_item = line.trim_start().starts_with(|c: char| c.is_ascii_digit());
+        let separator = if text.is_empty() {
+            ""
+        } else if is_item || line.is_empty() {
+            "\n"
+        } else if text.ends_with('\n') {
+            ""
+        } else {
+            " "
         };
         text = text + separator + line.trim_start();
         if line.is_empty() {
@@ -164,7 +167,7 @@ fn unknown(kind: &str, near: Option<&str>) -> String {
     }
 }
 
-/// The most similar candidate, if its edit distance is at most 1 plus a quarter of its length.
+/// The most similar candidate, if its edit distance to `name` is at most 1 plus a quarter of the candidate's length.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let distance = |candidate: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &candidate.to_lowercase());
     let (near, distance) = candidates.map(|key| (key, distance(key))).min_by_key(|(_, distance)| *distance)?;

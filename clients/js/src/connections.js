@@ -21,8 +21,8 @@ const CLOSING_MS = 1_000;
 const REGISTRATIONS = new WeakMap();
 
 /**
- * The registration of a request's open connection, for instance to renew it with a newer token that the client sent over the
- * WebSocket.
+ * Returns the registration that ends a request's open connection. A newer token, which the client sends over the WebSocket for
+ * instance, can renew it.
  *
  * @param {object} request
  * @returns {Registration}
@@ -44,7 +44,7 @@ export function registrationOf(request) {
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").Claims} claims
  * @param {WebSocketLike} socket
- * @param {object} [request] for which {@link registrationOf} returns the registration
+ * @param {object} [request] the request of the WebSocket, with which {@link registrationOf} finds the registration
  * @returns {Registration}
  * @throws {import("./errors.js").Unavailable} if there are `maxRegistrations` already
  */
@@ -61,7 +61,8 @@ export function closeOnEnd(verifier, claims, socket, request) {
 }
 
 /**
- * The code with which a WebSocket is closed (RFC 6455, section 7.4): 1013, try again later, for `feed_lost`, else 1008.
+ * Returns the code with which a WebSocket is closed (RFC 6455, section 7.4): 1013 (try again later) for `feed_lost`, else 1008
+ * (policy violation).
  *
  * @param {EndCause} cause
  */
@@ -70,8 +71,8 @@ export function closeCode(cause) {
 }
 
 /**
- * Ends a response that is still being sent when its session ends. An event stream ends cleanly. Another body whose length was
- * not announced is cut, so that nobody takes it for complete. A body of known length is sent to its end.
+ * Ends a response that is still being sent when its session ends. An event stream ends cleanly. Another body of unannounced
+ * length is cut, so that nobody takes the body for complete. A body of announced length is sent to its end.
  *
  * @param {import("./verifier.js").Verifier} verifier
  * @param {import("./guard.js").Claims} claims

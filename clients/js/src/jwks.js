@@ -21,7 +21,7 @@ const MAX_KEYS = 100;
 /** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A public key and the only algorithm that it may be used with. */
 
 /**
- * The usable keys of a JWK Set by `kid`. Keys for other purposes and unsupported keys are left out.
+ * Parses a JWK Set into its usable keys by `kid`. Keys for other purposes and unsupported keys are left out.
  *
  * @param {unknown} document
  * @returns {Promise<Map<string, Key>>}
@@ -40,6 +40,8 @@ export async function parseJwks(document) {
 }
 
 /**
+ * Parses a member of the JWK Set. Resolves to `undefined` or rejects if the key is not usable.
+ *
  * @param {Record<string, unknown>} entry
  * @returns {Promise<Key | undefined>}
  */
@@ -53,5 +55,7 @@ async function parseKey(entry) {
   const jwk = /** @type {import("jose").JWK} */ (kty === "RSA" ? { kty, n, e } : { kty, crv, x, y });
   const key = /** @type {CryptoKey} */ (await importJWK(jwk, alg));
   const { modulusLength } = /** @type {{ modulusLength?: number }} */ (key.algorithm);
-  return modulusLength !== undefined && modulusLength < 2048 ? undefined : { kid, alg, public: key };
+  // Only RSA keys have a modulus. It has at least 2048 bits (RFC 7518, section 3.3).
+  if (modulusLength !== undefined && modulusLength < 2048) return undefined;
+  return { kid, alg, public: key };
 }

@@ -37,7 +37,10 @@ async function onFastify(t, verifier) {
   return app.listen({ port: 0, host: "127.0.0.1" });
 }
 
-/** Start an app until the test ends; resolve to its URL. */
+/**
+ * Each function starts an app, which runs until the test ends, and resolves to its URL. The app answers `/lost` like `/`: the test
+ * that requests `/lost` starts the app with a verifier whose feed is lost.
+ */
 export const servers = { Express: onExpress, Fastify: onFastify };
 
 /** Sends a GET with any number of Authorization headers. */

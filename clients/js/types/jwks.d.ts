@@ -1,7 +1,7 @@
 /** @typedef {import("jose").CryptoKey} CryptoKey */
 /** @typedef {{ kid: string, alg: string, public: CryptoKey }} Key A public key and the only algorithm that it may be used with. */
 /**
- * The usable keys of a JWK Set by `kid`. Keys for other purposes and unsupported keys are left out.
+ * Parses a JWK Set into its usable keys by `kid`. Keys for other purposes and unsupported keys are left out.
  *
  * @param {unknown} document
  * @returns {Promise<Map<string, Key>>}

@@ -32,6 +32,7 @@ pub(crate) struct Revocations {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Receipt {
     pub(crate) received: i64,
+    /// The number of the feed's snapshot (all current revocations, which a new stream starts with).
     pub(crate) snapshot: u32,
 }
 
@@ -130,6 +131,7 @@ impl Revocations {
         write(&self.accounts, account, |accounts| {
             let cutoffs = accounts.entry(account).or_default();
             let same = |cutoff: &&mut Cutoff| (cutoff.before, cutoff.except) == (new.before, new.except);
+            // An entry is reserved before superseded ones are removed, so that a full set keeps all that it has.
             let added = match cutoffs.iter_mut().find(same) {
                 Some(existing) => {
                     existing.receipt = new.receipt;
@@ -142,6 +144,7 @@ impl Revocations {
                     cutoffs.push(new);
                 }),
             };
+            // `or_default` may have added an empty list, and the set is full.
             if cutoffs.is_empty() {
                 accounts.remove(&account);
             }
@@ -154,7 +157,7 @@ impl Revocations {
         self.keep(|receipt| receipt.received >= until);
     }
 
-    /// Evicts revocations that were last received before `snapshot` began.
+    /// Evicts revocations that were not received in the snapshot with this number, or since.
     pub(crate) fn retain_snapshot(&self, snapshot: u32) {
         self.keep(|receipt| receipt.snapshot == snapshot);
     }
@@ -228,6 +231,7 @@ fn write<V>(
     id: Id,
     change: impl FnOnce(&mut HashMap<Id, V>) -> Result<(), Full>,
 ) -> Result<(), Full> {
+    // `Id::shard` returns less than `SHARDS`, so there is always such a shard.
     let shard = shards.get(id.shard(SHARDS)).ok_or(Full)?;
     change(&mut shard.write().unwrap_or_else(PoisonError::into_inner))
 }
@@ -257,7 +261,7 @@ mod tests {
         let revocations = Revocations::new(10);
         revocations.add_session(id(1), receipt(0)).unwrap();
         revocations.add_session(id(1), receipt(5)).unwrap();
-        assert_eq!(revocations.len(), 1);
+        assert_eq!(revocations.len(), 1, "a repeated revocation is counted once");
         assert!(revocations.contains(&session(9, 1, 0)));
         assert!(!revocations.contains(&session(9, 2, 0)));
     }
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn expired_and_superseded_revocations_are_evicted() {
+    fn revocations_are_evicted_by_time_of_receipt_and_by_snapshot() {
         let revocations = Revocations::new(1000);
         for number in 0..100 {
             let receipt = Receipt { received: number.into(), snapshot: number % 2 };
@@ -314,6 +318,7 @@ mod tests {
         assert_eq!(revocations.len(), 200);
         revocations.evict_received_before(50);
         assert_eq!(revocations.len(), 100);
+        // the odd numbers from 51 to 99 remain
         revocations.retain_snapshot(1);
         assert_eq!(revocations.len(), 50);
         let revoked = |number| revocations.contains(&session(1000, number, 0));
@@ -332,7 +337,7 @@ mod tests {
         assert_eq!(revocations.add_account(id(3), cutoff(1, None)), Err(Full));
         let change = ClaimsChange { version: 1, at: 0, receipt: receipt(0) };
         assert_eq!(revocations.add_claims(id(2), change), Err(Full));
-        assert_eq!(revocations.add_session(id(1), receipt(1)), Ok(()));
+        assert_eq!(revocations.add_session(id(1), receipt(1)), Ok(()), "a repeated revocation needs no space");
         assert!(revocations.contains(&session(9, 1, 0)) && revocations.contains(&session(2, 9, 0)));
         assert_eq!(revocations.len(), 2);
         assert!(revocations.accounts.iter().all(|shard| !shard.read().unwrap().contains_key(&id(3))));

@@ -82,6 +82,7 @@ impl Manifest {
         let mut file = new_file(&dir.join(NAME))?;
         file.write_all(&text)?;
         file.sync_all()?;
+        // syncs the directory, whose new entries could be lost otherwise
         Ok(fs::File::open(dir)?.sync_all()?)
     }
 
@@ -105,7 +106,7 @@ impl Manifest {
             let file = dir.join(name);
             let found = FileChecksum::of(&file).with_context(|| file.display().to_string())?;
             if found != *expected {
-                bail!("{} is damaged: its checksum differs from the one in {NAME}", file.display());
+                bail!("{} is damaged: its size or checksum differs from {NAME}", file.display());
             }
         }
         Ok(manifest)

@@ -16,24 +16,25 @@ fn secret_with_too_little_entropy_causes_a_warning() {
 #[test]
 fn secret_file_has_current_and_previous_secrets_and_excludes_secret() {
     let folder = Folder::new();
-    // the first line is the current secret, the others are previous ones
-    folder.write("s", &format!("{SECRET}\n{}\n", "2".repeat(32)));
+    // the first line is the current secret, the second a previous one
+    folder.write("secrets", &format!("{SECRET}\n{}\n", "2".repeat(32)));
     let previous = "1".repeat(32);
-    let config = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
+    let config = folder.load(&[("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
     assert_eq!(config.secrets.current.expose(), SECRET);
     let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
+    // those of the variable precede those of the file
     assert_eq!(previous, ["1".repeat(32), "2".repeat(32)]);
 
-    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "s"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();
     assert_eq!(
         error.problems[0].to_string(),
-        "secret (LATCHKEY_SECRET): must not be set together with secret_file, which is \"s\" (LATCHKEY_SECRET_FILE)"
+        "secret (LATCHKEY_SECRET): must not be set together with secret_file, which is \"secrets\" (LATCHKEY_SECRET_FILE)"
     );
-    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "t")]).unwrap_err();
+    let error = folder.load(&[("LATCHKEY_SECRET_FILE", "missing")]).unwrap_err();
     assert_eq!(
         error.problems[0].to_string(),
         format!(
-            "secret_file (LATCHKEY_SECRET_FILE): {}/t can't be read: No such file or directory (os error 2)",
+            "secret_file (LATCHKEY_SECRET_FILE): {}/missing can't be read: No such file or directory (os error 2)",
             folder.path().display()
         )
     );
@@ -45,11 +46,11 @@ fn generated_secret_is_stable_and_private() {
     let first = folder.load(&[]).unwrap().secrets.current;
     assert_eq!(folder.load(&[]).unwrap().secrets.current, first);
     let data = folder.path().join("latchkey-data");
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&data), mode(&data.join("secret"))), (0o700, 0o600));
-
-    fs::set_permissions(data.join("secret"), fs::Permissions::from_mode(0o644)).unwrap();
     let path = data.join("secret");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&data), mode(&path)), (0o700, 0o600));
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(
         folder.load(&[]).unwrap_err().problems[0].to_string(),
         format!(
@@ -62,6 +63,7 @@ fn generated_secret_is_stable_and_private() {
 #[test]
 fn data_dir_that_cannot_be_created_is_a_problem() {
     let folder = Folder::new();
+    // a file with the name of the directory
     folder.write("latchkey-data", "");
     assert_eq!(
         folder.load(&[]).unwrap_err().problems[0].to_string(),

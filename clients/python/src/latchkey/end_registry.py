@@ -26,12 +26,13 @@ Callback = Callable[[EndCause], Any]
 
 
 class _Session:
-    """A session with at least one registration."""
+    """A session with at least one registration. Each registration of a service client's own token has a session of its own."""
 
     __slots__ = ("account", "claims_version", "exp", "kid", "registrations", "sid")
 
     def __init__(self, claims: Claims) -> None:
         self.sid, self.account = claims.sid, claims.sub
+        """For a service client: None and the client's id."""
         self.exp = claims.exp
         """When the session's last known token expires."""
         self.kid = claims._kid
@@ -42,7 +43,7 @@ class _Session:
 
 
 class Registration:
-    """One call of ``on_end``, until it has ended or is closed. A context manager that closes itself."""
+    """One call of ``on_end``, until the registration has ended or is closed. As a context manager it closes itself."""
 
     __slots__ = ("__weakref__", "_callback", "_claims", "_closed", "_ended", "_registry", "_session", "_since")
 
@@ -65,9 +66,9 @@ class Registration:
         return self._ended
 
     def renew(self, claims: Claims) -> None:
-        """Continues with a newer token of the same session, which the caller has verified.
+        """Continues the registration with a newer token of the same session, which the caller has verified.
 
-        Its expiry and its version of the claims replace those of the registered token. Raises ``RenewError`` if the
+        The newer token's expiry and claims version replace those of the registered token. Raises ``RenewError`` if the
         registration has ended or is closed, or the claims belong to another session.
         """
         if self._ended is not None:
@@ -78,7 +79,7 @@ class Registration:
             raise RenewError("the claims belong to another session")
         self._claims = claims
         self._since = self._registry._elapsed()
-        self._registry._renewed(self, self._session, claims)
+        self._registry._on_renewed(self, self._session, claims)
 
     def close(self) -> None:
         """Deregisters. Afterwards the callback is not called. May be repeated."""
@@ -197,7 +198,7 @@ class EndRegistry:
         return registration
 
     def on_accepted(self, claims: Claims) -> None:
-        """Records a token that was accepted: it may be the successor of a registered session's last known token."""
+        """Records an accepted token: the token may be the successor of a registered session's last known token."""
         session = None if claims.sid is None else self._by_sid.get(claims.sid)
         if session is not None and session.account == claims.sub:
             self._adopt(session, claims)
@@ -220,15 +221,15 @@ class EndRegistry:
                 self._end_all(self._by_kid.of(revocation.kid), "key_retired")
 
     def on_keys_replaced(self, published: Container[str]) -> None:
-        """Ends the registrations of keys that are no longer published."""
+        """Ends the registrations whose session's last known token was signed with a key that is no longer published."""
         for kid in self._by_kid.keys():  # noqa: SIM118 - it is not a dict
             if kid not in published:
                 self._end_all(self._by_kid.of(kid), "key_retired")
 
     def end_expired(self) -> None:
-        """Ends the registrations whose session's last known token has expired, and those that have had no feed for too long.
+        """Ends the registrations whose session's last known token has expired, and those that outlived the silence of the feed.
 
-        The timer calls it.
+        The timer calls this method.
         """
         for exp in self._by_expiry.keys():  # noqa: SIM118 - it is not a dict
             if self._remaining(exp) <= 0:
@@ -237,6 +238,7 @@ class EndRegistry:
             return
         now = self._elapsed()
         for registration in list(self._registrations):
+            # This registration and the later ones were made or renewed during the silence, and have lacked the feed for less time.
             if now - registration._since <= self._end_after_silence:
                 break
             registration._end("feed_lost")
@@ -248,8 +250,8 @@ class EndRegistry:
             registration._end("feed_lost")
         self._stop_timer()
 
-    def _renewed(self, registration: Registration, session: _Session, claims: Claims) -> None:
-        # moves the registration to the end of the order
+    def _on_renewed(self, registration: Registration, session: _Session, claims: Claims) -> None:
+        # moves the registration behind the ones that were registered or renewed earlier
         del self._registrations[registration]
         self._registrations[registration] = None
         self._adopt(session, claims)
@@ -303,9 +305,9 @@ class EndRegistry:
         if inspect.iscoroutine(result):
             call = asyncio.ensure_future(result)
             self._calls.add(call)
-            call.add_done_callback(self._called)
+            call.add_done_callback(self._on_call_done)
 
-    def _called(self, call: asyncio.Future[Any]) -> None:
+    def _on_call_done(self, call: asyncio.Future[Any]) -> None:
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             _LOG.error("a callback of on_end failed", exc_info=error)
@@ -343,7 +345,7 @@ class EndRegistry:
         return self._end_after_silence - min(self._silence(), age) + 0.001
 
     def _schedule(self, delay: float) -> None:
-        """Sets the timer, unless it fires earlier anyway."""
+        """Makes the timer fire after ``delay`` seconds at the latest."""
         delay = max(0.0, min(delay, _MAX_TIMER))
         at = self._elapsed() + delay
         if not self._registrations or at >= self._timer_at:

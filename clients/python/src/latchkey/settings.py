@@ -1,4 +1,4 @@
-"""The settings of a verifier, validated once."""
+"""The settings of a verifier, validated when they are created."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from .errors import LatchkeyError
+
+_NUMBER_LIMIT = 1e9
+"""Numbers of the settings are below it. It also excludes infinity and NaN."""
 
 FeedLost = Literal["introspect", "refuse"]
 """The handling of tokens while the feed is lost: each is introspected, or all are refused with ``Unavailable``."""
@@ -28,7 +31,7 @@ class Settings:
     client_secret: str = field(repr=False)
     """The secret of the service client. It is never printed."""
     feed_lost: FeedLost = "introspect"
-    """The policy after ``max_staleness`` without an event of the feed."""
+    """How tokens are handled after ``max_staleness`` without an event of the feed."""
     max_staleness: float = 5.0
     """How long local revocations count as up to date without an event. The feed sends a heartbeat every second."""
     leeway: float = 5.0
@@ -66,15 +69,17 @@ class Settings:
         if self.feed_lost not in ("introspect", "refuse"):
             raise LatchkeyError("feed_lost must be 'introspect' or 'refuse'")
         for each in fields(self):
+            # The types are strings (`annotations`). `end_after_silence` has another type, and is checked below.
             if each.type in ("float", "int"):
                 number = getattr(self, each.name)
-                if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e9:
-                    raise LatchkeyError(f"{each.name} must be a non-negative number")
+                if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < _NUMBER_LIMIT:
+                    raise LatchkeyError(f"{each.name} must be a non-negative number below {_NUMBER_LIMIT:.0f}")
                 if number == 0 and each.name not in ("leeway", "keys_cooldown"):
                     raise LatchkeyError(f"{each.name} must be above 0")
         if self.leeway > 60:
             raise LatchkeyError("leeway must be at most 60 seconds")
         silence = self.end_after_silence
         if silence is not None:
-            if isinstance(silence, bool) or not isinstance(silence, int | float) or not self.max_staleness <= silence < 1e9:
-                raise LatchkeyError("end_after_silence must be at least max_staleness")
+            number = isinstance(silence, int | float) and not isinstance(silence, bool)
+            if not number or not self.max_staleness <= silence < _NUMBER_LIMIT:
+                raise LatchkeyError(f"end_after_silence must be at least max_staleness and below {_NUMBER_LIMIT:.0f}")

@@ -32,7 +32,7 @@ async fn register(node: &Node, initiate_login_uri: &str) -> Answer {
     node.send(node.request(Method::POST, "/oauth2/register").json(&metadata)).await
 }
 
-/// The provider sends the user to the app's address with its issuer, and the app starts a sign-in there.
+/// The provider sends the user to the app's `initiate_login_uri` with the provider's issuer, and the app starts a sign-in there.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_3rd_party_init_login() {
     let (_cluster, node) = node().await;
@@ -59,7 +59,7 @@ async fn oidcc_3rd_party_init_login() {
     node.stop().await;
 }
 
-/// A registration with an address that is not https is an error.
+/// A registration whose `initiate_login_uri` is not https is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn oidcc_3rd_party_init_login_nohttps() {
     let (_cluster, node) = node().await;
