@@ -21,7 +21,7 @@ enum Goal {
 
 /// A row of the table.
 struct Line {
-    /// What is measured, and what it is compared with.
+    /// The measured figure, and its reference if the figure is a ratio.
     what: String,
     goal: Goal,
     /// `None` if the run has not measured it.

@@ -69,7 +69,7 @@ impl AccessClaims {
         current.outdates(self.claims_version, self.iat)
     }
 
-    /// When the session began. In tokens of release 0.1 that is `auth_time`.
+    /// When the session began. Tokens of release 0.1 state this time in `auth_time`.
     pub fn session_start(&self) -> i64 {
         self.session_start.unwrap_or(self.auth_time)
     }
@@ -111,7 +111,7 @@ impl IssuedToken {
     /// The token, if it is a session's for this service.
     ///
     /// # Errors
-    /// [`TokenError::NoSession`], [`TokenError::WrongAudience`]
+    /// [`TokenError::NoSession`] for a service client's token, [`TokenError::WrongAudience`] for a token for other audiences.
     pub fn into_session(self) -> Result<Arc<VerifiedToken>, TokenError> {
         match self {
             Self::Session(token) => Ok(token),

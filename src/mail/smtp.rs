@@ -32,7 +32,7 @@ const MECHANISMS: [Mechanism; 2] = [Mechanism::Plain, Mechanism::Login];
 /// A client of the configured SMTP server.
 pub struct SmtpClient {
     settings: SmtpSettings,
-    /// The TLS parameters; none if the connection is not encrypted.
+    /// The TLS parameters; `None` if the connection is not encrypted.
     tls: Option<TlsParameters>,
     /// Idle connections and when each became idle, the most recently used last.
     idle: Mutex<Vec<(AsyncSmtpConnection, Instant)>>,
@@ -54,6 +54,7 @@ impl SmtpClient {
         })
     }
 
+    /// Sends a message over an idle or a new connection, within `mail.timeout`.
     pub(super) async fn send(&self, message: &Message) -> Result<(), DeliveryError> {
         let text = message.formatted();
         let sending = async {
@@ -73,6 +74,7 @@ impl SmtpClient {
         }
     }
 
+    /// Connects and authenticates, without sending a message. Returns a sentence for the operator.
     pub(super) async fn check(&self) -> Result<String, DeliveryError> {
         match tokio::time::timeout(self.settings.timeout, self.connect()).await {
             Ok(Ok(connection)) => {
@@ -142,6 +144,7 @@ impl SmtpClient {
         if error.is_permanent() && !is_about_sender(error) {
             DeliveryError::Rejected(text)
         } else if error.is_permanent() {
+            // Other messages would fail as well, until the operator corrects the configuration.
             DeliveryError::Unreachable(text)
         } else if error.is_transient() {
             DeliveryError::Refused(text)

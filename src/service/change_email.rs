@@ -81,7 +81,7 @@ pub async fn request(
     origin: &RequestOrigin,
 ) -> Result<(), RequestError> {
     limits::check_self_service(state, origin.ip).await?;
-    limits::check_password_change(state, caller.sid, origin.ip).await?;
+    limits::check_account_change(state, caller.sid, origin.ip).await?;
     let now = state.clock.now();
     let is_taken = is_owned_by_another(state, caller.sub, email).await?;
     // the account may have been disabled or deleted after the access token was checked

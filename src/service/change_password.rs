@@ -72,7 +72,7 @@ pub async fn change_password(
     let ip = origin.ip;
     // First, so that a request that finds the queue full reaches neither Redis nor the database.
     let _reservation = state.passwords.reserve().map_err(ServiceError::from)?;
-    limits::check_password_change(state, caller.sid, ip).await?;
+    limits::check_account_change(state, caller.sid, ip).await?;
     let account = state.sql.account(caller.sub).await?;
     let account = account.filter(|account| account.disabled_at.is_none()).ok_or(ChangePasswordError::NoAccount)?;
     require_recent_besides_password(state, caller, &account)?;

@@ -56,7 +56,7 @@ pub async fn request(
     origin: &RequestOrigin,
 ) -> Result<Timestamp, DeleteAccountError> {
     require_recent(state, caller).await?;
-    limits::check_password_change(state, caller.sid, origin.ip).await?;
+    limits::check_account_change(state, caller.sid, origin.ip).await?;
     let (now, reason) = (state.clock.now(), EndReason::Revoked);
     let change = state.sql.change_account(caller.sub).await?.filter(|change| !change.account.is_closed(now));
     let mut change = change.ok_or(DeleteAccountError::NoAccount)?;

@@ -1,5 +1,7 @@
 //! Sends notices of events that the owner of an account may not have caused, such as a sign-in from a new device or reuse of a refresh
 //! token. A notice that can't be sent does not fail the request.
+//!
+//! Each function boxes its future: notices are rare, and the futures of the callers stay small.
 
 use std::net::IpAddr;
 
@@ -27,7 +29,7 @@ pub(super) async fn new_device(state: &AppState, account: &Account, origin: &Req
     }
 }
 
-/// Notifies the owner that a recovery code was used, and if few are left.
+/// Notifies the owner that a recovery code was used, with a second mail if at most [`LOW_COUNT`] codes remain.
 pub(super) async fn recovery_code_used(state: &AppState, account: &Account, origin: &RequestOrigin, remaining: u32) {
     let sent = Box::pin(async {
         if account_mail::should_notify(state, account, Template::RecoveryCodeUsed) {
@@ -46,7 +48,7 @@ pub(super) async fn recovery_code_used(state: &AppState, account: &Account, orig
     }
 }
 
-/// Notifies the owner that a session was ended because one of its refresh tokens was used twice.
+/// Notifies the owner that a session was ended because of the reuse of a refresh token (I2).
 pub(super) async fn session_reuse(state: &AppState, account: AccountId, ip: Option<IpAddr>) {
     let sent = Box::pin(async {
         let Some(account) = state.sql.account(account).await? else { return Ok(()) };

@@ -73,13 +73,14 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), None);
         }
+        // the quota regains a request every 5 s
         assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now), Some(Duration::from_secs(5)));
         assert_eq!(
             (count(LimitPolicy::RefreshAddress, b"y", now), count(LimitPolicy::RefreshNetwork, b"x", now)),
             (None, None)
         );
         assert_eq!(count(LimitPolicy::RefreshAddress, b"x", now + Duration::from_secs(5)), None);
-        for subject in 0..200_000_u32 {
+        for subject in 0..3 * u32::try_from(MAX_SUBJECTS).unwrap() {
             count(LimitPolicy::RefreshAccount, &subject.to_be_bytes(), now);
         }
         let held: usize = limits.shards.iter().map(|shard| shard.lock().unwrap().len()).sum();

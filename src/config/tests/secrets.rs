@@ -22,7 +22,7 @@ fn secret_file_has_current_and_previous_secrets_and_excludes_secret() {
     let config = folder.load(&[("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET_PREVIOUS", &previous)]).unwrap();
     assert_eq!(config.secrets.current.expose(), SECRET);
     let previous: Vec<_> = config.secrets.previous.iter().map(|secret| secret.expose().to_owned()).collect();
-    // those of the variable precede those of the file
+    // the secret of the variable precedes the secret of the file
     assert_eq!(previous, ["1".repeat(32), "2".repeat(32)]);
 
     let error = folder.load(&[("LATCHKEY_SECRET_FILE", "secrets"), ("LATCHKEY_SECRET", SECRET)]).unwrap_err();

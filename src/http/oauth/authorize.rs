@@ -78,11 +78,12 @@ fn page_of(step: &AuthorizeStep) -> &'static str {
         AuthorizeStep::CreateAccount => "/account/register",
         AuthorizeStep::SelectAccount => "/account/select-account",
         AuthorizeStep::Reauthenticate | AuthorizeStep::StepUp(_) => "/account/reauthenticate",
+        // `Redirect` needs no page: it is answered with `AuthorizeOutcome::Respond`.
         AuthorizeStep::SignIn | AuthorizeStep::Redirect(_) => "/account/sign-in",
     }
 }
 
-/// The URL of the endpoint, or of a page, with the handle of a request. `ui_locales` keeps the language.
+/// The URL of `path` (the endpoint or a page) with the handle of a request. `ui_locales` keeps the language of the pages.
 fn with_handle(state: &AppState, path: &str, handle: &RequestHandle, ui_locales: Option<&str>) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.append_pair("request", handle.expose());
@@ -106,13 +107,15 @@ fn respond(
         Err(AuthorizeError::Untrusted(why)) => {
             BrowserAnswer::failure(visit, Failure::SignIn, why.code(), Some(why.to_string()))?
         }
-        Err(AuthorizeError::TooManyApps) => BrowserAnswer::failure(visit, Failure::SignIn, "too_many_apps", None)?,
+        Err(AuthorizeError::TooManyApps) => {
+            BrowserAnswer::failure_without_detail(visit, Failure::SignIn, "too_many_apps")?
+        }
         Err(AuthorizeError::Service(error)) => return Err(ProblemError::from(error).into()),
     })
 }
 
 fn malformed(visit: &Visit) -> Result<BrowserAnswer, Failed<AuthorizeProblems>> {
-    Ok(BrowserAnswer::failure(visit, Failure::SignIn, "malformed_request", None)?)
+    Ok(BrowserAnswer::failure_without_detail(visit, Failure::SignIn, "malformed_request")?)
 }
 
 #[OpenApi(tag = "Tag::OAuth")]

@@ -112,6 +112,18 @@ impl BrowserAnswer {
     ) -> Result<Self, ProblemError> {
         Self::page(pages::failure(visit, failure, code, detail))
     }
+
+    /// An error page as of [`BrowserAnswer::failure`], for a code whose text says everything.
+    ///
+    /// # Errors
+    /// See [`BrowserAnswer::page`].
+    pub(super) fn failure_without_detail(
+        visit: &Visit,
+        failure: Failure,
+        code: &'static str,
+    ) -> Result<Self, ProblemError> {
+        Self::failure(visit, failure, code, None)
+    }
 }
 
 impl From<Response> for BrowserAnswer {

@@ -93,7 +93,7 @@ async fn respond(
 }
 
 fn malformed(visit: &Visit) -> Result<BrowserAnswer, Failed<BrowserProblems>> {
-    Ok(BrowserAnswer::failure(visit, Failure::SignOut, "malformed_request", None)?)
+    Ok(BrowserAnswer::failure_without_detail(visit, Failure::SignOut, "malformed_request")?)
 }
 
 #[OpenApi(tag = "Tag::OAuth")]

@@ -269,7 +269,7 @@ pub(super) async fn schedule_deletion(mut visit: Visit, mut form: Form) -> Resul
         visit.check_csrf(&mut form)?;
         if !form.is_checked("confirm") {
             // an empty text always fails: the box is required
-            super::recovery::required("confirm", "")?;
+            super::recovery::require_filled("confirm", "")?;
         }
         let deleted = delete_account::request(&visit.state, &owner.caller, &visit.origin).await;
         deleted.map_err(ProblemError::from)

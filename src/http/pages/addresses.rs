@@ -64,7 +64,7 @@ pub(super) async fn show(mut visit: Visit) -> Result<Response> {
     let owner = require_owner!(visit, "/address");
     let view = view(&visit, &owner).await?;
     // After a step-up, the form shows the address again that the user typed before, unless the page lists that address already.
-    let typed = visit.typed();
+    let typed = visit.typed_identifier();
     let is_listed = typed == view.current
         || Some(&typed) == view.pending.as_ref()
         || view.addresses.iter().any(|address| address.email == typed);

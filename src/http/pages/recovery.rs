@@ -24,7 +24,7 @@ use crate::{
 /// `GET /account/forgot-password`
 #[handler]
 pub(super) async fn show_forgot(visit: Visit) -> Result<Response> {
-    visit.reply().page(&ForgotPassword { identifier: visit.typed() })
+    visit.reply().page(&ForgotPassword { identifier: visit.typed_identifier() })
 }
 
 /// `POST /account/forgot-password`: sends a mail. The answer is the same for unknown accounts (I12).
@@ -33,7 +33,7 @@ pub(super) async fn forgot(visit: Visit, mut form: Form) -> Result<Response> {
     let view = ForgotPassword { identifier: form.text("identifier") };
     let sent = async {
         visit.check_csrf(&mut form)?;
-        required("identifier", &view.identifier)?;
+        require_filled("identifier", &view.identifier)?;
         let identifier = Identifier::parse(&view.identifier);
         let sent = forgot_password::forgot_password(&visit.state, &identifier, visit.origin.clone()).await;
         sent.map_err(ProblemError::from)
@@ -49,7 +49,7 @@ fn reset_view(visit: &Visit) -> ResetPassword {
     ResetPassword {
         is_invitation: visit.path.ends_with("/invitation"),
         is_sent: visit.parameter("sent").is_some(),
-        identifier: visit.typed(),
+        identifier: visit.typed_identifier(),
         token: String::new(),
     }
 }
@@ -134,7 +134,7 @@ fn require_link(link: Option<&SecretText>) -> Result<&SecretText, ProblemError> 
 }
 
 /// Refuses an empty field.
-pub(super) fn required(name: &str, text: &str) -> Result<(), ProblemError> {
+pub(super) fn require_filled(name: &str, text: &str) -> Result<(), ProblemError> {
     if !text.is_empty() {
         return Ok(());
     }

@@ -72,7 +72,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
         _ => {}
     }
     let hint = authorization.as_ref().and_then(|authorization| authorization.pending.request.login_hint.clone());
-    let view = view(&visit, authorization.as_ref(), hint.unwrap_or_else(|| visit.typed()));
+    let view = view(&visit, authorization.as_ref(), hint.unwrap_or_else(|| visit.typed_identifier()));
     page(visit.reply(), authorization.as_ref(), &view)
 }
 
@@ -104,12 +104,13 @@ pub(super) async fn with_password(
     identifier: &str,
     password: crate::domain::secret::SecretText,
 ) -> Result<Response, ProblemError> {
-    super::recovery::required("identifier", identifier)?;
+    super::recovery::require_filled("identifier", identifier)?;
     let input = Login {
         identifier: Identifier::parse(identifier),
         password,
         transport: Transport::Browser,
         origin: visit.session_origin(),
+        // Browsers' sessions have no refresh tokens: `finish` replaces the former session.
         replaces: None,
         device: visit.client.device_token.clone(),
         wanted_acr: wanted_acr(visit).await,
@@ -117,6 +118,7 @@ pub(super) async fn with_password(
     match login::login(&visit.state, input).await {
         Ok((tokens, device)) => finish(visit, tokens.account, tokens.session, Some(&device)).await,
         Err(LoginError::EmailNotVerified) => {
+            // After a sign-in with a username, the page does not know the address to send a mail to.
             if let Ok(email) = Email::parse(identifier) {
                 verify_email::request(&visit.state, email.as_str(), visit.origin.clone()).await?;
                 let typed = cookies::set(cookies::TYPED, &percent_encode(identifier), Some(cookies::TYPED_TTL));
@@ -222,7 +224,7 @@ pub(super) fn signed_in(visit: &Visit, account: AccountId, session: SessionId) -
     visit.reply().cookie(cookie::set_browser(&token, visit.state.config.session.absolute_timeout))
 }
 
-/// `POST /account/sign-out`: ends the browser's session and those of the apps beneath it.
+/// `POST /account/sign-out`: ends the browser's session and the app sessions beneath it.
 #[handler]
 pub(super) async fn sign_out(visit: Visit, mut form: Form) -> Result<Response> {
     visit.check_csrf(&mut form)?;

@@ -40,7 +40,7 @@ pub(super) async fn show(visit: Visit) -> Result<Response> {
         return Err(sign_in_by_mail_is_off().into());
     }
     let is_sent = visit.cookie(cookies::LOGIN_REQUEST).is_some() && visit.parameter("again").is_none();
-    page(&visit, None, &SignInCode { is_sent, email: visit.typed() }).await
+    page(&visit, None, &SignInCode { is_sent, email: visit.typed_identifier() }).await
 }
 
 /// Sends the mail with the code and the link. The answer is the same for unknown addresses (I12).
@@ -49,7 +49,7 @@ pub(super) async fn send(visit: Visit, mut form: Form) -> Result<Response> {
     let email = form.text("email");
     let sent = async {
         visit.check_csrf(&mut form)?;
-        super::recovery::required("email", &email)?;
+        super::recovery::require_filled("email", &email)?;
         email_login::request(&visit.state, &email, visit.origin.clone()).await.map_err(problem_of)
     };
     match sent.await {

@@ -28,7 +28,7 @@ fn view(visit: &Visit) -> VerifyAddress {
     VerifyAddress {
         is_change: visit.path.ends_with("/confirm-address"),
         is_sent: visit.parameter("sent").is_some(),
-        email: visit.typed(),
+        email: visit.typed_identifier(),
         token: String::new(),
         proof: match visit.parameter("proof") {
             Some("new_password") => "new_password".to_owned(),

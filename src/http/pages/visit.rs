@@ -80,7 +80,7 @@ impl Visit {
     }
 
     /// The address or username that was typed on the page before.
-    pub(super) fn typed(&self) -> String {
+    pub(super) fn typed_identifier(&self) -> String {
         let text = self.cookie(cookies::TYPED).unwrap_or_default();
         percent_decode(text)
     }

@@ -34,7 +34,7 @@ pub async fn request(state: &AppState, caller: &Caller<'_>, email: &Email) -> Re
     let (claims, origin) = (caller.claims, caller.origin);
     require_recent(state, claims).await?;
     limits::check_self_service(state, origin.ip).await?;
-    limits::check_password_change(state, claims.sid, origin.ip).await?;
+    limits::check_account_change(state, claims.sid, origin.ip).await?;
     let (now, purpose) = (state.clock.now(), TokenPurpose::AddEmail);
     let is_taken = change_email::is_owned_by_another(state, claims.sub, email).await?;
     let mut change = super::change::lock(state, claims).await?;

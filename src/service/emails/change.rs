@@ -19,8 +19,8 @@ use crate::{
     store::sql::{AccountChange, SecondaryEmail},
 };
 
-/// Removes a secondary address. If the address was verified, all sessions end. Then returns the tokens of the session that replaces the
-/// caller's (I5).
+/// Removes a secondary address. If the address was verified, all sessions end, and the function returns the tokens of the session that
+/// replaces the caller's (I5).
 ///
 /// # Errors
 /// [`ChangeEmailsError`]
@@ -58,6 +58,7 @@ pub async fn make_primary(state: &AppState, caller: &Caller<'_>, id: EmailId) ->
     }
     let before = change.account.clone();
     change.make_primary(&email, state.entropy.email_id(now), now).await?;
+    // A new primary address that waits for its confirmation would otherwise replace this one later.
     change.clear_pending_address().await?;
     let entry = AuditEntry::new(now, AuditEvent::EmailChanged).account(claims.sub).session(claims.sid);
     change.record(&entry.because("made_primary").actor(Actor::Account).address(origin.ip)).await?;
@@ -77,7 +78,7 @@ async fn begin(
     id: EmailId,
 ) -> Result<(AccountChange, Option<SecondaryEmail>), ChangeEmailsError> {
     require_recent(state, caller.claims).await?;
-    limits::check_password_change(state, caller.claims.sid, caller.origin.ip).await?;
+    limits::check_account_change(state, caller.claims.sid, caller.origin.ip).await?;
     let mut change = lock(state, caller.claims).await?;
     // The primary address has the id of the account.
     if id.0 == change.account.id.0 {
@@ -88,14 +89,15 @@ async fn begin(
     Ok((change, Some(email)))
 }
 
-/// Locks the caller's account.
+/// Locks the caller's account. An account that is disabled or whose deletion is due counts as missing: its access tokens may not have
+/// expired.
 pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<AccountChange, ChangeEmailsError> {
     let change = state.sql.change_account(caller.sub).await?;
     let change = change.filter(|change| !change.account.is_closed(state.clock.now()));
     change.ok_or(ChangeEmailsError::NoAccount)
 }
 
-/// Notifies the owner of a change of a secondary address. Notices go to the primary address, if it is verified, and to `also_to`. `origin`
+/// Notifies the owner of a change of a secondary address, `address`. Notices go to the primary address, if it is verified, and to `also_to`. `origin`
 /// is `None` if an operator, an admin or a service client made the change.
 pub(super) async fn notify(
     state: &AppState,

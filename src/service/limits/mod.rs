@@ -136,11 +136,11 @@ pub async fn check_registration(state: &AppState, email: &Email, ip: Option<IpAd
     count_shared(state, LimitPolicy::RegistrationService, limits.registration_service, WHOLE_SERVICE, if_down).await
 }
 
-/// Checks whether a session may change its account's password.
+/// Checks whether a session may change its account's password or addresses, or delete the account.
 ///
 /// # Errors
 /// [`ServiceError`]
-pub async fn check_password_change(
+pub async fn check_account_change(
     state: &AppState,
     session: SessionId,
     ip: Option<IpAddr>,

@@ -54,6 +54,7 @@ impl ScriptBatcher {
         Self { script, waiting: (0..connections.max(1)).map(|_| Mutex::default()).collect() }
     }
 
+    /// The waiting operations of this core's connection.
     fn waiting(&self) -> MutexGuard<'_, Vec<Operation>> {
         let index = runtime::current_core().unwrap_or_default() % self.waiting.len();
         self.waiting[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,16 +71,16 @@ impl RedisConnection {
     ) -> Result<Value, RedisError> {
         let batcher = select(&self.scripts);
         let (answer, answered) = oneshot::channel();
-        // In a cluster, `send` splits the operations by bucket: the number of waiting ones does not make a full batch.
+        // With `per_slot`, as in a cluster, `send` splits the operations by bucket: then `MAX_BATCH` operations are not yet a full batch.
         let per_slot = self.per_slot.load(Ordering::Relaxed);
-        let (first, full) = {
+        let (is_first, full) = {
             let mut waiting = batcher.waiting();
             waiting.push(Operation { account, arguments, answer });
             let full = (waiting.len() == MAX_BATCH && !per_slot).then(|| mem::take(&mut *waiting));
             (waiting.len() == 1, full)
         };
-        // Separate tasks send the batch, since a caller may be dropped before that.
-        if first {
+        // Separate tasks send the batches, since a caller may be dropped before its batch is sent.
+        if is_first {
             let connection = Arc::clone(self);
             tokio::spawn(async move {
                 // Lets the other ready tasks of this core add their operations.
@@ -96,7 +97,7 @@ impl RedisConnection {
         script::watch(&batcher.script, answered).await
     }
 
-    /// Sends operations in batches. Sends those again that Redis refused because they may not share a call.
+    /// Sends operations in batches. Sends operations again that Redis refused because they may not share a call.
     async fn send(self: &Arc<Self>, select: BatcherSelector, mut waiting: Vec<Operation>) {
         while !waiting.is_empty() {
             let calls = split(waiting, self.per_slot.load(Ordering::Relaxed));
@@ -149,6 +150,7 @@ fn split(operations: Vec<Operation>, per_slot: bool) -> Vec<Vec<Operation>> {
     let mut last_batches = HashMap::new();
     for operation in operations {
         let bucket = if per_slot { key::bucket(operation.account) } else { 0 };
+        // No batch has the index `usize::MAX`.
         let index = last_batches.entry(bucket).or_insert(usize::MAX);
         match batches.get_mut(*index) {
             Some(batch) if batch.len() < MAX_BATCH => batch.push(operation),
@@ -192,16 +194,20 @@ mod tests {
         buckets.iter().map(operation).collect()
     }
 
-    fn batch_sizes(buckets: &[u8], per_slot: bool) -> Vec<usize> {
-        split(operations(buckets), per_slot).iter().map(Vec::len).collect()
+    fn batch_sizes(buckets: &[u8]) -> Vec<usize> {
+        split(operations(buckets), false).iter().map(Vec::len).collect()
+    }
+
+    fn batch_sizes_per_slot(buckets: &[u8]) -> Vec<usize> {
+        split(operations(buckets), true).iter().map(Vec::len).collect()
     }
 
     #[test]
-    fn batches_hold_at_most_32_operations_and_one_bucket_per_slot() {
-        assert!(batch_sizes(&[], false).is_empty());
-        assert_eq!(batch_sizes(&[1, 2, 1, 3], false), [4]);
-        assert_eq!(batch_sizes(&[1, 2, 1, 3], true), [2, 1, 1]);
-        assert_eq!(batch_sizes(&[7; 70], true), [32, 32, 6]);
+    fn batches_hold_at_most_32_operations_and_with_per_slot_one_bucket() {
+        assert!(batch_sizes(&[]).is_empty());
+        assert_eq!(batch_sizes(&[1, 2, 1, 3]), [4]);
+        assert_eq!(batch_sizes_per_slot(&[1, 2, 1, 3]), [2, 1, 1]);
+        assert_eq!(batch_sizes_per_slot(&[7; 70]), [32, 32, 6]);
     }
 
     #[test]

@@ -13,16 +13,16 @@ use crate::domain::{
 pub struct LiveDevices {
     /// The account.
     pub account: AccountId,
-    /// The digest of the account's state.
+    /// The digest of the account's current state: password, factors, primary address and roles.
     pub binding: [u8; 16],
-    /// Devices that were remembered at this time or before may no longer skip the second factor.
+    /// Only devices that were remembered after this time may skip the second factor.
     pub since: Timestamp,
     /// The current time.
     pub now: Timestamp,
 }
 
 impl Sql {
-    /// Records a use of a remembered device, by its digest. Returns the device, or none if no selected device has the digest.
+    /// Records a use of a remembered device, by its digest. Returns the device, or `None` if no selected device has the digest.
     ///
     /// # Errors
     /// [`SqlError`]
@@ -117,6 +117,7 @@ impl AccountChange {
             .bind(device.created_at.as_millis())
             .execute(&mut *self.tx)
             .await?;
+        // One place is for the new device.
         let sql = "DELETE FROM remembered_devices WHERE account_id = $1 AND id NOT IN (\
                    SELECT id FROM remembered_devices WHERE account_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2)";
         query(sql).bind(account.clone()).bind(i64::from(max.saturating_sub(1))).execute(&mut *self.tx).await?;

@@ -1,4 +1,4 @@
--- Sessions of browsers, and those of apps beneath them (single sign-on). Follows lib.lua in the scripts that need it. It is not part of
+-- Functions for browsers' sessions and the app sessions beneath them (single sign-on). This file follows lib.lua in the scripts that need these functions. They are not part of
 -- lib.lua, so that the scripts of a refresh and of a sign-out stay small: Lua's garbage collector visits every function of a script.
 
 -- Whether a session is a browser's: bit 2 of the flags (record.rs).
@@ -9,11 +9,13 @@ end
 -- Replaces the parent in `authentication`, the end of a last use: the authentication of the sign-in (9 bytes), the parent's id
 -- (16 bytes or none), and the step-up (9 bytes or none). `parent` is the new id, or '' for no parent.
 local function child_authentication(authentication, parent)
+  -- 18 bytes: a sign-in and a step-up; 34 bytes: a parent between them.
   local step_up = (#authentication == 18 or #authentication == 34) and string.sub(authentication, -9) or ''
   return string.sub(authentication, 1, 9) .. parent .. step_up
 end
 
--- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash.
+-- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash: each
+-- field is followed by its value.
 local function with_children(fields, id, is_browser_session)
   local ids = { id }
   if is_browser_session then

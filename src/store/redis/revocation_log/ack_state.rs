@@ -116,6 +116,7 @@ impl AckState {
         let until = now + lease;
         if self.peers.len() >= MAX_PEERS && !self.peers.contains_key(&peer) {
             self.untracked_until = self.untracked_until.max(Some(until));
+            // Not `Joined`: the peer is not remembered, so each of its heartbeats would count as the first.
             return PeerChange::Extended;
         }
         match self.peers.insert(peer, Peer { lease, until }) {
@@ -189,8 +190,9 @@ impl AckState {
         }
     }
 
-    /// The time until which the node waits for peers that haven't acknowledged a revocation. None if none of them can still use a cache
-    /// from before the revocation. `since` is the time at which Redis had confirmed the revocation to this node.
+    /// The time until which the node waits for peers that haven't acknowledged a revocation. `None` if none of these peers can still use a
+    /// cache from before the revocation. `since` is the time at which Redis had confirmed the revocation to this node. Without a `number`
+    /// from [`AckState::open`], no acknowledgement counts.
     pub(super) fn wait_until(&self, number: Option<u64>, since: Instant, now: Instant) -> Option<Instant> {
         let acknowledged = number.and_then(|number| self.pending.get(&number));
         let has_acknowledged = |name| acknowledged.is_some_and(|names| names.contains(name));
@@ -291,13 +293,18 @@ mod tests {
         fn wait(&self, number: Option<u64>, since: Instant) -> Duration {
             self.state.wait_until(number, since, self.now).map_or(Duration::ZERO, |until| until - self.now)
         }
+
+        /// How much longer the node waits for a revocation of this moment without a number, which no peer can acknowledge.
+        fn wait_without_number(&self) -> Duration {
+            self.wait(None, self.now)
+        }
     }
 
     #[test]
     fn node_without_peers_does_not_wait() {
         let mut node = Node::established();
         assert_eq!(node.state.open(node.now), None);
-        assert_eq!(node.wait(None, node.now), Duration::ZERO);
+        assert_eq!(node.wait_without_number(), Duration::ZERO);
     }
 
     #[test]
@@ -360,7 +367,7 @@ mod tests {
         node.state.on_channel_lost();
         assert!(!node.state.channel_is_healthy(node.now));
         let number = node.state.open(node.now);
-        node.state.on_ack(&"two".into(), 0);
+        node.state.on_ack(&"two".into(), number.unwrap());
         assert_eq!(node.wait(number, node.now), LEASE);
         assert!(node.ping(), "the first ping since the loss");
         assert!(!node.ping());
@@ -381,10 +388,10 @@ mod tests {
         let lag = Timing::new(LEASE).max_channel_lag();
         node.pass(LEASE);
         node.state.on_ping(node.now - lag, node.now);
-        assert_eq!(node.wait(None, node.now), Duration::ZERO);
+        assert_eq!(node.wait_without_number(), Duration::ZERO);
         assert!(node.state.channel_is_healthy(node.now));
         node.pass(Duration::from_millis(1));
-        assert_eq!(node.wait(None, node.now), LEASE);
+        assert_eq!(node.wait_without_number(), LEASE);
         assert!(!node.state.channel_is_healthy(node.now));
     }
 
@@ -421,7 +428,7 @@ mod tests {
         }
         let number = node.state.open(node.now);
         for peer in 0..MAX_PEERS {
-            node.state.on_ack(&peer.to_string().into(), 0);
+            node.state.on_ack(&peer.to_string().into(), number.unwrap());
         }
         assert_eq!(node.wait(number, node.now), LEASE);
     }
