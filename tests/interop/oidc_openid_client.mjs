@@ -1,15 +1,18 @@
-// Signs a user in with openid-client: discovery, PKCE, the ID token, userinfo, refresh, revocation, sign-out.
+// Signs the user ada in with openid-client, in an app with a secret and one without: discovery, PKCE, the ID token, userinfo, refresh, a
+// second use of the code, sign-out.
 import assert from 'node:assert/strict'
 import * as client from 'openid-client'
 import { browse } from './oidc_browser.mjs'
 import { config } from './lines.mjs'
 
-for (const [id, method] of [
+for (const [id, authentication] of [
   ['shop', client.ClientSecretBasic(config.client_secret)],
   ['shop', client.ClientSecretPost(config.client_secret)],
   ['spa', client.None()],
 ]) {
-  const app = await client.discovery(new URL(config.issuer), id, undefined, method, { execute: [client.allowInsecureRequests] })
+  // `authentication` contains the secret.
+  const furtherMetadata = undefined
+  const app = await client.discovery(new URL(config.issuer), id, furtherMetadata, authentication, { execute: [client.allowInsecureRequests] })
   assert.ok(app.serverMetadata().supportsPKCE())
   const verifier = client.randomPKCECodeVerifier()
   const [state, nonce] = [client.randomState(), client.randomNonce()]

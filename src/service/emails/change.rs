@@ -97,8 +97,8 @@ pub(super) async fn lock(state: &AppState, caller: &AccessClaims) -> Result<Acco
     change.ok_or(ChangeEmailsError::NoAccount)
 }
 
-/// Notifies the owner of a change of a secondary address, `address`. Notices go to the primary address, if it is verified, and to `also_to`. `origin`
-/// is `None` if an operator, an admin or a service client made the change.
+/// Notifies the owner of a change of the secondary address `address`. Notices go to the primary address, if it is verified, and to
+/// `also_to`. `origin` is `None` if an operator, an admin or a service client made the change.
 pub(super) async fn notify(
     state: &AppState,
     change: &mut AccountChange,

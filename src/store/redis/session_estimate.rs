@@ -16,8 +16,8 @@ const SAMPLE: usize = 100;
 const ID_LENGTH: usize = 16;
 
 impl SessionStore {
-    /// Estimates the number of sessions in Redis, expired sessions included. `None` on a Redis Cluster, where each server samples only its own
-    /// keys.
+    /// Estimates the number of sessions in Redis, expired sessions included. `None` on a Redis Cluster, where each server samples only
+    /// its own keys.
     ///
     /// # Errors
     /// [`RedisError`]

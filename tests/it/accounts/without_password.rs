@@ -28,6 +28,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
         updated_at: cluster.clock.now(),
     };
     node.state.sql.insert_account(&imported).await.unwrap();
+    // An empty password may be refused as an invalid field already.
     for password in ["", PASSWORD] {
         let refused = node.try_login(&email("ada"), password).await.problem();
         assert!(
@@ -41,6 +42,7 @@ async fn account_without_password_signs_in_by_mail_changes_its_data_and_sets_a_p
     let tokens = Tokens::of(&answer);
     assert_eq!(node.get("/v1/me", &tokens.access).await.json()["has_password"], false);
     let change = node.change_password(&tokens.access, "", NEW_PASSWORD).await.problem();
+    // There is no current password that could be right.
     assert!([problem(403, "wrong_password"), problem(422, "invalid_fields")].contains(&change), "{change:?}");
     signed_in(&node, &tokens, Method::PATCH, "/v1/me", json!({ "username": "ada" })).await.expect(200);
     node.get("/v1/me/export", &tokens.access).await.expect(200);

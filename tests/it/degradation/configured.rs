@@ -5,7 +5,7 @@ use latchkey::service::readiness::{self, Check, Status};
 use super::cluster;
 use crate::store::server::{DURABLE, Redis};
 
-/// The result of the readiness check of a Redis with these arguments.
+/// The check named `redis` of a node's readiness checks, on a Redis with these arguments. A warning does not fail `/readyz`.
 async fn redis_check(arguments: &[&str]) -> Check {
     let server = Redis::start_with(arguments);
     let cluster = cluster(&server);
@@ -13,6 +13,7 @@ async fn redis_check(arguments: &[&str]) -> Check {
     assert_eq!(node.get_anonymously("/readyz").await.expect(200).json(), serde_json::json!({ "status": "ok" }));
     let checks = readiness::check(&node.state).await;
     node.stop().await;
+    // the check of Redis is the first
     checks[0].clone()
 }
 
@@ -23,13 +24,13 @@ async fn readiness_with_durable_redis_is_ok() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_with_redis_that_may_lose_writes_warns() {
-    for (arguments, says) in [
+    for (arguments, named_setting) in [
         (&["--appendonly", "no"][..], "`appendonly yes`"),
         (&["--appendonly", "yes", "--appendfsync", "everysec"], "`appendfsync everysec`"),
         (&[DURABLE, &["--maxmemory-policy", "allkeys-lru"]].concat(), "`maxmemory-policy allkeys-lru`"),
     ] {
         let check = redis_check(arguments).await;
         assert_eq!((check.status, check.problems.len()), (Status::Warning, 1), "{arguments:?}: {check:?}");
-        assert!(check.problems[0].text.contains(says), "{check:?}");
+        assert!(check.problems[0].text.contains(named_setting), "{check:?}");
     }
 }

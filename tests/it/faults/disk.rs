@@ -46,7 +46,8 @@ async fn full_disk_refuses_writes_only() {
     while file.write_all(&[0; 4096]).is_ok() {}
     // SQLite's files may have free pages left for a few rows
     let mut refused = None;
-    for number in 0..200 {
+    let (until_full, after) = (0..200, 200..220);
+    for number in until_full {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
         let answer = node.post("/v1/users", body).await;
         if answer.status != 201 {
@@ -55,8 +56,8 @@ async fn full_disk_refuses_writes_only() {
         }
     }
     assert_unavailable(&refused.expect("the disk is full"));
-    // a later write may find a free page; any other answer is a 503
-    for number in 200..220 {
+    // a later write may find a free page; `has_succeeded` asserts that any other answer is a 503
+    for number in after {
         let body = json!({ "email": format!("user{number}@example.com"), "password": PASSWORD });
         has_succeeded(&node.post("/v1/users", body).await, 201);
     }
@@ -64,6 +65,7 @@ async fn full_disk_refuses_writes_only() {
     node.get("/v1/me", &tokens.access).await.expect(200);
     node.login("ada").await;
 
+    // frees the disk
     drop(file);
     std::fs::remove_file(filler).unwrap();
     let body = json!({ "email": "last@example.com", "password": PASSWORD });

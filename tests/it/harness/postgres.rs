@@ -17,6 +17,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::guard::{self, Guard, Spec};
 
+/// How to install PostgreSQL, for the error of a machine without it.
 const INSTALL: &str = "these tests need PostgreSQL 15 or newer: `apt-get install postgresql` (Debian, Ubuntu), \
                        `dnf install postgresql-server` (Fedora), `apk add postgresql` (Alpine), \
                        `brew install postgresql` (macOS); or run `make test`, which installs it";
@@ -40,7 +41,9 @@ pub fn shared() -> &'static Postgres {
 impl Postgres {
     /// Starts a new server on its own port. Its folder is deleted when it stops.
     pub fn start() -> Result<Self, String> {
-        Self::start_with(|_| {}, &[])
+        let without_preparation = |_: &Path| {};
+        let no_settings: [&str; 0] = [];
+        Self::start_with(without_preparation, &no_settings)
     }
 
     /// Starts a server that requires TLS and a client certificate for the name `postgres`, signed by the authority in `folder`
@@ -62,6 +65,7 @@ impl Postgres {
         Self::start_with(prepare, &tls)
     }
 
+    /// Starts a server with further settings. `prepare` gets the folder of the data before the server starts.
     fn start_with(prepare: impl Fn(&Path), settings: &[&str]) -> Result<Self, String> {
         let programs = programs().ok_or(INSTALL)?;
         let mut last_error = String::new();
@@ -85,10 +89,12 @@ impl Postgres {
         self.folder.display().to_string()
     }
 
-    /// Starts an ended server again on its data. Keep `self` while the new server runs: the folder is deleted with `self`.
+    /// Starts an ended server of [`Postgres::start`] again on its data. Keep `self` while the new server runs: the folder is
+    /// deleted with `self`.
     pub fn restart(&self) -> Guard {
-        let owns_folder = false;
-        serve(&programs().unwrap(), &self.folder, self.port, owns_folder, &[]).unwrap_or_else(|error| panic!("{error}"))
+        let (owns_folder, no_settings): (bool, [&str; 0]) = (false, []);
+        serve(&programs().unwrap(), &self.folder, self.port, owns_folder, &no_settings)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Returns whether the server has removed its PID file.
@@ -140,6 +146,7 @@ fn programs() -> Option<PathBuf> {
     ] {
         for entry in std::fs::read_dir(parent).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
+            // 15 in `15`, `postgresql15`, `postgresql@15` and `pgsql-15`
             let version: String = name.chars().filter(char::is_ascii_digit).collect();
             let is_postgres =
                 parent.ends_with("postgresql") || name.starts_with("postgresql") || name.starts_with("pgsql-");
@@ -170,7 +177,7 @@ fn init(programs: &Path, data: &Path) -> Result<(), String> {
     }
 }
 
-/// Starts the server on its data. If it `owns_folder`, the folder is deleted with the returned guard.
+/// Starts the server on its data in `folder`. With `owns_folder`, the returned guard deletes the folder when it is dropped.
 fn serve(programs: &Path, folder: &Path, port: u16, owns_folder: bool, settings: &[&str]) -> Result<Guard, String> {
     let data = folder.join("data").display().to_string();
     let (program, sockets) = (programs.join("postgres"), folder.display().to_string());

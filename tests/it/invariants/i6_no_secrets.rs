@@ -41,7 +41,7 @@ impl Secrets {
     /// Adds a refresh token and its MAC.
     fn add_refresh_token(&mut self, token: &str) {
         self.add_text("a refresh token", token);
-        // the MAC is the end of the token
+        // the MAC is the end of the token, from this character
         self.add_text("the MAC of a refresh token", &token[66..]);
     }
 
@@ -71,7 +71,7 @@ impl Secrets {
 fn files(cluster: &TestCluster) -> Vec<u8> {
     let entries = std::fs::read_dir(cluster.folder()).unwrap();
     let all: Vec<u8> = entries.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
-    assert!(all.starts_with(b"SQLite format 3") || all.windows(15).any(|window| window == b"SQLite format 3"));
+    assert!(contains(&all, "SQLite format 3"), "the database is included");
     all
 }
 
@@ -79,8 +79,11 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
+/// The password at registration.
 const FIRST: &str = "quartz bicycle morning herring 7141";
+/// The password after its change.
 const SECOND: &str = "velvet thunder pocket ostrich 9253";
+/// A password that is never right.
 const WRONG: &str = "marble whistle gander sunrise 3367";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,6 +91,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     let log = Log::start();
     let mut secrets = Secrets::default();
     let mut cluster = TestCluster::new();
+    // A superseded refresh token is reuse as soon as its grace window has ended.
     cluster.config.session.retry_window = std::time::Duration::ZERO;
     cluster.config.secrets.current = "hidden-service-secret-4c0ffee1b2d3".into();
     cluster.config.secrets.previous = vec!["hidden-former-secret-77aa88bb99cc".into()];
@@ -162,7 +166,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
         assert!(answer.starts_with('4') || answer.starts_with("204"), "{answer:?}");
         secrets.assert_absent_from("an error", answer.as_bytes());
     }
-    // Errors of Redis and of the service contain no secrets.
+    // Errors of Redis contain no secrets: out of memory, Redis refuses writes.
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
     for answer in [node.try_login("hidden", SECOND).await, node.refresh(&fourth.refresh).await] {
         assert_eq!(answer.problem().0, 503);
@@ -171,6 +175,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
     cluster.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
 
     let redis = cluster.redis.dump();
+    // The session of the tablet has ended, so its record may be gone. The event of the reuse is left.
     assert!(contains(&redis, "a tablet") || contains(&redis, "reuse"), "the search covers the expected content");
     secrets.assert_absent_from("Redis", &redis);
     secrets.assert_absent_from("the database", &files(&cluster));
@@ -182,6 +187,7 @@ async fn i6_full_run_leaves_no_secret_in_stores_logs_or_errors() {
 
     let text = log.bytes();
     assert!(contains(&text, "password changed") && contains(&text, "TRACE"), "the search covers the expected content");
+    // The database contains the passwords' hashes, Redis and the log don't.
     for hash in hashes {
         assert!(hash.starts_with("$argon2id$"));
         secrets.add_text("a password's hash", &hash);

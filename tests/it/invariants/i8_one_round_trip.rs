@@ -29,6 +29,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
         let names: Vec<_> = commands.iter().map(|words| words[0].to_ascii_uppercase()).collect();
         assert_eq!(names, expected, "{operation}: {commands:?}");
         for words in commands.iter().filter(|words| words[0].eq_ignore_ascii_case("EVALSHA")) {
+            // EVALSHA, the digest, the number of keys, the keys
             let count: usize = words[2].parse().unwrap();
             let tags: Vec<_> = words[3..3 + count].iter().map(|key| tag(key)).collect();
             assert!(count >= 1 && tags.iter().all(|other| *other == tags[0]), "{operation}: {words:?}");
@@ -46,6 +47,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     node.refresh(&tokens.refresh).await.expect(200);
     assert_sent("refresh within the grace window", &["EVALSHA"]);
     assert_eq!(node.refresh(&format!("{}A", tokens.refresh)).await.status, 401);
+    // another second byte, which the MAC covers
     let forged = tokens.refresh.replacen("lk_rt_AQ", "lk_rt_AR", 1);
     assert_eq!(node.refresh(&forged).await.status, 401);
     assert_sent("a forged or damaged token", &[]);
@@ -102,7 +104,7 @@ async fn i8_each_session_operation_sends_one_command_in_one_slot() {
     assert_sent("a client's own token", &[]);
     let refresh = [("grant_type", "refresh_token"), ("refresh_token", &tokens.refresh)];
     node.send(node.request(reqwest::Method::POST, "/oauth2/token").form(&refresh)).await.expect(200);
-    assert_sent("refresh by a stock client", &["EVALSHA"]);
+    assert_sent("refresh at the token endpoint", &["EVALSHA"]);
     node.send(call("/oauth2/revoke", &[("token", &tokens.refresh)])).await.expect(200);
     assert_sent("revocation", &["EVALSHA"]);
 }

@@ -39,6 +39,7 @@ async fn client_id_that_is_taken_reserved_or_invalid_is_refused() {
     assert!(matches!(add("billing", "read").await, Err(ClientError::Taken)));
     assert!(matches!(add("latchkey", "read").await, Err(ClientError::Reserved)));
     assert!(matches!(add("bill ing", "read").await, Err(ClientError::Name(_))));
+    // An id of this form could be an account's.
     assert!(matches!(add("0192f0c1-2345-7abc-8def-0123456789ab", "read").await, Err(ClientError::Name(_))));
     assert!(matches!(add("other", "re ad").await, Err(ClientError::InvalidItem(_))));
     for name in ["nobody", "no body"] {
@@ -55,8 +56,9 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
     let cluster = TestCluster::new();
     let node = cluster.node().await;
     let first = cluster.service_client("billing").await;
-    let rotate = async |grace: u64| {
-        let (app, grace) = (&node.state, Duration::from_secs(grace));
+    let grace_period = Duration::from_hours(1);
+    let rotate = async |grace: Duration| {
+        let app = &node.state;
         let rotated = clients::rotate_secret(&cluster.clock, &app.entropy, &app.sql, "billing", grace).await;
         cluster.reload_clients().await;
         let mut client = first.clone();
@@ -64,21 +66,21 @@ async fn rotated_secret_is_accepted_until_its_grace_period_ends() {
         client
     };
     let form = [("grant_type", "client_credentials")];
-    let second = rotate(3600).await;
+    let second = rotate(grace_period).await;
     for client in [&first, &second] {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
     // A second rotation ends the first secret at once.
-    let third = rotate(3600).await;
+    let third = rotate(grace_period).await;
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&first), &form).await), refused(401, "invalid_client"));
     for client in [&second, &third] {
         post(&node, "/oauth2/token", Some(client), &form).await.expect(200);
     }
     // A secret whose grace period has ended is refused without a reload.
-    cluster.advance(Duration::from_secs(3600));
+    cluster.advance(grace_period);
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&second), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&third), &form).await.expect(200);
-    let fourth = rotate(0).await;
+    let fourth = rotate(Duration::ZERO).await;
     assert_eq!(error(&post(&node, "/oauth2/token", Some(&third), &form).await), refused(401, "invalid_client"));
     post(&node, "/oauth2/token", Some(&fourth), &form).await.expect(200);
 }
@@ -116,7 +118,8 @@ async fn authentication_of_a_loaded_client_needs_no_database() {
     node.state.sql.close().await;
     client_token(&node, &client).await;
     assert_eq!(introspect(&node, &client, "x").await["active"], false);
-    // An unknown id needs the database, which does not answer: 503, not 401.
+    // An unknown id needs the database, which does not answer: 503, not 401. The second request comes within a second of the failed
+    // reload, so the clients are not reloaded again.
     let mut unknown = client.clone();
     unknown.id = "unknown".to_owned();
     for _ in 0..2 {

@@ -38,7 +38,8 @@ async fn emptied_redis_clears_the_cache_and_the_feed_reports_it() {
 async fn gap_whose_events_have_expired_is_reported_to_the_feed() {
     let server = Redis::redis_7_0();
     let proxy = FaultProxy::start(server.socket()).await;
-    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), Duration::from_secs(1)));
+    let command_timeout = Duration::from_secs(1);
+    let (direct, proxied) = (server.store(), store_with(&proxy.redis_url(), command_timeout));
     start_replication(&proxied).await;
     let mut feed = proxied.revocation_log.subscribe();
     let ada = account();

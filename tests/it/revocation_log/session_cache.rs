@@ -1,4 +1,4 @@
-//! The session cache: its answers need no Redis call, are correct while sessions end, and its size is bounded.
+//! The session cache: its answers need no Redis call and are correct while sessions end, and its size is bounded.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -66,7 +66,10 @@ async fn cached_session_that_looks_expired_is_looked_up_again() {
         peer.sessions.liveness(ada, session(1), later + IDLE).await.unwrap().is_none(),
         "the session's idle timeout has passed"
     );
-    assert!(peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some());
+    assert!(
+        peer.sessions.liveness(ada, session(1), last).await.unwrap().is_some(),
+        "a lookup at a later time does not end the session"
+    );
     store.close().await;
     peer.close().await;
 }
@@ -78,6 +81,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
     let (first, second) = (server.store(), server.store());
     start_replication(&first).await;
     start_replication(&second).await;
+    // From now on, the end of a session waits for the other store's acknowledgement.
     super::wait_for_peers(&[&first, &second]).await;
     let ada = account();
     for number in 0..100 {
@@ -103,7 +107,7 @@ async fn i3_lookup_in_flight_while_a_session_ends_is_not_cached() {
             }
             ended.store(true, Ordering::SeqCst);
         };
-        let lookups = join_all((0..4).map(|i| look_up(if i % 2 == 0 { first.clone() } else { second.clone() })));
+        let lookups = join_all([&first, &second, &first, &second].map(|store| look_up(store.clone())));
         tokio::join!(lookups, ending);
         for store in [&first, &second] {
             assert!(!is_live(store, ada, session(number)).await, "round {number}");

@@ -83,9 +83,10 @@ async fn former_address_that_is_stored_again_keeps_its_creation_time_and_expires
         let mut change = sql.change_account(id).await.unwrap().unwrap();
         change.retain_former_address(&email("ANN@example.com")).await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1);
+        // `retain_former_address` has deleted it already
         change.remove_former_address(&email("eve@example.com")).await.unwrap();
         change.clear_former_addresses_since(at(1)).await.unwrap();
-        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "the older address is kept");
+        assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 1, "the address of hour 0 is kept");
         change.clear_former_addresses().await.unwrap();
         assert_eq!(change.former_addresses(at(2)).await.unwrap().len(), 0);
     })

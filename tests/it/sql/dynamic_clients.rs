@@ -14,6 +14,9 @@ use latchkey::{
 
 use super::{LATER, NOW, new_id, on_every_backend};
 
+/// A limit of an account's clients that the test does not reach.
+const MANY: u32 = 10;
+
 /// The id of the client with this number.
 fn id(number: u8) -> ClientId {
     DynamicClient::reference(DynamicSource::Document, &format!("{number:032}"))
@@ -38,10 +41,11 @@ async fn allowed_clients_are_stored_once_up_to_the_limit_of_an_account() {
     on_every_backend(async |backend| {
         let sql = backend.node().await;
         let (ada, bob) = (new_id(), new_id());
-        assert!(allow(&sql, ada, 1, 2).await && allow(&sql, ada, 2, 2).await);
-        assert!(!allow(&sql, ada, 3, 2).await, "the account has the maximum number of clients");
-        assert!(allow(&sql, ada, 2, 2).await, "a client that is stored already does not count again");
-        assert!(allow(&sql, bob, 1, 2).await, "each account has a limit of its own");
+        let max = 2;
+        assert!(allow(&sql, ada, 1, max).await && allow(&sql, ada, 2, max).await);
+        assert!(!allow(&sql, ada, 3, max).await, "the account has the maximum number of clients");
+        assert!(allow(&sql, ada, 2, max).await, "a client that is stored already does not count again");
+        assert!(allow(&sql, bob, 1, max).await, "each account has a limit of its own");
         let stored = sql.dynamic_clients(10).await.unwrap();
         assert_eq!(stored.iter().map(|client| client.id.clone()).collect::<Vec<_>>(), [id(1), id(2)]);
         assert_eq!(sql.dynamic_client(id(3).as_str()).await.unwrap(), None);
@@ -78,7 +82,7 @@ async fn clients_without_a_consent_are_deleted_unless_they_are_disabled() {
         let sql = backend.node().await;
         let ada = new_id();
         for number in 1..=3 {
-            allow(&sql, ada, number, 10).await;
+            allow(&sql, ada, number, MANY).await;
         }
         assert!(sql.disable_dynamic_client(&id(3), NOW).await.unwrap());
         assert!(!sql.disable_dynamic_client(&id(4), NOW).await.unwrap());
@@ -101,11 +105,12 @@ async fn client_allowed_during_a_prune_is_kept() {
     on_every_backend(async |backend| {
         let (sql, other) = (backend.node().await, backend.connect().await);
         let ada = new_id();
+        // repeated, because the two transactions overlap in some rounds only
         for round in 0..20 {
             let (before, now) = (NOW + Duration::from_secs(round), NOW + Duration::from_secs(round + 1));
-            allow_at(&sql, ada, 1, 10, before).await;
+            allow_at(&sql, ada, 1, MANY, before).await;
             sql.delete_consent(ada, &id(1), before).await.unwrap();
-            let (allowed, deleted) = tokio::join!(allow_at(&sql, ada, 1, 10, now), other.prune_dynamic_clients(now));
+            let (allowed, deleted) = tokio::join!(allow_at(&sql, ada, 1, MANY, now), other.prune_dynamic_clients(now));
             assert!(allowed);
             deleted.unwrap();
             assert!(sql.dynamic_client(id(1).as_str()).await.unwrap().is_some());

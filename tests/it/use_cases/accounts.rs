@@ -79,7 +79,7 @@ async fn changed_roles_are_in_the_token_of_the_next_refresh_on_every_node() {
     assert_eq!(changes, ["admin editor", "editor", "none"]);
 }
 
-/// A login that has read the account before the change must not restore the former roles.
+/// The session is created with the account's roles and epoch from before the change, as by a login that read the account then.
 #[tokio::test]
 async fn login_checked_before_a_role_change_cannot_restore_the_former_roles() {
     let cluster = TestCluster::new();
@@ -161,7 +161,8 @@ async fn password_set_by_an_operator_ends_all_sessions() {
     node.refresh(&sessions[0].refresh).await.expect(200);
 
     let new = "gravel lantern ostrich nine";
-    assert_eq!(accounts::set_password(&node.state, account, new.into()).await.unwrap(), 2);
+    let ended_sessions = accounts::set_password(&node.state, account, new.into()).await.unwrap();
+    assert_eq!(ended_sessions, 2);
     for session in &sessions {
         node.refresh(&session.refresh).await.expect(401);
         node.get("/v1/me", &session.access).await.expect(401);
@@ -188,6 +189,7 @@ async fn account_logs_in_with_email_set_by_an_operator_and_a_taken_email_is_refu
     let taken = accounts::set_email(&node.state, account, &email("GRACE@example.com")).await;
     assert!(matches!(taken, Err(ChangeAccountError::EmailTaken)));
     accounts::set_email(&node.state, account, &email("Countess@example.com")).await.unwrap();
+    // the session continues
     node.refresh(&tokens.refresh).await.expect(200);
     node.try_login("countess@example.com", PASSWORD).await.expect(200);
     node.try_login("ada@example.com", PASSWORD).await.expect(401);

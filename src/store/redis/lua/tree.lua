@@ -1,5 +1,6 @@
--- Functions for browsers' sessions and the app sessions beneath them (single sign-on). This file follows lib.lua in the scripts that need these functions. They are not part of
--- lib.lua, so that the scripts of a refresh and of a sign-out stay small: Lua's garbage collector visits every function of a script.
+-- Functions for browsers' sessions and the app sessions beneath them (single sign-on). This file follows lib.lua in the scripts that need
+-- these functions. They are not part of lib.lua, so that the scripts of a refresh and of a sign-out stay small: Lua's garbage collector
+-- visits every function of a script.
 
 -- Whether a session is a browser's: bit 2 of the flags (record.rs).
 local function is_browser(session)
@@ -14,8 +15,8 @@ local function child_authentication(authentication, parent)
   return string.sub(authentication, 1, 9) .. parent .. step_up
 end
 
--- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash: each
--- field is followed by its value.
+-- The ids of a session and, if it is a browser's, of the sessions beneath it. `fields` is the whole hash: each field is
+-- followed by its value.
 local function with_children(fields, id, is_browser_session)
   local ids = { id }
   if is_browser_session then
